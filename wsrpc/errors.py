@@ -1,0 +1,187 @@
+"""What goes wrong, who is to blame, and what of it crosses the wire."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any, ClassVar, Generic, cast, get_args, get_origin
+
+from typing_extensions import TypeVar, get_original_bases
+
+__all__ = [
+    "Code",
+    "ConnectError",
+    "ConnectionLost",
+    "DeadlineExceeded",
+    "ProtocolError",
+    "RegistrationError",
+    "RpcError",
+    "WsrpcError",
+]
+
+
+class Code(StrEnum):
+    """The status codes of an error: gRPC's sixteen, in lower case (protocol.md, error codes)."""
+
+    CANCELLED = "cancelled"
+    UNKNOWN = "unknown"
+    INVALID_ARGUMENT = "invalid_argument"
+    DEADLINE_EXCEEDED = "deadline_exceeded"
+    NOT_FOUND = "not_found"
+    ALREADY_EXISTS = "already_exists"
+    PERMISSION_DENIED = "permission_denied"
+    RESOURCE_EXHAUSTED = "resource_exhausted"
+    FAILED_PRECONDITION = "failed_precondition"
+    ABORTED = "aborted"
+    OUT_OF_RANGE = "out_of_range"
+    UNIMPLEMENTED = "unimplemented"
+    INTERNAL = "internal"
+    UNAVAILABLE = "unavailable"
+    DATA_LOSS = "data_loss"
+    UNAUTHENTICATED = "unauthenticated"
+
+
+CODES = frozenset(str(code) for code in Code)
+
+
+class WsrpcError(Exception):
+    """The root of everything that this package raises on purpose."""
+
+
+class RegistrationError(WsrpcError, TypeError):
+    """A controller cannot be exposed as it is written; the message names what and where."""
+
+
+class ConnectError(WsrpcError, ConnectionError):
+    """No session could be opened: wrong address, refused handshake, or not a wsrpc server.
+
+    Attributes:
+        close_code: The WebSocket close code the server gave, or None when it never got that far.
+    """
+
+    def __init__(self, message: str, close_code: int | None = None) -> None:
+        super().__init__(message)
+        self.close_code = close_code
+
+
+class ProtocolError(WsrpcError):
+    """The peer broke a rule of protocol.md; the link is closed with `close_code`.
+
+    Attributes:
+        close_code: The WebSocket close code for this kind of trouble (protocol.md, close codes).
+        reason: One sentence, at most 123 bytes when it travels in a close frame.
+    """
+
+    def __init__(self, close_code: int, reason: str) -> None:
+        super().__init__(f"{reason} (close code {close_code})")
+        self.close_code = close_code
+        self.reason = reason
+
+
+D = TypeVar("D", default=Any)
+
+_by_type_name: dict[str, type[RpcError[Any]]] = {}
+
+
+class RpcError(WsrpcError, Generic[D]):
+    """An error that crosses the wire: raised by a handler, it is raised again at the caller.
+
+    Subclass it with a typed `data` to get the same class back on the other side, as long as both
+    sides have defined it::
+
+        class QuotaExceeded(RpcError[Quota]):
+            def __init__(self, quota: Quota) -> None:
+                super().__init__("resource_exhausted", "quota exceeded", quota)
+
+    Args:
+        code: One of the sixteen status codes, in lower case; see `Code`.
+        message: A sentence for people.
+        data: Any value that can be encoded; it reaches the caller as it was raised.
+
+    Attributes:
+        code: The status code, a plain string.
+        message: A sentence for people.
+        data: What the handler attached, or None.
+        error_id: For an unexpected exception, the id under which the other side logged it.
+        not_started: True where the other end vouches that the handler never ran.
+        retry_after: Seconds after which trying again makes sense, or None.
+
+    Raises:
+        ValueError: `code` is none of the sixteen.
+    """
+
+    type_name: ClassVar[str | None] = None
+    data_type: ClassVar[Any] = Any
+
+    def __init__(self, code: str, message: str = "", data: D | None = None) -> None:
+        if code not in CODES:
+            raise ValueError(
+                f"{code!r} is no status code; use one of {', '.join(sorted(CODES))} (wsrpc.Code)"
+            )
+        super().__init__(code, message, data)
+        self.code = str(code)
+        self.message = message
+        self.data = cast(D, data)
+        self.error_id: str | None = None
+        self.not_started = False
+        self.retry_after: float | None = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "type_name" not in cls.__dict__:
+            cls.type_name = cls.__name__
+        for base in get_original_bases(cls):
+            origin = get_origin(base)
+            if isinstance(origin, type) and issubclass(origin, RpcError):
+                (argument,) = get_args(base)
+                if not isinstance(argument, TypeVar):
+                    cls.data_type = argument
+        assert cls.type_name is not None
+        _by_type_name[cls.type_name] = cls
+
+    def __str__(self) -> str:
+        text = f"{self.code}: {self.message}" if self.message else self.code
+        return f"{text} (error id {self.error_id})" if self.error_id else text
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.code!r}, {self.message!r}, {self.data!r})"
+
+
+def error_class(type_name: str | None) -> type[RpcError[Any]]:
+    """The class to raise for an error frame's `type`: only what this process has defined."""
+    if type_name is None:
+        return RpcError
+    return _by_type_name.get(type_name, RpcError)
+
+
+def revive(cls: type[RpcError[Any]], code: str, message: str, data: Any) -> RpcError[Any]:
+    """An instance of `cls` without running its own `__init__`, whose arguments never travelled."""
+    error = cls.__new__(cls)
+    RpcError.__init__(error, code if code in CODES else Code.UNKNOWN, message, data)
+    return error
+
+
+class DeadlineExceeded(RpcError[Any], TimeoutError):
+    """The call's deadline passed: by `timeout=`, the default, or the far side's clock."""
+
+    def __init__(self, message: str = "deadline exceeded", data: Any = None) -> None:
+        RpcError.__init__(self, Code.DEADLINE_EXCEEDED, message, data)
+
+    def __str__(self) -> str:
+        return RpcError.__str__(self)
+
+
+class ConnectionLost(RpcError[Any], ConnectionError):
+    """The session ended while the call was pending; whether the handler ran is `not_started`.
+
+    Attributes:
+        close_code: The WebSocket close code, or 1006 when the connection just broke.
+        close_reason: What the closing side said, or "".
+    """
+
+    def __init__(self, message: str, close_code: int = 1006, close_reason: str = "") -> None:
+        RpcError.__init__(self, Code.UNAVAILABLE, message)
+        self.close_code = close_code
+        self.close_reason = close_reason
+
+    def __str__(self) -> str:
+        return RpcError.__str__(self)

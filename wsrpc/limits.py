@@ -1,0 +1,75 @@
+"""Every bound of the package in one documented place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+__all__ = ["Limits"]
+
+# What an endpoint may assume of its peer before the peer's hello has arrived, and the least that
+# any hello may announce (protocol.md HELLO).
+FLOOR_MAX_BATCH = 64 * 1024
+FLOOR_MAX_CALLS = 8
+FLOOR_MAX_VALUE = 64 * 1024
+
+# Fixed by the protocol, not negotiated.
+MAX_ID = 2**53 - 1
+MAX_IDS_PER_CALL = 16
+MAX_CALLBACK_CALLS = 8
+MAX_CREDIT = 2**31 - 1
+COST_UNIT = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How much one end of a session holds, runs and accepts.
+
+    Each end has its own limits; the ones marked "announced" travel in its hello, so that the other
+    end waits on its own side instead of running into them.
+
+    Attributes:
+        max_calls: Calls. Inbound calls and notifications running at a time; announced. At least 8.
+        max_waiting: Calls. Outbound calls that may wait for a free slot; the next one fails with
+            `resource_exhausted`.
+        max_batch: Bytes. The largest WebSocket message accepted; announced. At least 65,536.
+        max_value: Bytes. The largest encoded value accepted; announced.
+        max_held: Bytes. Values begun and not yet complete, in all; announced.
+        window: Items. The credit a stream starts with; announced.
+        window_bytes: Bytes. A stream's window grows, while its consumer keeps up, until the window
+            times the mean item size reaches this.
+        outbox: Bytes. Encoded values waiting for the socket; when it is full, senders wait.
+        max_metadata: Bytes. Keys and values of one call's metadata together.
+        hello_timeout: Seconds from the accepted connection to a complete hello (close code 4008).
+        connect_timeout: Seconds for one attempt to connect, hello included.
+        close_timeout: Seconds granted to a closing handshake before the socket is dropped.
+        cleanup_timeout: Seconds that a cancelled handler's cleanup may take, shielded.
+    """
+
+    max_calls: int = 256
+    max_waiting: int = 65_536
+    max_batch: int = 2 * 1024 * 1024
+    max_value: int = 16 * 1024 * 1024
+    max_held: int = 32 * 1024 * 1024
+    window: int = 32
+    window_bytes: int = 256 * 1024
+    outbox: int = 1024 * 1024
+    max_metadata: int = 16 * 1024
+    hello_timeout: float = 10.0
+    connect_timeout: float = 10.0
+    close_timeout: float = 2.0
+    cleanup_timeout: float = 5.0
+
+    def __post_init__(self) -> None:
+        floors = {
+            "max_calls": FLOOR_MAX_CALLS,
+            "max_batch": FLOOR_MAX_BATCH,
+            "max_value": FLOOR_MAX_VALUE,
+            "window": 1,
+        }
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if not isinstance(value, (int, float)) or isinstance(value, bool):
+                raise TypeError(f"Limits.{field.name} must be a number, not {value!r}")
+            floor = floors.get(field.name, 0)
+            if not value >= floor:
+                raise ValueError(f"Limits.{field.name} must be at least {floor}, not {value!r}")

@@ -1,0 +1,1 @@
+"""The rules of protocol.md as pure code: no I/O, no clock, no randomness, no logging."""

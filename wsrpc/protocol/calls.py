@@ -1,0 +1,479 @@
+"""The life of one id: who may send what, and what this side still has to send on it.
+
+Every live id has one `Lane` at each end. Four kinds of lane carry everything:
+
+    kind          at           sends                              receives
+    OutCall       the caller   call/notify, credit, cancel        message, result, end, error
+    InCall        the callee   message, result, end, error        credit, cancel
+    Upload        the caller   message, end, error                credit, cancel
+    UploadReader  the callee   credit, cancel                     message, end, error
+
+A lane holds no queue of frames. What it has yet to send *is* its state: an opening, items, summed
+credit, one cancel, one terminal. So a second cancel or two credits cannot pile up, and what has
+become pointless vanishes before it costs a byte.
+
+`SENT` and `RECEIVED` are the state table of protocol.md, literally. A frame that is not in the row
+of the present state is a failed look-up, and the error names the frame, the role and the state.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from msgspec import Raw
+
+from ..errors import ProtocolError
+from ..limits import MAX_CALLBACK_CALLS
+from .frames import (
+    Call,
+    CallOptions,
+    Cancel,
+    Credit,
+    End,
+    Error,
+    Message,
+    Notify,
+    Result,
+)
+from .window import VIOLATION, ReceiveWindow, SendCredit
+
+if TYPE_CHECKING:
+    from .outbox import Batch
+
+__all__ = [
+    "RECEIVED",
+    "SENT",
+    "CallbackOffer",
+    "CallbackTarget",
+    "InCall",
+    "Lane",
+    "LocalProtocolError",
+    "OutCall",
+    "Receiver",
+    "Sender",
+    "Slots",
+    "Upload",
+    "UploadReader",
+    "finish_reason",
+]
+
+State: TypeAlias = Literal[
+    "calling",
+    "streaming",
+    "cancelling",
+    "notifying",
+    "notifying, cancelled",
+    "invoking",
+    "invoking, cancelled",
+    "running",
+    "yielding",
+    "notified",
+    "invoked",
+    "cancelled",
+    "uploading",
+    "stopping",
+    "reading",
+    "stopped reading",
+    "offered",
+    "finished",
+]
+
+END: State = "finished"
+
+# fmt: off
+RECEIVED: dict[State, dict[str, State]] = {
+    # the caller
+    "calling":              {"message": "streaming", "result": END, "end": END, "error": END},
+    "streaming":            {"message": "streaming", "end": END, "error": END},
+    "cancelling":           {"message": "cancelling", "result": END, "end": END, "error": END},
+    "notifying":            {"end": END, "error": END},
+    "notifying, cancelled": {"end": END, "error": END},
+    "invoking":             {"result": END, "error": END},
+    "invoking, cancelled":  {"result": END, "error": END},
+    # the callee
+    "running":              {"credit": "running", "cancel": "cancelled"},
+    "yielding":             {"credit": "yielding", "cancel": "cancelled"},
+    "notified":             {"credit": "notified", "cancel": "cancelled"},
+    "invoked":              {"credit": "invoked", "cancel": "cancelled"},
+    "cancelled":            {"credit": "cancelled", "cancel": "cancelled"},
+    # the sender of an upload
+    "uploading":            {"credit": "uploading", "cancel": "stopping"},
+    "stopping":             {"credit": "stopping", "cancel": "stopping"},
+    # the receiver of an upload
+    "reading":              {"message": "reading", "end": END, "error": END},
+    "stopped reading":      {"message": "stopped reading", "end": END, "error": END},
+    # a callback
+    "offered":              {},
+    END:                    {},
+}
+
+SENT: dict[State, dict[str, State]] = {
+    # the caller
+    "calling":              {"credit": "calling", "cancel": "cancelling"},
+    "streaming":            {"credit": "streaming", "cancel": "cancelling"},
+    "cancelling":           {},
+    "notifying":            {"cancel": "notifying, cancelled"},
+    "notifying, cancelled": {},
+    "invoking":             {"cancel": "invoking, cancelled"},
+    "invoking, cancelled":  {},
+    # the callee
+    "running":              {"message": "yielding", "result": END, "end": END, "error": END},
+    "yielding":             {"message": "yielding", "end": END, "error": END},
+    "notified":             {"end": END, "error": END},
+    "invoked":              {"result": END, "error": END},
+    "cancelled":            {"error": END},
+    # the sender of an upload
+    "uploading":            {"message": "uploading", "end": END, "error": END},
+    "stopping":             {"error": END},
+    # the receiver of an upload
+    "reading":              {"credit": "reading", "cancel": "stopped reading"},
+    "stopped reading":      {},
+    # a callback
+    "offered":              {},
+    END:                    {},
+}
+# fmt: on
+
+# Bytes. More than a call needs around its arguments, method name and metadata.
+OPENING_OVERHEAD = 512
+
+# How much of one stream goes into a batch before the next id has its turn (protocol.md OUT).
+QUANTUM = 16 * 1024
+
+
+class LocalProtocolError(RuntimeError):
+    """This side asked for a frame that the state table does not allow: a bug on this side."""
+
+
+class Lane:
+    """One live id at one end.
+
+    Attributes:
+        id: The id, or 0 while the opening frame has not been numbered.
+        state: The row of the state table that holds now.
+        queued: Whether the lane waits in the outbox's ring.
+        pending_bytes: Bytes. Encoded values that wait on this lane.
+        context: The shell's own object for this id; the core never looks at it.
+    """
+
+    __slots__ = ("context", "id", "pending_bytes", "queued", "state")
+    role = "lane"
+
+    def __init__(self, id: int, state: State) -> None:
+        self.id = id
+        self.state: State = state
+        self.queued = False
+        self.pending_bytes = 0
+        self.context: Any = None
+
+    def receive(self, frame: str) -> None:
+        """Move on by a frame from the peer.
+
+        Raises:
+            ProtocolError: 4505, the frame is not allowed here; the peer's fault.
+        """
+        try:
+            self.state = RECEIVED[self.state][frame]
+        except KeyError:
+            raise ProtocolError(
+                VIOLATION, f"{frame} on id {self.id}, where this side is {self.role}, {self.state}"
+            ) from None
+
+    def send(self, frame: str) -> None:
+        """Move on by a frame of this side's."""
+        try:
+            self.state = SENT[self.state][frame]
+        except KeyError:
+            raise LocalProtocolError(
+                f"cannot send {frame} on id {self.id} as {self.role}, {self.state}"
+            ) from None
+
+    def take(self, batch: Batch) -> bool:
+        """Put what fits of the pending into `batch`; True when nothing is left."""
+        raise NotImplementedError
+
+    def drop(self) -> int:
+        """Forget everything unsent; returns the bytes that this frees."""
+        freed, self.pending_bytes = self.pending_bytes, 0
+        return freed
+
+
+class Sender(Lane):
+    """The sending end of a stream: items under credit, then one terminal."""
+
+    __slots__ = ("credit", "items", "terminal")
+
+    def __init__(self, id: int, state: State, credit: int) -> None:
+        super().__init__(id, state)
+        self.credit = SendCredit(credit)
+        self.items: deque[bytes] = deque()
+        self.terminal: Result | End | Error | None = None
+
+    def take(self, batch: Batch) -> bool:
+        items = self.items
+        if items:
+            group: list[Raw] = []
+            size = 0
+            while items and size < QUANTUM:
+                if group and size + len(items[0]) > QUANTUM:
+                    break
+                item = items.popleft()
+                size += len(item)
+                group.append(Raw(item))
+            if not batch.add(Message(self.id, group), size + len(group)):
+                items.extendleft(bytes(raw) for raw in reversed(group))
+                return False
+            self.pending_bytes -= size
+            batch.freed += size
+            if items:
+                return False
+        terminal = self.terminal
+        if terminal is not None:
+            size = self.pending_bytes
+            if not batch.add(terminal, size):
+                return False
+            self.terminal = None
+            self.pending_bytes = 0
+            batch.freed += size
+        return True
+
+    def drop(self) -> int:
+        self.items.clear()
+        self.terminal = None
+        return super().drop()
+
+    def drop_items(self) -> int:
+        """Forget the unsent items only; returns the bytes that this frees."""
+        freed = sum(map(len, self.items))
+        self.items.clear()
+        self.pending_bytes -= freed
+        return freed
+
+
+class Receiver(Lane):
+    """The receiving end of a stream: grants credit, may cancel."""
+
+    __slots__ = ("cancel_reason", "credit_due", "window")
+
+    def __init__(self, id: int, state: State, window: ReceiveWindow) -> None:
+        super().__init__(id, state)
+        self.window = window
+        self.credit_due = 0
+        self.cancel_reason: str | None = None
+
+    def take(self, batch: Batch) -> bool:
+        if self.state == END:
+            return True
+        if self.credit_due:
+            if not batch.add(Credit(self.id, self.credit_due)):
+                return False
+            self.credit_due = 0
+        if self.cancel_reason is not None:
+            if not batch.add(Cancel(self.id, self.cancel_reason)):
+                return False
+            self.cancel_reason = None
+        return True
+
+
+class OutCall(Receiver):
+    """A call made by this side.
+
+    Attributes:
+        method: `"Controller.method"`, or the peer's callback id.
+        oneway: Whether it goes out as `notify`.
+        deadline: Seconds on the shell's clock, or None.
+        uploads: The call's upload lanes, by parameter.
+        callbacks: The call's offered callbacks, by parameter.
+        slots: The pool whose slot the call holds or waits for.
+        target: The callback that it invokes, if it does.
+        options: What travels besides timeout and ids.
+    """
+
+    __slots__ = (
+        "args",
+        "callbacks",
+        "deadline",
+        "method",
+        "oneway",
+        "options",
+        "slots",
+        "target",
+        "uploads",
+    )
+    role = "the caller"
+
+    def __init__(
+        self,
+        method: str | int,
+        args: bytes,
+        *,
+        window: ReceiveWindow,
+        slots: Slots,
+        oneway: bool = False,
+        deadline: float | None = None,
+        options: CallOptions | None = None,
+        uploads: dict[str, Upload] | None = None,
+        callbacks: dict[str, CallbackOffer] | None = None,
+    ) -> None:
+        state: State = "calling"
+        if oneway:
+            state = "notifying"
+        elif isinstance(method, int):
+            state = "invoking"
+        super().__init__(0, state, window)
+        self.method = method
+        self.args: bytes | None = args
+        self.oneway = oneway
+        self.deadline = deadline
+        self.options = options
+        self.uploads = uploads or {}
+        self.callbacks = callbacks or {}
+        self.slots = slots
+        self.target: CallbackTarget | None = None
+        self.pending_bytes = len(args) + OPENING_OVERHEAD + len(str(method))
+        if options is not None and options.metadata:
+            self.pending_bytes += sum(8 + len(k) + len(v) for k, v in options.metadata.items()) * 4
+
+    def take(self, batch: Batch) -> bool:
+        if self.id == 0:
+            if self.state == "finished":
+                return True
+            assert self.args is not None
+            # An id is given only once it is certain that the frame goes into this batch.
+            if not batch.fits(self.pending_bytes):
+                return False
+            options = batch.open_call(self)
+            args = Raw(self.args)
+            if self.oneway:
+                assert isinstance(self.method, str)
+                batch.add(Notify(self.id, self.method, args, options), self.pending_bytes)
+            else:
+                batch.add(Call(self.id, self.method, args, options), self.pending_bytes)
+            batch.freed += self.pending_bytes
+            self.pending_bytes = 0
+            self.args = None
+        return Receiver.take(self, batch)
+
+
+class InCall(Sender):
+    """A call made by the peer.
+
+    Attributes:
+        method: `"Controller.method"`, or the id of a callback that this side offered.
+        args: The arguments, still encoded.
+        oneway: Whether it came as `notify`.
+        timeout: Milliseconds that remained when the frame was taken, or None.
+        uploads: The call's upload lanes, by parameter.
+        callbacks: The call's callback targets, by parameter.
+        counted: Whether it holds one of this side's slots.
+        offer: The callback that it invokes, if it does.
+    """
+
+    __slots__ = (
+        "args",
+        "callbacks",
+        "cancel_reason",
+        "counted",
+        "key",
+        "last_id",
+        "metadata",
+        "method",
+        "offer",
+        "oneway",
+        "parent",
+        "timeout",
+        "uploads",
+    )
+    role = "the callee"
+
+    def __init__(self, frame: Call | Notify, credit: int) -> None:
+        state: State = "running"
+        if type(frame) is Notify:
+            state = "notified"
+        elif isinstance(frame.method, int):
+            state = "invoked"
+        super().__init__(frame.id, state, credit)
+        self.method = frame.method
+        self.args = frame.args
+        self.oneway = state == "notified"
+        self.uploads: dict[str, UploadReader] = {}
+        self.callbacks: dict[str, CallbackTarget] = {}
+        self.cancel_reason: str | None = None
+        self.offer: CallbackOffer | None = None
+        self.counted = False
+        options = frame.options
+        self.timeout = options.timeout if options is not None else None
+        self.metadata = options.metadata if options is not None else None
+        self.parent = options.parent if options is not None else None
+        self.key = options.key if options is not None else None
+        self.last_id = options.last_id if options is not None else None
+
+
+class Upload(Sender):
+    """A stream parameter of a call made by this side; its id comes with the call's."""
+
+    __slots__ = ()
+    role = "the sender of an upload"
+
+    def __init__(self, credit: int) -> None:
+        super().__init__(0, "uploading", credit)
+
+
+class UploadReader(Receiver):
+    """A stream parameter of a call made by the peer."""
+
+    __slots__ = ()
+    role = "the receiver of an upload"
+
+    def __init__(self, id: int, window: ReceiveWindow) -> None:
+        super().__init__(id, "reading", window)
+
+
+class CallbackOffer(Lane):
+    """A callback that this side passed along with a call: the peer may call its id."""
+
+    __slots__ = ("in_flight",)
+    role = "the owner of a callback"
+
+    def __init__(self) -> None:
+        super().__init__(0, "offered")
+        self.in_flight = 0
+
+    def take(self, batch: Batch) -> bool:
+        return True
+
+
+class CallbackTarget(Lane):
+    """A callback that the peer passed along: calls to its id take no slot, but are bounded."""
+
+    __slots__ = ("live", "slots")
+    role = "the invoker of a callback"
+
+    def __init__(self, id: int) -> None:
+        super().__init__(id, "offered")
+        self.slots = Slots(MAX_CALLBACK_CALLS)
+        self.live: dict[OutCall, None] = {}
+
+    def take(self, batch: Batch) -> bool:
+        return True
+
+
+class Slots:
+    """How many calls may run at a time, and who waits for one, first come first served."""
+
+    __slots__ = ("limit", "live", "waiting")
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.live = 0
+        self.waiting: dict[OutCall, None] = {}
+
+    def free(self) -> bool:
+        return self.live < self.limit
+
+
+def finish_reason(reason: str | None) -> str:
+    """What a cancel's reason means as an error code; anything unheard of is a plain cancel."""
+    return "deadline_exceeded" if reason == "deadline_exceeded" else "cancelled"
+

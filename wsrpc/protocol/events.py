@@ -1,0 +1,64 @@
+"""What `Endpoint.receive` tells the shell, in the order in which it happened."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from msgspec import Raw, Struct
+
+from .calls import InCall, OutCall, Receiver, Sender, UploadReader
+from .frames import End, Error, HelloBody, Result
+
+__all__ = [
+    "CallReceived",
+    "CancelReceived",
+    "CreditReceived",
+    "Event",
+    "HelloReceived",
+    "ItemsReceived",
+    "StreamFinished",
+]
+
+
+class HelloReceived(Struct):
+    """The peer's hello. The accepting side answers with `Endpoint.accept` or closes the link."""
+
+    body: HelloBody
+
+
+class CallReceived(Struct):
+    """A call or notification to run. If its state is "serving, cancelled", refuse it instead."""
+
+    call: InCall
+
+
+class ItemsReceived(Struct):
+    """Items of a stream, still encoded; the shell reports consumption by `Endpoint.consumed`."""
+
+    lane: Receiver
+    items: list[Raw]
+
+
+class StreamFinished(Struct):
+    """The terminal frame of a call or of an upload."""
+
+    lane: OutCall | UploadReader
+    frame: Result | End | Error
+
+
+class CancelReceived(Struct):
+    """The peer wants this call or upload to stop; reason "cancelled" or "deadline_exceeded"."""
+
+    lane: Sender
+    reason: str
+
+
+class CreditReceived(Struct):
+    """A stream of this side's may go on."""
+
+    lane: Sender
+
+
+Event: TypeAlias = (
+    HelloReceived | CallReceived | ItemsReceived | StreamFinished | CancelReceived | CreditReceived
+)

@@ -1,0 +1,135 @@
+"""What waits for the socket, and in which order it goes (protocol.md OUT).
+
+Link frames first; then the lanes in turn, each at most a quantum of its items, so that no stream
+and no large value holds up the others. A batch is whatever is ready at the moment it is taken: no
+timer, no added delay.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from .codec import Codec
+from .frames import Ack, CallOptions, LinkFrame, NumberedFrame, Pong
+
+if TYPE_CHECKING:
+    from .calls import Lane, OutCall
+
+__all__ = ["BATCH_TARGET", "Batch", "Outbox"]
+
+# A batch is closed once it is this large. Larger ones would gain nothing per item and delay
+# whoever comes next.
+BATCH_TARGET = 64 * 1024
+
+# Bytes. More than any frame needs around its values: name, id, brackets, flags.
+FRAME_OVERHEAD = 96
+
+
+class Batch:
+    """One WebSocket message in the making.
+
+    Attributes:
+        size: Bytes so far.
+        numbered: Frames so far that count.
+        freed: Bytes of the outbox that this batch gives back.
+        full: Whether a frame had to be left for the next batch.
+    """
+
+    __slots__ = ("codec", "freed", "full", "numbered", "open_call", "parts", "size", "target")
+
+    def __init__(
+        self, codec: Codec, target: int, open_call: Callable[[OutCall], CallOptions | None]
+    ) -> None:
+        self.codec = codec
+        self.target = target
+        self.open_call = open_call
+        self.parts: list[bytes] = []
+        self.size = 2
+        self.numbered = 0
+        self.freed = 0
+        self.full = False
+
+    def fits(self, payload: int) -> bool:
+        """Whether a frame with this many bytes of values may still join."""
+        if self.parts and self.size + payload + FRAME_OVERHEAD > self.target:
+            self.full = True
+            return False
+        return True
+
+    def add(self, frame: NumberedFrame, payload: int = 0) -> bool:
+        """Append a numbered frame, unless it should wait for the next batch."""
+        if not self.fits(payload):
+            return False
+        part = self.codec.encode(frame)
+        self.parts.append(part)
+        self.size += len(part) + 1
+        self.numbered += 1
+        return True
+
+    def add_link(self, frame: LinkFrame) -> None:
+        """Append a link frame, which is not numbered."""
+        part = self.codec.encode(frame)
+        self.parts.append(part)
+        self.size += len(part) + 1
+
+
+class Outbox:
+    """The lanes with something to send, and the link frames ahead of them.
+
+    Attributes:
+        bytes: Bytes of encoded values waiting.
+    """
+
+    __slots__ = ("ack", "bytes", "codec", "links", "pong", "ring")
+
+    def __init__(self, codec: Codec) -> None:
+        self.codec = codec
+        self.bytes = 0
+        self.links: deque[LinkFrame] = deque()
+        self.ack: int | None = None
+        self.pong: int | None = None
+        self.ring: deque[Lane] = deque()
+
+    def __bool__(self) -> bool:
+        return bool(self.ring or self.links or self.ack is not None or self.pong is not None)
+
+    def add(self, lane: Lane, size: int = 0) -> None:
+        """Let `lane` take part; `size` bytes of values were added to it."""
+        self.bytes += size
+        if not lane.queued:
+            lane.queued = True
+            self.ring.append(lane)
+
+    def add_first(self, lane: Lane) -> None:
+        """Let `lane` go ahead of the others: what it sends must precede them."""
+        if not lane.queued:
+            lane.queued = True
+            self.ring.appendleft(lane)
+
+    def forget(self, freed: int) -> None:
+        """Values of this many bytes will not be sent after all."""
+        self.bytes -= freed
+
+    def fill(self, batch: Batch, *, numbered: bool) -> None:
+        """Take what is ready into `batch`; without `numbered` the link frames only."""
+        while self.links:
+            batch.add_link(self.links.popleft())
+        if self.ack is not None:
+            batch.add_link(Ack(self.ack))
+            self.ack = None
+        if self.pong is not None:
+            batch.add_link(Pong(self.pong))
+            self.pong = None
+        ring = self.ring
+        while numbered and ring and batch.size < batch.target:
+            lane = ring.popleft()
+            if lane.take(batch):
+                lane.queued = False
+            elif batch.full:
+                ring.appendleft(lane)
+                break
+            else:
+                ring.append(lane)
+        self.bytes -= batch.freed
