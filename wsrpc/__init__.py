@@ -1,0 +1,59 @@
+"""Call and stream both ways over one WebSocket, with structured concurrency across the wire."""
+
+from __future__ import annotations
+
+from .call import Final, Stream, stream_of
+from .client import connect
+from .context import CallContext, current, metadata
+from .controller import method
+from .errors import (
+    Code,
+    ConnectError,
+    ConnectionLost,
+    DeadlineExceeded,
+    ProtocolError,
+    RegistrationError,
+    RpcError,
+    WsrpcError,
+)
+from .fetcher import FetchStream, StreamFetcher, StreamRequest, default_stream_fetcher
+from .interceptor import Interceptor, Next, Request
+from .limits import Limits
+from .server import Listener, Server
+from .session import Session
+from .stats import Stats
+from .transport.base import Handshake
+from .version import __version__
+
+__all__ = [
+    "CallContext",
+    "Code",
+    "ConnectError",
+    "ConnectionLost",
+    "DeadlineExceeded",
+    "FetchStream",
+    "Final",
+    "Handshake",
+    "Interceptor",
+    "Limits",
+    "Listener",
+    "Next",
+    "ProtocolError",
+    "RegistrationError",
+    "Request",
+    "RpcError",
+    "Server",
+    "Session",
+    "Stats",
+    "Stream",
+    "StreamFetcher",
+    "StreamRequest",
+    "WsrpcError",
+    "__version__",
+    "connect",
+    "current",
+    "default_stream_fetcher",
+    "metadata",
+    "method",
+    "stream_of",
+]

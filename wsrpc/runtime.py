@@ -19,11 +19,12 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import math
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator
 from typing import Any, Protocol, TypeAlias
 
 import anyio
 import anyio.abc
+import anyio.lowlevel
 
 __all__ = ["AsyncioRuntime", "Future", "GenericRuntime", "Nursery", "Runtime", "Task", "current"]
 
@@ -64,7 +65,11 @@ class Nursery(Protocol):
         """Start a child. `fn` must not raise, cancellation aside."""
 
     async def close(self) -> None:
-        """Cancel the children that are left and wait until they have ended."""
+        """Cancel the children that are left and wait until they have ended.
+
+        Must be the last that its task does inside the nursery, and not inside a cancel scope that
+        was entered after `open_nursery`. The wait is shielded from the caller's cancellation.
+        """
 
     def timer(self, callback: Callable[[], None]) -> Timer:
         """A timer that lives as long as this nursery."""
@@ -152,10 +157,15 @@ class _AsyncioNursery:
             timer.close()
         for task in self._tasks:
             task.cancel()
-        # Shielded from nothing: if the waiting task is cancelled itself, the children have been
-        # told already, and the second cancellation only shortens the wait.
+        cancelled: asyncio.CancelledError | None = None
         while self._tasks:
-            await asyncio.wait(self._tasks)
+            try:
+                await asyncio.wait(self._tasks)
+            except asyncio.CancelledError as error:
+                # The children have been told already; they may not be left behind.
+                cancelled = error
+        if cancelled is not None:
+            raise cancelled
 
 
 class _AsyncioTimer:
@@ -228,9 +238,12 @@ class GenericRuntime:
         return anyio.get_cancelled_exc_class()
 
     def call_threadsafe(self, fn: Callable[[], None]) -> None:
+        # The public way from another thread, anyio.from_thread, waits for the function to run;
+        # this is called from finalizers, which must not wait.
+        token: Any = self._token.native_token
         try:
-            self._token.native_token.run_sync_soon(fn)
-        except (RuntimeError, anyio.RunFinishedError):
+            token.run_sync_soon(fn)
+        except RuntimeError:
             return
 
 
@@ -252,6 +265,9 @@ class _GenericNursery:
         return timer
 
     async def close(self) -> None:
+        # Shielded by its own scope: a scope around this await would be entered after the group
+        # and have to be left before it.
+        self._group.cancel_scope.shield = True
         self._group.cancel_scope.cancel()
         # The body's own exception is no business of this group, which would wrap it in an
         # ExceptionGroup; its children never raise.
@@ -308,7 +324,7 @@ class _DeliverOnce:
             except GeneratorExit:
                 coro.close()
                 raise
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001  (handed on to the coroutine)
                 value = error
                 resume = coro.throw
                 if isinstance(error, cancelled):
@@ -340,7 +356,3 @@ class _GenericTimer:
                 self._when = math.inf
                 self._callback()
 
-
-async def wait_for(awaitable: Awaitable[Any]) -> Any:
-    """Await anything awaitable, as a coroutine."""
-    return await awaitable

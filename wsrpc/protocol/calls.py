@@ -72,6 +72,7 @@ State: TypeAlias = Literal[
     "invoked",
     "cancelled",
     "uploading",
+    "withdrawn",
     "stopping",
     "reading",
     "stopped reading",
@@ -99,6 +100,7 @@ RECEIVED: dict[State, dict[str, State]] = {
     "cancelled":            {"credit": "cancelled", "cancel": "cancelled"},
     # the sender of an upload
     "uploading":            {"credit": "uploading", "cancel": "stopping"},
+    "withdrawn":            {"credit": "withdrawn", "cancel": "stopping"},
     "stopping":             {"credit": "stopping", "cancel": "stopping"},
     # the receiver of an upload
     "reading":              {"message": "reading", "end": END, "error": END},
@@ -125,6 +127,7 @@ SENT: dict[State, dict[str, State]] = {
     "cancelled":            {"error": END},
     # the sender of an upload
     "uploading":            {"message": "uploading", "end": END, "error": END},
+    "withdrawn":            {"end": END, "error": END},
     "stopping":             {"error": END},
     # the receiver of an upload
     "reading":              {"credit": "reading", "cancel": "stopped reading"},
@@ -135,8 +138,10 @@ SENT: dict[State, dict[str, State]] = {
 }
 # fmt: on
 
-# Bytes. More than a call needs around its arguments, method name and metadata.
-OPENING_OVERHEAD = 512
+# Bytes. More than a call needs besides its arguments, method name and options, and more than one
+# upload or callback adds to the options, its name aside.
+OPENING_OVERHEAD = 128
+CHANNEL_OVERHEAD = 24
 
 # How much of one stream goes into a batch before the next id has its turn (protocol.md OUT).
 QUANTUM = 16 * 1024
@@ -211,32 +216,33 @@ class Sender(Lane):
         self.terminal: Result | End | Error | None = None
 
     def take(self, batch: Batch) -> bool:
-        items = self.items
-        if items:
-            group: list[Raw] = []
-            size = 0
-            while items and size < QUANTUM:
-                if group and size + len(items[0]) > QUANTUM:
-                    break
-                item = items.popleft()
-                size += len(item)
-                group.append(Raw(item))
-            if not batch.add(Message(self.id, group), size + len(group)):
-                items.extendleft(bytes(raw) for raw in reversed(group))
-                return False
-            self.pending_bytes -= size
-            batch.freed += size
-            if items:
-                return False
+        if self.items and not self._take_items(batch):
+            return False
         terminal = self.terminal
         if terminal is not None:
             size = self.pending_bytes
-            if not batch.add(terminal, size):
+            if not batch.offer(terminal, size):
                 return False
             self.terminal = None
             self.pending_bytes = 0
             batch.freed += size
         return True
+
+    def _take_items(self, batch: Batch) -> bool:
+        """Put a quantum's worth of items into one `message`; True when none is left."""
+        items = self.items
+        if not batch.fits(len(items[0]) + 1):
+            return False
+        group = [items.popleft()]
+        size = len(group[0])
+        room = min(QUANTUM, batch.room())
+        while items and size + len(group) + len(items[0]) < room:
+            group.append(items.popleft())
+            size += len(group[-1])
+        batch.add(batch.codec.message(self.id, group))
+        self.pending_bytes -= size
+        batch.freed += size
+        return not items
 
     def drop(self) -> int:
         self.items.clear()
@@ -266,11 +272,11 @@ class Receiver(Lane):
         if self.state == END:
             return True
         if self.credit_due:
-            if not batch.add(Credit(self.id, self.credit_due)):
+            if not batch.offer(Credit(self.id, self.credit_due)):
                 return False
             self.credit_due = 0
         if self.cancel_reason is not None:
-            if not batch.add(Cancel(self.id, self.cancel_reason)):
+            if not batch.offer(Cancel(self.id, self.cancel_reason)):
                 return False
             self.cancel_reason = None
         return True

@@ -1,4 +1,4 @@
-"""Batches to bytes and back, for both subprotocols (protocol.md BATCH, VALUE).
+"""Batches to bytes and back, for both subprotocols (protocol.md, Batches and Values).
 
 A codec encodes each frame on its own and joins the parts, so that a numbered frame's bytes can be
 kept and sent again unchanged.
@@ -6,21 +6,31 @@ kept and sent again unchanged.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+import re
+from base64 import urlsafe_b64encode
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from math import isfinite
+from typing import Any, ClassVar, TypeAlias
 
 import msgspec
 from msgspec import Raw
 
 from ..errors import ProtocolError
-from .frames import Frame
+from .frames import Extension, Frame
 
-__all__ = ["CODECS", "Codec", "JsonCodec", "MsgpackCodec", "codec_for"]
+__all__ = ["CODECS", "MAX_DEPTH", "Codec", "JsonCodec", "MsgpackCodec", "codec_for"]
 
 BAD_FRAME = 4500
+NOT_UTF8 = 1007
+
+# What msgspec raises for bytes that it cannot decode.
+Undecodable = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
+Decoder: TypeAlias = "msgspec.json.Decoder[Any] | msgspec.msgpack.Decoder[Any]"
 
 
-class Codec(Protocol):
+class Codec:
     """One subprotocol's encoding.
 
     Attributes:
@@ -30,108 +40,149 @@ class Codec(Protocol):
         null: The encoding of null.
     """
 
-    name: str
-    subprotocol: str
-    text: bool
-    null: Raw
+    name: ClassVar[str]
+    subprotocol: ClassVar[str]
+    text: ClassVar[bool]
+    null: ClassVar[Raw]
 
-    def encode(self, frame: Frame) -> bytes: ...
+    _frames: ClassVar[Decoder]
+    _frame: ClassVar[Decoder]
+    _raws: ClassVar[Decoder]
+    _any: ClassVar[Decoder]
+    _encoder: ClassVar[msgspec.json.Encoder | msgspec.msgpack.Encoder]
 
-    def join(self, parts: Sequence[bytes]) -> bytes: ...
+    # ---------------------------------------------------------------- frames
 
-    def decode(self, data: bytes) -> list[Frame]: ...
+    def encode(self, frame: Frame) -> bytes:
+        """The bytes of one frame."""
+        return self._encoder.encode(frame)
 
-    def split(self, data: bytes) -> list[Raw]: ...
+    def message(self, id: int, items: Iterable[bytes]) -> bytes:
+        """The bytes of a `message` frame, from encoded items; faster than through `encode`."""
+        raise NotImplementedError
 
-    def decode_one(self, raw: Raw) -> Frame | None: ...
+    def join(self, parts: Sequence[bytes]) -> bytes:
+        """The array of what was encoded one by one: a batch of frames, or an array of values."""
+        raise NotImplementedError
 
-    def check_args(self, args: Raw, *, positional: bool) -> None: ...
-
-    def dump(self, value: Any) -> bytes: ...
-
-    def load(self, raw: Raw | bytes) -> Any: ...
-
-
-class _Base:
-    """What both codecs share: the fast typed decode, and the second look at what it refused."""
-
-    _batch: Any
-    _raws: Any
-    _one: Any
-    _name: Any
-
-    def decode(self, data: bytes) -> list[Frame]:
-        """The frames of a batch, without the `x-` frames.
+    def decode(self, data: bytes) -> list[Frame | Extension]:
+        """The frames of a batch.
 
         Raises:
             ProtocolError: 4500, the message is no batch of well-formed frames; the peer's fault.
         """
         try:
-            frames: list[Frame] = self._batch.decode(data)
-        except (msgspec.ValidationError, RecursionError):
-            # One unknown name spoils the typed decode of the whole batch. Only then is it worth
-            # looking at each frame alone, to tell extensions from garbage.
-            decoded = [self.decode_one(raw) for raw in self.split(data)]
-            return [frame for frame in decoded if frame is not None]
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise ProtocolError(BAD_FRAME, f"undecodable message: {error}"[:120]) from None
+            frames: list[Frame | Extension] = self._frames.decode(data)
+        except Undecodable:
+            # One frame that is out of the ordinary spoils the typed decode of the whole batch.
+            # Only then is it worth looking at each alone, to tell extensions from garbage.
+            return [self.decode_one(raw) for raw in self.split(data)]
         if not frames:
             raise ProtocolError(BAD_FRAME, "an empty batch")
         return frames
 
     def split(self, data: bytes) -> list[Raw]:
-        """The frames of a batch, each still encoded."""
+        """The frames of a batch, each still encoded.
+
+        Raises:
+            ProtocolError: 4500, the message is no array of anything; the peer's fault.
+        """
         try:
             raws: list[Raw] = self._raws.decode(data)
-        except RecursionError:
-            raise ProtocolError(BAD_FRAME, "values nested too deeply") from None
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise ProtocolError(BAD_FRAME, f"not a batch: {error}"[:120]) from None
+        except Undecodable as error:
+            raise _bad_frame("not a batch", error) from None
         if not raws:
             raise ProtocolError(BAD_FRAME, "an empty batch")
         return raws
 
-    def decode_one(self, raw: Raw) -> Frame | None:
-        """One frame, or None for an extension frame that this version does not know."""
+    def decode_one(self, raw: Raw) -> Frame | Extension:
+        """One frame.
+
+        Raises:
+            ProtocolError: 4500, it is none that this version knows, and no extension.
+        """
         try:
-            frame: Frame = self._one.decode(raw)
-        except RecursionError:
-            raise ProtocolError(BAD_FRAME, "values nested too deeply") from None
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            frame: Frame = self._frame.decode(raw)
+        except Undecodable as error:
             if self._is_extension(raw):
-                return None
-            raise ProtocolError(BAD_FRAME, f"bad frame: {error}"[:120]) from None
+                return Extension()
+            raise _bad_frame("bad frame", error) from None
         return frame
 
     def _is_extension(self, raw: Raw) -> bool:
         try:
-            elements = self._name.decode(raw)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            return False
-        try:
-            name = self.load(elements[0]) if elements else None
-        except (ValueError, RecursionError):
+            name = self.load(self.split_array(raw)[0])
+        except (*Undecodable, IndexError):
             return False
         return isinstance(name, str) and name.startswith("x-")
 
     def check_args(self, args: Raw, *, positional: bool) -> None:
-        """An object for a method, an array for a callback; else 4500 (CALL-1)."""
-        if self._is_array(args) if positional else self._is_map(args):
-            return
-        wanted = "an array" if positional else "an object"
-        raise ProtocolError(BAD_FRAME, f"the arguments of a call must be {wanted}")
+        """Look for an array in a callback's call and for an object in all others (CALL-1).
+
+        Raises:
+            ProtocolError: 4500, it is the other one, or neither; the peer's fault.
+        """
+        if not (self._is_array(args) if positional else self._is_object(args)):
+            wanted = "an array" if positional else "an object"
+            raise ProtocolError(BAD_FRAME, f"the arguments of a call must be {wanted}")
 
     def _is_array(self, raw: Raw) -> bool:
         raise NotImplementedError
 
-    def _is_map(self, raw: Raw) -> bool:
+    def _is_object(self, raw: Raw) -> bool:
         raise NotImplementedError
+
+    # ---------------------------------------------------------------- values
+
+    def dump(self, value: Any) -> bytes:
+        """The encoding of a value that this package made itself; it is not checked."""
+        return self._encoder.encode(value)
 
     def load(self, raw: Raw | bytes) -> Any:
-        raise NotImplementedError
+        """What `raw` encodes, wherever msgspec can tell.
+
+        Raises:
+            DecodeError: It cannot.
+        """
+        return self._any.decode(raw)
+
+    def split_array(self, raw: Raw | bytes) -> list[Raw]:
+        """The elements of an encoded array, each still encoded.
+
+        Raises:
+            DecodeError: It is no array.
+        """
+        raws: list[Raw] = self._raws.decode(raw)
+        return raws
+
+    def dump_value(self, value: Any) -> bytes:
+        """The encoding of a value that somebody else made.
+
+        Raises:
+            ValueError: It is outside the value space (VALUE-1, VALUE-2).
+        """
+        return self._encoder.encode(_checked(value, MAX_DEPTH, as_text=self.text))
+
+    def load_value(self, raw: Raw | bytes) -> Any:
+        """What `raw` encodes; None for an absent value.
+
+        Raises:
+            ValueError: It is outside the value space (VALUE-1, VALUE-2).
+        """
+        if not len(raw):
+            return None
+        try:
+            return _checked(self.load(raw), MAX_DEPTH, as_text=False)
+        except Undecodable as error:
+            raise ValueError(f"no value: {error}"[:120]) from None
 
 
-class JsonCodec(_Base):
+def _bad_frame(what: str, error: Exception) -> ProtocolError:
+    reason = "values nested too deeply" if isinstance(error, RecursionError) else str(error)
+    return ProtocolError(BAD_FRAME, f"{what}: {reason}"[:120])
+
+
+class JsonCodec(Codec):
     """`wsrpc.v1.json`: batches as JSON text messages."""
 
     name = "json"
@@ -139,37 +190,69 @@ class JsonCodec(_Base):
     text = True
     null = Raw(b"null")
 
-    _batch = msgspec.json.Decoder(list[Frame])
+    _frames = msgspec.json.Decoder(list[Frame])
+    _frame = msgspec.json.Decoder(Frame)
     _raws = msgspec.json.Decoder(list[Raw])
-    _one = msgspec.json.Decoder(Frame)
-    _name = msgspec.json.Decoder(list[Raw])
-    _encoder = msgspec.json.Encoder()
     _any = msgspec.json.Decoder()
+    _encoder = msgspec.json.Encoder()
 
-    def encode(self, frame: Frame) -> bytes:
-        return self._encoder.encode(frame)
+    def message(self, id: int, items: Iterable[bytes]) -> bytes:
+        return b'["message",%d,[%b]]' % (id, b",".join(items))
 
     def join(self, parts: Sequence[bytes]) -> bytes:
-        return b"[" + b",".join(parts) + b"]"
+        return b"[%b]" % b",".join(parts)
+
+    def decode(self, data: bytes) -> list[Frame | Extension]:
+        # The WebSocket library hands over text unchecked, and msgspec skips raw values unchecked.
+        _check_utf8(data)
+        return super().decode(data)
+
+    def split(self, data: bytes) -> list[Raw]:
+        _check_utf8(data)
+        try:
+            return super().split(data)
+        except ProtocolError:
+            # msgspec looks at escapes even in values that it skips, and a lone surrogate in one
+            # must not spoil the batch (VALUE-4). As raw bytes it is passed over, and refused by
+            # whoever decodes that value.
+            if b"\\u" not in data:
+                raise
+            return super().split(_ESCAPE.sub(_lone_surrogate_as_bytes, data))
 
     def _is_array(self, raw: Raw) -> bool:
         return memoryview(raw)[0] == 0x5B
 
-    def _is_map(self, raw: Raw) -> bool:
+    def _is_object(self, raw: Raw) -> bool:
         return memoryview(raw)[0] == 0x7B
 
-    def dump(self, value: Any) -> bytes:
-        return self._encoder.encode(value)
 
-    def load(self, raw: Raw | bytes) -> Any:
-        return self._any.decode(raw)
+# An escape in a JSON string; the group is a lone surrogate.
+_ESCAPE = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+    rb"|u([dD][89a-fA-F][0-9a-fA-F]{2})"
+    rb"|.)",
+    re.DOTALL,
+)
 
 
-def _refuse_extension(code: int, data: memoryview) -> Any:
+def _lone_surrogate_as_bytes(escape: re.Match[bytes]) -> bytes:
+    lone: bytes | None = escape[1]
+    return escape[0] if lone is None else chr(int(lone, 16)).encode("utf-8", "surrogatepass")
+
+
+def _check_utf8(data: bytes) -> None:
+    if not data.isascii():
+        try:
+            data.decode()
+        except UnicodeDecodeError as error:
+            raise ProtocolError(NOT_UTF8, f"a text message that is not UTF-8: {error}"[:120]) from None
+
+
+def _refuse_extension_type(code: int, data: memoryview) -> Any:
     raise ValueError(f"MessagePack extension type {code} is not part of the protocol")
 
 
-class MsgpackCodec(_Base):
+class MsgpackCodec(Codec):
     """`wsrpc.v1.msgpack`: batches as MessagePack binary messages, bytes native."""
 
     name = "msgpack"
@@ -177,15 +260,14 @@ class MsgpackCodec(_Base):
     text = False
     null = Raw(b"\xc0")
 
-    _batch = msgspec.msgpack.Decoder(list[Frame], ext_hook=_refuse_extension)
+    _frames = msgspec.msgpack.Decoder(list[Frame])
+    _frame = msgspec.msgpack.Decoder(Frame)
     _raws = msgspec.msgpack.Decoder(list[Raw])
-    _one = msgspec.msgpack.Decoder(Frame, ext_hook=_refuse_extension)
-    _name = msgspec.msgpack.Decoder(list[Raw])
+    _any = msgspec.msgpack.Decoder(ext_hook=_refuse_extension_type)
     _encoder = msgspec.msgpack.Encoder()
-    _any = msgspec.msgpack.Decoder(ext_hook=_refuse_extension)
 
-    def encode(self, frame: Frame) -> bytes:
-        return self._encoder.encode(frame)
+    def message(self, id: int, items: Iterable[bytes]) -> bytes:
+        return b"\x93\xa7message" + self._encoder.encode(id) + self.join([*items])
 
     def join(self, parts: Sequence[bytes]) -> bytes:
         n = len(parts)
@@ -201,15 +283,65 @@ class MsgpackCodec(_Base):
         first = memoryview(raw)[0]
         return 0x90 <= first <= 0x9F or first in (0xDC, 0xDD)
 
-    def _is_map(self, raw: Raw) -> bool:
+    def _is_object(self, raw: Raw) -> bool:
         first = memoryview(raw)[0]
         return 0x80 <= first <= 0x8F or first in (0xDE, 0xDF)
 
-    def dump(self, value: Any) -> bytes:
-        return self._encoder.encode(value)
-
     def load(self, raw: Raw | bytes) -> Any:
-        return self._any.decode(raw)
+        data = bytes(raw)
+        value = self._any.decode(data)
+        # The one extension type that msgspec takes for itself, without asking the hook.
+        if _TIMESTAMP.search(data) and _holds_timestamp(value):
+            raise ValueError("MessagePack timestamps are not part of the protocol")
+        return value
+
+
+_TIMESTAMP = re.compile(rb"\xd6\xff|\xd7\xff|\xc7\x0c\xff")
+
+
+def _holds_timestamp(value: Any) -> bool:
+    if type(value) is dict:
+        return _holds_timestamp([*value, *value.values()])
+    if type(value) is list:
+        return any(map(_holds_timestamp, value))
+    return isinstance(value, datetime)
+
+
+# ---------------------------------------------------------------- the value space
+
+MAX_DEPTH = 100
+MIN_INT = -(2**63)
+MAX_INT = 2**64 - 1
+
+
+def _checked(value: Any, room: int, *, as_text: bool) -> Any:
+    """`value`, which may nest `room` deep, with its bytes in base64url where they travel as text.
+
+    Raises:
+        ValueError: It is outside the value space (VALUE-1, VALUE-2).
+    """
+    kind = type(value)
+    if kind is str or kind is bool or value is None:
+        return value
+    if kind is int:
+        if not MIN_INT <= value <= MAX_INT:
+            raise ValueError("an integer outside -2**63 to 2**64 - 1")
+        return value
+    if kind is float:
+        if not isfinite(value):
+            raise ValueError("a number that is not finite")
+        return value
+    if kind is bytes:
+        return urlsafe_b64encode(value).decode("ascii") if as_text else value
+    if kind is not list and kind is not dict:
+        raise ValueError(f"a {kind.__name__}, which is no kind of value")
+    if room == 0:
+        raise ValueError(f"nested more than {MAX_DEPTH} deep")
+    if kind is list:
+        return [_checked(one, room - 1, as_text=as_text) for one in value]
+    if not all(type(key) is str for key in value):
+        raise ValueError("a key that is not a string")
+    return {key: _checked(one, room - 1, as_text=as_text) for key, one in value.items()}
 
 
 CODECS: dict[str, Codec] = {"json": JsonCodec(), "msgpack": MsgpackCodec()}

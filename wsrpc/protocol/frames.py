@@ -6,7 +6,7 @@ that may be absent are `None` (or an empty `Raw` for an error's `data`), never t
 
 from __future__ import annotations
 
-from typing import Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 from msgspec import Meta, Raw, Struct
 
@@ -24,6 +24,7 @@ __all__ = [
     "End",
     "Error",
     "ErrorBody",
+    "Extension",
     "Frame",
     "Goaway",
     "Hello",
@@ -31,6 +32,7 @@ __all__ = [
     "HelloLimits",
     "Message",
     "Notify",
+    "NotifyOptions",
     "Ping",
     "Pong",
     "Result",
@@ -39,11 +41,13 @@ __all__ = [
 ABSENT = Raw(b"")
 
 Id: TypeAlias = Annotated[int, Meta(ge=1, le=MAX_ID)]
-PingValue: TypeAlias = Annotated[int, Meta(ge=0, le=MAX_ID)]
 Count: TypeAlias = Annotated[int, Meta(ge=0)]
 
-
-Heartbeat: TypeAlias = Annotated[int, Meta(ge=1000)]
+if TYPE_CHECKING:
+    Credentials: TypeAlias = Any
+else:
+    # Decoded apart from the frame, so that credentials which are no value spoil themselves alone.
+    Credentials = Raw
 
 
 class HelloLimits(Struct, omit_defaults=True):
@@ -53,12 +57,17 @@ class HelloLimits(Struct, omit_defaults=True):
     max_held: Count | None = None
 
 
+class Heartbeat(Struct, array_like=True):
+    interval: Annotated[int, Meta(ge=1000)]
+    timeout: Annotated[int, Meta(ge=1000)]
+
+
 class HelloBody(Struct, omit_defaults=True):
     version: int
     link: Annotated[int, Meta(ge=1)] | None = None
     token: str | None = None
     received: Count | None = None
-    auth: Any = None
+    auth: Credentials = ABSENT
     window: Annotated[int, Meta(ge=0, le=MAX_CREDIT)] | None = None
     limits: HelloLimits | None = None
     features: list[str] | None = None
@@ -66,17 +75,20 @@ class HelloBody(Struct, omit_defaults=True):
     session: str | None = None
     resumed: bool | None = None
     resume_window: Count | None = None
-    heartbeat: tuple[Heartbeat, Heartbeat] | None = None
+    heartbeat: Heartbeat | None = None
 
 
-class CallOptions(Struct, omit_defaults=True):
+class NotifyOptions(Struct, omit_defaults=True):
     timeout: Count | None = None
     metadata: dict[str, str] | None = None
-    credit: Count | None = None
-    uploads: dict[str, Id] | None = None
-    callbacks: dict[str, Id] | None = None
     parent: int | None = None
     key: str | None = None
+    uploads: dict[str, Id] | None = None
+    callbacks: dict[str, Id] | None = None
+
+
+class CallOptions(NotifyOptions, omit_defaults=True):
+    credit: Count | None = None
     last_id: str | None = None
 
 
@@ -108,11 +120,11 @@ class Ack(Struct, array_like=True, tag="ack"):
 
 
 class Ping(Struct, array_like=True, tag="ping"):
-    value: PingValue
+    value: Annotated[int, Meta(ge=0, le=MAX_ID)]
 
 
 class Pong(Struct, array_like=True, tag="pong"):
-    value: PingValue
+    value: Annotated[int, Meta(ge=0, le=MAX_ID)]
 
 
 class Goaway(Struct, array_like=True, tag="goaway"):
@@ -120,7 +132,11 @@ class Goaway(Struct, array_like=True, tag="goaway"):
 
 
 class Auth(Struct, array_like=True, tag="auth"):
-    value: Any
+    value: Raw
+
+
+class Extension(Struct):
+    """An `x-…` frame of any shape: it counts as ignored and does nothing."""
 
 
 # Numbered frames.
@@ -137,7 +153,7 @@ class Notify(Struct, array_like=True, tag="notify"):
     id: Id
     method: str
     args: Raw
-    options: CallOptions | None = None
+    options: NotifyOptions | None = None
 
 
 class Message(Struct, array_like=True, tag="message"):

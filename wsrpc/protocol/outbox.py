@@ -1,4 +1,4 @@
-"""What waits for the socket, and in which order it goes (protocol.md OUT).
+"""What waits for the socket, and in which order it goes (protocol.md, Outbox).
 
 Link frames first; then the lanes in turn, each at most a quantum of its items, so that no stream
 and no large value holds up the others. A batch is whatever is ready at the moment it is taken: no
@@ -12,12 +12,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from .codec import Codec
-from .frames import Ack, CallOptions, LinkFrame, NumberedFrame, Pong
+from .frames import Ack, CallOptions, Frame, LinkFrame, Pong
 
 if TYPE_CHECKING:
     from .calls import Lane, OutCall
 
-__all__ = ["BATCH_TARGET", "Batch", "Outbox"]
+__all__ = ["BATCH_TARGET", "FRAME_OVERHEAD", "Batch", "Outbox"]
 
 # A batch is closed once it is this large. Larger ones would gain nothing per item and delay
 # whoever comes next.
@@ -52,21 +52,24 @@ class Batch:
         self.full = False
 
     def fits(self, payload: int) -> bool:
-        """Whether a frame with this many bytes of values may still join."""
+        """Whether a frame with this many bytes of values may still join.
+
+        The first one may, whatever its size: a larger frame goes alone.
+        """
         if self.parts and self.size + payload + FRAME_OVERHEAD > self.target:
             self.full = True
             return False
         return True
 
-    def add(self, frame: NumberedFrame, payload: int = 0) -> bool:
-        """Append a numbered frame, unless it should wait for the next batch."""
-        if not self.fits(payload):
-            return False
-        part = self.codec.encode(frame)
+    def room(self) -> int:
+        """How many bytes of values the next frame may have, if there is anything before it."""
+        return self.target - self.size - FRAME_OVERHEAD
+
+    def add(self, part: bytes) -> None:
+        """Append an encoded numbered frame."""
         self.parts.append(part)
         self.size += len(part) + 1
         self.numbered += 1
-        return True
 
     def add_link(self, frame: LinkFrame) -> None:
         """Append a link frame, which is not numbered."""
@@ -74,18 +77,32 @@ class Batch:
         self.parts.append(part)
         self.size += len(part) + 1
 
+    def offer(self, frame: Frame, payload: int = 0) -> bool:
+        """Append a numbered frame, unless it should wait for the next batch."""
+        if not self.fits(payload):
+            return False
+        self.add(self.codec.encode(frame))
+        return True
+
+    def join(self) -> bytes | None:
+        """The message, or None where there is nothing to say."""
+        return self.codec.join(self.parts) if self.parts else None
+
 
 class Outbox:
     """The lanes with something to send, and the link frames ahead of them.
 
     Attributes:
         bytes: Bytes of encoded values waiting.
+        links: Link frames to send, first to last.
+        ack: The count of an `ack` to send, or None.
+        pong: The number of a `pong` to send, or None.
+        ring: The lanes in the order of their turns; each stands in it once.
     """
 
-    __slots__ = ("ack", "bytes", "codec", "links", "pong", "ring")
+    __slots__ = ("ack", "bytes", "links", "pong", "ring")
 
-    def __init__(self, codec: Codec) -> None:
-        self.codec = codec
+    def __init__(self) -> None:
         self.bytes = 0
         self.links: deque[LinkFrame] = deque()
         self.ack: int | None = None

@@ -1,4 +1,4 @@
-"""Flow control of one stream, counted in credit (protocol.md CREDIT).
+"""Flow control of one stream, counted in credit (protocol.md, Credit).
 
 An item costs 1, and 1 more for each full 64 KiB of its encoding. The receiver of a stream allows a
 number of items; the sender begins an item only while its balance is at least 1, so the balance may
@@ -9,11 +9,11 @@ How the receiver sizes its window
 A window that never changes is either too small for fast streams (each round trip moves one window)
 or too large for slow consumers of large items. So it starts small and follows the consumer:
 
-- It doubles when the consumer has emptied the queue and the sender has used up most of its credit:
-  then it is the round trip that limits the stream, not the application.
-- It never grows beyond `window_bytes` divided by the mean encoded size of an item, and comes down
-  to that when items get larger. Credit once granted is not taken back: a shrinking window just
-  withholds what consumption would return.
+- It doubles when the sender has used up most of its credit and the consumer has emptied the queue
+  all the same: then it is the round trip that limits the stream, and neither end.
+- It never grows beyond `target` bytes divided by the mean number of bytes that one credit moves,
+  and comes down to that when items get larger. Credit once granted is not taken back: a shrinking
+  window just withholds what consumption would return.
 - Credit is returned when a quarter of the window is missing, or at once when the application
   waits on an empty queue and the sender has no credit left.
 """
@@ -31,7 +31,7 @@ VIOLATION = 4505
 
 
 def cost_of(size: int) -> int:
-    """What an item of `size` encoded bytes costs (protocol.md CREDIT)."""
+    """What an item of `size` encoded bytes costs."""
     return 1 + size // COST_UNIT
 
 
@@ -47,10 +47,10 @@ class SendCredit:
         """Add what the receiver allowed.
 
         Raises:
-            ProtocolError: 4505, the grant is below 1 or the balance would pass 2**31 - 1.
+            ProtocolError: 4505, the balance would pass 2**31 - 1; the peer's fault.
         """
-        if n < 1 or self.balance + n > MAX_CREDIT:
-            raise ProtocolError(VIOLATION, f"credit of {n} on a balance of {self.balance}")
+        if self.balance + n > MAX_CREDIT:
+            raise ProtocolError(VIOLATION, f"credit that lifts {self.balance} above 2^31 - 1")
         self.balance += n
 
     def spend(self, size: int) -> None:
@@ -66,20 +66,21 @@ class ReceiveWindow:
         size: Items. The present window: `balance + queued` is brought back up to it.
         balance: Items. What the sender may still begin, as far as this side has told it.
         queued: Items. Arrived and not yet consumed.
-        ceiling: Items. What the byte target allows at the present mean item size.
+        target: Bytes. What the window may hold, once it has grown.
+        mean: Bytes that one credit has moved, a moving average; 0 before the first item.
+        depleted: Whether the sender has used up most of its credit since the window last grew.
         threshold: Items. How much must be missing before a grant is worth a frame.
     """
 
-    __slots__ = ("balance", "ceiling", "mean", "queued", "size", "target", "threshold")
+    __slots__ = ("balance", "depleted", "mean", "queued", "size", "target", "threshold")
 
-    def __init__(self, initial: int, target_bytes: int) -> None:
-        self.size = initial
-        self.balance = initial
+    def __init__(self, initial: int, target: int) -> None:
+        self.size = self.balance = initial
         self.queued = 0
+        self.target = target
         self.mean = 0.0
-        self.target = target_bytes
-        self.ceiling = max(initial, 1)
-        self.threshold = max(1, initial // 4)
+        self.depleted = False
+        self.threshold = initial // 4 or 1
 
     def arrived(self, items: Sequence[Sized]) -> None:
         """Account for a message frame's items, at least one.
@@ -87,23 +88,23 @@ class ReceiveWindow:
         Raises:
             ProtocolError: 4505, an item was begun without credit; the sender's fault.
         """
-        count = len(items)
         total = sum(map(len, items))
         if total < COST_UNIT:
-            cost = count
-            if count > self.balance:
-                raise ProtocolError(VIOLATION, "an item beyond the credit granted")
+            cost = len(items)
+            begun = cost - 1
         else:
-            cost = 0
-            for item in items:
-                if cost >= self.balance:
-                    raise ProtocolError(VIOLATION, "an item beyond the credit granted")
-                cost += cost_of(len(item))
+            costs = [cost_of(len(item)) for item in items]
+            cost = sum(costs)
+            begun = cost - costs[-1]
+        # All but the last item must leave a balance of 1 or more for the one behind them.
+        if self.balance - begun < 1:
+            raise ProtocolError(VIOLATION, "an item beyond the credit granted")
         self.balance -= cost
         self.queued += cost
-        mean = total / count
-        self.mean = mean if self.mean == 0.0 else self.mean + (mean - self.mean) / 4
-        self.ceiling = max(1, int(self.target / max(self.mean, 1.0)))
+        if self.balance * 2 <= self.size:
+            self.depleted = True
+        mean = total / cost
+        self.mean += (mean - self.mean) / 4 if self.mean else mean
 
     def consumed(self, cost: int, *, waiting: bool) -> int:
         """Account for what the application took; returns the credit to grant now, often 0.
@@ -113,18 +114,16 @@ class ReceiveWindow:
             waiting: Whether the queue is empty and the application asks for more.
         """
         self.queued -= cost
-        if self.size > self.ceiling:
-            self.size = self.ceiling
-        elif waiting and self.balance * 2 <= self.size:
-            self.size = min(self.size * 2, self.ceiling)
+        if waiting and self.depleted:
+            self.depleted = False
+            self.size = self.size * 2 or 1
+        if self.mean:
+            self.size = min(self.size, int(self.target / self.mean) or 1)
+        self.threshold = self.size // 4 or 1
         missing = self.size - self.balance - self.queued
-        starving = waiting and self.balance < 1
-        if starving:
+        if waiting and self.balance < 1:
             missing = max(missing, 1 - self.balance)
         elif missing < self.threshold:
             return 0
-        if missing < 1:
-            return 0
-        self.threshold = max(1, self.size // 4)
         self.balance += missing
         return missing

@@ -1,0 +1,389 @@
+"""What a call gives its caller: a value to await, or a stream to iterate."""
+
+from __future__ import annotations
+
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterable,
+    Iterator,
+)
+from inspect import isawaitable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, cast
+
+from typing_extensions import Self, TypeVar
+
+from .errors import WsrpcError
+
+__all__ = [
+    "Final",
+    "LocalStream",
+    "NotFinished",
+    "Stream",
+    "UnaryCall",
+    "UntypedCall",
+    "stream_of",
+]
+
+R = TypeVar("R")
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+U_co = TypeVar("U_co", covariant=True, default=None)
+
+_ABSENT: Any = object()
+
+
+class NotFinished(WsrpcError, RuntimeError):
+    """`Stream.final` was read before the stream had come to its end."""
+
+
+class Final(Generic[T_co]):
+    """Ends a stream with a value that is no item, when yielded last.
+
+    A method annotated `AsyncIterator[Token | Final[Usage]]` may `yield Final(usage)`; the caller
+    iterates tokens only and reads the usage as `stream.final`.
+
+    Args:
+        value: What the caller reads.
+
+    Attributes:
+        value: The same.
+    """
+
+    __slots__ = ("value",)
+
+    if TYPE_CHECKING:
+        # No item type may match Final, or checkers would take `T | Final[U]` for T as a whole.
+        __dir__: None  # type: ignore[assignment]  # pyright: ignore[reportIncompatibleMethodOverride, reportIncompatibleVariableOverride]
+
+    def __init__(self, value: T_co) -> None:
+        self.value = value
+
+    def __repr__(self) -> str:
+        return f"Final({self.value!r})"
+
+
+class Stream(AsyncIterator[T_co], Generic[T_co, U_co]):
+    """The items of a streaming call, for one consumer.
+
+    Iterate it with `async for`. A bare `break` only pauses: iterating again continues where it
+    stopped. Leaving `async with`, `aclose()` and `cancel()` end it on the other side too, and
+    nothing more is yielded after them.
+
+    A subclass implements `__anext__`, `aclose` and `cancel`, and calls `_finish` at a clean end.
+    """
+
+    __slots__ = ("__weakref__", "_final", "_label")
+
+    def __init__(self, label: str) -> None:
+        self._label = label
+        self._final: Any = _ABSENT
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> T_co:
+        raise NotImplementedError
+
+    async def aclose(self) -> None:
+        """End the stream and wait until its source has cleaned up, as far as that is known."""
+        raise NotImplementedError
+
+    def cancel(self) -> None:
+        """End the stream without waiting."""
+        raise NotImplementedError
+
+    async def collect(self) -> list[T_co]:
+        """All items that are still to come, as a list."""
+        async with self:
+            return [item async for item in self]
+
+    @property
+    def final(self) -> U_co:
+        """The value that the stream ended with; None if it ended without one.
+
+        Raises:
+            NotFinished: The stream has not come to its end, or was cut short.
+        """
+        if self._final is _ABSENT:
+            raise NotFinished(
+                f"{self._label}: the final value comes after the last item; "
+                "iterate the stream to its end first"
+            )
+        return cast(U_co, self._final)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    def _finish(self, final: Any = None) -> None:
+        self._final = final
+
+    def _refuse_second(self) -> NoReturn:
+        raise RuntimeError(
+            f"{self._label}: another task is already waiting for the next item; "
+            "a stream has one consumer"
+        )
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._label}>"
+
+    if not TYPE_CHECKING:
+
+        def __await__(self) -> NoReturn:
+            raise TypeError(
+                f"{self._label} streams: write `async for item in …`, or `await ….collect()` for "
+                "a list"
+            )
+
+
+class LocalStream(Stream[T_co, U_co]):
+    """A stream over an iterator of this process: what a method gives when called locally.
+
+    Args:
+        source: An async iterator, an awaitable of one, or a plain iterator.
+        label: What messages call it, such as "HelloController.tokens".
+    """
+
+    __slots__ = ("_busy", "_closed", "_source")
+
+    def __init__(
+        self,
+        source: AsyncIterable[Any] | Awaitable[AsyncIterable[Any]] | Iterator[Any],
+        label: str = "stream",
+    ) -> None:
+        super().__init__(label)
+        self._source: Any = source
+        self._busy = False
+        self._closed = False
+
+    async def __anext__(self) -> T_co:
+        if self._busy:
+            self._refuse_second()
+        if self._closed:
+            raise StopAsyncIteration
+        self._busy = True
+        try:
+            item = await self._step()
+        except StopAsyncIteration:
+            self._closed = True
+            self._finish()
+            raise
+        except BaseException:
+            self._closed = True
+            raise
+        finally:
+            self._busy = False
+        if self._closed:
+            await self._close_source()
+            raise StopAsyncIteration
+        if isinstance(item, Final):
+            await self._end(item)
+        return cast(T_co, item)
+
+    async def _step(self) -> Any:
+        source = self._source
+        if isawaitable(source):
+            source = self._source = await source
+        if isinstance(source, Iterator):
+            try:
+                return next(source)
+            except StopIteration:
+                raise StopAsyncIteration from None
+        if not isinstance(source, AsyncIterator):
+            source = self._source = aiter(source)
+        return await anext(source)
+
+    async def _end(self, final: Final[Any]) -> NoReturn:
+        # The body behind `yield Final(…)` has to run, so the source is asked once more.
+        self._closed = self._busy = True
+        try:
+            item = await self._step()
+        except StopAsyncIteration:
+            self._finish(final.value)
+            raise
+        finally:
+            self._busy = False
+        await self._close_source()
+        raise RuntimeError(f"{self._label} yielded {item!r} after its Final value")
+
+    async def aclose(self) -> None:
+        already = self._closed
+        self._closed = True
+        if not (already or self._busy):
+            await self._close_source()
+
+    def cancel(self) -> None:
+        # The source of a stream that nobody waits on is closed when the last reference goes.
+        source = self._source
+        if not self._closed and not self._busy and not isinstance(source, AsyncIterator):
+            close = getattr(source, "close", None)
+            if close is not None:
+                close()
+        self._closed = True
+        if not self._busy:
+            self._source = None
+
+    async def _close_source(self) -> None:
+        source, self._source = self._source, None
+        if isinstance(source, Coroutine):
+            source.close()
+        elif (aclose := getattr(source, "aclose", None)) is not None:
+            await aclose()
+        elif (close := getattr(source, "close", None)) is not None:
+            close()
+
+
+async def stream_of(items: Iterable[T] | AsyncIterable[T]) -> AsyncIterator[T]:
+    """An async iterator over `items`, for a parameter that takes a stream.
+
+    Args:
+        items: Any iterable, async or not.
+    """
+    if isinstance(items, AsyncIterable):
+        async for item in items:
+            yield item
+    else:
+        for item in items:
+            yield item
+
+
+class UnaryCall(Coroutine[Any, Any, R]):
+    """A coroutine that says what to write when it is iterated.
+
+    It is a coroutine to `create_task`, `gather` and `start_soon` too.
+
+    Args:
+        inner: The coroutine that makes the call.
+        label: What messages call it, such as "HelloController.greet".
+    """
+
+    __slots__ = ("_inner", "_label")
+
+    def __init__(self, inner: Coroutine[Any, Any, R], label: str) -> None:
+        self._inner = inner
+        self._label = label
+
+    def __await__(self) -> Generator[Any, Any, R]:
+        return self._inner.__await__()
+
+    def send(self, value: Any, /) -> Any:
+        return self._inner.send(value)
+
+    def throw(self, *args: Any) -> Any:
+        return self._inner.throw(*args)
+
+    def close(self) -> None:
+        self._inner.close()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._label}>"
+
+    if not TYPE_CHECKING:
+
+        def __aiter__(self) -> NoReturn:
+            self._inner.close()
+            raise TypeError(f"{self._label} returns a value: write `await …`")
+
+
+class UntypedCall(Coroutine[Any, Any, Any]):
+    """A call by bare name: a value or a stream, decided by the first use.
+
+    Args:
+        await_it: Starts the call as one that returns a value.
+        iterate_it: Starts the call as one that streams.
+        label: What messages call it.
+    """
+
+    __slots__ = ("_await_it", "_coroutine", "_iterate_it", "_label", "_stream")
+
+    def __init__(
+        self,
+        await_it: Callable[[], Coroutine[Any, Any, Any]],
+        iterate_it: Callable[[], Stream[Any, Any]],
+        label: str = "call",
+    ) -> None:
+        self._await_it = await_it
+        self._iterate_it = iterate_it
+        self._label = label
+        self._coroutine: Coroutine[Any, Any, Any] | None = None
+        self._stream: Stream[Any, Any] | None = None
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        if self._coroutine is not None:
+            raise RuntimeError(f"{self._label}: the call has been awaited already; call it again")
+        return self._as_coroutine().__await__()
+
+    def _as_coroutine(self) -> Coroutine[Any, Any, Any]:
+        if self._coroutine is None:
+            if self._stream is not None:
+                raise RuntimeError(
+                    f"{self._label}: the call is used as a stream already; call it again"
+                )
+            self._coroutine = self._await_it()
+        return self._coroutine
+
+    def _as_stream(self) -> Stream[Any, Any]:
+        if self._stream is None:
+            if self._coroutine is not None:
+                raise RuntimeError(
+                    f"{self._label}: the call has been awaited already; call it again"
+                )
+            self._stream = self._iterate_it()
+        return self._stream
+
+    def send(self, value: Any, /) -> Any:
+        return self._as_coroutine().send(value)
+
+    def throw(self, *args: Any) -> Any:
+        return self._as_coroutine().throw(*args)
+
+    def close(self) -> None:
+        if self._coroutine is not None:
+            self._coroutine.close()
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self._as_stream().__aiter__()
+
+    async def __aenter__(self) -> Stream[Any, Any]:
+        return await self._as_stream().__aenter__()
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._as_stream().__aexit__(exc_type, exc, traceback)
+
+    async def aclose(self) -> None:
+        """End the stream and wait for its source to clean up."""
+        await self._as_stream().aclose()
+
+    def cancel(self) -> None:
+        """End the stream without waiting."""
+        self._as_stream().cancel()
+
+    async def collect(self) -> list[Any]:
+        """All items, as a list."""
+        return await self._as_stream().collect()
+
+    @property
+    def final(self) -> Any:
+        """The value that the stream ended with."""
+        return self._as_stream().final
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._label}>"

@@ -1,0 +1,422 @@
+"""Calls out: begin one, send its uploads, wait for its answer.
+
+The same code serves the methods of proxies and the callbacks that a handler was given.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextvars import copy_context
+from typing import Any
+
+import anyio
+from msgspec import Raw
+
+from .context import handling, outgoing_metadata
+from .errors import Code, ConnectionLost, DeadlineExceeded, RpcError
+from .protocol.calls import CallbackTarget, OutCall, Upload
+from .protocol.endpoint import NoSlotError, ValueTooLargeError
+from .protocol.frames import CallOptions, End, Error, ErrorBody, Result
+from .runtime import Future, Task
+from .shell import Conversation, Feed, Offered, Shell, Terminal, error_from
+from .signature import Param
+from .values import Adapter, InvalidValue, Unencodable
+
+__all__ = ["Extras", "Timing", "WrongKindError", "begin", "invoke", "wrong_kind"]
+
+
+class WrongKindError(RpcError[Any], TypeError):
+    """A stream was awaited, or a value iterated; the message says what to write instead."""
+
+    def __init__(self, message: str) -> None:
+        RpcError.__init__(self, Code.INTERNAL, message)
+
+    def __str__(self) -> str:
+        return self.message
+
+
+def wrong_kind(label: str, *, streams: bool) -> WrongKindError:
+    """The error for a method that turned out to be of the other kind (CALL-8)."""
+    if streams:
+        return WrongKindError(f"{label} streams: write `async for item in …`, not `await`")
+    return WrongKindError(f"{label} returns a value: write `await …`, not `async for`")
+
+
+class Timing:
+    """When a call must be over, and whose deadline that is.
+
+    Attributes:
+        deadline: Seconds on the loop's clock, or None.
+        by_scope: Whether it is the deadline of the caller's own cancel scope, which fires by
+            itself and must be the one to do so.
+    """
+
+    __slots__ = ("by_scope", "deadline")
+
+    def __init__(self, shell: Shell, timeout: float | None) -> None:
+        scope = anyio.current_effective_deadline()
+        deadline = math.inf if timeout is None else shell.runtime.now() + timeout
+        handled = handling.get()
+        if handled is not None and handled.deadline is not None:
+            deadline = min(deadline, handled.deadline)
+        self.by_scope = scope < deadline
+        deadline = min(scope, deadline)
+        self.deadline: float | None = None if deadline == math.inf else deadline
+
+    def reason(self, shell: Shell) -> str:
+        """Why the caller's await was cancelled, as far as one can tell."""
+        if self.by_scope and self.deadline is not None and shell.runtime.now() >= self.deadline:
+            return "deadline_exceeded"
+        return "cancelled"
+
+    async def let_scope_fire(self) -> None:
+        """The far side's clock was ahead of the caller's scope: wait for the scope (TIME-1).
+
+        Returns if the scope does not fire after all, since the caller may have left it.
+        """
+        if self.by_scope and self.deadline is not None:
+            scope = anyio.current_effective_deadline()
+            if scope <= self.deadline:
+                await anyio.sleep(max(0.0, scope - anyio.current_time()) + 0.1)
+
+
+def begin(
+    shell: Shell,
+    label: str,
+    method: str | int,
+    payload: bytes,
+    timing: Timing,
+    *,
+    metadata: Mapping[str, str] | None = None,
+    oneway: bool = False,
+    extras: Extras | None = None,
+    target: CallbackTarget | None = None,
+    window: int | None = None,
+) -> OutCall:
+    """Hand a call to the endpoint.
+
+    Raises:
+        RpcError: It cannot even be queued; `not_started` is set.
+    """
+    if shell.lost is not None:
+        raise shell.lost_error(started=False)
+    carried = {**outgoing_metadata.get(), **(metadata or {})}
+    handled = handling.get()
+    parent = handled._call if handled is not None and handled.session is shell.session else None
+    _check_metadata(shell, label, carried)
+    try:
+        return shell.endpoint.call(
+            method,
+            payload,
+            oneway=oneway,
+            deadline=timing.deadline,
+            options=CallOptions(metadata=carried) if carried else None,
+            uploads=tuple(extras.uploads) if extras is not None else (),
+            callbacks=tuple(extras.callbacks) if extras is not None else (),
+            parent=parent,
+            target=target,
+            window=window,
+        )
+    except NoSlotError:
+        limit = shell.endpoint.slots.limit
+        error = RpcError(
+            Code.RESOURCE_EXHAUSTED,
+            f"{label}: all {limit} slots of the other end are taken, and a call made while "
+            "handling one of the same session does not wait",
+        )
+    except ValueTooLargeError as too_large:
+        error = RpcError(Code.RESOURCE_EXHAUSTED, f"the arguments of {label}: {too_large}")
+    error.not_started = True
+    raise error
+
+
+def _check_metadata(shell: Shell, label: str, carried: Mapping[str, str]) -> None:
+    if carried and sum(len(k) + len(v) for k, v in carried.items()) > shell.limits.max_metadata:
+        limit = shell.limits.max_metadata
+        raise RpcError(
+            Code.RESOURCE_EXHAUSTED, f"the metadata of {label} exceeds {limit} bytes (max_metadata)"
+        )
+
+
+class Reply(Conversation):
+    """The wait for one value."""
+
+    __slots__ = ("extras", "future", "label", "shell")
+
+    def __init__(self, shell: Shell, label: str, extras: Extras | None) -> None:
+        self.shell = shell
+        self.label = label
+        self.extras = extras
+        self.future: Future = shell.runtime.future()
+
+    def settle(self, outcome: Terminal | RpcError[Any]) -> None:
+        if not self.future.done():
+            self.future.set_result(outcome)
+
+    def on_finished(self, frame: Terminal) -> None:
+        if not self.future.done():
+            self.future.set_result(frame)
+        if self.extras is not None:
+            self.extras.stop()
+
+    def on_lost(self, error: ConnectionLost) -> None:
+        self.settle(error)
+        if self.extras is not None:
+            self.extras.stop()
+
+    def on_items(self, items: list[Raw]) -> None:
+        self.settle(wrong_kind(self.label, streams=True))
+
+    def on_started(self) -> None:
+        if self.extras is not None:
+            self.extras.start()
+
+
+async def invoke(
+    shell: Shell,
+    label: str,
+    method: str | int,
+    payload: bytes,
+    result: Adapter,
+    *,
+    timeout: float | None,
+    check: bool = True,
+    metadata: Mapping[str, str] | None = None,
+    extras: Extras | None = None,
+    target: CallbackTarget | None = None,
+) -> Any:
+    """Make a unary call and return its validated answer.
+
+    If the await is cancelled, the handler is cancelled with it.
+
+    Raises:
+        RpcError: What the handler raised, or why there is no answer.
+    """
+    timing = Timing(shell, timeout)
+    if shell.endpoint.outbox_full:
+        await shell.room()
+    call = begin(
+        shell, label, method, payload, timing, metadata=metadata, extras=extras, target=target
+    )
+    reply = call.context = Reply(shell, label, extras)
+    if extras is not None:
+        extras.attach(call)
+    entry = None
+    if timing.deadline is not None and not timing.by_scope:
+
+        def expire() -> None:
+            reply.settle(_too_late(shell, call, label))
+
+        entry = shell.deadlines.add(timing.deadline, expire)
+    shell.wake()
+    try:
+        outcome = await reply.future
+    except BaseException:
+        _abandon(shell, call, extras, timing.reason(shell))
+        raise
+    finally:
+        if entry is not None:
+            shell.deadlines.remove(entry)
+    if type(outcome) is Result and extras is None:
+        return load_answer(shell, label, result, outcome.value, check)
+    if extras is not None:
+        await extras.close()
+    return await _conclude(shell, call, label, outcome, result, check, timing, extras)
+
+
+async def _conclude(
+    shell: Shell,
+    call: OutCall,
+    label: str,
+    outcome: Terminal | RpcError[Any],
+    result: Adapter,
+    check: bool,
+    timing: Timing,
+    extras: Extras | None,
+) -> Any:
+    """Everything but the common case: errors, and answers of calls with uploads."""
+    if isinstance(outcome, Result):
+        return load_answer(shell, label, result, outcome.value, check)
+    if isinstance(outcome, Error):
+        error = error_from(shell, outcome.body)
+        if error.code == Code.DEADLINE_EXCEEDED:
+            await timing.let_scope_fire()
+    elif isinstance(outcome, End):
+        error = wrong_kind(label, streams=True)
+    else:
+        error = outcome
+        if shell.endpoint.cancel(call):
+            shell.wake()
+    if extras is not None and extras.failure is not None:
+        raise extras.failure from error
+    raise error
+
+
+def load_answer(shell: Shell, label: str, adapter: Adapter, raw: Raw, check: bool) -> Any:
+    """An answer's value; one that does not validate is the other end's fault (ERROR table)."""
+    try:
+        return adapter.load(raw, shell.codec, check=check)
+    except InvalidValue as invalid:
+        raise invalid_answer(label, invalid) from None
+
+
+def invalid_answer(label: str, invalid: InvalidValue) -> RpcError[Any]:
+    return RpcError(
+        Code.INTERNAL, f"what {label} answered does not validate: {invalid}", invalid.data()
+    )
+
+
+def _too_late(shell: Shell, call: OutCall, label: str) -> DeadlineExceeded:
+    """The caller's own clock ran out: tell the far end, and do not wait for it (TIME-3)."""
+    error = DeadlineExceeded(f"{label} did not answer before its deadline")
+    error.not_started = call.id == 0
+    shell.endpoint.cancel(call, "deadline_exceeded")
+    shell.wake()
+    return error
+
+
+def _abandon(shell: Shell, call: OutCall, extras: Extras | None, reason: str) -> None:
+    if shell.lost is None:
+        shell.endpoint.cancel(call, reason)
+        shell.wake()
+    if extras is not None:
+        extras.stop()
+
+
+class Extras:
+    """The uploads and callbacks that travel with one call.
+
+    Attributes:
+        uploads: Async iterators by parameter.
+        callbacks: Functions by parameter.
+        failure: What the source of an upload raised first; the caller gets that rather than
+            the other end's complaint about it.
+    """
+
+    def __init__(
+        self,
+        shell: Shell,
+        label: str,
+        params: Mapping[str, Param],
+        uploads: dict[str, AsyncIterator[Any]],
+        callbacks: dict[str, Callable[..., Any]],
+        check: bool,
+    ) -> None:
+        self._shell = shell
+        self._label = label
+        self._params = params
+        self._check = check
+        self.uploads = uploads
+        self.callbacks = callbacks
+        self.failure: BaseException | None = None
+        self._pumps: list[_Pump] = []
+        self._context = copy_context()
+
+    def attach(self, call: OutCall) -> None:
+        """Connect the call's lanes with what they carry."""
+        for name, lane in call.uploads.items():
+            pump = _Pump(self._shell, self, lane, f"{self._label}({name}=…)")
+            pump.source = self.uploads[name]
+            pump.adapter = self._params[name].item
+            lane.context = pump
+            self._pumps.append(pump)
+        for name, offer in call.callbacks.items():
+            offer.context = Offered(self._label, self._params[name], self.callbacks[name])
+
+    def start(self) -> None:
+        """The call is numbered: its uploads may flow."""
+        for pump in self._pumps:
+            pump.task = self._shell.nursery.spawn(pump.run, context=self._context)
+
+    def stop(self) -> None:
+        """The call is over: nobody wants the rest of the uploads."""
+        for pump in self._pumps:
+            pump.stop()
+
+    async def close(self) -> None:
+        """Stop, and wait until the sources are closed."""
+        self.stop()
+        for pump in self._pumps:
+            if pump.task is not None:
+                await pump.done
+
+
+class _Pump(Conversation):
+    """One upload on its way out."""
+
+    def __init__(self, shell: Shell, extras: Extras, lane: Upload, label: str) -> None:
+        self._shell = shell
+        self._extras = extras
+        self._feed = Feed(shell, lane)
+        self._lane = lane
+        self._label = label
+        self._reason: str | None = None
+        self._stopped = False
+        self._begun = False
+        self.source: AsyncIterator[Any]
+        self.adapter: Adapter | None = None
+        self.task: Task | None = None
+        self.done: Future = shell.runtime.future()
+
+    def _dump(self, item: Any) -> bytes:
+        assert self.adapter is not None
+        return self.adapter.dump(item, self._shell.codec, check=self._extras._check)
+
+    def _no_final(self, value: Any) -> bytes:
+        raise TypeError(f"{self._label}: an upload has no final value; yield items only")
+
+    async def run(self) -> None:
+        self._begun = True
+        body: ErrorBody | None = None
+        try:
+            if not self._stopped:
+                await self._feed.run(self.source, self._dump, self._no_final)
+        except self._shell.runtime.cancelled_class():
+            body = ErrorBody(Code.CANCELLED, "the upload was stopped")
+        except Exception as error:  # noqa: BLE001  (it is the caller's, and raised there)
+            body = self._failed(error)
+        finally:
+            self.done.set_result(None)
+        self._terminate(body)
+
+    def _failed(self, error: Exception) -> ErrorBody:
+        if self._extras.failure is None:
+            self._extras.failure = error
+        if isinstance(error, RpcError):
+            try:
+                return self._shell.error_body(error)
+            except Unencodable:
+                return ErrorBody(str(error.code), error.message)
+        if isinstance(error, ValueTooLargeError):
+            return ErrorBody(Code.RESOURCE_EXHAUSTED, f"an item of {self._label}: {error}")
+        return ErrorBody(Code.ABORTED, "the source of the upload failed")
+
+    def _terminate(self, body: ErrorBody | None) -> None:
+        shell, lane = self._shell, self._lane
+        if shell.lost is not None or lane.state not in ("uploading", "stopping"):
+            return
+        if lane.state == "stopping":
+            body = ErrorBody(self._reason or "cancelled", "the upload was stopped on request")
+        if body is None:
+            shell.endpoint.finish(lane)
+        else:
+            shell.endpoint.fail(lane, body)
+        shell.wake()
+
+    def stop(self) -> None:
+        if not self._stopped and not self.done.done():
+            self._stopped = True
+            # asyncio drops a task that is cancelled before its first step; `run` looks itself.
+            if self.task is not None and self._begun:
+                self.task.cancel()
+
+    def on_credit(self) -> None:
+        self._feed.wake()
+
+    def on_cancel(self, reason: str) -> None:
+        self._reason = reason
+        self.stop()
+
+    def on_lost(self, error: ConnectionLost) -> None:
+        self.stop()

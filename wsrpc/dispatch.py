@@ -1,0 +1,656 @@
+"""Calls in: find the method, validate, run it as a task, send its terminal.
+
+The session's reader hands each call over and goes on reading at once; a `Handler` is the task and
+the state of one of them. Methods are found in a dictionary, made when the controllers were
+registered; nothing that came over the wire is ever looked up on an object.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import secrets
+import time
+import traceback
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import anyio
+import anyio.to_thread
+from msgspec import Raw
+
+from .caller import invoke
+from .context import NO_METADATA, CallContext, handling, outgoing_metadata
+from .controller import Exposed
+from .deadlines import Deadline
+from .errors import Code, ConnectionLost, RpcError
+from .inbox import Inbox, InboxStream
+from .interceptor import Interceptor, Request, fold
+from .protocol.calls import CallbackTarget, InCall, UploadReader
+from .protocol.endpoint import ValueTooLargeError
+from .protocol.frames import ErrorBody
+from .runtime import Future, Task
+from .shell import Conversation, Feed, Offered, Shell
+from .signature import MethodSpec, Param, near
+from .stats import Stats
+from .values import Adapter, InvalidValue, Unencodable
+
+__all__ = ["Dispatcher", "Handler", "Target", "targets_of"]
+
+logger = logging.getLogger("wsrpc")
+
+# Seconds by which the scope that tells a handler its deadline lies behind the deadline itself. The
+# session's timer has to come first: it cancels the handler in the way that lets it clean up.
+SLACK = 0.01
+
+# Seconds for which a sync generator runs ahead in its thread, to save hops for the next items.
+THREAD_SLICE = 0.001
+
+# Seconds that a handler has for a callback that it awaits, like any unary call.
+CALLBACK_TIMEOUT = 30.0
+
+
+class Target:
+    """A method that can be called: what `"Controller.method"` stands for.
+
+    Attributes:
+        label: `"Controller.method"`.
+        spec: The method.
+        exposed: The controller.
+        interceptors: What runs around it, outermost first.
+        channels: Whether it takes streams or callbacks.
+    """
+
+    __slots__ = ("channels", "exposed", "interceptors", "label", "spec")
+
+    def __init__(
+        self, exposed: Exposed, spec: MethodSpec, interceptors: Sequence[Interceptor]
+    ) -> None:
+        self.label = f"{exposed.name}.{spec.name}"
+        self.spec = spec
+        self.exposed = exposed
+        self.interceptors = tuple(interceptors)
+        self.channels = any(param.kind != "value" for param in spec.params.values())
+
+
+def targets_of(
+    exposed: Mapping[str, Exposed], interceptors: Sequence[Interceptor]
+) -> dict[str, Target]:
+    """The one dictionary in which calls are looked up."""
+    targets: dict[str, Target] = {}
+    for controller in exposed.values():
+        own = getattr(controller.interface.origin, "interceptors", ())
+        for spec in controller.interface.specs.values():
+            target = Target(controller, spec, (*interceptors, *own))
+            targets[target.label] = target
+    return targets
+
+
+class Dispatcher:
+    """Runs the calls of one session.
+
+    Attributes:
+        targets: The methods by full name; shared by all sessions of a server.
+        live: The handlers that have not ended.
+    """
+
+    def __init__(
+        self,
+        shell: Shell,
+        targets: Mapping[str, Target],
+        *,
+        check: bool,
+        debug: bool,
+        stats: Stats,
+    ) -> None:
+        self.shell = shell
+        self.targets = targets
+        self.check = check
+        self.debug = debug
+        self.stats = stats
+        self.live: set[Handler] = set()
+        self._idle: Future | None = None
+        self._instances: dict[str, Any] = {}
+
+    def receive(self, call: InCall) -> None:
+        """Start what the peer asked for, or answer why not; never waits."""
+        if call.offer is not None:
+            offered = call.offer.context
+            assert isinstance(offered, Offered)
+            CallbackHandler(self, call, offered).start()
+            return
+        assert isinstance(call.method, str)
+        target = self.targets.get(call.method)
+        if target is None:
+            self._unknown(call, call.method)
+        elif call.oneway and (target.spec.kind == "stream" or target.channels):
+            body = ErrorBody(
+                Code.FAILED_PRECONDITION, f"{target.label} cannot be notified: call it instead"
+            )
+            self.shell.endpoint.fail(call, body)
+        else:
+            MethodHandler(self, call, target).start()
+
+    def _unknown(self, call: InCall, method: str) -> None:
+        names = near(method, self.targets)
+        hint = f"; did you mean {' or '.join(names)}?" if names else ""
+        body = ErrorBody(Code.UNIMPLEMENTED, f"there is no method {method[:200]!r} here{hint}")
+        body.data = Raw(self.shell.codec.dump({"near": names}))
+        self.shell.endpoint.fail(call, body)
+
+    def instance(self, exposed: Exposed) -> Any:
+        """The controller object of this session: a shared one, or one made for it."""
+        try:
+            return self._instances[exposed.name]
+        except KeyError:
+            made = self._instances[exposed.name] = exposed.instance(self.shell.session)
+            return made
+
+    async def idle(self) -> None:
+        """Wait until no handler runs any more."""
+        while self.live:
+            self._idle = idle = self.shell.runtime.future()
+            await idle
+
+    def ended(self, handler: Handler) -> None:
+        """A handler is through, its cleanup included."""
+        self.live.discard(handler)
+        self.stats.calls_live -= 1
+        if not self.live and self._idle is not None:
+            idle, self._idle = self._idle, None
+            idle.set_result(None)
+
+    def stop_all(self) -> None:
+        """The session is over: every handler is cancelled and cleans up (CLOSE-5)."""
+        for handler in list(self.live):
+            handler.stop("cancelled")
+
+
+class Handler(Conversation):
+    """One inbound call while it runs."""
+
+    __slots__ = (
+        "_begun",
+        "_deadline",
+        "_entry",
+        "_killer",
+        "_scope",
+        "_task",
+        "_threaded",
+        "call",
+        "dispatcher",
+        "feed",
+        "label",
+        "shell",
+        "stopped",
+    )
+
+    def __init__(self, dispatcher: Dispatcher, call: InCall, label: str) -> None:
+        self.dispatcher = dispatcher
+        self.shell = dispatcher.shell
+        self.call = call
+        self.label = label
+        self.feed: Feed | None = None
+        self.stopped: str | None = None
+        self._begun = False
+        self._threaded = False
+        self._deadline: float | None = None
+        self._entry: Deadline | None = None
+        self._killer: Deadline | None = None
+        self._scope: anyio.CancelScope | None = None
+        self._task: Task | None = None
+        call.context = self
+
+    def __repr__(self) -> str:
+        return f"the handler of {self.label}, id {self.call.id}"
+
+    # ------------------------------------------------------------ start and stop
+
+    def start(self) -> None:
+        shell = self.shell
+        if self.call.cancel_reason is not None:
+            self._refuse(self.call.cancel_reason)
+            return
+        if self.call.timeout is not None:
+            self._deadline = shell.runtime.now() + self.call.timeout / 1000
+            self._entry = shell.deadlines.add(self._deadline, self._expire)
+        self.dispatcher.live.add(self)
+        self.dispatcher.stats.begin_call()
+        self._spawn()
+
+    def _spawn(self) -> None:
+        self._task = self.shell.nursery.spawn(self._run)
+
+    def _refuse(self, reason: str) -> None:
+        message = "cancelled" if reason == Code.CANCELLED else "deadline exceeded"
+        self.shell.endpoint.refuse(self.call, reason, f"{message} before it began")
+        self.shell.wake()
+
+    def on_cancel(self, reason: str) -> None:
+        self.stop(reason)
+
+    def on_credit(self) -> None:
+        if self.feed is not None:
+            self.feed.wake()
+
+    def on_lost(self, error: ConnectionLost) -> None:
+        self.stop("cancelled")
+
+    def _expire(self) -> None:
+        self._entry = None
+        self.stop("deadline_exceeded")
+
+    def stop(self, reason: str) -> None:
+        """Cancel the handler; its cleanup then has `Limits.cleanup_timeout`."""
+        if self.stopped is not None:
+            return
+        self.stopped = reason
+        if self._scope is not None:
+            # From here on `cleanup_timeout` counts, and nothing else may disturb the cleanup.
+            self._scope.deadline = math.inf
+        if self.feed is not None:
+            self.feed.stop()
+        if self._begun and not self._threaded:
+            assert self._task is not None
+            self._task.cancel()
+        self._arm_killer()
+
+    def _arm_killer(self) -> None:
+        when = self.shell.runtime.now() + self.shell.limits.cleanup_timeout
+        self._killer = self.shell.deadlines.add(when, self._kill)
+
+    def _kill(self) -> None:
+        """The cleanup takes too long: cancel it as well, and go on doing so."""
+        logger.warning("%s was still cleaning up after cleanup_timeout", self.label)
+        if self._begun and not self._threaded:
+            assert self._task is not None
+            self._task.cancel()
+        self._arm_killer()
+
+    # ------------------------------------------------------------ the task
+
+    async def _run(self) -> None:
+        self._begun = True
+        try:
+            if self.stopped is not None:
+                if self.shell.lost is None:
+                    self._refuse(self.stopped)
+            elif self._deadline is None:
+                await self._serve()
+            else:
+                self._scope = anyio.CancelScope(deadline=self._deadline + SLACK)
+                with self._scope:
+                    await self._serve()
+        finally:
+            self._ended()
+
+    async def _serve(self) -> None:
+        try:
+            await self._handle()
+            if self.stopped is not None:
+                self._fail_stopped()
+        except Exception as error:  # noqa: BLE001  (every failure becomes the call's terminal)
+            self._fail(error)
+        except self.shell.runtime.cancelled_class():
+            if self.stopped is None:
+                # Somebody else cancelled this task: the nursery at the session's end, or the
+                # handler itself. Without `stopped` the cancellation is not ours to keep.
+                self._fail(RpcError(Code.CANCELLED, "the handler was cancelled"))
+                raise
+            self._fail_stopped()
+
+    async def _handle(self) -> None:
+        raise NotImplementedError
+
+    def _ended(self) -> None:
+        self.dispatcher.ended(self)
+        for entry in (self._entry, self._killer):
+            if entry is not None:
+                self.shell.deadlines.remove(entry)
+
+    # ------------------------------------------------------------ terminals
+
+    @property
+    def _open(self) -> bool:
+        return self.shell.lost is None and self.call.state != "finished"
+
+    async def _answer(self, adapter: Adapter | None, value: Any) -> None:
+        shell, call = self.shell, self.call
+        if call.oneway or adapter is None:
+            payload = bytes(shell.codec.null)
+        else:
+            payload = adapter.dump(value, shell.codec, check=self.dispatcher.check)
+        if shell.endpoint.outbox_full:
+            await shell.room()
+        if not self._open or self.stopped is not None:
+            return
+        if call.oneway:
+            shell.endpoint.finish(call)
+        else:
+            shell.endpoint.result(call, payload)
+        shell.wake()
+
+    def _fail_stopped(self) -> None:
+        if self._open:
+            assert self.stopped is not None
+            message = "cancelled" if self.stopped == Code.CANCELLED else "deadline exceeded"
+            self.shell.endpoint.fail(self.call, ErrorBody(self.stopped, message))
+            self.shell.wake()
+
+    def _fail(self, error: Exception) -> None:
+        if self.stopped is not None:
+            if not isinstance(error, RpcError):
+                self._log(error, "while it was being stopped")
+            self._fail_stopped()
+            return
+        body = self._body(error)
+        if self._open:
+            self.shell.endpoint.fail(self.call, body)
+            self.shell.wake()
+
+    def _body(self, error: Exception) -> ErrorBody:
+        """What of `error` crosses the wire (ERROR-2, ERROR-3)."""
+        single = _only_leaf(error)
+        if isinstance(single, RpcError):
+            try:
+                return self.shell.error_body(single)
+            except Unencodable as unencodable:
+                error = unencodable
+        if isinstance(error, ValueTooLargeError):
+            return ErrorBody(Code.RESOURCE_EXHAUSTED, f"the answer of {self.label}: {error}")
+        return self._internal(error)
+
+    def _internal(self, error: Exception) -> ErrorBody:
+        error_id = self._log(error, "failed")
+        body = ErrorBody(Code.INTERNAL, "internal error")
+        body.error_id = error_id
+        if self.dispatcher.debug:
+            body.message = f"{type(error).__name__}: {error}"
+            lines = traceback.format_exception(error)
+            body.data = Raw(self.shell.codec.dump({"traceback": "".join(lines)[-32_768:]}))
+        return body
+
+    def _log(self, error: Exception, what: str) -> str:
+        error_id = secrets.token_hex(8)
+        logger.error("%s %s, error id %s", self.label, what, error_id, exc_info=error)
+        return error_id
+
+
+def _only_leaf(error: BaseException) -> BaseException:
+    """The one error in a group of one: a handler's task group must not hide what it raised."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
+class CallbackHandler(Handler):
+    """A callback of this side's, invoked by the peer: always unary, in its owner's context."""
+
+    __slots__ = ("_offered",)
+
+    def __init__(self, dispatcher: Dispatcher, call: InCall, offered: Offered) -> None:
+        super().__init__(dispatcher, call, f"{offered.label}({offered.param.name}=…)")
+        self._offered = offered
+
+    def _spawn(self) -> None:
+        context = self._offered.context.copy()
+        self._task = self.shell.nursery.spawn(self._run, context=context)
+
+    async def _handle(self) -> None:
+        param = self._offered.param
+        context = CallContext(self.shell.session, self.call, "", param.name, self._deadline)
+        handling.set(context)
+        try:
+            arguments = self._arguments(param)
+        except InvalidValue as invalid:
+            raise _invalid_argument(self.label, invalid) from None
+        await self._answer(param.result, await self._offered.fn(*arguments))
+
+    def _arguments(self, param: Param) -> list[Any]:
+        raws: list[Raw] = self.shell.codec.split_array(self.call.args)
+        if len(raws) != len(param.arguments):
+            message = f"expected {len(param.arguments)} arguments, got {len(raws)}"
+            raise _bad((min(len(raws), len(param.arguments)),), message, "arguments")
+        arguments: list[Any] = []
+        for position, (adapter, raw) in enumerate(zip(param.arguments, raws, strict=True)):
+            try:
+                arguments.append(adapter.load(raw, self.shell.codec))
+            except InvalidValue as invalid:
+                raise _under(position, invalid) from None
+        return arguments
+
+
+class MethodHandler(Handler):
+    """A call of an exposed method."""
+
+    __slots__ = ("_inboxes", "target")
+
+    def __init__(self, dispatcher: Dispatcher, call: InCall, target: Target) -> None:
+        super().__init__(dispatcher, call, target.label)
+        self.target = target
+        self._inboxes: list[Inbox] = []
+
+    def _ended(self) -> None:
+        super()._ended()
+        for inbox in self._inboxes:
+            # Whoever still holds the upload must not wait for items that cannot come.
+            inbox.fail(RpcError(Code.CANCELLED, f"{self.label} has ended, and its uploads with it"))
+
+    async def _handle(self) -> None:
+        shell, target = self.shell, self.target
+        spec = target.spec
+        context = CallContext(
+            shell.session, self.call, target.exposed.name, spec.name, self._deadline
+        )
+        handling.set(context)
+        outgoing_metadata.set(NO_METADATA)
+        try:
+            arguments = self._arguments(spec)
+        except InvalidValue as invalid:
+            raise _invalid_argument(self.label, invalid) from None
+        if target.interceptors:
+            outcome = await self._intercepted(arguments, context)
+        else:
+            outcome = await self._call(arguments)
+        if spec.kind == "stream":
+            await self._stream(outcome)
+        else:
+            await self._answer(spec.result, outcome)
+
+    async def _intercepted(self, arguments: dict[str, Any], context: CallContext) -> Any:
+        target = self.target
+        request = Request(
+            controller=target.exposed.name,
+            method=target.spec.name,
+            arguments=arguments,
+            kind=target.spec.kind,
+            metadata=dict(context.metadata),
+            direction="inbound",
+            session=self.shell.session,
+        )
+
+        def innermost(request: Request) -> Awaitable[Any]:
+            return self._call(request.arguments)
+
+        return await fold(target.interceptors, innermost)(request)
+
+    async def _call(self, arguments: dict[str, Any]) -> Any:
+        """The method's value; for a stream, an async iterator that has not begun."""
+        spec = self.target.spec
+        fn = spec.target(self.dispatcher.instance(self.target.exposed))
+        match spec.flavor:
+            case "coroutine" | "awaited_iterator":
+                return await fn(**arguments)
+            case "async_iterator":
+                return fn(**arguments)
+            case "sync":
+                return await self._in_thread(partial(fn, **arguments))
+            case "sync_iterator":
+                return _ThreadIterator(self, fn(**arguments))
+
+    async def _in_thread(self, work: Callable[[], Any]) -> Any:
+        """Run `work` in a worker thread, which cannot be cancelled: `stop` waits for it."""
+        self._threaded = True
+        try:
+            return await anyio.to_thread.run_sync(work)
+        finally:
+            self._threaded = False
+
+    async def _stream(self, source: AsyncIterator[Any]) -> None:
+        shell, spec, call = self.shell, self.target.spec, self.call
+        self.feed = Feed(shell, call)
+        stats = self.dispatcher.stats
+        stats.generators_open += 1
+        try:
+            await self.feed.run(source, self._dump_item, self._dump_final)
+        finally:
+            stats.generators_open -= 1
+        if self.stopped is None and self._open:
+            shell.endpoint.finish(call, self.feed.final)
+            shell.wake()
+
+    def _dump_item(self, item: Any) -> bytes:
+        adapter = self.target.spec.item
+        assert adapter is not None
+        return adapter.dump(item, self.shell.codec, check=self.dispatcher.check)
+
+    def _dump_final(self, value: Any) -> bytes:
+        adapter = self.target.spec.final
+        if adapter is None:
+            raise TypeError(
+                f"{self.label} yielded wsrpc.Final, but is not annotated with it: write "
+                "AsyncIterator[Item | wsrpc.Final[Value]]"
+            )
+        return adapter.dump(value, self.shell.codec, check=self.dispatcher.check)
+
+    # ------------------------------------------------------------ arguments
+
+    def _arguments(self, spec: MethodSpec) -> dict[str, Any]:
+        call = self.call
+        arguments = spec.load_args(call.args, self.shell.codec)
+        if self.target.channels or call.uploads or call.callbacks:
+            self._add_channels(spec, arguments)
+        return arguments
+
+    def _add_channels(self, spec: MethodSpec, arguments: dict[str, Any]) -> None:
+        """The call's streams and callbacks as arguments (CALL-4)."""
+        call = self.call
+        for name, lane in call.uploads.items():
+            param = spec.params.get(name)
+            if param is None or param.kind != "upload":
+                raise _bad((name,), "no such upload parameter", "unexpected_upload")
+            arguments[name] = self._upload(lane, param)
+        for name, target in call.callbacks.items():
+            param = spec.params.get(name)
+            if param is None or param.kind != "callback":
+                raise _bad((name,), "no such callback", "unexpected_callback")
+            arguments[name] = self._callback(target, param)
+        for param in spec.params.values():
+            if param.required and param.kind != "value" and param.name not in arguments:
+                raise _bad((param.name,), f"Missing {param.kind}", "missing")
+
+    def _upload(self, lane: UploadReader, param: Param) -> InboxStream:
+        assert param.item is not None
+
+        def invalid(error: InvalidValue) -> RpcError[Any]:
+            return _invalid_argument(self.label, _under(param.name, error))
+
+        label = f"{self.label}({param.name}=…)"
+        inbox = Inbox(self.shell, lane, param.item, None, invalid, label=label)
+        lane.context = inbox
+        self._inboxes.append(inbox)
+        return InboxStream(inbox, label)
+
+    def _callback(self, target: CallbackTarget, param: Param) -> Callable[..., Awaitable[Any]]:
+        shell, label = self.shell, f"{self.label}({param.name}=…)"
+
+        async def callback(*arguments: Any) -> Any:
+            if len(arguments) != len(param.arguments):
+                raise TypeError(
+                    f"{label} takes {len(param.arguments)} arguments; got {len(arguments)}"
+                )
+            if target.state == "finished":
+                raise RpcError(Code.FAILED_PRECONDITION, f"{label}: its call has ended")
+            parts = [
+                adapter.dump(argument, shell.codec)
+                for adapter, argument in zip(param.arguments, arguments, strict=True)
+            ]
+            assert param.result is not None
+            return await invoke(
+                shell,
+                label,
+                target.id,
+                shell.codec.join(parts),
+                param.result,
+                timeout=CALLBACK_TIMEOUT,
+                target=target,
+            )
+
+        callback.__name__ = callback.__qualname__ = param.name
+        return callback
+
+
+def _bad(loc: tuple[str | int, ...], message: str, kind: str) -> InvalidValue:
+    """An argument that is wrong for a reason that pydantic does not see."""
+    return InvalidValue([{"loc": list(loc), "msg": message, "type": kind}])
+
+
+def _under(name: str | int, invalid: InvalidValue) -> InvalidValue:
+    """The same errors, as those of one argument."""
+    errors = [{**error, "loc": [name, *error["loc"]]} for error in invalid.errors]
+    return InvalidValue(errors, invalid.total)
+
+
+def _invalid_argument(label: str, invalid: InvalidValue) -> RpcError[Any]:
+    return RpcError(
+        Code.INVALID_ARGUMENT, f"invalid arguments for {label}: {invalid}", invalid.data()
+    )
+
+
+class _ThreadIterator:
+    """A sync iterator as an async one: each step runs in a worker thread.
+
+    A step takes as many items as come within a millisecond, but never more than the stream has
+    credit for, so a fast generator costs one hop for many items and a slow one is not delayed.
+    """
+
+    def __init__(self, handler: MethodHandler, iterator: Iterator[Any]) -> None:
+        self._handler = handler
+        self._iterator = iterator
+        self._ready: list[Any] = []
+        self._error: Exception | None = None
+        self._over = False
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self
+
+    async def __anext__(self) -> Any:
+        if not self._ready and not self._over:
+            allowance = max(1, self._handler.call.credit.balance)
+            await self._handler._in_thread(partial(self._advance, allowance))
+            self._ready.reverse()
+        if self._ready:
+            return self._ready.pop()
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+        raise StopAsyncIteration
+
+    def _advance(self, allowance: int) -> None:
+        until = time.monotonic() + THREAD_SLICE
+        try:
+            while len(self._ready) < allowance:
+                self._ready.append(next(self._iterator))
+                if time.monotonic() >= until or self._handler.stopped is not None:
+                    return
+        except StopIteration:
+            self._over = True
+        except Exception as error:  # noqa: BLE001  (raised behind the items before it)
+            self._error = error
+            self._over = True
+
+    async def aclose(self) -> None:
+        close = getattr(self._iterator, "close", None)
+        if close is not None:
+            await self._handler._in_thread(close)

@@ -1,0 +1,456 @@
+"""Calls out, as users write them: clientized controllers.
+
+A proxy is made once per `clientize`; each of its methods knows its signature, its options and the
+session, and turns arguments into a `UnaryCall` or a `Stream` that send nothing before they are
+used.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import AsyncIterable, Callable, Mapping
+from dataclasses import dataclass, field
+from types import EllipsisType
+from typing import Any, Literal, TypeAlias
+
+from .call import LocalStream, Stream, UnaryCall, UntypedCall
+from .caller import Extras, Timing, begin, invalid_answer, invoke
+from .context import checked_metadata, outgoing_metadata
+from .contract import UntypedInterface
+from .controller import Interface
+from .errors import Code, ConnectionLost, DeadlineExceeded, RpcError
+from .fetcher import StreamFetcher
+from .inbox import Inbox, InboxStream
+from .interceptor import Interceptor, Request, fold
+from .protocol.calls import OutCall
+from .protocol.codec import Codec
+from .protocol.frames import Error
+from .runtime import Future
+from .shell import Conversation, Shell, Terminal
+from .signature import Param, near
+from .values import Adapter, Unencodable
+
+logger = logging.getLogger("wsrpc")
+
+__all__ = ["Options", "Proxy", "ProxyMethod", "RemoteStream"]
+
+UNARY_TIMEOUT = 30.0
+
+Validate: TypeAlias = Literal["both", "arrival", "none"]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The options of one `clientize`; see `Session.clientize`."""
+
+    stream_fetcher: StreamFetcher | None = None
+    timeout: float | None | EllipsisType = ...
+    idle_timeout: float | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    validate: Validate = "both"
+    window: int | None = None
+    interceptors: tuple[Interceptor, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.validate not in ("both", "arrival", "none"):
+            raise ValueError(
+                f"validate must be 'both', 'arrival' or 'none', not {self.validate!r}"
+            )
+        if self.window is not None and self.window < 1:
+            raise ValueError(f"window must be at least 1 item, not {self.window!r}")
+        checked_metadata(self.metadata)
+
+    def unary_timeout(self) -> float | None:
+        return UNARY_TIMEOUT if self.timeout is ... else self.timeout
+
+    def stream_timeout(self) -> float | None:
+        return None if self.timeout is ... else self.timeout
+
+
+class LooseMethod:
+    """A method known by its bare name: arguments by keyword, kind decided by use."""
+
+    __slots__ = ("final", "item", "name", "params", "result")
+    kind = "untyped"
+    doc = ""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.params: dict[str, Param] = {}
+        self.result = self.item = self.final = Adapter(Any, where=name)
+
+    def bind(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        """Sort arguments by what they are: async iterables are uploads, functions callbacks."""
+        if args:
+            raise TypeError(
+                f"{self.name}() takes keyword arguments only: by bare name its parameters are "
+                "not known"
+            )
+        values: dict[str, Any] = {}
+        uploads: dict[str, Any] = {}
+        callbacks: dict[str, Any] = {}
+        for name, value in kwargs.items():
+            if isinstance(value, AsyncIterable):
+                uploads[name] = aiter(value)
+                self.params[name] = Param(name, "upload", Any, True, item=self.item)
+            elif callable(value):
+                callbacks[name] = value
+                arguments = (self.item,) * _arity(value)
+                self.params[name] = Param(
+                    name, "callback", Any, True, arguments=arguments, result=self.result
+                )
+            else:
+                values[name] = value
+        return values, uploads, callbacks
+
+    def dump_args(self, values: dict[str, Any], codec: Codec, check: bool = True) -> bytes:
+        return self.item.dump(values, codec, check=check)
+
+
+def _arity(function: Callable[..., Any]) -> int:
+    """How many positional arguments a callback takes; 1 where it does not tell."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return 1
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return sum(parameter.kind in positional for parameter in parameters)
+
+
+class LooseInterface:
+    """A controller known by its bare name."""
+
+    __slots__ = ("name", "specs")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.specs: dict[str, LooseMethod] = {}
+
+    def spec(self, name: str) -> LooseMethod:
+        """Any method; whether it exists shows at the other end."""
+        return LooseMethod(name)
+
+
+AnyInterface: TypeAlias = Interface | UntypedInterface | LooseInterface
+
+
+class Proxy:
+    """Stands for a controller at the other end; its attributes are the methods."""
+
+    def __init__(self, shell: Shell, interface: AnyInterface, options: Options) -> None:
+        self._shell = shell
+        self._interface = interface
+        self._options = options
+        for name, spec in interface.specs.items():
+            self.__dict__[name] = ProxyMethod(shell, interface.name, spec, options)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        interface = self._interface
+        if isinstance(interface, LooseInterface):
+            method = ProxyMethod(self._shell, interface.name, interface.spec(name), self._options)
+            self.__dict__[name] = method
+            return method
+        names = near(name, interface.specs)
+        hint = f"; did you mean {' or '.join(names)}?" if names else ""
+        raise AttributeError(f"{interface.name} has no method {name!r}{hint}")
+
+    def __repr__(self) -> str:
+        return f"<proxy of {self._interface.name} over {self._shell.session!r}>"
+
+
+class ProxyMethod:
+    """One method of a proxy: call it as the method itself."""
+
+    def __init__(self, shell: Shell, controller: str, spec: Any, options: Options) -> None:
+        self._shell = shell
+        self._controller = controller
+        self._spec = spec
+        self._options = options
+        self.label = f"{controller}.{spec.name}"
+        self.__name__ = spec.name
+        self.__doc__ = spec.doc
+
+    def __repr__(self) -> str:
+        return f"<remote method {self.label}>"
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        values, uploads, callbacks = self._spec.bind(args, kwargs)
+        kind = self._spec.kind
+        if kind == "stream":
+            return self._open_stream(values, uploads, callbacks)
+        if kind == "untyped":
+            return self._untyped(values, uploads, callbacks)
+        return UnaryCall(self._unary(values, uploads, callbacks), self.label)
+
+    # ------------------------------------------------------------ what travels
+
+    def dump_args(self, values: dict[str, Any]) -> bytes:
+        """The encoded arguments; what must not leave fails here, on this call (VALUE-3)."""
+        check = self._options.validate == "both"
+        try:
+            return bytes(self._spec.dump_args(values, self._shell.codec, check))
+        except Unencodable as error:
+            raise RpcError(
+                Code.INVALID_ARGUMENT, f"the arguments of {self.label}: {error}"
+            ) from None
+
+    def extras(self, uploads: dict[str, Any], callbacks: dict[str, Any]) -> Extras | None:
+        if not uploads and not callbacks:
+            return None
+        check = self._options.validate == "both"
+        return Extras(self._shell, self.label, self._spec.params, uploads, callbacks, check)
+
+    # ------------------------------------------------------------ single values
+
+    async def _unary(
+        self, values: dict[str, Any], uploads: dict[str, Any], callbacks: dict[str, Any]
+    ) -> Any:
+        interceptors = (*self._shell.session.interceptors, *self._options.interceptors)
+        if not interceptors:
+            return await self._invoke(values, uploads, callbacks, self._options.metadata)
+        request = self.request({**values, **uploads, **callbacks})
+
+        async def innermost(request: Request) -> Any:
+            return await self._invoke(*self._split(request.arguments), request.metadata)
+
+        return await fold(interceptors, innermost)(request)
+
+    async def _invoke(
+        self,
+        values: dict[str, Any],
+        uploads: dict[str, Any],
+        callbacks: dict[str, Any],
+        metadata: Mapping[str, str],
+    ) -> Any:
+        if self._spec.kind == "notify":
+            return await self._notify(values, metadata)
+        return await invoke(
+            self._shell,
+            self.label,
+            self.label,
+            self.dump_args(values),
+            self._spec.result,
+            timeout=self._options.unary_timeout(),
+            check=self._options.validate != "none",
+            metadata=metadata,
+            extras=self.extras(uploads, callbacks),
+        )
+
+    async def _notify(self, values: dict[str, Any], metadata: Mapping[str, str]) -> None:
+        """Queue a notification; waits for room and for a slot, not for the other end."""
+        shell = self._shell
+        timing = Timing(shell, self._options.unary_timeout())
+        await shell.room()
+        call = begin(
+            shell,
+            self.label,
+            self.label,
+            self.dump_args(values),
+            timing,
+            metadata=metadata,
+            oneway=True,
+        )
+        notification = call.context = Notification(shell, self.label)
+        shell.wake()
+        if shell.endpoint.waiting(call):
+            await notification.queued(call, timing)
+
+    def request(self, arguments: dict[str, Any]) -> Request:
+        """The call as interceptors and fetchers see it."""
+        options = self._options
+        kind = self._spec.kind
+        return Request(
+            controller=self._controller,
+            method=self._spec.name,
+            arguments=arguments,
+            kind="stream" if kind == "untyped" else kind,
+            metadata={**outgoing_metadata.get(), **options.metadata},
+            direction="outbound",
+            session=self._shell.session,
+            options={
+                "timeout": options.timeout,
+                "idle_timeout": options.idle_timeout,
+                "validate": options.validate,
+                "window": options.window,
+            },
+        )
+
+    def _split(
+        self, arguments: Mapping[str, Any]
+    ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        """Arguments by name, as interceptors and fetchers see them, back into what travels how."""
+        params: Mapping[str, Param] = self._spec.params
+        values: dict[str, Any] = {}
+        channels: dict[str, dict[str, Any]] = {"upload": {}, "callback": {}, "value": values}
+        for name, value in arguments.items():
+            param = params.get(name)
+            channels["value" if param is None else param.kind][name] = value
+        return values, channels["upload"], channels["callback"]
+
+    # ------------------------------------------------------------ streams
+
+    def _open_stream(
+        self, values: dict[str, Any], uploads: dict[str, Any], callbacks: dict[str, Any]
+    ) -> Stream[Any, Any]:
+        fetcher = self._options.stream_fetcher
+        request = self.request({**values, **uploads, **callbacks})
+        if fetcher is None:
+            return self.fetch(request)
+        source = fetcher(request, self.fetch)
+        return source if isinstance(source, Stream) else LocalStream(source, self.label)
+
+    def fetch(self, request: Request) -> Stream[Any, Any]:
+        """The default way to a stream: over the session, through the interceptors."""
+        interceptors = (*self._shell.session.interceptors, *self._options.interceptors)
+        if not interceptors:
+            return self._remote(request)
+
+        async def innermost(request: Request) -> Any:
+            return self._remote(request)
+
+        return LocalStream(fold(interceptors, innermost)(request), self.label)
+
+    def _remote(self, request: Request) -> RemoteStream:
+        return RemoteStream(self, request, *self._split(request.arguments))
+
+    # ------------------------------------------------------------ kind unknown
+
+    def _untyped(
+        self, values: dict[str, Any], uploads: dict[str, Any], callbacks: dict[str, Any]
+    ) -> UntypedCall:
+        return UntypedCall(
+            lambda: self._unary(values, uploads, callbacks),
+            lambda: self._open_stream(values, uploads, callbacks),
+            self.label,
+        )
+
+
+class Notification(Conversation):
+    """A notification under way: its sender waits for a slot at most."""
+
+    __slots__ = ("_future", "_label", "_shell")
+
+    def __init__(self, shell: Shell, label: str) -> None:
+        self._shell = shell
+        self._label = label
+        self._future: Future | None = None
+
+    async def queued(self, call: OutCall, timing: Timing) -> None:
+        """Wait until the notification has a slot.
+
+        Raises:
+            DeadlineExceeded: None came free in time; nothing was sent.
+            ConnectionLost: The session ended; nothing was sent.
+        """
+        shell = self._shell
+        self._future = shell.runtime.future()
+        entry = None
+        if timing.deadline is not None and not timing.by_scope:
+            entry = shell.deadlines.add(timing.deadline, self._expire)
+        try:
+            outcome = await self._future
+        except BaseException:
+            shell.endpoint.cancel(call)
+            raise
+        finally:
+            if entry is not None:
+                shell.deadlines.remove(entry)
+        if outcome is not None:
+            shell.endpoint.cancel(call)
+            raise outcome
+
+    def _settle(self, outcome: RpcError[Any] | None) -> None:
+        if self._future is not None and not self._future.done():
+            self._future.set_result(outcome)
+
+    def _expire(self) -> None:
+        error = DeadlineExceeded(f"{self._label} got no slot before its deadline")
+        error.not_started = True
+        self._settle(error)
+
+    def on_started(self) -> None:
+        self._settle(None)
+
+    def on_lost(self, error: ConnectionLost) -> None:
+        self._settle(error)
+
+    def on_finished(self, frame: Terminal) -> None:
+        if isinstance(frame, Error):
+            logger.debug("the notification %s ended with %s", self._label, frame.body.code)
+
+
+class RemoteStream(InboxStream):
+    """A stream from the other end. Nothing is sent before the first item is asked for."""
+
+    def __init__(
+        self,
+        method: ProxyMethod,
+        request: Request,
+        values: dict[str, Any],
+        uploads: dict[str, Any],
+        callbacks: dict[str, Any],
+    ) -> None:
+        super().__init__(None, method.label, method._options.idle_timeout)
+        self._method = method
+        self._metadata = request.metadata
+        self._arguments = values
+        self._extras = method.extras(uploads, callbacks)
+        self._shell = method._shell
+        self._call: OutCall | None = None
+        self._timing: Timing | None = None
+
+    async def _start(self) -> Inbox:
+        method, shell, extras = self._method, self._shell, self._extras
+        options = method._options
+        payload = method.dump_args(self._arguments)
+        timing = self._timing = Timing(shell, options.stream_timeout())
+        await shell.room()
+        call = self._call = begin(
+            shell,
+            self._label,
+            self._label,
+            payload,
+            timing,
+            metadata=self._metadata,
+            extras=extras,
+            window=options.window,
+        )
+        inbox = Inbox(
+            shell,
+            call,
+            method._spec.item,
+            method._spec.final,
+            lambda invalid: invalid_answer(self._method.label, invalid),
+            label=self._label,
+            extras=extras,
+        )
+        call.context = inbox
+        if extras is not None:
+            extras.attach(call)
+        if timing.deadline is not None and not timing.by_scope:
+            inbox.expire_at(timing.deadline)
+        shell.wake()
+        return inbox
+
+    async def _failed(self, error: RpcError[Any]) -> BaseException:
+        extras, timing = self._extras, self._timing
+        if extras is not None:
+            await extras.close()
+            if extras.failure is not None:
+                return extras.failure
+        if error.code == Code.DEADLINE_EXCEEDED and timing is not None:
+            await timing.let_scope_fire()
+        return error
+
+    def _reason(self) -> str:
+        return "cancelled" if self._timing is None else self._timing.reason(self._shell)
+
+    async def aclose(self) -> None:
+        await super().aclose()
+        if self._extras is not None:
+            await self._extras.close()

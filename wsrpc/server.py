@@ -1,0 +1,252 @@
+"""The accepting side: controllers behind a port."""
+
+from __future__ import annotations
+
+import secrets
+import signal
+import ssl as ssl_module
+import threading
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType, TracebackType
+from typing import Any, Self
+
+import anyio
+
+from . import runtime as runtimes
+from .contract import Reflection, describe
+from .controller import expose_all
+from .dispatch import targets_of
+from .interceptor import Interceptor
+from .limits import Limits
+from .protocol.codec import SUBPROTOCOLS
+from .protocol.endpoint import Endpoint
+from .proxy import Validate
+from .runtime import Future, Nursery, Runtime
+from .session import GOING_AWAY, Authenticate, Session
+from .stats import Stats
+from .transport.base import Link
+from .transport.websocket import listen
+from .version import AGENT
+
+__all__ = ["Listener", "Server"]
+
+
+class Server:
+    """Controllers that peers can call, over any number of listeners.
+
+    Args:
+        controllers: Instances, which serve every session; or classes and factories, which are
+            called once a session.
+        limits: This side's bounds.
+        authenticate: An async function of the handshake and the hello's `auth` value that returns
+            the peer's principal. `RpcError("permission_denied")` refuses with 4503, any other
+            exception with 4501. Without it everybody is let in, as principal None.
+        origins: The `Origin` headers that are let in (None stands for a missing one); without it
+            no origin is checked.
+        interceptors: Run around every call that is handled, outermost first. A controller may have
+            an attribute `interceptors` with more, which run inside these.
+        validate: "both" checks results and items before they leave; "arrival" and "none" do not.
+            Arguments are always checked.
+        debug: Whether unexpected errors cross with their text and traceback; not for strangers.
+        reflection: Whether peers may ask what is exposed (`wsrpc ls`).
+
+    Attributes:
+        stats: Counts for people who watch the server.
+
+    Raises:
+        RegistrationError: A controller cannot be exposed as it is written.
+    """
+
+    def __init__(
+        self,
+        controllers: Sequence[Any],
+        *,
+        limits: Limits | None = None,
+        authenticate: Authenticate | None = None,
+        origins: Sequence[str | None] | None = None,
+        interceptors: Sequence[Interceptor] = (),
+        validate: Validate = "both",
+        debug: bool = False,
+        reflection: bool = True,
+    ) -> None:
+        if validate not in ("both", "arrival", "none"):
+            raise ValueError(f"validate must be 'both', 'arrival' or 'none', not {validate!r}")
+        self.limits = limits or Limits()
+        self.stats = Stats()
+        self._authenticate = authenticate
+        self._origins = origins
+        self._check = validate == "both"
+        self._debug = debug
+        own = expose_all(controllers)
+        builtin = [Reflection(lambda: describe(own))] if reflection else []
+        self._exposed = own
+        self._targets = targets_of(expose_all(controllers, builtin=builtin), interceptors)
+        self._sessions: dict[str, Session] = {}
+
+    @property
+    def sessions(self) -> Mapping[str, Session]:
+        """The live sessions by id; read-only."""
+        return MappingProxyType(self._sessions)
+
+    def contract(self) -> dict[str, Any]:
+        """What is exposed, as JSON; the same that `wsrpc schema` writes."""
+        return describe(self._exposed)
+
+    def listen(
+        self,
+        host: str | None = "127.0.0.1",
+        port: int = 0,
+        *,
+        path: str | None = None,
+        ssl: ssl_module.SSLContext | None = None,
+    ) -> Listener:
+        """Listen while an `async with` block runs.
+
+        Args:
+            host: What to bind; None for every interface.
+            port: 0 for a free one; `listener.url` tells which.
+            path: A Unix socket to bind instead of host and port.
+            ssl: TLS settings; peers then connect to `wss://`.
+        """
+        return Listener(self, host, port, path, ssl)
+
+    async def serve(
+        self,
+        host: str | None = "127.0.0.1",
+        port: int = 0,
+        *,
+        path: str | None = None,
+        ssl: ssl_module.SSLContext | None = None,
+    ) -> None:
+        """Serve until cancelled, or until SIGINT or SIGTERM arrives; then stop cleanly.
+
+        Stopping closes every session with 1001 and waits for the handlers' cleanup. A second
+        signal meets Python's default, which does not wait. The arguments are those of `listen`.
+
+        Raises:
+            OSError: The address cannot be bound.
+        """
+        async with self.listen(host, port, path=path, ssl=ssl):
+            await wait_for_signal()
+
+    async def _handle(self, runtime: Runtime, link: Link) -> None:
+        """Serve one connection to its end."""
+        assert link.subprotocol is not None
+        nursery = await runtime.open_nursery()
+        endpoint = Endpoint(
+            "accepting", SUBPROTOCOLS[link.subprotocol], self.limits, agent=AGENT
+        )
+        session = Session(
+            endpoint,
+            runtime,
+            nursery,
+            targets=self._targets,
+            check=self._check,
+            debug=self._debug,
+            stats=self.stats,
+        )
+        session.id = secrets.token_hex(8)
+
+        def accepted() -> None:
+            self._sessions[session.id] = session
+
+        self.stats.links += 1
+        try:
+            await session.serve(link, self._authenticate, accepted)
+        finally:
+            self.stats.links -= 1
+            self._sessions.pop(session.id, None)
+            await session.finish()
+
+
+class Listener:
+    """One bound address of a server; `async with server.listen(…) as listener`.
+
+    Attributes:
+        url: Where to connect.
+        server: The server.
+    """
+
+    def __init__(
+        self,
+        server: Server,
+        host: str | None,
+        port: int,
+        path: str | None,
+        ssl: ssl_module.SSLContext | None,
+    ) -> None:
+        self.server = server
+        self.url = ""
+        self._host = host
+        self._port = port
+        self._path = path
+        self._ssl = ssl
+        self._nursery: Nursery | None = None
+        self._stop: Future | None = None
+        self._stopped: Future | None = None
+        self._mine: set[Session] = set()
+
+    async def __aenter__(self) -> Self:
+        runtime = runtimes.current()
+        self._nursery = await runtime.open_nursery()
+        self._stop, self._stopped, bound = runtime.future(), runtime.future(), runtime.future()
+        self._nursery.spawn(self._run, runtime, bound)
+        outcome = await bound
+        if isinstance(outcome, BaseException):
+            await self._nursery.close()
+            raise outcome
+        self.url = outcome
+        return self
+
+    async def _run(self, runtime: Runtime, bound: Future) -> None:
+        assert self._stop is not None
+        assert self._stopped is not None
+
+        async def handle(link: Link) -> None:
+            await self.server._handle(runtime, link)
+
+        try:
+            async with listen(
+                handle,
+                host=self._host,
+                port=self._port,
+                path=self._path,
+                subprotocols=list(SUBPROTOCOLS),
+                origins=self.server._origins,
+                limits=self.server.limits,
+                ssl=self._ssl,
+            ) as url:
+                bound.set_result(url)
+                await self._stop
+        except OSError as error:
+            if bound.done():
+                raise
+            bound.set_result(error)
+        finally:
+            self._stopped.set_result(None)
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        assert self._nursery is not None
+        assert self._stop is not None
+        assert self._stopped is not None
+        with anyio.CancelScope(shield=True):
+            async with anyio.create_task_group() as group:
+                for session in list(self.server.sessions.values()):
+                    group.start_soon(session.aclose, GOING_AWAY, "the server is stopping")
+            self._stop.set_result(None)
+            await self._stopped
+        await self._nursery.close()
+
+
+async def wait_for_signal() -> None:
+    """Wait for SIGINT or SIGTERM; in a thread that cannot receive signals, for ever."""
+    if threading.current_thread() is not threading.main_thread():
+        await anyio.sleep_forever()
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async for _ in signals:
+            return

@@ -1,0 +1,291 @@
+"""What calls out and calls in share: a pure endpoint, and the waiting around it.
+
+The endpoint decides; the shell waits. Each live id's `context` is a `Conversation`, to which the
+session hands what the endpoint reports. All of it runs on one event loop, between two awaits at a
+time, so there are no locks.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Raw
+
+from .call import Final
+from .deadlines import Deadlines
+from .errors import Code, ConnectionLost, RpcError, error_class, revive
+from .protocol.calls import Sender
+from .protocol.endpoint import Endpoint
+from .protocol.frames import End, Error, ErrorBody, Result
+from .runtime import Future, Nursery, Runtime
+from .signature import Param
+from .values import Adapter, InvalidValue
+
+if TYPE_CHECKING:
+    from .session import Session
+
+__all__ = ["Conversation", "Feed", "Offered", "Shell", "Terminal", "error_from"]
+
+Terminal = Result | End | Error
+
+# Items after which a stream that never waits lets others run. A turn of the loop costs about as
+# much as a dozen items.
+TURN = 32
+
+# The states in which a sender may still begin an item.
+OPEN = frozenset(("running", "yielding", "uploading"))
+
+
+class Conversation:
+    """The shell's side of one live id; each kind overrides what can happen to it."""
+
+    __slots__ = ()
+
+    def on_items(self, items: list[Raw]) -> None:
+        raise AssertionError(f"items for {self!r}")
+
+    def on_finished(self, frame: Terminal) -> None:
+        raise AssertionError(f"a terminal for {self!r}")
+
+    def on_credit(self) -> None:
+        """More may be sent; of no interest to whoever does not send a stream."""
+
+    def on_cancel(self, reason: str) -> None:
+        raise AssertionError(f"cancel for {self!r}")
+
+    def on_started(self) -> None:
+        """The call was numbered."""
+
+    def on_lost(self, error: ConnectionLost) -> None:
+        raise AssertionError(f"the loss of {self!r}")
+
+
+class Shell:
+    """The loop-side state of one session.
+
+    Attributes:
+        endpoint: The protocol.
+        runtime: The event loop.
+        nursery: The parent of everything that this session runs.
+        deadlines: What happens when.
+        lost: Why there is no session any more, once there is none.
+    """
+
+    def __init__(
+        self, session: Session, endpoint: Endpoint, runtime: Runtime, nursery: Nursery
+    ) -> None:
+        self.session = session
+        self.endpoint = endpoint
+        self.codec = endpoint.codec
+        self.limits = endpoint.limits
+        self.runtime = runtime
+        self.nursery = nursery
+        self.deadlines = Deadlines(runtime, nursery)
+        self.lost: ConnectionLost | None = None
+        self.on_lost: list[Future] = []
+        self._writer: Future | None = None
+        self._blocked: set[Feed] = set()
+        self._room: deque[Future] = deque()
+
+    def wake(self) -> None:
+        """Tell the writer that the endpoint may have output."""
+        writer = self._writer
+        if writer is not None:
+            self._writer = None
+            if not writer.done():
+                writer.set_result(None)
+
+    async def output(self) -> None:
+        """Wait until somebody calls `wake`; for the writer alone."""
+        self._writer = writer = self.runtime.future()
+        await writer
+
+    def took(self) -> None:
+        """The writer took a batch: start what was numbered, let those go on who waited for room."""
+        endpoint = self.endpoint
+        if endpoint.started:
+            started, endpoint.started = endpoint.started, []
+            for call in started:
+                call.context.on_started()
+        if (self._blocked or self._room) and not endpoint.outbox_full:
+            self._make_room()
+
+    def _make_room(self) -> None:
+        blocked, self._blocked = self._blocked, set()
+        for feed in blocked:
+            feed.wake()
+        while self._room:
+            waiter = self._room.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def block(self, feed: Feed) -> None:
+        """Wake `feed` when the outbox has room again."""
+        self._blocked.add(feed)
+
+    async def room(self) -> None:
+        """Wait until the outbox takes another value.
+
+        Raises:
+            ConnectionLost: The session ended meanwhile.
+        """
+        while self.endpoint.outbox_full and self.lost is None:
+            waiter = self.runtime.future()
+            self._room.append(waiter)
+            await waiter
+        if self.lost is not None:
+            raise self.lost_error(started=False)
+
+    def lose(self, error: ConnectionLost) -> None:
+        """The session is over: nobody waits for anything of it any longer."""
+        self.lost = error
+        for call in self.endpoint.close():
+            if call.context is not None:
+                call.context.on_lost(self.lost_error(started=call.id != 0))
+        self._make_room()
+        self.wake()
+        for waiter in self.on_lost:
+            if not waiter.done():
+                waiter.set_result(None)
+        self.on_lost.clear()
+
+    def lost_error(self, *, started: bool) -> ConnectionLost:
+        """A fresh error for one call: exceptions must not be shared between tasks."""
+        lost = self.lost
+        assert lost is not None
+        error = ConnectionLost(lost.message, lost.close_code, lost.close_reason)
+        error.not_started = not started
+        return error
+
+    def error_body(self, error: RpcError[Any]) -> ErrorBody:
+        """What of an error raised on purpose crosses the wire (ERROR-2)."""
+        body = ErrorBody(str(error.code), error.message)
+        cls = type(error)
+        if cls is not RpcError and cls is not ConnectionLost:
+            body.type = cls.type_name
+        if error.data is not None:
+            adapter = Adapter(cls.data_type, where=f"the data of {cls.__name__}")
+            body.data = Raw(adapter.dump(error.data, self.codec))
+        if error.retry_after is not None:
+            body.retry_after = max(0, round(error.retry_after * 1000))
+        return body
+
+
+def error_from(shell: Shell, body: ErrorBody) -> RpcError[Any]:
+    """The exception for an error frame (ERROR-1, ERROR-6)."""
+    cls = error_class(body.type)
+    if cls is RpcError and body.code == Code.DEADLINE_EXCEEDED:
+        cls = error_class("DeadlineExceeded")
+    data: Any = None
+    if len(body.data):
+        try:
+            data = Adapter(cls.data_type, where=cls.__name__).load(body.data, shell.codec)
+        except InvalidValue:
+            cls = RpcError
+            try:
+                data = Adapter(Any, where="error data").load(body.data, shell.codec)
+            except InvalidValue:
+                data = None
+    error = revive(cls, body.code, body.message, data)
+    error.error_id = body.error_id
+    error.not_started = bool(body.not_started)
+    error.retry_after = None if body.retry_after is None else body.retry_after / 1000
+    return error
+
+
+class Feed:
+    """The sending end of a stream: asks a source for items as credit and room allow.
+
+    Used for what handlers yield and for what callers upload; whoever runs it sends the terminal.
+    """
+
+    __slots__ = ("_shell", "_stopped", "_waiter", "final", "lane")
+
+    def __init__(self, shell: Shell, lane: Sender) -> None:
+        self._shell = shell
+        self.lane = lane
+        self.final: bytes | None = None
+        self._waiter: Future | None = None
+        self._stopped = False
+
+    def stop(self) -> None:
+        """Ask for no further item, even if the source ignores its cancellation."""
+        self._stopped = True
+        self.wake()
+
+    def wake(self) -> None:
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    def _open(self) -> bool:
+        return self.lane.state in OPEN and not self._stopped and self._shell.lost is None
+
+    async def _allowed(self) -> bool:
+        """Wait for credit and room; False when the stream is to stop instead."""
+        shell, lane = self._shell, self.lane
+        while self._open():
+            if shell.endpoint.may_push(lane):
+                return True
+            self._waiter = waiter = shell.runtime.future()
+            if shell.endpoint.outbox_full:
+                shell.block(self)
+            await waiter
+        return False
+
+    async def run(
+        self,
+        source: AsyncIterator[Any],
+        dump: Callable[[Any], bytes],
+        dump_final: Callable[[Any], bytes],
+    ) -> None:
+        """Send the items of `source` to its end; the source is closed in any case.
+
+        A `Final` ends it, and its value is kept in `final`. What `source` or `dump` raises is
+        passed on; what was yielded before it has been queued and will arrive.
+        """
+        endpoint, lane, wake = self._shell.endpoint, self.lane, self._shell.wake
+        pause = self._shell.runtime.pause
+        advance = source.__anext__
+        turn = 0
+        try:
+            while True:
+                if not endpoint.may_push(lane):
+                    if not await self._allowed():
+                        return
+                    turn = 0
+                try:
+                    item = await advance()
+                except StopAsyncIteration:
+                    return
+                if type(item) is Final:
+                    self.final = dump_final(item.value)
+                    return
+                if not self._open():
+                    return
+                endpoint.push(lane, dump(item))
+                wake()
+                turn += 1
+                if turn >= TURN:
+                    turn = 0
+                    await pause()
+        finally:
+            close = getattr(source, "aclose", None)
+            if close is not None:
+                await close()
+
+
+class Offered:
+    """A callback that travels with a call: what to run when the peer calls it."""
+
+    __slots__ = ("context", "fn", "label", "param")
+
+    def __init__(self, label: str, param: Param, fn: Callable[..., Any]) -> None:
+        self.label = label
+        self.param = param
+        self.fn = fn
+        # The callback runs as the code that passed it would: with that code's context variables.
+        self.context = copy_context()

@@ -1,0 +1,34 @@
+"""What a server (or a lone session) counts, for people who watch it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+__all__ = ["Stats"]
+
+
+@dataclass(slots=True)
+class Stats:
+    """Counts of one server and all its sessions, or of one connecting session.
+
+    Attributes:
+        calls_live: Handlers running now.
+        calls_peak: The most handlers that ran at a time.
+        generators_open: Stream handlers begun and not closed.
+        links: Connections open now.
+        frames_ignored: Frames for finished ids, and unknown extensions, of sessions that ended.
+        closes: Connections closed so far, by close code.
+    """
+
+    calls_live: int = 0
+    calls_peak: int = 0
+    generators_open: int = 0
+    links: int = 0
+    frames_ignored: int = 0
+    closes: Counter[int] = field(default_factory=Counter)
+
+    def begin_call(self) -> None:
+        self.calls_live += 1
+        if self.calls_live > self.calls_peak:
+            self.calls_peak = self.calls_live

@@ -1,0 +1,1 @@
+"""How batches travel: a three-method contract and its adapters."""
