@@ -21,7 +21,7 @@ from .interceptor import Interceptor, Next, Request
 from .limits import Limits
 from .server import Listener, Server
 from .session import Session
-from .stats import Stats
+from .stats import Snapshot, Stats
 from .transport.base import Handshake
 from .version import __version__
 
@@ -44,6 +44,7 @@ __all__ = [
     "RpcError",
     "Server",
     "Session",
+    "Snapshot",
     "Stats",
     "Stream",
     "StreamFetcher",

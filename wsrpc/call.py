@@ -14,9 +14,9 @@ from collections.abc import (
 )
 from inspect import isawaitable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, cast
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, cast
 
-from typing_extensions import Self, TypeVar
+from typing_extensions import TypeVar
 
 from .errors import WsrpcError
 
@@ -179,7 +179,8 @@ class LocalStream(Stream[T_co, U_co]):
             item = await self._step()
         except StopAsyncIteration:
             self._closed = True
-            self._finish()
+            source = self._source
+            self._finish(source._final if isinstance(source, Stream) else None)
             raise
         except BaseException:
             self._closed = True
@@ -195,7 +196,8 @@ class LocalStream(Stream[T_co, U_co]):
 
     async def _step(self) -> Any:
         source = self._source
-        if isawaitable(source):
+        # A Stream can be told from an awaitable only this way round: it has `__await__`, to refuse.
+        if not isinstance(source, AsyncIterator) and isawaitable(source):
             source = self._source = await source
         if isinstance(source, Iterator):
             try:

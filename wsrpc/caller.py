@@ -27,10 +27,15 @@ __all__ = ["Extras", "Timing", "WrongKindError", "begin", "invoke", "wrong_kind"
 
 
 class WrongKindError(RpcError[Any], TypeError):
-    """A stream was awaited, or a value iterated; the message says what to write instead."""
+    """A stream was awaited, or a value iterated; the message says what to write instead.
+
+    Attributes:
+        answer: The value that came instead of a stream, in a tuple; for who could not know.
+    """
 
     def __init__(self, message: str) -> None:
         RpcError.__init__(self, Code.INTERNAL, message)
+        self.answer: tuple[Any] | None = None
 
     def __str__(self) -> str:
         return self.message
@@ -55,13 +60,14 @@ class Timing:
     __slots__ = ("by_scope", "deadline")
 
     def __init__(self, shell: Shell, timeout: float | None) -> None:
-        scope = anyio.current_effective_deadline()
+        scope = shell.runtime.effective_deadline()
         deadline = math.inf if timeout is None else shell.runtime.now() + timeout
         handled = handling.get()
         if handled is not None and handled.deadline is not None:
             deadline = min(deadline, handled.deadline)
         self.by_scope = scope < deadline
-        deadline = min(scope, deadline)
+        if self.by_scope:
+            deadline = scope
         self.deadline: float | None = None if deadline == math.inf else deadline
 
     def reason(self, shell: Shell) -> str:
@@ -101,17 +107,21 @@ def begin(
     """
     if shell.lost is not None:
         raise shell.lost_error(started=False)
-    carried = {**outgoing_metadata.get(), **(metadata or {})}
+    ambient = outgoing_metadata.get()
+    options: CallOptions | None = None
+    if ambient or metadata:
+        carried = {**ambient, **(metadata or {})}
+        _check_metadata(shell, label, carried)
+        options = CallOptions(metadata=carried)
     handled = handling.get()
     parent = handled._call if handled is not None and handled.session is shell.session else None
-    _check_metadata(shell, label, carried)
     try:
         return shell.endpoint.call(
             method,
             payload,
             oneway=oneway,
             deadline=timing.deadline,
-            options=CallOptions(metadata=carried) if carried else None,
+            options=options,
             uploads=tuple(extras.uploads) if extras is not None else (),
             callbacks=tuple(extras.callbacks) if extras is not None else (),
             parent=parent,
@@ -132,7 +142,7 @@ def begin(
 
 
 def _check_metadata(shell: Shell, label: str, carried: Mapping[str, str]) -> None:
-    if carried and sum(len(k) + len(v) for k, v in carried.items()) > shell.limits.max_metadata:
+    if sum(len(k) + len(v) for k, v in carried.items()) > shell.limits.max_metadata:
         limit = shell.limits.max_metadata
         raise RpcError(
             Code.RESOURCE_EXHAUSTED, f"the metadata of {label} exceeds {limit} bytes (max_metadata)"
@@ -140,9 +150,14 @@ def _check_metadata(shell: Shell, label: str, carried: Mapping[str, str]) -> Non
 
 
 class Reply(Conversation):
-    """The wait for one value."""
+    """The wait for one value.
 
-    __slots__ = ("extras", "future", "label", "shell")
+    Attributes:
+        call: Set where there is a deadline to act on.
+    """
+
+    __slots__ = ("call", "extras", "future", "label", "shell")
+    call: OutCall
 
     def __init__(self, shell: Shell, label: str, extras: Extras | None) -> None:
         self.shell = shell
@@ -153,6 +168,14 @@ class Reply(Conversation):
     def settle(self, outcome: Terminal | RpcError[Any]) -> None:
         if not self.future.done():
             self.future.set_result(outcome)
+
+    def expire(self) -> None:
+        """The caller's own clock ran out: tell the far end, and do not wait for it (TIME-3)."""
+        error = DeadlineExceeded(f"{self.label} did not answer before its deadline")
+        error.not_started = self.call.id == 0
+        self.shell.endpoint.cancel(self.call, "deadline_exceeded")
+        self.shell.wake()
+        self.settle(error)
 
     def on_finished(self, frame: Terminal) -> None:
         if not self.future.done():
@@ -179,8 +202,8 @@ async def invoke(
     method: str | int,
     payload: bytes,
     result: Adapter,
-    *,
     timeout: float | None,
+    *,
     check: bool = True,
     metadata: Mapping[str, str] | None = None,
     extras: Extras | None = None,
@@ -204,11 +227,8 @@ async def invoke(
         extras.attach(call)
     entry = None
     if timing.deadline is not None and not timing.by_scope:
-
-        def expire() -> None:
-            reply.settle(_too_late(shell, call, label))
-
-        entry = shell.deadlines.add(timing.deadline, expire)
+        reply.call = call
+        entry = shell.deadlines.add(timing.deadline, reply.expire)
     shell.wake()
     try:
         outcome = await reply.future
@@ -219,6 +239,8 @@ async def invoke(
         if entry is not None:
             shell.deadlines.remove(entry)
     if type(outcome) is Result and extras is None:
+        # The two point at each other; left so, each call would be garbage for the collector.
+        call.context = None
         return load_answer(shell, label, result, outcome.value, check)
     if extras is not None:
         await extras.close()
@@ -265,15 +287,6 @@ def invalid_answer(label: str, invalid: InvalidValue) -> RpcError[Any]:
     return RpcError(
         Code.INTERNAL, f"what {label} answered does not validate: {invalid}", invalid.data()
     )
-
-
-def _too_late(shell: Shell, call: OutCall, label: str) -> DeadlineExceeded:
-    """The caller's own clock ran out: tell the far end, and do not wait for it (TIME-3)."""
-    error = DeadlineExceeded(f"{label} did not answer before its deadline")
-    error.not_started = call.id == 0
-    shell.endpoint.cancel(call, "deadline_exceeded")
-    shell.wake()
-    return error
 
 
 def _abandon(shell: Shell, call: OutCall, extras: Extras | None, reason: str) -> None:

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any, Literal
 
 from . import runtime as runtimes
+from .context import checked_metadata
 from .contract import Reflection, describe
 from .controller import expose_all
 from .dispatch import targets_of
@@ -75,7 +76,7 @@ class connect:
             raise ValueError(f"codec must be 'json' or 'msgpack', not {codec!r}")
         self._codec = CODECS[codec]
         self._auth = auth
-        self._metadata = metadata
+        self._metadata = checked_metadata(metadata or {})
         self._limits = limits or Limits()
         self._interceptors = interceptors
         self._ssl = ssl
@@ -93,8 +94,8 @@ class connect:
             raise RuntimeError("a connect() object serves once; call connect() again")
         runtime = runtimes.current()
         auth = await self._auth() if callable(self._auth) else self._auth
-        nursery = self._nursery = await runtime.open_nursery()
         endpoint = Endpoint("connecting", self._codec, self._limits, agent=AGENT, auth=auth)
+        nursery = self._nursery = await runtime.open_nursery()
         session = self._session = Session(
             endpoint,
             runtime,

@@ -9,7 +9,7 @@ from .controller import Exposed, Interface, method
 from .errors import RegistrationError
 from .protocol.codec import Codec
 from .signature import Binder, MethodSpec, Param, near
-from .values import Adapter
+from .values import MAX_DEPTH, Adapter
 
 __all__ = [
     "Reflection",
@@ -18,6 +18,7 @@ __all__ = [
     "describe",
     "interface_from_contract",
     "near",
+    "with_names",
 ]
 
 VERSION = 1
@@ -38,6 +39,20 @@ def describe(exposed: Mapping[str, Exposed]) -> dict[str, Any]:
         "version": VERSION,
         "controllers": {name: _controller(one.interface) for name, one in exposed.items()},
     }
+
+
+def with_names(contract: Mapping[str, Any]) -> dict[str, Any]:
+    """The contract as programs keep it: each controller also under its own name.
+
+    So both `contract["controllers"]["Hello"]` and `contract["Hello"]` are what `clientize` takes.
+
+    Args:
+        contract: As `describe` gives it, or another implementation's reflection.
+    """
+    controllers = {
+        name: {"name": name, **one} for name, one in contract.get("controllers", {}).items()
+    }
+    return {**controllers, **contract, "controllers": controllers}
 
 
 def _controller(interface: Interface) -> dict[str, Any]:
@@ -99,7 +114,7 @@ class UntypedMethod:
         self.doc = doc
         self.params = {param.name: param for param in params}
         self._binder = Binder(name, params, [param.name for param in params])
-        self._values = Adapter(dict[str, Any], where=name)
+        self._values = Adapter(Any, where=name, depth=MAX_DEPTH + 1)
         self.result = self.item = self.final = Adapter(Any, where=name)
 
     def bind(
@@ -168,7 +183,9 @@ def interface_from_contract(contract: Mapping[str, Any]) -> UntypedInterface:
     methods = contract.get("methods")
     name = contract.get("name")
     if not isinstance(name, str) or not isinstance(methods, Mapping):
-        if contract and all(isinstance(one, Mapping) and "methods" in one for one in contract.values()):
+        if contract and all(
+            isinstance(one, Mapping) and "methods" in one for one in contract.values()
+        ):
             raise RegistrationError(
                 f"a contract of several controllers; pick one: {', '.join(contract)}"
             )

@@ -5,7 +5,15 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
-from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncIterable,
+    Callable,
+    Coroutine,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from types import FrameType
 from typing import (
     TYPE_CHECKING,
@@ -68,7 +76,9 @@ class _Decorator(Protocol):
     def __call__(self, fn: Callable[P, Call[_Any]], /) -> Callable[P, Call[Any]]: ...
     @overload
     def __call__(  # type: ignore[overload-overlap]
-        self, fn: Callable[P, AsyncIterable[T]], /  # pyright: ignore[reportOverlappingOverload]
+        self,
+        fn: Callable[P, AsyncIterable[T]],
+        /,  # pyright: ignore[reportOverlappingOverload]
     ) -> Callable[P, Stream[T]]: ...
     @overload
     def __call__(  # type: ignore[overload-overlap]
@@ -76,7 +86,9 @@ class _Decorator(Protocol):
     ) -> Callable[P, Stream[T, U]]: ...
     @overload
     def __call__(  # type: ignore[overload-overlap]
-        self, fn: Callable[P, Call[AsyncIterable[T]]], /  # pyright: ignore[reportOverlappingOverload]
+        self,
+        fn: Callable[P, Call[AsyncIterable[T]]],
+        /,  # pyright: ignore[reportOverlappingOverload]
     ) -> Callable[P, Stream[T]]: ...
     @overload
     def __call__(  # type: ignore[overload-overlap]
@@ -106,7 +118,8 @@ class _OnewayDecorator(Protocol):
 def method(fn: Callable[P, Call[_Any]], /) -> Callable[P, Call[Any]]: ...
 @overload
 def method(  # type: ignore[overload-overlap]
-    fn: Callable[P, AsyncIterable[T]], /  # pyright: ignore[reportOverlappingOverload]
+    fn: Callable[P, AsyncIterable[T]],
+    /,  # pyright: ignore[reportOverlappingOverload]
 ) -> Callable[P, Stream[T]]: ...
 @overload
 def method(  # type: ignore[overload-overlap]
@@ -114,7 +127,8 @@ def method(  # type: ignore[overload-overlap]
 ) -> Callable[P, Stream[T, U]]: ...
 @overload
 def method(  # type: ignore[overload-overlap]
-    fn: Callable[P, Call[AsyncIterable[T]]], /  # pyright: ignore[reportOverlappingOverload]
+    fn: Callable[P, Call[AsyncIterable[T]]],
+    /,  # pyright: ignore[reportOverlappingOverload]
 ) -> Callable[P, Stream[T]]: ...
 @overload
 def method(  # type: ignore[overload-overlap]
@@ -546,9 +560,7 @@ def _per_session(make: Any, cls: Any) -> Exposed:
     return Exposed(described, make=make, wants_session=wants_session)
 
 
-def expose_all(
-    controllers: Sequence[Any], *, builtin: Sequence[Any] = ()
-) -> dict[str, Exposed]:
+def expose_all(controllers: Sequence[Any], *, builtin: Sequence[Any] = ()) -> dict[str, Exposed]:
     """What to serve, by name.
 
     Args:

@@ -19,15 +19,10 @@ __all__ = ["Deadline", "Deadlines"]
 class Deadline:
     """One entry: call `callback` at `when`, unless it is removed before."""
 
-    __slots__ = ("callback", "order", "when")
+    __slots__ = ("callback",)
 
-    def __init__(self, when: float, order: int, callback: Callable[[], None]) -> None:
-        self.when = when
-        self.order = order
+    def __init__(self, callback: Callable[[], None]) -> None:
         self.callback: Callable[[], None] | None = callback
-
-    def __lt__(self, other: Deadline) -> bool:
-        return (self.when, self.order) < (other.when, other.order)
 
 
 class Deadlines:
@@ -35,16 +30,18 @@ class Deadlines:
 
     def __init__(self, runtime: Runtime, nursery: Nursery) -> None:
         self._now = runtime.now
-        self._heap: list[Deadline] = []
+        # Tuples, because they compare in C; the running number keeps entries from being compared.
+        self._heap: list[tuple[float, int, Deadline]] = []
         self._removed = 0
-        self._order = count()
+        self._order = count().__next__
         self._timer = nursery.timer(self._fire)
 
     def add(self, when: float, callback: Callable[[], None]) -> Deadline:
         """Arrange for `callback`, which must not raise."""
-        entry = Deadline(when, next(self._order), callback)
-        heapq.heappush(self._heap, entry)
-        if self._heap[0] is entry:
+        entry = Deadline(callback)
+        heap = self._heap
+        heapq.heappush(heap, (when, self._order(), entry))
+        if heap[0][2] is entry:
             self._timer.arm(when)
         return entry
 
@@ -55,15 +52,15 @@ class Deadlines:
         entry.callback = None
         self._removed += 1
         if self._removed > 64 and self._removed * 2 > len(self._heap):
-            self._heap = [entry for entry in self._heap if entry.callback is not None]
+            self._heap = [item for item in self._heap if item[2].callback is not None]
             heapq.heapify(self._heap)
             self._removed = 0
 
     def _fire(self) -> None:
         now = self._now()
         heap = self._heap
-        while heap and (heap[0].callback is None or heap[0].when <= now):
-            entry = heapq.heappop(heap)
+        while heap and (heap[0][2].callback is None or heap[0][0] <= now):
+            entry = heapq.heappop(heap)[2]
             callback, entry.callback = entry.callback, None
             if callback is None:
                 self._removed -= 1
@@ -71,4 +68,4 @@ class Deadlines:
                 callback()
                 heap = self._heap
         if heap:
-            self._timer.arm(heap[0].when)
+            self._timer.arm(heap[0][0])

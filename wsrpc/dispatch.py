@@ -8,7 +8,6 @@ registered; nothing that came over the wire is ever looked up on an object.
 from __future__ import annotations
 
 import logging
-import math
 import secrets
 import time
 import traceback
@@ -39,10 +38,6 @@ from .values import Adapter, InvalidValue, Unencodable
 __all__ = ["Dispatcher", "Handler", "Target", "targets_of"]
 
 logger = logging.getLogger("wsrpc")
-
-# Seconds by which the scope that tells a handler its deadline lies behind the deadline itself. The
-# session's timer has to come first: it cancels the handler in the way that lets it clean up.
-SLACK = 0.01
 
 # Seconds for which a sync generator runs ahead in its thread, to save hops for the next items.
 THREAD_SLICE = 0.001
@@ -112,6 +107,7 @@ class Dispatcher:
         self.live: set[Handler] = set()
         self._idle: Future | None = None
         self._instances: dict[str, Any] = {}
+        self._functions: dict[str, Callable[..., Any]] = {}
 
     def receive(self, call: InCall) -> None:
         """Start what the peer asked for, or answer why not; never waits."""
@@ -139,13 +135,17 @@ class Dispatcher:
         body.data = Raw(self.shell.codec.dump({"near": names}))
         self.shell.endpoint.fail(call, body)
 
-    def instance(self, exposed: Exposed) -> Any:
-        """The controller object of this session: a shared one, or one made for it."""
+    def function(self, target: Target) -> Callable[..., Any]:
+        """The method, bound to this session's controller: a shared one, or one made for it."""
         try:
-            return self._instances[exposed.name]
+            return self._functions[target.label]
         except KeyError:
-            made = self._instances[exposed.name] = exposed.instance(self.shell.session)
-            return made
+            name = target.exposed.name
+            if name not in self._instances:
+                self._instances[name] = target.exposed.instance(self.shell.session)
+            function = target.spec.target(self._instances[name])
+            self._functions[target.label] = function
+            return function
 
     async def idle(self) -> None:
         """Wait until no handler runs any more."""
@@ -175,10 +175,10 @@ class Handler(Conversation):
         "_deadline",
         "_entry",
         "_killer",
-        "_scope",
         "_task",
         "_threaded",
         "call",
+        "context",
         "dispatcher",
         "feed",
         "label",
@@ -192,13 +192,13 @@ class Handler(Conversation):
         self.call = call
         self.label = label
         self.feed: Feed | None = None
+        self.context: CallContext | None = None
         self.stopped: str | None = None
         self._begun = False
         self._threaded = False
         self._deadline: float | None = None
         self._entry: Deadline | None = None
         self._killer: Deadline | None = None
-        self._scope: anyio.CancelScope | None = None
         self._task: Task | None = None
         call.context = self
 
@@ -220,7 +220,7 @@ class Handler(Conversation):
         self._spawn()
 
     def _spawn(self) -> None:
-        self._task = self.shell.nursery.spawn(self._run)
+        self._task = self.shell.nursery.spawn_handler(self._run, deadline=self._deadline)
 
     def _refuse(self, reason: str) -> None:
         message = "cancelled" if reason == Code.CANCELLED else "deadline exceeded"
@@ -246,9 +246,11 @@ class Handler(Conversation):
         if self.stopped is not None:
             return
         self.stopped = reason
-        if self._scope is not None:
+        if self._deadline is not None and self._task is not None:
             # From here on `cleanup_timeout` counts, and nothing else may disturb the cleanup.
-            self._scope.deadline = math.inf
+            self.shell.runtime.forget_deadline(self._task)
+            if self.context is not None:
+                self.context.deadline = None
         if self.feed is not None:
             self.feed.stop()
         if self._begun and not self._threaded:
@@ -273,23 +275,12 @@ class Handler(Conversation):
     async def _run(self) -> None:
         self._begun = True
         try:
-            if self.stopped is not None:
-                if self.shell.lost is None:
-                    self._refuse(self.stopped)
-            elif self._deadline is None:
-                await self._serve()
-            else:
-                self._scope = anyio.CancelScope(deadline=self._deadline + SLACK)
-                with self._scope:
-                    await self._serve()
-        finally:
-            self._ended()
-
-    async def _serve(self) -> None:
-        try:
-            await self._handle()
-            if self.stopped is not None:
-                self._fail_stopped()
+            if self.stopped is None:
+                await self._handle()
+                if self.stopped is not None:
+                    self._fail_stopped()
+            elif self.shell.lost is None:
+                self._refuse(self.stopped)
         except Exception as error:  # noqa: BLE001  (every failure becomes the call's terminal)
             self._fail(error)
         except self.shell.runtime.cancelled_class():
@@ -299,15 +290,20 @@ class Handler(Conversation):
                 self._fail(RpcError(Code.CANCELLED, "the handler was cancelled"))
                 raise
             self._fail_stopped()
+        finally:
+            self._ended()
 
     async def _handle(self) -> None:
         raise NotImplementedError
 
     def _ended(self) -> None:
         self.dispatcher.ended(self)
-        for entry in (self._entry, self._killer):
-            if entry is not None:
-                self.shell.deadlines.remove(entry)
+        # The two point at each other; left so, each call would be garbage for the collector.
+        self.call.context = None
+        if self._entry is not None:
+            self.shell.deadlines.remove(self._entry)
+        if self._killer is not None:
+            self.shell.deadlines.remove(self._killer)
 
     # ------------------------------------------------------------ terminals
 
@@ -315,14 +311,14 @@ class Handler(Conversation):
     def _open(self) -> bool:
         return self.shell.lost is None and self.call.state != "finished"
 
-    async def _answer(self, adapter: Adapter | None, value: Any) -> None:
+    def _dump_result(self, adapter: Adapter | None, value: Any) -> bytes:
+        codec = self.shell.codec
+        if self.call.oneway or adapter is None:
+            return bytes(codec.null)
+        return adapter.dump(value, codec, check=self.dispatcher.check)
+
+    def _answer(self, payload: bytes) -> None:
         shell, call = self.shell, self.call
-        if call.oneway or adapter is None:
-            payload = bytes(shell.codec.null)
-        else:
-            payload = adapter.dump(value, shell.codec, check=self.dispatcher.check)
-        if shell.endpoint.outbox_full:
-            await shell.room()
         if not self._open or self.stopped is not None:
             return
         if call.oneway:
@@ -395,17 +391,23 @@ class CallbackHandler(Handler):
 
     def _spawn(self) -> None:
         context = self._offered.context.copy()
-        self._task = self.shell.nursery.spawn(self._run, context=context)
+        self._task = self.shell.nursery.spawn_handler(
+            self._run, context=context, deadline=self._deadline
+        )
 
     async def _handle(self) -> None:
         param = self._offered.param
-        context = CallContext(self.shell.session, self.call, "", param.name, self._deadline)
+        self.context = context = CallContext(
+            self.shell.session, self.call, "", param.name, self._deadline
+        )
         handling.set(context)
         try:
             arguments = self._arguments(param)
         except InvalidValue as invalid:
             raise _invalid_argument(self.label, invalid) from None
-        await self._answer(param.result, await self._offered.fn(*arguments))
+        payload = self._dump_result(param.result, await self._offered.fn(*arguments))
+        await self.shell.room()
+        self._answer(payload)
 
     def _arguments(self, param: Param) -> list[Any]:
         raws: list[Raw] = self.shell.codec.split_array(self.call.args)
@@ -440,23 +442,29 @@ class MethodHandler(Handler):
     async def _handle(self) -> None:
         shell, target = self.shell, self.target
         spec = target.spec
-        context = CallContext(
+        self.context = context = CallContext(
             shell.session, self.call, target.exposed.name, spec.name, self._deadline
         )
         handling.set(context)
-        outgoing_metadata.set(NO_METADATA)
+        if outgoing_metadata.get() is not NO_METADATA:
+            outgoing_metadata.set(NO_METADATA)
         try:
             arguments = self._arguments(spec)
         except InvalidValue as invalid:
             raise _invalid_argument(self.label, invalid) from None
         if target.interceptors:
             outcome = await self._intercepted(arguments, context)
+        elif spec.flavor == "coroutine":
+            outcome = await self.dispatcher.function(target)(**arguments)
         else:
             outcome = await self._call(arguments)
         if spec.kind == "stream":
             await self._stream(outcome)
-        else:
-            await self._answer(spec.result, outcome)
+            return
+        payload = self._dump_result(spec.result, outcome)
+        if shell.endpoint.outbox_full:
+            await shell.room()
+        self._answer(payload)
 
     async def _intercepted(self, arguments: dict[str, Any], context: CallContext) -> Any:
         target = self.target
@@ -478,7 +486,7 @@ class MethodHandler(Handler):
     async def _call(self, arguments: dict[str, Any]) -> Any:
         """The method's value; for a stream, an async iterator that has not begun."""
         spec = self.target.spec
-        fn = spec.target(self.dispatcher.instance(self.target.exposed))
+        fn = self.dispatcher.function(self.target)
         match spec.flavor:
             case "coroutine" | "awaited_iterator":
                 return await fn(**arguments)
@@ -583,7 +591,7 @@ class MethodHandler(Handler):
                 target.id,
                 shell.codec.join(parts),
                 param.result,
-                timeout=CALLBACK_TIMEOUT,
+                CALLBACK_TIMEOUT,
                 target=target,
             )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import AsyncIterable, Callable, Mapping
+from collections.abc import AsyncIterable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from types import EllipsisType
 from typing import Any, Literal, TypeAlias
@@ -171,6 +171,9 @@ class ProxyMethod:
         self._controller = controller
         self._spec = spec
         self._options = options
+        self._timeout = options.unary_timeout()
+        self._check_results = options.validate != "none"
+        self._interceptors = (*shell.session.interceptors, *options.interceptors)
         self.label = f"{controller}.{spec.name}"
         self.__name__ = spec.name
         self.__doc__ = spec.doc
@@ -185,7 +188,10 @@ class ProxyMethod:
             return self._open_stream(values, uploads, callbacks)
         if kind == "untyped":
             return self._untyped(values, uploads, callbacks)
-        return UnaryCall(self._unary(values, uploads, callbacks), self.label)
+        if self._interceptors:
+            return UnaryCall(self._intercepted(values, uploads, callbacks), self.label)
+        metadata = self._options.metadata
+        return UnaryCall(self._invoke(values, uploads, callbacks, metadata), self.label)
 
     # ------------------------------------------------------------ what travels
 
@@ -193,7 +199,8 @@ class ProxyMethod:
         """The encoded arguments; what must not leave fails here, on this call (VALUE-3)."""
         check = self._options.validate == "both"
         try:
-            return bytes(self._spec.dump_args(values, self._shell.codec, check))
+            payload: bytes = self._spec.dump_args(values, self._shell.codec, check)
+            return payload
         except Unencodable as error:
             raise RpcError(
                 Code.INVALID_ARGUMENT, f"the arguments of {self.label}: {error}"
@@ -207,38 +214,34 @@ class ProxyMethod:
 
     # ------------------------------------------------------------ single values
 
-    async def _unary(
+    async def _intercepted(
         self, values: dict[str, Any], uploads: dict[str, Any], callbacks: dict[str, Any]
     ) -> Any:
-        interceptors = (*self._shell.session.interceptors, *self._options.interceptors)
-        if not interceptors:
-            return await self._invoke(values, uploads, callbacks, self._options.metadata)
-        request = self.request({**values, **uploads, **callbacks})
-
         async def innermost(request: Request) -> Any:
             return await self._invoke(*self._split(request.arguments), request.metadata)
 
-        return await fold(interceptors, innermost)(request)
+        request = self.request({**values, **uploads, **callbacks})
+        return await fold(self._interceptors, innermost)(request)
 
-    async def _invoke(
+    def _invoke(
         self,
         values: dict[str, Any],
         uploads: dict[str, Any],
         callbacks: dict[str, Any],
         metadata: Mapping[str, str],
-    ) -> Any:
+    ) -> Coroutine[Any, Any, Any]:
         if self._spec.kind == "notify":
-            return await self._notify(values, metadata)
-        return await invoke(
+            return self._notify(values, metadata)
+        return invoke(
             self._shell,
             self.label,
             self.label,
             self.dump_args(values),
             self._spec.result,
-            timeout=self._options.unary_timeout(),
-            check=self._options.validate != "none",
+            self._timeout,
+            check=self._check_results,
             metadata=metadata,
-            extras=self.extras(uploads, callbacks),
+            extras=self.extras(uploads, callbacks) if uploads or callbacks else None,
         )
 
     async def _notify(self, values: dict[str, Any], metadata: Mapping[str, str]) -> None:
@@ -306,14 +309,13 @@ class ProxyMethod:
 
     def fetch(self, request: Request) -> Stream[Any, Any]:
         """The default way to a stream: over the session, through the interceptors."""
-        interceptors = (*self._shell.session.interceptors, *self._options.interceptors)
-        if not interceptors:
+        if not self._interceptors:
             return self._remote(request)
 
         async def innermost(request: Request) -> Any:
             return self._remote(request)
 
-        return LocalStream(fold(interceptors, innermost)(request), self.label)
+        return LocalStream(fold(self._interceptors, innermost)(request), self.label)
 
     def _remote(self, request: Request) -> RemoteStream:
         return RemoteStream(self, request, *self._split(request.arguments))
@@ -324,7 +326,7 @@ class ProxyMethod:
         self, values: dict[str, Any], uploads: dict[str, Any], callbacks: dict[str, Any]
     ) -> UntypedCall:
         return UntypedCall(
-            lambda: self._unary(values, uploads, callbacks),
+            lambda: self._intercepted(values, uploads, callbacks),
             lambda: self._open_stream(values, uploads, callbacks),
             self.label,
         )

@@ -13,7 +13,7 @@ from typing import Any, Self
 import anyio
 
 from . import runtime as runtimes
-from .contract import Reflection, describe
+from .contract import Reflection, describe, with_names
 from .controller import expose_all
 from .dispatch import targets_of
 from .interceptor import Interceptor
@@ -23,7 +23,7 @@ from .protocol.endpoint import Endpoint
 from .proxy import Validate
 from .runtime import Future, Nursery, Runtime
 from .session import GOING_AWAY, Authenticate, Session
-from .stats import Stats
+from .stats import Snapshot, Stats
 from .transport.base import Link
 from .transport.websocket import listen
 from .version import AGENT
@@ -89,8 +89,27 @@ class Server:
         return MappingProxyType(self._sessions)
 
     def contract(self) -> dict[str, Any]:
-        """What is exposed, as JSON; the same that `wsrpc schema` writes."""
-        return describe(self._exposed)
+        """What is exposed, as JSON; the same that `wsrpc schema` writes.
+
+        `clientize(contract["HelloController"])` makes a proxy from it without the class.
+        """
+        return with_names(describe(self._exposed))
+
+    def snapshot(self) -> Snapshot:
+        """What the server counts and holds now: `stats`, and what its live sessions add to it."""
+        stats = self.stats
+        live = [session for session in self._sessions.values() if not session.closed]
+        return Snapshot(
+            calls_live=stats.calls_live,
+            calls_peak=stats.calls_peak,
+            generators_open=stats.generators_open,
+            sessions=len(live),
+            links=stats.links,
+            outbox_bytes=sum(session.outbox_bytes for session in live),
+            replay_bytes=0,
+            frames_ignored=stats.frames_ignored + sum(one.frames_ignored for one in live),
+            closes=dict(stats.closes),
+        )
 
     def listen(
         self,

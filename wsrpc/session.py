@@ -46,6 +46,10 @@ C = TypeVar("C")
 
 Authenticate = Callable[[Handshake, Any], Awaitable[Any]]
 
+# Events of one message that are acted on before others have a turn. With all 64 answers of a full
+# batch in one go the two ends would take turns instead of working at the same time.
+SLICE = 16
+
 NORMAL = 1000
 GOING_AWAY = 1001
 TOO_BIG = 1009
@@ -125,6 +129,16 @@ class Session:
     def closed(self) -> bool:
         """Whether the session has ended; calls on it fail with `ConnectionLost`."""
         return self._shell.lost is not None
+
+    @property
+    def outbox_bytes(self) -> int:
+        """Bytes of encoded values that wait to be written."""
+        return self._endpoint.outbox_bytes
+
+    @property
+    def frames_ignored(self) -> int:
+        """Frames of the peer that were ignored: for finished ids, and unknown extensions."""
+        return self._endpoint.ignored
 
     @overload
     def clientize(
@@ -330,8 +344,13 @@ class Session:
 
     async def _read(self, link: Link) -> None:
         receive, take, process = link.receive, self._endpoint.receive, self._process
+        pause = self._runtime.pause
         while True:
             events = take(await receive())
+            while len(events) > SLICE and not self.closed:
+                process(events[:SLICE])
+                del events[:SLICE]
+                await pause()
             process(events)
 
     def _process(self, events: list[Event]) -> None:

@@ -6,19 +6,18 @@ import collections.abc as abc
 import functools
 import inspect
 import types
-import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, NotRequired, TypeVar, Union, cast, get_args, get_origin
 
 import typing_extensions
+from msgspec import Raw
 from pydantic import ConfigDict
-from typing_extensions import NotRequired, TypedDict
 
 from .call import Final, Stream
 from .errors import RegistrationError
-from .protocol.codec import Codec, Raw
+from .protocol.codec import Codec
 from .values import MAX_DEPTH, Adapter
 
 __all__ = ["MethodOptions", "MethodSpec", "Param", "near"]
@@ -80,10 +79,9 @@ def near(name: str, candidates: abc.Iterable[str]) -> list[str]:
     """At most three of `candidates` that `name` may have meant."""
     pool = list(candidates)
     folded = {one.lower(): one for one in pool}
-    close = get_close_matches(name, pool, 3) or [
+    return get_close_matches(name, pool, 3) or [
         folded[one] for one in get_close_matches(name.lower(), folded, 3)
     ]
-    return close
 
 
 # --- Binding a call's arguments --------------------------------------------------------------------
@@ -352,7 +350,7 @@ def _args_adapter(where: str, params: Sequence[Param]) -> Adapter:
         for param in params
         if param.kind == "value"
     }
-    arguments: Any = TypedDict(where.replace(".", "_"), fields)  # type: ignore[operator]  # pyright: ignore
+    arguments = cast(Any, typing_extensions.TypedDict)(where.replace(".", "_"), fields)
     arguments.__pydantic_config__ = ConfigDict(extra="forbid")
     # The object that holds the arguments is no part of their own depth.
     return Adapter(arguments, where=where, depth=MAX_DEPTH + 1)
@@ -426,14 +424,14 @@ def substitute(annotation: Any, variables: Mapping[Any, Any], where: str) -> Any
         return annotation
     args = get_args(annotation)
     if origin is Annotated:
-        return Annotated[(substitute(args[0], variables, where), *args[1:])]  # type: ignore[return-value]
+        return Annotated[(substitute(args[0], variables, where), *args[1:])]
     new = tuple(substitute(one, variables, where) for one in args)
     if new == args:
         return annotation
     if origin in _UNIONS:
         return Union[new]  # noqa: UP007
     if origin is abc.Callable:
-        return Callable[new[0], new[1]]
+        return cast(Any, Callable)[new[0], new[1]]
     return origin[new]
 
 
@@ -612,9 +610,7 @@ def _callback(annotation: Any, where: str) -> tuple[tuple[Adapter, ...], Adapter
         raise RegistrationError(f"{where} is a callback that is not awaited; {good}")
     result = _argument(args[1], -1)
     return (
-        tuple(
-            Adapter(one, where=f"{where}, argument {n}") for n, one in enumerate(args[0], 1)
-        ),
+        tuple(Adapter(one, where=f"{where}, argument {n}") for n, one in enumerate(args[0], 1)),
         Adapter(result, where=f"{where}, its result"),
     )
 
@@ -696,4 +692,3 @@ def _check_oneway(where: str, item: Adapter | None, returned: Any) -> None:
         raise RegistrationError(f"{where} is oneway and streams; drop oneway=True, or the stream")
     if returned is not _EMPTY and returned not in (None, type(None), Any):
         raise RegistrationError(f"{where} is oneway: nobody gets its result; annotate it `-> None`")
-

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-__all__ = ["Stats"]
+__all__ = ["Snapshot", "Stats"]
 
 
 @dataclass(slots=True)
@@ -32,3 +32,30 @@ class Stats:
         self.calls_live += 1
         if self.calls_live > self.calls_peak:
             self.calls_peak = self.calls_live
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What a server counts and holds at one moment; see `Server.snapshot`.
+
+    Attributes:
+        calls_live: Handlers running.
+        calls_peak: The most handlers that ran at a time.
+        generators_open: Stream handlers begun and not closed.
+        sessions: Sessions.
+        links: Connections, those included that have not said hello.
+        outbox_bytes: Bytes of values waiting to be written, of all sessions.
+        replay_bytes: Bytes kept for replay, of all sessions; 0 while there is no resume.
+        frames_ignored: Frames ignored so far, of all sessions, those that ended included.
+        closes: Connections closed so far, by close code.
+    """
+
+    calls_live: int
+    calls_peak: int
+    generators_open: int
+    sessions: int
+    links: int
+    outbox_bytes: int
+    replay_bytes: int
+    frames_ignored: int
+    closes: dict[int, int]

@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from msgspec import Raw
 
-from ..errors import ProtocolError
 from ..limits import MAX_CALLBACK_CALLS
 from .frames import (
     Call,
@@ -32,11 +31,10 @@ from .frames import (
     Credit,
     End,
     Error,
-    Message,
     Notify,
     Result,
 )
-from .window import VIOLATION, ReceiveWindow, SendCredit
+from .window import ReceiveWindow, SendCredit, violation
 
 if TYPE_CHECKING:
     from .outbox import Batch
@@ -71,6 +69,7 @@ State: TypeAlias = Literal[
     "notified",
     "invoked",
     "cancelled",
+    "waiting",
     "uploading",
     "withdrawn",
     "stopping",
@@ -99,6 +98,7 @@ RECEIVED: dict[State, dict[str, State]] = {
     "invoked":              {"credit": "invoked", "cancel": "cancelled"},
     "cancelled":            {"credit": "cancelled", "cancel": "cancelled"},
     # the sender of an upload
+    "waiting":              {},
     "uploading":            {"credit": "uploading", "cancel": "stopping"},
     "withdrawn":            {"credit": "withdrawn", "cancel": "stopping"},
     "stopping":             {"credit": "stopping", "cancel": "stopping"},
@@ -126,6 +126,7 @@ SENT: dict[State, dict[str, State]] = {
     "invoked":              {"result": END, "error": END},
     "cancelled":            {"error": END},
     # the sender of an upload
+    "waiting":              {},
     "uploading":            {"message": "uploading", "end": END, "error": END},
     "withdrawn":            {"end": END, "error": END},
     "stopping":             {"error": END},
@@ -142,6 +143,11 @@ SENT: dict[State, dict[str, State]] = {
 # upload or callback adds to the options, its name aside.
 OPENING_OVERHEAD = 128
 CHANNEL_OVERHEAD = 24
+
+# Milliseconds. A longer duration means the same, and no longer fits a float.
+LONGEST = 2**53
+
+NO_OPTIONS = CallOptions()
 
 # How much of one stream goes into a batch before the next id has its turn (protocol.md OUT).
 QUANTUM = 16 * 1024
@@ -181,8 +187,8 @@ class Lane:
         try:
             self.state = RECEIVED[self.state][frame]
         except KeyError:
-            raise ProtocolError(
-                VIOLATION, f"{frame} on id {self.id}, where this side is {self.role}, {self.state}"
+            raise violation(
+                f"{frame} on id {self.id}, where this side is {self.role}, {self.state}"
             ) from None
 
     def send(self, frame: str) -> None:
@@ -319,8 +325,6 @@ class OutCall(Receiver):
         oneway: bool = False,
         deadline: float | None = None,
         options: CallOptions | None = None,
-        uploads: dict[str, Upload] | None = None,
-        callbacks: dict[str, CallbackOffer] | None = None,
     ) -> None:
         state: State = "calling"
         if oneway:
@@ -333,13 +337,10 @@ class OutCall(Receiver):
         self.oneway = oneway
         self.deadline = deadline
         self.options = options
-        self.uploads = uploads or {}
-        self.callbacks = callbacks or {}
+        self.uploads: dict[str, Upload] = {}
+        self.callbacks: dict[str, CallbackOffer] = {}
         self.slots = slots
         self.target: CallbackTarget | None = None
-        self.pending_bytes = len(args) + OPENING_OVERHEAD + len(str(method))
-        if options is not None and options.metadata:
-            self.pending_bytes += sum(8 + len(k) + len(v) for k, v in options.metadata.items()) * 4
 
     def take(self, batch: Batch) -> bool:
         if self.id == 0:
@@ -350,12 +351,13 @@ class OutCall(Receiver):
             if not batch.fits(self.pending_bytes):
                 return False
             options = batch.open_call(self)
-            args = Raw(self.args)
+            frame: Call | Notify
             if self.oneway:
                 assert isinstance(self.method, str)
-                batch.add(Notify(self.id, self.method, args, options), self.pending_bytes)
+                frame = Notify(self.id, self.method, Raw(self.args), options)
             else:
-                batch.add(Call(self.id, self.method, args, options), self.pending_bytes)
+                frame = Call(self.id, self.method, Raw(self.args), options)
+            batch.add(batch.codec.encode(frame))
             batch.freed += self.pending_bytes
             self.pending_bytes = 0
             self.args = None
@@ -408,12 +410,14 @@ class InCall(Sender):
         self.cancel_reason: str | None = None
         self.offer: CallbackOffer | None = None
         self.counted = False
-        options = frame.options
-        self.timeout = options.timeout if options is not None else None
-        self.metadata = options.metadata if options is not None else None
-        self.parent = options.parent if options is not None else None
-        self.key = options.key if options is not None else None
-        self.last_id = options.last_id if options is not None else None
+        options = frame.options or NO_OPTIONS
+        self.timeout = options.timeout
+        self.metadata = options.metadata
+        self.parent = options.parent
+        self.key = options.key
+        self.last_id = options.last_id if isinstance(options, CallOptions) else None
+        if self.timeout is not None and self.timeout > LONGEST:
+            self.timeout = LONGEST
 
 
 class Upload(Sender):
@@ -422,8 +426,14 @@ class Upload(Sender):
     __slots__ = ()
     role = "the sender of an upload"
 
-    def __init__(self, credit: int) -> None:
-        super().__init__(0, "uploading", credit)
+    def __init__(self) -> None:
+        super().__init__(0, "waiting", 0)
+
+    def start(self, id: int, credit: int) -> None:
+        """The call was numbered, and this upload with it."""
+        self.id = id
+        self.state = "uploading"
+        self.credit.balance = credit
 
 
 class UploadReader(Receiver):
@@ -475,11 +485,7 @@ class Slots:
         self.live = 0
         self.waiting: dict[OutCall, None] = {}
 
-    def free(self) -> bool:
-        return self.live < self.limit
-
 
 def finish_reason(reason: str | None) -> str:
     """What a cancel's reason means as an error code; anything unheard of is a plain cancel."""
     return "deadline_exceeded" if reason == "deadline_exceeded" else "cancelled"
-

@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Raw
 
 from ..errors import ProtocolError
-from .frames import Extension, Frame
+from .frames import Call, Extension, Frame, Notify
 
 __all__ = ["CODECS", "MAX_DEPTH", "Codec", "JsonCodec", "MsgpackCodec", "codec_for"]
 
@@ -26,6 +26,8 @@ NOT_UTF8 = 1007
 
 # What msgspec raises for bytes that it cannot decode.
 Undecodable = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
+OPENINGS = (Call, Notify)
 
 Decoder: TypeAlias = "msgspec.json.Decoder[Any] | msgspec.msgpack.Decoder[Any]"
 
@@ -79,6 +81,9 @@ class Codec:
             return [self.decode_one(raw) for raw in self.split(data)]
         if not frames:
             raise ProtocolError(BAD_FRAME, "an empty batch")
+        for frame in frames:
+            if isinstance(frame, OPENINGS):
+                self._check_args(frame)
         return frames
 
     def split(self, data: bytes) -> list[Raw]:
@@ -107,6 +112,8 @@ class Codec:
             if self._is_extension(raw):
                 return Extension()
             raise _bad_frame("bad frame", error) from None
+        if isinstance(frame, OPENINGS):
+            self._check_args(frame)
         return frame
 
     def _is_extension(self, raw: Raw) -> bool:
@@ -116,13 +123,10 @@ class Codec:
             return False
         return isinstance(name, str) and name.startswith("x-")
 
-    def check_args(self, args: Raw, *, positional: bool) -> None:
-        """Look for an array in a callback's call and for an object in all others (CALL-1).
-
-        Raises:
-            ProtocolError: 4500, it is the other one, or neither; the peer's fault.
-        """
-        if not (self._is_array(args) if positional else self._is_object(args)):
+    def _check_args(self, frame: Call | Notify) -> None:
+        """Arguments are an array in the call of a callback, and an object in all others (CALL-1)."""
+        positional = isinstance(frame.method, int)
+        if not (self._is_array(frame.args) if positional else self._is_object(frame.args)):
             wanted = "an array" if positional else "an object"
             raise ProtocolError(BAD_FRAME, f"the arguments of a call must be {wanted}")
 
@@ -245,7 +249,9 @@ def _check_utf8(data: bytes) -> None:
         try:
             data.decode()
         except UnicodeDecodeError as error:
-            raise ProtocolError(NOT_UTF8, f"a text message that is not UTF-8: {error}"[:120]) from None
+            raise ProtocolError(
+                NOT_UTF8, f"a text message that is not UTF-8: {error}"[:120]
+            ) from None
 
 
 def _refuse_extension_type(code: int, data: memoryview) -> Any:

@@ -9,11 +9,12 @@ How a shell drives it::
     while True:
         data = endpoint.next_batch(now)     # whenever has_output; send it as one message
         events = endpoint.receive(data)     # for each message; act on each event
-        # a ProtocolError: close the link with its code; then call endpoint.close()
+        # a ProtocolError: act on endpoint.unreported, close the link with the error's code,
+        # then call endpoint.close()
 
 Requests (`call`, `push`, `finish`, `fail`, `cancel`, `consumed`) only queue; what they queued
-comes out of `next_batch`. On the accepting side, answer `HelloReceived` with `accept`; until then
-the rest of the first message stays undecoded.
+comes out of `next_batch`. On the accepting side, answer `HelloReceived` with `accept`, and take no
+further message before that; the rest of the first one stays undecoded until then.
 """
 
 from __future__ import annotations
@@ -34,11 +35,15 @@ from ..limits import (
     Limits,
 )
 from .calls import (
+    CHANNEL_OVERHEAD,
+    LONGEST,
+    OPENING_OVERHEAD,
     SENT,
     CallbackOffer,
     CallbackTarget,
     InCall,
     Lane,
+    LocalProtocolError,
     OutCall,
     Receiver,
     Sender,
@@ -58,6 +63,7 @@ from .events import (
     StreamFinished,
 )
 from .frames import (
+    ABSENT,
     Ack,
     Auth,
     Call,
@@ -68,6 +74,7 @@ from .frames import (
     End,
     Error,
     ErrorBody,
+    Extension,
     Frame,
     Goaway,
     Hello,
@@ -75,25 +82,32 @@ from .frames import (
     HelloLimits,
     Message,
     Notify,
+    NotifyOptions,
     Ping,
     Pong,
     Result,
 )
 from .outbox import BATCH_TARGET, FRAME_OVERHEAD, Batch, Outbox
-from .window import VIOLATION, ReceiveWindow
+from .window import ReceiveWindow, violation
 
 __all__ = ["VERSION", "Endpoint", "NoSlotError", "ValueTooLargeError"]
 
 VERSION = 1
-UNSUPPORTED_VERSION = 4507
-CANNOT_RESUME = 4010
-BAD_FRAME = 4500
 
-# An ack is owed after this much, at the latest (protocol.md ACK).
+# Close codes, besides 4505.
+TOO_BIG = 1009
+CANNOT_RESUME = 4010
+UNAUTHENTICATED = 4501
+UNSUPPORTED_VERSION = 4507
+
+# Where acks are due, one is owed after this much at the latest (protocol.md RESUME).
 ACK_FRAMES = 32
 ACK_BYTES = 64 * 1024
 
-NO_OPTIONS = CallOptions()
+# Characters. What is left of an error's message when the error would not fit a batch.
+SHORT_MESSAGE = 1000
+
+TERMINALS: dict[type[Result | End | Error], str] = {Result: "result", End: "end", Error: "error"}
 NO_IDS: dict[str, int] = {}
 
 
@@ -130,8 +144,9 @@ class Endpoint:
         closed: Whether `close` was called.
         sent: Numbered frames sent so far.
         received: Numbered frames taken so far.
-        ignored: Frames for finished ids that came and were ignored.
+        ignored: Frames that came and were ignored: for finished ids, and extensions.
         started: Calls numbered since the shell last looked, if they carry uploads or callbacks.
+        unreported: What the frames before the offending one did, where `receive` or `accept` raised.
     """
 
     def __init__(
@@ -154,6 +169,7 @@ class Endpoint:
         self.acked = 0
         self.ignored = 0
         self.started: list[OutCall] = []
+        self.unreported: list[Event] = []
         self.slots = Slots(FLOOR_MAX_CALLS)
         self.peer_max_batch = FLOOR_MAX_BATCH
         self.peer_window = 0
@@ -162,9 +178,11 @@ class Endpoint:
         self._next_id = 1 if side == "connecting" else 2
         self._peer_highest = 0
         self._lanes: dict[int, Lane] = {}
-        self._outbox = Outbox(codec)
+        self._outbox = Outbox()
         self._held: list[Raw] = []
         self._hello_taken = False
+        self._largest_message = limits.max_batch if side == "connecting" else FLOOR_MAX_BATCH
+        self._acks_due = False
         self._ack_told = 0
         self._ack_bytes = 0
         self._now = 0.0
@@ -177,7 +195,7 @@ class Endpoint:
             Goaway: self._on_link_leftover,
             Auth: self._on_auth,
             Call: self._on_call,
-            Notify: self._on_call,
+            Notify: self._on_notify,
             Message: self._on_message,
             Result: self._on_terminal,
             End: self._on_terminal,
@@ -185,9 +203,11 @@ class Endpoint:
             Cancel: self._on_cancel,
             Credit: self._on_credit,
             Chunk: self._on_chunk,
+            Extension: self._on_extension,
         }
         if side == "connecting":
-            self._queue_hello(HelloBody(version=VERSION, link=1, received=0, auth=auth))
+            credentials = Raw(codec.dump_value(auth))
+            self._queue_hello(HelloBody(version=VERSION, link=1, received=0, auth=credentials))
 
     # ---------------------------------------------------------------- hello
 
@@ -218,42 +238,62 @@ class Endpoint:
             )
         )
         self.established = True
+        self._largest_message = self.limits.max_batch
         held, self._held = self._held, []
         frames = [self.codec.decode_one(raw) for raw in held]
-        return self._apply([frame for frame in frames if frame is not None], sum(map(len, held)))
+        return self._apply(frames, sum(map(len, held)), [])
 
     def _receive_hello(self, data: bytes) -> list[Event]:
-        raws = self.codec.split(data)
-        first = self.codec.decode_one(raws[0])
+        """Take the first message of a link, on the accepting side nothing of it but the hello."""
+        codec = self.codec
+        accepting = self.side == "accepting"
+        if accepting:
+            self._held = codec.split(data)
+            behind: list[Frame | Extension] = []
+            first = codec.decode_one(self._held.pop(0))
+        else:
+            first, *behind = codec.decode(data)
         if not isinstance(first, Hello):
-            raise ProtocolError(VIOLATION, "the first frame on a link must be hello")
+            raise violation("the first frame on a link must be hello")
         body = first.body
         if body.version != VERSION:
-            raise ProtocolError(
-                UNSUPPORTED_VERSION, f"version {body.version}; this end speaks {VERSION}"
-            )
-        if self.side == "accepting" and body.token is not None:
+            reason = f"this end speaks version {VERSION}, not {body.version}"
+            raise ProtocolError(UNSUPPORTED_VERSION, reason[:120])
+        if accepting and body.token is not None:
             raise ProtocolError(CANNOT_RESUME, "this server keeps no sessions to resume")
+        try:
+            body.auth = codec.load_value(body.auth) if accepting else None
+        except ValueError as error:
+            reason = f"credentials that are no value: {error}"
+            raise ProtocolError(UNAUTHENTICATED, reason[:120]) from None
         self._hello_taken = True
         self.peer_window = body.window or 0
         limits = body.limits or HelloLimits()
         self.peer_max_batch = limits.max_batch or FLOOR_MAX_BATCH
         self.slots.limit = limits.max_calls or FLOOR_MAX_CALLS
         events: list[Event] = [HelloReceived(body)]
-        if self.side == "accepting":
-            self._held = raws[1:]
+        if accepting:
             return events
         self.established = True
-        self._outbox.ack = self.received
+        self._acks_due = bool(body.resume_window)
+        self._catch_up(events)
+        events = self._apply(behind, len(data), events)
+        self._outbox.ack = self._ack_told = self.received
+        return events
+
+    def _catch_up(self, events: list[Event]) -> None:
+        """Give what was begun before the accepting side's hello what the hello grants (HELLO-5)."""
         for lane in self._lanes.values():
             if isinstance(lane, Upload) and self.peer_window:
                 lane.credit.grant(self.peer_window)
                 events.append(CreditReceived(lane))
+        for call in list(self.slots.waiting):
+            if call.pending_bytes > self.peer_max_batch:
+                body = ErrorBody("resource_exhausted", str(self._too_large(call)), not_started=True)
+                self.cancel(call)
+                events.append(StreamFinished(call, Error(0, body)))
         while self._promote(self.slots):
             pass
-        frames = [self.codec.decode_one(raw) for raw in raws[1:]]
-        events += self._apply([frame for frame in frames if frame is not None], len(data))
-        return events
 
     # ---------------------------------------------------------------- bytes in
 
@@ -263,22 +303,32 @@ class Endpoint:
         Raises:
             ProtocolError: The message breaks a rule; close the link with the error's code.
         """
-        if not self._hello_taken:
-            return self._receive_hello(data)
-        if not self.established:
-            raise ProtocolError(VIOLATION, "a message before the hello was answered")
-        return self._apply(self.codec.decode(data), len(data))
+        if len(data) > self._largest_message:
+            raise ProtocolError(TOO_BIG, f"a message of {len(data)} bytes")
+        if self.established:
+            return self._apply(self.codec.decode(data), len(data), [])
+        if self._hello_taken:
+            raise LocalProtocolError("a message was taken before the hello was accepted")
+        return self._receive_hello(data)
 
-    def _apply(self, frames: list[Frame], size: int) -> list[Event]:
-        events = self._events = []
+    def _apply(
+        self, frames: list[Frame | Extension], size: int, events: list[Event]
+    ) -> list[Event]:
+        """Let a batch's frames act one after the other; what they do joins `events`."""
+        self._events = events
         handlers = self._handlers
-        for frame in frames:
-            handlers[type(frame)](frame)
-        self._ack_bytes += size
-        if self.received - self._ack_told >= ACK_FRAMES or self._ack_bytes >= ACK_BYTES:
-            if self.received != self._ack_told:
+        try:
+            for frame in frames:
+                handlers[type(frame)](frame)
+        except ProtocolError:
+            self.unreported = events
+            raise
+        if self._acks_due:
+            self._ack_bytes += size
+            owed = self.received - self._ack_told
+            if owed >= ACK_FRAMES or (owed and self._ack_bytes >= ACK_BYTES):
                 self._outbox.ack = self._ack_told = self.received
-            self._ack_bytes = 0
+                self._ack_bytes = 0
         return events
 
     def _find(self, id: int, frame: str) -> Lane | None:
@@ -288,8 +338,8 @@ class Endpoint:
         if lane is not None:
             return lane
         ours = (id & 1) == self._parity
-        if id < 1 or (id >= self._next_id if ours else id > self._peer_highest):
-            raise ProtocolError(VIOLATION, f"{frame} for id {id}, which was never opened")
+        if id >= self._next_id if ours else id > self._peer_highest:
+            raise violation(f"{frame} for id {id}, which was never opened")
         self.ignored += 1
         return None
 
@@ -304,8 +354,7 @@ class Endpoint:
             self._events.append(ItemsReceived(lane, frame.items))
 
     def _on_terminal(self, frame: Result | End | Error) -> None:
-        name = type(frame).__struct_config__.tag
-        assert isinstance(name, str)
+        name = TERMINALS[type(frame)]
         lane = self._find(frame.id, name)
         if lane is None:
             return
@@ -314,6 +363,11 @@ class Endpoint:
         del self._lanes[lane.id]
         if isinstance(lane, OutCall):
             self._release(lane)
+        if isinstance(frame, End):
+            if not isinstance(lane, OutCall) or lane.oneway:
+                frame.final = None
+        elif isinstance(frame, Error) and frame.body.retry_after is not None:
+            frame.body.retry_after = min(frame.body.retry_after, LONGEST)
         self._events.append(StreamFinished(lane, frame))
 
     def _on_cancel(self, frame: Cancel) -> None:
@@ -333,6 +387,8 @@ class Endpoint:
         self._events.append(CancelReceived(lane, reason))
 
     def _on_credit(self, frame: Credit) -> None:
+        if frame.n < 1:
+            raise violation(f"a credit of {frame.n}")
         lane = self._find(frame.id, "credit")
         if lane is None:
             return
@@ -340,77 +396,95 @@ class Endpoint:
         if lane.state in ("cancelled", "stopping"):
             self.ignored += 1
             return
+        if lane.state in ("notified", "invoked"):
+            return
         assert isinstance(lane, Sender)
         was_ready = lane.credit.balance >= 1
         lane.credit.grant(frame.n)
         if not was_ready and lane.credit.balance >= 1:
             self._events.append(CreditReceived(lane))
 
-    def _on_call(self, frame: Call | Notify) -> None:
-        self.received += 1
-        options = frame.options or NO_OPTIONS
-        credit = self.peer_window if options.credit is None else options.credit
-        if credit > MAX_CREDIT:
-            raise ProtocolError(VIOLATION, f"a call with credit {credit}")
-        call = InCall(frame, credit)
-        self.codec.check_args(call.args, positional=isinstance(call.method, int))
-        self._open_ids(call, options)
-        self._lanes[call.id] = call
-        if isinstance(call.method, int):
-            refusal = self._open_callback_call(call, call.method)
-        elif self.inbound >= self.limits.max_calls:
-            refusal = ("resource_exhausted", f"more than {self.limits.max_calls} calls at a time")
-        else:
-            refusal = None
-        if refusal is not None:
-            self.refuse(call, *refusal)
+    def _on_call(self, frame: Call) -> None:
+        call = InCall(frame, self.peer_window)
+        options = frame.options
+        self._open(call, options)
+        if isinstance(frame.method, int):
+            self._join_callback(call, frame.method)
             return
-        if call.offer is None:
-            self.inbound += 1
-            call.counted = True
-        if call.timeout == 0:
-            self.refuse(call, "deadline_exceeded", "deadline exceeded")
-            return
-        self._events.append(CallReceived(call))
+        if options is not None and options.credit is not None:
+            if options.credit > MAX_CREDIT:
+                raise violation(f"a call with a credit of {options.credit}")
+            call.credit.balance = options.credit
+        self._take_slot(call)
 
-    def _open_ids(self, call: InCall, options: CallOptions) -> None:
+    def _on_notify(self, frame: Notify) -> None:
+        call = InCall(frame, 0)
+        self._open(call, frame.options)
+        self._take_slot(call)
+
+    def _open(self, call: InCall, options: NotifyOptions | None) -> None:
         """Open the call's id, then its upload and callback ids, checking every one (ID-2)."""
-        uploads = options.uploads or NO_IDS
-        callbacks = options.callbacks or NO_IDS
-        if (uploads or callbacks) and call.state != "running":
-            raise ProtocolError(VIOLATION, f"uploads or callbacks on id {call.id}")
-        ids = [call.id, *sorted([*uploads.values(), *callbacks.values()])]
-        if len(ids) > MAX_IDS_PER_CALL:
-            raise ProtocolError(VIOLATION, f"a call that opens {len(ids)} ids")
+        self.received += 1
+        uploads = (options and options.uploads) or NO_IDS
+        callbacks = (options and options.callbacks) or NO_IDS
+        ids = [call.id]
+        if uploads or callbacks:
+            if call.state != "running":
+                raise violation(f"uploads or callbacks on id {call.id}")
+            ids += sorted([*uploads.values(), *callbacks.values()])
+            if len(ids) > MAX_IDS_PER_CALL:
+                raise violation(f"a call that opens {len(ids)} ids")
         for id in ids:
             if (id & 1) == self._parity or id <= self._peer_highest:
-                raise ProtocolError(VIOLATION, f"id {id} cannot be opened here")
+                raise violation(f"id {id} cannot be opened here")
             self._peer_highest = id
+        self._lanes[call.id] = call
         for name, id in uploads.items():
             window = ReceiveWindow(self.limits.window, self.limits.window_bytes)
             call.uploads[name] = self._lanes[id] = UploadReader(id, window)
         for name, id in callbacks.items():
             call.callbacks[name] = self._lanes[id] = CallbackTarget(id)
 
-    def _open_callback_call(self, call: InCall, target: int) -> tuple[str, str] | None:
-        offer = self._lanes.get(target)
+    def _take_slot(self, call: InCall) -> None:
+        """Let the call begin if there is a slot for it, and answer it otherwise."""
+        limit = self.limits.max_calls
+        if self.inbound >= limit:
+            self.refuse(call, "resource_exhausted", f"more than {limit} calls at a time")
+        else:
+            self.inbound += 1
+            call.counted = True
+            self._begin(call)
+
+    def _join_callback(self, call: InCall, id: int) -> None:
+        """Let the call of a callback begin if there is room for it, and answer it otherwise."""
+        offer = self._lanes.get(id)
         if isinstance(offer, CallbackOffer):
             if offer.in_flight >= MAX_CALLBACK_CALLS:
-                return "resource_exhausted", f"more than {MAX_CALLBACK_CALLS} calls of one callback"
-            offer.in_flight += 1
-            call.offer = offer
-            return None
-        if offer is not None or (target & 1) != self._parity or target >= self._next_id:
-            raise ProtocolError(VIOLATION, f"a call of {target}, which is no callback")
-        return "failed_precondition", "the callback's call has ended"
+                message = f"more than {MAX_CALLBACK_CALLS} calls of one callback at a time"
+                self.refuse(call, "resource_exhausted", message)
+            else:
+                offer.in_flight += 1
+                call.offer = offer
+                self._begin(call)
+        elif offer is None and (id & 1) == self._parity and id < self._next_id:
+            body = ErrorBody("failed_precondition", "the callback's call has ended")
+            self.fail(call, body)
+        else:
+            raise violation(f"a call of {id}, which is no callback")
+
+    def _begin(self, call: InCall) -> None:
+        if call.timeout == 0:
+            self.refuse(call, "deadline_exceeded", "deadline exceeded")
+        else:
+            self._events.append(CallReceived(call))
 
     def _on_second_hello(self, frame: Hello) -> None:
-        raise ProtocolError(VIOLATION, "a second hello on one link")
+        raise violation("a second hello on one link")
 
     def _on_ack(self, frame: Ack) -> None:
         if not self.acked <= frame.received <= self.sent:
-            raise ProtocolError(
-                VIOLATION, f"ack {frame.received} after {self.acked}, with {self.sent} frames sent"
+            raise violation(
+                f"ack {frame.received} after {self.acked}, with {self.sent} frames sent"
             )
         self.acked = frame.received
 
@@ -419,14 +493,17 @@ class Endpoint:
 
     def _on_auth(self, frame: Auth) -> None:
         if self.side == "connecting":
-            raise ProtocolError(VIOLATION, "auth from the accepting side")
+            raise violation("auth from the accepting side")
 
     def _on_link_leftover(self, frame: Frame) -> None:
         """Legal, and nothing to do in this version."""
 
+    def _on_extension(self, frame: Extension) -> None:
+        self.ignored += 1
+
     def _on_chunk(self, frame: Chunk) -> None:
         if self._find(frame.id, "chunk") is not None:
-            raise ProtocolError(VIOLATION, f"chunk on id {frame.id}, where no value was begun")
+            raise violation(f"chunk on id {frame.id}, where no value was begun")
 
     # ---------------------------------------------------------------- bytes out
 
@@ -456,21 +533,22 @@ class Endpoint:
         may_send = self.established or self.side == "connecting"
         self._outbox.fill(batch, numbered=may_send)
         self.sent += batch.numbered
-        return self.codec.join(batch.parts) if batch.parts else None
+        return batch.join()
 
     def _open_call(self, call: OutCall) -> CallOptions | None:
         """Number a call: its id, then those of its uploads and callbacks; returns its options."""
         options = call.options
         if call.deadline is not None:
             options = options or CallOptions()
-            options.timeout = max(0, math.ceil((call.deadline - self._now) * 1000))
+            # Up to whole milliseconds, but not for the noise of floating point.
+            remaining = round((call.deadline - self._now) * 1000, 3)
+            options.timeout = math.ceil(min(max(remaining, 0), LONGEST))
         call.id = self._take_id(call)
         if call.uploads or call.callbacks:
             options = options or CallOptions()
             if call.uploads:
                 for upload in call.uploads.values():
-                    upload.id = self._take_id(upload)
-                    upload.credit.balance = self.peer_window
+                    upload.start(self._take_id(upload), self.peer_window)
                 options.uploads = {name: lane.id for name, lane in call.uploads.items()}
             if call.callbacks:
                 for offer in call.callbacks.values():
@@ -485,10 +563,15 @@ class Endpoint:
         self._lanes[id] = lane
         return id
 
-    def _check_size(self, payload: bytes) -> None:
-        limit = self.peer_max_batch - 16 * FRAME_OVERHEAD
-        if len(payload) > limit:
-            raise ValueTooLargeError(len(payload), limit)
+    def _check_size(self, value: bytes) -> None:
+        limit = self.peer_max_batch - FRAME_OVERHEAD
+        if len(value) > limit:
+            raise ValueTooLargeError(len(value), limit)
+
+    def _too_large(self, call: OutCall) -> ValueTooLargeError:
+        assert call.args is not None
+        size = len(call.args)
+        return ValueTooLargeError(size, self.peer_max_batch - (call.pending_bytes - size))
 
     # ---------------------------------------------------------------- calls out
 
@@ -524,31 +607,47 @@ class Endpoint:
             NoSlotError: No slot is free and the call may not wait, or too many wait already.
             ValueTooLargeError: The arguments exceed what the peer takes.
         """
-        self._check_size(args)
-        slots = target.slots if target is not None else self.slots
-        first = self.limits.window if window is None else window
-        if window is not None or (parent is not None and parent.id):
+        running = parent is not None and parent.state != "finished"
+        if running or (window is not None and not oneway):
             options = options or CallOptions()
             options.credit = window
-            if parent is not None and parent.state != "finished":
+            if running and parent is not None:
                 options.parent = parent.id
+        size = len(args) + OPENING_OVERHEAD
+        if isinstance(method, str):
+            size += 6 * len(method)
+        if options is not None:
+            size += len(self.codec.dump(options))
         call = OutCall(
             method,
             args,
             oneway=oneway,
             deadline=deadline,
             options=options,
-            window=ReceiveWindow(first, self.limits.window_bytes),
-            slots=slots,
-            uploads={name: Upload(0) for name in uploads},
-            callbacks={name: CallbackOffer() for name in callbacks},
+            window=ReceiveWindow(
+                self.limits.window if window is None else window, self.limits.window_bytes
+            ),
+            slots=self.slots if target is None else target.slots,
         )
-        if slots.live < slots.limit:
+        if uploads or callbacks:
+            if call.state != "calling":
+                raise LocalProtocolError(f"streams or callbacks with a call that is {call.state}")
+            if len(uploads) + len(callbacks) >= MAX_IDS_PER_CALL:
+                raise LocalProtocolError(f"a call that opens more than {MAX_IDS_PER_CALL} ids")
+            call.uploads = {name: Upload() for name in uploads}
+            call.callbacks = {name: CallbackOffer() for name in callbacks}
+            size += sum(6 * len(name) + CHANNEL_OVERHEAD for name in (*uploads, *callbacks))
+        call.pending_bytes = size
+        slots = call.slots
+        fits = size <= self.peer_max_batch
+        if not fits and self.established:
+            raise self._too_large(call)
+        if fits and slots.live < slots.limit:
             slots.live += 1
-            self._outbox.add(call, call.pending_bytes)
+            self._outbox.add(call, size)
         else:
-            nested = parent is not None and parent.state != "finished" and target is None
-            if nested or len(slots.waiting) >= self.limits.max_waiting:
+            never = running if target is None else target.state == "finished"
+            if never or len(slots.waiting) >= self.limits.max_waiting:
                 raise NoSlotError
             slots.waiting[call] = None
         if target is not None:
@@ -558,9 +657,12 @@ class Endpoint:
 
     def _promote(self, slots: Slots) -> bool:
         """Give a free slot to whoever has waited longest."""
-        if not slots.waiting or not slots.free():
+        if not slots.waiting or slots.live >= slots.limit:
             return False
         call = next(iter(slots.waiting))
+        if call.pending_bytes > self.peer_max_batch:
+            # It may fit once the peer has said how much it takes (HELLO-4).
+            return False
         del slots.waiting[call]
         slots.live += 1
         self._outbox.add(call, call.pending_bytes)
@@ -614,7 +716,8 @@ class Endpoint:
             lane.drop()
             if lane.target is not None:
                 lane.target.live.pop(lane, None)
-            lane.state = "finished"
+            for channel in (lane, *lane.uploads.values(), *lane.callbacks.values()):
+                channel.state = "finished"
             return False
         if "cancel" not in SENT[lane.state]:
             return True
@@ -623,7 +726,9 @@ class Endpoint:
         lane.cancel_reason = reason
         if isinstance(lane, OutCall):
             for upload in lane.uploads.values():
-                self._outbox.forget(upload.drop_items())
+                if upload.state == "uploading":
+                    upload.state = "withdrawn"
+                    self._outbox.forget(upload.drop_items())
         self._outbox.add_first(lane)
         return True
 
@@ -631,7 +736,7 @@ class Endpoint:
 
     def may_push(self, lane: Sender) -> bool:
         """Whether the next item may be begun: the stream is live, with credit and room."""
-        return lane.credit.balance >= 1 and lane.id != 0 and not self.outbox_full
+        return lane.credit.balance >= 1 and "message" in SENT[lane.state] and not self.outbox_full
 
     def push(self, lane: Sender, item: bytes) -> None:
         """Queue one encoded item; `may_push` must hold.
@@ -648,10 +753,13 @@ class Endpoint:
 
     def finish(self, lane: Sender, final: bytes | None = None) -> None:
         """End a stream, or answer a notification; `final` is an encoded final value."""
-        if final is not None:
+        if final is None:
+            lane.send("end")
+            self._terminate(lane, End(lane.id), 0)
+        else:
             self._check_size(final)
-        lane.send("end")
-        self._terminate(lane, End(lane.id, None if final is None else [Raw(final)]), final)
+            lane.send("end")
+            self._terminate(lane, End(lane.id, [Raw(final)]), len(final))
 
     def result(self, call: InCall, value: bytes) -> None:
         """Answer a call with one encoded value.
@@ -661,27 +769,30 @@ class Endpoint:
         """
         self._check_size(value)
         call.send("result")
-        self._terminate(call, Result(call.id, Raw(value)), value)
+        self._terminate(call, Result(call.id, Raw(value)), len(value))
 
     def fail(self, lane: Sender, body: ErrorBody) -> None:
         """End a call or an upload with an error that the application raised."""
-        lane.send("error")
         body.not_started = None
-        if not len(body.data):
-            body.data = self.codec.null
-        elif len(body.data) > self.peer_max_batch - 16 * FRAME_OVERHEAD:
-            body.data = self.codec.null
-            body.message = f"{body.message} (its data was too large to send)"
-        self._terminate(lane, Error(lane.id, body), bytes(body.data))
+        self._send_error(lane, body)
 
     def refuse(self, call: InCall, code: str, message: str) -> None:
         """End a call whose handler never ran, vouching for that."""
-        call.send("error")
-        body = ErrorBody(code, message, self.codec.null, not_started=True)
-        self._terminate(call, Error(call.id, body), None)
+        self._send_error(call, ErrorBody(code, message, not_started=True))
 
-    def _terminate(self, lane: Sender, frame: Result | End | Error, value: bytes | None) -> None:
-        size = len(value) if value is not None else 0
+    def _send_error(self, lane: Sender, body: ErrorBody) -> None:
+        lane.send("error")
+        limit = self.peer_max_batch - FRAME_OVERHEAD
+        if not len(body.data):
+            body.data = ABSENT
+        encoded = self.codec.dump(body)
+        if len(encoded) > limit:
+            body.data = ABSENT
+            body.message = f"{body.message[:SHORT_MESSAGE]} (too large to send whole)"
+            encoded = self.codec.dump(body)
+        self._terminate(lane, Error(lane.id, body), len(encoded))
+
+    def _terminate(self, lane: Sender, frame: Result | End | Error, size: int) -> None:
         if isinstance(lane, InCall):
             # Before the terminal enters the ring: the cancels of what this call still invokes
             # have to go out ahead of it (CB-3).
@@ -728,11 +839,16 @@ class Endpoint:
             for lane in self._outbox.ring
             if isinstance(lane, OutCall) and lane.id == 0 and lane.state != "finished"
         ]
-        pending += list(self.slots.waiting)
+        pending += [
+            event.lane
+            for event in self.unreported
+            if isinstance(event, StreamFinished) and isinstance(event.lane, OutCall)
+        ]
+        pending += self.slots.waiting
         for target in self._lanes.values():
             if isinstance(target, CallbackTarget):
-                pending += list(target.slots.waiting)
+                pending += target.slots.waiting
         self.slots.waiting.clear()
         self._lanes.clear()
-        self._outbox = Outbox(self.codec)
+        self._outbox = Outbox()
         return pending

@@ -50,7 +50,11 @@ else:
     Credentials = Raw
 
 
-class HelloLimits(Struct, omit_defaults=True):
+class Body(Struct, omit_defaults=True, gc=False):
+    """An object inside a frame; the garbage collector need not look, since nothing points back."""
+
+
+class HelloLimits(Body):
     max_batch: Annotated[int, Meta(ge=FLOOR_MAX_BATCH)] | None = None
     max_value: Annotated[int, Meta(ge=FLOOR_MAX_VALUE)] | None = None
     max_calls: Annotated[int, Meta(ge=FLOOR_MAX_CALLS)] | None = None
@@ -62,7 +66,7 @@ class Heartbeat(Struct, array_like=True):
     timeout: Annotated[int, Meta(ge=1000)]
 
 
-class HelloBody(Struct, omit_defaults=True):
+class HelloBody(Body):
     version: int
     link: Annotated[int, Meta(ge=1)] | None = None
     token: str | None = None
@@ -78,7 +82,7 @@ class HelloBody(Struct, omit_defaults=True):
     heartbeat: Heartbeat | None = None
 
 
-class NotifyOptions(Struct, omit_defaults=True):
+class NotifyOptions(Body):
     timeout: Count | None = None
     metadata: dict[str, str] | None = None
     parent: int | None = None
@@ -87,12 +91,12 @@ class NotifyOptions(Struct, omit_defaults=True):
     callbacks: dict[str, Id] | None = None
 
 
-class CallOptions(NotifyOptions, omit_defaults=True):
+class CallOptions(NotifyOptions):
     credit: Count | None = None
     last_id: str | None = None
 
 
-class ErrorBody(Struct, omit_defaults=True):
+class ErrorBody(Body):
     code: str
     message: str
     data: Raw = ABSENT
@@ -102,98 +106,100 @@ class ErrorBody(Struct, omit_defaults=True):
     retry_after: Count | None = None
 
 
-class GoawayBody(Struct, omit_defaults=True):
+class GoawayBody(Body):
     last_id: Count
     grace: Count
     reconnect_after: Count | None = None
 
 
+class Base(Struct, array_like=True, gc=False):
+    """A frame: an array that begins with the frame's name, which is the tag."""
+
+
 # Link frames: they belong to one WebSocket and are not numbered.
 
 
-class Hello(Struct, array_like=True, tag="hello"):
+class Hello(Base, tag="hello"):
     body: HelloBody
 
 
-class Ack(Struct, array_like=True, tag="ack"):
+class Ack(Base, tag="ack"):
     received: Count
 
 
-class Ping(Struct, array_like=True, tag="ping"):
+class Ping(Base, tag="ping"):
     value: Annotated[int, Meta(ge=0, le=MAX_ID)]
 
 
-class Pong(Struct, array_like=True, tag="pong"):
+class Pong(Base, tag="pong"):
     value: Annotated[int, Meta(ge=0, le=MAX_ID)]
 
 
-class Goaway(Struct, array_like=True, tag="goaway"):
+class Goaway(Base, tag="goaway"):
     body: GoawayBody
 
 
-class Auth(Struct, array_like=True, tag="auth"):
+class Auth(Base, tag="auth"):
     value: Raw
 
 
-class Extension(Struct):
+class Extension(Struct, gc=False):
     """An `x-…` frame of any shape: it counts as ignored and does nothing."""
 
 
 # Numbered frames.
 
 
-class Call(Struct, array_like=True, tag="call"):
+class Call(Base, tag="call"):
     id: Id
     method: str | Id
     args: Raw
     options: CallOptions | None = None
 
 
-class Notify(Struct, array_like=True, tag="notify"):
+class Notify(Base, tag="notify"):
     id: Id
     method: str
     args: Raw
     options: NotifyOptions | None = None
 
 
-class Message(Struct, array_like=True, tag="message"):
+class Message(Base, tag="message"):
     id: Id
     items: Annotated[list[Raw], Meta(min_length=1)]
 
 
-class Result(Struct, array_like=True, tag="result"):
+class Result(Base, tag="result"):
     id: Id
     value: Raw
 
 
-class End(Struct, array_like=True, tag="end"):
+class End(Base, tag="end"):
     id: Id
     final: Annotated[list[Raw], Meta(min_length=1, max_length=1)] | None = None
 
 
-class Error(Struct, array_like=True, tag="error"):
+class Error(Base, tag="error"):
     id: Id
     body: ErrorBody
 
 
-class Cancel(Struct, array_like=True, tag="cancel"):
+class Cancel(Base, tag="cancel"):
     id: Id
     reason: str | None = None
 
 
-class Credit(Struct, array_like=True, tag="credit"):
+class Credit(Base, tag="credit"):
     id: Id
     n: int
 
 
-class Chunk(Struct, array_like=True, tag="chunk"):
+class Chunk(Base, tag="chunk"):
     id: Id
     last: bool
     piece: Raw
 
 
 LinkFrame: TypeAlias = Hello | Ack | Ping | Pong | Goaway | Auth
-NumberedFrame: TypeAlias = (
-    Call | Notify | Message | Result | End | Error | Cancel | Credit | Chunk
-)
+NumberedFrame: TypeAlias = Call | Notify | Message | Result | End | Error | Cancel | Credit | Chunk
 Frame: TypeAlias = LinkFrame | NumberedFrame

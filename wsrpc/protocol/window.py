@@ -25,9 +25,12 @@ from collections.abc import Sequence, Sized
 from ..errors import ProtocolError
 from ..limits import COST_UNIT, MAX_CREDIT
 
-__all__ = ["ReceiveWindow", "SendCredit", "cost_of"]
+__all__ = ["ReceiveWindow", "SendCredit", "cost_of", "violation"]
 
-VIOLATION = 4505
+
+def violation(reason: str) -> ProtocolError:
+    """The peer broke a rule about who may send what, about credit, or about counts."""
+    return ProtocolError(4505, reason[:120])
 
 
 def cost_of(size: int) -> int:
@@ -50,7 +53,7 @@ class SendCredit:
             ProtocolError: 4505, the balance would pass 2**31 - 1; the peer's fault.
         """
         if self.balance + n > MAX_CREDIT:
-            raise ProtocolError(VIOLATION, f"credit that lifts {self.balance} above 2^31 - 1")
+            raise violation(f"credit that lifts {self.balance} above 2^31 - 1")
         self.balance += n
 
     def spend(self, size: int) -> None:
@@ -98,7 +101,7 @@ class ReceiveWindow:
             begun = cost - costs[-1]
         # All but the last item must leave a balance of 1 or more for the one behind them.
         if self.balance - begun < 1:
-            raise ProtocolError(VIOLATION, "an item beyond the credit granted")
+            raise violation("an item beyond the credit granted")
         self.balance -= cost
         self.queued += cost
         if self.balance * 2 <= self.size:

@@ -1,0 +1,1 @@
+"""Programs to read and run; one idea a file: `python examples/hello.py`."""

@@ -1,0 +1,128 @@
+"""Code around calls: who may make them, what their errors become, how long they take.
+
+An interceptor is an async function of a request and the way on. One type fits both ends, single
+values and streams; a server, a controller, a session and a proxy each take a list of them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, aclosing, contextmanager
+from typing import Any, TypeVar
+
+import anyio
+
+import wsrpc
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+ROLES = {"ann's token": {"reader", "admin"}, "bob's token": {"reader"}}
+
+_required: dict[str, str] = {}
+
+
+def requires(role: str) -> Callable[[F], F]:
+    """Decorate a method with the role that its callers must have."""
+
+    def remember(fn: F) -> F:
+        _required[fn.__qualname__] = role
+        return fn
+
+    return remember
+
+
+async def check_role(request: wsrpc.Request, call_next: wsrpc.Next, /) -> Any:
+    """Most interceptors are as short as this: look, then go on or raise."""
+    role = _required.get(f"{request.controller}.{request.method}")
+    if role is not None and role not in request.session.principal:
+        raise wsrpc.RpcError("permission_denied", f"{request.method} is for {role}s")
+    return await call_next(request)
+
+
+def around(guard: Callable[[wsrpc.Request], AbstractContextManager[None]]) -> wsrpc.Interceptor:
+    """Make an interceptor of a context manager: it is entered around each call.
+
+    For a stream, `call_next` returns an async iterator that has not begun: that one is wrapped.
+    """
+
+    async def interceptor(request: wsrpc.Request, call_next: wsrpc.Next, /) -> Any:
+        if request.kind == "stream":
+            return guarded(request, await call_next(request))
+        with guard(request):
+            return await call_next(request)
+
+    async def guarded(request: wsrpc.Request, items: Any) -> AsyncIterator[Any]:
+        with guard(request):
+            async with aclosing(items):
+                async for item in items:
+                    yield item
+
+    return interceptor
+
+
+@around
+@contextmanager
+def map_errors(request: wsrpc.Request) -> Iterator[None]:
+    """What methods raise in their own language becomes what callers can act on."""
+    try:
+        yield
+    except KeyError as error:
+        raise wsrpc.RpcError("not_found", f"there is no {error}") from error
+
+
+@around
+@contextmanager
+def timing(request: wsrpc.Request) -> Iterator[None]:
+    begin = time.perf_counter()
+    try:
+        yield
+    finally:
+        milliseconds = 1000 * (time.perf_counter() - begin)
+        print(f"  {request.direction} {request.method}: {milliseconds:.2f} ms")
+
+
+class Shop:
+    interceptors = [map_errors]
+    prices = {"apple": 3, "pear": 4}
+
+    @wsrpc.method
+    async def price(self, fruit: str) -> int:
+        return self.prices[fruit]
+
+    @wsrpc.method
+    async def price_list(self, fruits: list[str]) -> AsyncIterator[int]:
+        for fruit in fruits:
+            yield self.prices[fruit]
+
+    @wsrpc.method
+    @requires("admin")
+    async def set_price(self, fruit: str, price: int) -> None:
+        self.prices = {**self.prices, fruit: price}
+
+
+async def authenticate(handshake: wsrpc.Handshake, auth: Any) -> set[str]:
+    """Whoever connects shows a token; what this returns is the session's principal."""
+    return ROLES[auth]
+
+
+async def main() -> list[str]:
+    seen: list[str] = []
+    server = wsrpc.Server([Shop()], authenticate=authenticate, interceptors=[timing, check_role])
+    async with server.listen() as listener:
+        for token in ROLES:
+            async with wsrpc.connect(listener.url, auth=token, interceptors=[timing]) as session:
+                shop = session.clientize(Shop)
+                try:
+                    print(f"with {token}:")
+                    await shop.set_price("plum", 2)
+                    async for price in shop.price_list(["pear", "plum", "melon"]):
+                        seen.append(f"one for {price}")
+                except wsrpc.RpcError as error:
+                    seen.append(str(error))
+    print(*seen, sep="\n")
+    return seen
+
+
+if __name__ == "__main__":
+    anyio.run(main)

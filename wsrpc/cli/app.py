@@ -1,0 +1,266 @@
+"""The commands and their options."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+
+from ..contract import with_names
+from ..version import __version__
+from .calling import call as make_call
+from .connection import CodecName, Target, describe as describe_target
+from .connection import parse_auth, parse_headers, parse_metadata
+from .listing import entries, listing, page, part
+from .loading import load_server
+from .output import Output
+from .running import run
+from .serving import serve as serve_until_stopped
+
+__all__ = ["app", "run_app"]
+
+EPILOG = (
+    "Exit codes: 0 fine, 1 the other end answered with an error, 2 wrong usage, "
+    "3 cannot connect or listen, 130 Ctrl-C. Results go to stdout, everything else to stderr."
+)
+
+app = typer.Typer(
+    name="wsrpc",
+    help="Call and stream both ways over one WebSocket.",
+    epilog=EPILOG,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Url = Annotated[str, typer.Argument(metavar="URL", help="ws://host:port, wss://… or ws+unix://…")]
+What = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODULE:OBJECT",
+        help="A Server, a controller (instance, class or factory), or a list of controllers.",
+    ),
+]
+Codec = Annotated[CodecName, typer.Option(help="What the messages are written in.")]
+Auth = Annotated[
+    Optional[str],  # noqa: UP045  (typer reads it at run time)
+    typer.Option(
+        metavar="VALUE",
+        envvar="WSRPC_AUTH",
+        show_envvar=True,
+        help="Credentials: text, or JSON where it begins with {, [ or a double quote.",
+    ),
+]
+Timeout = Annotated[
+    Optional[float],  # noqa: UP045
+    typer.Option(
+        min=0.001,
+        metavar="SECONDS",
+        help="Time for the call; without it 30 for a value and none for a stream.",
+    ),
+]
+Header = Annotated[
+    list[str], typer.Option(metavar="NAME:VALUE", help="One more header of the handshake.")
+]
+Metadata = Annotated[
+    list[str], typer.Option(metavar="KEY=VALUE", help="Sent along with the call.")
+]
+Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Write JSON, for programs.")]
+
+
+def _target(
+    url: str,
+    codec: CodecName,
+    auth: str | None,
+    timeout: float | None,
+    header: list[str],
+    metadata: list[str],
+) -> Target:
+    return Target(
+        url,
+        codec,
+        parse_auth(auth),
+        timeout,
+        parse_headers(header),
+        parse_metadata(metadata),
+    )
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"wsrpc {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Call and stream both ways over one WebSocket."""
+
+
+@app.command()
+def serve(
+    what: What,
+    host: Annotated[str, typer.Option(help="What to bind.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8765,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show tracebacks, to callers too; not for strangers.")
+    ] = False,
+) -> None:
+    """Serve controllers until Ctrl-C or SIGTERM; prints [b]listening ws://…[/b] when it can be called."""
+
+    async def body() -> None:
+        await serve_until_stopped(load_server(what, debug=debug), host, port)
+
+    run(body, debug=debug, cancelled="stopping")
+
+
+@app.command()
+def call(
+    url: Url,
+    method: Annotated[str, typer.Argument(metavar="CONTROLLER.METHOD")],
+    arguments: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Argument(
+            metavar="[NAME=TEXT | NAME:=JSON]…",
+            help="NAME:=- reads a stream's items from standard input, one JSON value a line; "
+            "the only stream of a method needs no naming.",
+            show_default=False,
+        ),
+    ] = None,
+    raw_input: Annotated[
+        bool, typer.Option("--raw-input", "-R", help="Lines of standard input are text, not JSON.")
+    ] = False,
+    codec: Codec = "json",
+    auth: Auth = None,
+    timeout: Timeout = None,
+    header: Header = [],  # noqa: B006  (typer reads it)
+    metadata: Metadata = [],  # noqa: B006
+    debug: Debug = False,
+) -> None:
+    """Call a method: its value, or its items one a line as they come, go to stdout.
+
+    A stream's final value and the calls of callbacks are shown on stderr. Ctrl-C cancels the call
+    at the other end too.
+    """
+
+    async def body() -> None:
+        target = _target(url, codec, auth, timeout, header, metadata)
+        await make_call(target, method, arguments or [], Output(), raw_input=raw_input)
+
+    run(body, debug=debug, cancelled="interrupted; the call is cancelled at the other end too")
+
+
+@app.command()
+def ls(
+    url: Url,
+    as_json: AsJson = False,
+    codec: Codec = "json",
+    auth: Auth = None,
+    timeout: Timeout = None,
+    header: Header = [],  # noqa: B006
+    metadata: Metadata = [],  # noqa: B006
+    debug: Debug = False,
+) -> None:
+    """List the methods of a server, one a line."""
+
+    async def body() -> None:
+        target = _target(url, codec, auth, timeout, header, metadata)
+        async with target.session() as session:
+            contract = await describe_target(session, target)
+        output = Output()
+        if as_json:
+            await output.document(entries(contract))
+            return
+        for line in listing(contract):
+            await output.text(line)
+
+    run(body, debug=debug)
+
+
+@app.command()
+def describe(
+    url: Url,
+    what: Annotated[str, typer.Argument(metavar="[CONTROLLER[.METHOD]]", show_default=False)] = "",
+    as_json: AsJson = False,
+    codec: Codec = "json",
+    auth: Auth = None,
+    timeout: Timeout = None,
+    header: Header = [],  # noqa: B006
+    metadata: Metadata = [],  # noqa: B006
+    debug: Debug = False,
+) -> None:
+    """Show signatures, documentation and models: of everything, a controller or a method."""
+
+    async def body() -> None:
+        target = _target(url, codec, auth, timeout, header, metadata)
+        async with target.session() as session:
+            contract = await describe_target(session, target)
+        output = Output()
+        if as_json:
+            await output.document(part(contract, what))
+            return
+        for line in page(contract, what):
+            await output.text(line)
+
+    run(body, debug=debug)
+
+
+@app.command()
+def schema(
+    what: Annotated[str, typer.Argument(metavar="MODULE:OBJECT | URL")],
+    codec: Codec = "json",
+    auth: Auth = None,
+    timeout: Timeout = None,
+    header: Header = [],  # noqa: B006
+    metadata: Metadata = [],  # noqa: B006
+    debug: Debug = False,
+) -> None:
+    """Write the contract of controllers, or of a running server, as JSON.
+
+    Each controller is there under its own name, as [b]clientize(contract\\["Hello"])[/b] takes it.
+    """
+
+    async def body() -> None:
+        document: dict[str, Any]
+        if "://" in what:
+            target = _target(what, codec, auth, timeout, header, metadata)
+            async with target.session() as session:
+                document = (await describe_target(session, target)).document
+        else:
+            document = load_server(what).contract()
+        await Output().document(with_names(document))
+
+    run(body, debug=debug)
+
+
+@app.command()
+def demo(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 0,
+    plain: Annotated[bool, typer.Option("--plain", help="Plain lines, on a terminal too.")] = False,
+    svg: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(metavar="FILE", help="Write a picture of the finished table besides."),
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Two real processes over one real socket, both ways; exits with 0 when every promise holds."""
+    from .demo.presenter import present
+
+    run(lambda: present(port, plain=plain, svg=svg), debug=debug)
+
+
+def run_app() -> int:
+    """Run the command line; what it returns is the exit code."""
+    try:
+        code = app(prog_name="wsrpc", standalone_mode=True)
+    except SystemExit as stop:
+        code = stop.code
+    return code if isinstance(code, int) else 0

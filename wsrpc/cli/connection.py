@@ -1,0 +1,135 @@
+"""From a URL and the options of a command to a session."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from ..client import connect
+from ..errors import Code, RpcError
+from ..session import Session
+from .contract import Contract
+from .failures import Failure
+from .stdin import load_json
+
+__all__ = ["Target", "contract_of", "describe", "parse_auth", "parse_headers", "parse_metadata"]
+
+CodecName = Literal["json", "msgpack"]
+SCHEMES = ("ws", "wss", "ws+unix")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A server, and how to talk to it.
+
+    Attributes:
+        url: Where it is.
+        codec: What the messages are written in.
+        auth: Credentials.
+        timeout: Seconds for a call; None for the usual ones.
+        headers: More headers for the handshake.
+        metadata: Sent along with every call.
+    """
+
+    url: str
+    codec: CodecName = "json"
+    auth: Any = None
+    timeout: float | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        scheme, separator, rest = self.url.partition("://")
+        if not separator or not rest:
+            raise Failure(f"{self.url!r} is no URL; write ws://{self.url or 'localhost:8765'}")
+        if scheme not in SCHEMES:
+            like = {"http": "ws", "https": "wss"}.get(scheme)
+            hint = f"; did you mean {like}://{rest}?" if like else ""
+            raise Failure(f"{self.url!r} begins with none of ws://, wss:// and ws+unix://{hint}")
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What `clientize` is told besides."""
+        return {} if self.timeout is None else {"timeout": self.timeout}
+
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[Session]:
+        """Connect.
+
+        Raises:
+            ConnectError: Nobody is there, or not a wsrpc server, or it refuses.
+        """
+        async with connect(
+            self.url,
+            codec=self.codec,
+            auth=self.auth,
+            metadata=self.metadata,
+            headers=self.headers,
+            reconnect=False,
+        ) as session:
+            yield session
+
+
+async def contract_of(session: Session, target: Target) -> Contract | None:
+    """What the other end exposes, or None if it does not tell.
+
+    Raises:
+        RpcError: It did not answer.
+    """
+    reflection = session.clientize("wsrpc.reflection", **target.options)
+    try:
+        return Contract.read(await reflection.describe())
+    except RpcError as error:
+        if error.code in (Code.UNIMPLEMENTED, Code.PERMISSION_DENIED, Code.UNAUTHENTICATED):
+            return None
+        raise
+
+
+async def describe(session: Session, target: Target) -> Contract:
+    """What the other end exposes.
+
+    Raises:
+        Failure: It does not tell.
+    """
+    contract = await contract_of(session, target)
+    if contract is None:
+        raise Failure(
+            f"{target.url} does not tell what it exposes (its reflection is off); "
+            "`wsrpc call` works all the same"
+        )
+    return contract
+
+
+def parse_auth(text: str | None) -> Any:
+    """Credentials as typed: JSON where it looks like an object, array or quoted text, else text.
+
+    Raises:
+        Failure: It looks like JSON and is not.
+    """
+    if text is None or not text.lstrip().startswith(("{", "[", '"')):
+        return text
+    try:
+        return load_json(text)
+    except ValueError as error:
+        raise Failure(f"--auth looks like JSON and is not: {error}") from None
+
+
+def parse_headers(words: list[str]) -> dict[str, str]:
+    """Headers as typed, `Name: value`."""
+    return dict(_pair("--header", word, ":", "Name: value") for word in words)
+
+
+def parse_metadata(words: list[str]) -> dict[str, str]:
+    """Metadata as typed, `key=value`."""
+    return dict(_pair("--metadata", word, "=", "key=value") for word in words)
+
+
+def _pair(option: str, word: str, sign: str, form: str) -> tuple[str, str]:
+    key, found, value = word.partition(sign)
+    if not found or not key.strip():
+        raise Failure(f"{option} {word!r} has no {sign!r}; write {option} '{form}'")
+    if sign == ":":
+        return key.strip(), value.strip()
+    return key, value

@@ -1,0 +1,99 @@
+"""From `module:object` to a server."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+import traceback
+from typing import Any
+
+from ..controller import RegistrationError
+from ..server import Server
+from .failures import Failure, did_you_mean
+
+__all__ = ["load_server"]
+
+
+def load_server(spec: str, *, debug: bool = False) -> Server:
+    """The server that `module:object` names.
+
+    Args:
+        spec: The object is a `Server`, a controller (instance, class or factory), or a list of them.
+        debug: Whether a server made here reveals its unexpected errors.
+
+    Raises:
+        Failure: The module or the object is not there, or cannot be served.
+    """
+    found = _load(spec)
+    if isinstance(found, Server):
+        return found
+    controllers = list(found) if isinstance(found, (list, tuple)) else [found]
+    try:
+        return Server(controllers, debug=debug)
+    except RegistrationError as error:
+        raise Failure(f"{spec} cannot be served: {error}") from error
+
+
+def _load(spec: str) -> Any:
+    module_name, colon, path = spec.partition(":")
+    if not colon or not module_name or not path:
+        raise Failure(f"{spec!r} is no module:object; write for instance app:server")
+    if module_name.endswith(".py") or "/" in module_name:
+        module_name = module_name.removesuffix(".py").replace("/", ".").strip(".")
+        raise Failure(f"{spec!r} is no module:object; did you mean {module_name}:{path}?")
+    found: Any = _import(module_name)
+    walked = module_name
+    for name in path.split("."):
+        try:
+            found = getattr(found, name)
+        except AttributeError:
+            hint = did_you_mean(name, _candidates(found))
+            raise Failure(f"{walked} has no {name!r}{hint}") from None
+        walked = f"{walked}.{name}"
+    return found
+
+
+def _import(name: str) -> Any:
+    # As `python -m` has it: what lies in the working directory can be served.
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise _broken(name, error) from error
+        raise Failure(
+            f"there is no module {error.name!r} here or on Python's path"
+        ) from None
+    except Exception as error:
+        raise _broken(name, error) from error
+
+
+def _broken(name: str, error: Exception) -> Failure:
+    """What happened in somebody's module, and where."""
+    frames = traceback.extract_tb(error.__traceback__)
+    last = next((one for one in reversed(frames) if "importlib" not in one.filename), None)
+    where = f" ({last.filename}:{last.lineno})" if last else ""
+    return Failure(
+        f"importing {name} failed: {type(error).__name__}: {error}{where}; "
+        "--debug shows the traceback"
+    )
+
+
+def _candidates(holder: Any) -> list[str]:
+    return [
+        name
+        for name, value in vars(holder).items()
+        if not name.startswith("_") and (isinstance(value, Server) or _is_own(holder, value))
+    ]
+
+
+def _is_own(holder: Any, value: Any) -> bool:
+    """Whether something was made in a module, rather than imported into it."""
+    if inspect.ismodule(value):
+        return False
+    home = getattr(value, "__module__", None)
+    return home == getattr(holder, "__name__", None) or not (
+        inspect.isclass(value) or inspect.isroutine(value)
+    )

@@ -1,0 +1,95 @@
+"""Runs a command's body: exit codes, Ctrl-C, no tracebacks."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import NoReturn
+
+import anyio
+import typer
+
+from .failures import ExitCode, note, report
+from .output import ReaderGone
+
+__all__ = ["run"]
+
+
+def run(
+    body: Callable[[], Awaitable[int | None]],
+    *,
+    debug: bool = False,
+    cancelled: str = "interrupted",
+) -> NoReturn:
+    """Run `body` to its end and exit with the right code.
+
+    The first Ctrl-C cancels it, so that it can tell the other end; the second does not wait.
+
+    Args:
+        body: The command; it may return an exit code.
+        debug: Whether to show tracebacks.
+        cancelled: What to say at the first Ctrl-C.
+
+    Raises:
+        typer.Exit: Always.
+    """
+    try:
+        code = anyio.run(_guarded, body, cancelled)
+    except KeyboardInterrupt:
+        code = ExitCode.INTERRUPTED
+    except ReaderGone:
+        code = ExitCode.OK
+    except Exception as error:  # noqa: BLE001  (it is reported, on one line)
+        code = report(_only_leaf(error), debug=debug)
+    raise typer.Exit(code)
+
+
+async def _guarded(body: Callable[[], Awaitable[int | None]], cancelled: str) -> int:
+    with anyio.CancelScope() as scope:
+        with _interrupting(scope, cancelled) as caught:
+            code = await body()
+            if not caught:
+                return code or ExitCode.OK
+    return ExitCode.INTERRUPTED
+
+
+@contextmanager
+def _interrupting(scope: anyio.CancelScope, cancelled: str) -> Iterator[list[int]]:
+    """Cancel `scope` at the first SIGINT, exit at the second; gives the signals that came."""
+    caught: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield caught
+        return
+    loop = asyncio.get_running_loop()
+
+    def first() -> None:
+        note(cancelled)
+        scope.cancel()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        caught.append(number)
+        if len(caught) > 1:
+            if sys.stdout.isatty():
+                # A live display hides the cursor.
+                os.write(sys.stdout.fileno(), b"\x1b[?25h\n")
+            os._exit(ExitCode.INTERRUPTED)
+        loop.call_soon_threadsafe(first)
+
+    before = signal.signal(signal.SIGINT, handle)
+    try:
+        yield caught
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _only_leaf(error: Exception) -> Exception:
+    """The one exception in a group of groups, or the group itself."""
+    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error

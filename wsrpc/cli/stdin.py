@@ -1,0 +1,84 @@
+"""Standard input as the items of an upload."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import AsyncIterator
+from typing import Any, NoReturn
+
+from .failures import Failure
+from .worker import Worker
+
+__all__ = ["items_of_stdin", "load_json"]
+
+READ = 64 * 1024
+MAX_LINE = 16 * 1024 * 1024
+
+
+def load_json(text: str) -> Any:
+    """The value of a JSON text.
+
+    Raises:
+        ValueError: It is none; the message says where.
+    """
+
+    def refuse(word: str) -> NoReturn:
+        raise ValueError(f"{word} is not JSON")
+
+    try:
+        return json.loads(text, parse_constant=refuse)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+
+
+async def items_of_stdin(*, text: bool) -> AsyncIterator[Any]:
+    """The lines of standard input, one item each; nothing is read before it is asked for.
+
+    Args:
+        text: Whether a line is an item as it is; otherwise it is JSON, and blank ones are skipped.
+
+    Raises:
+        Failure: A line is no JSON, or no UTF-8.
+    """
+    number = 0
+    async for raw in _lines():
+        number += 1
+        try:
+            line = raw.decode()
+        except UnicodeDecodeError:
+            raise Failure(f"standard input, line {number}: not UTF-8") from None
+        if text:
+            yield line
+        elif line.strip():
+            try:
+                item = load_json(line)
+            except ValueError as error:
+                raise Failure(
+                    f"standard input, line {number}: {error}; each line is one JSON value "
+                    "(--raw-input takes lines as text)"
+                ) from None
+            yield item
+
+
+async def _lines() -> AsyncIterator[bytes]:
+    worker = Worker()
+    rest = b""
+    while chunk := await worker.run(_read):
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            yield line.removesuffix(b"\r")
+        if len(rest) > MAX_LINE:
+            raise Failure(f"standard input: a line is longer than {MAX_LINE} bytes")
+    if rest:
+        yield rest
+
+
+def _read() -> bytes:
+    # Past the buffer of sys.stdin, whose lock must be free when the interpreter ends.
+    try:
+        descriptor = sys.stdin.fileno()
+    except (OSError, ValueError, AttributeError):
+        return sys.stdin.buffer.read(READ) if sys.stdin is not None else b""
+    return os.read(descriptor, READ)

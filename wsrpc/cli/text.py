@@ -1,0 +1,31 @@
+"""Values and foreign text, made fit for a terminal or a pipe."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+__all__ = ["printable", "to_json"]
+
+
+def to_json(value: Any, *, indent: int | None = None) -> str:
+    """`value` as JSON; bytes, which MessagePack carries as such, in base64url."""
+    return json.dumps(
+        value, ensure_ascii=False, indent=indent, default=_plain, allow_nan=False
+    )
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return base64.urlsafe_b64encode(bytes(value)).decode()
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def printable(text: str) -> str:
+    """`text` with control characters escaped: what came from elsewhere must not steer a terminal."""
+    if text.isprintable():
+        return text
+    return "".join(
+        one if one.isprintable() or one in "\n\t" else f"\\u{ord(one):04x}" for one in text
+    )

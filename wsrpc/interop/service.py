@@ -1,0 +1,247 @@
+"""The controller `Interop` of protocol.md: what implementations are tested against each other with."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Annotated, Any, TypeAlias
+
+import anyio
+from pydantic import Field
+from typing_extensions import TypedDict
+
+from ..context import current
+from ..controller import method
+from ..errors import Code, RpcError
+from ..limits import Limits
+from ..server import Server
+from ..transport.base import Handshake
+
+__all__ = ["Interop", "Partner", "Stats", "Token", "WhoAmI", "interop_server"]
+
+Count: TypeAlias = Annotated[int, Field(ge=0)]
+Seconds: TypeAlias = Annotated[float, Field(ge=0)]
+Number: TypeAlias = int | float
+
+# Seconds between the items of `slow_cleanup`.
+SLOW_CLEANUP_INTERVAL = 0.01
+
+
+class Token(TypedDict):
+    """An item of `tokens`."""
+
+    message: str
+
+
+class WhoAmI(TypedDict):
+    """What `whoami` answers."""
+
+    principal: str | None
+    metadata: dict[str, str]
+    remaining: float | None
+
+
+class Stats(TypedDict):
+    """What `stats` answers, for the whole server process."""
+
+    calls_live: int
+    calls_peak: int
+    generators_open: int
+    cleanups_begun: int
+    cleanups_done: int
+    sessions: int
+    links: int
+    outbox_bytes: int
+    replay_bytes: int
+    frames_ignored: int
+    closes: dict[str, int]
+
+
+class Partner:
+    """What both ends have, so that each can call the other back."""
+
+    controller_name = "Interop"
+
+    @method
+    async def echo(self, value: Any) -> Any:
+        """The same value."""
+        return value
+
+    @method
+    async def nested(self, depth: Count) -> int:
+        """0 for a depth of 0, else one more than the caller's `nested` of one less."""
+        if depth == 0:
+            return 0
+        return 1 + await current().session.clientize(Partner).nested(depth - 1)
+
+
+class Interop(Partner):
+    """Methods to test an implementation of the protocol against others."""
+
+    def __init__(self) -> None:
+        self.server: Server | None = None
+        self._cleanups_begun = 0
+        self._cleanups_done = 0
+
+    @method
+    async def sleep(self, seconds: Seconds) -> None:
+        """Answer null, that much later."""
+        await anyio.sleep(seconds)
+
+    @method
+    async def count(self, n: Count, delay: Seconds = 0) -> AsyncIterator[int]:
+        """Stream 0 to n - 1, pausing `delay` seconds before each."""
+        for i in range(n):
+            if delay:
+                await anyio.sleep(delay)
+            yield i
+
+    @method
+    async def forever(self, delay: Seconds) -> AsyncIterator[int]:
+        """Stream 0, 1, 2, … without end, pausing `delay` seconds before each."""
+        i = 0
+        while True:
+            if delay:
+                await anyio.sleep(delay)
+            yield i
+            i += 1
+
+    @method
+    async def tokens(self, n: Count) -> AsyncIterator[Token]:
+        """Stream n messages: token 0, token 1, …"""
+        for i in range(n):
+            yield {"message": f"token {i}"}
+
+    @method
+    async def fail(self, code: Code, message: str, data: Any = None) -> None:
+        """Fail with these three."""
+        raise RpcError(code, message, data)
+
+    @method
+    async def fail_after(self, n: Count, data: Any = None) -> AsyncIterator[int]:
+        """Stream 0 to n - 1, then fail with `data`."""
+        for i in range(n):
+            yield i
+        raise RpcError(Code.ABORTED, f"failed after {n} items", data)
+
+    @method
+    async def boom(self) -> None:
+        """Raise an unforeseen exception."""
+        raise ZeroDivisionError("boom, as asked for")
+
+    @method
+    async def sum(self, numbers: AsyncIterator[Number]) -> Number:
+        """The sum of what is uploaded."""
+        total: Number = 0
+        async for number in numbers:
+            total += number
+        return total
+
+    @method
+    async def bidi_echo(self, items: AsyncIterator[Any]) -> AsyncIterator[Any]:
+        """Stream back each item as soon as it has come."""
+        async for item in items:
+            yield item
+
+    @method
+    async def call_back(self, times: Count) -> list[Any]:
+        """What the caller's `Interop.echo` answers to 0, 1, … times - 1, one after the other."""
+        partner = current().session.clientize(Partner)
+        return [await partner.echo(i) for i in range(times)]
+
+    @method
+    async def progress(self, n: Count, on_progress: Callable[[int], Awaitable[None]]) -> int:
+        """Await `on_progress(i)` for i = 1 to n, then answer n."""
+        for i in range(1, n + 1):
+            await on_progress(i)
+        return n
+
+    @method
+    async def blob(self, size: Annotated[int, Field(ge=0, le=2**30)]) -> bytes:
+        """So many bytes; byte i is i mod 256."""
+        return (bytes(range(256)) * (size // 256 + 1))[:size]
+
+    @method
+    async def slow_cleanup(self, seconds: Seconds) -> AsyncIterator[int]:
+        """Stream 0, 1, 2, … every 10 ms until cancelled, and clean up for `seconds`."""
+        i = 0
+        try:
+            while True:
+                yield i
+                i += 1
+                await anyio.sleep(SLOW_CLEANUP_INTERVAL)
+        finally:
+            self._cleanups_begun += 1
+            await anyio.sleep(seconds)
+            self._cleanups_done += 1
+
+    @method
+    async def whoami(self) -> WhoAmI:
+        """Who the caller is, the call's metadata, and the seconds left of its deadline."""
+        call = current()
+        return {
+            "principal": call.principal,
+            "metadata": dict(call.metadata),
+            "remaining": None
+            if call.deadline is None
+            else max(0.0, call.deadline - anyio.current_time()),
+        }
+
+    @method
+    async def stats(self) -> Stats:
+        """Counts of the whole server process."""
+        if self.server is None:
+            raise RpcError(Code.FAILED_PRECONDITION, "no server is being watched")
+        now = self.server.snapshot()
+        return {
+            "calls_live": now.calls_live,
+            "calls_peak": now.calls_peak,
+            "generators_open": now.generators_open,
+            "cleanups_begun": self._cleanups_begun,
+            "cleanups_done": self._cleanups_done,
+            "sessions": now.sessions,
+            "links": now.links,
+            "outbox_bytes": now.outbox_bytes,
+            "replay_bytes": now.replay_bytes,
+            "frames_ignored": now.frames_ignored,
+            "closes": {str(code): n for code, n in sorted(now.closes.items())},
+        }
+
+
+def interop_server(
+    *,
+    limits: Limits | None = None,
+    auth_token: str | None = None,
+    origins: Sequence[str] = (),
+    debug: bool = False,
+) -> Server:
+    """A server that offers `Interop`, ready to listen.
+
+    Args:
+        limits: Its bounds.
+        auth_token: What the hello's `auth` must equal; the principal is "token" then.
+        origins: The `Origin` headers that are let in; a connection without one always is, since
+            only browsers send it.
+        debug: Whether unexpected errors cross with their text and traceback.
+    """
+    service = Interop()
+    service.server = Server(
+        [service],
+        limits=limits,
+        authenticate=None if auth_token is None else _TokenCheck(auth_token),
+        origins=[None, *origins] if origins else None,
+        debug=debug,
+    )
+    return service.server
+
+
+class _TokenCheck:
+    """Lets in whoever knows the token."""
+
+    def __init__(self, token: str) -> None:
+        self._token = token.encode()
+
+    async def __call__(self, handshake: Handshake, auth: object) -> str:
+        if not isinstance(auth, str) or not hmac.compare_digest(auth.encode(), self._token):
+            raise RpcError(Code.UNAUTHENTICATED, "wrong token")
+        return "token"

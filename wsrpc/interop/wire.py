@@ -1,0 +1,2 @@
+from .case import Cases
+wire_cases = Cases()

@@ -1,0 +1,185 @@
+"""Plain values, the ones that JSON and MessagePack decode to: is one within the value space?
+
+Rules VALUE-1 and VALUE-2 of protocol.md, for what no type describes, each with a cheap first look
+that spares nearly all values the exact one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Any, Final
+
+from pydantic_core import PydanticCustomError
+
+MAX_DEPTH: Final = 100
+MIN_INT: Final = -(2**63)
+MAX_INT: Final = 2**64 - 1
+
+BYTES: Final = (bytes, bytearray, memoryview)
+
+
+def check_any(value: Any) -> Any:
+    """Give back what was decoded for a value of type Any.
+
+    Raises:
+        PydanticCustomError: It lies outside of the value space.
+    """
+    check_within((value,), MAX_DEPTH)
+    return value
+
+
+def check_within(values: Collection[Any], room: int) -> None:
+    """Refuse decoded values outside of the value space, or nested more than `room` deep."""
+    for value in values:
+        kind = type(value)
+        if kind is str:
+            continue
+        if kind is float:
+            if value - value != 0:
+                raise PydanticCustomError("finite_number", "NaN and Infinity are refused")
+        elif kind is int:
+            if not MIN_INT <= value <= MAX_INT:
+                raise PydanticCustomError("int_range", "Integers go from -2**63 to 2**64 - 1")
+        elif kind is list or kind is dict:
+            if room <= 0:
+                raise PydanticCustomError("too_deep", "Nested more than 100 deep")
+            if kind is list:
+                check_within(value, room - 1)
+            elif not set(map(type, value)) <= {str}:
+                raise PydanticCustomError("string_key", "The keys of an object are strings")
+            else:
+                check_within(value.values(), room - 1)
+
+
+# --- Second looks ----------------------------------------------------------------------------------
+
+
+def holds_not_finite(value: Any) -> bool:
+    """Whether there is a NaN or an infinity in a plain value."""
+    if isinstance(value, float):
+        return value - value != 0
+    if isinstance(value, dict):
+        return any(map(holds_not_finite, value.values()))
+    return isinstance(value, (list, tuple)) and any(map(holds_not_finite, value))
+
+
+def holds_wide_int(value: Any) -> bool:
+    """Whether there is an integer of more than 64 bits in a plain value."""
+    if isinstance(value, int):
+        return not MIN_INT <= value <= MAX_INT
+    if isinstance(value, dict):
+        return any(map(holds_wide_int, value.values()))
+    return isinstance(value, (list, tuple)) and any(map(holds_wide_int, value))
+
+
+def holds_odd_key(value: Any) -> bool:
+    """Whether an object in a plain value has a key that is no string."""
+    if isinstance(value, dict):
+        return not set(map(type, value)) <= {str} or any(map(holds_odd_key, value.values()))
+    return isinstance(value, list) and any(map(holds_odd_key, value))
+
+
+def is_deeper(value: Any, limit: int) -> bool:
+    """Whether a plain value is nested more than `limit` deep."""
+    level = [value]
+    for _ in range(limit + 1):
+        level = [one for one in level if isinstance(one, (dict, list, tuple))]
+        if not level:
+            return False
+        level = [
+            inner for one in level for inner in (one.values() if isinstance(one, dict) else one)
+        ]
+    return True
+
+
+# --- The same for JSON texts -----------------------------------------------------------------------
+
+_TO_BRACKETS = bytes.maketrans(b"{}", b"[]")
+_NOT_BRACKETS = bytes(range(256)).translate(None, b"[]{}")
+_TO_NUMBER_SHAPES = bytes.maketrans(b"123456789E", b"000000000e")
+
+
+def is_json_deeper(text: bytes, limit: int) -> bool:
+    """Whether a JSON text is nested more than `limit` deep."""
+    if len(text) < 2 * limit or not _has_many_brackets(text, limit):
+        return False
+    if b"\\" in text:
+        text = text.replace(b"\\\\", b"").replace(b'\\"', b"")
+    outside_strings = b"".join(text.split(b'"')[::2])
+    brackets = outside_strings.translate(_TO_BRACKETS, _NOT_BRACKETS)
+    for _ in range(limit):
+        if not brackets:
+            return False
+        brackets = brackets.replace(b"[]", b"")
+    return bool(brackets)
+
+
+def _has_many_brackets(text: bytes, limit: int) -> bool:
+    if len(text) < 16_384:
+        return text.count(b"[") + text.count(b"{") > limit
+    # Counting takes half a millisecond a megabyte, finding the few that there may be a fiftieth.
+    for bracket in b"[{":
+        at = text.find(bracket)
+        while at >= 0:
+            limit -= 1
+            if limit < 0:
+                return True
+            at = text.find(bracket, at + 1)
+    return False
+
+
+def has_odd_numbers(text: bytes) -> bool:
+    """Whether a JSON text may hold an integer of more than 64 bits, or a number such as 1e999."""
+    if len(text) < 5:
+        return False
+    shapes = text.translate(_TO_NUMBER_SHAPES, b"+")
+    return b"0000000000000000000" in shapes or b"e000" in shapes
+
+
+_BIN_8, _BIN_16, _BIN_32 = b"\xc4\xc5\xc6"
+
+
+def may_hold_bin(data: bytes) -> bool:
+    """Whether an encoding in MessagePack may hold bytes."""
+    return _BIN_8 in data or _BIN_16 in data or _BIN_32 in data
+
+
+def may_hold_not_finite(data: bytes) -> bool:
+    """Whether an encoding in MessagePack may hold a NaN or an infinity."""
+    return 0x7F in data or 0xFF in data
+
+
+# --- Stand-ins for bytes ---------------------------------------------------------------------------
+
+# pydantic's JSON mode, which everything else needs, cannot leave bytes alone for MessagePack. They
+# pass through it as strings that begin with a lone surrogate, as no legal string does.
+_MARK = "\udc80"
+
+
+def stand_in(value: bytes | bytearray | memoryview) -> str:
+    """A string in place of bytes."""
+    return _MARK + str(value, "latin-1")
+
+
+def protected(value: Any) -> Any:
+    """A plain value with stand-ins in place of bytes."""
+    return _replaced(value, BYTES, stand_in)
+
+
+def restored(value: Any) -> Any:
+    """A plain value with the bytes back in place of their stand-ins."""
+    return _replaced(value, str, _bytes_again)
+
+
+def _bytes_again(text: str) -> Any:
+    return text[1:].encode("latin-1") if text[:1] == _MARK else text
+
+
+def _replaced(value: Any, kinds: Any, function: Callable[[Any], Any]) -> Any:
+    if isinstance(value, kinds):
+        return function(value)
+    if isinstance(value, dict):
+        return {key: _replaced(one, kinds, function) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_replaced(one, kinds, function) for one in value]
+    return value
