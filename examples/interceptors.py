@@ -107,6 +107,7 @@ async def authenticate(handshake: wsrpc.Handshake, auth: Any) -> set[str]:
 
 
 async def main() -> list[str]:
+    """Returns the errors that the clients met."""
     seen: list[str] = []
     server = wsrpc.Server([Shop()], authenticate=authenticate, interceptors=[timing, check_role])
     async with server.listen() as listener:
@@ -117,10 +118,10 @@ async def main() -> list[str]:
                     print(f"with {token}:")
                     await shop.set_price("plum", 2)
                     async for price in shop.price_list(["pear", "plum", "melon"]):
-                        seen.append(f"one for {price}")
+                        print(f"  one for {price}")
                 except wsrpc.RpcError as error:
+                    print(f"  {error}")
                     seen.append(str(error))
-    print(*seen, sep="\n")
     return seen
 
 

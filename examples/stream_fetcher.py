@@ -43,7 +43,7 @@ class Caching:
             for item in self.kept[key]:
                 yield item
             return
-        items = []
+        items: list[Any] = []
         async with fetch(request) as stream:
             async for item in stream:
                 items.append(item)
@@ -81,25 +81,23 @@ class Recording:
                 yield item
 
 
-async def main() -> tuple[list[int], list[int], list[str]]:
+async def main() -> tuple[list[int], list[list[int]], list[int], list[str]]:
     controller = Numbers()
     server = wsrpc.Server([controller])
     async with server.listen() as listener, wsrpc.connect(listener.url) as session:
         numbers = session.clientize(Numbers, stream_fetcher=retrying)
         retried = await numbers.count(0, 6).collect()
-        print("retrying:", retried, "in calls that started at", controller.calls)
+        print("retrying:", retried, "in calls that began at", controller.calls)
 
-        controller.calls.clear()
         numbers = session.clientize(Numbers, stream_fetcher=Caching())
-        for _ in range(3):
-            cached = await numbers.count(10, 15).collect()
-        print("caching:", cached, "three times in", len(controller.calls), "call")
+        cached = [await numbers.count(10, 12).collect() for _ in range(3)]
+        print("caching:", cached, "and calls so far at", controller.calls)
 
         recording = Recording()
         numbers = session.clientize(Numbers, stream_fetcher=recording)
         await numbers.count(20, 22).collect()
         print("recording:", *recording.lines, sep="\n  ")
-    return retried, controller.calls, recording.lines
+    return retried, cached, controller.calls, recording.lines
 
 
 if __name__ == "__main__":

@@ -10,7 +10,10 @@ from typing import Any
 
 import pytest
 
-from .support import Codec, leaks_since, snapshot, watched_logs
+from wsrpc.transport.memory import MemoryLink
+
+from .leaks import leaks_since, snapshot, watched_logs
+from .support import Codec, Wire
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -20,11 +23,29 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     gc.freeze()
 
 
+def pytest_sessionfinish() -> None:
+    gc.unfreeze()
+
+
 @pytest.fixture(params=["json", "msgpack"])
 def codec(request: pytest.FixtureRequest) -> Codec:
     """Both codecs, for tests in which they could differ."""
     name: Codec = request.param
     return name
+
+
+@pytest.fixture
+def wire(monkeypatch: pytest.MonkeyPatch) -> Wire:
+    """Listens in on every memory link."""
+    wire = Wire()
+    send = MemoryLink.send
+
+    async def noting(self: MemoryLink, data: bytes) -> None:
+        wire.note(self, data)
+        await send(self, data)
+
+    monkeypatch.setattr(MemoryLink, "send", noting)
+    return wire
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

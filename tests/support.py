@@ -1,26 +1,29 @@
-"""What tests share: a connected pair, a server on a socket, and the search for leaks."""
+"""What tests share: a connected pair, a server on a socket, a peer made of bare frames."""
 
 from __future__ import annotations
 
-import asyncio
-import gc
 import logging
-import types
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Literal, TypeAlias
 
 import anyio
-import anyio.lowlevel
+import pytest
 
 import wsrpc
-from wsrpc.session import Session
+from wsrpc import runtime as runtimes
+from wsrpc.protocol.codec import CODECS
 from wsrpc.testing import connected_pair
+from wsrpc.transport.base import LinkClosed
+from wsrpc.transport.memory import MemoryLink, memory_link_pair
 
 Codec: TypeAlias = Literal["json", "msgpack"]
+Frame: TypeAlias = list[Any]
 
 # Seconds. No test comes near it; it turns a hang into a failure.
 LIMIT = 20.0
+
+TERMINALS = ("result", "end", "error")
 
 
 def soon() -> Any:
@@ -28,12 +31,25 @@ def soon() -> Any:
     return anyio.fail_after(LIMIT)
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    """Let everybody else run until `condition` holds, for a bounded time."""
+    with soon():
+        while not condition():
+            await anyio.sleep(0.001)
+
+
+async def turns(n: int = 20) -> None:
+    """Let everybody else run for a while; for what must *not* happen."""
+    for _ in range(n):
+        await anyio.sleep(0)
+
+
 @asynccontextmanager
 async def pair(
     controllers: Sequence[Any] = (),
     client_controllers: Sequence[Any] = (),
     **options: Any,
-) -> AsyncIterator[tuple[Session, Session]]:
+) -> AsyncIterator[tuple[wsrpc.Session, wsrpc.Session]]:
     """The accepting and the connecting end of a session in memory, for a bounded time."""
     with soon():
         async with connected_pair(controllers, client_controllers, **options) as sessions:
@@ -50,89 +66,142 @@ async def served(
             yield listener
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    """Let everybody else run until `condition` holds; the surrounding scope bounds it."""
-    while not condition():
-        await anyio.sleep(0.001)
+@contextmanager
+def error_of(code: str) -> Iterator[pytest.ExceptionInfo[wsrpc.RpcError[Any]]]:
+    """Expect an RpcError with this code."""
+    with pytest.raises(wsrpc.RpcError) as caught:
+        yield caught
+    assert caught.value.code == code, repr(caught.value)
 
 
-# ------------------------------------------------------------------------------------ leaks
+# ------------------------------------------------------------------------------------ the wire
 
 
-def _tasks() -> dict[int, str]:
-    """All tasks of the event loop by identity."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return _trio_tasks()
-    return {id(task): repr(task) for task in asyncio.all_tasks()}
+class Wire:
+    """The frames that went over memory links, each with the parity of the side that sent it."""
 
-
-def _trio_tasks() -> dict[int, str]:
-    import trio
-
-    root = trio.lowlevel.current_root_task()
-    found: dict[int, str] = {}
-    todo = [root] if root is not None else []
-    while todo:
-        task = todo.pop()
-        found[id(task)] = repr(task)
-        for nursery in task.child_nurseries:
-            todo.extend(nursery.child_tasks)
-    return found
-
-
-def _objects() -> dict[int, str]:
-    """Sessions and async generators that are alive."""
-    return {
-        id(one): repr(one)
-        for one in gc.get_objects()
-        if type(one) is Session or type(one) is types.AsyncGeneratorType
-    }
-
-
-def snapshot() -> set[int]:
-    """What is there before a test."""
-    return {*_tasks(), *_objects()}
-
-
-async def leaks_since(before: set[int]) -> list[str]:
-    """Tasks, sessions and async generators that are there now and were not before."""
-    left: list[str] = []
-    for _ in range(200):
-        left = [text for one, text in _tasks().items() if one not in before]
-        if not left:
-            break
-        # What was told to end may take a few turns for it, a closing socket for instance.
-        await anyio.sleep(0.005)
-    gc.collect()
-    await anyio.lowlevel.checkpoint()
-    left += [text for one, text in _objects().items() if one not in before]
-    return left
-
-
-class _Complaints(logging.Handler):
     def __init__(self) -> None:
-        super().__init__(logging.ERROR)
-        self.messages: list[str] = []
+        self.batches: list[tuple[MemoryLink, bytes]] = []
 
-    def emit(self, record: logging.LogRecord) -> None:
-        message = record.getMessage()
-        if record.name == "asyncio" or message.startswith("a fault in wsrpc"):
-            if record.exc_info and record.exc_info[1] is not None:
-                message = f"{message}: {record.exc_info[1]!r}"
-            self.messages.append(message)
+    def note(self, link: MemoryLink, data: bytes) -> None:
+        self.batches.append((link, data))
+
+    def frames(self, *names: str) -> list[Frame]:
+        """All frames so far, of both sides, in the order in which they were sent."""
+        found: list[Frame] = []
+        for link, data in self.batches:
+            assert link.subprotocol is not None
+            codec = CODECS[link.subprotocol.removeprefix("wsrpc.v1.")]
+            found += codec.load(data)
+        return [frame for frame in found if not names or frame[0] in names]
+
+    def terminals(self) -> dict[int, list[str]]:
+        """The names of the terminals by id."""
+        found: dict[int, list[str]] = {}
+        for frame in self.frames(*TERMINALS):
+            found.setdefault(frame[1], []).append(frame[0])
+        return found
+
+    def assert_one_terminal_each(self) -> None:
+        """Every call has exactly one terminal, and nothing but `credit` and `cancel` follows it."""
+        calls = [frame[1] for frame in self.frames("call", "notify")]
+        terminals = self.terminals()
+        assert {id: len(terminals.get(id, ())) for id in calls} == dict.fromkeys(calls, 1)
+        over: set[int] = set()
+        for frame in self.frames("message", *TERMINALS):
+            assert frame[1] not in over, frame
+            if frame[0] != "message":
+                over.add(frame[1])
+
+
+class Peer:
+    """The other end of a session under test, made of bare frames."""
+
+    def __init__(self, link: MemoryLink) -> None:
+        self.link = link
+        assert link.subprotocol is not None
+        self.codec = CODECS[link.subprotocol.removeprefix("wsrpc.v1.")]
+        self._frames: list[Frame] = []
+
+    async def send(self, *frames: Frame) -> None:
+        """Send one batch."""
+        await self.link.send(self.codec.dump(list(frames)))
+
+    async def send_bytes(self, data: bytes) -> None:
+        await self.link.send(data)
+
+    async def receive(self) -> Frame:
+        """The next frame."""
+        with soon():
+            while not self._frames:
+                self._frames = self.codec.load(await self.link.receive())
+        return self._frames.pop(0)
+
+    async def expect(self, *names: str) -> Frame:
+        """The next frame with one of these names; others are passed over."""
+        while True:
+            frame = await self.receive()
+            if frame[0] in names:
+                return frame
+
+    async def closed(self) -> int:
+        """The code with which the other end closes."""
+        with soon(), pytest.raises(LinkClosed) as caught:
+            while True:
+                await self.link.receive()
+        return caught.value.code
+
+    async def say_hello(self, **fields: Any) -> Frame:
+        """As the connecting side: both hellos and the ack."""
+        await self.send(["hello", {"version": 1, "window": 32, **fields}])
+        hello = await self.expect("hello")
+        await self.send(["ack", 0])
+        return hello
+
+
+@asynccontextmanager
+async def bare_client(
+    server: wsrpc.Server, codec: Codec = "json", *, hello: bool = True
+) -> AsyncIterator[Peer]:
+    """A connecting side of bare frames, against a real server."""
+    accepting, connecting = memory_link_pair(f"wsrpc.v1.{codec}")
+    peer = Peer(connecting)
+    with soon():
+        async with anyio.create_task_group() as group:
+            group.start_soon(server._handle, runtimes.current(), accepting)
+            try:
+                if hello:
+                    await peer.say_hello()
+                yield peer
+            finally:
+                connecting.abort()
+
+
+@asynccontextmanager
+async def bare_server(
+    connection: wsrpc.connect, monkeypatch: pytest.MonkeyPatch, codec: Codec = "json"
+) -> AsyncIterator[Peer]:
+    """An accepting side of bare frames, for what `connection` connects to."""
+    accepting, connecting = memory_link_pair(f"wsrpc.v1.{codec}")
+
+    @asynccontextmanager
+    async def open_link(*args: Any, **kwargs: Any) -> AsyncIterator[MemoryLink]:
+        yield connecting
+
+    monkeypatch.setattr("wsrpc.client.open_link", open_link)
+    peer = Peer(accepting)
+    with soon():
+        try:
+            yield peer
+        finally:
+            accepting.abort()
+
+
+# ------------------------------------------------------------------------------------ logs
 
 
 @contextmanager
-def watched_logs() -> Iterator[list[str]]:
-    """Collects what the event loop and the package complain about and nobody should see."""
-    handler = _Complaints()
-    logging.getLogger().addHandler(handler)
-    try:
-        yield handler.messages
-    finally:
-        logging.getLogger().removeHandler(handler)
-
-
-Pair: TypeAlias = AbstractAsyncContextManager[tuple[Session, Session]]
+def logged(caplog: pytest.LogCaptureFixture) -> Iterator[list[logging.LogRecord]]:
+    """The package's records from here on."""
+    with caplog.at_level(logging.DEBUG, logger="wsrpc"):
+        yield caplog.records

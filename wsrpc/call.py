@@ -275,6 +275,8 @@ class UnaryCall(Coroutine[Any, Any, R]):
     __slots__ = ("_inner", "_label")
 
     def __init__(self, inner: Coroutine[Any, Any, R], label: str) -> None:
+        # Python's own warning about a call that was never awaited names the method then.
+        cast(Any, inner).__qualname__ = label
         self._inner = inner
         self._label = label
 

@@ -25,6 +25,9 @@ from .values import Adapter, InvalidValue, Unencodable
 
 __all__ = ["Extras", "Timing", "WrongKindError", "begin", "invoke", "wrong_kind"]
 
+# Seconds by which the far side's clock may be ahead of this one's at the end of a long call.
+CLOCK_SKEW = 1.0
+
 
 class WrongKindError(RpcError[Any], TypeError):
     """A stream was awaited, or a value iterated; the message says what to write instead.
@@ -79,12 +82,15 @@ class Timing:
     async def let_scope_fire(self) -> None:
         """The far side's clock was ahead of the caller's scope: wait for the scope (TIME-1).
 
-        Returns if the scope does not fire after all, since the caller may have left it.
+        Returns if the scope does not fire after all, since the caller may have left it; and at once
+        where the scope is not due yet: then a handler raised the error by itself, or the stream
+        idled for too long.
         """
         if self.by_scope and self.deadline is not None:
             scope = anyio.current_effective_deadline()
-            if scope <= self.deadline:
-                await anyio.sleep(max(0.0, scope - anyio.current_time()) + 0.1)
+            left = scope - anyio.current_time()
+            if scope <= self.deadline and left <= CLOCK_SKEW:
+                await anyio.sleep(max(0.0, left) + 0.1)
 
 
 def begin(

@@ -93,7 +93,10 @@ class connect:
         if self._session is not None:
             raise RuntimeError("a connect() object serves once; call connect() again")
         runtime = runtimes.current()
-        auth = await self._auth() if callable(self._auth) else self._auth
+        auth = self._auth
+        if callable(auth):
+            ask: Callable[[], Awaitable[Any]] = auth
+            auth = await ask()
         endpoint = Endpoint("connecting", self._codec, self._limits, agent=AGENT, auth=auth)
         nursery = self._nursery = await runtime.open_nursery()
         session = self._session = Session(

@@ -71,9 +71,7 @@ class CallContext:
 
 
 handling: ContextVar[CallContext | None] = ContextVar("wsrpc_handling", default=None)
-outgoing_metadata: ContextVar[Mapping[str, str]] = ContextVar(
-    "wsrpc_metadata", default=NO_METADATA
-)
+outgoing_metadata: ContextVar[Mapping[str, str]] = ContextVar("wsrpc_metadata", default=NO_METADATA)
 
 
 def current() -> CallContext:

@@ -52,7 +52,8 @@ def with_names(contract: Mapping[str, Any]) -> dict[str, Any]:
     controllers = {
         name: {"name": name, **one} for name, one in contract.get("controllers", {}).items()
     }
-    return {**controllers, **contract, "controllers": controllers}
+    named = {name: one for name, one in controllers.items() if name not in contract}
+    return {**contract, "controllers": controllers, **named}
 
 
 def _controller(interface: Interface) -> dict[str, Any]:
@@ -151,21 +152,6 @@ class UntypedInterface:
         self.name = name
         self.doc = doc
         self.specs = specs
-
-    def method(self, name: str) -> UntypedMethod:
-        """The method called `name`.
-
-        Raises:
-            AttributeError: There is none; the message names near ones.
-        """
-        try:
-            return self.specs[name]
-        except KeyError:
-            close = near(name, self.specs)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
-            raise AttributeError(
-                f"controller {self.name!r} has no method {name!r}{hint}", name=name, obj=self
-            ) from None
 
 
 def interface_from_contract(contract: Mapping[str, Any]) -> UntypedInterface:

@@ -16,7 +16,6 @@ from collections.abc import (
 )
 from types import FrameType
 from typing import (
-    TYPE_CHECKING,
     Any,
     Generic,
     Literal,
@@ -30,7 +29,7 @@ from typing import (
 
 from typing_extensions import ParamSpec, get_original_bases, get_type_hints
 
-from .call import Final, LocalStream, Stream
+from .call import Final, LocalStream, Stream, UnaryCall
 from .errors import RegistrationError
 from .signature import (
     Binding,
@@ -38,6 +37,7 @@ from .signature import (
     MethodSpec,
     is_stream,
     names_in,
+    nature,
     read,
     resolve_hints,
 )
@@ -222,8 +222,7 @@ class _Marked:
         return self._streams
 
     def _find_streams(self) -> bool:
-        inner = inspect.unwrap(self.fn)
-        if inspect.isasyncgenfunction(inner) or inspect.isgeneratorfunction(inner):
+        if nature(self.fn) in ("async generator", "generator"):
             return True
         hints = resolve_hints(self.fn, self.fn.__qualname__, self.names)
         return is_stream(hints.get("return"))
@@ -261,12 +260,13 @@ def _public(marked: _Marked) -> Any:
 
 def _lazily(marked: _Marked) -> Any:
     fn = marked.fn
+    label = fn.__qualname__.rpartition("<locals>.")[2]
 
     @functools.wraps(fn)
     def public(*args: Any, **kwargs: Any) -> Any:
         if marked.streams():
-            return LocalStream(fn(*args, **kwargs), fn.__qualname__)
-        return _awaited(fn, args, kwargs)
+            return LocalStream(fn(*args, **kwargs), label)
+        return UnaryCall(_awaited(fn, args, kwargs), label)
 
     return public
 
@@ -602,7 +602,3 @@ def _class_name(exposed: Exposed) -> str:
     origin = exposed.interface.origin
     cls = get_origin(origin) or origin
     return f"{cls.__module__}.{cls.__qualname__}"
-
-
-if TYPE_CHECKING:
-    _: Any

@@ -32,6 +32,9 @@ _OPAQUE = frozenset(
     }
 )  # fmt: skip
 
+# Dicts of schemas by the user's own names, any of which may be a word that means something here.
+_BY_NAME = frozenset({"choices", "fields"})
+
 # Of two branches the one that JSON takes says what can travel.
 _NOT_FROM_JSON = frozenset({"python_schema", "strict_schema", "serialization"})
 
@@ -84,7 +87,7 @@ def rewrite(node: Any, edit: Callable[[Schema], Schema]) -> Any:
     if not isinstance(node, dict):
         return node
     copy = {
-        key: value if key in _OPAQUE else rewrite(value, edit)
+        key: _rewrite_part(key, value, edit)
         for key, value in node.items()
         if key != "serialization"
     }
@@ -94,6 +97,14 @@ def rewrite(node: Any, edit: Callable[[Schema], Schema]) -> Any:
             for key, value in node["serialization"].items()
         }
     return edit(copy) if _is_schema(copy) else copy
+
+
+def _rewrite_part(key: str, value: Any, edit: Callable[[Schema], Schema]) -> Any:
+    if key in _OPAQUE:
+        return value
+    if key in _BY_NAME and isinstance(value, dict):
+        return {name: rewrite(one, edit) for name, one in value.items()}
+    return rewrite(value, edit)
 
 
 class _Place:
@@ -128,9 +139,11 @@ def _places(node: Any, path: str = "", config: dict[str, Any] | None = None) -> 
         for key, value in node.items():
             if key in _OPAQUE or key in _NOT_FROM_JSON:
                 continue
-            inner = value[:1] if key == "steps" else value
-            named = isinstance(value, dict) and value.get("type") in _FIELDS
-            yield from _places(inner, f"{path}.{key}" if named else path, config)
+            if key in _BY_NAME and isinstance(value, dict):
+                for name, inner in value.items():
+                    yield from _places(inner, f"{path}.{name}" if key == "fields" else path, config)
+            else:
+                yield from _places(value[:1] if key == "steps" else value, path, config)
 
 
 def _at(where: str, place: _Place) -> str:
@@ -159,14 +172,15 @@ class Facts:
         kinds = {place.kind for place in places}
         free = bool(kinds & _FREE) or any("serialization" in place.schema for place in places)
         strict = [place for place in places if _is_strict(place)]
+        keys = {_key_type(place.schema) for place in places}
         reach = _Reach(schema)
         self.any = "any" in kinds
         self.bytes = "bytes" in kinds
         self.deep = free or reach.is_recursive
         self.floats = free or bool(kinds & {"float", "complex"})
         self.native = free or self.bytes
-        self.keyed = any(_is_keyed(place.schema) for place in places)
-        self.alike = not strict and kinds <= _ALIKE
+        self.keyed = keys > {"str"}
+        self.alike = not strict and kinds <= _ALIKE and "bytes" not in keys
         _refuse_kinds(places, where)
         _refuse_bytes_settings(places, where)
         if self.any:
@@ -174,8 +188,9 @@ class Facts:
         reach.refuse_recursive_unions(where)
 
 
-def _is_keyed(schema: Schema) -> bool:
-    return "keys_schema" in schema and schema["keys_schema"]["type"] != "str"
+def _key_type(schema: Schema) -> str:
+    kind: str = schema.get("keys_schema", {"type": "str"})["type"]
+    return kind
 
 
 def _is_strict(place: _Place) -> bool:
@@ -362,10 +377,11 @@ def for_serialization(free: Callable[[Any], Any], *, native: bool) -> Callable[[
         kind = schema["type"]
         own = schema.get("serialization")
         if kind in _CONFIGURED:
+            _drop_computed_if_unreadable(schema)
             schema["config"] = {**(schema.get("config") or {}), **CONFIG}
-        if kind in _FIELD_SETS and _forbids_extra(schema):
-            # Nobody could read them back.
-            schema["computed_fields"] = []
+        elif "keys_schema" in schema and schema["keys_schema"]["type"] == "bytes":
+            # A key is a string in both codecs.
+            schema["keys_schema"].pop("serialization", None)
         if own is not None:
             if own["type"] in ("function-plain", "function-wrap"):
                 own.setdefault("return_schema", {"type": "any", "serialization": plain})
@@ -382,8 +398,12 @@ def _serializer(function: Callable[[Any], Any], result: Schema) -> Schema:
     return {"type": "function-plain", "function": function, "return_schema": result}
 
 
-def _forbids_extra(fields: Schema) -> bool:
-    return (
-        fields.get("extra_behavior") == "forbid"
-        or (fields.get("config") or {}).get("extra_fields_behavior") == "forbid"
-    )
+def _drop_computed_if_unreadable(schema: Schema) -> None:
+    """Leave out computed fields where the class, by refusing fields unknown to it, refuses them."""
+    if (schema.get("config") or {}).get("extra_fields_behavior") != "forbid":
+        return
+    fields = schema
+    while fields["type"] not in _FIELD_SETS and "schema" in fields:
+        fields = fields["schema"]
+    if "computed_fields" in fields:
+        fields["computed_fields"] = []

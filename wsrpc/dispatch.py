@@ -431,11 +431,16 @@ class MethodHandler(Handler):
     def __init__(self, dispatcher: Dispatcher, call: InCall, target: Target) -> None:
         super().__init__(dispatcher, call, target.label)
         self.target = target
-        self._inboxes: list[Inbox] = []
+        self._inboxes: dict[str, Inbox] = {}
+        # Now, not when the task begins: items may come with the very message that brought the call.
+        for name, lane in call.uploads.items():
+            param = target.spec.params.get(name)
+            if param is not None and param.kind == "upload":
+                self._inboxes[name] = self._inbox(lane, param)
 
     def _ended(self) -> None:
         super()._ended()
-        for inbox in self._inboxes:
+        for inbox in self._inboxes.values():
             # Whoever still holds the upload must not wait for items that cannot come.
             inbox.fail(RpcError(Code.CANCELLED, f"{self.label} has ended, and its uploads with it"))
 
@@ -506,7 +511,7 @@ class MethodHandler(Handler):
             self._threaded = False
 
     async def _stream(self, source: AsyncIterator[Any]) -> None:
-        shell, spec, call = self.shell, self.target.spec, self.call
+        shell, call = self.shell, self.call
         self.feed = Feed(shell, call)
         stats = self.dispatcher.stats
         stats.generators_open += 1
@@ -544,11 +549,10 @@ class MethodHandler(Handler):
     def _add_channels(self, spec: MethodSpec, arguments: dict[str, Any]) -> None:
         """The call's streams and callbacks as arguments (CALL-4)."""
         call = self.call
-        for name, lane in call.uploads.items():
-            param = spec.params.get(name)
-            if param is None or param.kind != "upload":
+        for name in call.uploads:
+            if name not in self._inboxes:
                 raise _bad((name,), "no such upload parameter", "unexpected_upload")
-            arguments[name] = self._upload(lane, param)
+            arguments[name] = InboxStream(self._inboxes[name], f"{self.label}({name}=…)")
         for name, target in call.callbacks.items():
             param = spec.params.get(name)
             if param is None or param.kind != "callback":
@@ -558,17 +562,15 @@ class MethodHandler(Handler):
             if param.required and param.kind != "value" and param.name not in arguments:
                 raise _bad((param.name,), f"Missing {param.kind}", "missing")
 
-    def _upload(self, lane: UploadReader, param: Param) -> InboxStream:
+    def _inbox(self, lane: UploadReader, param: Param) -> Inbox:
         assert param.item is not None
 
         def invalid(error: InvalidValue) -> RpcError[Any]:
             return _invalid_argument(self.label, _under(param.name, error))
 
         label = f"{self.label}({param.name}=…)"
-        inbox = Inbox(self.shell, lane, param.item, None, invalid, label=label)
-        lane.context = inbox
-        self._inboxes.append(inbox)
-        return InboxStream(inbox, label)
+        inbox = lane.context = Inbox(self.shell, lane, param.item, None, invalid, label=label)
+        return inbox
 
     def _callback(self, target: CallbackTarget, param: Param) -> Callable[..., Awaitable[Any]]:
         shell, label = self.shell, f"{self.label}({param.name}=…)"

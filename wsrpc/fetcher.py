@@ -27,9 +27,7 @@ class StreamFetcher(Protocol):
     passes through only when the iterator returned is a `Stream`.
     """
 
-    def __call__(
-        self, request: StreamRequest, fetch: FetchStream, /
-    ) -> AsyncIterator[Any]: ...
+    def __call__(self, request: StreamRequest, fetch: FetchStream, /) -> AsyncIterator[Any]: ...
 
 
 def default_stream_fetcher(request: StreamRequest, fetch: FetchStream) -> Stream[Any, Any]:

@@ -18,7 +18,7 @@ from .deadlines import Deadline
 from .errors import ConnectionLost, DeadlineExceeded, RpcError
 from .limits import COST_UNIT
 from .protocol.calls import OutCall, Receiver, UploadReader
-from .protocol.frames import End, Error
+from .protocol.frames import End, Error, Result
 from .protocol.window import cost_of
 from .runtime import Future
 from .shell import Conversation, Shell, Terminal, error_from
@@ -48,8 +48,8 @@ class Inbox(Conversation):
     __slots__ = (
         "_adapter",
         "_costs",
-        "_entry",
         "_end",
+        "_entry",
         "_extras",
         "_final_adapter",
         "_frames",
@@ -225,7 +225,9 @@ class Inbox(Conversation):
     def _arm_idle(self, idle_timeout: float) -> Deadline:
         def expire() -> None:
             self.stop("deadline_exceeded")
-            self.fail(DeadlineExceeded(f"{self._label}: no item for {idle_timeout:g} s (idle_timeout)"))
+            self.fail(
+                DeadlineExceeded(f"{self._label}: no item for {idle_timeout:g} s (idle_timeout)")
+            )
 
         return self._shell.deadlines.add(self._shell.runtime.now() + idle_timeout, expire)
 
@@ -260,15 +262,19 @@ class Inbox(Conversation):
         elif isinstance(terminal, Error):
             self._end = error_from(self._shell, terminal.body)
         else:
-            self._end = wrong_kind(self._label, streams=False)
+            wrong = wrong_kind(self._label, streams=False)
+            if isinstance(terminal, Result):
+                try:
+                    wrong.answer = (self._adapter.load(terminal.value, self._shell.codec),)
+                except InvalidValue:
+                    pass
+            self._end = wrong
 
 
 class InboxStream(Stream[Any, Any]):
     """The stream that users hold, over an inbox."""
 
-    def __init__(
-        self, inbox: Inbox | None, label: str, idle_timeout: float | None = None
-    ) -> None:
+    def __init__(self, inbox: Inbox | None, label: str, idle_timeout: float | None = None) -> None:
         super().__init__(label)
         self._inbox = inbox
         self._idle_timeout = idle_timeout

@@ -45,7 +45,7 @@ class Options:
     """The options of one `clientize`; see `Session.clientize`."""
 
     stream_fetcher: StreamFetcher | None = None
-    timeout: float | None | EllipsisType = ...
+    timeout: float | EllipsisType | None = ...
     idle_timeout: float | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     validate: Validate = "both"
@@ -54,9 +54,7 @@ class Options:
 
     def __post_init__(self) -> None:
         if self.validate not in ("both", "arrival", "none"):
-            raise ValueError(
-                f"validate must be 'both', 'arrival' or 'none', not {self.validate!r}"
-            )
+            raise ValueError(f"validate must be 'both', 'arrival' or 'none', not {self.validate!r}")
         if self.window is not None and self.window < 1:
             raise ValueError(f"window must be at least 1 item, not {self.window!r}")
         checked_metadata(self.metadata)

@@ -20,7 +20,7 @@ import asyncio
 import contextvars
 import math
 from collections.abc import Callable, Coroutine, Generator
-from typing import Any, Protocol, TypeAlias, cast
+from typing import Any, Protocol, TypeAlias
 
 import anyio
 import anyio.abc
@@ -81,6 +81,7 @@ class Nursery(Protocol):
             args: Its arguments.
             context: The context variables to run in; a copy of the present ones by default.
         """
+        ...
 
     def spawn_handler(
         self,
@@ -97,6 +98,7 @@ class Nursery(Protocol):
             deadline: Seconds on the loop's clock. What `anyio.current_effective_deadline()` tells
                 the child; the caller has to cancel it then.
         """
+        ...
 
     async def close(self) -> None:
         """Cancel the children that are left and wait until they have ended.
@@ -107,6 +109,7 @@ class Nursery(Protocol):
 
     def timer(self, callback: Callable[[], None]) -> Timer:
         """A timer that lives as long as this nursery."""
+        ...
 
 
 class Runtime(Protocol):
@@ -152,18 +155,22 @@ def current() -> Runtime:
 
 # -------------------------------------------------------------------------------- asyncio
 
+
 # How a handler learns its deadline from anyio. Entering a scope with a deadline costs 8.5 µs a
 # call, most of it for a timer that the session has already; to put the same scope, never entered,
 # into anyio's table of tasks costs 1.5. Where that table is not as it was, a handler is told its
 # deadline by `wsrpc.current()` alone; it is cancelled at its deadline either way.
-try:
-    from anyio._backends._asyncio import AsyncIOBackend, CancelScope, TaskState, _task_states
+def _table() -> Any:
+    """anyio's module for asyncio, if it has what is needed of it."""
+    try:
+        from anyio._backends import _asyncio as backend
+    except ImportError:
+        return None
+    needed = ("AsyncIOBackend", "CancelScope", "TaskState", "_task_states")
+    return backend if all(hasattr(backend, name) for name in needed) else None
 
-    _effective_deadline = AsyncIOBackend.current_effective_deadline
-    _TABLE = True
-except (ImportError, AttributeError):  # pragma: no cover
-    _effective_deadline = anyio.current_effective_deadline
-    _TABLE = False
+
+_TABLE = _table()
 
 
 class AsyncioRuntime:
@@ -173,7 +180,11 @@ class AsyncioRuntime:
         self._loop = loop
         self.now: Callable[[], float] = loop.time
         self.future: Callable[[], Future] = loop.create_future
-        self.effective_deadline: Callable[[], float] = _effective_deadline
+        self.effective_deadline: Callable[[], float] = (
+            anyio.current_effective_deadline
+            if _TABLE is None
+            else _TABLE.AsyncIOBackend.current_effective_deadline
+        )
 
     async def open_nursery(self) -> Nursery:
         return _AsyncioNursery(self._loop)
@@ -185,7 +196,7 @@ class AsyncioRuntime:
         return asyncio.CancelledError
 
     def forget_deadline(self, task: Task) -> None:
-        state = _task_states.get(cast("asyncio.Task[None]", task)) if _TABLE else None
+        state = None if _TABLE is None else _TABLE._task_states.get(task)
         scope = None if state is None else state.cancel_scope
         if scope is not None:
             while scope._parent_scope is not None:
@@ -203,9 +214,7 @@ class _AsyncioNursery:
         self._tasks: set[asyncio.Task[None]] = set()
         self._timers: list[_AsyncioTimer] = []
 
-    def spawn(
-        self, fn: Start, *args: Any, context: contextvars.Context | None = None
-    ) -> Task:
+    def spawn(self, fn: Start, *args: Any, context: contextvars.Context | None = None) -> Task:
         task = self._loop.create_task(fn(*args), context=context)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -220,8 +229,9 @@ class _AsyncioNursery:
     ) -> Task:
         # Not in `_tasks`: to take it out again would cost a callback and a turn of the loop.
         task = self._loop.create_task(fn(), context=context)
-        if deadline is not None and _TABLE:
-            _task_states[task] = TaskState(None, CancelScope(deadline=deadline))
+        if deadline is not None and _TABLE is not None:
+            scope = _TABLE.CancelScope(deadline=deadline)
+            _TABLE._task_states[task] = _TABLE.TaskState(None, scope)
         return task
 
     def timer(self, callback: Callable[[], None]) -> Timer:
@@ -333,9 +343,7 @@ class _GenericNursery:
     def __init__(self, group: anyio.abc.TaskGroup) -> None:
         self._group = group
 
-    def spawn(
-        self, fn: Start, *args: Any, context: contextvars.Context | None = None
-    ) -> Task:
+    def spawn(self, fn: Start, *args: Any, context: contextvars.Context | None = None) -> Task:
         return self._start(_GenericTask(math.inf), fn, args, context)
 
     def spawn_handler(
@@ -460,4 +468,3 @@ class _GenericTimer:
             if self._open and anyio.current_time() >= self._when:
                 self._when = math.inf
                 self._callback()
-

@@ -152,9 +152,7 @@ class Server:
         """Serve one connection to its end."""
         assert link.subprotocol is not None
         nursery = await runtime.open_nursery()
-        endpoint = Endpoint(
-            "accepting", SUBPROTOCOLS[link.subprotocol], self.limits, agent=AGENT
-        )
+        endpoint = Endpoint("accepting", SUBPROTOCOLS[link.subprotocol], self.limits, agent=AGENT)
         session = Session(
             endpoint,
             runtime,

@@ -147,7 +147,7 @@ class Session:
         /,
         *,
         stream_fetcher: StreamFetcher | None = None,
-        timeout: float | None | EllipsisType = ...,
+        timeout: float | EllipsisType | None = ...,
         idle_timeout: float | None = None,
         metadata: Mapping[str, str] | None = None,
         validate: Validate = "both",
@@ -163,7 +163,7 @@ class Session:
         /,
         *,
         stream_fetcher: StreamFetcher | None = None,
-        timeout: float | None | EllipsisType = ...,
+        timeout: float | EllipsisType | None = ...,
         idle_timeout: float | None = None,
         metadata: Mapping[str, str] | None = None,
         validate: Validate = "both",
@@ -179,7 +179,7 @@ class Session:
         /,
         *,
         stream_fetcher: StreamFetcher | None = None,
-        timeout: float | None | EllipsisType = ...,
+        timeout: float | EllipsisType | None = ...,
         idle_timeout: float | None = None,
         metadata: Mapping[str, str] | None = None,
         validate: Validate = "both",
@@ -194,7 +194,7 @@ class Session:
         /,
         *,
         stream_fetcher: StreamFetcher | None = None,
-        timeout: float | None | EllipsisType = ...,
+        timeout: float | EllipsisType | None = ...,
         idle_timeout: float | None = None,
         metadata: Mapping[str, str] | None = None,
         validate: Validate = "both",
@@ -278,50 +278,56 @@ class Session:
 
     async def run(self, link: Link) -> None:
         """Connecting side: serve `link` until it is gone; the session ends with it."""
-        try:
-            with anyio.move_on_after(self.limits.connect_timeout) as scope:
-                self._link = link
-                writer = self._nursery.spawn(self._write, link)
-                self._process(self._endpoint.receive(await link.receive()))
-            if scope.cancelled_caught:
-                raise ProtocolError(HELLO_TIMEOUT, "no hello from the server in time")
-            try:
-                await self._read(link)
-            finally:
-                writer.cancel()
-        except (LinkClosed, ProtocolError) as error:
-            await self._close(link, error)
-        except Exception:
-            logger.exception("a fault in wsrpc itself, or in an argument's validator, ended %r", self)
-            await self._close(link, ProtocolError(INTERNAL, "internal error"))
+
+        async def greet() -> list[Event]:
+            return self._endpoint.receive(await self._first(link, self.limits.connect_timeout))
+
+        await self._live(link, greet)
 
     async def serve(
         self, link: Link, authenticate: Authenticate | None, accepted: Callable[[], None]
     ) -> None:
-        """Accepting side: let the peer in, then serve `link` until it is gone."""
+        """Accepting side: let the peer in, then serve `link` until it is gone.
+
+        Args:
+            link: The connection.
+            authenticate: Decides who the peer is, or refuses it.
+            accepted: Called once the peer is in.
+        """
         self.handshake = link.handshake
-        try:
+
+        async def let_in() -> list[Event]:
             events = await self._let_in(link, authenticate)
-            self._link = link
             accepted()
-            writer = self._nursery.spawn(self._write, link)
-            try:
-                self._process(events)
-                await self._read(link)
-            finally:
-                writer.cancel()
+            return events
+
+        await self._live(link, let_in)
+
+    async def _live(self, link: Link, opening: Callable[[], Awaitable[list[Event]]]) -> None:
+        self._link = link
+        writer = self._nursery.spawn(self._write, link)
+        try:
+            self._process(await opening())
+            await self._read(link)
         except (LinkClosed, ProtocolError) as error:
             await self._close(link, error)
         except Exception:
-            logger.exception("a fault in wsrpc itself, or in an argument's validator, ended %r", self)
+            logger.exception("a fault in wsrpc itself ended %r", self)
             await self._close(link, ProtocolError(INTERNAL, "internal error"))
+        finally:
+            writer.cancel()
+
+    async def _first(self, link: Link, timeout: float) -> bytes:
+        """The peer's first message, within the time that it has for it (HELLO-9)."""
+        try:
+            with anyio.fail_after(timeout):
+                return await link.receive()
+        except TimeoutError:
+            raise ProtocolError(HELLO_TIMEOUT, "no hello in time") from None
 
     async def _let_in(self, link: Link, authenticate: Authenticate | None) -> list[Event]:
         """Take the hello, authenticate, answer (HELLO-6, HELLO-7, HELLO-9)."""
-        with anyio.move_on_after(self.limits.hello_timeout) as scope:
-            data = await link.receive()
-        if scope.cancelled_caught:
-            raise ProtocolError(HELLO_TIMEOUT, "no hello in time")
+        data = await self._first(link, self.limits.hello_timeout)
         if len(data) > FLOOR_MAX_BATCH:
             raise ProtocolError(TOO_BIG, "more than 64 KiB before authentication")
         events = self._endpoint.receive(data)
@@ -449,17 +455,24 @@ class Session:
     def _on_call(self, event: CallReceived) -> None:
         self._dispatcher.receive(event.call)
 
+    # A lane without context is one whose call was refused, or has ended, by an earlier event of the
+    # same message: nobody is there any more to be told.
+
     def _on_items(self, event: ItemsReceived) -> None:
-        event.lane.context.on_items(event.items)
+        if event.lane.context is not None:
+            event.lane.context.on_items(event.items)
 
     def _on_finished(self, event: StreamFinished) -> None:
-        event.lane.context.on_finished(event.frame)
+        if event.lane.context is not None:
+            event.lane.context.on_finished(event.frame)
 
     def _on_cancel(self, event: CancelReceived) -> None:
-        event.lane.context.on_cancel(event.reason)
+        if event.lane.context is not None:
+            event.lane.context.on_cancel(event.reason)
 
     def _on_credit(self, event: CreditReceived) -> None:
-        event.lane.context.on_credit()
+        if event.lane.context is not None:
+            event.lane.context.on_credit()
 
 
 def _interface_of(controller: Any) -> AnyInterface:

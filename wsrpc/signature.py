@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, NotRequired, TypeVar, Union, cast, g
 import typing_extensions
 from msgspec import Raw
 from pydantic import ConfigDict
+from typing_extensions import TypeAliasType
 
 from .call import Final, Stream
 from .errors import RegistrationError
@@ -448,9 +449,14 @@ def _value_of(variable: Any, variables: Mapping[Any, Any], where: str) -> Any:
 
 
 def _strip(annotation: Any) -> Any:
-    while get_origin(annotation) is Annotated:
-        annotation = get_args(annotation)[0]
-    return annotation
+    """The type under `Annotated` and `type X = …`."""
+    while True:
+        if get_origin(annotation) is Annotated:
+            annotation = get_args(annotation)[0]
+        elif isinstance(annotation, TypeAliasType):
+            annotation = annotation.__value__
+        else:
+            return annotation
 
 
 def _without_none(annotation: Any) -> tuple[Any, bool]:
@@ -524,7 +530,7 @@ def read(
     flavor, returned = _flavor(fn, hints.get("return", _EMPTY), where)
     result, item, final = _returned(flavor, returned, where)
     if options.oneway:
-        _check_oneway(where, item, hints.get("return", _EMPTY))
+        _check_oneway(where, params, item, returned)
         result = None
     return MethodSpec(
         name,
@@ -615,32 +621,49 @@ def _callback(annotation: Any, where: str) -> tuple[tuple[Adapter, ...], Adapter
     )
 
 
+Nature = Literal["async generator", "generator", "coroutine", "plain"]
+
+
+def nature(fn: Callable[..., Any]) -> Nature:
+    """What calling `fn` gives, as far as its code tells.
+
+    A plain function that wraps another (`functools.wraps`) gives what the other one does.
+    """
+    for one in (fn, inspect.unwrap(fn)):
+        if inspect.isasyncgenfunction(one):
+            return "async generator"
+        if inspect.isgeneratorfunction(one):
+            return "generator"
+        if inspect.iscoroutinefunction(one):
+            return "coroutine"
+    return "plain"
+
+
 def _flavor(fn: Callable[..., Any], returned: Any, where: str) -> tuple[Flavor, Any]:
-    inner = inspect.unwrap(fn)
-    if inspect.isasyncgenfunction(fn) or inspect.isasyncgenfunction(inner):
+    """How the function is run, and what it returns once it has been awaited."""
+    kind = nature(fn)
+    if kind == "async generator":
         _check_generator(returned, _ASYNC_STREAMS, "AsyncIterator", where)
         return "async_iterator", returned
-    if inspect.isgeneratorfunction(fn) or inspect.isgeneratorfunction(inner):
+    if kind == "generator":
         _check_generator(returned, _SYNC_STREAMS, "Iterator", where)
         return "sync_iterator", returned
-    is_async = inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(inner)
-    if not is_async and _is(returned, _AWAITABLES):
-        is_async = True
-        returned = _argument(returned, -1)
-    if returned is not _EMPTY and _is(returned, (abc.Iterable,)):
+    if kind == "plain" and _is(returned, _AWAITABLES):
+        kind, returned = "coroutine", _argument(returned, -1)
+    if _is(returned, (abc.Iterable,)):
         raise RegistrationError(
             f"{where} returns an Iterable: write Iterator[…] to stream it, or list[…] for one value"
         )
-    if is_async:
-        if _is(returned, _SYNC_STREAMS):
-            raise RegistrationError(
-                f"{where} is async and returns an Iterator: write AsyncIterator[…] and yield, or "
-                "make it a plain def"
-            )
-        return ("awaited_iterator" if _is(returned, _ASYNC_STREAMS) else "coroutine"), returned
-    if _is(returned, _ASYNC_STREAMS):
-        return "async_iterator", returned
-    return ("sync_iterator" if _is(returned, _SYNC_STREAMS) else "sync"), returned
+    if kind == "plain":
+        if _is(returned, _ASYNC_STREAMS):
+            return "async_iterator", returned
+        return ("sync_iterator" if _is(returned, _SYNC_STREAMS) else "sync"), returned
+    if _is(returned, _SYNC_STREAMS):
+        raise RegistrationError(
+            f"{where} is async and returns an Iterator: write AsyncIterator[…] and yield, or make "
+            "it a plain def"
+        )
+    return ("awaited_iterator" if _is(returned, _ASYNC_STREAMS) else "coroutine"), returned
 
 
 def _check_generator(returned: Any, kinds: tuple[Any, ...], good: str, where: str) -> None:
@@ -687,8 +710,17 @@ def _split_final(annotation: Any, where: str) -> tuple[Any, Any]:
     return Union[items], Union[tuple(_argument(one) for one in finals)]  # noqa: UP007
 
 
-def _check_oneway(where: str, item: Adapter | None, returned: Any) -> None:
+def _check_oneway(where: str, params: Sequence[Param], item: Adapter | None, returned: Any) -> None:
     if item is not None:
         raise RegistrationError(f"{where} is oneway and streams; drop oneway=True, or the stream")
+    for param in params:
+        if param.kind != "value":
+            raise RegistrationError(
+                f"{where}: parameter {param.name!r} is {'an' if param.kind == 'upload' else 'a'} "
+                f"{param.kind}, and a oneway call is over before it could be used; drop "
+                "oneway=True"
+            )
     if returned is not _EMPTY and returned not in (None, type(None), Any):
-        raise RegistrationError(f"{where} is oneway: nobody gets its result; annotate it `-> None`")
+        raise RegistrationError(
+            f"{where} is oneway: nobody gets its result; annotate it to return None"
+        )

@@ -121,9 +121,7 @@ class connected_pair:
         await self._close()
 
 
-def _targets(
-    controllers: Sequence[Any], interceptors: Sequence[Interceptor]
-) -> dict[str, Target]:
+def _targets(controllers: Sequence[Any], interceptors: Sequence[Interceptor]) -> dict[str, Target]:
     own = expose_all(controllers)
     reflection = Reflection(lambda: describe(own))
     return targets_of(expose_all(controllers, builtin=[reflection]), interceptors)

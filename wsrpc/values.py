@@ -35,6 +35,7 @@ from .plain import (
     is_json_deeper,
     may_hold_bin,
     may_hold_not_finite,
+    may_say_nan,
     protected,
     restored,
 )
@@ -50,7 +51,7 @@ MAX_ERRORS_RENDERED = 10_000
 
 # Above this size the first wrong element of a list ends its validation: a hostile megabyte would
 # otherwise hold the event loop for a fifth of a second, collecting errors that nobody reads.
-FAIL_FAST_BYTES = 64 * 1024
+FAIL_FAST_BYTES = 16 * 1024
 
 # `warnings="error"` as an argument costs pydantic-core 1.0 µs a call, three times what it takes to
 # serialise a small model. A registry that is no dict makes CPython raise whenever a warning is
@@ -93,13 +94,13 @@ def _summary(errors: list[dict[str, Any]], total: int) -> str:
         f"{'.'.join(map(str, error['loc']))}: {error['msg']}" if error["loc"] else error["msg"]
         for error in errors
     ]
-    if total > len(errors):
+    if len(errors) == MAX_ERRORS < total:
         parts.append(f"and {total - len(errors)} more")
     return "; ".join(parts)
 
 
-def _invalid(message: str, kind: str) -> InvalidValue:
-    return InvalidValue([{"loc": [], "msg": message, "type": kind}])
+def _invalid(message: str, kind: str, total: int = 1) -> InvalidValue:
+    return InvalidValue([{"loc": [], "msg": message, "type": kind}], total)
 
 
 def _too_deep() -> InvalidValue:
@@ -109,7 +110,7 @@ def _too_deep() -> InvalidValue:
 def _from_pydantic(error: ValidationError) -> InvalidValue:
     total = error.error_count()
     if total > MAX_ERRORS_RENDERED:
-        return InvalidValue([{"loc": [], "msg": f"{total} errors", "type": "many_errors"}], total)
+        return _invalid(f"{total} errors, too many to list", "many_errors", total)
     rendered = error.errors(include_url=False, include_context=False, include_input=False)
     return InvalidValue([_shortened(one) for one in rendered[:MAX_ERRORS]], total)
 
@@ -153,9 +154,9 @@ class _Core:
 
     __slots__ = ("__weakref__", "_built", "adapter", "facts")
 
-    def __init__(self, adapter: TypeAdapter[Any], where: str) -> None:
+    def __init__(self, adapter: TypeAdapter[Any], facts: Facts) -> None:
         self.adapter = adapter
-        self.facts = Facts(dict(adapter.core_schema), where)
+        self.facts = facts
         self._built: dict[Any, Any] = {}
 
     def validator(
@@ -214,12 +215,15 @@ def _core(annotation: Any, where: str) -> _Core:
 
 def _compiled(annotation: Any, where: str) -> _Core:
     try:
-        return _Core(TypeAdapter(annotation), where)
-    except RegistrationError:
-        raise
-    except (PydanticSchemaGenerationError, PydanticUserError, TypeError, NameError) as error:
+        adapter = TypeAdapter(annotation)
+        schema = dict(adapter.core_schema)
+    except PydanticSchemaGenerationError as error:
+        what = str(error).split(". Set `arbitrary")[0]
+        raise RegistrationError(f"{where}: {what}; use a model, dataclass or TypedDict") from error
+    except (PydanticUserError, TypeError, NameError) as error:
         reason = str(error).split("\n")[0]
         raise RegistrationError(f"{where}: {reason}") from error
+    return _Core(adapter, Facts(schema, where))
 
 
 # --- Any -------------------------------------------------------------------------------------------
@@ -312,7 +316,7 @@ class Adapter:
             if self._is_any or not (check and codec.text):
                 return self._dump_otherwise(value, codec, check)
             data = self._to_json(self._validate_python(value))
-            if self._floats and (_N in data or _I in data):
+            if self._floats:
                 _refuse_not_finite(data, codec)
             if self._deep and is_json_deeper(data, self._depth):
                 raise _too_deep()
@@ -357,6 +361,8 @@ class Adapter:
     def _refusal(self, value: Any, error: Exception) -> Unencodable:
         if isinstance(error, ValidationError):
             return Unencodable(f"{self.where}: {_from_pydantic(error)}")
+        if "RecursionError" in f"{error!r} {error}":
+            return Unencodable(f"{self.where}: {_too_deep()}, or in itself")
         reason = error
         if isinstance(error, TypeError) and not self._is_any:
             reason = self._serialization_error(value) or error
@@ -462,12 +468,8 @@ class Adapter:
         return f"<Adapter {self.where}: {self.annotation!r}>"
 
 
-# A membership test for a number is a memchr, and costs a fifth of one for bytes.
-_N, _I = b"NI"
-
-
 def _refuse_not_finite(text: bytes, codec: Codec) -> None:
-    if (_N in text and b"NaN" in text) or (_I in text and b"Infinity" in text):
+    if may_say_nan(text):
         try:
             codec.load(text)
         except msgspec.DecodeError:

@@ -37,6 +37,13 @@ def decode(codec: Codec, data: bytes | Raw) -> Any:
     return msgspec.json.decode(data) if codec.text else msgspec.msgpack.decode(data)
 
 
+def plain(frame: Frame) -> Frame:
+    """A frame without the trailing nulls that stand for absent elements."""
+    while frame[-1] is None and frame[0] in ("call", "notify", "end"):
+        frame = frame[:-1]
+    return frame
+
+
 def only(events: Iterable[Event], kind: type[T]) -> T:
     """The one event, which must be of this kind."""
     (event,) = events
@@ -111,7 +118,7 @@ class Bare:
         """Everything that the endpoint has to say, batch by batch."""
         heard: list[list[Frame]] = []
         while (data := self.endpoint.next_batch(self.now)) is not None:
-            heard.append(decode(self.codec, data))
+            heard.append([plain(frame) for frame in decode(self.codec, data)])
         return heard
 
     def hear(self) -> list[Frame]:

@@ -10,8 +10,8 @@ import typer
 from ..contract import with_names
 from ..version import __version__
 from .calling import call as make_call
-from .connection import CodecName, Target, describe as describe_target
-from .connection import parse_auth, parse_headers, parse_metadata
+from .connection import CodecName, Target, parse_auth, parse_headers, parse_metadata
+from .connection import describe as describe_target
 from .listing import entries, listing, page, part
 from .loading import load_server
 from .output import Output
@@ -65,9 +65,7 @@ Timeout = Annotated[
 Header = Annotated[
     list[str], typer.Option(metavar="NAME:VALUE", help="One more header of the handshake.")
 ]
-Metadata = Annotated[
-    list[str], typer.Option(metavar="KEY=VALUE", help="Sent along with the call.")
-]
+Metadata = Annotated[list[str], typer.Option(metavar="KEY=VALUE", help="Sent along with the call.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Write JSON, for programs.")]
 

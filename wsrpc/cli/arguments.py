@@ -105,7 +105,9 @@ def bind(
             bound[name] = stdin()
         elif param.kind == "callback":
             if argument is not None:
-                raise Failure(f"{name!r} is a callback; its calls are shown on stderr, leave it out")
+                raise Failure(
+                    f"{name!r} is a callback; its calls are shown on stderr, leave it out"
+                )
             bound[name] = callback(name)
         elif argument is not None:
             bound[name] = _upload(argument) if param.kind == "upload" else argument.value()
@@ -139,8 +141,7 @@ def _untyped(given: Mapping[str, Argument], stdin: Stdin) -> dict[str, Any]:
     if sum(argument.is_stdin for argument in given.values()) > 1:
         raise Failure("standard input can feed only one argument")
     return {
-        name: stdin() if argument.is_stdin else argument.value()
-        for name, argument in given.items()
+        name: stdin() if argument.is_stdin else argument.value() for name, argument in given.items()
     }
 
 

@@ -51,7 +51,7 @@ async def call(
         try:
             await _answer(getattr(proxy, name)(**arguments), method, output)
         except RpcError as error:
-            _help(error, given, method)
+            _add_hints(error, given, method)
             raise
 
 
@@ -106,9 +106,8 @@ def _shown_on_stderr(name: str) -> Callable[..., Awaitable[None]]:
     return show
 
 
-def _help(error: RpcError[Any], given: Mapping[str, Argument], method: Method | None) -> None:
-    if error.code != Code.INVALID_ARGUMENT or not isinstance(error.data, dict):
-        return
-    errors = error.data.get("errors")
-    for hint in hints(given, method, errors if isinstance(errors, list) else []):
-        note(f"hint: {hint}")
+def _add_hints(error: RpcError[Any], given: Mapping[str, Argument], method: Method | None) -> None:
+    if error.code == Code.INVALID_ARGUMENT and isinstance(error.data, dict):
+        errors = error.data.get("errors")
+        for hint in hints(given, method, errors if isinstance(errors, list) else []):
+            error.add_note(hint)

@@ -11,7 +11,7 @@ from ..client import connect
 from ..errors import Code, RpcError
 from ..session import Session
 from .contract import Contract
-from .failures import Failure
+from .failures import ExitCode, Failure
 from .stdin import load_json
 
 __all__ = ["Target", "contract_of", "describe", "parse_auth", "parse_headers", "parse_metadata"]
@@ -97,7 +97,8 @@ async def describe(session: Session, target: Target) -> Contract:
     if contract is None:
         raise Failure(
             f"{target.url} does not tell what it exposes (its reflection is off); "
-            "`wsrpc call` works all the same"
+            "`wsrpc call` works all the same",
+            ExitCode.REMOTE,
         )
     return contract
 

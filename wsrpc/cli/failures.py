@@ -77,6 +77,8 @@ def report(error: Exception, *, debug: bool) -> ExitCode:
         return ExitCode.UNREACHABLE
     if isinstance(error, RpcError):
         _say_remote(error)
+        for hint in getattr(error, "__notes__", ()):
+            typer.echo(printable(f"  {hint}"), err=True)
         return ExitCode.REMOTE
     if isinstance(error, RegistrationError):
         _say(str(error))
@@ -91,12 +93,24 @@ def _say(text: str) -> None:
 
 
 def _say_remote(error: RpcError[Any]) -> None:
-    _say(str(error) or error.code)
-    data = error.data
-    if data is None:
+    data = error.data if isinstance(error.data, dict) else {}
+    if isinstance(data.get("errors"), list):
+        # Bad arguments: the message sums them up, a line each reads better.
+        _say(f"{error.code}: the other end does not take these arguments")
+        for one in data["errors"]:
+            typer.echo(printable(f"  {_argument_error(one)}"), err=True)
         return
-    if isinstance(data, dict) and isinstance(data.get("traceback"), str):
+    _say(str(error) or error.code)
+    if isinstance(data.get("traceback"), str):
         # A server in debug mode shows its own; that is what was asked for there.
         typer.echo(printable(data["traceback"].rstrip()), err=True)
-        return
-    typer.echo(f"data: {printable(to_json(data))}", err=True)
+    elif error.data is not None and "near" not in data:
+        typer.echo(printable(f"data: {to_json(error.data)}"), err=True)
+
+
+def _argument_error(error: Any) -> str:
+    if not isinstance(error, dict):
+        return to_json(error)
+    loc = error.get("loc")
+    where = ".".join(map(str, loc)) if isinstance(loc, list) else ""
+    return f"{where or 'arguments'}: {error.get('msg')}"

@@ -8,7 +8,7 @@ import sys
 import traceback
 from typing import Any
 
-from ..controller import RegistrationError
+from ..errors import RegistrationError
 from ..server import Server
 from .failures import Failure, did_you_mean
 
@@ -63,9 +63,7 @@ def _import(name: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise _broken(name, error) from error
-        raise Failure(
-            f"there is no module {error.name!r} here or on Python's path"
-        ) from None
+        raise Failure(f"there is no module {error.name!r} here or on Python's path") from None
     except Exception as error:
         raise _broken(name, error) from error
 

@@ -24,7 +24,9 @@ async def serve(server: Server, host: str, port: int) -> None:
         Failure: The address cannot be bound.
     """
     logging.basicConfig(
-        stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(name)s %(levelname)s %(message)s"
+        stream=sys.stderr,
+        level=logging.WARNING,
+        format="%(asctime)s %(name)s %(levelname)s %(message)s",
     )
     try:
         async with server.listen(host, port) as listener:

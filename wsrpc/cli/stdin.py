@@ -29,6 +29,8 @@ def load_json(text: str) -> Any:
 
     try:
         return json.loads(text, parse_constant=refuse)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{error.msg.lower()} at character {error.pos + 1}") from None
     except RecursionError:
         raise ValueError("it is nested too deep") from None
 
@@ -56,8 +58,8 @@ async def items_of_stdin(*, text: bool) -> AsyncIterator[Any]:
                 item = load_json(line)
             except ValueError as error:
                 raise Failure(
-                    f"standard input, line {number}: {error}; each line is one JSON value "
-                    "(--raw-input takes lines as text)"
+                    f"standard input, line {number} is not JSON: {error}; each line is one "
+                    "value (--raw-input takes lines as text)"
                 ) from None
             yield item
 

@@ -11,9 +11,7 @@ __all__ = ["printable", "to_json"]
 
 def to_json(value: Any, *, indent: int | None = None) -> str:
     """`value` as JSON; bytes, which MessagePack carries as such, in base64url."""
-    return json.dumps(
-        value, ensure_ascii=False, indent=indent, default=_plain, allow_nan=False
-    )
+    return json.dumps(value, ensure_ascii=False, indent=indent, default=_plain, allow_nan=False)
 
 
 def _plain(value: object) -> str:

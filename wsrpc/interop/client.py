@@ -40,15 +40,23 @@ def parser() -> argparse.ArgumentParser:
 
 async def try_case(case: Case, url: str, codec: Codec, auth: str | None) -> str | None:
     """Run one case on a session of its own; returns why it failed, or None."""
-    try:
-        with anyio.fail_after(PATIENCE):
+    why: str | None = f"not through after {PATIENCE:g} s"
+
+    # Not `fail_after`: its deadline would travel with every call.
+    async def lose_patience(scope: anyio.CancelScope) -> None:
+        await anyio.sleep(PATIENCE)
+        scope.cancel()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(lose_patience, group.cancel_scope)
+        try:
             async with connect_as(url, codec, auth) as session:
                 await case.run(Ground(url, codec, auth, session))
-    except TimeoutError:
-        return f"not through after {PATIENCE:g} s"
-    except Exception as error:  # noqa: BLE001  (whatever it is, the case failed)
-        return _why(error)
-    return None
+            why = None
+        except Exception as error:  # noqa: BLE001  (whatever it is, the case failed)
+            why = _why(error)
+        group.cancel_scope.cancel()
+    return why
 
 
 def _why(error: BaseException) -> str:

@@ -59,6 +59,7 @@ class Link(Protocol):
 
     async def receive(self) -> bytes:
         """The next message. Nothing is lost if the await is cancelled."""
+        ...
 
     async def close(self, code: int, reason: str = "") -> None:
         """Close with this code, and wait a bounded time for the other side; never raises."""

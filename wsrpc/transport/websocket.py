@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import re
 import socket
 import ssl as ssl_module
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -152,7 +154,9 @@ async def open_link(
     """
     parts = urlsplit(url)
     if parts.scheme not in ("ws", "wss", "ws+unix"):
-        raise ConnectError(f"{url!r} is no WebSocket URL: it must begin with ws://, wss:// or ws+unix://")
+        raise ConnectError(
+            f"{url!r} is no WebSocket URL: it must begin with ws://, wss:// or ws+unix://"
+        )
     options = _options(limits, [subprotocol])
     options["additional_headers"] = headers
     options["open_timeout"] = limits.connect_timeout
@@ -171,7 +175,9 @@ async def open_link(
                 f"{url} is a WebSocket server, but does not speak {subprotocol}: "
                 f"it chose {connection.subprotocol or 'no subprotocol'}"
             )
-        yield WebSocketLink(connection, Handshake(path=parts.path or "/", tls=parts.scheme == "wss"))
+        yield WebSocketLink(
+            connection, Handshake(path=parts.path or "/", tls=parts.scheme == "wss")
+        )
     finally:
         await manager.__aexit__(None, None, None)
 
@@ -208,14 +214,23 @@ def _connect_error(url: str, error: Exception) -> ConnectError:
     if isinstance(error, InvalidURI):
         return ConnectError(f"{url!r} is no WebSocket URL: {error.msg}")
     if isinstance(error, (InvalidMessage, EOFError)):
-        return ConnectError(f"{url} is no WebSocket server: it did not answer the handshake in HTTP")
+        return ConnectError(
+            f"{url} is no WebSocket server: it did not answer the handshake in HTTP"
+        )
     if isinstance(error, ssl_module.SSLError):
         return ConnectError(f"{url}: TLS failed: {error.reason or error}")
     if isinstance(error, TimeoutError):
         return ConnectError(f"{url} did not answer the handshake in time")
     if isinstance(error, OSError):
-        return ConnectError(f"cannot connect to {url}: {error.strerror or error}")
+        return ConnectError(f"cannot connect to {url}: {_reason(error)}")
     return ConnectError(f"{url} refused the handshake: {error}")
+
+
+def _reason(error: OSError) -> str:
+    """The system's words for it; asyncio puts addresses there, several where it tried several."""
+    numbers = re.findall(r"\[Errno (\d+)\]", str(error))
+    reasons = dict.fromkeys(os.strerror(int(number)) for number in numbers)
+    return ", ".join(reasons) or error.strerror or str(error)
 
 
 # -------------------------------------------------------------------------------- accepting
@@ -271,7 +286,7 @@ def _url(bound: Any, path: str | None, tls: bool) -> str:
     if path is not None:
         return f"ws+unix://{path}"
     host, port = bound[0], bound[1]
-    if host in ("0.0.0.0", "::"):  # noqa: S104  (what was bound, not what to bind)
+    if host in ("0.0.0.0", "::"):
         host = "localhost"
     elif ":" in host:
         host = f"[{host}]"

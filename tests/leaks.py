@@ -1,0 +1,92 @@
+"""The search for what a test leaves behind."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import types
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import anyio
+import anyio.lowlevel
+
+from wsrpc.session import Session
+
+
+def _tasks() -> dict[int, str]:
+    """All tasks of the event loop by identity."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return _trio_tasks()
+    return {id(task): repr(task) for task in asyncio.all_tasks()}
+
+
+def _trio_tasks() -> dict[int, str]:
+    import trio
+
+    root = trio.lowlevel.current_root_task()
+    found: dict[int, str] = {}
+    todo = [root] if root is not None else []
+    while todo:
+        task = todo.pop()
+        found[id(task)] = repr(task)
+        for nursery in task.child_nurseries:
+            todo.extend(nursery.child_tasks)
+    return found
+
+
+def _objects() -> dict[int, str]:
+    """Sessions and async generators that are alive."""
+    return {
+        id(one): repr(one)
+        for one in gc.get_objects()
+        if type(one) is Session or type(one) is types.AsyncGeneratorType
+    }
+
+
+def snapshot() -> set[int]:
+    """What is there before a test."""
+    return {*_tasks(), *_objects()}
+
+
+async def leaks_since(before: set[int]) -> list[str]:
+    """Tasks, sessions and async generators that are there now and were not before."""
+    left: list[str] = []
+    for _ in range(200):
+        left = [text for one, text in _tasks().items() if one not in before]
+        if not left:
+            break
+        # What was told to end may take a few turns for it, a closing socket for instance.
+        await anyio.sleep(0.005)
+    gc.collect()
+    # Finalizers may leave word with the event loop.
+    await anyio.lowlevel.checkpoint()
+    left += [text for one, text in _objects().items() if one not in before]
+    return left
+
+
+class _Complaints(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        message = record.getMessage()
+        if record.name == "asyncio" or message.startswith("a fault in wsrpc"):
+            if record.exc_info and record.exc_info[1] is not None:
+                message = f"{message}: {record.exc_info[1]!r}"
+            self.messages.append(message)
+
+
+@contextmanager
+def watched_logs() -> Iterator[list[str]]:
+    """Collects what the event loop and the package complain about and nobody should see."""
+    handler = _Complaints()
+    logging.getLogger().addHandler(handler)
+    try:
+        yield handler.messages
+    finally:
+        logging.getLogger().removeHandler(handler)

@@ -1,0 +1,183 @@
+"""Starts the demo's two processes and shows what the client reports."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import IO
+
+import anyio
+from anyio.abc import Process
+from anyio.streams.text import TextReceiveStream
+from rich.console import Console
+from rich.live import Live
+
+from ..failures import ExitCode, note
+from .board import Board
+from .reports import Report
+from .steps import STEPS
+
+__all__ = ["present"]
+
+START_TIMEOUT = 20
+RUN_TIMEOUT = 120
+STOP_TIMEOUT = 5
+
+
+async def present(port: int, *, plain: bool, svg: Path | None) -> int:
+    """Run the demo.
+
+    Args:
+        port: Where the server listens; 0 for a free port.
+        plain: Lines instead of a table, on a terminal too.
+        svg: Where to write a picture of the finished table.
+
+    Returns:
+        0 if every step holds, 1 otherwise.
+    """
+    console = Console(highlight=False)
+    board = Board()
+    show = _Lines(board) if plain or not console.is_terminal else _Table(board, console)
+    begin = time.perf_counter()
+    with tempfile.TemporaryFile() as log:
+        with show:
+            await _run(board, show, port, log)
+            took = time.perf_counter() - begin
+            board.summary = f"{board.held} of {len(STEPS)} hold, {took:.1f} s"
+            show.finish()
+        if not board.all_hold:
+            log.seek(0)
+            note(log.read()[-4096:].decode(errors="replace").rstrip())
+    if svg is not None:
+        board.picture(svg)
+        note(f"wrote {svg}")
+    return ExitCode.OK if board.all_hold else ExitCode.REMOTE
+
+
+async def _run(board: Board, show: _Lines | _Table, port: int, log: IO[bytes]) -> None:
+    """Start both processes, and take reports until the client is done."""
+    serve = ["-m", "wsrpc", "serve", f"{__package__}.service:server", "--port", str(port)]
+    async with AsyncExitStack() as stack:
+        server = await stack.enter_async_context(_process(serve, log))
+        url = await _listening(server)
+        if url is None:
+            board.give_up("the server process did not start")
+            return
+        client = await stack.enter_async_context(
+            _process(["-m", f"{__package__}.client", url], log)
+        )
+        board.title = (
+            f"server: process {server.pid}, client: process {client.pid}, one socket: {url}"
+        )
+        show.begin()
+        with anyio.move_on_after(RUN_TIMEOUT):
+            async for line in _lines(client):
+                report = Report.model_validate_json(line)
+                board.take(report)
+                show.report(report)
+        board.give_up("the client process ended before it could tell")
+
+
+async def _listening(server: Process) -> str | None:
+    """The URL that the server prints, or None if it ends or takes too long."""
+    with anyio.move_on_after(START_TIMEOUT):
+        async for line in _lines(server):
+            word, _, url = line.partition(" ")
+            if word == "listening":
+                return url
+    return None
+
+
+async def _lines(process: Process) -> AsyncIterator[str]:
+    assert process.stdout is not None
+    rest = ""
+    async for chunk in TextReceiveStream(process.stdout):
+        *lines, rest = (rest + chunk).split("\n")
+        for line in lines:
+            yield line
+
+
+@asynccontextmanager
+async def _process(arguments: list[str], log: IO[bytes]) -> AsyncIterator[Process]:
+    """A Python process, which is asked to stop on leaving, and made to if it does not."""
+    process = await anyio.open_process(
+        [sys.executable, *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=log,
+        env={**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1"},
+    )
+    try:
+        yield process
+    finally:
+        with anyio.CancelScope(shield=True):
+            await _stop(process)
+
+
+async def _stop(process: Process) -> None:
+    try:
+        process.terminate()
+    except ProcessLookupError:
+        pass
+    with anyio.move_on_after(STOP_TIMEOUT):
+        await process.wait()
+        await process.aclose()
+        return
+    process.kill()
+    await process.wait()
+    await process.aclose()
+
+
+class _Lines:
+    """One plain line for each finished step."""
+
+    def __init__(self, board: Board) -> None:
+        self._board = board
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(self, *exc: object) -> None:
+        return
+
+    def begin(self) -> None:
+        """Both processes run."""
+        print(self._board.title, flush=True)
+
+    def report(self, report: Report) -> None:
+        """Something is new."""
+        if report.state in ("holds", "fails"):
+            print(self._board.line(report), flush=True)
+
+    def finish(self) -> None:
+        """It is over."""
+        print(self._board.summary, flush=True)
+
+
+class _Table:
+    """A table that is drawn anew as reports come."""
+
+    def __init__(self, board: Board, console: Console) -> None:
+        self._live = Live(board, console=console, refresh_per_second=15)
+
+    def __enter__(self) -> None:
+        self._live.start()
+
+    def __exit__(self, *exc: object) -> None:
+        self._live.stop()
+
+    def begin(self) -> None:
+        """Both processes run; the table shows it by itself."""
+
+    def report(self, report: Report) -> None:
+        """Something is new; the table shows it by itself."""
+
+    def finish(self) -> None:
+        """It is over."""
+        self._live.refresh()
