@@ -95,7 +95,7 @@ class connect:
         runtime = runtimes.current()
         auth = self._auth
         if callable(auth):
-            ask: Callable[[], Awaitable[Any]] = auth
+            ask: Any = auth
             auth = await ask()
         endpoint = Endpoint("connecting", self._codec, self._limits, agent=AGENT, auth=auth)
         nursery = self._nursery = await runtime.open_nursery()

@@ -331,15 +331,15 @@ def interface(cls_or_alias: Any) -> Interface:
     cls = get_origin(cls_or_alias) or cls_or_alias
     if not isinstance(cls, type):
         raise RegistrationError(f"a controller is a class, not {cls_or_alias!r}")
-    cache = cls.__dict__.get(_CACHE)
-    if cache is None:
-        cache = {}
-        setattr(cls, _CACHE, cache)
-    found = cache.get(cls_or_alias)
+    cache: dict[Any, Interface] | None = cls.__dict__.get(_CACHE)
+    found = cache.get(cls_or_alias) if cache is not None else None
     if found is None:
-        found = cache[cls_or_alias] = _read_class(cls, cls_or_alias)
-    known: Interface = found
-    return known
+        found = _read_class(cls, cls_or_alias)
+        if cache is None:
+            cache = {}
+            setattr(cls, _CACHE, cache)
+        cache[cls_or_alias] = found
+    return found
 
 
 def _read_class(cls: type, alias: Any) -> Interface:

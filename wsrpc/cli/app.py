@@ -32,7 +32,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -112,7 +112,7 @@ def serve(
         bool, typer.Option("--debug", help="Show tracebacks, to callers too; not for strangers.")
     ] = False,
 ) -> None:
-    """Serve controllers until Ctrl-C or SIGTERM; prints [b]listening ws://…[/b] when it can be called."""
+    """Serve controllers until Ctrl-C or SIGTERM; prints `listening ws://…` when it can be called."""
 
     async def body() -> None:
         await serve_until_stopped(load_server(what, debug=debug), host, port)
@@ -127,7 +127,7 @@ def call(
     arguments: Annotated[
         Optional[list[str]],  # noqa: UP045
         typer.Argument(
-            metavar="[NAME=TEXT | NAME:=JSON]…",
+            metavar="NAME=TEXT|NAME:=JSON",
             help="NAME:=- reads a stream's items from standard input, one JSON value a line; "
             "the only stream of a method needs no naming.",
             show_default=False,
@@ -186,7 +186,7 @@ def ls(
 @app.command()
 def describe(
     url: Url,
-    what: Annotated[str, typer.Argument(metavar="[CONTROLLER[.METHOD]]", show_default=False)] = "",
+    what: Annotated[str, typer.Argument(metavar="CONTROLLER[.METHOD]", show_default=False)] = "",
     as_json: AsJson = False,
     codec: Codec = "json",
     auth: Auth = None,
@@ -223,7 +223,7 @@ def schema(
 ) -> None:
     """Write the contract of controllers, or of a running server, as JSON.
 
-    Each controller is there under its own name, as [b]clientize(contract\\["Hello"])[/b] takes it.
+    Each controller is there under its own name, as `clientize(contract["Hello"])` takes it.
     """
 
     async def body() -> None:

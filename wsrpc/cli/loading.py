@@ -51,6 +51,8 @@ def _load(spec: str) -> Any:
             hint = did_you_mean(name, _candidates(found))
             raise Failure(f"{walked} has no {name!r}{hint}") from None
         walked = f"{walked}.{name}"
+    if inspect.ismodule(found):
+        raise Failure(f"{spec} is a module; name a server or a controller in it")
     return found
 
 

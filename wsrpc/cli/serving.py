@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 import threading
@@ -35,9 +36,10 @@ async def serve(server: Server, host: str, port: int) -> None:
             note(f"serving {names}; Ctrl-C stops")
             await _terminated()
     except OSError as error:
-        raise Failure(
-            f"cannot listen on {host}:{port}: {error.strerror or error}", ExitCode.UNREACHABLE
-        ) from error
+        # asyncio repeats the address in its own words; the system's are shorter.
+        system = error.errno is not None and error.errno > 0
+        reason = os.strerror(error.errno) if system and error.errno else error.strerror or error
+        raise Failure(f"cannot listen on {host}:{port}: {reason}", ExitCode.UNREACHABLE) from error
 
 
 async def _terminated() -> None:

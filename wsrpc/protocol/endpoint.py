@@ -851,4 +851,7 @@ class Endpoint:
         self.slots.waiting.clear()
         self._lanes.clear()
         self._outbox = Outbox()
+        # Events are not tracked by the garbage collector, and what they hold leads back here.
+        self._events = []
+        self.unreported = []
         return pending

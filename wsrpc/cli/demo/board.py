@@ -40,11 +40,16 @@ class Board:
         """Note where a step stands."""
         self._reports[report.key] = report
 
-    def give_up(self, reason: str) -> None:
-        """Nothing more will come: what is not over has failed."""
-        for key, report in self._reports.items():
-            if report.state in ("waiting", "running"):
-                self.take(Report(key=key, state="fails", evidence=reason))
+    def give_up(self, reason: str) -> list[Report]:
+        """Nothing more will come: what is not over has failed; returns those steps."""
+        failed = [
+            Report(key=key, state="fails", evidence=reason)
+            for key, report in self._reports.items()
+            if report.state in ("waiting", "running")
+        ]
+        for report in failed:
+            self.take(report)
+        return failed
 
     @property
     def held(self) -> int:
@@ -96,7 +101,7 @@ class Board:
         if report.total:
             bar = f"[{'#' * (20 * report.done // report.total):20}] {report.done}/{report.total} "
         mark = "ok" if report.state == "holds" else "FAILED"
-        return f"{mark:6} {title:28} {bar}{report.evidence}"
+        return f"{mark:6} {title:24} {bar}{report.evidence}"
 
     def picture(self, path: Path) -> None:
         """Write the table as an SVG file."""
@@ -116,5 +121,9 @@ def _evidence(report: Report) -> RenderableType:
     text = Text(report.evidence, "red" if report.state == "fails" else "")
     if not report.total:
         return text
-    bar = ProgressBar(total=report.total, completed=report.done, width=40)
-    return Group(bar, text) if report.evidence else bar
+    row = Table.grid(padding=(0, 1))
+    row.add_row(
+        ProgressBar(total=report.total, completed=report.done, width=40),
+        f"{report.done}/{report.total}",
+    )
+    return Group(row, text) if report.evidence else row

@@ -67,7 +67,8 @@ async def _run(board: Board, show: _Lines | _Table, port: int, log: IO[bytes]) -
         server = await stack.enter_async_context(_process(serve, log))
         url = await _listening(server)
         if url is None:
-            board.give_up("the server process did not start")
+            show.give_up("the server process did not start")
+            await _ended(server)
             return
         client = await stack.enter_async_context(
             _process(["-m", f"{__package__}.client", url], log)
@@ -81,7 +82,8 @@ async def _run(board: Board, show: _Lines | _Table, port: int, log: IO[bytes]) -
                 report = Report.model_validate_json(line)
                 board.take(report)
                 show.report(report)
-        board.give_up("the client process ended before it could tell")
+        show.give_up("the client process ended before it could tell")
+        await _ended(client)
 
 
 async def _listening(server: Process) -> str | None:
@@ -120,16 +122,18 @@ async def _process(arguments: list[str], log: IO[bytes]) -> AsyncIterator[Proces
             await _stop(process)
 
 
-async def _stop(process: Process) -> None:
-    try:
-        process.terminate()
-    except ProcessLookupError:
-        pass
+async def _ended(process: Process) -> None:
+    """Wait for a process that has closed its stdout, so that nobody has to stop it."""
     with anyio.move_on_after(STOP_TIMEOUT):
         await process.wait()
-        await process.aclose()
-        return
-    process.kill()
+
+
+async def _stop(process: Process) -> None:
+    if process.returncode is None:
+        process.terminate()
+        await _ended(process)
+    if process.returncode is None:
+        process.kill()
     await process.wait()
     await process.aclose()
 
@@ -155,6 +159,11 @@ class _Lines:
         if report.state in ("holds", "fails"):
             print(self._board.line(report), flush=True)
 
+    def give_up(self, reason: str) -> None:
+        """Nothing more will come."""
+        for report in self._board.give_up(reason):
+            self.report(report)
+
     def finish(self) -> None:
         """It is over."""
         print(self._board.summary, flush=True)
@@ -164,6 +173,7 @@ class _Table:
     """A table that is drawn anew as reports come."""
 
     def __init__(self, board: Board, console: Console) -> None:
+        self._board = board
         self._live = Live(board, console=console, refresh_per_second=15)
 
     def __enter__(self) -> None:
@@ -177,6 +187,10 @@ class _Table:
 
     def report(self, report: Report) -> None:
         """Something is new; the table shows it by itself."""
+
+    def give_up(self, reason: str) -> None:
+        """Nothing more will come."""
+        self._board.give_up(reason)
 
     def finish(self) -> None:
         """It is over."""

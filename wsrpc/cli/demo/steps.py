@@ -67,7 +67,7 @@ class Visit:
         median = statistics.median(times)
         return (
             f"{greeting.text!r} from process {greeting.pid}; "
-            f"median of {UNARY_CALLS} calls {median * 1e3:.2f} ms"
+            f"median of {UNARY_CALLS} such calls {median * 1e3:.2f} ms"
         )
 
     async def stream(self) -> str:
@@ -79,7 +79,7 @@ class Visit:
         check(sha256 == self._sha256, f"sha256 {sha256[:12]}… is not the file's")
         return (
             f"{source().name}: {len(self._tokens):,} tokens, {len(arrived):,} bytes "
-            f"in {took:.2f} s; sha256 {sha256[:12]}… is the file's"
+            f"in {took:.2f} s; sha256 {sha256[:8]}… as the file's"
         )
 
     async def upload(self) -> str:
@@ -94,7 +94,7 @@ class Visit:
         check(digest.sha256 == self._sha256, f"sha256 {digest.sha256[:12]}… is not the file's")
         return (
             f"{digest.tokens:,} tokens, {digest.size:,} bytes in {took:.2f} s; "
-            f"sha256 there {digest.sha256[:12]}…, the same"
+            f"the server's sha256 {digest.sha256[:8]}…, the same"
         )
 
     async def many_streams(self) -> str:
@@ -126,8 +126,8 @@ class Visit:
         check(counts.streams >= STREAMS, f"only {counts.streams} were open at a time")
         check(counts.links == 1, f"they took {counts.links} sockets")
         return (
-            f"{STREAMS * ITEMS_EACH:,} items in {took:.2f} s, each stream complete and in order; "
-            f"server counts {counts.streams} open at once on {counts.links} socket"
+            f"{STREAMS * ITEMS_EACH:,} items in {took:.2f} s, all complete and in order; "
+            f"server counts {counts.streams} open on {counts.links} socket"
         )
 
     async def ask_back(self) -> str:
@@ -139,8 +139,8 @@ class Visit:
         check(asked == CALLS_BACK, f"the server called {asked} times")
         check(set(answers) == {os.getpid()}, f"other processes answered: {set(answers)}")
         return (
-            f"the handler called Guest.pid() {asked} times in {took * 1e3:.0f} ms; "
-            f"process {answers[0]}, this client, answered"
+            f"its handler called Guest.pid() {asked} times in {took * 1e3:.0f} ms; "
+            f"process {answers[0]} answered"
         )
 
     async def progress(self) -> str:
@@ -154,7 +154,7 @@ class Visit:
         seen = [report.done for report in reports]
         check(seen == list(range(1, tally.sections + 1)), f"reports came as {seen}")
         return (
-            f"{len(reports)} callbacks while it ran; {tally.words:,} words, most often "
+            f"{len(reports)} reports while it counted {tally.words:,} words, most often "
             f"{tally.most_common!r}"
         )
 
@@ -170,7 +170,7 @@ class Visit:
         fate = await self._until_over(name)
         took = time.perf_counter() - left
         check(fate.state == "finally ran", f"the handler was still {fate.state} after 5 s")
-        return f"left the stream after 5 items; {took * 1e3:.1f} ms later the server says: {fate.state}"
+        return f"left after 5 items; {took * 1e3:.1f} ms later the server knows: {fate.state} there"
 
     async def deadline(self) -> str:
         name = "too slow"
@@ -187,7 +187,7 @@ class Visit:
         check(took < DEADLINE + 1, f"it took {took:.2f} s")
         return (
             f"fail_after({DEADLINE}) fired after {took * 1e3:.0f} ms; "
-            f"the far handler {fate.state} after {(fate.after or 0) * 1e3:.0f} ms of its 60 s"
+            f"its handler {fate.state} after {(fate.after or 0) * 1e3:.0f} ms of 60 s"
         )
 
     async def typed_error(self) -> str:
@@ -228,13 +228,13 @@ class Step:
 
 
 STEPS = (
-    Step("unary", "a call", Visit.unary),
-    Step("stream", "a file streamed as tokens", Visit.stream),
-    Step("upload", "the tokens uploaded back", Visit.upload),
+    Step("unary", "unary call", Visit.unary),
+    Step("stream", "file streamed as tokens", Visit.stream),
+    Step("upload", "tokens uploaded back", Visit.upload),
     Step("many_streams", f"{STREAMS} streams at once", Visit.many_streams),
-    Step("ask_back", "the server calls the client", Visit.ask_back),
+    Step("ask_back", "server calls client", Visit.ask_back),
     Step("progress", "progress callbacks", Visit.progress),
-    Step("cancel", "a stream left early", Visit.cancel),
-    Step("deadline", "a deadline", Visit.deadline),
-    Step("typed_error", "a typed error mid-stream", Visit.typed_error),
+    Step("cancel", "cancel", Visit.cancel),
+    Step("deadline", "deadline", Visit.deadline),
+    Step("typed_error", "typed error", Visit.typed_error),
 )
