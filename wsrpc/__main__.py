@@ -16,6 +16,8 @@ def main() -> int:
     """Run the command line; what it returns is the exit code."""
     try:
         from .cli.app import run_app
+
+        return run_app()
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in ("typer", "rich"):
             raise
@@ -23,7 +25,6 @@ def main() -> int:
         return 2
     except KeyboardInterrupt:
         return 130
-    return run_app()
 
 
 if __name__ == "__main__":

@@ -346,7 +346,7 @@ class Extras:
     def start(self) -> None:
         """The call is numbered: its uploads may flow."""
         for pump in self._pumps:
-            pump.task = self._shell.nursery.spawn(pump.run, context=self._context)
+            pump.task = self._shell.nursery.spawn(pump.run, context=self._context, once=True)
 
     def stop(self) -> None:
         """The call is over: nobody wants the rest of the uploads."""

@@ -12,7 +12,6 @@ from .context import checked_metadata
 from .contract import Reflection, describe
 from .controller import expose_all
 from .dispatch import targets_of
-from .errors import ConnectError
 from .interceptor import Interceptor
 from .limits import Limits
 from .protocol.codec import CODECS
@@ -128,7 +127,7 @@ class connect:
                 headers=self._headers,
             ) as link:
                 await session.run(link)
-        except ConnectError as error:
+        except Exception as error:  # noqa: BLE001  (raised again where connect() is entered)
             session.give_up(error)
 
     async def __aexit__(

@@ -159,27 +159,41 @@ class Facts:
         bytes: Whether it holds bytes.
         deep: Whether its values may be nested without bound.
         floats: Whether a NaN might come out of it.
+        free: Whether anything at all might, because it holds Any or a serialiser of its own.
         native: Whether bytes might.
+        keys: Whether it holds objects with keys of the user's own.
         keyed: Whether it holds an object whose keys are declared as something else than strings.
         alike: Whether python mode agrees with JSON mode about it.
     """
 
-    __slots__ = ("alike", "any", "bytes", "deep", "floats", "keyed", "native", "schema")
+    __slots__ = (
+        "alike",
+        "any",
+        "bytes",
+        "deep",
+        "floats",
+        "free",
+        "keyed",
+        "keys",
+        "native",
+        "schema",
+    )
 
     def __init__(self, schema: Schema, where: str) -> None:
         self.schema = schema
         places = list(_places(schema))
         kinds = {place.kind for place in places}
-        free = bool(kinds & _FREE) or any("serialization" in place.schema for place in places)
         strict = [place for place in places if _is_strict(place)]
-        keys = {_key_type(place.schema) for place in places}
+        keys = {_key_type(place.schema) for place in places} - {None}
         reach = _Reach(schema)
         self.any = "any" in kinds
+        self.free = bool(kinds & _FREE) or any("serialization" in one.schema for one in places)
         self.bytes = "bytes" in kinds
-        self.deep = free or reach.is_recursive
-        self.floats = free or bool(kinds & {"float", "complex"})
-        self.native = free or self.bytes
-        self.keyed = keys > {"str"}
+        self.deep = self.free or reach.is_recursive
+        self.floats = self.free or bool(kinds & {"float", "complex"})
+        self.native = self.free or self.bytes
+        self.keys = bool(keys)
+        self.keyed = bool(keys - {"str"})
         self.alike = not strict and kinds <= _ALIKE and "bytes" not in keys
         _refuse_kinds(places, where)
         _refuse_bytes_settings(places, where)
@@ -188,8 +202,8 @@ class Facts:
         reach.refuse_recursive_unions(where)
 
 
-def _key_type(schema: Schema) -> str:
-    kind: str = schema.get("keys_schema", {"type": "str"})["type"]
+def _key_type(schema: Schema) -> str | None:
+    kind: str | None = schema["keys_schema"]["type"] if "keys_schema" in schema else None
     return kind
 
 
@@ -364,12 +378,15 @@ def _followed_by(schema: Schema, function: Callable[[Any], Any]) -> Schema:
     }
 
 
-def for_serialization(free: Callable[[Any], Any], *, native: bool) -> Callable[[Schema], Schema]:
+def for_serialization(
+    free: Callable[[Any], Any], *, native: bool, exact_keys: bool
+) -> Callable[[Schema], Schema]:
     """The edit for serialisers.
 
     Args:
         free: Turns what stands for Any into a plain value.
         native: Leave stand-ins for bytes instead of base64.
+        exact_keys: Refuse keys with lone surrogates, which pydantic would replace.
     """
     plain = _serializer(free, {"type": "any"})
 
@@ -379,19 +396,36 @@ def for_serialization(free: Callable[[Any], Any], *, native: bool) -> Callable[[
         if kind in _CONFIGURED:
             _drop_computed_if_unreadable(schema)
             schema["config"] = {**(schema.get("config") or {}), **CONFIG}
-        elif "keys_schema" in schema and schema["keys_schema"]["type"] == "bytes":
-            # A key is a string in both codecs.
-            schema["keys_schema"].pop("serialization", None)
-        if own is not None:
-            if own["type"] in ("function-plain", "function-wrap"):
-                own.setdefault("return_schema", {"type": "any", "serialization": plain})
-        elif kind in _FREE:
-            schema["serialization"] = plain
+        elif "keys_schema" in schema:
+            _edit_keys(schema["keys_schema"], exact_keys)
+        leaf = None
+        if kind in _FREE:
+            leaf = plain
         elif kind == "bytes" and native:
-            schema["serialization"] = _serializer(stand_in, {"type": "str"})
+            leaf = _serializer(stand_in, {"type": "str"})
+        if own is None:
+            if leaf is not None:
+                schema["serialization"] = leaf
+        elif own["type"] in ("function-plain", "function-wrap"):
+            own.setdefault("return_schema", {"type": "any", "serialization": plain})
+            if own["type"] == "function-wrap" and leaf is not None:
+                own.setdefault("schema", {"type": kind, "serialization": leaf})
         return schema
 
     return edit
+
+
+def _edit_keys(keys: Schema, exact: bool) -> None:
+    if keys["type"] == "bytes":
+        # A key is a string in both codecs.
+        keys.pop("serialization", None)
+    elif keys["type"] == "str" and exact:
+        keys["serialization"] = _serializer(_encodable, {"type": "str"})
+
+
+def _encodable(key: str) -> str:
+    key.encode()
+    return key
 
 
 def _serializer(function: Callable[[Any], Any], result: Schema) -> Schema:

@@ -300,6 +300,8 @@ class Handler(Conversation):
         self.dispatcher.ended(self)
         # The two point at each other; left so, each call would be garbage for the collector.
         self.call.context = None
+        # asyncio keeps a cancelled timer, with the context it was set in, until it would have run.
+        handling.set(None)
         if self._entry is not None:
             self.shell.deadlines.remove(self._entry)
         if self._killer is not None:
@@ -500,7 +502,7 @@ class MethodHandler(Handler):
             case "sync":
                 return await self._in_thread(partial(fn, **arguments))
             case "sync_iterator":
-                return _ThreadIterator(self, fn(**arguments))
+                return _ThreadIterator(self, partial(fn, **arguments))
 
     async def _in_thread(self, work: Callable[[], Any]) -> Any:
         """Run `work` in a worker thread, which cannot be cancelled: `stop` waits for it."""
@@ -625,9 +627,10 @@ class _ThreadIterator:
     credit for, so a fast generator costs one hop for many items and a slow one is not delayed.
     """
 
-    def __init__(self, handler: MethodHandler, iterator: Iterator[Any]) -> None:
+    def __init__(self, handler: MethodHandler, make: Callable[[], Iterator[Any]]) -> None:
         self._handler = handler
-        self._iterator = iterator
+        self._make = make
+        self._iterator: Iterator[Any] | None = None
         self._ready: list[Any] = []
         self._error: Exception | None = None
         self._over = False
@@ -650,6 +653,9 @@ class _ThreadIterator:
     def _advance(self, allowance: int) -> None:
         until = time.monotonic() + THREAD_SLICE
         try:
+            if self._iterator is None:
+                # A method that only returns an iterator may block before it does.
+                self._iterator = iter(self._make())
             while len(self._ready) < allowance:
                 self._ready.append(next(self._iterator))
                 if time.monotonic() >= until or self._handler.stopped is not None:
@@ -663,4 +669,6 @@ class _ThreadIterator:
     async def aclose(self) -> None:
         close = getattr(self._iterator, "close", None)
         if close is not None:
-            await self._handler._in_thread(close)
+            # Trio would deliver a cancellation here that came while the last step was running.
+            with anyio.CancelScope(shield=True):
+                await self._handler._in_thread(close)

@@ -156,6 +156,11 @@ def may_hold_not_finite(data: bytes) -> bool:
     return 0x7F in data or 0xFF in data
 
 
+def may_hold_replaced(data: bytes) -> bool:
+    """Whether an encoding may hold U+FFFD, with which pydantic replaces lone surrogates in keys."""
+    return 0xEF in data and b"\xef\xbf\xbd" in data
+
+
 # --- Stand-ins for bytes ---------------------------------------------------------------------------
 
 # pydantic's JSON mode, which everything else needs, cannot leave bytes alone for MessagePack. They

@@ -425,7 +425,8 @@ class RemoteStream(InboxStream):
             call,
             method._spec.item,
             method._spec.final,
-            lambda invalid: invalid_answer(self._method.label, invalid),
+            # Not `self`: what the session holds must not keep the stream alive.
+            lambda invalid: invalid_answer(method.label, invalid),
             label=self._label,
             extras=extras,
         )

@@ -73,6 +73,7 @@ class Nursery(Protocol):
         fn: Start,
         *args: Any,
         context: contextvars.Context | None = None,
+        once: bool = False,
     ) -> Task:
         """Start a child. `fn` must not raise, cancellation aside.
 
@@ -80,6 +81,8 @@ class Nursery(Protocol):
             fn: What to run.
             args: Its arguments.
             context: The context variables to run in; a copy of the present ones by default.
+            once: Deliver a cancellation once, as handlers get it, on every event loop. Code that
+                was written for one loop may count on that loop's own way, and goes without.
         """
         ...
 
@@ -170,7 +173,19 @@ def _table() -> Any:
     return backend if all(hasattr(backend, name) for name in needed) else None
 
 
+class _NoTasks(set[Any]):
+    """The tasks of a scope that was never entered: none.
+
+    A scope inside hands its task back to the one around it when it is left; to keep it there, in a
+    table of tasks, would keep it for ever.
+    """
+
+    def add(self, element: Any, /) -> None:
+        pass
+
+
 _TABLE = _table()
+_NO_TASKS = _NoTasks()
 
 
 class AsyncioRuntime:
@@ -214,7 +229,13 @@ class _AsyncioNursery:
         self._tasks: set[asyncio.Task[None]] = set()
         self._timers: list[_AsyncioTimer] = []
 
-    def spawn(self, fn: Start, *args: Any, context: contextvars.Context | None = None) -> Task:
+    def spawn(
+        self,
+        fn: Start,
+        *args: Any,
+        context: contextvars.Context | None = None,
+        once: bool = False,
+    ) -> Task:
         task = self._loop.create_task(fn(*args), context=context)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -231,6 +252,7 @@ class _AsyncioNursery:
         task = self._loop.create_task(fn(), context=context)
         if deadline is not None and _TABLE is not None:
             scope = _TABLE.CancelScope(deadline=deadline)
+            scope._tasks = _NO_TASKS
             _TABLE._task_states[task] = _TABLE.TaskState(None, scope)
         return task
 
@@ -343,8 +365,14 @@ class _GenericNursery:
     def __init__(self, group: anyio.abc.TaskGroup) -> None:
         self._group = group
 
-    def spawn(self, fn: Start, *args: Any, context: contextvars.Context | None = None) -> Task:
-        return self._start(_GenericTask(math.inf), fn, args, context)
+    def spawn(
+        self,
+        fn: Start,
+        *args: Any,
+        context: contextvars.Context | None = None,
+        once: bool = False,
+    ) -> Task:
+        return self._start(_GenericTask(math.inf, once), fn, args, context)
 
     def spawn_handler(
         self,
@@ -354,7 +382,7 @@ class _GenericNursery:
         deadline: float | None = None,
     ) -> Task:
         visible = math.inf if deadline is None else deadline + SLACK
-        return self._start(_GenericTask(visible), fn, (), context)
+        return self._start(_GenericTask(visible, once=True), fn, (), context)
 
     def _start(
         self,
@@ -385,14 +413,18 @@ class _GenericNursery:
 
 
 class _GenericTask:
-    def __init__(self, deadline: float) -> None:
+    def __init__(self, deadline: float, once: bool) -> None:
+        self._once = once
         self._outer = anyio.CancelScope(deadline=deadline)
         self._inner = anyio.CancelScope()
         self._delivered = False
 
     async def run(self, fn: Start, args: tuple[Any, ...]) -> None:
         with self._outer, self._inner:
-            await _DeliverOnce(fn(*args), self._note)
+            if self._once:
+                await _DeliverOnce(fn(*args), self._note)
+            else:
+                await fn(*args)
 
     def _note(self) -> None:
         """A cancellation is being thrown into the coroutine: let its cleanup run undisturbed."""

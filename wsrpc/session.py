@@ -424,14 +424,17 @@ class Session:
         Raises:
             ConnectError: The server refused, or did not answer as a wsrpc server does.
         """
-        lost: ConnectionLost | None = await self._ready
-        if lost is not None:
-            raise _refused(lost)
+        error: Exception | None = await self._ready
+        if error is not None:
+            raise _refused(error)
 
     def give_up(self, error: Exception) -> None:
-        """Connecting side: no link came about."""
+        """Connecting side: no link came about, or it failed in a way that it must not."""
         if not self._ready.done():
             self._ready.set_result(error)
+        elif not self.closed:
+            logger.error("a fault in wsrpc itself ended %r", self, exc_info=error)
+            self._end(INTERNAL, "internal error")
 
     async def idle(self) -> None:
         """Wait until every handler has cleaned up; the session has ended then, in any case."""
@@ -483,11 +486,10 @@ def _interface_of(controller: Any) -> AnyInterface:
     return interface(controller)
 
 
-def _refused(error: Exception) -> ConnectError:
+def _refused(error: Exception) -> Exception:
     """Why the server's hello did not come, in one sentence."""
-    if isinstance(error, ConnectError):
+    if not isinstance(error, ConnectionLost):
         return error
-    assert isinstance(error, ConnectionLost)
     code, reason = error.close_code, error.close_reason
     sentences = {
         UNAUTHENTICATED: "the server refused the credentials (auth=)",

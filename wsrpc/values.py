@@ -35,6 +35,7 @@ from .plain import (
     is_json_deeper,
     may_hold_bin,
     may_hold_not_finite,
+    may_hold_replaced,
     may_say_nan,
     protected,
     restored,
@@ -133,6 +134,9 @@ def _from_decoder(error: Exception) -> InvalidValue:
     return _invalid(f"Cannot be decoded: {error}"[:256], "undecodable")
 
 
+# How pydantic and Python say it.
+_TOO_DEEP_WORDS = ("RecursionError", "serialization depth")
+
 _UNDECODABLE = (InvalidValue, msgspec.MsgspecError, ValueError, RecursionError)
 
 
@@ -173,29 +177,31 @@ class _Core:
                 checked=checked and self.facts.any, strict_bytes=strict_bytes, fail_fast=fail_fast
             )
             schema: Any = rewrite(self.facts.schema, edit)
-            schema = _listed(schema) if many else schema
+            schema = _listed(schema, fail_fast) if many else schema
             self._built[key] = SchemaValidator(schema, cast(Any, CONFIG), _use_prebuilt=False)
         return cast(SchemaValidator, self._built[key])
 
-    def serializer(self, *, native: bool) -> SchemaSerializer:
-        if native not in self._built:
+    def serializer(self, *, native: bool = False, exact_keys: bool = False) -> SchemaSerializer:
+        key = (native, exact_keys)
+        if key not in self._built:
             free = _protected if native else _builtins
-            schema = rewrite(self.facts.schema, for_serialization(free, native=native))
-            self._built[native] = SchemaSerializer(schema, cast(Any, CONFIG), _use_prebuilt=False)
-        return cast(SchemaSerializer, self._built[native])
+            edit = for_serialization(free, native=native, exact_keys=exact_keys)
+            schema = rewrite(self.facts.schema, edit)
+            self._built[key] = SchemaSerializer(schema, cast(Any, CONFIG), _use_prebuilt=False)
+        return cast(SchemaSerializer, self._built[key])
 
     def to_plain(self, value: Any, **options: Any) -> Any:
         """`value` in JSON's own types and bytes."""
         native = self.facts.native
-        serializer = self._built.get(native) or self.serializer(native=native)
+        serializer = self._built.get((native, False)) or self.serializer(native=native)
         plain = serializer.to_python(value, mode="json", **options)
         return restored(plain) if native else plain
 
 
-def _listed(schema: Schema) -> Schema:
+def _listed(schema: Schema, fail_fast: bool) -> Schema:
     if schema["type"] == "definitions":
-        return {**schema, "schema": _listed(schema["schema"])}
-    return {"type": "list", "items_schema": schema}
+        return {**schema, "schema": _listed(schema["schema"], fail_fast)}
+    return {"type": "list", "items_schema": schema, "fail_fast": fail_fast}
 
 
 _cores: WeakValueDictionary[Any, _Core] = WeakValueDictionary()
@@ -270,8 +276,10 @@ class Adapter:
         "_depth",
         "_facts",
         "_floats",
+        "_free",
         "_is_any",
         "_is_bytes",
+        "_keys",
         "_simple",
         "_to_json",
         "_validate_json",
@@ -288,6 +296,8 @@ class Adapter:
         self._facts = facts = core.facts
         self._deep = facts.deep
         self._floats = facts.floats
+        self._free = facts.free
+        self._keys = facts.keys
         self._is_any = facts.schema == {"type": "any"}
         self._is_bytes = facts.schema == {"type": "bytes"}
         # Nothing but validation stands between its JSON and the value.
@@ -295,7 +305,7 @@ class Adapter:
         try:
             self._validate_json = core.validator().validate_json
             self._validate_python = core.validator().validate_python
-            self._to_json = core.serializer(native=False).to_json
+            self._to_json = core.serializer().to_json
         except SchemaError as error:
             raise RegistrationError(f"{where}: {error}") from error
 
@@ -313,55 +323,59 @@ class Adapter:
             Unencodable: The value does not fit the type, or nothing can encode it.
         """
         try:
-            if self._is_any or not (check and codec.text):
+            if self._is_any or self._is_bytes or not (check and codec.text):
                 return self._dump_otherwise(value, codec, check)
             data = self._to_json(self._validate_python(value))
-            if self._floats:
-                _refuse_not_finite(data, codec)
+            if self._floats and (self._free or may_say_nan(data)):
+                _refuse_odd_numbers(data)
             if self._deep and is_json_deeper(data, self._depth):
                 raise _too_deep()
+            if self._keys and may_hold_replaced(data):
+                self._core.serializer(exact_keys=True).to_json(value)
         except Exception as error:
             raise self._refusal(value, error) from error
         return data
 
     def _dump_otherwise(self, value: Any, codec: Codec, check: bool) -> bytes:
         if self._is_any:
-            return self._dump_any(_builtins(value), codec)
-        if codec.text:
-            return self._to_json(value, warnings=False)
+            value = _builtins(value)
+            if codec.text:
+                return self._surely(_ANY_TO_JSON(value, fallback=bytes))
+            return self._dump_plain(value, codec)
         if self._is_bytes and isinstance(value, BYTES):
-            return codec.dump(value)
+            return self._to_json(bytes(value)) if codec.text else codec.dump(value)
         if check:
-            plain = self._core.to_plain(self._validate_python(value))
-        else:
-            plain = self._core.to_plain(value, warnings=False)
-        return self._dump_plain(plain, codec)
-
-    def _dump_any(self, plain: Any, codec: Codec) -> bytes:
-        if not codec.text:
-            return self._dump_plain(plain, codec)
-        data = _ANY_TO_JSON(plain)
-        if type(plain) is str:
+            value = self._validate_python(value)
+            if codec.text:
+                return self._to_json(value)
+            data = self._dump_plain(self._core.to_plain(value), codec)
+            if self._keys and may_hold_replaced(data):
+                self._core.serializer(exact_keys=True).to_json(value)
             return data
-        _refuse_not_finite(data, codec)
-        if is_json_deeper(data, self._depth):
-            raise _too_deep()
-        if has_odd_numbers(data) and holds_wide_int(plain):
-            raise ValueError("an integer outside of -2**63 to 2**64 - 1")
-        return data
+        # Unchecked, it may hold what its type excludes.
+        if codec.text:
+            return self._surely(self._to_json(value, warnings=False))
+        return self._dump_plain(self._core.to_plain(value, warnings=False), codec, surely=True)
 
-    def _dump_plain(self, plain: Any, codec: Codec) -> bytes:
+    def _surely(self, text: bytes) -> bytes:
+        if self._free or may_say_nan(text):
+            _refuse_odd_numbers(text)
+        if is_json_deeper(text, self._depth):
+            raise _too_deep()
+        return text
+
+    def _dump_plain(self, plain: Any, codec: Codec, *, surely: bool = False) -> bytes:
         data = codec.dump(plain)
-        if self._floats and may_hold_not_finite(data) and holds_not_finite(plain):
+        if (self._floats or surely) and may_hold_not_finite(data) and holds_not_finite(plain):
             raise ValueError("NaN and Infinity cannot travel")
-        if self._deep and len(data) > self._depth and is_deeper(plain, self._depth):
+        if (self._deep or surely) and len(data) > self._depth and is_deeper(plain, self._depth):
             raise _too_deep()
         return data
 
     def _refusal(self, value: Any, error: Exception) -> Unencodable:
         if isinstance(error, ValidationError):
             return Unencodable(f"{self.where}: {_from_pydantic(error)}")
-        if "RecursionError" in f"{error!r} {error}":
+        if any(word in f"{error!r}" for word in _TOO_DEEP_WORDS):
             return Unencodable(f"{self.where}: {_too_deep()}, or in itself")
         reason = error
         if isinstance(error, TypeError) and not self._is_any:
@@ -370,7 +384,7 @@ class Adapter:
 
     def _serialization_error(self, value: Any) -> Exception | None:
         try:
-            self._core.serializer(native=False).to_json(value, warnings="error")
+            self._core.serializer().to_json(value, warnings="error")
         except Exception as error:  # noqa: BLE001 - whatever it is goes into the message
             return error
         return None
@@ -442,10 +456,11 @@ class Adapter:
         value = codec.load(data)
         if facts.deep and is_deeper(value, self._depth + many):
             raise _too_deep()
-        if facts.keyed and holds_odd_key(value):
+        may_hold_bytes = may_hold_bin(data)
+        if (facts.keyed or may_hold_bytes) and holds_odd_key(value):
             raise _invalid("The keys of an object are strings", "string_key")
         fail_fast = len(data) > FAIL_FAST_BYTES
-        if facts.any or (facts.alike and (facts.bytes or not may_hold_bin(data))):
+        if facts.any or (facts.alike and (facts.bytes or not may_hold_bytes)):
             if self._simple and not (facts.bytes or fail_fast or many):
                 return self._validate_python(value)
             return self._core.validator(
@@ -468,9 +483,11 @@ class Adapter:
         return f"<Adapter {self.where}: {self.annotation!r}>"
 
 
-def _refuse_not_finite(text: bytes, codec: Codec) -> None:
-    if may_say_nan(text):
+def _refuse_odd_numbers(text: bytes) -> None:
+    if has_odd_numbers(text):
         try:
-            codec.load(text)
+            value = msgspec.json.decode(text)
         except msgspec.DecodeError:
             raise ValueError("NaN and Infinity cannot travel") from None
+        if holds_wide_int(value):
+            raise ValueError("an integer outside of -2**63 to 2**64 - 1")

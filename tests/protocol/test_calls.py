@@ -329,7 +329,7 @@ def test_arguments_that_are_too_large_fail_without_a_frame(codec: Codec) -> None
     for size in (70_000, 69_990, 10**7):
         with pytest.raises(ValueTooLargeError) as caught:
             client.endpoint.call("A.b", client.dump({"x": "x" * size}))
-        assert caught.value.limit < 70_000 < caught.value.size
+        assert caught.value.limit < caught.value.size
     with pytest.raises(ValueTooLargeError):
         client.endpoint.call(
             "A.b", client.dump("x" * 60_000), options=CallOptions(metadata={"a": "a" * 10_000})
@@ -855,9 +855,11 @@ def test_each_side_counts_its_numbered_frames_as_they_are_written(client: Bare) 
     assert client.endpoint.sent == 1
     client.endpoint.push(call.uploads["u"], client.dump(1))
     client.endpoint.push(call.uploads["u"], client.dump(2))
+    client.hear()
+    client.endpoint.push(call.uploads["u"], client.dump(3))
     client.endpoint.finish(call.uploads["u"])
     client.endpoint.cancel(call)
-    assert client.hear() == [["cancel", 1, "cancelled"], ["end", 3]], "items that nobody wants go"
+    assert client.hear() == [["cancel", 1, "cancelled"]], "nobody wants the rest"
     assert client.endpoint.sent == 3
 
 

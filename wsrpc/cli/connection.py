@@ -43,8 +43,8 @@ class Target:
     def __post_init__(self) -> None:
         scheme, separator, rest = self.url.partition("://")
         if not separator or not rest:
-            like = self.url.partition("://")[0] if not separator else ""
-            raise Failure(f"{self.url!r} is no URL; write ws://{like or 'localhost:8765'}")
+            address = "localhost:8765" if separator or not self.url else self.url
+            raise Failure(f"{self.url!r} is no URL; write ws://{address}")
         if scheme not in SCHEMES:
             like = {"http": "ws", "https": "wss"}.get(scheme)
             hint = f"; did you mean {like}://{rest}?" if like else ""

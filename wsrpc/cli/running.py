@@ -85,7 +85,9 @@ def _interrupting(scope: anyio.CancelScope, cancelled: str) -> Iterator[list[int
     try:
         yield caught
     finally:
-        signal.signal(signal.SIGINT, before)
+        # Once interrupted the command is on its way out, and a second time still means at once.
+        if not caught:
+            signal.signal(signal.SIGINT, before)
 
 
 def _only_leaf(error: Exception) -> Exception:

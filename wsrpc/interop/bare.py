@@ -110,6 +110,16 @@ class Bare:
         """Close from this side."""
         await self._close(code)
 
+    async def cut(self) -> None:
+        """Drop the connection without a word, as a pulled cable does."""
+        transport = getattr(self._connection, "transport", None)
+        if transport is not None:
+            transport.abort()
+        else:
+            import trio
+
+            await trio.aclose_forcefully(self._connection.stream)
+
     # ------------------------------------------------------------ in
 
     async def batch(self) -> list[Frame]:

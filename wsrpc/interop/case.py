@@ -34,29 +34,37 @@ class Case:
         title: What holds, as a sentence.
         rules: The ids of the rules in protocol.md that say so.
         codec: The only codec for which it makes sense, or None.
+        auth: Whether it makes sense only where the server wants credentials.
         run: Raises `Failed`, or anything else, where it does not hold.
     """
 
     title: str
     rules: tuple[str, ...]
     codec: Codec | None
+    auth: bool
     run: Run
 
 
 class Cases(list[Case]):
     """A list of cases; `@cases("CALL-5")` above a function adds it, titled by its docstring."""
 
-    def __call__(self, *rules: str, codec: Codec | None = None) -> Callable[[Run], Run]:
+    def __call__(
+        self, *rules: str, codec: Codec | None = None, auth: bool = False
+    ) -> Callable[[Run], Run]:
         def add(run: Run) -> Run:
-            title = " ".join((run.__doc__ or "").split()).removesuffix(".")
-            self.append(Case(title, rules, codec, run))
+            title = " ".join((run.__doc__ or "").split())
+            self.append(Case(title, rules, codec, auth, run))
             return run
 
         return add
 
-    def of(self, codec: Codec) -> list[Case]:
-        """Those that make sense for a codec."""
-        return [case for case in self if case.codec in (None, codec)]
+    def fitting(self, codec: Codec, auth: str | None) -> list[Case]:
+        """Those that make sense for a codec, and for a server that wants credentials or not."""
+        return [
+            case
+            for case in self
+            if case.codec in (None, codec) and (auth is not None or not case.auth)
+        ]
 
 
 class Ground:

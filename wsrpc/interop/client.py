@@ -10,7 +10,7 @@ import anyio
 
 from ..errors import ConnectError
 from .bare import Codec
-from .case import PATIENCE, Case, Ground, connect_as
+from .case import PATIENCE, Case, Cases, Ground, connect_as
 from .cases import cases
 from .wire import wire_cases
 
@@ -19,7 +19,7 @@ __all__ = ["ALL_CASES", "main", "run", "try_case"]
 FAILED = 1
 CANNOT_CONNECT = 3
 
-ALL_CASES = [*cases, *wire_cases]
+ALL_CASES = Cases([*cases, *wire_cases])
 
 
 def parser() -> argparse.ArgumentParser:
@@ -75,9 +75,7 @@ async def run(url: str, codec: Codec, auth: str | None) -> int:
         print(f"cannot connect: {error}", file=sys.stderr)
         return CANNOT_CONNECT
     passed = failed = 0
-    for case in ALL_CASES:
-        if case.codec not in (None, codec):
-            continue
+    for case in ALL_CASES.fitting(codec, auth):
         why = await try_case(case, url, codec, auth)
         if why is None:
             passed += 1

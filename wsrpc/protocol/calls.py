@@ -12,8 +12,9 @@ A lane holds no queue of frames. What it has yet to send *is* its state: an open
 credit, one cancel, one terminal. So a second cancel or two credits cannot pile up, and what has
 become pointless vanishes before it costs a byte.
 
-`SENT` and `RECEIVED` are the state table of protocol.md, literally. A frame that is not in the row
-of the present state is a failed look-up, and the error names the frame, the role and the state.
+`SENT` and `RECEIVED` are the state tables of protocol.md, literally; where the tables tell states
+apart by what kind of call it is, each kind has states of its own here. A frame that is not in the
+row of the present state is a failed look-up, and the error names the frame, the role and the state.
 """
 
 from __future__ import annotations
@@ -128,7 +129,7 @@ SENT: dict[State, dict[str, State]] = {
     # the sender of an upload
     "waiting":              {},
     "uploading":            {"message": "uploading", "end": END, "error": END},
-    "withdrawn":            {"end": END, "error": END},
+    "withdrawn":            {"error": END},
     "stopping":             {"error": END},
     # the receiver of an upload
     "reading":              {"credit": "reading", "cancel": "stopped reading"},
@@ -248,6 +249,9 @@ class Sender(Lane):
         batch.add(batch.codec.message(self.id, group))
         self.pending_bytes -= size
         batch.freed += size
+        if items and room < QUANTUM:
+            # The batch cut the turn short, so it goes on in the next one.
+            batch.full = True
         return not items
 
     def drop(self) -> int:

@@ -726,9 +726,10 @@ class Endpoint:
         lane.cancel_reason = reason
         if isinstance(lane, OutCall):
             for upload in lane.uploads.values():
+                # No further item may go, so an end would claim a completeness that is not there.
+                self._outbox.forget(upload.drop())
                 if upload.state == "uploading":
                     upload.state = "withdrawn"
-                    self._outbox.forget(upload.drop_items())
         self._outbox.add_first(lane)
         return True
 

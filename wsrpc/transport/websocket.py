@@ -152,7 +152,10 @@ async def open_link(
     Raises:
         ConnectError: There is no wsrpc server to talk to; the message says how far it got.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise ConnectError(f"{url!r} is no URL: {error}") from None
     if parts.scheme not in ("ws", "wss", "ws+unix"):
         raise ConnectError(
             f"{url!r} is no WebSocket URL: it must begin with ws://, wss:// or ws+unix://"

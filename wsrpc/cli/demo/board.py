@@ -113,6 +113,7 @@ class Board:
             color_system="truecolor",
             legacy_windows=False,
         )
+        console.print(Text.assemble(("$ ", "dim"), "wsrpc demo"))
         console.print(self.table(ascii_only=False))
         console.save_svg(str(path), title="wsrpc demo")
 

@@ -79,7 +79,7 @@ class Visit:
         check(sha256 == self._sha256, f"sha256 {sha256[:12]}… is not the file's")
         return (
             f"{source().name}: {len(self._tokens):,} tokens, {len(arrived):,} bytes "
-            f"in {took:.2f} s; sha256 {sha256[:8]}… as the file's"
+            f"in {took:.2f} s; sha256 {sha256[:8]}…, the file's"
         )
 
     async def upload(self) -> str:
@@ -126,8 +126,8 @@ class Visit:
         check(counts.streams >= STREAMS, f"only {counts.streams} were open at a time")
         check(counts.links == 1, f"they took {counts.links} sockets")
         return (
-            f"{STREAMS * ITEMS_EACH:,} items in {took:.2f} s, all complete and in order; "
-            f"server counts {counts.streams} open on {counts.links} socket"
+            f"{STREAMS * ITEMS_EACH:,} items in {took:.2f} s, complete and in order; "
+            f"the server saw {counts.streams} open on {counts.links} socket"
         )
 
     async def ask_back(self) -> str:

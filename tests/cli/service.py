@@ -1,0 +1,138 @@
+"""What the servers of these tests expose."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import anyio
+from pydantic import BaseModel
+
+import wsrpc
+
+
+class Token(BaseModel):
+    """One piece of a text."""
+
+    message: str
+    index: int | None = None
+
+
+class Desk:
+    """Answers, streams and listens."""
+
+    def __init__(self) -> None:
+        self._fates: dict[str, str] = {}
+
+    @wsrpc.method
+    async def greet(self, name: str, times: int = 1) -> str:
+        """Greet one person."""
+        return " ".join([f"Hello, {name}!"] * times)
+
+    @wsrpc.method
+    async def tokens(self, hello: str) -> AsyncIterator[Token | wsrpc.Final[int]]:
+        """Three tokens, and how many they were."""
+        for index, message in enumerate(("Hello", ", ", hello)):
+            yield Token(message=message, index=index)
+        yield wsrpc.Final(3)
+
+    @wsrpc.method
+    async def count(self, lines: AsyncIterator[str]) -> int:
+        return len([line async for line in lines])
+
+    @wsrpc.method
+    async def upper(self, lines: AsyncIterator[str]) -> AsyncIterator[str]:
+        async for line in lines:
+            yield line.upper()
+
+    @wsrpc.method
+    async def first(self, numbers: AsyncIterator[int]) -> int:
+        return await anext(numbers)
+
+    @wsrpc.method
+    async def both(self, left: AsyncIterator[int], right: AsyncIterator[int]) -> list[list[int]]:
+        return [[one async for one in left], [one async for one in right]]
+
+    @wsrpc.method
+    async def maybe(self, lines: AsyncIterator[str] | None = None) -> str:
+        return "nothing" if lines is None else ",".join([line async for line in lines])
+
+    @wsrpc.method
+    async def build(self, target: str, on_step: Callable[[int, Token], Awaitable[None]]) -> str:
+        for number in range(2):
+            await on_step(number, Token(message=target))
+        return f"built {target}"
+
+    @wsrpc.method(oneway=True)
+    async def log(self, line: str) -> None:
+        self._fates["log"] = line
+
+    @wsrpc.method
+    async def fail(self) -> None:
+        raise wsrpc.RpcError("not_found", "no such thing\x1b[2J", {"tried": [1, 2]})
+
+    @wsrpc.method
+    async def fail_midway(self) -> AsyncIterator[int]:
+        yield 0
+        yield 1
+        raise wsrpc.RpcError("aborted", "enough")
+
+    @wsrpc.method
+    async def boom(self) -> None:
+        raise KeyError("a secret")
+
+    @wsrpc.method
+    async def blob(self) -> bytes:
+        return b"\x00\xff"
+
+    @wsrpc.method
+    async def flood(self) -> AsyncIterator[str]:
+        while True:
+            yield "x" * 1000
+
+    @wsrpc.method
+    async def ticks(self, name: str) -> AsyncIterator[int]:
+        """Count until somebody stops it."""
+        self._fates[name] = "running"
+        number = 0
+        try:
+            while True:
+                yield number
+                number += 1
+                await anyio.sleep(0.01)
+        finally:
+            self._fates[name] = "finally ran"
+
+    @wsrpc.method
+    async def nap(self, name: str) -> None:
+        self._fates[name] = "running"
+        try:
+            await anyio.sleep(60)
+        finally:
+            self._fates[name] = "finally ran"
+
+    @wsrpc.method
+    async def fate(self, name: str) -> str:
+        """What became of a handler."""
+        return self._fates.get(name, "never ran")
+
+    @wsrpc.method
+    async def whoami(self) -> dict[str, object]:
+        context = wsrpc.current()
+        return {
+            "principal": context.principal,
+            "metadata": dict(context.metadata),
+            "header": context.session.handshake.headers.get("x-team"),
+        }
+
+
+async def authenticate(handshake: wsrpc.Handshake, auth: object) -> object:
+    if auth == "wrong":
+        raise wsrpc.RpcError("unauthenticated")
+    return auth
+
+
+desk = Desk()
+server = wsrpc.Server([desk], authenticate=authenticate)
+silent = wsrpc.Server([desk], reflection=False)
+everything = [Desk]
+number = 5

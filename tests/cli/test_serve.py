@@ -1,0 +1,63 @@
+"""`wsrpc serve` and `schema`: what can be named, and what is said when it cannot."""
+
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+
+import pytest
+
+from .conftest import Run, lines, serving
+
+
+@pytest.mark.parametrize("name", ["desk", "Desk", "everything", "server", "desk.__class__"])
+def test_servers_controllers_classes_and_lists_can_be_named(run: Run, name: str) -> None:
+    contract = json.loads(run("schema", f"tests.cli.service:{name}").stdout)
+    assert list(contract["controllers"]) == ["Desk"]
+
+
+def test_a_class_can_be_served(run: Run) -> None:
+    with serving("tests.cli.service:Desk") as (_, url):
+        assert lines(run("call", url, "Desk.greet", "name=Ann")) == ['"Hello, Ann!"']
+
+
+@pytest.mark.parametrize(
+    ("spec", "says"),
+    [
+        ("tests.cli.service", "write for instance app:server"),
+        ("tests/cli/service.py:server", "did you mean tests.cli.service:server?"),
+        ("tests.cli.servic:server", "there is no module 'tests.cli.servic'"),
+        ("tests.cli.service:sever", "did you mean server"),
+        ("tests.cli:service", "is a module"),
+        ("tests.cli.service:number", "cannot be served"),
+        ("tests.cli.service:authenticate", "cannot be served"),
+    ],
+)
+def test_what_cannot_be_served(run: Run, spec: str, says: str) -> None:
+    for command in ("schema", "serve"):
+        result = run(command, spec)
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert says in result.stderr
+        assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_module_that_fails_is_blamed_by_file_and_line(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken_app.py").write_text("import math\nmath.sqrt(-1)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    result = run("serve", "broken_app:server")
+    assert result.exit_code == 2
+    assert "importing broken_app failed: ValueError" in result.stderr
+    assert "broken_app.py:2" in result.stderr
+
+
+def test_a_port_that_is_taken_exits_3(run: Run) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        result = run("serve", "tests.cli.service:server", "--port", str(port))
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert f"cannot listen on 127.0.0.1:{port}: Address already in use" in result.stderr

@@ -1,0 +1,238 @@
+"""What protocol.md says about a whole conversation, checked frame by frame from the outside.
+
+The referee sees the bytes that each side writes and takes, and nothing of the endpoints. It is a
+second reading of the text: it shares no code with what it judges.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from wsrpc.limits import Limits
+from wsrpc.protocol.codec import Codec
+
+from .harness import LINK_FRAMES, Frame, decode, encode
+
+Kind = Literal["call", "notify", "invocation", "upload", "callback"]
+TERMINALS = frozenset(["result", "end", "error"])
+
+
+@dataclass
+class Id:
+    """What one id is, and what has happened on it. Sides are 0 for C and 1 for S."""
+
+    kind: Kind
+    opener: int
+    call: Id | None = None  # the call that an upload or a callback belongs to, or that an
+    # invocation calls back into
+    channels: list[Id] = field(default_factory=list)
+    invocations: list[Id] = field(default_factory=list)
+    balance: int = 0  # of the sender of the stream, as that side knows it
+    items: int = 0
+    terminal: str | None = None
+    cancel_sent: bool = False
+    cancel_taken: bool = False
+    over_for: set[int] = field(default_factory=set)  # sides that sent or took the terminal
+
+
+class Referee:
+    """Watches both directions of one session.
+
+    Args:
+        codec: The subprotocol.
+        limits: Those that C and S announce.
+    """
+
+    def __init__(self, codec: Codec, limits: tuple[Limits, Limits]) -> None:
+        self.codec = codec
+        self.limits = limits
+        self.ids: dict[int, Id] = {}
+        self.highest = [0, 0]
+        self.greeted = [False, False]  # whether a side has written its hello
+        self.knows = [False, False]  # whether a side has taken the other's hello
+        self.acked = False
+
+    # ---------------------------------------------------------------- writing
+
+    def written(self, side: int, data: bytes) -> None:
+        """`side` writes a batch."""
+        peer = self.limits[1 - side]
+        largest = peer.max_batch if self.knows[side] else 65_536
+        assert len(data) <= largest, "BATCH-6"
+        frames: list[Frame] = decode(self.codec, data)
+        assert frames, "BATCH-1"
+        for frame in frames:
+            name = frame[0]
+            if name == "hello":
+                assert not self.greeted[side], "HELLO-2"
+                self.greeted[side] = True
+            assert self.greeted[side], "HELLO-1"
+            if side == 0 and self.knows[0] and not self.acked:
+                assert name == "ack", "ACK-1"
+                self.acked = True
+            if name not in LINK_FRAMES:
+                getattr(self, f"write_{name}")(side, *frame[1:])
+
+    def write_call(
+        self, side: int, id: int, method: str | int, args: Any, options: Any = None
+    ) -> None:
+        options = options or {}
+        entry = Id("call", side)
+        if isinstance(method, int):
+            callback = self.ids[method]
+            entry.kind = "invocation"
+            assert callback.kind == "callback", "CB-4"
+            assert callback.opener != side, "CB-4"
+            assert side not in callback.over_for, "CB-4"
+            entry.call = callback.call
+            callback.invocations.append(entry)
+            live = [one for one in callback.invocations if side not in one.over_for]
+            assert len(live) <= 8, "CB-2"
+            assert not options.get("uploads"), "CB-1"
+            assert not options.get("callbacks"), "CB-1"
+        self.open(side, id, entry)
+        entry.balance = options.get("credit", self.limits[side].window)
+        channels = [("upload", one) for one in options.get("uploads", {}).values()]
+        channels += [("callback", one) for one in options.get("callbacks", {}).values()]
+        assert len(channels) <= 15, "ID-3"
+        for kind, channel in sorted(channels, key=lambda pair: pair[1]):
+            child = Id("upload" if kind == "upload" else "callback", side, call=entry)
+            entry.channels.append(child)
+            self.open(side, channel, child)
+            if kind == "upload" and self.knows[side]:
+                child.balance = self.limits[1 - side].window
+        self.check_parent(side, options)
+        self.check_slots(side)
+
+    def write_notify(
+        self, side: int, id: int, method: str, args: Any, options: Any = None
+    ) -> None:
+        options = options or {}
+        assert "uploads" not in options, "NOTIFY-2"
+        assert "callbacks" not in options, "NOTIFY-2"
+        self.open(side, id, Id("notify", side))
+        self.check_parent(side, options)
+        self.check_slots(side)
+
+    def open(self, side: int, id: int, entry: Id) -> None:
+        assert id % 2 == 1 - side, "ID-1"
+        assert id > self.highest[side], "ID-2, ID-4"
+        self.highest[side] = id
+        self.ids[id] = entry
+
+    def check_parent(self, side: int, options: dict[str, Any]) -> None:
+        if "parent" in options:
+            parent = self.ids[options["parent"]]
+            assert parent.opener != side, "SLOT-3"
+
+    def check_slots(self, side: int) -> None:
+        live = [
+            one
+            for one in self.ids.values()
+            if one.opener == side and one.kind in ("call", "notify") and side not in one.over_for
+        ]
+        assert len(live) <= (self.limits[1 - side].max_calls if self.knows[side] else 8), "SLOT-1"
+
+    def write_message(self, side: int, id: int, items: list[Any]) -> None:
+        entry = self.ids[id]
+        self.check_sender(side, entry)
+        assert items, "BATCH-3"
+        assert not entry.cancel_taken, "CANCEL-5, UP-4"
+        if entry.kind == "upload":
+            assert entry.call is not None
+            assert not entry.call.cancel_sent, "UP-3"
+        for item in items:
+            assert entry.balance >= 1, "CREDIT-2"
+            entry.balance -= 1 + len(encode(self.codec, item)) // 65_536
+        entry.items += len(items)
+
+    def check_sender(self, side: int, entry: Id) -> None:
+        if entry.kind == "upload":
+            assert side == entry.opener, "ID-5"
+        else:
+            assert entry.kind == "call", "ID-5, CB-1, NOTIFY-1"
+            assert side != entry.opener, "ID-5"
+        assert side not in entry.over_for, "CALL-5"
+
+    def write_result(self, side: int, id: int, value: Any) -> None:
+        entry = self.ids[id]
+        assert entry.kind in ("call", "invocation"), "NOTIFY-1, ID-5"
+        assert entry.items == 0, "RESULT-1"
+        self.finish(side, entry, "result")
+
+    def write_end(self, side: int, id: int, final: Any = None) -> None:
+        entry = self.ids[id]
+        assert entry.kind in ("call", "notify", "upload"), "CB-1, ID-5"
+        self.finish(side, entry, "end")
+
+    def write_error(self, side: int, id: int, body: dict[str, Any]) -> None:
+        entry = self.ids[id]
+        assert entry.kind != "callback", "ID-5"
+        self.finish(side, entry, "error")
+
+    def finish(self, side: int, entry: Id, name: str) -> None:
+        sender = entry.opener if entry.kind == "upload" else 1 - entry.opener
+        assert side == sender, "ID-5"
+        assert entry.terminal is None, "CALL-5: one terminal"
+        assert side not in entry.over_for, "UP-3"
+        if entry.cancel_taken:
+            assert name == "error", "CANCEL-3, UP-4"
+        entry.terminal = name
+        for channel in entry.channels:
+            for one in channel.invocations:
+                assert side in one.over_for or one.cancel_sent, "CB-3"
+        self.over(side, entry)
+
+    def over(self, side: int, entry: Id) -> None:
+        """From now on `side` knows that the id is finished, with all that hangs on it."""
+        entry.over_for.add(side)
+        for channel in entry.channels:
+            channel.over_for.add(side)
+
+    def write_cancel(self, side: int, id: int, reason: str | None = None) -> None:
+        entry = self.ids[id]
+        self.check_receiver(side, entry)
+        assert not entry.cancel_sent, "one cancel an id is enough"
+        assert reason in (None, "cancelled", "deadline_exceeded")
+        entry.cancel_sent = True
+
+    def write_credit(self, side: int, id: int, n: int) -> None:
+        entry = self.ids[id]
+        self.check_receiver(side, entry)
+        assert n >= 1, "CREDIT-6"
+        assert not entry.cancel_sent, "of no effect"
+
+    def check_receiver(self, side: int, entry: Id) -> None:
+        assert entry.kind != "callback", "ID-5"
+        receiver = 1 - entry.opener if entry.kind == "upload" else entry.opener
+        assert side == receiver, "ID-5"
+        assert side not in entry.over_for, "a frame that crossed nothing"
+
+    # ---------------------------------------------------------------- taking
+
+    def taken(self, side: int, data: bytes) -> None:
+        """`side` takes a batch that the other has written."""
+        for frame in decode(self.codec, data):
+            name = frame[0]
+            if name == "hello":
+                self.knows[side] = True
+                for entry in self.ids.values():
+                    if entry.kind == "upload" and entry.opener == side:
+                        entry.balance += self.limits[1 - side].window
+            elif name in TERMINALS:
+                self.over(side, self.ids[frame[1]])
+            elif name == "cancel":
+                self.ids[frame[1]].cancel_taken = True
+            elif name == "credit":
+                self.ids[frame[1]].balance += frame[2]
+                assert self.ids[frame[1]].balance <= 2**31 - 1, "CREDIT-6"
+
+    # ---------------------------------------------------------------- at the end
+
+    def conclude(self) -> None:
+        """Everything was finished, written and taken."""
+        for id, entry in self.ids.items():
+            assert entry.over_for == {0, 1}, f"{id} is not over: {entry}"
+            if entry.kind in ("call", "notify", "invocation"):
+                assert entry.terminal is not None, f"{id} has no terminal"

@@ -1,0 +1,478 @@
+"""Two endpoints over a lossless link with arbitrary delays, driven by a state machine.
+
+Small bounds on both sides, so that they bite. A referee judges the frames; the machine itself
+keeps what each side asked for and what the other was told, and compares.
+
+`WSRPC_SOAK=2000` runs that many examples, each of them longer.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from msgspec import Raw
+
+from wsrpc.limits import Limits
+from wsrpc.protocol.calls import InCall, OutCall, Receiver, Sender, Upload, UploadReader
+from wsrpc.protocol.codec import CODECS, Codec
+from wsrpc.protocol.endpoint import Endpoint, NoSlotError
+from wsrpc.protocol.events import (
+    CallReceived,
+    CancelReceived,
+    CreditReceived,
+    Event,
+    HelloReceived,
+    ItemsReceived,
+    StreamFinished,
+)
+from wsrpc.protocol.frames import CallOptions, End, ErrorBody, Result
+from wsrpc.protocol.window import cost_of
+
+from .referee import Referee
+
+SOAK = int(os.environ.get("WSRPC_SOAK", "0"))
+
+SIDES = st.sampled_from([0, 1])
+PICKS = st.integers(0, 2**16)
+SIZES = st.sampled_from([0, 0, 0, 0, 10, 10, 1_000, 1_000, 9_000, 30_000, 65_536, 150_000])
+T = TypeVar("T")
+
+
+def choose(things: list[T], pick: int) -> T:
+    return things[pick % len(things)]
+
+
+class Inbox:
+    """What one receiving end has been told, and not yet consumed."""
+
+    def __init__(self) -> None:
+        self.costs: deque[int] = deque()
+        self.arrived: list[bytes] = []
+        self.peak = 0
+        self.dearest = 1
+        self.finished = False
+
+
+class Party:
+    """One side: its endpoint, what it has written and the other not taken, and its book-keeping."""
+
+    def __init__(self, side: int, codec: Codec, limits: Limits) -> None:
+        self.side = side
+        self.endpoint = Endpoint("accepting" if side else "connecting", codec, limits)
+        self.wire: deque[bytes] = deque()
+        self.awaits_accept = False
+        self.calls: list[OutCall] = []
+        self.gone: set[OutCall] = set()
+        self.ended: dict[OutCall, str] = {}
+        self.handled: list[InCall] = []
+        self.inboxes: dict[Receiver, Inbox] = {}
+
+    @property
+    def live(self) -> list[OutCall]:
+        return [call for call in self.calls if call not in self.ended and call not in self.gone]
+
+    @property
+    def running(self) -> list[InCall]:
+        return [call for call in self.handled if call.state != "finished"]
+
+    @property
+    def uploads(self) -> list[Upload]:
+        lanes = (upload for call in self.live for upload in call.uploads.values())
+        return [lane for lane in lanes if lane.state in ("uploading", "stopping")]
+
+    @property
+    def readers(self) -> list[UploadReader]:
+        lanes = (reader for call in self.running for reader in call.uploads.values())
+        return [lane for lane in lanes if lane.state != "finished"]
+
+    @property
+    def receivers(self) -> list[Receiver]:
+        return [*self.live, *self.readers]
+
+
+class TwoEndpoints(RuleBasedStateMachine):
+    @initialize(
+        codec=st.sampled_from(sorted(CODECS)),
+        windows=st.tuples(st.sampled_from([1, 2, 5]), st.sampled_from([1, 2, 5])),
+        outboxes=st.tuples(st.sampled_from([1, 5_000, 200_000]), st.sampled_from([1, 5_000, 200_000])),
+        slots=st.tuples(st.sampled_from([8, 9]), st.sampled_from([8, 9])),
+        waiting=st.sampled_from([0, 2, 1000]),
+        greeted=st.booleans(),
+    )
+    def begin(
+        self,
+        codec: str,
+        windows: tuple[int, int],
+        outboxes: tuple[int, int],
+        slots: tuple[int, int],
+        waiting: int,
+        greeted: bool,
+    ) -> None:
+        self.codec = CODECS[codec]
+        limits = [
+            Limits(
+                window=windows[side],
+                window_bytes=40_000,
+                outbox=outboxes[side],
+                max_calls=slots[side],
+                max_waiting=waiting,
+                max_batch=300_000,
+            )
+            for side in (0, 1)
+        ]
+        self.referee = Referee(self.codec, (limits[0], limits[1]))
+        self.ends = [Party(side, self.codec, limits[side]) for side in (0, 1)]
+        self.pushed: dict[int, list[bytes]] = {}
+        self.now = 1000.0
+        self.count = 0
+        if greeted:
+            self.carry_all()
+
+    # ---------------------------------------------------------------- calls
+
+    @rule(
+        side=SIDES,
+        kind=st.sampled_from(["call", "call", "call", "notify"]),
+        uploads=st.sampled_from([0, 0, 1, 2]),
+        callbacks=st.sampled_from([0, 0, 0, 1, 2]),
+        nested=st.booleans(),
+        pick=PICKS,
+        window=st.sampled_from([None, None, 0, 1, 7]),
+        size=SIZES,
+        timeout=st.sampled_from([None, None, None, 0.0, 5.0]),
+    )
+    def call(
+        self,
+        side: int,
+        kind: str,
+        uploads: int,
+        callbacks: int,
+        nested: bool,
+        pick: int,
+        window: int | None,
+        size: int,
+        timeout: float | None,
+    ) -> None:
+        end = self.ends[side]
+        oneway = kind == "notify"
+        parent = choose(end.running, pick) if nested and end.running else None
+        free = end.endpoint.slots.live < end.endpoint.slots.limit
+        waiting = len(end.endpoint.slots.waiting)
+        try:
+            call = end.endpoint.call(
+                "Some.method",
+                self.codec.dump({"x": "x" * size}),
+                oneway=oneway,
+                deadline=None if timeout is None else self.now + timeout,
+                options=CallOptions(metadata={"a": "b"}) if pick % 3 == 0 else None,
+                uploads=() if oneway else tuple(f"u{n}" for n in range(uploads)),
+                callbacks=() if oneway else tuple(f"c{n}" for n in range(callbacks)),
+                parent=parent,
+                window=window,
+            )
+        except NoSlotError:
+            early = not end.endpoint.established and size > 60_000
+            assert not free or early
+            assert parent is not None or waiting >= end.endpoint.limits.max_waiting
+        else:
+            if parent is not None:
+                assert not end.endpoint.waiting(call), "SLOT-3"
+            self.began(end, call)
+
+    def began(self, end: Party, call: OutCall) -> None:
+        end.calls.append(call)
+        end.inboxes[call] = Inbox()
+
+    @precondition(lambda self: self.targets())
+    @rule(pick=PICKS, size=SIZES)
+    def invoke(self, pick: int, size: int) -> None:
+        side, parent, name = choose(self.targets(), pick)
+        end = self.ends[side]
+        target = parent.callbacks[name]
+        try:
+            call = end.endpoint.call(
+                target.id, self.codec.dump(["x" * size]), target=target, parent=parent
+            )
+        except NoSlotError:
+            assert target.slots.live == 8
+            assert len(target.slots.waiting) >= end.endpoint.limits.max_waiting
+        else:
+            self.began(end, call)
+
+    def targets(self) -> list[tuple[int, InCall, str]]:
+        return [
+            (end.side, call, name)
+            for end in self.ends
+            for call in end.running
+            for name in call.callbacks
+        ]
+
+    @precondition(lambda self: self.some("live"))
+    @rule(pick=PICKS, reason=st.sampled_from(["cancelled", "deadline_exceeded"]))
+    def cancel(self, pick: int, reason: str) -> None:
+        end, call = choose(self.some("live"), pick)
+        numbered = call.id != 0
+        assert end.endpoint.cancel(call, reason) is numbered
+        if not numbered:
+            end.gone.add(call)
+
+    def some(self, what: str) -> list[tuple[Party, Any]]:
+        return [(end, one) for end in self.ends for one in getattr(end, what)]
+
+    # ---------------------------------------------------------------- handlers
+
+    @precondition(lambda self: self.some("running"))
+    @rule(
+        pick=PICKS,
+        action=st.sampled_from(["push", "push", "push", "push", "finish", "final", "result", "fail"]),
+        size=SIZES,
+    )
+    def handle(self, pick: int, action: str, size: int) -> None:
+        end, call = choose(self.some("running"), pick)
+        endpoint, state = end.endpoint, call.state
+        if action == "push":
+            self.push(end, call, size)
+        elif state == "cancelled" or action == "fail":
+            endpoint.fail(call, ErrorBody("aborted", "m" * size, Raw(self.codec.dump("d" * size))))
+        elif action == "result" and state in ("running", "invoked"):
+            endpoint.result(call, self.codec.dump("x" * size))
+        elif state in ("running", "yielding", "notified"):
+            final = self.codec.dump("x" * size) if action == "final" else None
+            endpoint.finish(call, final if state != "notified" else None)
+
+    def push(self, end: Party, lane: Sender, size: int) -> None:
+        if end.endpoint.may_push(lane):
+            self.count += 1
+            item = self.codec.dump([self.count, "x" * size])
+            end.endpoint.push(lane, item)
+            self.pushed.setdefault(lane.id, []).append(item)
+
+    # ---------------------------------------------------------------- streams
+
+    @precondition(lambda self: self.some("uploads"))
+    @rule(pick=PICKS, action=st.sampled_from(["push", "push", "push", "finish", "fail"]), size=SIZES)
+    def upload(self, pick: int, action: str, size: int) -> None:
+        end, lane = choose(self.some("uploads"), pick)
+        if action == "push":
+            self.push(end, lane, size)
+        elif action == "finish" and lane.state == "uploading":
+            end.endpoint.finish(lane)
+        else:
+            end.endpoint.fail(lane, ErrorBody("aborted", ""))
+
+    @precondition(lambda self: self.some("readers"))
+    @rule(pick=PICKS)
+    def cancel_upload(self, pick: int) -> None:
+        end, lane = choose(self.some("readers"), pick)
+        assert end.endpoint.cancel(lane) is True
+
+    @precondition(lambda self: self.some("receivers"))
+    @rule(pick=PICKS, n=st.integers(0, 5), wait=st.booleans())
+    def consume(self, pick: int, n: int, wait: bool) -> None:
+        end, lane = choose(self.some("receivers"), pick)
+        inbox = end.inboxes[lane]
+        cost = 0
+        for _ in range(min(n, len(inbox.costs))):
+            cost += inbox.costs.popleft()
+        waits = wait and not inbox.costs
+        end.endpoint.consumed(lane, cost, waiting=waits)
+        inbox.peak = max(inbox.peak, lane.window.size, 1)
+        if waits:
+            assert lane.window.balance >= 1, "CREDIT-5"
+
+    # ---------------------------------------------------------------- the link
+
+    @rule(side=SIDES)
+    def write(self, side: int) -> None:
+        self.write_one(side)
+
+    def write_one(self, side: int) -> bool:
+        end = self.ends[side]
+        data = end.endpoint.next_batch(self.now)
+        end.endpoint.started.clear()
+        if data is None:
+            return False
+        self.referee.written(side, data)
+        end.wire.append(data)
+        return True
+
+    @rule(side=SIDES)
+    def deliver(self, side: int) -> None:
+        self.deliver_one(side)
+
+    def deliver_one(self, side: int) -> bool:
+        end, other = self.ends[side], self.ends[1 - side]
+        if not other.wire or end.awaits_accept:
+            return False
+        data = other.wire.popleft()
+        self.referee.taken(side, data)
+        self.told(end, end.endpoint.receive(data))
+        return True
+
+    @precondition(lambda self: self.ends[1].awaits_accept)
+    @rule()
+    def accept(self) -> None:
+        self.accept_now()
+
+    def accept_now(self) -> None:
+        end = self.ends[1]
+        end.awaits_accept = False
+        self.told(end, end.endpoint.accept("s1"))
+
+    @rule(seconds=st.sampled_from([0.0004, 1.0, 10.0]))
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+
+    def told(self, end: Party, events: Iterable[Event]) -> None:
+        for event in events:
+            if isinstance(event, HelloReceived):
+                end.awaits_accept = end.side == 1
+            elif isinstance(event, CallReceived):
+                self.told_call(end, event.call)
+            elif isinstance(event, ItemsReceived):
+                self.told_items(end, event)
+            elif isinstance(event, StreamFinished):
+                self.told_finished(end, event)
+            elif isinstance(event, CancelReceived):
+                assert event.reason in ("cancelled", "deadline_exceeded")
+                assert not end.endpoint.may_push(event.lane)
+            else:
+                assert isinstance(event, CreditReceived)
+
+    def told_call(self, end: Party, call: InCall) -> None:
+        assert call not in end.handled
+        end.handled.append(call)
+        for reader in call.uploads.values():
+            end.inboxes[reader] = Inbox()
+        if call.state == "cancelled":
+            end.endpoint.refuse(call, "cancelled", "")
+
+    def told_items(self, end: Party, event: ItemsReceived) -> None:
+        inbox = end.inboxes[event.lane]
+        assert not inbox.finished, "nothing follows a terminal"
+        inbox.arrived += map(bytes, event.items)
+        costs = [cost_of(len(item)) for item in event.items]
+        inbox.costs += costs
+        inbox.dearest = max(inbox.dearest, *costs)
+
+    def told_finished(self, end: Party, event: StreamFinished) -> None:
+        lane = event.lane
+        inbox = end.inboxes[lane]
+        assert not inbox.finished, "one terminal"
+        inbox.finished = True
+        frame = event.frame
+        if isinstance(lane, OutCall):
+            assert lane not in end.ended
+            assert lane not in end.gone
+            end.ended[lane] = type(frame).__name__
+            if lane.id == 0:
+                raise AssertionError("nothing here exceeds max_batch")
+        sent = self.pushed.get(lane.id, [])
+        entry = self.referee.ids[lane.id]
+        if isinstance(frame, Result):
+            assert not sent or entry.cancel_sent
+        elif isinstance(frame, End) and not entry.cancel_sent:
+            assert inbox.arrived == sent, "complete is complete"
+        if not entry.cancel_sent:
+            assert inbox.arrived == sent, "what was sent before an error comes before it"
+
+    # ---------------------------------------------------------------- what always holds
+
+    @invariant()
+    def items_arrive_as_a_prefix_of_what_was_sent(self) -> None:
+        for end in getattr(self, "ends", ()):
+            for lane in end.receivers:
+                arrived = end.inboxes[lane].arrived
+                if arrived:
+                    assert arrived == self.pushed[lane.id][: len(arrived)]
+
+    @invariant()
+    def bounds_hold(self) -> None:
+        for end in getattr(self, "ends", ()):
+            endpoint = end.endpoint
+            counted = [call for call in end.running if call.counted]
+            assert endpoint.inbound == len(counted) <= endpoint.limits.max_calls
+            assert endpoint.slots.live <= endpoint.slots.limit
+            assert len(endpoint.slots.waiting) <= max(endpoint.limits.max_waiting, 0)
+            outbox = endpoint._outbox
+            assert outbox.bytes == sum(lane.pending_bytes for lane in outbox.ring)
+            assert len(set(outbox.ring)) == len(outbox.ring)
+            for lane in end.receivers:
+                window, inbox = lane.window, end.inboxes[lane]
+                if lane.state in ("streaming", "reading"):
+                    assert window.queued == sum(inbox.costs)
+                    inbox.peak = max(inbox.peak, window.size, 1)
+                    assert window.queued < inbox.peak + inbox.dearest
+
+    # ---------------------------------------------------------------- the end
+
+    def carry_all(self) -> None:
+        moved = True
+        while moved:
+            moved = False
+            for side in (0, 1):
+                while self.write_one(side):
+                    moved = True
+            for side in (0, 1):
+                while self.deliver_one(side):
+                    moved = True
+                if side and self.ends[1].awaits_accept:
+                    self.accept_now()
+                    moved = True
+
+    def teardown(self) -> None:
+        if not hasattr(self, "ends"):
+            return
+        for _ in range(1000):
+            self.carry_all()
+            for end in self.ends:
+                for lane in end.uploads:
+                    if lane.state == "stopping":
+                        end.endpoint.fail(lane, ErrorBody("cancelled", ""))
+                    else:
+                        end.endpoint.finish(lane)
+            self.carry_all()
+            for end in self.ends:
+                for call in end.running:
+                    if call.state == "cancelled":
+                        end.endpoint.fail(call, ErrorBody("cancelled", ""))
+                    elif call.state == "invoked":
+                        end.endpoint.result(call, bytes(self.codec.null))
+                    else:
+                        end.endpoint.finish(call)
+            self.carry_all()
+            if all(end.endpoint.quiescent for end in self.ends):
+                break
+        self.referee.conclude()
+        for end in self.ends:
+            endpoint = end.endpoint
+            assert endpoint.quiescent
+            assert not end.wire
+            assert not endpoint.has_output
+            assert not endpoint._lanes
+            assert not endpoint.slots.waiting
+            assert (endpoint.slots.live, endpoint.inbound, endpoint.outbox_bytes) == (0, 0, 0)
+            assert endpoint.sent == self.ends[1 - end.side].endpoint.received
+            assert not end.live, "every call ended, once"
+            assert all(call.id for call in end.ended)
+            assert not any(call.id for call in end.gone)
+            assert endpoint.close() == []
+
+
+profile = settings(
+    max_examples=SOAK or 60,
+    stateful_step_count=200 if SOAK else 100,
+    deadline=None,
+    derandomize=not SOAK,
+    print_blob=True,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
+TestTwoEndpoints = TwoEndpoints.TestCase
+TestTwoEndpoints.settings = profile

@@ -1,0 +1,196 @@
+"""The order in which things go out, and how much goes into one message."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from wsrpc.limits import Limits
+from wsrpc.protocol.calls import QUANTUM, InCall
+from wsrpc.protocol.codec import Codec
+from wsrpc.protocol.frames import CallOptions, ErrorBody
+from wsrpc.protocol.outbox import BATCH_TARGET
+
+from .harness import Bare, decode
+
+
+def streams(server: Bare, n: int) -> list[InCall]:
+    return [server.call("call", 2 * i + 1, "A.b", {}, {"credit": 2**20}) for i in range(n)]
+
+
+def batches(server: Bare) -> list[tuple[int, list[Any]]]:
+    """What goes out, batch by batch, each with its size."""
+    out = []
+    while (data := server.endpoint.next_batch(0.0)) is not None:
+        out.append((len(data), decode(server.codec, data)))
+    return out
+
+
+def test_whatever_is_ready_goes_as_one_batch(server: Bare) -> None:
+    one, two, three = streams(server, 3)
+    server.endpoint.push(one, server.dump(1))
+    server.endpoint.result(two, server.dump(2))
+    server.endpoint.push(one, server.dump(3))
+    server.endpoint.finish(three)
+    server.say(["ping", 5])
+    assert server.batches() == [
+        [["pong", 5], ["message", 1, [1, 3]], ["result", 3, 2], ["end", 5]]
+    ]
+    assert server.batches() == []
+
+
+def test_link_frames_go_first(codec: Codec) -> None:
+    client = Bare(codec, "connecting", greet=False)
+    for _ in range(8):
+        client.endpoint.call("A.b", client.dump("x" * 20_000))
+    client.say(client.hello, ["ping", 3])
+    first = client.batches()[0]
+    assert [frame[0] for frame in first[:4]] == ["hello", "ack", "pong", "call"]
+
+
+def test_no_stream_delays_another_ids_answer_by_more_than_a_quantum(server: Bare) -> None:
+    greedy, modest = streams(server, 2)
+    for n in range(20_000):
+        server.endpoint.push(greedy, server.dump(n))
+    server.endpoint.result(modest, server.dump("done"))
+    size, first = batches(server)[0]
+    ahead = first[: [frame[0] for frame in first].index("result")]
+    assert [frame[:2] for frame in ahead] == [["message", 1]]
+    assert sum(len(server.dump(frame)) for frame in ahead) <= QUANTUM + 100
+    assert size <= BATCH_TARGET
+
+
+def test_an_answer_waits_for_one_quantum_of_each_stream_before_it(server: Bare) -> None:
+    *greedy, modest = streams(server, 8)
+    for call in greedy:
+        for _ in range(60):
+            server.endpoint.push(call, server.dump("x" * 1000))
+    server.endpoint.result(modest, server.dump("done"))
+    written = 0
+    for size, batch in batches(server):
+        if ["result", modest.id, "done"] in batch:
+            break
+        written += size
+    assert written <= len(greedy) * (QUANTUM + 1100)
+
+
+def test_streams_take_turns(server: Bare) -> None:
+    calls = streams(server, 10)
+    for call in calls:
+        for n in range(64):
+            server.endpoint.push(call, server.dump([n, "x" * 1000]))
+        server.endpoint.finish(call)
+    seen: dict[int, int] = {call.id: 0 for call in calls}
+    for _, batch in batches(server):
+        for frame in batch:
+            if frame[0] == "message":
+                seen[frame[1]] += len(frame[2])
+        unfinished = [n for n in seen.values() if n < 64]
+        if unfinished:
+            assert max(seen.values()) - min(unfinished) <= 2 * (QUANTUM // 1000 + 1)
+    assert set(seen.values()) == {64}
+
+
+def test_a_large_value_is_followed_by_whoever_waits(codec: Codec) -> None:
+    server = Bare(codec, "accepting", hello={"limits": {"max_batch": 2**21}})
+    large, small = streams(server, 2)
+    for _ in range(3):
+        server.endpoint.push(large, server.dump("x" * 500_000))
+    server.endpoint.result(small, server.dump("done"))
+    order = [[frame[1] for frame in batch] for _, batch in batches(server)]
+    assert order[0] == [large.id], "a frame above 64 KiB goes alone"
+    assert small.id in order[1]
+    assert sum(order, []).count(large.id) == 3
+
+
+def test_no_batch_goes_above_64_kib_unless_one_frame_does(codec: Codec) -> None:
+    server = Bare(codec, "accepting", hello={"limits": {"max_batch": 2**21}})
+    calls = streams(server, 12)
+    sizes = [1, 10, 16_383, 16_384, 30_000, 65_000, 65_436, 65_536, 100_000, 300, 70_000, 16_000]
+    for call, size in zip(calls, sizes, strict=True):
+        for _ in range(5):
+            server.endpoint.push(call, server.dump("x" * size))
+        server.endpoint.fail(call, ErrorBody("aborted", "\x00" * 3000))
+    total = 0
+    for size, batch in batches(server):
+        assert size <= BATCH_TARGET or len(batch) == 1
+        total += sum(len(frame[2]) for frame in batch if frame[0] == "message")
+    assert total == 60
+    assert server.endpoint.outbox_bytes == 0
+
+
+def test_small_frames_of_every_kind_stay_within_their_estimate(codec: Codec) -> None:
+    """BATCH-6."""
+    client = Bare(codec, "connecting", hello={"limits": {"max_calls": 5000}})
+    client.endpoint._next_id = 2**52 + 1  # the longest ids there are
+    for n in range(1000):
+        client.endpoint.call(
+            "\x00" * 20,
+            client.dump({}),
+            deadline=1e12,
+            oneway=n % 3 == 0,
+            options=CallOptions(metadata={"\x01" * 5: "\x02" * 5}, key="\x03" * 5),
+            uploads=("\x04" * 5,) if n % 3 else (),
+            callbacks=("\x05" * 5, "d") if n % 3 else (),
+        )
+    count = 0
+    for size, batch in batches(client):
+        assert size <= BATCH_TARGET
+        count += len(batch)
+    assert count == 1000
+    calls = [call for call in client.endpoint.live_calls()[0] if not call.oneway]
+    for call in calls:
+        client.endpoint.consumed(call, 0, waiting=True)
+        client.endpoint.cancel(call, "deadline_exceeded")
+    for size, _ in batches(client):
+        assert size <= BATCH_TARGET
+
+
+def test_order_holds_within_an_id_whatever_its_items_weigh(codec: Codec) -> None:
+    """MSG-2, BATCH-5."""
+    server = Bare(codec, "accepting", hello={"limits": {"max_batch": 2**20}})
+    calls = streams(server, 3)
+    sizes = [5, 70_000, 5, 16_384, 40_000, 40_000, 5, 200_000, 16_000, 500, 65_536, 1]
+    for call in calls:
+        for n, size in enumerate(sizes):
+            server.endpoint.push(call, server.dump([n, "x" * size]))
+        server.endpoint.finish(call)
+    frames = [frame for _, batch in batches(server) for frame in batch]
+    for call in calls:
+        mine = [frame for frame in frames if frame[1] == call.id]
+        assert mine[-1] == ["end", call.id, None]
+        items = [item[0] for frame in mine[:-1] for item in frame[2]]
+        assert items == list(range(len(sizes)))
+
+
+def test_the_outbox_counts_what_waits_and_nothing_else(codec: Codec) -> None:
+    client = Bare(codec, "connecting", limits=Limits(outbox=50_000))
+    endpoint = client.endpoint
+    calls = [endpoint.call("A.b", client.dump("x" * 1000), uploads=("u",)) for _ in range(8)]
+    assert 8_000 < endpoint.outbox_bytes < 12_000
+    waiting = endpoint.call("A.b", client.dump("x" * 100_000 if False else "x" * 30_000))
+    assert endpoint.outbox_bytes < 12_000, "a call that waits for a slot is not in the outbox"
+    endpoint.cancel(waiting)
+    client.hear()
+    assert endpoint.outbox_bytes == 0
+    for call in calls:
+        endpoint.push(call.uploads["u"], client.dump("x" * 5_000))
+    assert 40_000 < endpoint.outbox_bytes < 41_000
+    client.say(["cancel", calls[0].uploads["u"].id], ["end", calls[1].id])
+    endpoint.cancel(calls[2])
+    assert 25_000 < endpoint.outbox_bytes < 26_000
+    client.hear()
+    assert endpoint.outbox_bytes == 0
+
+
+def test_nothing_piles_up_for_one_id(client: Bare) -> None:
+    """NUM-2."""
+    call = client.endpoint.call("A.b", client.dump({}), window=0)
+    client.hear()
+    for _ in range(100):
+        client.endpoint.consumed(call, 0, waiting=True)
+        call.window.balance = 0
+    client.endpoint.cancel(call)
+    client.endpoint.cancel(call)
+    for n in range(100):
+        client.say(["ping", n])
+    assert client.hear() == [["pong", 99], ["cancel", 1, "cancelled"]]
