@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import heapq
 import logging
 import types
 from collections.abc import Iterator
@@ -62,11 +63,23 @@ async def leaks_since(before: set[int]) -> list[str]:
         # What was told to end may take a few turns for it, a closing socket for instance.
         await anyio.sleep(0.005)
     _forget_tracebacks()
+    _forget_timers()
     gc.collect()
     # Finalizers may leave word with the event loop.
     await anyio.lowlevel.checkpoint()
     left += [text for one, text in _objects().items() if one not in before]
     return left
+
+
+def _forget_timers() -> None:
+    """Let asyncio forget cancelled timers, which keep their context until they would have run."""
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    timers = getattr(loop, "_scheduled", [])
+    timers[:] = [timer for timer in timers if not timer.cancelled()]
+    heapq.heapify(timers)
 
 
 def _forget_tracebacks() -> None:

@@ -31,8 +31,10 @@ from pydantic import (
     JsonValue,
     PlainSerializer,
     RootModel,
+    SerializeAsAny,
     WrapSerializer,
     computed_field,
+    create_model,
 )
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 from typing_extensions import TypedDict
@@ -368,6 +370,24 @@ def test_in_messagepack_a_string_is_no_bytes_and_bytes_are_no_number() -> None:
         adapter(int).load(MSGPACK.dump(b"5"), MSGPACK)
     with pytest.raises(InvalidValue):
         adapter(uuid.UUID).load(MSGPACK.dump(bytes(16)), MSGPACK)
+
+
+def test_a_subclass_serialised_as_itself_keeps_to_the_wire_too(codec: Codec) -> None:
+    class Base(BaseModel):
+        pass
+
+    class Derived(Base):
+        data: bytes = b"\xff"
+        weight: float = 1.0
+
+    class Around(BaseModel):
+        item: SerializeAsAny[Base]
+
+    raw = adapter(Around).dump(Around(item=Derived()), codec)
+    data = "_w==" if codec is JSON else b"\xff"
+    assert codec.load(raw) == {"item": {"data": data, "weight": 1.0}}
+    with pytest.raises(Unencodable):
+        adapter(Around).dump(Around(item=Derived(weight=math.nan)), codec)
 
 
 def test_a_custom_serialiser_may_give_bytes(codec: Codec) -> None:
@@ -796,6 +816,24 @@ def test_a_type_that_cannot_travel_is_refused_saying_why(annotation: Any, words:
     message = refusal(annotation)
     assert message.startswith("Hello.greet: parameter 'x': ")
     assert words in message
+
+
+class ByteEnum(enum.Enum):
+    ONE = b"1"
+
+
+@pytest.mark.parametrize(
+    "annotation",
+    [str | bytes, str | bytes | None, Annotated[str, Field(max_length=3)] | bytes],
+)
+def test_a_union_of_str_and_bytes_is_refused(annotation: Any) -> None:
+    either = create_model("Either", one=(annotation, ...))
+    assert "Either.one is a union of str and bytes" in refusal(either)
+
+
+@pytest.mark.parametrize("annotation", [Literal["a", b"b"], ByteEnum])
+def test_bytes_among_choices_are_refused(annotation: Any) -> None:
+    assert "bytes among its choices" in refusal(annotation)
 
 
 def test_a_strict_field_beside_any_is_refused_naming_it() -> None:

@@ -173,20 +173,9 @@ class LocalStream(Stream[T_co, U_co]):
         if self._busy:
             self._refuse_second()
         if self._closed:
+            await self._close_source()
             raise StopAsyncIteration
-        self._busy = True
-        try:
-            item = await self._step()
-        except StopAsyncIteration:
-            self._closed = True
-            source = self._source
-            self._finish(source._final if isinstance(source, Stream) else None)
-            raise
-        except BaseException:
-            self._closed = True
-            raise
-        finally:
-            self._busy = False
+        item = await self._step()
         if self._closed:
             await self._close_source()
             raise StopAsyncIteration
@@ -195,10 +184,24 @@ class LocalStream(Stream[T_co, U_co]):
         return cast(T_co, item)
 
     async def _step(self) -> Any:
+        self._busy = True
+        try:
+            return await self._pull()
+        except BaseException as error:
+            if isinstance(error, StopAsyncIteration) and not self._closed:
+                source = self._source
+                self._finish(source._final if isinstance(source, Stream) else None)
+            self._closed = True
+            self._source = None
+            raise
+        finally:
+            self._busy = False
+
+    async def _pull(self) -> Any:
+        # A Stream has `__await__`, to refuse: it only looks awaitable.
+        if not isinstance(self._source, AsyncIterator) and isawaitable(self._source):
+            self._source = await self._source
         source = self._source
-        # A Stream can be told from an awaitable only this way round: it has `__await__`, to refuse.
-        if not isinstance(source, AsyncIterator) and isawaitable(source):
-            source = self._source = await source
         if isinstance(source, Iterator):
             try:
                 return next(source)
@@ -210,39 +213,37 @@ class LocalStream(Stream[T_co, U_co]):
 
     async def _end(self, final: Final[Any]) -> NoReturn:
         # The body behind `yield Final(…)` has to run, so the source is asked once more.
-        self._closed = self._busy = True
         try:
             item = await self._step()
         except StopAsyncIteration:
             self._finish(final.value)
             raise
-        finally:
-            self._busy = False
+        self._closed = True
         await self._close_source()
         raise RuntimeError(f"{self._label} yielded {item!r} after its Final value")
 
     async def aclose(self) -> None:
-        already = self._closed
         self._closed = True
-        if not (already or self._busy):
+        if not self._busy:
             await self._close_source()
 
     def cancel(self) -> None:
-        # The source of a stream that nobody waits on is closed when the last reference goes.
-        source = self._source
-        if not self._closed and not self._busy and not isinstance(source, AsyncIterator):
-            close = getattr(source, "close", None)
-            if close is not None:
-                close()
+        """End the stream without waiting.
+
+        An async source cleans up at the next look at the stream, or when it is dropped.
+        """
         self._closed = True
-        if not self._busy:
+        source = self._source
+        if isinstance(source, Stream):
+            source.cancel()
+        elif not (self._busy or isinstance(source, AsyncIterator)):
             self._source = None
+            if (close := getattr(source, "close", None)) is not None:
+                close()
 
     async def _close_source(self) -> None:
         source, self._source = self._source, None
-        if isinstance(source, Coroutine):
-            source.close()
-        elif (aclose := getattr(source, "aclose", None)) is not None:
+        if (aclose := getattr(source, "aclose", None)) is not None:
             await aclose()
         elif (close := getattr(source, "close", None)) is not None:
             close()

@@ -5,28 +5,35 @@ The same code serves the methods of proxies and the callbacks that a handler was
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextvars import copy_context
+from collections.abc import AsyncIterable, Callable, Mapping
+from contextvars import Context, copy_context
 from typing import Any
 
 import anyio
 from msgspec import Raw
 
 from .context import handling, outgoing_metadata
+from .deadlines import Deadline
 from .errors import Code, ConnectionLost, DeadlineExceeded, RpcError
 from .protocol.calls import CallbackTarget, OutCall, Upload
 from .protocol.endpoint import NoSlotError, ValueTooLargeError
 from .protocol.frames import CallOptions, End, Error, ErrorBody, Result
 from .runtime import Future, Task
-from .shell import Conversation, Feed, Offered, Shell, Terminal, error_from
+from .shell import Conversation, Feed, Offered, Shell, Terminal, as_text, error_from
 from .signature import Param
-from .values import Adapter, InvalidValue, Unencodable
+from .values import Adapter, InvalidValue
 
 __all__ = ["Extras", "Timing", "WrongKindError", "begin", "invoke", "wrong_kind"]
 
+logger = logging.getLogger("wsrpc")
+
 # Seconds by which the far side's clock may be ahead of this one's at the end of a long call.
 CLOCK_SKEW = 1.0
+
+# Seconds by which an event loop may be early with a timer.
+CLOCK_GRAIN = 0.001
 
 
 class WrongKindError(RpcError[Any], TypeError):
@@ -58,9 +65,10 @@ class Timing:
         deadline: Seconds on the loop's clock, or None.
         by_scope: Whether it is the deadline of the caller's own cancel scope, which fires by
             itself and must be the one to do so.
+        alarm: The deadline, where this package has to keep it.
     """
 
-    __slots__ = ("by_scope", "deadline")
+    __slots__ = ("alarm", "by_scope", "deadline")
 
     def __init__(self, shell: Shell, timeout: float | None) -> None:
         scope = shell.runtime.effective_deadline()
@@ -72,10 +80,12 @@ class Timing:
         if self.by_scope:
             deadline = scope
         self.deadline: float | None = None if deadline == math.inf else deadline
+        self.alarm = None if self.by_scope else self.deadline
 
     def reason(self, shell: Shell) -> str:
         """Why the caller's await was cancelled, as far as one can tell."""
-        if self.by_scope and self.deadline is not None and shell.runtime.now() >= self.deadline:
+        now = shell.runtime.now() + CLOCK_GRAIN
+        if self.by_scope and self.deadline is not None and now >= self.deadline:
             return "deadline_exceeded"
         return "cancelled"
 
@@ -120,7 +130,7 @@ def begin(
         _check_metadata(shell, label, carried)
         options = CallOptions(metadata=carried)
     handled = handling.get()
-    parent = handled._call if handled is not None and handled.session is shell.session else None
+    parent = None if handled is None else handled.parent_in(shell.session)
     try:
         return shell.endpoint.call(
             method,
@@ -224,7 +234,7 @@ async def invoke(
     """
     timing = Timing(shell, timeout)
     if shell.endpoint.outbox_full:
-        await shell.room()
+        await shell.room(timing.alarm)
     call = begin(
         shell, label, method, payload, timing, metadata=metadata, extras=extras, target=target
     )
@@ -232,14 +242,16 @@ async def invoke(
     if extras is not None:
         extras.attach(call)
     entry = None
-    if timing.deadline is not None and not timing.by_scope:
+    if timing.alarm is not None:
         reply.call = call
-        entry = shell.deadlines.add(timing.deadline, reply.expire)
+        entry = shell.deadlines.add(timing.alarm, reply.expire)
     shell.wake()
     try:
         outcome = await reply.future
-    except BaseException:
+    except BaseException as error:
         _abandon(shell, call, extras, timing.reason(shell))
+        if extras is not None and not isinstance(error, GeneratorExit):
+            await extras.close()
         raise
     finally:
         if entry is not None:
@@ -318,7 +330,7 @@ class Extras:
         shell: Shell,
         label: str,
         params: Mapping[str, Param],
-        uploads: dict[str, AsyncIterator[Any]],
+        uploads: dict[str, AsyncIterable[Any]],
         callbacks: dict[str, Callable[..., Any]],
         check: bool,
     ) -> None:
@@ -346,7 +358,7 @@ class Extras:
     def start(self) -> None:
         """The call is numbered: its uploads may flow."""
         for pump in self._pumps:
-            pump.task = self._shell.nursery.spawn(pump.run, context=self._context, once=True)
+            pump.start(self._context)
 
     def stop(self) -> None:
         """The call is over: nobody wants the rest of the uploads."""
@@ -354,11 +366,12 @@ class Extras:
             pump.stop()
 
     async def close(self) -> None:
-        """Stop, and wait until the sources are closed."""
+        """Stop, and wait until the sources are closed: they are the caller's own code."""
         self.stop()
-        for pump in self._pumps:
-            if pump.task is not None:
-                await pump.done
+        with anyio.CancelScope(shield=True):
+            for pump in self._pumps:
+                if pump.task is not None:
+                    await pump.done
 
 
 class _Pump(Conversation):
@@ -367,23 +380,21 @@ class _Pump(Conversation):
     def __init__(self, shell: Shell, extras: Extras, lane: Upload, label: str) -> None:
         self._shell = shell
         self._extras = extras
-        self._feed = Feed(shell, lane)
+        self._feed = Feed(shell, lane, self._spare)
         self._lane = lane
         self._label = label
         self._reason: str | None = None
         self._stopped = False
         self._begun = False
-        self.source: AsyncIterator[Any]
+        self._killer: Deadline | None = None
+        self.source: AsyncIterable[Any]
         self.adapter: Adapter | None = None
         self.task: Task | None = None
         self.done: Future = shell.runtime.future()
 
-    def _dump(self, item: Any) -> bytes:
-        assert self.adapter is not None
-        return self.adapter.dump(item, self._shell.codec, check=self._extras._check)
-
-    def _no_final(self, value: Any) -> bytes:
-        raise TypeError(f"{self._label}: an upload has no final value; yield items only")
+    def start(self, context: Context) -> None:
+        self._shell.pumps.add(self)
+        self.task = self._shell.nursery.spawn(self.run, context=context, once=True)
 
     async def run(self) -> None:
         self._begun = True
@@ -393,20 +404,39 @@ class _Pump(Conversation):
                 await self._feed.run(self.source, self._dump, self._no_final)
         except self._shell.runtime.cancelled_class():
             body = ErrorBody(Code.CANCELLED, "the upload was stopped")
-        except Exception as error:  # noqa: BLE001  (it is the caller's, and raised there)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # noqa: BLE001  (it is the caller's, and raised there)
             body = self._failed(error)
         finally:
-            self.done.set_result(None)
+            self._ended()
         self._terminate(body)
 
-    def _failed(self, error: Exception) -> ErrorBody:
+    def _ended(self) -> None:
+        self._shell.pumps.discard(self)
+        if self._killer is not None:
+            self._shell.deadlines.remove(self._killer)
+        if not self.done.done():
+            self.done.set_result(None)
+
+    def _dump(self, item: Any) -> bytes:
+        assert self.adapter is not None
+        return self.adapter.dump(item, self._shell.codec, check=self._extras._check)
+
+    def _no_final(self, value: Any) -> bytes:
+        raise TypeError(f"{self._label}: an upload has no final value; yield items only")
+
+    def _failed(self, error: BaseException) -> ErrorBody:
+        if self._stopped:
+            logger.error("the source of %s failed while it was stopped", self._label, exc_info=error)
+            return ErrorBody(Code.CANCELLED, "the upload was stopped")
         if self._extras.failure is None:
             self._extras.failure = error
         if isinstance(error, RpcError):
             try:
                 return self._shell.error_body(error)
-            except Unencodable:
-                return ErrorBody(str(error.code), error.message)
+            except Exception:  # noqa: BLE001  (its data cannot travel; the caller has it anyway)
+                return ErrorBody(str(error.code), as_text(error.message))
         if isinstance(error, ValueTooLargeError):
             return ErrorBody(Code.RESOURCE_EXHAUSTED, f"an item of {self._label}: {error}")
         return ErrorBody(Code.ABORTED, "the source of the upload failed")
@@ -424,11 +454,29 @@ class _Pump(Conversation):
         shell.wake()
 
     def stop(self) -> None:
-        if not self._stopped and not self.done.done():
-            self._stopped = True
-            # asyncio drops a task that is cancelled before its first step; `run` looks itself.
-            if self.task is not None and self._begun:
-                self.task.cancel()
+        """Cancel the source; its cleanup then has `Limits.cleanup_timeout`."""
+        if self._stopped or self.done.done():
+            return
+        self._stopped = True
+        # asyncio drops a task that is cancelled before its first step; `run` looks itself.
+        if self.task is not None and self._begun:
+            self._shell.runtime.cancel(self.task)
+            self._feed.stop()
+            self._arm_killer()
+
+    def _spare(self) -> None:
+        assert self.task is not None
+        self._shell.runtime.spare(self.task)
+
+    def _arm_killer(self) -> None:
+        when = self._shell.runtime.now() + self._shell.limits.cleanup_timeout
+        self._killer = self._shell.deadlines.add(when, self._kill)
+
+    def _kill(self) -> None:
+        logger.warning("the source of %s was still cleaning up after cleanup_timeout", self._label)
+        assert self.task is not None
+        self.task.cancel()
+        self._arm_killer()
 
     def on_credit(self) -> None:
         self._feed.wake()

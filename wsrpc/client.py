@@ -138,5 +138,7 @@ class connect:
     ) -> None:
         session = self._session
         assert session is not None
-        await session.aclose()
-        await session.finish()
+        try:
+            await session.aclose()
+        finally:
+            await session.finish()

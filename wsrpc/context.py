@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 if TYPE_CHECKING:
     from .protocol.calls import InCall
@@ -32,7 +33,17 @@ class CallContext:
         last_id: Where a reopened stream should go on, or None.
     """
 
-    __slots__ = ("_call", "controller", "deadline", "metadata", "method", "session")
+    __slots__ = (
+        "_call",
+        "_session",
+        "call_id",
+        "controller",
+        "deadline",
+        "key",
+        "last_id",
+        "metadata",
+        "method",
+    )
 
     def __init__(
         self,
@@ -42,8 +53,13 @@ class CallContext:
         method: str,
         deadline: float | None,
     ) -> None:
-        self._call = call
-        self.session = session
+        # Context variables live on in timers, idle threads and tasks that the handler left behind;
+        # none of these may keep a session, or the call's arguments, in memory.
+        self._session = ref(session)
+        self._call: InCall | None = call
+        self.call_id = call.id
+        self.key = call.key
+        self.last_id = call.last_id
         self.controller = controller
         self.method = method
         self.deadline = deadline
@@ -51,20 +67,28 @@ class CallContext:
         self.metadata: Mapping[str, str] = MappingProxyType(sent) if sent else NO_METADATA
 
     @property
-    def call_id(self) -> int:
-        return self._call.id
+    def session(self) -> Session:
+        """The session of the call.
+
+        Raises:
+            RuntimeError: It has ended, and this code has outlived its handler.
+        """
+        session = self._session()
+        if session is None:
+            raise RuntimeError(f"the session of {self!r} has ended")
+        return session
 
     @property
     def principal(self) -> Any:
         return self.session.principal
 
-    @property
-    def key(self) -> str | None:
-        return self._call.key
+    def parent_in(self, session: Session) -> InCall | None:
+        """The call, if it is still being handled and came in on `session`."""
+        return self._call if self._session() is session else None
 
-    @property
-    def last_id(self) -> str | None:
-        return self._call.last_id
+    def end(self) -> None:
+        """The handler has ended."""
+        self._call = None
 
     def __repr__(self) -> str:
         return f"<call {self.call_id} of {self.controller}.{self.method}>"

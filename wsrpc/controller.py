@@ -173,7 +173,7 @@ def method(
     What it returns is what a caller gets, here as there: a coroutine function stays one, a plain
     function is awaited, and a method that returns an async iterator, or yields, gives a `Stream`.
     It goes above every other decorator except `@staticmethod` and `@classmethod`, which may stand
-    on either side.
+    on either side; type checkers follow only those that stand above it.
 
     Args:
         fn: The function.

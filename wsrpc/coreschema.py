@@ -197,6 +197,7 @@ class Facts:
         self.alike = not strict and kinds <= _ALIKE and "bytes" not in keys
         _refuse_kinds(places, where)
         _refuse_bytes_settings(places, where)
+        _refuse_ambiguous_bytes(places, where)
         if self.any:
             _refuse_strict(strict, where)
         reach.refuse_recursive_unions(where)
@@ -229,6 +230,37 @@ def _refuse_bytes_settings(places: list[_Place], where: str) -> None:
                     "bytes travel as base64 in JSON and as they are in MessagePack; drop the "
                     "setting"
                 )
+
+
+def _refuse_ambiguous_bytes(places: list[_Place], where: str) -> None:
+    """Bytes are strings in JSON: what only their Python type tells from others is lost there."""
+    for place in places:
+        if place.kind == "union" and {"bytes", "str"} <= set(_choices(place.schema)):
+            raise RegistrationError(
+                f"{_at(where, place)} is a union of str and bytes, which are both strings in "
+                "JSON; put the bytes into a model or TypedDict"
+            )
+        values = [*place.schema.get("expected", ()), *_enum_values(place.schema)]
+        if any(isinstance(value, bytes) for value in values):
+            raise RegistrationError(
+                f"{_at(where, place)} has bytes among its choices, which are strings in JSON; use "
+                "strings"
+            )
+
+
+def _choices(union: Schema) -> Iterator[str]:
+    """The types of a union's choices, wrappers taken off."""
+    for choice in union["choices"]:
+        node = choice[0] if isinstance(choice, tuple) else choice
+        while node["type"] not in _CONFIGURED and _is_schema(node.get("schema")):
+            node = node["schema"]
+        yield node["type"]
+
+
+def _enum_values(schema: Schema) -> Iterator[Any]:
+    if schema["type"] == "enum":
+        for member in schema["members"]:
+            yield member.value
 
 
 def _refuse_strict(strict: list[_Place], where: str) -> None:
@@ -406,6 +438,8 @@ def for_serialization(
         if own is None:
             if leaf is not None:
                 schema["serialization"] = leaf
+        elif own["type"] == "any":
+            schema["serialization"] = plain
         elif own["type"] in ("function-plain", "function-wrap"):
             own.setdefault("return_schema", {"type": "any", "serialization": plain})
             if own["type"] == "function-wrap" and leaf is not None:

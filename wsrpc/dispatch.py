@@ -11,9 +11,11 @@ import logging
 import secrets
 import time
 import traceback
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
+from itertools import islice
+from typing import Any, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -30,14 +32,16 @@ from .protocol.calls import CallbackTarget, InCall, UploadReader
 from .protocol.endpoint import ValueTooLargeError
 from .protocol.frames import ErrorBody
 from .runtime import Future, Task
-from .shell import Conversation, Feed, Offered, Shell
+from .shell import Conversation, Feed, Offered, Shell, as_text
 from .signature import MethodSpec, Param, near
 from .stats import Stats
-from .values import Adapter, InvalidValue, Unencodable
+from .values import Adapter, InvalidValue
 
 __all__ = ["Dispatcher", "Handler", "Target", "targets_of"]
 
 logger = logging.getLogger("wsrpc")
+
+T = TypeVar("T")
 
 # Seconds for which a sync generator runs ahead in its thread, to save hops for the next items.
 THREAD_SLICE = 0.001
@@ -159,7 +163,8 @@ class Dispatcher:
         self.stats.calls_live -= 1
         if not self.live and self._idle is not None:
             idle, self._idle = self._idle, None
-            idle.set_result(None)
+            if not idle.done():
+                idle.set_result(None)
 
     def stop_all(self) -> None:
         """The session is over: every handler is cancelled and cleans up (CLOSE-5)."""
@@ -251,12 +256,18 @@ class Handler(Conversation):
             self.shell.runtime.forget_deadline(self._task)
             if self.context is not None:
                 self.context.deadline = None
-        if self.feed is not None:
-            self.feed.stop()
-        if self._begun and not self._threaded:
+        if self._begun:
             assert self._task is not None
-            self._task.cancel()
+            self.shell.runtime.cancel(self._task)
+        if self.feed is not None:
+            # After the cancellation: trio would deliver that behind the wait that this ends.
+            self.feed.stop()
         self._arm_killer()
+
+    def spare(self) -> None:
+        """The stream has seen by itself that it is over: its cleanup is not to be cancelled."""
+        assert self._task is not None
+        self.shell.runtime.spare(self._task)
 
     def _arm_killer(self) -> None:
         when = self.shell.runtime.now() + self.shell.limits.cleanup_timeout
@@ -290,6 +301,13 @@ class Handler(Conversation):
                 self._fail(RpcError(Code.CANCELLED, "the handler was cancelled"))
                 raise
             self._fail_stopped()
+        except (KeyboardInterrupt, SystemExit) as error:
+            self._fail(error)
+            raise
+        except BaseException as error:  # noqa: BLE001  (one call must not end all others)
+            # Exotic classes of the handler's own; and groups with a cancellation among others, as
+            # task groups raise them.
+            self._fail(error)
         finally:
             self._ended()
 
@@ -300,8 +318,8 @@ class Handler(Conversation):
         self.dispatcher.ended(self)
         # The two point at each other; left so, each call would be garbage for the collector.
         self.call.context = None
-        # asyncio keeps a cancelled timer, with the context it was set in, until it would have run.
-        handling.set(None)
+        if self.context is not None:
+            self.context.end()
         if self._entry is not None:
             self.shell.deadlines.remove(self._entry)
         if self._killer is not None:
@@ -336,10 +354,11 @@ class Handler(Conversation):
             self.shell.endpoint.fail(self.call, ErrorBody(self.stopped, message))
             self.shell.wake()
 
-    def _fail(self, error: Exception) -> None:
+    def _fail(self, error: BaseException) -> None:
         if self.stopped is not None:
-            if not isinstance(error, RpcError):
-                self._log(error, "while it was being stopped")
+            rest = self._without_cancellations(error)
+            if rest is not None and not isinstance(rest, RpcError):
+                self._log(rest, "failed while it was being stopped")
             self._fail_stopped()
             return
         body = self._body(error)
@@ -347,29 +366,35 @@ class Handler(Conversation):
             self.shell.endpoint.fail(self.call, body)
             self.shell.wake()
 
-    def _body(self, error: Exception) -> ErrorBody:
+    def _without_cancellations(self, error: BaseException) -> BaseException | None:
+        cancelled = self.shell.runtime.cancelled_class()
+        if isinstance(error, BaseExceptionGroup):
+            return error.split(cancelled)[1]
+        return None if isinstance(error, cancelled) else error
+
+    def _body(self, error: BaseException) -> ErrorBody:
         """What of `error` crosses the wire (ERROR-2, ERROR-3)."""
         single = _only_leaf(error)
         if isinstance(single, RpcError):
             try:
                 return self.shell.error_body(single)
-            except Unencodable as unencodable:
-                error = unencodable
+            except Exception as unusable:  # noqa: BLE001  (whatever it is, the call must end)
+                error = unusable
         if isinstance(error, ValueTooLargeError):
             return ErrorBody(Code.RESOURCE_EXHAUSTED, f"the answer of {self.label}: {error}")
         return self._internal(error)
 
-    def _internal(self, error: Exception) -> ErrorBody:
+    def _internal(self, error: BaseException) -> ErrorBody:
         error_id = self._log(error, "failed")
         body = ErrorBody(Code.INTERNAL, "internal error")
         body.error_id = error_id
         if self.dispatcher.debug:
-            body.message = f"{type(error).__name__}: {error}"
-            lines = traceback.format_exception(error)
-            body.data = Raw(self.shell.codec.dump({"traceback": "".join(lines)[-32_768:]}))
+            body.message = as_text(f"{type(error).__name__}: {error}")
+            lines = as_text("".join(traceback.format_exception(error))[-32_768:])
+            body.data = Raw(self.shell.codec.dump({"traceback": lines}))
         return body
 
-    def _log(self, error: Exception, what: str) -> str:
+    def _log(self, error: BaseException, what: str) -> str:
         error_id = secrets.token_hex(8)
         logger.error("%s %s, error id %s", self.label, what, error_id, exc_info=error)
         return error_id
@@ -428,12 +453,13 @@ class CallbackHandler(Handler):
 class MethodHandler(Handler):
     """A call of an exposed method."""
 
-    __slots__ = ("_inboxes", "target")
+    __slots__ = ("_inboxes", "_sources", "target")
 
     def __init__(self, dispatcher: Dispatcher, call: InCall, target: Target) -> None:
         super().__init__(dispatcher, call, target.label)
         self.target = target
         self._inboxes: dict[str, Inbox] = {}
+        self._sources: tuple[Any, ...] = ()
         # Now, not when the task begins: items may come with the very message that brought the call.
         for name, lane in call.uploads.items():
             param = target.spec.params.get(name)
@@ -461,10 +487,14 @@ class MethodHandler(Handler):
             raise _invalid_argument(self.label, invalid) from None
         if target.interceptors:
             outcome = await self._intercepted(arguments, context)
-        elif spec.flavor == "coroutine":
-            outcome = await self.dispatcher.function(target)(**arguments)
         else:
-            outcome = await self._call(arguments)
+            if spec.flavor == "coroutine":
+                pending = self.dispatcher.function(target)(**arguments)
+            else:
+                pending = self._call(arguments)
+            # An upload that the method drops must be gone, so that its producer stops.
+            del arguments
+            outcome = await pending
         if spec.kind == "stream":
             await self._stream(outcome)
             return
@@ -485,8 +515,11 @@ class MethodHandler(Handler):
             session=self.shell.session,
         )
 
-        def innermost(request: Request) -> Awaitable[Any]:
-            return self._call(request.arguments)
+        async def innermost(request: Request) -> Any:
+            outcome = await self._call(request.arguments)
+            if target.spec.kind == "stream":
+                self._sources = (*self._sources, outcome)
+            return outcome
 
         return await fold(target.interceptors, innermost)(request)
 
@@ -500,26 +533,31 @@ class MethodHandler(Handler):
             case "async_iterator":
                 return fn(**arguments)
             case "sync":
-                return await self._in_thread(partial(fn, **arguments))
+                work = partial(fn, **arguments)
+                return await self.undisturbed(anyio.to_thread.run_sync(work))
             case "sync_iterator":
                 return _ThreadIterator(self, partial(fn, **arguments))
 
-    async def _in_thread(self, work: Callable[[], Any]) -> Any:
-        """Run `work` in a worker thread, which cannot be cancelled: `stop` waits for it."""
+    async def undisturbed(self, wait: Awaitable[T]) -> T:
+        """Wait for a worker thread, which nothing can cancel."""
         self._threaded = True
         try:
-            return await anyio.to_thread.run_sync(work)
+            return await wait
         finally:
             self._threaded = False
 
     async def _stream(self, source: AsyncIterator[Any]) -> None:
         shell, call = self.shell, self.call
-        self.feed = Feed(shell, call)
+        self.feed = Feed(shell, call, self.spare)
         stats = self.dispatcher.stats
         stats.generators_open += 1
         try:
             await self.feed.run(source, self._dump_item, self._dump_final)
         finally:
+            # An interceptor that wraps a stream may forget to close it.
+            for inner in self._sources:
+                if hasattr(inner, "aclose"):
+                    await inner.aclose()
             stats.generators_open -= 1
         if self.stopped is None and self._open:
             shell.endpoint.finish(call, self.feed.final)
@@ -624,51 +662,79 @@ class _ThreadIterator:
     """A sync iterator as an async one: each step runs in a worker thread.
 
     A step takes as many items as come within a millisecond, but never more than the stream has
-    credit for, so a fast generator costs one hop for many items and a slow one is not delayed.
+    credit for, so a fast generator costs one hop for many items. Those that are there can be taken
+    while the step still runs, so a slow generator delays none.
     """
 
     def __init__(self, handler: MethodHandler, make: Callable[[], Iterator[Any]]) -> None:
         self._handler = handler
+        self._shell = handler.shell
         self._make = make
         self._iterator: Iterator[Any] | None = None
-        self._ready: list[Any] = []
-        self._error: Exception | None = None
+        self._ready: deque[Any] = deque()
+        self._error: BaseException | None = None
+        self._running = False
         self._over = False
+        self._waiter: Future | None = None
 
     def __aiter__(self) -> AsyncIterator[Any]:
         return self
 
     async def __anext__(self) -> Any:
-        if not self._ready and not self._over:
-            allowance = max(1, self._handler.call.credit.balance)
-            await self._handler._in_thread(partial(self._advance, allowance))
-            self._ready.reverse()
-        if self._ready:
-            return self._ready.pop()
-        if self._error is not None:
-            error, self._error = self._error, None
-            raise error
-        raise StopAsyncIteration
+        while not self._ready:
+            if not self._running:
+                if self._error is not None:
+                    error, self._error = self._error, None
+                    raise error
+                if self._over:
+                    raise StopAsyncIteration
+                self._running = True
+                self._shell.nursery.spawn(self._step, max(1, self._handler.call.credit.balance))
+            await self._news()
+        return self._ready.popleft()
+
+    async def _news(self) -> None:
+        self._waiter = waiter = self._shell.runtime.future()
+        await waiter
+
+    def _wake(self) -> None:
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    async def _step(self, allowance: int) -> None:
+        try:
+            await anyio.to_thread.run_sync(self._advance, allowance)
+        finally:
+            self._running = False
+            self._wake()
 
     def _advance(self, allowance: int) -> None:
+        """One step; in the thread."""
+        ready = self._ready
         until = time.monotonic() + THREAD_SLICE
         try:
             if self._iterator is None:
                 # A method that only returns an iterator may block before it does.
                 self._iterator = iter(self._make())
-            while len(self._ready) < allowance:
-                self._ready.append(next(self._iterator))
+            for item in islice(self._iterator, allowance):
+                ready.append(item)
+                if len(ready) == 1:
+                    # Somebody may be waiting for just this one, and the next may take long.
+                    self._shell.runtime.call_threadsafe(self._wake)
                 if time.monotonic() >= until or self._handler.stopped is not None:
                     return
-        except StopIteration:
-            self._over = True
-        except Exception as error:  # noqa: BLE001  (raised behind the items before it)
+                allowance -= 1
+            self._over = allowance > 0
+        except BaseException as error:  # noqa: BLE001  (raised behind the items before it)
             self._error = error
             self._over = True
 
     async def aclose(self) -> None:
-        close = getattr(self._iterator, "close", None)
-        if close is not None:
-            # Trio would deliver a cancellation here that came while the last step was running.
-            with anyio.CancelScope(shield=True):
-                await self._handler._in_thread(close)
+        # A step cannot be cancelled, and the generator cannot be closed while it runs.
+        with anyio.CancelScope(shield=True):
+            while self._running:
+                await self._handler.undisturbed(self._news())
+            close = getattr(self._iterator, "close", None)
+            if close is not None:
+                await self._handler.undisturbed(anyio.to_thread.run_sync(close))

@@ -24,16 +24,7 @@ from .runtime import Future
 from .shell import Conversation, Shell, Terminal, error_from
 from .values import Adapter, InvalidValue
 
-__all__ = ["Inbox", "InboxStream", "Poison"]
-
-
-class Poison:
-    """Stands in the place of an item that did not validate; raises when it is reached."""
-
-    __slots__ = ("error",)
-
-    def __init__(self, error: RpcError[Any]) -> None:
-        self.error = error
+__all__ = ["Inbox", "InboxStream"]
 
 
 class Inbox(Conversation):
@@ -47,6 +38,7 @@ class Inbox(Conversation):
 
     __slots__ = (
         "_adapter",
+        "_check",
         "_costs",
         "_end",
         "_entry",
@@ -74,8 +66,10 @@ class Inbox(Conversation):
         *,
         label: str,
         extras: Extras | None = None,
+        check: bool = True,
     ) -> None:
         self._shell = shell
+        self._check = check
         self._lane = lane
         self._adapter = adapter
         self._final_adapter = final_adapter
@@ -170,12 +164,6 @@ class Inbox(Conversation):
         self.taken += 1 if costs is None else costs.popleft()
         if self.taken >= self._lane.window.threshold:
             self.report(waiting=False)
-        if type(item) is Poison:
-            self.items.clear()
-            self._frames.clear()
-            self._end = StopAsyncIteration()
-            self.stop("cancelled")
-            raise item.error
         return item
 
     def _cancellable(self) -> OutCall | UploadReader:
@@ -234,19 +222,27 @@ class Inbox(Conversation):
     def _decode(self, raws: list[Raw]) -> None:
         codec = self._shell.codec
         try:
-            self.items.extend(self._adapter.load_many(raws, codec))
+            if self._check:
+                self.items.extend(self._adapter.load_many(raws, codec))
+            else:
+                self.items.extend([self._load(raw) for raw in raws])
         except InvalidValue:
             # One of them is bad: those before it are items all the same.
             for raw in raws:
                 try:
-                    self.items.append(self._adapter.load(raw, codec))
+                    self.items.append(self._load(raw))
                 except InvalidValue as error:
-                    self.items.append(Poison(self._invalid(error)))
+                    self._frames.clear()
+                    self._end = self._invalid(error)
+                    self.stop("cancelled")
                     break
         if sum(map(len, raws)) >= COST_UNIT:
             self._costs = deque(cost_of(len(raw)) for raw in raws)
         else:
             self._costs = None
+
+    def _load(self, raw: Raw) -> Any:
+        return self._adapter.load(raw, self._shell.codec, check=self._check)
 
     def _conclude(self, terminal: Terminal | RpcError[Any]) -> None:
         """Turn the terminal into what every further `next` raises."""
@@ -256,7 +252,9 @@ class Inbox(Conversation):
             self._end = StopAsyncIteration()
             if terminal.final is not None and self._final_adapter is not None:
                 try:
-                    self.final = self._final_adapter.load(terminal.final[0], self._shell.codec)
+                    self.final = self._final_adapter.load(
+                        terminal.final[0], self._shell.codec, check=self._check
+                    )
                 except InvalidValue as error:
                     self._end = self._invalid(error)
         elif isinstance(terminal, Error):
@@ -305,6 +303,7 @@ class InboxStream(Stream[Any, Any]):
             if not self._over and self._inbox is not None:
                 self._finish(self._inbox.final)
             self._over = True
+            await self._settle()
             raise
         except RpcError as error:
             self._over = True
@@ -312,8 +311,10 @@ class InboxStream(Stream[Any, Any]):
             if cause is error:
                 raise
             raise cause from error
-        except BaseException:
+        except BaseException as error:
             self._close(self._reason())
+            if not isinstance(error, GeneratorExit):
+                await self._settle()
             raise
         finally:
             self._busy = False
@@ -321,6 +322,9 @@ class InboxStream(Stream[Any, Any]):
     async def _failed(self, error: RpcError[Any]) -> BaseException:
         """What to raise for `error`."""
         return error
+
+    async def _settle(self) -> None:
+        """Wait for what of this side's own must not outlive the stream."""
 
     def _reason(self) -> str:
         return "cancelled"

@@ -65,6 +65,8 @@ class Limits:
             "max_batch": FLOOR_MAX_BATCH,
             "max_value": FLOOR_MAX_VALUE,
             "window": 1,
+            # With none at all nothing would ever find room.
+            "outbox": 1,
         }
         for field in fields(self):
             value = getattr(self, field.name)

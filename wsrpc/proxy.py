@@ -13,6 +13,7 @@ from collections.abc import AsyncIterable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from types import EllipsisType
 from typing import Any, Literal, TypeAlias
+from weakref import WeakSet
 
 from .call import LocalStream, Stream, UnaryCall, UntypedCall
 from .caller import Extras, Timing, begin, invalid_answer, invoke
@@ -245,8 +246,8 @@ class ProxyMethod:
     async def _notify(self, values: dict[str, Any], metadata: Mapping[str, str]) -> None:
         """Queue a notification; waits for room and for a slot, not for the other end."""
         shell = self._shell
-        timing = Timing(shell, self._options.unary_timeout())
-        await shell.room()
+        timing = Timing(shell, self._timeout)
+        await shell.room(timing.alarm)
         call = begin(
             shell,
             self.label,
@@ -302,18 +303,29 @@ class ProxyMethod:
         request = self.request({**values, **uploads, **callbacks})
         if fetcher is None:
             return self.fetch(request)
-        source = fetcher(request, self.fetch)
-        return source if isinstance(source, Stream) else LocalStream(source, self.label)
+        fetched: WeakSet[Stream[Any, Any]] = WeakSet()
+
+        def fetch(request: Request) -> Stream[Any, Any]:
+            stream = self.fetch(request)
+            fetched.add(stream)
+            return stream
+
+        source = fetcher(request, fetch)
+        return source if isinstance(source, Stream) else MadeStream(source, self.label, fetched)
 
     def fetch(self, request: Request) -> Stream[Any, Any]:
         """The default way to a stream: over the session, through the interceptors."""
         if not self._interceptors:
             return self._remote(request)
 
-        async def innermost(request: Request) -> Any:
-            return self._remote(request)
+        fetched: WeakSet[Stream[Any, Any]] = WeakSet()
 
-        return LocalStream(fold(self._interceptors, innermost)(request), self.label)
+        async def innermost(request: Request) -> Any:
+            stream = self._remote(request)
+            fetched.add(stream)
+            return stream
+
+        return MadeStream(fold(self._interceptors, innermost)(request), self.label, fetched)
 
     def _remote(self, request: Request) -> RemoteStream:
         return RemoteStream(self, request, *self._split(request.arguments))
@@ -350,8 +362,8 @@ class Notification(Conversation):
         shell = self._shell
         self._future = shell.runtime.future()
         entry = None
-        if timing.deadline is not None and not timing.by_scope:
-            entry = shell.deadlines.add(timing.deadline, self._expire)
+        if timing.alarm is not None:
+            entry = shell.deadlines.add(timing.alarm, self._expire)
         try:
             outcome = await self._future
         except BaseException:
@@ -384,6 +396,27 @@ class Notification(Conversation):
             logger.debug("the notification %s ended with %s", self._label, frame.body.code)
 
 
+class MadeStream(LocalStream[Any, Any]):
+    """What a stream fetcher or an interceptor made of streams from the other end.
+
+    Args:
+        source: What it returned.
+        label: What messages call it.
+        fetched: The streams it has fetched so far; they end with this one.
+    """
+
+    __slots__ = ("_fetched",)
+
+    def __init__(self, source: Any, label: str, fetched: WeakSet[Stream[Any, Any]]) -> None:
+        super().__init__(source, label)
+        self._fetched = fetched
+
+    def cancel(self) -> None:
+        super().cancel()
+        for stream in list(self._fetched):
+            stream.cancel()
+
+
 class RemoteStream(InboxStream):
     """A stream from the other end. Nothing is sent before the first item is asked for."""
 
@@ -409,7 +442,7 @@ class RemoteStream(InboxStream):
         options = method._options
         payload = method.dump_args(self._arguments)
         timing = self._timing = Timing(shell, options.stream_timeout())
-        await shell.room()
+        await shell.room(timing.alarm)
         call = self._call = begin(
             shell,
             self._label,
@@ -429,21 +462,21 @@ class RemoteStream(InboxStream):
             lambda invalid: invalid_answer(method.label, invalid),
             label=self._label,
             extras=extras,
+            check=method._check_results,
         )
         call.context = inbox
         if extras is not None:
             extras.attach(call)
-        if timing.deadline is not None and not timing.by_scope:
-            inbox.expire_at(timing.deadline)
+        if timing.alarm is not None:
+            inbox.expire_at(timing.alarm)
         shell.wake()
         return inbox
 
     async def _failed(self, error: RpcError[Any]) -> BaseException:
         extras, timing = self._extras, self._timing
-        if extras is not None:
-            await extras.close()
-            if extras.failure is not None:
-                return extras.failure
+        await self._settle()
+        if extras is not None and extras.failure is not None:
+            return extras.failure
         if error.code == Code.DEADLINE_EXCEEDED and timing is not None:
             await timing.let_scope_fire()
         return error
@@ -453,5 +486,8 @@ class RemoteStream(InboxStream):
 
     async def aclose(self) -> None:
         await super().aclose()
+        await self._settle()
+
+    async def _settle(self) -> None:
         if self._extras is not None:
             await self._extras.close()

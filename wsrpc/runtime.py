@@ -32,6 +32,9 @@ __all__ = ["AsyncioRuntime", "Future", "GenericRuntime", "Nursery", "Runtime", "
 # spawned the task has to come first: it cancels in the way that lets it clean up.
 SLACK = 0.01
 
+# Seconds between two looks whether a task that is to be cancelled has left its shielded scope.
+SHIELD_POLL = 0.005
+
 Start: TypeAlias = Callable[..., Coroutine[Any, Any, None]]
 
 
@@ -136,8 +139,17 @@ class Runtime(Protocol):
 
     def cancelled_class(self) -> type[BaseException]: ...
 
+    def cancel(self, task: Task) -> None:
+        """Throw one cancellation into a handler, once it is in no shielded scope."""
+
+    def spare(self, task: Task) -> None:
+        """Take a cancellation back that has not reached the task: it stops by itself."""
+
     def forget_deadline(self, task: Task) -> None:
         """Let the deadline that a task was spawned with be none: it is cleaning up now."""
+
+    async def to_the_end(self, fn: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run `fn` to its end, whatever cancels the caller meanwhile."""
 
     def call_threadsafe(self, fn: Callable[[], None]) -> None:
         """Run `fn` on the loop's thread, from any thread; silently nothing if the loop is gone."""
@@ -188,11 +200,41 @@ _TABLE = _table()
 _NO_TASKS = _NoTasks()
 
 
+def _scope_of(task: Any) -> Any:
+    """The innermost cancel scope that a task is in, or None."""
+    state = None if _TABLE is None else _TABLE._task_states.get(task)
+    return None if state is None else state.cancel_scope
+
+
+def _in_shield(task: Any) -> bool:
+    scope = _scope_of(task)
+    while scope is not None:
+        if scope.shield:
+            return True
+        scope = scope._parent_scope
+    return False
+
+
+async def _outlast(tasks: set[asyncio.Task[None]]) -> None:
+    """Wait until `tasks` is empty or done; a cancellation of the caller is raised behind that."""
+    cancelled: asyncio.CancelledError | None = None
+    # Without the shield anyio would repeat its cancellation with each turn of the loop.
+    with anyio.CancelScope(shield=True):
+        while not all(task.done() for task in tasks):
+            try:
+                await asyncio.wait(tasks)
+            except asyncio.CancelledError as error:
+                cancelled = error
+    if cancelled is not None:
+        raise cancelled
+
+
 class AsyncioRuntime:
     """Plain futures and tasks of asyncio."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
+        self._due: dict[Any, asyncio.TimerHandle] = {}
         self.now: Callable[[], float] = loop.time
         self.future: Callable[[], Future] = loop.create_future
         self.effective_deadline: Callable[[], float] = (
@@ -210,9 +252,25 @@ class AsyncioRuntime:
     def cancelled_class(self) -> type[BaseException]:
         return asyncio.CancelledError
 
+    def cancel(self, task: Task) -> None:
+        # asyncio's own cancellation does not stop at anyio's shields, so it waits for the task to
+        # leave them; nothing tells when that is.
+        self._due.pop(task, None)
+        if _in_shield(task):
+            self._due[task] = self._loop.call_later(SHIELD_POLL, self.cancel, task)
+        else:
+            task.cancel()
+
+    def spare(self, task: Task) -> None:
+        handle = self._due.pop(task, None)
+        if handle is not None:
+            handle.cancel()
+
+    async def to_the_end(self, fn: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        await _outlast({self._loop.create_task(fn())})
+
     def forget_deadline(self, task: Task) -> None:
-        state = None if _TABLE is None else _TABLE._task_states.get(task)
-        scope = None if state is None else state.cancel_scope
+        scope = _scope_of(task)
         if scope is not None:
             while scope._parent_scope is not None:
                 scope = scope._parent_scope
@@ -266,15 +324,7 @@ class _AsyncioNursery:
             timer.close()
         for task in self._tasks:
             task.cancel()
-        cancelled: asyncio.CancelledError | None = None
-        while self._tasks:
-            try:
-                await asyncio.wait(self._tasks)
-            except asyncio.CancelledError as error:
-                # The children have been told already; they may not be left behind.
-                cancelled = error
-        if cancelled is not None:
-            raise cancelled
+        await _outlast(self._tasks)
 
 
 class _AsyncioTimer:
@@ -339,13 +389,29 @@ class GenericRuntime:
     async def open_nursery(self) -> Nursery:
         group = anyio.create_task_group()
         await group.__aenter__()
-        return _GenericNursery(group)
+        try:
+            inner: anyio.abc.TaskGroup = await group.start(_shielded_group)
+        except BaseException:
+            await _leave(group)
+            raise
+        return _GenericNursery(group, inner)
 
     async def pause(self) -> None:
         await anyio.lowlevel.cancel_shielded_checkpoint()
 
     def cancelled_class(self) -> type[BaseException]:
         return anyio.get_cancelled_exc_class()
+
+    def cancel(self, task: Task) -> None:
+        task.cancel()
+
+    def spare(self, task: Task) -> None:
+        assert isinstance(task, _GenericTask)
+        task.spare()
+
+    async def to_the_end(self, fn: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        with anyio.CancelScope(shield=True):
+            await fn()
 
     def forget_deadline(self, task: Task) -> None:
         assert isinstance(task, _GenericTask)
@@ -361,9 +427,32 @@ class GenericRuntime:
             return
 
 
+async def _shielded_group(*, task_status: anyio.abc.TaskStatus[anyio.abc.TaskGroup]) -> None:
+    """A group inside the one that was opened, out of reach of the scopes around that.
+
+    The code between opening and closing runs inside the outer group and must stay cancellable; the
+    children end when `close` says so, as they do on asyncio, and know no deadline but their own.
+    """
+    with anyio.CancelScope(shield=True):
+        async with anyio.create_task_group() as inner:
+            task_status.started(inner)
+            await anyio.sleep_forever()
+
+
+async def _leave(group: anyio.abc.TaskGroup) -> None:
+    # Shielded by its own scope: a scope around this await would be entered after the group and
+    # have to be left before it.
+    group.cancel_scope.shield = True
+    group.cancel_scope.cancel()
+    # The body's own exception is no business of this group, which would wrap it in an
+    # ExceptionGroup; its children never raise.
+    await group.__aexit__(None, None, None)
+
+
 class _GenericNursery:
-    def __init__(self, group: anyio.abc.TaskGroup) -> None:
-        self._group = group
+    def __init__(self, outer: anyio.abc.TaskGroup, inner: anyio.abc.TaskGroup) -> None:
+        self._outer = outer
+        self._group = inner
 
     def spawn(
         self,
@@ -403,13 +492,8 @@ class _GenericNursery:
         return timer
 
     async def close(self) -> None:
-        # Shielded by its own scope: a scope around this await would be entered after the group
-        # and have to be left before it.
-        self._group.cancel_scope.shield = True
         self._group.cancel_scope.cancel()
-        # The body's own exception is no business of this group, which would wrap it in an
-        # ExceptionGroup; its children never raise.
-        await self._group.__aexit__(None, None, None)
+        await _leave(self._outer)
 
 
 class _GenericTask:
@@ -435,6 +519,10 @@ class _GenericTask:
     def cancel(self) -> None:
         self._inner.shield = False
         self._outer.cancel()
+
+    def spare(self) -> None:
+        self._delivered = True
+        self._inner.shield = True
 
     def forget_deadline(self) -> None:
         self._outer.deadline = math.inf

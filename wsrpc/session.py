@@ -351,15 +351,18 @@ class Session:
     async def _read(self, link: Link) -> None:
         receive, take, process = link.receive, self._endpoint.receive, self._process
         pause = self._runtime.pause
-        while True:
+        while not self.closed:
             events = take(await receive())
-            while len(events) > SLICE and not self.closed:
+            while len(events) > SLICE:
                 process(events[:SLICE])
                 del events[:SLICE]
                 await pause()
             process(events)
 
     def _process(self, events: list[Event]) -> None:
+        if self.closed:
+            # Nothing may begin any more on a session that has ended.
+            return
         handlers = self._on
         for event in events:
             handlers[type(event)](event)
@@ -375,13 +378,20 @@ class Session:
                     shell.took()
                     await link.send(data)
                     continue
-                if self._flushed is not None:
-                    flushed, self._flushed = self._flushed, None
-                    flushed.set_result(None)
+                self._note_flushed()
                 await shell.output()
         except LinkClosed:
             # The reader meets the same end and acts on it.
             return
+        except Exception:
+            logger.exception("a fault in wsrpc itself ended %r", self)
+            await self._close(link, ProtocolError(INTERNAL, "internal error"))
+
+    def _note_flushed(self) -> None:
+        flushed, self._flushed = self._flushed, None
+        # asyncio cancels a future together with whoever waits for it.
+        if flushed is not None and not flushed.done():
+            flushed.set_result(None)
 
     async def _flush(self) -> None:
         """Wait until everything queued has gone to the link."""
@@ -406,9 +416,7 @@ class Session:
     def _end(self, code: int, reason: str) -> None:
         if self._shell.lost is not None:
             return
-        if self._flushed is not None:
-            flushed, self._flushed = self._flushed, None
-            flushed.set_result(None)
+        self._note_flushed()
         said = f": {reason}" if reason else ""
         error = ConnectionLost(f"the session ended with close code {code}{said}", code, reason)
         self._stats.closes[code] += 1
@@ -437,15 +445,21 @@ class Session:
             self._end(INTERNAL, "internal error")
 
     async def idle(self) -> None:
-        """Wait until every handler has cleaned up; the session has ended then, in any case."""
+        """Wait until handlers and uploads have cleaned up; the session has ended, in any case."""
         self._end(NORMAL, "")
-        with anyio.CancelScope(shield=True):
-            await self._dispatcher.idle()
+        await self._runtime.to_the_end(self._cleaned_up)
+
+    async def _cleaned_up(self) -> None:
+        await self._dispatcher.idle()
+        for pump in list(self._shell.pumps):
+            await pump.done
 
     async def finish(self) -> None:
         """Wait for the handlers, then end everything else of this session."""
-        await self.idle()
-        await self._nursery.close()
+        try:
+            await self.idle()
+        finally:
+            await self._nursery.close()
 
     # ------------------------------------------------------------ what the endpoint reports
 
@@ -453,7 +467,8 @@ class Session:
         self.peer = event.body.agent or ""
         if self._endpoint.side == "connecting":
             self.id = event.body.session or ""
-            self._ready.set_result(None)
+            if not self._ready.done():
+                self._ready.set_result(None)
 
     def _on_call(self, event: CallReceived) -> None:
         self._dispatcher.receive(event.call)

@@ -8,7 +8,7 @@ time, so there are no locks.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterable, Callable
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from msgspec import Raw
 
 from .call import Final
 from .deadlines import Deadlines
-from .errors import Code, ConnectionLost, RpcError, error_class, revive
+from .errors import Code, ConnectionLost, DeadlineExceeded, RpcError, error_class, revive
 from .protocol.calls import Sender
 from .protocol.endpoint import Endpoint
 from .protocol.frames import End, Error, ErrorBody, Result
@@ -27,7 +27,7 @@ from .values import Adapter, InvalidValue
 if TYPE_CHECKING:
     from .session import Session
 
-__all__ = ["Conversation", "Feed", "Offered", "Shell", "Terminal", "error_from"]
+__all__ = ["Conversation", "Feed", "Offered", "Shell", "Terminal", "as_text", "error_from"]
 
 Terminal = Result | End | Error
 
@@ -72,6 +72,8 @@ class Shell:
         nursery: The parent of everything that this session runs.
         deadlines: What happens when.
         lost: Why there is no session any more, once there is none.
+        on_lost: Who waits for that.
+        pumps: The uploads of this side that run.
     """
 
     def __init__(
@@ -89,6 +91,7 @@ class Shell:
         self._writer: Future | None = None
         self._blocked: set[Feed] = set()
         self._room: deque[Future] = deque()
+        self.pumps: set[Any] = set()
 
     def wake(self) -> None:
         """Tell the writer that the endpoint may have output."""
@@ -126,18 +129,40 @@ class Shell:
         """Wake `feed` when the outbox has room again."""
         self._blocked.add(feed)
 
-    async def room(self) -> None:
+    async def room(self, alarm: float | None = None) -> None:
         """Wait until the outbox takes another value.
+
+        Args:
+            alarm: Seconds on the loop's clock; how long to wait at most (TIME-4).
 
         Raises:
             ConnectionLost: The session ended meanwhile.
+            DeadlineExceeded: There was no room before `alarm`.
         """
         while self.endpoint.outbox_full and self.lost is None:
             waiter = self.runtime.future()
             self._room.append(waiter)
-            await waiter
+            if alarm is None:
+                await waiter
+            elif not await self._before(alarm, waiter):
+                error = DeadlineExceeded("no room in the outbox before the deadline")
+                error.not_started = True
+                raise error
         if self.lost is not None:
             raise self.lost_error(started=False)
+
+    async def _before(self, alarm: float, waiter: Future) -> bool:
+        """Wait for `waiter`; False if `alarm` came first."""
+
+        def expire() -> None:
+            if not waiter.done():
+                waiter.set_result("expired")
+
+        entry = self.deadlines.add(alarm, expire)
+        try:
+            return await waiter != "expired"
+        finally:
+            self.deadlines.remove(entry)
 
     def lose(self, error: ConnectionLost) -> None:
         """The session is over: nobody waits for anything of it any longer."""
@@ -162,7 +187,7 @@ class Shell:
 
     def error_body(self, error: RpcError[Any]) -> ErrorBody:
         """What of an error raised on purpose crosses the wire (ERROR-2)."""
-        body = ErrorBody(str(error.code), error.message)
+        body = ErrorBody(str(error.code), as_text(error.message))
         cls = type(error)
         if cls is not RpcError and cls is not ConnectionLost:
             body.type = cls.type_name
@@ -172,6 +197,11 @@ class Shell:
         if error.retry_after is not None:
             body.retry_after = max(0, round(error.retry_after * 1000))
         return body
+
+
+def as_text(value: object) -> str:
+    """What can travel of a message: a string without lone surrogates."""
+    return str(value).encode("utf-8", "replace").decode()
 
 
 def error_from(shell: Shell, body: ErrorBody) -> RpcError[Any]:
@@ -202,10 +232,11 @@ class Feed:
     Used for what handlers yield and for what callers upload; whoever runs it sends the terminal.
     """
 
-    __slots__ = ("_shell", "_stopped", "_waiter", "final", "lane")
+    __slots__ = ("_shell", "_spare", "_stopped", "_waiter", "final", "lane")
 
-    def __init__(self, shell: Shell, lane: Sender) -> None:
+    def __init__(self, shell: Shell, lane: Sender, spare: Callable[[], None]) -> None:
         self._shell = shell
+        self._spare = spare
         self.lane = lane
         self.final: bytes | None = None
         self._waiter: Future | None = None
@@ -238,7 +269,7 @@ class Feed:
 
     async def run(
         self,
-        source: AsyncIterator[Any],
+        source: AsyncIterable[Any],
         dump: Callable[[Any], bytes],
         dump_final: Callable[[Any], bytes],
     ) -> None:
@@ -249,8 +280,9 @@ class Feed:
         """
         endpoint, lane, wake = self._shell.endpoint, self.lane, self._shell.wake
         pause = self._shell.runtime.pause
-        advance = source.__anext__
         turn = 0
+        items = aiter(source)
+        advance = items.__anext__
         try:
             while True:
                 if not endpoint.may_push(lane):
@@ -273,7 +305,9 @@ class Feed:
                     turn = 0
                     await pause()
         finally:
-            close = getattr(source, "aclose", None)
+            if self._stopped:
+                self._spare()
+            close = getattr(items, "aclose", None)
             if close is not None:
                 await close()
 

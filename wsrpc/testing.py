@@ -107,10 +107,15 @@ class connected_pair:
 
     async def _close(self) -> None:
         assert self._nursery is not None
+        try:
+            await runtimes.current().to_the_end(self._end)
+        finally:
+            await self._nursery.close()
+
+    async def _end(self) -> None:
         for session in self._sessions:
             await session.aclose()
             await session.idle()
-        await self._nursery.close()
 
     async def __aexit__(
         self,

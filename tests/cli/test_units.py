@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from wsrpc.cli.contract import Contract
+from wsrpc.cli.failures import ExitCode, Failure
 from wsrpc.cli.schemas import type_text
 from wsrpc.cli.text import printable, to_json
 
@@ -79,3 +81,23 @@ def test_unknown_commands_and_options_exit_2(run: Run) -> None:
     for words in (["nosuch"], ["call"], ["ls", "ws://h", "--nosuch"]):
         result = run(*words)
         assert (result.exit_code, result.stdout) == (2, "")
+
+
+def test_a_contract_that_is_none_is_the_servers_fault() -> None:
+    documents: list[object] = [
+        None,
+        [],
+        {},
+        {"version": 1, "controllers": {"A": {"methods": {"m": 1}}}},
+    ]
+    for document in documents:
+        with pytest.raises(Failure, match="no contract") as caught:
+            Contract.read(document)
+        assert caught.value.code is ExitCode.REMOTE
+
+
+def test_a_contract_without_names_is_good_for_clientize() -> None:
+    methods = {"m": {"kind": "unary", "params": {"lines": {"kind": "upload"}}}}
+    contract = Contract.read({"version": 1, "controllers": {"A": {"methods": methods}}})
+    assert contract.for_clientize("A")["name"] == "A"
+    assert contract.method("A", "m").uploads == ["lines"]

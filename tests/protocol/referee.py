@@ -31,6 +31,7 @@ class Id:
     balance: int = 0  # of the sender of the stream, as that side knows it
     items: int = 0
     terminal: str | None = None
+    decided: bool = False  # the terminal is in the outbox, and stands (CANCEL-4)
     cancel_sent: bool = False
     cancel_taken: bool = False
     over_for: set[int] = field(default_factory=set)  # sides that sent or took the terminal
@@ -84,7 +85,6 @@ class Referee:
             entry.kind = "invocation"
             assert callback.kind == "callback", "CB-4"
             assert callback.opener != side, "CB-4"
-            assert side not in callback.over_for, "CB-4"
             entry.call = callback.call
             callback.invocations.append(entry)
             live = [one for one in callback.invocations if side not in one.over_for]
@@ -105,9 +105,7 @@ class Referee:
         self.check_parent(side, options)
         self.check_slots(side)
 
-    def write_notify(
-        self, side: int, id: int, method: str, args: Any, options: Any = None
-    ) -> None:
+    def write_notify(self, side: int, id: int, method: str, args: Any, options: Any = None) -> None:
         options = options or {}
         assert "uploads" not in options, "NOTIFY-2"
         assert "callbacks" not in options, "NOTIFY-2"
@@ -223,7 +221,7 @@ class Referee:
             elif name in TERMINALS:
                 self.over(side, self.ids[frame[1]])
             elif name == "cancel":
-                self.ids[frame[1]].cancel_taken = True
+                self.ids[frame[1]].cancel_taken = not self.ids[frame[1]].decided
             elif name == "credit":
                 self.ids[frame[1]].balance += frame[2]
                 assert self.ids[frame[1]].balance <= 2**31 - 1, "CREDIT-6"

@@ -65,7 +65,16 @@ def test_the_accepting_side_calls_in_the_same_way_with_even_ids(server: Bare) ->
 
 @pytest.mark.parametrize(
     ("method", "args"),
-    [("A.b", []), ("A.b", [1]), (3, {}), (3, {"a": 1}), ("A.b", None), (3, None), (3, 7), ("", "x")],
+    [
+        ("A.b", []),
+        ("A.b", [1]),
+        (3, {}),
+        (3, {"a": 1}),
+        ("A.b", None),
+        (3, None),
+        (3, 7),
+        ("", "x"),
+    ],
 )
 def test_arguments_of_the_wrong_shape_close_with_4500(server: Bare, method: Any, args: Any) -> None:
     """CALL-1."""

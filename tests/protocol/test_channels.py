@@ -10,7 +10,6 @@ from msgspec import Raw
 from wsrpc.limits import Limits
 from wsrpc.protocol.calls import InCall, LocalProtocolError, OutCall
 from wsrpc.protocol.codec import Codec
-from wsrpc.protocol.endpoint import NoSlotError
 from wsrpc.protocol.events import (
     CallReceived,
     CancelReceived,
@@ -356,12 +355,13 @@ def test_invocations_that_are_live_are_cancelled_before_the_calls_terminal(
     }
     send[answer]()
     frames = server.hear()
-    assert [frame[0] for frame in frames if frame[1] == 1][-1] == answer
-    cancels = [frame[1] for frame in frames[: frames.index(next(f for f in frames if f[1] == 1))]]
-    assert sorted(cancels) == [2, 6, 8, 10, 12, 14, 16, 18]
-    assert {frame[0] for frame in frames if frame[1] != 1} == {"cancel"}
-    assert queued.state == "finished", "it was not numbered yet, so it is just removed"
-    assert not endpoint.cancel(queued)
+    at = next(n for n, frame in enumerate(frames) if frame[:2] == [answer, 1])
+    opened = {invocation.id for invocation in [*invocations[:8], invocations[9]]} - {4}
+    opened |= {frame[1] for frame in frames[:at] if frame[0] == "call"}
+    assert opened == {frame[1] for frame in frames[:at] if frame[0] == "cancel"}
+    for invocation in (invocations[8], queued):
+        mine = [frame[0] for frame in frames if frame[1] == invocation.id]
+        assert mine == ["call", "cancel"], "not numbered before: it goes out to be answered"
 
 
 def test_the_calls_terminal_finishes_its_callbacks(client: Bare) -> None:
@@ -389,14 +389,22 @@ def test_a_callback_cannot_be_used_after_its_call(server: Bare) -> None:
     """CB-4."""
     call = take_callback(server)
     server.endpoint.finish(call)
-    for _ in range(8):
-        invoke(server, call)
-    with pytest.raises(NoSlotError):
-        invoke(server, call)
-    assert [frame[0] for frame in server.hear()] == ["end"] + ["call"] * 8
-    answers = [["error", 2 * n + 2, {"code": "failed_precondition", "message": ""}] for n in range(8)]
-    server.say(*answers)
+    late = [invoke(server, call) for _ in range(9)]
+    assert [frame[0] for frame in server.hear()] == ["end"] + ["call", "cancel"] * 8
+    too_late = {"code": "failed_precondition", "message": ""}
+    server.say(*(["error", 2 * n + 2, too_late] for n in range(8)))
+    assert [frame[:2] for frame in server.hear()] == [["call", 18], ["cancel", 18]]
+    assert late[8].id == 18
+    server.say(["error", 18, too_late])
     assert server.endpoint.quiescent
+
+
+def test_invocations_that_wait_when_the_session_ends_are_returned_too(server: Bare) -> None:
+    """CLOSE-4."""
+    call = take_callback(server)
+    invocations = [invoke(server, call) for _ in range(9)]
+    server.endpoint.finish(call)
+    assert set(server.endpoint.close()) == set(invocations)
 
 
 def test_an_invocation_survives_the_end_of_the_call_until_its_handler_ends(client: Bare) -> None:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from wsrpc.protocol.codec import CODECS, MAX_DEPTH, Codec, codec_for
+from wsrpc.protocol.codec import CODECS, Codec, codec_for
 from wsrpc.protocol.frames import (
     Ack,
     Call,

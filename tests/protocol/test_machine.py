@@ -13,13 +13,13 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from msgspec import Raw
 
 from wsrpc.limits import Limits
-from wsrpc.protocol.calls import InCall, OutCall, Receiver, Sender, Upload, UploadReader
+from wsrpc.protocol.calls import SENT, InCall, OutCall, Receiver, Sender, Upload, UploadReader
 from wsrpc.protocol.codec import CODECS, Codec
 from wsrpc.protocol.endpoint import Endpoint, NoSlotError
 from wsrpc.protocol.events import (
@@ -40,6 +40,10 @@ SOAK = int(os.environ.get("WSRPC_SOAK", "0"))
 
 SIDES = st.sampled_from([0, 1])
 PICKS = st.integers(0, 2**16)
+# What the link does before a rule acts, a bit each: C and S write what they have, C and S take what
+# has come. Whatever rules a run is made of, its link moves.
+LINK = st.integers(0, 15)
+TIMES = st.sampled_from([1, 1, 3, 20])
 SIZES = st.sampled_from([0, 0, 0, 0, 10, 10, 1_000, 1_000, 9_000, 30_000, 65_536, 150_000])
 T = TypeVar("T")
 
@@ -51,10 +55,10 @@ def choose(things: list[T], pick: int) -> T:
 class Inbox:
     """What one receiving end has been told, and not yet consumed."""
 
-    def __init__(self) -> None:
+    def __init__(self, lane: Receiver) -> None:
         self.costs: deque[int] = deque()
         self.arrived: list[bytes] = []
-        self.peak = 0
+        self.peak = max(lane.window.size, 1)
         self.dearest = 1
         self.finished = False
 
@@ -100,7 +104,9 @@ class TwoEndpoints(RuleBasedStateMachine):
     @initialize(
         codec=st.sampled_from(sorted(CODECS)),
         windows=st.tuples(st.sampled_from([1, 2, 5]), st.sampled_from([1, 2, 5])),
-        outboxes=st.tuples(st.sampled_from([1, 5_000, 200_000]), st.sampled_from([1, 5_000, 200_000])),
+        outboxes=st.tuples(
+            st.sampled_from([1, 5_000, 200_000]), st.sampled_from([1, 5_000, 200_000])
+        ),
         slots=st.tuples(st.sampled_from([8, 9]), st.sampled_from([8, 9])),
         waiting=st.sampled_from([0, 2, 1000]),
         greeted=st.booleans(),
@@ -133,6 +139,9 @@ class TwoEndpoints(RuleBasedStateMachine):
         self.count = 0
         if greeted:
             self.carry_all()
+        # Whatever rules a run is made of, it has something to do.
+        for n in range(6):
+            self.call(n % 2, "call", n // 2, n // 3, False, n, [None, 0, 7][n // 2], 0, 0, None)
 
     # ---------------------------------------------------------------- calls
 
@@ -145,7 +154,8 @@ class TwoEndpoints(RuleBasedStateMachine):
         pick=PICKS,
         window=st.sampled_from([None, None, 0, 1, 7]),
         size=SIZES,
-        timeout=st.sampled_from([None, None, None, 0.0, 5.0]),
+        link=LINK,
+        timeout=st.sampled_from([None] * 8 + [0.0, 5.0, 5.0]),
     )
     def call(
         self,
@@ -157,8 +167,10 @@ class TwoEndpoints(RuleBasedStateMachine):
         pick: int,
         window: int | None,
         size: int,
+        link: int,
         timeout: float | None,
     ) -> None:
+        self.move(link)
         end = self.ends[side]
         oneway = kind == "notify"
         parent = choose(end.running, pick) if nested and end.running else None
@@ -187,11 +199,14 @@ class TwoEndpoints(RuleBasedStateMachine):
 
     def began(self, end: Party, call: OutCall) -> None:
         end.calls.append(call)
-        end.inboxes[call] = Inbox()
+        end.inboxes[call] = Inbox(call)
 
     @precondition(lambda self: self.targets())
-    @rule(pick=PICKS, size=SIZES)
-    def invoke(self, pick: int, size: int) -> None:
+    @rule(pick=PICKS, size=SIZES, link=LINK)
+    def invoke(self, pick: int, size: int, link: int) -> None:
+        self.move(link)
+        if not self.targets():
+            return
         side, parent, name = choose(self.targets(), pick)
         end = self.ends[side]
         target = parent.callbacks[name]
@@ -214,8 +229,15 @@ class TwoEndpoints(RuleBasedStateMachine):
         ]
 
     @precondition(lambda self: self.some("live"))
-    @rule(pick=PICKS, reason=st.sampled_from(["cancelled", "deadline_exceeded"]))
-    def cancel(self, pick: int, reason: str) -> None:
+    @rule(
+        pick=PICKS,
+        reason=st.sampled_from([None, None, "cancelled", "deadline_exceeded"]),
+        link=LINK,
+    )
+    def cancel(self, pick: int, reason: str | None, link: int) -> None:
+        self.move(link)
+        if reason is None or not self.some("live"):
+            return
         end, call = choose(self.some("live"), pick)
         numbered = call.id != 0
         assert end.endpoint.cancel(call, reason) is numbered
@@ -230,24 +252,36 @@ class TwoEndpoints(RuleBasedStateMachine):
     @precondition(lambda self: self.some("running"))
     @rule(
         pick=PICKS,
-        action=st.sampled_from(["push", "push", "push", "push", "finish", "final", "result", "fail"]),
+        action=st.sampled_from(["push"] * 6 + ["finish", "final", "result", "fail"]),
+        times=TIMES,
         size=SIZES,
+        link=LINK,
     )
-    def handle(self, pick: int, action: str, size: int) -> None:
+    def handle(self, pick: int, action: str, times: int, size: int, link: int) -> None:
+        self.move(link)
+        if not self.some("running"):
+            return
         end, call = choose(self.some("running"), pick)
         endpoint, state = end.endpoint, call.state
         if action == "push":
-            self.push(end, call, size)
-        elif state == "cancelled" or action == "fail":
+            self.push(end, call, times, size)
+            return
+        if state == "cancelled" or action == "fail":
             endpoint.fail(call, ErrorBody("aborted", "m" * size, Raw(self.codec.dump("d" * size))))
         elif action == "result" and state in ("running", "invoked"):
             endpoint.result(call, self.codec.dump("x" * size))
         elif state in ("running", "yielding", "notified"):
             final = self.codec.dump("x" * size) if action == "final" else None
             endpoint.finish(call, final if state != "notified" else None)
+        self.decide(call)
 
-    def push(self, end: Party, lane: Sender, size: int) -> None:
-        if end.endpoint.may_push(lane):
+    def decide(self, lane: Sender) -> None:
+        if lane.state == "finished":
+            self.referee.ids[lane.id].decided = True
+
+    def push(self, end: Party, lane: Sender, times: int, size: int) -> None:
+        while times and end.endpoint.may_push(lane):
+            times -= 1
             self.count += 1
             item = self.codec.dump([self.count, "x" * size])
             end.endpoint.push(lane, item)
@@ -256,26 +290,45 @@ class TwoEndpoints(RuleBasedStateMachine):
     # ---------------------------------------------------------------- streams
 
     @precondition(lambda self: self.some("uploads"))
-    @rule(pick=PICKS, action=st.sampled_from(["push", "push", "push", "finish", "fail"]), size=SIZES)
-    def upload(self, pick: int, action: str, size: int) -> None:
+    @rule(
+        pick=PICKS,
+        action=st.sampled_from(["push"] * 6 + ["finish", "fail"]),
+        times=TIMES,
+        size=SIZES,
+        link=LINK,
+    )
+    def upload(self, pick: int, action: str, times: int, size: int, link: int) -> None:
+        self.move(link)
+        if not self.some("uploads"):
+            return
         end, lane = choose(self.some("uploads"), pick)
         if action == "push":
-            self.push(end, lane, size)
+            self.push(end, lane, times, size)
         elif action == "finish" and lane.state == "uploading":
             end.endpoint.finish(lane)
         else:
             end.endpoint.fail(lane, ErrorBody("aborted", ""))
+        self.decide(lane)
 
     @precondition(lambda self: self.some("readers"))
-    @rule(pick=PICKS)
-    def cancel_upload(self, pick: int) -> None:
-        end, lane = choose(self.some("readers"), pick)
-        assert end.endpoint.cancel(lane) is True
+    @rule(pick=PICKS, really=st.sampled_from([False, False, True]), link=LINK)
+    def cancel_upload(self, pick: int, really: bool, link: int) -> None:
+        self.move(link)
+        if really and self.some("readers"):
+            end, lane = choose(self.some("readers"), pick)
+            assert end.endpoint.cancel(lane) is True
 
     @precondition(lambda self: self.some("receivers"))
-    @rule(pick=PICKS, n=st.integers(0, 5), wait=st.booleans())
-    def consume(self, pick: int, n: int, wait: bool) -> None:
-        end, lane = choose(self.some("receivers"), pick)
+    @rule(pick=PICKS, n=TIMES, wait=st.booleans(), link=LINK)
+    def consume(self, pick: int, n: int, wait: bool, link: int) -> None:
+        self.move(link)
+        if not self.some("receivers"):
+            return
+        holding = [one for one in self.some("receivers") if one[0].inboxes[one[1]].costs]
+        end, lane = choose(holding or self.some("receivers"), pick)
+        self.take(end, lane, n, wait)
+
+    def take(self, end: Party, lane: Receiver, n: int, wait: bool) -> None:
         inbox = end.inboxes[lane]
         cost = 0
         for _ in range(min(n, len(inbox.costs))):
@@ -285,6 +338,29 @@ class TwoEndpoints(RuleBasedStateMachine):
         inbox.peak = max(inbox.peak, lane.window.size, 1)
         if waits:
             assert lane.window.balance >= 1, "CREDIT-5"
+
+    @rule(
+        pick=PICKS,
+        rounds=st.lists(
+            st.tuples(TIMES, SIZES, LINK, TIMES, st.booleans()), min_size=1, max_size=8
+        ),
+    )
+    def flow(self, pick: int, rounds: list[tuple[int, int, int, int, bool]]) -> None:
+        """One stream for a while, so that its windows have time to grow and shrink."""
+        senders: list[tuple[Party, Sender]] = [
+            *self.some("uploads"),
+            *(one for one in self.some("running") if "message" in SENT[one[1].state]),
+        ]
+        if not senders:
+            return
+        end, lane = choose(senders, pick)
+        other = self.ends[1 - end.side]
+        for times, size, link, taken, waits in rounds:
+            self.push(end, lane, times, size)
+            self.move(link)
+            for receiver in other.receivers:
+                if receiver.id == lane.id:
+                    self.take(other, receiver, taken, waits)
 
     # ---------------------------------------------------------------- the link
 
@@ -302,9 +378,18 @@ class TwoEndpoints(RuleBasedStateMachine):
         end.wire.append(data)
         return True
 
-    @rule(side=SIDES)
-    def deliver(self, side: int) -> None:
-        self.deliver_one(side)
+    @rule(side=SIDES, n=TIMES)
+    def deliver(self, side: int, n: int) -> None:
+        while n and self.deliver_one(side):
+            n -= 1
+
+    def move(self, link: int) -> None:
+        for side in (0, 1):
+            while link & (1 << side) and self.write_one(side):
+                pass
+        for side in (0, 1):
+            while link & (4 << side) and self.deliver_one(side):
+                pass
 
     def deliver_one(self, side: int) -> bool:
         end, other = self.ends[side], self.ends[1 - side]
@@ -325,7 +410,7 @@ class TwoEndpoints(RuleBasedStateMachine):
         end.awaits_accept = False
         self.told(end, end.endpoint.accept("s1"))
 
-    @rule(seconds=st.sampled_from([0.0004, 1.0, 10.0]))
+    @rule(seconds=st.sampled_from([0.0004, 3.0]))
     def wait(self, seconds: float) -> None:
         self.now += seconds
 
@@ -349,7 +434,7 @@ class TwoEndpoints(RuleBasedStateMachine):
         assert call not in end.handled
         end.handled.append(call)
         for reader in call.uploads.values():
-            end.inboxes[reader] = Inbox()
+            end.inboxes[reader] = Inbox(reader)
         if call.state == "cancelled":
             end.endpoint.refuse(call, "cancelled", "")
 
@@ -471,6 +556,7 @@ profile = settings(
     deadline=None,
     derandomize=not SOAK,
     print_blob=True,
+    phases=[Phase.explicit, Phase.generate],
     database=None,
     suppress_health_check=list(HealthCheck),
 )

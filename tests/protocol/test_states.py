@@ -57,7 +57,9 @@ def tables() -> list[list[list[str]]]:
     return found
 
 
-def moves(rows: list[list[str]], names: dict[str, list[str]], direction: str) -> set[tuple[str, str]]:
+def moves(
+    rows: list[list[str]], names: dict[str, list[str]], direction: str
+) -> set[tuple[str, str]]:
     """Every (state, frame) that the rows allow in one direction."""
     allowed = set()
     verb = {"received": "take", "sent": "send"}[direction]
@@ -78,9 +80,7 @@ def test_the_state_tables_are_those_of_the_text(direction: str) -> None:
     found = tables()
     assert len(found) == 4
     text = set()
-    for rows, names in zip(
-        found, (CALLER, CALLEE, UPLOAD_SENDER, UPLOAD_RECEIVER), strict=True
-    ):
+    for rows, names in zip(found, (CALLER, CALLEE, UPLOAD_SENDER, UPLOAD_RECEIVER), strict=True):
         text |= moves(rows, names, direction)
     code = {
         (state, frame)
@@ -102,7 +102,10 @@ def test_where_a_move_leads_is_as_the_text_says() -> None:
                 elif frame == "credit":
                     assert target == state
                 elif frame == "message":
-                    assert target in ({"calling": "streaming", "running": "yielding"}.get(state), state)
+                    assert target in (
+                        {"calling": "streaming", "running": "yielding"}.get(state),
+                        state,
+                    )
     assert RECEIVED["finished"] == SENT["finished"] == {}
     assert RECEIVED["offered"] == SENT["offered"] == {}
     assert set(RECEIVED) == set(SENT)

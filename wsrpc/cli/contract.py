@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, PrivateAttr, ValidationError
 
 from .failures import ExitCode, Failure, did_you_mean
 
@@ -47,17 +47,16 @@ class Controller(BaseModel):
 
 
 class Contract(BaseModel):
-    """Everything that one side exposes (protocol.md, reflection).
-
-    Attributes:
-        document: The contract as it came.
-    """
-
-    model_config = ConfigDict(arbitrary_types_allowed=True)
+    """Everything that one side exposes (protocol.md, reflection)."""
 
     version: int
     controllers: dict[str, Controller]
-    document: dict[str, Any] = {}
+    _document: dict[str, Any] = PrivateAttr(default_factory=dict)
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The contract as it came."""
+        return self._document
 
     @classmethod
     def read(cls, document: Any) -> Contract:
@@ -76,7 +75,7 @@ class Contract(BaseModel):
                 f"{first['msg']}",
                 ExitCode.REMOTE,
             ) from None
-        contract.document = document
+        contract._document = document
         return contract
 
     def controller(self, name: str) -> Controller:
@@ -108,7 +107,7 @@ class Contract(BaseModel):
 
     def for_clientize(self, controller: str) -> dict[str, Any]:
         """The part of the document that `clientize` takes."""
-        part: dict[str, Any] = self.document["controllers"][controller]
+        part: dict[str, Any] = self._document["controllers"][controller]
         return {**part, "name": controller}
 
     def homes_of(self, method: str) -> list[str]:

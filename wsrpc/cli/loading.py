@@ -48,7 +48,7 @@ def _load(spec: str) -> Any:
         try:
             found = getattr(found, name)
         except AttributeError:
-            hint = did_you_mean(name, _candidates(found))
+            hint = did_you_mean(name, _candidates(found)) if hasattr(found, "__dict__") else ""
             raise Failure(f"{walked} has no {name!r}{hint}") from None
         walked = f"{walked}.{name}"
     if inspect.ismodule(found):
@@ -82,18 +82,14 @@ def _broken(name: str, error: Exception) -> Failure:
 
 
 def _candidates(holder: Any) -> list[str]:
+    """What somebody may have meant: the servers, controllers and lists that are defined there."""
+    home = getattr(holder, "__name__", "")
     return [
         name
         for name, value in vars(holder).items()
-        if not name.startswith("_") and (isinstance(value, Server) or _is_own(holder, value))
+        if not name.startswith("_")
+        and (
+            isinstance(value, (Server, list, tuple))
+            or (value if inspect.isclass(value) else type(value)).__module__ == home
+        )
     ]
-
-
-def _is_own(holder: Any, value: Any) -> bool:
-    """Whether something was made in a module, rather than imported into it."""
-    if inspect.ismodule(value):
-        return False
-    home = getattr(value, "__module__", None)
-    return home == getattr(holder, "__name__", None) or not (
-        inspect.isclass(value) or inspect.isroutine(value)
-    )

@@ -27,6 +27,9 @@ LINK_FRAMES = ("hello", "ack", "ping", "pong", "goaway", "auth")
 ANSWERS = ("message", "result", "end", "error")
 TERMINALS = ("result", "end", "error")
 
+# What holds where a hello announces nothing.
+LIMITS = {"max_batch": 64 * 1024, "max_calls": 8, "max_held": 0}
+
 # Bytes. More than either side ever announces, so that this side's library refuses nothing.
 MAX_SIZE = 64 * 1024 * 1024
 
@@ -67,6 +70,28 @@ class Bare:
         self._connection = connection
         self._close = getattr(connection, "aclose", None) or connection.close
         self._frames: deque[Frame] = deque()
+        self._credit: dict[int, int] = {}
+
+    def limit(self, name: Literal["max_batch", "max_calls", "max_held"]) -> int:
+        """A limit that the other side's hello announced, or what holds without."""
+        announced = (self.peer.get("limits") or {}).get(name)
+        return LIMITS[name] if announced is None else int(announced)
+
+    @property
+    def window(self) -> int:
+        """The credit with which uploads to the other side begin."""
+        return int(self.peer.get("window") or 0)
+
+    def padded(self, frame: Frame, size: int) -> str | bytes:
+        """A message of exactly this size: `frame`, with elements behind it that mean nothing."""
+        guess = size - len(self.encode([frame])) - 16
+        for more in range(16):
+            trailing = [*frame, *[0] * more]
+            missing = size - len(self.encode([[*trailing, "a" * guess]]))
+            message = self.encode([[*trailing, "a" * (guess + missing)]])
+            if len(message) == size:
+                return message
+        raise AssertionError(size)
 
     # ------------------------------------------------------------ out
 
@@ -97,6 +122,18 @@ class Bare:
         await self.greeted()
         await self.send(["ack", 0])
         return self.peer
+
+    async def upload(self, id: int, *items: Any) -> None:
+        """Send small items on an upload, as its credit allows, in as few frames as that takes."""
+        left = self._credit.get(id, self.window)
+        todo = list(items)
+        while todo:
+            while left < 1:
+                left += (await self.sent("credit", id))[2]
+            group, todo = todo[:left], todo[left:]
+            left -= len(group)
+            await self.send(["message", id, group])
+        self._credit[id] = left
 
     async def greeted(self) -> dict[str, Any]:
         """Wait for the other side's hello."""

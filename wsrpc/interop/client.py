@@ -60,7 +60,7 @@ async def try_case(case: Case, url: str, codec: Codec, auth: str | None) -> str 
 
 
 def _why(error: BaseException) -> str:
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+    while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     said = " ".join(str(error).split())
     return said if type(error).__module__.startswith("wsrpc.") and said else repr(error)

@@ -188,11 +188,10 @@ async def early_upload_gets_the_window(at: Ground) -> None:
     """an upload opened before the server's hello has that hello's window as its credit"""
     opening = call(1, "Interop.sum", uploads={"numbers": 3})
     async with at.bare(opening) as bare:
-        window = bare.peer.get("window") or 0
-        if window:
-            await bare.send(["message", 3, [1] * window])
+        if bare.window:
+            await bare.send(["message", 3, [1] * bare.window])
         await bare.send(["end", 3])
-        equal(await bare.terminal(1), ["result", 1, window])
+        equal(await bare.terminal(1), ["result", 1, bare.window])
 
 
 @wire_cases("HELLO-6", "BATCH-3")
@@ -209,13 +208,7 @@ async def first_message_too_large(at: Ground) -> None:
     """before authentication a message of 64 KiB is taken, and a larger one closed with 1009"""
     for size, code in ((FLOOR_MAX_BATCH, None), (FLOOR_MAX_BATCH + 1, 1009)):
         async with at.link() as bare:
-            empty = bare.encode([hello(auth=at.auth, agent="")])
-            padding = size - len(empty)
-            # A long string in MessagePack has three bytes of length, an empty one has none.
-            padding -= 2 if bare.codec == "msgpack" else 0
-            message = bare.encode([hello(auth=at.auth, agent="a" * padding)])
-            equal(len(message), size, "the size of the hello")
-            await bare.send_message(message)
+            await bare.send_message(bare.padded(hello(auth=at.auth), size))
             if code is None:
                 await bare.greeted()
             else:
@@ -386,13 +379,10 @@ async def too_large_a_batch(at: Ground) -> None:
     """a message of max_batch bytes is taken, and a larger one closed with 1009"""
     for more in (0, 1):
         async with at.bare() as bare:
-            limit = (bare.peer.get("limits") or {}).get("max_batch", FLOOR_MAX_BATCH)
-            padding = limit - len(bare.encode([["x-pad", "a" * 70_000]])) + 70_000 + more
-            message = bare.encode([["x-pad", "a" * padding]])
-            equal(len(message), limit + more, "the size of the message")
-            await bare.send_message(message)
+            size = bare.limit("max_batch") + more
+            await bare.send_message(bare.padded(["x-pad"], size))
             if more:
-                equal(await bare.closed(), 1009, f"the close code after {len(message)} bytes")
+                equal(await bare.closed(), 1009, f"the close code after {size} bytes")
             else:
                 await lives(bare)
 
@@ -403,11 +393,10 @@ async def batch_acts_in_order(at: Ground) -> None:
     async with at.bare() as bare:
         await bare.send(
             call(1, "Interop.sum", uploads={"numbers": 3}),
-            ["message", 3, [1, 2]],
-            ["message", 3, [3]],
+            *[["message", 3, [5]]] * min(2, bare.window),
             ["end", 3, [99]],
         )
-        equal(await bare.terminal(1), ["result", 1, 6])
+        equal(await bare.terminal(1), ["result", 1, 5 * min(2, bare.window)])
 
 
 @wire_cases("EXT-1")
@@ -420,11 +409,10 @@ async def extensions_are_ignored(at: Ground) -> None:
             ["x-", None, {"deep": [[[]]]}],
             call(1, "Interop.sum", uploads={"numbers": 3}),
             ["x-trace", 1, 2, 3],
-            ["message", 3, [1]],
-            ["x-call", 1, ECHO, {"value": 1}],
             ["end", 3],
+            ["x-call", 1, ECHO, {"value": 1}],
         )
-        equal(await bare.terminal(1), ["result", 1, 1])
+        equal(await bare.terminal(1), ["result", 1, 0])
         await ignored(at, before, 4)
 
 
@@ -559,9 +547,8 @@ async def result_too_large(at: Ground) -> None:
 async def large_value(at: Ground) -> None:
     """a value as large as both sides take comes back"""
     async with at.bare() as bare:
-        limits = bare.peer.get("limits") or {}
-        size = min(1024 * KIB, limits.get("max_batch", FLOOR_MAX_BATCH) - 4 * KIB)
-        if limits.get("max_held"):
+        size = min(1024 * KIB, bare.limit("max_batch") - 4 * KIB)
+        if bare.limit("max_held"):
             size = FLOOR_MAX_BATCH - 4 * KIB  # larger ones would have to go in chunks
         text = "0123456789abcdef" * (size // 16)
         await bare.send(call(1, ECHO, {"value": text}))
@@ -582,11 +569,9 @@ async def bytes_in_json(at: Ground) -> None:
 async def every_item_is_an_item(at: Ground) -> None:
     """every value is an item, those that look like something else among them"""
     async with at.bare() as bare:
-        await bare.send(
-            call(1, "Interop.bidi_echo", uploads={"items": 3}),
-            ["message", 3, SHAPES],
-            ["end", 3],
-        )
+        await bare.send(call(1, "Interop.bidi_echo", uploads={"items": 3}))
+        await bare.upload(3, *SHAPES)
+        await bare.send(["end", 3])
         items, terminal = await bare.outcome(1)
         equal(items, SHAPES, "the items")
         equal(terminal[:2], ["end", 1], "the terminal")
@@ -599,7 +584,7 @@ async def grouping_is_invisible(at: Ground) -> None:
         for id, groups in ((1, [[1, 2, 3, 4]]), (5, [[1], [2], [3], [4]]), (9, [[1, 2], [3, 4]])):
             await bare.send(call(id, "Interop.bidi_echo", uploads={"items": id + 2}))
             for group in groups:
-                await bare.send(["message", id + 2, group])
+                await bare.upload(id + 2, *group)
             await bare.send(["end", id + 2])
             equal((await bare.outcome(id))[0], [1, 2, 3, 4], "the items")
 
@@ -955,11 +940,9 @@ async def upload_that_fails(at: Ground) -> None:
     """an upload's error is raised in the handler, behind the items before it"""
     async with at.bare() as bare:
         error = {"code": "data_loss", "message": "the disk", "data": [1]}
-        await bare.send(
-            call(1, "Interop.bidi_echo", uploads={"items": 3}),
-            ["message", 3, ["a", "b"]],
-            ["error", 3, error],
-        )
+        await bare.send(call(1, "Interop.bidi_echo", uploads={"items": 3}))
+        await bare.upload(3, "a", "b")
+        await bare.send(["error", 3, error])
         items, terminal = await bare.outcome(1)
         equal(items, ["a", "b"], "the items before the error")
         body = failed(terminal, "data_loss")
@@ -971,7 +954,8 @@ async def upload_that_fails(at: Ground) -> None:
 async def upload_of_a_wrong_item(at: Ground) -> None:
     """an item that does not validate fails the call, and what follows on the upload is ignored"""
     async with at.bare() as bare:
-        await bare.send(SUM, ["message", 3, [1, "two", 3]])
+        await bare.send(SUM)
+        await bare.upload(3, 1, "two")
         errors = check_invalid(await bare.terminal(1))
         equal(errors[0]["loc"][:1], ["numbers"], "the first of loc")
         await bare.send(["message", 3, [4]], ["message", 3, [5]], ["end", 3])
@@ -982,25 +966,18 @@ async def upload_of_a_wrong_item(at: Ground) -> None:
 async def uploads_get_credit_back(at: Ground) -> None:
     """the credit of an upload comes back as its items are consumed"""
     async with at.bare() as bare:
+        n = 4 * bare.window + 100
         await bare.send(SUM)
-        left, total = bare.peer.get("window") or 0, 0
-        while total < 500:
-            while left < 1:
-                left += (await bare.sent("credit", 3))[2]
-            n = min(left, 10)
-            await bare.send(["message", 3, [1] * n])
-            left -= n
-            total += n
+        await bare.upload(3, *[1] * n)
         await bare.send(["end", 3])
-        equal(await bare.terminal(1), ["result", 1, total])
+        equal(await bare.terminal(1), ["result", 1, n])
 
 
 @wire_cases("CREDIT-3", "UP-1")
 async def items_without_credit(at: Ground) -> None:
     """an item beyond an upload's credit closes with 4505"""
     async with at.bare() as bare:
-        window = bare.peer.get("window") or 0
-        await bare.send(SUM, ["message", 3, [1] * (window + 1)])
+        await bare.send(SUM, ["message", 3, [1] * (bare.window + 1)])
         equal(await bare.closed(), 4505, "the close code")
 
 
@@ -1041,10 +1018,9 @@ async def credit_of_hello(at: Ground) -> None:
 async def large_items_cost_more(at: Ground) -> None:
     """an item of more than 64 KiB costs more, and may begin with a balance of 1"""
     async with at.bare() as bare:
-        limits = bare.peer.get("limits") or {}
         large = "x" * 70_000
-        if limits.get("max_batch", FLOOR_MAX_BATCH) < 80_000 or limits.get("max_held"):
-            return
+        if bare.limit("max_batch") < 80_000 or bare.limit("max_held") or bare.window < 3:
+            return  # it cannot be uploaded in one piece
         await bare.send(call(1, "Interop.bidi_echo", uploads={"items": 3}, credit=1))
         await bare.send(["message", 3, [large, "small"]])
         equal(await bare.items(1, 1), [large], "the large item")
@@ -1230,7 +1206,7 @@ async def fill(bare: Bare, first: int, n: int) -> None:
 async def more_calls_than_slots(at: Ground) -> None:
     """calls and notifies above max_calls are refused, and the link lives"""
     async with at.bare() as bare:
-        slots = (bare.peer.get("limits") or {}).get("max_calls", 8)
+        slots = bare.limit("max_calls")
         await fill(bare, 1, slots)
         beyond = 1 + 2 * slots
         await bare.send(
@@ -1249,7 +1225,7 @@ async def more_calls_than_slots(at: Ground) -> None:
 async def cancel_frees_no_slot(at: Ground) -> None:
     """a slot is free when the terminal comes, not when the cancel goes"""
     async with at.bare() as bare:
-        slots = (bare.peer.get("limits") or {}).get("max_calls", 8)
+        slots = bare.limit("max_calls")
         await bare.send(call(1, "Interop.slow_cleanup", {"seconds": 0.1}))
         await bare.on(1)
         await fill(bare, 3, slots - 1)
@@ -1264,6 +1240,8 @@ async def cancel_frees_no_slot(at: Ground) -> None:
 async def nested_call_without_a_slot(at: Ground) -> None:
     """a handler that calls back while all the caller's slots are taken fails at once"""
     async with at.bare(limits={"max_calls": 8}) as bare:
+        if bare.limit("max_calls") < 9:
+            return  # the server's own slots are taken as soon
         ids = range(1, 17, 2)
         await bare.send(*(call(id, "Interop.call_back", {"times": 1}) for id in ids))
         calls = [await bare.called() for _ in ids]

@@ -646,14 +646,28 @@ class Endpoint:
             slots.live += 1
             self._outbox.add(call, size)
         else:
-            never = running if target is None else target.state == "finished"
-            if never or len(slots.waiting) >= self.limits.max_waiting:
+            nested = running and target is None
+            if nested or len(slots.waiting) >= self.limits.max_waiting:
                 raise NoSlotError
             slots.waiting[call] = None
         if target is not None:
             target.live[call] = None
             call.target = target
+            if target.state == "finished":
+                self._revoke(call)
         return call
+
+    def _revoke(self, call: OutCall) -> None:
+        """Cancel the call of a callback whose own call ends here.
+
+        One that is not numbered yet goes out all the same, with its cancel right behind, so that
+        its caller gets an answer like any other.
+        """
+        if call.id:
+            self.cancel(call)
+        elif "cancel" in SENT[call.state]:
+            call.send("cancel")
+            call.cancel_reason = "cancelled"
 
     def _promote(self, slots: Slots) -> bool:
         """Give a free slot to whoever has waited longest."""
@@ -813,8 +827,8 @@ class Endpoint:
             self._lanes.pop(reader.id, None)
             reader.state = "finished"
         for target in call.callbacks.values():
-            for live in list(target.live):
-                self.cancel(live)
+            for live in target.live:
+                self._revoke(live)
             self._lanes.pop(target.id, None)
             target.state = "finished"
 
@@ -845,11 +859,10 @@ class Endpoint:
             for event in self.unreported
             if isinstance(event, StreamFinished) and isinstance(event.lane, OutCall)
         ]
-        pending += self.slots.waiting
-        for target in self._lanes.values():
-            if isinstance(target, CallbackTarget):
-                pending += target.slots.waiting
-        self.slots.waiting.clear()
+        # Whoever waits for a slot waits behind a call that holds one, but before the hello.
+        for slots in {self.slots, *(call.slots for call in pending)}:
+            pending += slots.waiting
+            slots.waiting.clear()
         self._lanes.clear()
         self._outbox = Outbox()
         # Events are not tracked by the garbage collector, and what they hold leads back here.

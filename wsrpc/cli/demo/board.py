@@ -17,7 +17,7 @@ from .steps import STEPS
 
 __all__ = ["Board"]
 
-PICTURE_WIDTH = 116
+PICTURE_WIDTH = 120
 MARKS = {"waiting": ("·", "dim"), "holds": ("✔", "bold green"), "fails": ("✘", "bold red")}
 ASCII_MARKS = {"waiting": ".", "holds": "ok", "fails": "NO"}
 
@@ -99,7 +99,7 @@ class Board:
         title = next(step.title for step in STEPS if step.key == report.key)
         bar = ""
         if report.total:
-            bar = f"[{'#' * (20 * report.done // report.total):20}] {report.done}/{report.total} "
+            bar = f"[{'#' * (20 * report.done // report.total):20}] {report.done}/{report.total} reports; "
         mark = "ok" if report.state == "holds" else "FAILED"
         return f"{mark:6} {title:24} {bar}{report.evidence}"
 
@@ -125,6 +125,6 @@ def _evidence(report: Report) -> RenderableType:
     row = Table.grid(padding=(0, 1))
     row.add_row(
         ProgressBar(total=report.total, completed=report.done, width=40),
-        f"{report.done}/{report.total}",
+        f"{report.done}/{report.total} reports",
     )
     return Group(row, text) if report.evidence else row

@@ -153,10 +153,7 @@ class Visit:
         tally = await self._library.tally(on_progress)
         seen = [report.done for report in reports]
         check(seen == list(range(1, tally.sections + 1)), f"reports came as {seen}")
-        return (
-            f"{len(reports)} reports while it counted {tally.words:,} words, most often "
-            f"{tally.most_common!r}"
-        )
+        return f"{tally.words:,} words counted meanwhile, most often {tally.most_common!r}"
 
     async def cancel(self) -> str:
         name = "left early"

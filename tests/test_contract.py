@@ -1,0 +1,222 @@
+"""Contracts: the schema of what is exposed, and untyped interfaces read from it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Annotated, Any
+
+import pytest
+from pydantic import BaseModel, Field
+
+from wsrpc.call import Final
+from wsrpc.contract import Reflection, describe, interface_from_contract, with_names
+from wsrpc.controller import expose_all, method
+from wsrpc.errors import RegistrationError
+from wsrpc.protocol.codec import CODECS
+from wsrpc.signature import near
+
+
+class Progress(BaseModel):
+    done: int
+
+
+class HelloController:
+    """Greets.
+
+    At length.
+    """
+
+    @method
+    async def greet(self, name: Annotated[str, Field(max_length=9)], times: int = 1) -> str:
+        """Greets one."""
+        return name * times
+
+    @method
+    async def tokens(self, seal: bytes) -> AsyncIterator[str | Final[Progress]]:
+        yield ""
+
+    @method
+    async def count(
+        self,
+        lines: AsyncIterator[int],
+        tell: Callable[[Progress, int], Awaitable[bool]] | None = None,
+    ) -> Any:
+        """Counts."""
+
+    @method(oneway=True)
+    async def note(self) -> None: ...
+
+
+def contract() -> dict[str, Any]:
+    return describe(expose_all([HelloController()]))
+
+
+PROGRESS = {
+    "title": "Progress",
+    "type": "object",
+    "properties": {"done": {"title": "Done", "type": "integer"}},
+    "required": ["done"],
+}
+
+
+def test_a_contract_tells_all_there_is_to_know_of_a_method() -> None:
+    assert contract() == {
+        "version": 1,
+        "controllers": {
+            "HelloController": {
+                "name": "HelloController",
+                "doc": "Greets.",
+                "methods": {
+                    "greet": {
+                        "kind": "unary",
+                        "doc": "Greets one.",
+                        "params": {
+                            "name": {
+                                "kind": "value",
+                                "required": True,
+                                "schema": {"type": "string", "maxLength": 9},
+                            },
+                            "times": {
+                                "kind": "value",
+                                "required": False,
+                                "schema": {"type": "integer"},
+                            },
+                        },
+                        "result": {"type": "string"},
+                    },
+                    "tokens": {
+                        "kind": "stream",
+                        "doc": "",
+                        "params": {
+                            "seal": {
+                                "kind": "value",
+                                "required": True,
+                                "schema": {"type": "string", "format": "base64url"},
+                            }
+                        },
+                        "item": {"type": "string"},
+                        "final": PROGRESS,
+                    },
+                    "count": {
+                        "kind": "unary",
+                        "doc": "Counts.",
+                        "params": {
+                            "lines": {
+                                "kind": "upload",
+                                "required": True,
+                                "schema": {"type": "integer"},
+                            },
+                            "tell": {
+                                "kind": "callback",
+                                "required": False,
+                                "arguments": [PROGRESS, {"type": "integer"}],
+                                "result": {"type": "boolean"},
+                            },
+                        },
+                        "result": {},
+                    },
+                    "note": {"kind": "notify", "doc": "", "params": {}},
+                },
+            }
+        },
+    }
+
+
+def test_a_contract_survives_a_json_file() -> None:
+    assert json.loads(json.dumps(contract())) == contract()
+
+
+def test_a_contract_has_each_controller_under_its_own_name_too() -> None:
+    named = with_names(contract())
+    assert named["HelloController"] == named["controllers"]["HelloController"]
+    assert with_names(named) == named
+
+
+def test_a_controller_cannot_hide_a_part_of_the_contract() -> None:
+    class Versions(HelloController):
+        controller_name = "version"
+
+    assert with_names(describe(expose_all([Versions()])))["version"] == 1
+
+
+def test_an_interface_read_from_a_contract_binds_as_the_class_does() -> None:
+    read = interface_from_contract(
+        json.loads(json.dumps(contract()["controllers"]))["HelloController"]
+    )
+    assert (read.name, read.doc) == ("HelloController", "Greets.")
+    assert {name: spec.kind for name, spec in read.specs.items()} == {
+        "greet": "unary",
+        "tokens": "stream",
+        "count": "unary",
+        "note": "notify",
+    }
+    greet = read.specs["greet"]
+    assert greet.doc == "Greets one."
+    assert greet.bind(("Ann",), {"times": 2}) == ({"name": "Ann", "times": 2}, {}, {})
+    codec = CODECS["json"]
+    assert codec.load(greet.dump_args({"name": "Ann"}, codec)) == {"name": "Ann"}
+
+
+def test_unknown_and_missing_arguments_are_caught_before_anything_is_sent() -> None:
+    specs = interface_from_contract(contract()["controllers"]["HelloController"]).specs
+    with pytest.raises(TypeError, match=r"'tims'; did you mean 'times'\?"):
+        specs["greet"].bind(("Ann",), {"tims": 2})
+    with pytest.raises(TypeError, match="missing 1 required argument: 'name'"):
+        specs["greet"].bind((), {})
+    with pytest.raises(TypeError, match=r"wsrpc\.stream_of"):
+        specs["count"].bind(([1],), {})
+
+
+async def test_uploads_and_callbacks_are_told_from_values() -> None:
+    async def numbers() -> AsyncIterator[int]:
+        yield 1
+
+    async def tell(progress: object, n: object) -> bool:
+        return True
+
+    count = interface_from_contract(contract()["controllers"]["HelloController"]).specs["count"]
+    upload = numbers()
+    assert count.bind((upload, tell), {}) == ({}, {"lines": upload}, {"tell": tell})
+    assert count.bind((upload, None), {}) == ({}, {"lines": upload}, {})
+    assert count.params["lines"].item is not None
+    assert len(count.params["tell"].arguments) == 2
+    assert count.params["tell"].result is not None
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (lambda: contract(), "pick one: HelloController"),
+        (lambda: contract()["controllers"], "pick one: HelloController"),
+        (dict, "it needs a 'name' and 'methods'"),
+        (lambda: {"name": 5, "methods": {}}, "it needs a 'name' and 'methods'"),
+        (lambda: {"name": "X", "methods": {"f": {"kind": "odd"}}}, "X.f: 'kind' must be one of"),
+        (lambda: {"name": "X", "methods": {"f": 5}}, "X.f: 'kind' must be one of"),
+        (
+            lambda: {"name": "X", "methods": {"f": {"kind": "unary", "params": {"p": 5}}}},
+            "X.f: parameter 'p': 'kind' must be one of",
+        ),
+    ],
+)
+def test_what_is_no_controllers_contract_is_refused_saying_why(
+    wrong: Callable[[], dict[str, Any]], words: str
+) -> None:
+    with pytest.raises(RegistrationError) as caught:
+        interface_from_contract(wrong())
+    assert words in str(caught.value)
+
+
+async def test_the_reflection_controller_tells_the_contract() -> None:
+    exposed = expose_all([HelloController()], builtin=[Reflection(contract)])
+    assert set(exposed) == {"HelloController", "wsrpc.reflection"}
+    spec = exposed["wsrpc.reflection"].interface.specs["describe"]
+    described = await spec.target(exposed["wsrpc.reflection"].instance(None))()
+    assert spec.result is not None
+    for codec in CODECS.values():
+        raw = spec.result.dump(described, codec)
+        assert spec.result.load(raw, codec) == contract()
+
+
+def test_near_names_are_at_hand_here_too() -> None:
+    assert near("gret", contract()["controllers"]["HelloController"]["methods"]) == ["greet"]
