@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Literal, TypeAlias
@@ -177,11 +176,8 @@ async def bare_client(
                 connecting.abort()
 
 
-@asynccontextmanager
-async def bare_server(
-    connection: wsrpc.connect, monkeypatch: pytest.MonkeyPatch, codec: Codec = "json"
-) -> AsyncIterator[Peer]:
-    """An accepting side of bare frames, for what `connection` connects to."""
+def patched_link(monkeypatch: pytest.MonkeyPatch, codec: Codec = "json") -> Peer:
+    """Let the next `connect` end at an accepting side of bare frames."""
     accepting, connecting = memory_link_pair(f"wsrpc.v1.{codec}")
 
     @asynccontextmanager
@@ -189,19 +185,26 @@ async def bare_server(
         yield connecting
 
     monkeypatch.setattr("wsrpc.client.open_link", open_link)
-    peer = Peer(accepting)
+    return Peer(accepting)
+
+
+@asynccontextmanager
+async def bare_server(
+    monkeypatch: pytest.MonkeyPatch,
+    codec: Codec = "json",
+    *,
+    hello: dict[str, Any] | None = None,
+    **options: Any,
+) -> AsyncIterator[tuple[Peer, wsrpc.Session]]:
+    """A real connecting side, and an accepting side of bare frames that has said hello."""
+    peer = patched_link(monkeypatch, codec)
+
+    async def greet() -> None:
+        await peer.expect("hello")
+        await peer.send(["hello", {"version": 1, "session": "s", "window": 32, **(hello or {})}])
+
     with soon():
-        try:
-            yield peer
-        finally:
-            accepting.abort()
-
-
-# ------------------------------------------------------------------------------------ logs
-
-
-@contextmanager
-def logged(caplog: pytest.LogCaptureFixture) -> Iterator[list[logging.LogRecord]]:
-    """The package's records from here on."""
-    with caplog.at_level(logging.DEBUG, logger="wsrpc"):
-        yield caplog.records
+        async with anyio.create_task_group() as group:
+            group.start_soon(greet)
+            async with wsrpc.connect("ws://memory", codec=codec, **options) as session:
+                yield peer, session

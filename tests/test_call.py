@@ -451,3 +451,9 @@ async def test_an_untyped_call_is_cancelled_and_closed_like_a_stream() -> None:
     call.cancel()
     await call.aclose()
     assert [item async for item in call] == []
+
+
+def test_an_untyped_call_that_is_not_used_is_warned_of_and_a_closed_one_is_not() -> None:
+    with pytest.warns(RuntimeWarning, match=r"Hello\.greet was neither awaited nor iterated"):
+        Untyped().call().__repr__()
+    Untyped().call().close()

@@ -283,6 +283,7 @@ def test_an_unchecked_value_is_encoded_like_a_checked_one(
 def test_what_one_codec_carries_is_the_other_with_bytes_in_base64(
     annotation: Any, value: Any
 ) -> None:
+    """VALUE-6."""
     if annotation in (set[int], frozenset[str]):
         pytest.skip("the order of a set is its own")
     one = adapter(annotation)
@@ -305,6 +306,15 @@ def test_an_unchecked_value_leaves_as_it_is(codec: Codec) -> None:
     assert adapter(Point).load(raw, codec, check=False) == {"x": "no point"}
 
 
+def test_fields_may_be_named_like_the_parts_of_a_schema(codec: Codec) -> None:
+    parts = ("type", "default", "metadata", "expected", "members", "ref", "cls", "config", "steps")
+    odd = create_model("Odd", **dict.fromkeys(parts, (bytes, ...)))  # type: ignore[call-overload]
+    one = adapter(odd)
+    value = odd(**dict.fromkeys(parts, b"\xff"))
+    assert one.load(one.dump(value, codec), codec) == value
+    assert JSON.load(one.dump(value, JSON)) == dict.fromkeys(parts, "_w==")
+
+
 def test_fields_travel_under_their_aliases_and_are_taken_under_their_names_too(
     codec: Codec,
 ) -> None:
@@ -318,6 +328,7 @@ def test_fields_travel_under_their_aliases_and_are_taken_under_their_names_too(
 
 
 def test_bytes_are_base64url_with_padding_in_json() -> None:
+    """VALUE-5."""
     assert adapter(bytes).dump(b"\xff\xfb", JSON) == b'"__s="'
     assert adapter(Blob).dump(Blob(name="", data=b"\xff"), JSON) == (
         b'{"name":"","data":"_w==","more":[]}'
@@ -326,6 +337,7 @@ def test_bytes_are_base64url_with_padding_in_json() -> None:
 
 
 def test_bytes_in_json_are_taken_in_both_alphabets() -> None:
+    """VALUE-5."""
     for raw in (b'"__s="', b'"//s="'):
         assert adapter(bytes).load(raw, JSON) == b"\xff\xfb"
     assert adapter(Page[bytes]).load(b'{"items":["//s="]}', JSON).items == [b"\xff\xfb"]
@@ -447,6 +459,7 @@ NOT_FINITE = [math.nan, math.inf, -math.inf]
 def test_a_number_that_is_not_finite_never_leaves(
     annotation: Any, wrap: Callable[[float], Any], number: float, codec: Codec
 ) -> None:
+    """VALUE-1, VALUE-3."""
     with pytest.raises(Unencodable):
         adapter(annotation).dump(wrap(number), codec)
 
@@ -455,6 +468,7 @@ def test_a_number_that_is_not_finite_never_leaves(
     "annotation", [float, Any, float | str | None, float | None, JsonValue, object]
 )
 def test_a_number_that_is_not_finite_is_refused_on_arrival(annotation: Any) -> None:
+    """VALUE-1, VALUE-4."""
     for raw in (b"1e999", b"-1E+400"):
         with pytest.raises(InvalidValue):
             adapter(annotation).load(raw, JSON)
@@ -472,6 +486,7 @@ def test_a_number_that_is_not_finite_is_refused_on_arrival(annotation: Any) -> N
 def test_an_integer_of_more_than_64_bits_neither_leaves_nor_arrives(
     annotation: Any, number: int
 ) -> None:
+    """VALUE-1, VALUE-3, VALUE-4."""
     is_list = str(annotation).startswith("list")
     value: Any = [number] if is_list else number
     for codec in (JSON, MSGPACK):
@@ -491,6 +506,7 @@ def test_bounds_of_ones_own_are_kept_within_those_of_the_wire() -> None:
 
 
 def test_a_lone_surrogate_neither_leaves_nor_arrives(codec: Codec) -> None:
+    """VALUE-1, VALUE-3, VALUE-4."""
     for annotation in (str, Any, list[Any], dict[str, int]):
         for value in ("a\ud800", ["\ud800"], {"\ud800": 1}):
             with pytest.raises(Unencodable):
@@ -511,6 +527,7 @@ def nested(depth: int) -> Any:
 
 
 def test_values_nest_a_hundred_deep_and_no_deeper(codec: Codec) -> None:
+    """VALUE-2."""
     one = adapter(Any)
     assert one.load(one.dump(nested(100), codec), codec) == nested(100)
     assert one.load_many([Raw(codec.dump(nested(100)))], codec) == [nested(100)]
@@ -526,6 +543,7 @@ def test_values_nest_a_hundred_deep_and_no_deeper(codec: Codec) -> None:
 
 
 def test_models_nest_a_hundred_deep_and_no_deeper(codec: Codec) -> None:
+    """VALUE-2."""
     node = Node()
     for _ in range(49):
         node = Node(kids=[node])
@@ -588,6 +606,49 @@ def test_any_json_value_arrives_as_it_left(value: Any) -> None:
             assert one.load(one.dump(value, codec), codec) == value
 
 
+class Mixed(BaseModel):
+    number: int = 0
+    share: float | None = None
+    day: dt.date | str = ""
+    tags: set[str] | None = None
+    pair: tuple[int, str] | None = None
+    level: Level | None = None
+    kept: dict[int, list[decimal.Decimal]] = {}
+
+
+SHAPES: list[Any] = [
+    Mixed, int, float, str, bool, list[int], dict[str, float], Strict, int | str | None, Color,
+    tuple[int, ...], dt.datetime, uuid.UUID, Visit, Pair, Cat | Dog | None,
+]  # fmt: skip
+
+wire_values = json_values | st.fixed_dictionaries(
+    {},
+    optional={
+        "number": st.sampled_from([1, 1.0, 1.5, "1", True, None]),
+        "share": st.sampled_from([1, "1.5", None, "x"]),
+        "day": st.sampled_from(["2020-01-01", "x", 5, None]),
+        "tags": st.sampled_from([["a"], [], "a", [1]]),
+        "pair": st.sampled_from([[1, "a"], ["1", "a"], [1], {}]),
+        "level": st.sampled_from([1, "1", 2, None]),
+        "kept": st.sampled_from([{"1": [1.5]}, {"x": []}, {"2": ["1"]}, {}]),
+        "when": st.sampled_from(["2020-01-01", 5, "x"]),
+    },
+)
+
+
+@given(wire_values, st.sampled_from(SHAPES))
+def test_both_codecs_take_the_same_values_with_the_same_result(value: Any, shape: Any) -> None:
+    """VALUE-6."""
+
+    def outcome(codec: Codec) -> Any:
+        try:
+            return adapter(shape).load(codec.dump(value), codec)
+        except InvalidValue as error:
+            return [one["type"] for one in error.errors]
+
+    assert outcome(JSON) == outcome(MSGPACK)
+
+
 @given(st.binary(max_size=60))
 def test_whatever_bytes_arrive_the_outcome_is_a_value_or_invalid_value(raw: bytes) -> None:
     for annotation in (Any, Node, int | str, list[Blob], dict[int, float]):
@@ -601,6 +662,7 @@ def test_whatever_bytes_arrive_the_outcome_is_a_value_or_invalid_value(raw: byte
     [b"\x81\x01\x02", b"\x81\xc0\x02", b"\x81\xc4\x01a\x02", b"\xd4\x01\x00", b"\xd6\xff\0\0\0\0"],
 )
 def test_what_only_messagepack_can_say_is_refused(raw: bytes) -> None:
+    """VALUE-1."""
     for annotation in (Any, object, JsonValue, dict[int, int], dict[str, Any]):
         with pytest.raises(InvalidValue):
             adapter(annotation).load(raw, MSGPACK)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import (
     AsyncIterable,
     AsyncIterator,
@@ -356,8 +357,18 @@ class UntypedCall(Coroutine[Any, Any, Any]):
         return self._as_coroutine().throw(*args)
 
     def close(self) -> None:
-        if self._coroutine is not None:
-            self._coroutine.close()
+        if self._stream is None:
+            self._as_coroutine().close()
+
+    def __del__(self) -> None:
+        # As Python does for coroutines; whoever forgets `await` would see nothing at all happen.
+        if self._coroutine is None and self._stream is None:
+            warnings.warn(
+                f"{self._label} was neither awaited nor iterated",
+                RuntimeWarning,
+                stacklevel=2,
+                source=self,
+            )
 
     def __aiter__(self) -> AsyncIterator[Any]:
         return self._as_stream().__aiter__()

@@ -14,7 +14,7 @@ from typing import Any
 import anyio
 from msgspec import Raw
 
-from .context import handling, outgoing_metadata
+from .context import checked_metadata, handling, outgoing_metadata
 from .deadlines import Deadline
 from .errors import Code, ConnectionLost, DeadlineExceeded, RpcError
 from .protocol.calls import CallbackTarget, OutCall, Upload
@@ -23,7 +23,7 @@ from .protocol.frames import CallOptions, End, Error, ErrorBody, Result
 from .runtime import Future, Task
 from .shell import Conversation, Feed, Offered, Shell, Terminal, as_text, error_from
 from .signature import Param
-from .values import Adapter, InvalidValue
+from .values import Adapter, InvalidValue, Unencodable
 
 __all__ = ["Extras", "Timing", "WrongKindError", "begin", "invoke", "wrong_kind"]
 
@@ -158,7 +158,9 @@ def begin(
 
 
 def _check_metadata(shell: Shell, label: str, carried: Mapping[str, str]) -> None:
-    if sum(len(k) + len(v) for k, v in carried.items()) > shell.limits.max_metadata:
+    # Interceptors may have put anything there.
+    checked_metadata(carried)
+    if sum(len(k.encode()) + len(v.encode()) for k, v in carried.items()) > shell.limits.max_metadata:
         limit = shell.limits.max_metadata
         raise RpcError(
             Code.RESOURCE_EXHAUSTED, f"the metadata of {label} exceeds {limit} bytes (max_metadata)"
@@ -430,6 +432,10 @@ class _Pump(Conversation):
         if self._stopped:
             logger.error("the source of %s failed while it was stopped", self._label, exc_info=error)
             return ErrorBody(Code.CANCELLED, "the upload was stopped")
+        if isinstance(error, ValueTooLargeError):
+            error = RpcError(Code.RESOURCE_EXHAUSTED, f"an item of {self._label}: {error}")
+        elif isinstance(error, Unencodable):
+            error = RpcError(Code.INVALID_ARGUMENT, f"an item of {self._label}: {error}")
         if self._extras.failure is None:
             self._extras.failure = error
         if isinstance(error, RpcError):
@@ -437,8 +443,6 @@ class _Pump(Conversation):
                 return self._shell.error_body(error)
             except Exception:  # noqa: BLE001  (its data cannot travel; the caller has it anyway)
                 return ErrorBody(str(error.code), as_text(error.message))
-        if isinstance(error, ValueTooLargeError):
-            return ErrorBody(Code.RESOURCE_EXHAUSTED, f"an item of {self._label}: {error}")
         return ErrorBody(Code.ABORTED, "the source of the upload failed")
 
     def _terminate(self, body: ErrorBody | None) -> None:

@@ -140,4 +140,15 @@ def checked_metadata(values: Mapping[str, str]) -> dict[str, str]:
     for key, value in values.items():
         if not isinstance(key, str) or not isinstance(value, str):
             raise TypeError(f"metadata is a map of strings to strings; got {key!r}: {value!r}")
+        if not (is_unicode(key) and is_unicode(value)):
+            raise ValueError(f"metadata cannot hold lone surrogates; got {key!r}: {value!r}")
     return dict(values)
+
+
+def is_unicode(text: str) -> bool:
+    """Whether a string can travel: some have half a character in them."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

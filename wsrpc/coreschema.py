@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from .errors import RegistrationError
-from .plain import MAX_INT, MIN_INT, check_any, stand_in
+from .plain import MAX_INT, MIN_INT, check_any, check_json_value, stand_in
 
 Schema = dict[str, Any]
 
@@ -105,6 +105,35 @@ def _rewrite_part(key: str, value: Any, edit: Callable[[Schema], Schema]) -> Any
     if key in _BY_NAME and isinstance(value, dict):
         return {name: rewrite(one, edit) for name, one in value.items()}
     return rewrite(value, edit)
+
+
+def simplified(schema: Schema) -> Schema:
+    """The schema with pydantic's JsonValue, a Python function a node, in one node of its own."""
+
+    def edit(schema: Schema) -> Schema:
+        if schema["type"] == "json-or-python" and str(schema.get("ref", "")).startswith(
+            _JSON_VALUE
+        ):
+            return {"type": "any", "ref": schema["ref"], "metadata": {_JSON_ONLY: True}}
+        return schema
+
+    simple: Schema = rewrite(schema, edit)
+    if simple["type"] == "definitions" and simple["schema"]["type"] == "definition-ref":
+        (target,) = (
+            one for one in simple["definitions"] if one["ref"] == simple["schema"]["schema_ref"]
+        )
+        if target["type"] == "any":
+            return {key: value for key, value in target.items() if key != "ref"}
+    return simple
+
+
+def is_json_only(schema: Schema) -> bool:
+    """Whether a schema is what `simplified` makes of JsonValue."""
+    return _JSON_ONLY in (schema.get("metadata") or {})
+
+
+_JSON_VALUE = "pydantic.types.JsonValue:"
+_JSON_ONLY = "wsrpc_json_only"
 
 
 class _Place:
@@ -371,7 +400,7 @@ def for_validation(
         elif kind == "bytes" and strict_bytes:
             schema["strict"] = True
         elif kind == "any" and checked:
-            return _followed_by(schema, check_any)
+            return _followed_by(schema, check_json_value if is_json_only(schema) else check_any)
         elif kind in _SEQUENCES and fail_fast:
             schema["fail_fast"] = True
         return schema
@@ -403,15 +432,20 @@ def _bound(integer: Schema) -> None:
 
 
 def _followed_by(schema: Schema, function: Callable[[Any], Any]) -> Schema:
+    ref = {"ref": schema.pop("ref")} if "ref" in schema else {}
     return {
         "type": "function-after",
         "schema": schema,
         "function": {"type": "no-info", "function": function},
+        **ref,
     }
 
 
 def for_serialization(
-    free: Callable[[Any], Any], *, native: bool, exact_keys: bool
+    free: Callable[[Any], Any],
+    *,
+    native: bool,
+    exact_keys: bool,
 ) -> Callable[[Schema], Schema]:
     """The edit for serialisers.
 

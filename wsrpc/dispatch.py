@@ -295,6 +295,10 @@ class Handler(Conversation):
         except Exception as error:  # noqa: BLE001  (every failure becomes the call's terminal)
             self._fail(error)
         except self.shell.runtime.cancelled_class():
+            if self.stopped is None and self._overdue():
+                # The loop was held up, and the scope that tells the handler its deadline came
+                # before the session's timer.
+                self.stopped = "deadline_exceeded"
             if self.stopped is None:
                 # Somebody else cancelled this task: the nursery at the session's end, or the
                 # handler itself. Without `stopped` the cancellation is not ours to keep.
@@ -313,6 +317,9 @@ class Handler(Conversation):
 
     async def _handle(self) -> None:
         raise NotImplementedError
+
+    def _overdue(self) -> bool:
+        return self._deadline is not None and self.shell.runtime.now() >= self._deadline
 
     def _ended(self) -> None:
         self.dispatcher.ended(self)

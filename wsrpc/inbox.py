@@ -106,8 +106,10 @@ class Inbox(Conversation):
         """End the stream at `when`, the call's deadline on this side (TIME-3)."""
 
         def expire() -> None:
+            error = DeadlineExceeded(f"{self._label} did not end before its deadline")
+            error.not_started = self._lane.id == 0
             self.stop("deadline_exceeded")
-            self.fail(DeadlineExceeded(f"{self._label} did not end before its deadline"))
+            self.fail(error)
 
         self._entry = self._shell.deadlines.add(when, expire)
 
@@ -346,5 +348,5 @@ class InboxStream(Stream[Any, Any]):
         # The last reference is gone. Finalizers may run at any allocation, in any thread, so the
         # far end is told from the event loop, not from here.
         inbox = getattr(self, "_inbox", None)
-        if inbox is not None and not inbox.ended:
+        if inbox is not None and not (self._over or inbox.ended):
             inbox.stop_soon()

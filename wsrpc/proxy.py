@@ -17,7 +17,7 @@ from weakref import WeakSet
 
 from .call import LocalStream, Stream, UnaryCall, UntypedCall
 from .caller import Extras, Timing, begin, invalid_answer, invoke
-from .context import checked_metadata, outgoing_metadata
+from .context import checked_metadata, is_unicode, outgoing_metadata
 from .contract import UntypedInterface
 from .controller import Interface
 from .errors import Code, ConnectionLost, DeadlineExceeded, RpcError
@@ -174,6 +174,8 @@ class ProxyMethod:
         self._check_results = options.validate != "none"
         self._interceptors = (*shell.session.interceptors, *options.interceptors)
         self.label = f"{controller}.{spec.name}"
+        if not is_unicode(self.label):
+            raise ValueError(f"{self.label!r} cannot be the name of a method")
         self.__name__ = spec.name
         self.__doc__ = spec.doc
 

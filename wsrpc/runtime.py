@@ -403,7 +403,8 @@ class GenericRuntime:
         return anyio.get_cancelled_exc_class()
 
     def cancel(self, task: Task) -> None:
-        task.cancel()
+        assert isinstance(task, _GenericTask)
+        task.cancel_once()
 
     def spare(self, task: Task) -> None:
         assert isinstance(task, _GenericTask)
@@ -515,6 +516,11 @@ class _GenericTask:
         if self._outer.cancel_called and not self._delivered:
             self._delivered = True
             self._inner.shield = True
+
+    def cancel_once(self) -> None:
+        # If the loop was held up, the scope's own deadline may have come first.
+        if not self._delivered:
+            self._outer.cancel()
 
     def cancel(self) -> None:
         self._inner.shield = False

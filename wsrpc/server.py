@@ -148,8 +148,10 @@ class Server:
         async with self.listen(host, port, path=path, ssl=ssl):
             await wait_for_signal()
 
-    async def _handle(self, runtime: Runtime, link: Link) -> None:
-        """Serve one connection to its end."""
+    async def _handle(
+        self, runtime: Runtime, link: Link, connected: set[Session] | None = None
+    ) -> None:
+        """Serve one connection to its end; its session is in `connected` until then."""
         assert link.subprotocol is not None
         nursery = await runtime.open_nursery()
         endpoint = Endpoint("accepting", SUBPROTOCOLS[link.subprotocol], self.limits, agent=AGENT)
@@ -168,11 +170,15 @@ class Server:
             self._sessions[session.id] = session
 
         self.stats.links += 1
+        if connected is not None:
+            connected.add(session)
         try:
             await session.serve(link, self._authenticate, accepted)
         finally:
             self.stats.links -= 1
             self._sessions.pop(session.id, None)
+            if connected is not None:
+                connected.discard(session)
             await session.finish()
 
 
@@ -201,26 +207,34 @@ class Listener:
         self._nursery: Nursery | None = None
         self._stop: Future | None = None
         self._stopped: Future | None = None
-        self._mine: set[Session] = set()
+        self._connected: set[Session] = set()
+        self._closing = False
 
     async def __aenter__(self) -> Self:
         runtime = runtimes.current()
         self._nursery = await runtime.open_nursery()
         self._stop, self._stopped, bound = runtime.future(), runtime.future(), runtime.future()
-        self._nursery.spawn(self._run, runtime, bound)
-        outcome = await bound
-        if isinstance(outcome, BaseException):
+        try:
+            self._nursery.spawn(self._run, runtime, bound)
+            outcome = await bound
+            if isinstance(outcome, BaseException):
+                raise outcome
+        except BaseException:
             await self._nursery.close()
-            raise outcome
+            raise
         self.url = outcome
         return self
 
     async def _run(self, runtime: Runtime, bound: Future) -> None:
         assert self._stop is not None
         assert self._stopped is not None
+        failure: Exception | None = None
 
         async def handle(link: Link) -> None:
-            await self.server._handle(runtime, link)
+            if self._closing:
+                await link.close(GOING_AWAY, "the server is stopping")
+            else:
+                await self.server._handle(runtime, link, self._connected)
 
         try:
             async with listen(
@@ -233,14 +247,16 @@ class Listener:
                 limits=self.server.limits,
                 ssl=self._ssl,
             ) as url:
-                bound.set_result(url)
+                if not bound.done():
+                    bound.set_result(url)
                 await self._stop
-        except OSError as error:
-            if bound.done():
-                raise
-            bound.set_result(error)
+        except Exception as error:  # noqa: BLE001  (raised again by whoever listens)
+            failure = error
+            if not bound.done():
+                bound.set_result(error)
         finally:
-            self._stopped.set_result(None)
+            if not self._stopped.done():
+                self._stopped.set_result(failure)
 
     async def __aexit__(
         self,
@@ -249,15 +265,23 @@ class Listener:
         traceback: TracebackType | None,
     ) -> None:
         assert self._nursery is not None
+        try:
+            await runtimes.current().to_the_end(self._shut_down)
+        finally:
+            await self._nursery.close()
+
+    async def _shut_down(self) -> None:
         assert self._stop is not None
         assert self._stopped is not None
-        with anyio.CancelScope(shield=True):
-            async with anyio.create_task_group() as group:
-                for session in list(self.server.sessions.values()):
-                    group.start_soon(session.aclose, GOING_AWAY, "the server is stopping")
+        self._closing = True
+        async with anyio.create_task_group() as group:
+            for session in self._connected:
+                group.start_soon(session.aclose, GOING_AWAY, "the server is stopping")
+        if not self._stop.done():
             self._stop.set_result(None)
-            await self._stopped
-        await self._nursery.close()
+        failure: Exception | None = await self._stopped
+        if failure is not None:
+            raise failure
 
 
 async def wait_for_signal() -> None:

@@ -105,6 +105,8 @@ class Session:
         self._ready: Future = runtime.future()
         self._ended: Future = runtime.future()
         self._flushed: Future | None = None
+        self._closing: Future | None = None
+        self._entering: anyio.CancelScope | None = None
         self._on: dict[type[Any], Callable[[Any], None]] = {
             HelloReceived: self._on_hello,
             CallReceived: self._on_call,
@@ -265,6 +267,8 @@ class Session:
             if link is not None and not self.closed:
                 await link.close(code, reason)
             self._end(code, reason)
+            if self._entering is not None:
+                self._entering.cancel()
 
     async def wait_closed(self) -> ConnectionLost:
         """Wait until the session has ended; returns why."""
@@ -340,7 +344,13 @@ class Session:
 
     async def _authenticated(self, authenticate: Authenticate, link: Link, auth: Any) -> Any:
         try:
-            return await authenticate(link.handshake, auth)
+            with anyio.CancelScope() as self._entering:
+                principal = await authenticate(link.handshake, auth)
+            if self.closed:
+                raise LinkClosed(GOING_AWAY)
+            return principal
+        except LinkClosed:
+            raise
         except RpcError as error:
             if error.code == "permission_denied":
                 raise ProtocolError(FORBIDDEN, "forbidden") from None
@@ -409,9 +419,13 @@ class Session:
             return
         logger.info("closing %r with %d: %s", self, error.close_code, error.reason)
         # First the verdict, then the handshake: nobody's call waits for a peer to say goodbye.
+        self._closing = self._runtime.future()
         self._end(error.close_code, error.reason)
-        with anyio.CancelScope(shield=True):
-            await link.close(error.close_code, error.reason)
+        try:
+            with anyio.CancelScope(shield=True):
+                await link.close(error.close_code, error.reason)
+        finally:
+            self._closing.set_result(None)
 
     def _end(self, code: int, reason: str) -> None:
         if self._shell.lost is not None:
@@ -453,6 +467,10 @@ class Session:
         await self._dispatcher.idle()
         for pump in list(self._shell.pumps):
             await pump.done
+        if self._closing is not None:
+            # A closing handshake that is cut short makes websockets on trio wait for its whole
+            # timeout.
+            await self._closing
 
     async def finish(self) -> None:
         """Wait for the handlers, then end everything else of this session."""

@@ -21,13 +21,23 @@ from pydantic_core import (
     to_jsonable_python,
 )
 
-from .coreschema import CONFIG, Facts, Schema, for_serialization, for_validation, rewrite
+from .coreschema import (
+    CONFIG,
+    Facts,
+    Schema,
+    for_serialization,
+    for_validation,
+    is_json_only,
+    rewrite,
+    simplified,
+)
 from .errors import RegistrationError, WsrpcError
 from .plain import (
     BYTES,
     MAX_DEPTH,
     check_within,
     has_odd_numbers,
+    holds_bytes,
     holds_not_finite,
     holds_odd_key,
     holds_wide_int,
@@ -39,6 +49,7 @@ from .plain import (
     may_say_nan,
     protected,
     restored,
+    stand_ins_made,
 )
 from .protocol.codec import Codec
 
@@ -194,8 +205,11 @@ class _Core:
         """`value` in JSON's own types and bytes."""
         native = self.facts.native
         serializer = self._built.get((native, False)) or self.serializer(native=native)
+        if not native:
+            return serializer.to_python(value, mode="json", **options)
+        before = stand_ins_made()
         plain = serializer.to_python(value, mode="json", **options)
-        return restored(plain) if native else plain
+        return plain if stand_ins_made() == before else restored(plain)
 
 
 def _listed(schema: Schema, fail_fast: bool) -> Schema:
@@ -222,7 +236,7 @@ def _core(annotation: Any, where: str) -> _Core:
 def _compiled(annotation: Any, where: str) -> _Core:
     try:
         adapter = TypeAdapter(annotation)
-        schema = dict(adapter.core_schema)
+        schema = simplified(dict(adapter.core_schema))
     except PydanticSchemaGenerationError as error:
         what = str(error).split(". Set `arbitrary")[0]
         raise RegistrationError(f"{where}: {what}; use a model, dataclass or TypedDict") from error
@@ -233,6 +247,9 @@ def _compiled(annotation: Any, where: str) -> _Core:
 
 
 # --- Any -------------------------------------------------------------------------------------------
+
+# The initials of NaN and Infinity.
+_N, _I = b"NI"
 
 _ANY_TO_JSON = SchemaSerializer({"type": "any"}, cast(Any, CONFIG)).to_json
 
@@ -247,7 +264,7 @@ def _builtins(value: Any) -> Any:
 def _builtins_of_other(value: Any) -> Any:
     kind = type(value)
     if hasattr(kind, "__pydantic_core_schema__"):
-        return _core(kind, kind.__name__).to_plain(value)
+        return _core(kind, kind.__name__).to_plain(value, warnings="error")
     return to_jsonable_python(value, bytes_mode="base64", inf_nan_mode="constants")
 
 
@@ -279,8 +296,10 @@ class Adapter:
         "_free",
         "_is_any",
         "_is_bytes",
+        "_is_json_only",
         "_keys",
         "_simple",
+        "_special",
         "_to_json",
         "_validate_json",
         "_validate_python",
@@ -298,8 +317,10 @@ class Adapter:
         self._floats = facts.floats
         self._free = facts.free
         self._keys = facts.keys
-        self._is_any = facts.schema == {"type": "any"}
+        self._is_any = facts.schema["type"] == "any"
+        self._is_json_only = is_json_only(facts.schema)
         self._is_bytes = facts.schema == {"type": "bytes"}
+        self._special = self._is_any or self._is_bytes
         # Nothing but validation stands between its JSON and the value.
         self._simple = not (facts.deep or facts.any)
         try:
@@ -323,10 +344,10 @@ class Adapter:
             Unencodable: The value does not fit the type, or nothing can encode it.
         """
         try:
-            if self._is_any or self._is_bytes or not (check and codec.text):
+            if self._special or not (check and codec.text):
                 return self._dump_otherwise(value, codec, check)
             data = self._to_json(self._validate_python(value))
-            if self._floats and (self._free or may_say_nan(data)):
+            if self._floats and (_N in data or _I in data or self._free):
                 _refuse_odd_numbers(data)
             if self._deep and is_json_deeper(data, self._depth):
                 raise _too_deep()
@@ -436,6 +457,8 @@ class Adapter:
 
     def _load_any(self, data: bytes, codec: Codec, many: bool) -> Any:
         value = codec.load(data)
+        if self._is_json_only and may_hold_bin(data) and holds_bytes(value):
+            raise _invalid("Bytes are no JSON value", "invalid-json-value")
         # Of JSON the decoder has refused all that the text does not give away.
         if not codec.text or has_odd_numbers(data) or is_json_deeper(data, self._depth + many):
             check_within((value,), self._depth + many)
@@ -457,7 +480,12 @@ class Adapter:
         if facts.deep and is_deeper(value, self._depth + many):
             raise _too_deep()
         may_hold_bytes = may_hold_bin(data)
-        if (facts.keyed or may_hold_bytes) and holds_odd_key(value):
+        # For keys that are strings pydantic sees to it, but takes bytes for strings.
+        if (
+            facts.keys
+            and (facts.keyed or may_hold_bytes or not facts.alike)
+            and holds_odd_key(value)
+        ):
             raise _invalid("The keys of an object are strings", "string_key")
         fail_fast = len(data) > FAIL_FAST_BYTES
         if facts.any or (facts.alike and (facts.bytes or not may_hold_bytes)):

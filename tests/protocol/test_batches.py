@@ -51,13 +51,23 @@ def test_what_is_no_messagepack_closes_with_4500(data: bytes) -> None:
     assert rejected(lambda: server.endpoint.receive(data)) == 4500
 
 
-@pytest.mark.parametrize("data", [b'[["ping",1]] \xff', b'[["x-a","\xc3"]]', b'["\xed\xa0\x80"]'])
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'[["call",1,"A.b",{"a":"\xff"}]]',
+        b'[["ping",1]] \xff',
+        b'[["x-a","\xc3"]]',
+        b'["\xed\xa0\x80"]',
+    ],
+)
 def test_text_that_is_not_utf8_closes_with_1007(data: bytes) -> None:
     server = Bare(codec_named("json"), "accepting")
     assert rejected(lambda: server.endpoint.receive(data)) == 1007
 
 
-@pytest.mark.parametrize("name", ["", "Call", "hullo", "y-trace", "X-trace", " call", "calls"])
+@pytest.mark.parametrize(
+    "name", ["", "Call", "hullo", "xtrace", "y-trace", "X-trace", " call", "calls"]
+)
 def test_an_unknown_frame_name_closes_with_4500(server: Bare, name: str) -> None:
     """BATCH-2."""
     assert server.rejects([name, 1]) == 4500

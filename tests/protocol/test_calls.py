@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from msgspec import Raw
 
 from wsrpc.errors import RpcError, error_class, revive
 from wsrpc.limits import Limits
-from wsrpc.protocol.calls import LocalProtocolError, OutCall
+from wsrpc.protocol.calls import InCall, LocalProtocolError, OutCall
 from wsrpc.protocol.codec import Codec
 from wsrpc.protocol.endpoint import NoSlotError, ValueTooLargeError
 from wsrpc.protocol.events import CallReceived, CancelReceived, ItemsReceived, StreamFinished
@@ -79,6 +80,7 @@ def test_the_accepting_side_calls_in_the_same_way_with_even_ids(server: Bare) ->
 def test_arguments_of_the_wrong_shape_close_with_4500(server: Bare, method: Any, args: Any) -> None:
     """CALL-1."""
     assert server.rejects(["call", 1, method, args]) == 4500
+    assert server.rejects(["x-beside"], ["call", 1, method, args]) == 4500
     if isinstance(method, str):
         assert server.rejects(["notify", 1, method, args]) == 4500
 
@@ -98,25 +100,23 @@ def test_what_travels_with_a_call_reaches_its_handler_as_it_was_sent(server: Bar
 
 def test_each_kind_of_answer_is_one_frame_and_the_last(server: Bare) -> None:
     """CALL-5."""
-    endpoint = server.endpoint
-    for id, answer, frame in (
-        (1, lambda call: endpoint.result(call, server.dump("x")), ["result", 1, "x"]),
-        (3, endpoint.finish, ["end", 3]),
-        (5, lambda call: endpoint.finish(call, server.dump(7)), ["end", 5, [7]]),
-        (7, lambda call: endpoint.fail(call, body()), ["error", 7, ABORTED]),
-    ):
-        call = server.call("call", id, "A.b", {})
+    endpoint, dump = server.endpoint, server.dump
+    answers: list[tuple[Callable[[InCall], None], list[Any]]] = [
+        (lambda call: endpoint.result(call, dump("x")), ["result", 1, "x"]),
+        (endpoint.finish, ["end", 3]),
+        (lambda call: endpoint.finish(call, dump(7)), ["end", 5, [7]]),
+        (lambda call: endpoint.fail(call, body()), ["error", 7, ABORTED]),
+    ]
+    for answer, frame in answers:
+        call = server.call("call", frame[1], "A.b", {})
         assert server.hear() == []
         answer(call)
         assert server.hear() == [frame]
-        for again in (
-            lambda call=call: endpoint.result(call, server.dump(1)),  # type: ignore[misc]
-            lambda call=call: endpoint.finish(call),  # type: ignore[misc]
-            lambda call=call: endpoint.fail(call, body()),  # type: ignore[misc]
-            lambda call=call: endpoint.push(call, server.dump(1)),  # type: ignore[misc]
-        ):
+        for again, _ in answers:
             with pytest.raises(LocalProtocolError):
-                again()
+                again(call)
+        with pytest.raises(LocalProtocolError):
+            endpoint.push(call, dump(1))
         assert server.hear() == []
 
 
@@ -239,7 +239,7 @@ def test_a_result_behind_items_is_taken_once_cancel_was_sent(client: Bare) -> No
 
 def test_an_end_with_a_final_null_is_not_an_end_without(client: Bare) -> None:
     """END-1."""
-    finals = []
+    finals: list[Any] = []
     for frame in (["end", 1], ["end", 3, None], ["end", 5, [None]], ["end", 7, [{"n": 1}]]):
         begin(client)
         end = only(client.say(frame), StreamFinished).frame
@@ -276,7 +276,15 @@ def test_an_unknown_error_code_counts_as_unknown() -> None:
 def test_an_error_crosses_unchanged(codec: Codec) -> None:
     """ERROR-2."""
     pair = Pair(codec).open()
-    for data in (None, 0, "", [], {"reason": "tired", "deep": [{"a": [None]}]}, "\U0001f600"):
+    things: list[Any] = [
+        None,
+        0,
+        "",
+        [],
+        {"reason": "tired", "deep": [{"a": [None]}]},
+        "\U0001f600",
+    ]
+    for data in things:
         for items in (0, 1, 3):
             pair.client.call("A.b", codec.dump({}))
             call = only(pair.run(), CallReceived).call
@@ -361,6 +369,25 @@ def test_an_answer_that_is_too_large_can_still_become_an_error(codec: Codec) -> 
     assert [frame[2]["code"] for frame in server.hear()] == ["resource_exhausted"] * 3
     server.endpoint.result(server.call("call", 7, "A.b", {}), server.dump("x" * 69_800))
     assert [frame[0] for frame in server.hear()] == ["result"]
+
+
+def test_the_largest_answer_that_is_taken_still_fits_a_message(codec: Codec) -> None:
+    """VALUE-7, BATCH-6."""
+    server = Bare(codec, "accepting", hello={"limits": {"max_batch": 70_000}})
+    endpoint = server.endpoint
+    endpoint._peer_highest = 2**53 - 20  # the longest ids there are
+    for n, send in enumerate((endpoint.result, endpoint.push, endpoint.finish)):
+        call = server.call("call", 2**53 - 19 + 2 * n, "A.b", {})
+        size = 70_001
+        while call.state == "running":
+            size -= 1
+            try:
+                send(call, server.dump("x" * size))
+            except ValueTooLargeError:
+                continue
+        data = endpoint.next_batch(0.0)
+        assert data is not None
+        assert 69_800 < len(data) <= 70_000
 
 
 def test_an_upload_item_that_is_too_large_can_still_become_an_error(codec: Codec) -> None:
@@ -796,6 +823,18 @@ def test_a_cancelled_id_stays_live_until_its_terminal(client: Bare) -> None:
     assert client.endpoint.quiescent
 
 
+def test_what_waits_for_a_finished_id_is_not_sent(codec: Codec) -> None:
+    """ID-6, CALL-5."""
+    client = Bare(codec, "connecting", limits=Limits(window=1))
+    first, second = begin(client), begin(client)
+    client.say(["message", 1, [1]])
+    assert client.endpoint.consumed(first, 1, waiting=True)
+    client.endpoint.cancel(second)
+    client.say(["end", 1], ["end", 3])
+    assert client.hear() == []
+    assert client.endpoint.quiescent
+
+
 def test_the_second_of_two_ends_is_ignored(client: Bare) -> None:
     """ID-6."""
     begin(client)
@@ -820,6 +859,16 @@ def test_the_timeout_is_what_remains_when_the_call_is_numbered(
     call = client.endpoint.call("A.b", client.dump({}), deadline=client.now + 100 + remaining)
     client.now += 100
     assert client.hear() == [["call", call.id, "A.b", {}, {"timeout": timeout}]]
+
+
+def test_the_noise_of_floating_point_adds_no_millisecond(client: Bare) -> None:
+    """TIME-1."""
+    for n in range(100):
+        client.now = 100_000.1 + n * 0.37
+        client.endpoint.call("A.b", client.dump({}), oneway=True, deadline=client.now + 0.3)
+        [[_, id, _, _, options]] = client.hear()
+        assert options["timeout"] == 300
+        client.say(["end", id])
 
 
 def test_time_spent_waiting_for_a_slot_is_gone(codec: Codec) -> None:

@@ -233,9 +233,11 @@ def test_an_invocation_is_a_call_that_names_the_callback(server: Bare) -> None:
         ["call", 2, 3, [50], {"parent": 1}],
         ["call", 4, 3, [50], {"parent": 1, "timeout": 1000, "metadata": {"a": "b"}}],
     ]
+    assert len(call.callbacks["c"].live) == 2
     first, second = server.say(["result", 4, None], ["error", 2, ABORTED])
     assert isinstance(first, StreamFinished)
     assert isinstance(second, StreamFinished)
+    assert not call.callbacks["c"].live, "what has ended is forgotten"
 
 
 def test_an_invocation_reaches_the_callback_that_it_names(client: Bare) -> None:

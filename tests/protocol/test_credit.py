@@ -310,6 +310,17 @@ def test_the_window_grows_however_the_consumer_reports() -> None:
         assert (window.size, granted) == (64, 64)
 
 
+def test_waiting_alone_does_not_make_the_window_grow() -> None:
+    window = ReceiveWindow(32, 256 * 1024)
+    window.arrived([b"x"] * 32)
+    window.consumed(32, waiting=False)
+    sizes = []
+    for _ in range(5):
+        window.consumed(0, waiting=True)
+        sizes.append(window.size)
+    assert sizes == [64] * 5
+
+
 def test_the_window_stays_small_for_a_slow_consumer() -> None:
     stream = Stream(32)
     stream.send(100)

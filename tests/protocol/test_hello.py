@@ -19,9 +19,9 @@ from wsrpc.protocol.events import (
 )
 from wsrpc.protocol.frames import Error
 
-from .harness import Bare, decode, encode, only, rejected
+from .harness import Bare, Side, decode, encode, only, rejected
 
-SIDES = ["accepting", "connecting"]
+SIDES: list[Side] = ["accepting", "connecting"]
 
 
 @pytest.fixture(params=SIDES)
@@ -109,8 +109,8 @@ def test_a_limit_below_its_floor_closes_with_4500(fresh: Bare) -> None:
                         ("max_held", 0)):  # fmt: skip
         for one in (floor - 1, str(floor), floor + 0.5):
             assert fresh.rejects(["hello", {"version": 1, "limits": {name: one}}]) == 4500
-        bare = Bare(fresh.codec, fresh.endpoint.side, hello={"limits": {name: floor}})
-        assert bare.endpoint.established
+        for side in SIDES:
+            assert Bare(fresh.codec, side, hello={"limits": {name: floor}}).endpoint.established
 
 
 @pytest.mark.parametrize("heartbeat", [[999, 1000], [1000, 999], [1000], [], 1000, {"a": 1}])
@@ -147,7 +147,7 @@ def test_the_accepting_side_is_silent_until_it_has_accepted(codec: Codec) -> Non
 def test_a_second_hello_closes_with_4505(codec: Codec) -> None:
     """HELLO-2."""
     for side in SIDES:
-        bare = Bare(codec, side)  # type: ignore[arg-type]
+        bare = Bare(codec, side)
         assert bare.rejects(bare.hello) == 4505
     client = Bare(codec, "connecting", greet=False)
     assert client.rejects(client.hello, client.hello) == 4505
@@ -230,6 +230,15 @@ def test_what_does_not_fit_before_the_servers_hello_waits_for_it(early: Bare) ->
     early.say(early.hello)
     assert [frame[:3] for frame in early.hear()[1:]] == [["call", 3, "A.large"]]
     assert (small.id, large.id) == (1, 3)
+
+
+def test_what_waits_for_the_servers_hello_does_not_go_when_a_slot_is_freed(early: Bare) -> None:
+    """HELLO-4, BATCH-6."""
+    large = early.endpoint.call("A.large", early.dump({"x": "x" * 66_000}))
+    small = [early.endpoint.call("A.small", early.dump({})) for _ in range(8)]
+    early.endpoint.cancel(small[0])
+    assert early.endpoint.waiting(large)
+    assert all(frame[2] != "A.large" for frame in early.hear()[1:])
 
 
 def test_what_does_not_fit_after_the_servers_hello_fails_alone(early: Bare) -> None:
@@ -413,7 +422,7 @@ def test_with_resume_acks_are_due_by_frames_and_by_bytes(codec: Codec) -> None:
 def test_a_ping_is_answered_with_its_number(codec: Codec) -> None:
     """PING-1."""
     for side in SIDES:
-        bare = Bare(codec, side)  # type: ignore[arg-type]
+        bare = Bare(codec, side)
         for n in (0, 7, 2**53 - 1):
             bare.say(["ping", n])
             assert bare.hear() == [["pong", n]]

@@ -551,14 +551,14 @@ class TwoEndpoints(RuleBasedStateMachine):
 
 
 profile = settings(
-    max_examples=SOAK or 60,
+    max_examples=SOAK or 200,
     stateful_step_count=200 if SOAK else 100,
     deadline=None,
     derandomize=not SOAK,
     print_blob=True,
     phases=[Phase.explicit, Phase.generate],
     database=None,
-    suppress_health_check=list(HealthCheck),
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 TestTwoEndpoints = TwoEndpoints.TestCase
 TestTwoEndpoints.settings = profile

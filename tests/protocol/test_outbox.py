@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from wsrpc.limits import Limits
 from wsrpc.protocol.calls import QUANTUM, InCall
 from wsrpc.protocol.codec import Codec
@@ -116,31 +118,58 @@ def test_no_batch_goes_above_64_kib_unless_one_frame_does(codec: Codec) -> None:
     assert server.endpoint.outbox_bytes == 0
 
 
-def test_small_frames_of_every_kind_stay_within_their_estimate(codec: Codec) -> None:
+# What makes a call long besides its arguments.
+LONG: list[dict[str, Any]] = [
+    {"method": "\x00" * 300},
+    {"method": "ü" * 300, "oneway": True, "deadline": 1e12},
+    {"options": CallOptions(metadata={"\x01" * 50: "\x02" * 50}, key="\x03" * 50)},
+    {"uploads": tuple(f"{m}" for m in range(15))},
+    {"callbacks": tuple("\x05" * (40 + m) for m in range(15)), "deadline": 1e12},
+]
+
+
+@pytest.mark.parametrize("long", range(len(LONG)))
+def test_calls_stay_within_their_estimate(codec: Codec, long: int) -> None:
+    """BATCH-6."""
+    for padding in range(0, 400, 20):
+        client = Bare(codec, "connecting", hello={"limits": {"max_calls": 5000}})
+        client.endpoint._next_id = 2**52 + 1  # the longest ids there are
+        for _ in range(200):
+            request = {"method": "A.b", "args": client.dump({"x": "x" * padding}), **LONG[long]}
+            client.endpoint.call(**request)
+        out = batches(client)
+        assert sum(len(batch) for _, batch in out) == 200
+        assert max(size for size, _ in out) <= BATCH_TARGET
+
+
+def test_credits_and_cancels_stay_within_their_estimate(codec: Codec) -> None:
     """BATCH-6."""
     client = Bare(codec, "connecting", hello={"limits": {"max_calls": 5000}})
-    client.endpoint._next_id = 2**52 + 1  # the longest ids there are
-    for n in range(1000):
-        client.endpoint.call(
-            "\x00" * 20,
-            client.dump({}),
-            deadline=1e12,
-            oneway=n % 3 == 0,
-            options=CallOptions(metadata={"\x01" * 5: "\x02" * 5}, key="\x03" * 5),
-            uploads=("\x04" * 5,) if n % 3 else (),
-            callbacks=("\x05" * 5, "d") if n % 3 else (),
-        )
-    count = 0
-    for size, batch in batches(client):
-        assert size <= BATCH_TARGET
-        count += len(batch)
-    assert count == 1000
-    calls = [call for call in client.endpoint.live_calls()[0] if not call.oneway]
+    client.endpoint._next_id = 2**52 + 1
+    calls = [client.endpoint.call("A.b", client.dump({}), window=0) for _ in range(3000)]
+    client.hear()
     for call in calls:
         client.endpoint.consumed(call, 0, waiting=True)
+    out = batches(client)
+    for call in calls:
         client.endpoint.cancel(call, "deadline_exceeded")
-    for size, _ in batches(client):
-        assert size <= BATCH_TARGET
+    out += batches(client)
+    assert sum(len(batch) for _, batch in out) == 6000
+    assert max(size for size, _ in out) <= BATCH_TARGET
+
+
+def test_a_batch_never_passes_its_bound_by_a_few_bytes(codec: Codec) -> None:
+    """BATCH-6."""
+    server = Bare(codec, "accepting", limits=Limits(max_calls=1000))
+    sizes = []
+    for n, size in enumerate(range(65_100, 65_430)):
+        large = server.call("call", 4 * n + 1, "A.b", {})
+        small = server.call("call", 4 * n + 3, "A.b", {})
+        server.endpoint.result(large, server.dump("x" * size))
+        server.endpoint.result(small, server.dump("x" * 100))
+        sizes += [size for size, _ in batches(server)]
+    assert max(sizes) <= 65_536
+    assert len(sizes) < 2 * 330, "some pairs fit one batch"
 
 
 def test_order_holds_within_an_id_whatever_its_items_weigh(codec: Codec) -> None:

@@ -122,4 +122,4 @@ def test_both_ends_agree_on_what_may_be_said() -> None:
         assert set(SENT[other]) <= set(RECEIVED[one]), (one, other)  # type: ignore[index]
         assert set(SENT[one]) <= set(RECEIVED[other]), (one, other)  # type: ignore[index]
     for cancelled in ("cancelling", "notifying, cancelled", "invoking, cancelled"):
-        assert set(SENT["cancelled"]) <= set(RECEIVED[cancelled])  # type: ignore[index]
+        assert set(SENT["cancelled"]) <= set(RECEIVED[cancelled])

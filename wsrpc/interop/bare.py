@@ -222,8 +222,7 @@ class Bare:
 
     async def terminal(self, id: int) -> Frame:
         """The terminal of an id, without the items before it."""
-        items, frame = await self.outcome(id)
-        return frame
+        return (await self.outcome(id))[1]
 
     async def outcome(self, id: int) -> tuple[list[Any], Frame]:
         """All items that come on an id, and its terminal."""

@@ -112,7 +112,7 @@ class Ground:
     async def until(self, holds: Callable[[Stats], bool], what: str) -> None:
         """Wait until the server's counts are as they should be."""
         with anyio.move_on_after(PATIENCE / 2):
-            while not holds(await self.stats()):
+            while not holds(await self.stats()):  # noqa: ASYNC110  (the event is in another process)
                 await anyio.sleep(INTERVAL)
             return
         raise Failed(f"the server's stats never showed that {what}: {await self.stats()}")

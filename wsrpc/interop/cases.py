@@ -8,11 +8,10 @@ from typing import Any
 import anyio
 
 from ..call import stream_of
-from ..client import connect
 from ..errors import Code, DeadlineExceeded, RpcError
 from .bare import Failed
 from .case import Cases, Ground, equal, raises, require
-from .service import Interop, Partner
+from .service import Interop
 
 __all__ = ["cases"]
 
@@ -32,7 +31,7 @@ SHAPES: list[Any] = [
     5e-324,
     "",
     "text",
-    "two\nlines, a tab\t, a quote \", a backslash \\ and a nul \0",
+    'two\nlines, a tab\t, a quote ", a backslash \\ and a nul \0',
     "ümlaut, 漢字, 👩‍🚀, \U0010ffff",
     [],
     {},
@@ -101,7 +100,7 @@ async def blobs(at: Ground) -> None:
 @cases("INTEROP-1")
 async def sleep_answers_null(at: Ground) -> None:
     """sleep answers null"""
-    equal(await at.interop.sleep(0.01), None)
+    equal(await at.session.clientize("Interop").sleep(seconds=0.01), None)
 
 
 @cases("CALL-6")
@@ -201,7 +200,7 @@ async def slow_cleanup_runs_to_its_end(at: Ground) -> None:
     async with at.interop.slow_cleanup(0.2) as stream:
         equal(await anext(stream), 0, "the first item")
     await at.until(
-        lambda now: now["cleanups_begun"] == before["cleanups_begun"] + 1,
+        lambda now: now["cleanups_begun"] > before["cleanups_begun"],
         "the cleanup began",
     )
     await at.until(
@@ -219,7 +218,7 @@ async def closing_the_session_cleans_up(at: Ground) -> None:
         for stream in streams:
             equal(await anext(stream), 0, "the first item")
     await at.until(
-        lambda now: now["cleanups_done"] == before["cleanups_done"] + 5,
+        lambda now: now["cleanups_done"] >= before["cleanups_done"] + 5,
         "five cleanups were done",
     )
     await at.until(
@@ -259,7 +258,7 @@ async def error_in_mid_stream(at: Ground) -> None:
         items: list[int] = []
         with raises(RpcError, "fail_after") as caught:
             async for item in at.interop.fail_after(n, {"reason": "tired"}):
-                items.append(item)
+                items.append(item)  # noqa: PERF401  (what came before the error is to be kept)
         equal(items, list(range(n)), "the items")
         equal(str(caught[0].code), "aborted", "the code")
         equal(caught[0].message, f"failed after {n} items", "the message")
@@ -539,16 +538,27 @@ async def principal(at: Ground) -> None:
 # -------------------------------------------------------------------------------- the service
 
 
+COUNTS = (
+    "calls_live",
+    "calls_peak",
+    "generators_open",
+    "cleanups_begun",
+    "cleanups_done",
+    "sessions",
+    "links",
+    "outbox_bytes",
+    "replay_bytes",
+    "frames_ignored",
+)
+
+
 @cases("INTEROP-1")
 async def stats_has_its_fields(at: Ground) -> None:
     """stats counts this session and this call"""
     stats: dict[str, Any] = {**await at.stats()}
     closes = stats.pop("closes")
     require(isinstance(closes, dict), "closes is no object")
-    for name in (
-        "calls_live calls_peak generators_open cleanups_begun cleanups_done sessions links "
-        "outbox_bytes replay_bytes frames_ignored"
-    ).split():
+    for name in COUNTS:
         value = stats.get(name)
         require(type(value) is int and value >= 0, f"{name} is {value!r}")
     for name in ("calls_live", "calls_peak", "sessions", "links"):
@@ -614,7 +624,7 @@ async def contract_makes_a_proxy(at: Ground) -> None:
 @cases("CLOSE-4")
 async def closing_fails_what_is_pending(at: Ground) -> None:
     """closing a session fails what is pending on it, and no stream ends as if complete"""
-    async with connect(at.url, codec=at.codec, auth=at.auth, controllers=[Partner()]) as session:
+    async with at.connect() as session:
         stream = session.clientize(Interop).forever(0)
         equal(await anext(stream), 0, "the first item")
         await session.aclose()

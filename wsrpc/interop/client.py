@@ -18,6 +18,7 @@ __all__ = ["ALL_CASES", "main", "run", "try_case"]
 
 FAILED = 1
 CANNOT_CONNECT = 3
+INTERRUPTED = 130
 
 ALL_CASES = Cases([*cases, *wire_cases])
 
@@ -91,7 +92,10 @@ async def run(url: str, codec: Codec, auth: str | None) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     args = parser().parse_args(argv)
-    return anyio.run(run, args.url, args.codec, args.auth_token, backend=args.backend)
+    try:
+        return anyio.run(run, args.url, args.codec, args.auth_token, backend=args.backend)
+    except KeyboardInterrupt:
+        return INTERRUPTED
 
 
 if __name__ == "__main__":

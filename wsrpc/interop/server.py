@@ -92,7 +92,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         anyio.run(serve, server, args.host, args.port, backend=args.backend)
     except OSError as error:
-        print(f"cannot listen on {args.host}:{args.port}: {error.strerror or error}", file=sys.stderr)
+        print(
+            f"cannot listen on {args.host}:{args.port}: {error.strerror or error}", file=sys.stderr
+        )
         return CANNOT_LISTEN
     return 0
 

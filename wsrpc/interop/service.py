@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, TypeAlias
 
 import anyio
 from pydantic import Field
@@ -63,7 +63,7 @@ class Partner:
     controller_name = "Interop"
 
     @method
-    async def echo(self, value: Any) -> Any:
+    async def echo(self, value: object) -> object:
         """The same value."""
         return value
 
@@ -113,12 +113,12 @@ class Interop(Partner):
             yield {"message": f"token {i}"}
 
     @method
-    async def fail(self, code: Code, message: str, data: Any = None) -> None:
+    async def fail(self, code: Code, message: str, data: object = None) -> None:
         """Fail with these three."""
         raise RpcError(code, message, data)
 
     @method
-    async def fail_after(self, n: Count, data: Any = None) -> AsyncIterator[int]:
+    async def fail_after(self, n: Count, data: object = None) -> AsyncIterator[int]:
         """Stream 0 to n - 1, then fail with `data`."""
         for i in range(n):
             yield i
@@ -138,13 +138,13 @@ class Interop(Partner):
         return total
 
     @method
-    async def bidi_echo(self, items: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    async def bidi_echo(self, items: AsyncIterator[object]) -> AsyncIterator[object]:
         """Stream back each item as soon as it has come."""
         async for item in items:
             yield item
 
     @method
-    async def call_back(self, times: Count) -> list[Any]:
+    async def call_back(self, times: Count) -> list[object]:
         """What the caller's `Interop.echo` answers to 0, 1, … times - 1, one after the other."""
         partner = current().session.clientize(Partner)
         return [await partner.echo(i) for i in range(times)]

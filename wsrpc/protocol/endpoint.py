@@ -145,7 +145,8 @@ class Endpoint:
         sent: Numbered frames sent so far.
         received: Numbered frames taken so far.
         ignored: Frames that came and were ignored: for finished ids, and extensions.
-        started: Calls numbered since the shell last looked, if they carry uploads or callbacks.
+        started: Calls numbered since the shell last looked, if they carry uploads or callbacks, and
+            notifications.
         unreported: What the frames before the offending one did, where `receive` or `accept` raised.
     """
 
@@ -323,6 +324,8 @@ class Endpoint:
         except ProtocolError:
             self.unreported = events
             raise
+        finally:
+            self._events = []
         if self._acks_due:
             self._ack_bytes += size
             owed = self.received - self._ack_told
@@ -359,14 +362,15 @@ class Endpoint:
         if lane is None:
             return
         lane.receive(name)
-        assert isinstance(lane, (OutCall, UploadReader))
-        del self._lanes[lane.id]
+        del self._lanes[frame.id]
         if isinstance(lane, OutCall):
             self._release(lane)
-        if isinstance(frame, End):
+        else:
+            assert isinstance(lane, UploadReader)
+        if type(frame) is End:
             if not isinstance(lane, OutCall) or lane.oneway:
                 frame.final = None
-        elif isinstance(frame, Error) and frame.body.retry_after is not None:
+        elif type(frame) is Error and frame.body.retry_after is not None:
             frame.body.retry_after = min(frame.body.retry_after, LONGEST)
         self._events.append(StreamFinished(lane, frame))
 
@@ -555,6 +559,8 @@ class Endpoint:
                     offer.id = self._take_id(offer)
                 options.callbacks = {name: lane.id for name, lane in call.callbacks.items()}
             self.started.append(call)
+        elif call.oneway:
+            self.started.append(call)
         return options
 
     def _take_id(self, lane: Lane) -> int:
@@ -685,7 +691,8 @@ class Endpoint:
     def _release(self, call: OutCall) -> None:
         """The call's terminal came: free its slot, finish its upload and callback ids."""
         call.slots.live -= 1
-        self._promote(call.slots)
+        if call.slots.waiting:
+            self._promote(call.slots)
         for upload in call.uploads.values():
             self._lanes.pop(upload.id, None)
             upload.state = "finished"
@@ -859,13 +866,11 @@ class Endpoint:
             for event in self.unreported
             if isinstance(event, StreamFinished) and isinstance(event.lane, OutCall)
         ]
-        # Whoever waits for a slot waits behind a call that holds one, but before the hello.
+        # Whoever waits for a slot waits behind calls that hold them all, or for the first hello.
         for slots in {self.slots, *(call.slots for call in pending)}:
             pending += slots.waiting
             slots.waiting.clear()
         self._lanes.clear()
         self._outbox = Outbox()
-        # Events are not tracked by the garbage collector, and what they hold leads back here.
-        self._events = []
         self.unreported = []
         return pending

@@ -20,40 +20,40 @@ __all__ = [
 ]
 
 
-class HelloReceived(Struct, gc=False):
+class HelloReceived(Struct):
     """The peer's hello. The accepting side answers with `Endpoint.accept` or closes the link."""
 
     body: HelloBody
 
 
-class CallReceived(Struct, gc=False):
+class CallReceived(Struct):
     """A call or notification to run. If its state is "serving, cancelled", refuse it instead."""
 
     call: InCall
 
 
-class ItemsReceived(Struct, gc=False):
+class ItemsReceived(Struct):
     """Items of a stream, still encoded; the shell reports consumption by `Endpoint.consumed`."""
 
     lane: Receiver
     items: list[Raw]
 
 
-class StreamFinished(Struct, gc=False):
+class StreamFinished(Struct):
     """The terminal frame of a call or of an upload."""
 
     lane: OutCall | UploadReader
     frame: Result | End | Error
 
 
-class CancelReceived(Struct, gc=False):
+class CancelReceived(Struct):
     """The peer wants this call or upload to stop; reason "cancelled" or "deadline_exceeded"."""
 
     lane: Sender
     reason: str
 
 
-class CreditReceived(Struct, gc=False):
+class CreditReceived(Struct):
     """A stream of this side's may go on."""
 
     lane: Sender

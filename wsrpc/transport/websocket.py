@@ -14,10 +14,11 @@ import os
 import re
 import socket
 import ssl as ssl_module
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+import stat
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import websockets.asyncio.client as asyncio_client
 import websockets.asyncio.server as asyncio_server
@@ -101,7 +102,7 @@ class WebSocketLink:
 
     async def close(self, code: int, reason: str = "") -> None:
         # The reason shares a control frame of 125 bytes with the code (RFC 6455, section 5.5).
-        short = reason.encode()[:123].decode(errors="ignore")
+        short = reason.encode(errors="replace")[:123].decode(errors="ignore")
         await self._close(code, short)
 
 
@@ -268,7 +269,8 @@ async def listen(
 
     serve = _listen_asyncio if _on_asyncio() else _listen_trio
     async with serve(run, host, port, path, ssl, options) as address:
-        yield address
+        with _removed_again(path):
+            yield address
 
 
 def _handshake(connection: Any, tls: bool) -> Handshake:
@@ -287,13 +289,26 @@ def _handshake(connection: Any, tls: bool) -> Handshake:
 
 def _url(bound: Any, path: str | None, tls: bool) -> str:
     if path is not None:
-        return f"ws+unix://{path}"
+        return f"ws+unix://{quote(os.path.abspath(path))}"
     host, port = bound[0], bound[1]
     if host in ("0.0.0.0", "::"):
         host = "localhost"
     elif ":" in host:
         host = f"[{host}]"
     return f"{'wss' if tls else 'ws'}://{host}:{port}"
+
+
+@contextmanager
+def _removed_again(path: str | None) -> Iterator[None]:
+    """Take a Unix socket's file away behind the block, unless it is somebody else's by then."""
+    bound = None if path is None else os.stat(path).st_ino
+    try:
+        yield
+    finally:
+        if path is not None:
+            with suppress(OSError):
+                if os.stat(path).st_ino == bound:
+                    os.unlink(path)
 
 
 @asynccontextmanager
@@ -317,6 +332,23 @@ async def _listen_asyncio(
         yield _url(bound, path, ssl is not None)
 
 
+async def _unix_listener(path: str) -> Any:
+    import trio
+
+    # As asyncio does: a file that an earlier server left behind is no server.
+    with suppress(FileNotFoundError):
+        if stat.S_ISSOCK(os.stat(path).st_mode):
+            os.unlink(path)
+    listener = trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        await listener.bind(path)
+        listener.listen(128)
+    except BaseException:
+        listener.close()
+        raise
+    return trio.SocketListener(listener)
+
+
 @asynccontextmanager
 async def _listen_trio(
     run: Callable[[Any], Awaitable[None]],
@@ -334,10 +366,7 @@ async def _listen_trio(
 
     options["create_connection"] = TrioServer
     if path is not None:
-        listener = trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        await listener.bind(path)
-        listener.listen(128)
-        listeners = [trio.SocketListener(listener)]
+        listeners = [await _unix_listener(path)]
     else:
         listeners = await trio.open_tcp_listeners(port, host=host)
     bound = listeners[0].socket.getsockname()

@@ -1,0 +1,41 @@
+"""The seam between the package and the event loop, where the other tests cannot reach."""
+
+from __future__ import annotations
+
+import time
+
+import anyio
+
+import wsrpc
+from tests.support import pair, until
+
+
+class Cleans:
+    def __init__(self) -> None:
+        self.begun = 0
+        self.cleaned = 0
+
+    @wsrpc.method
+    async def wait(self) -> None:
+        self.begun += 1
+        try:
+            await anyio.sleep_forever()
+        finally:
+            for _ in range(3):
+                await anyio.sleep(0.001)
+            self.cleaned += 1
+
+
+async def test_a_loop_that_was_held_up_when_a_deadline_passed_does_not_disturb_the_cleanup() -> (
+    None
+):
+    """TIME-1, CANCEL-3."""
+    cleans = Cleans()
+    async with pair([cleans]) as (_, client):
+        for n in range(1, 11):
+            with anyio.move_on_after(0.02):
+                async with anyio.create_task_group() as group:
+                    group.start_soon(client.clientize(Cleans).wait)
+                    await until(lambda: cleans.begun == n)  # noqa: B023
+                    time.sleep(0.05)  # noqa: ASYNC251  (it is the hold-up)
+        await until(lambda: cleans.cleaned == 10)
