@@ -121,7 +121,7 @@ async def received(stream: AsyncIterator[Any]) -> tuple[list[Any], wsrpc.RpcErro
     items: list[Any] = []
     try:
         async for item in stream:
-            items.append(item)  # noqa: PERF401  (what came before an error counts)
+            items.append(item)
     except wsrpc.RpcError as error:
         return items, error
     return items, None

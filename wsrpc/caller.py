@@ -160,7 +160,10 @@ def begin(
 def _check_metadata(shell: Shell, label: str, carried: Mapping[str, str]) -> None:
     # Interceptors may have put anything there.
     checked_metadata(carried)
-    if sum(len(k.encode()) + len(v.encode()) for k, v in carried.items()) > shell.limits.max_metadata:
+    if (
+        sum(len(k.encode()) + len(v.encode()) for k, v in carried.items())
+        > shell.limits.max_metadata
+    ):
         limit = shell.limits.max_metadata
         raise RpcError(
             Code.RESOURCE_EXHAUSTED, f"the metadata of {label} exceeds {limit} bytes (max_metadata)"
@@ -430,7 +433,9 @@ class _Pump(Conversation):
 
     def _failed(self, error: BaseException) -> ErrorBody:
         if self._stopped:
-            logger.error("the source of %s failed while it was stopped", self._label, exc_info=error)
+            logger.error(
+                "the source of %s failed while it was stopped", self._label, exc_info=error
+            )
             return ErrorBody(Code.CANCELLED, "the upload was stopped")
         if isinstance(error, ValueTooLargeError):
             error = RpcError(Code.RESOURCE_EXHAUSTED, f"an item of {self._label}: {error}")

@@ -389,11 +389,8 @@ class GenericRuntime:
     async def open_nursery(self) -> Nursery:
         group = anyio.create_task_group()
         await group.__aenter__()
-        try:
+        with anyio.CancelScope(shield=True):
             inner: anyio.abc.TaskGroup = await group.start(_shielded_group)
-        except BaseException:
-            await _leave(group)
-            raise
         return _GenericNursery(group, inner)
 
     async def pause(self) -> None:

@@ -126,7 +126,12 @@ class Server:
             port: 0 for a free one; `listener.url` tells which.
             path: A Unix socket to bind instead of host and port.
             ssl: TLS settings; peers then connect to `wss://`.
+
+        Raises:
+            ValueError: The port is none.
         """
+        if not 0 <= port <= 65535:
+            raise ValueError(f"a port is a number from 0 to 65535, not {port!r}")
         return Listener(self, host, port, path, ssl)
 
     async def serve(

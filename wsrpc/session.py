@@ -343,6 +343,7 @@ class Session:
         return self._endpoint.accept(self.id)
 
     async def _authenticated(self, authenticate: Authenticate, link: Link, auth: Any) -> Any:
+        principal: Any = None
         try:
             with anyio.CancelScope() as self._entering:
                 principal = await authenticate(link.handshake, auth)

@@ -160,7 +160,8 @@ class Shell:
 
         entry = self.deadlines.add(alarm, expire)
         try:
-            return await waiter != "expired"
+            outcome: str | None = await waiter
+            return outcome != "expired"
         finally:
             self.deadlines.remove(entry)
 

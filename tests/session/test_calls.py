@@ -165,7 +165,7 @@ VALUES = [
     ("integer", -(2**63)),
     ("integer", 2**64 - 1),
     ("text", ""),
-    ("text", "line\nbreak, \"quotes\", \u2028, \U0001f600, \x00"),
+    ("text", 'line\nbreak, "quotes", \u2028, \U0001f600, \x00'),
     ("anything", {"isError": True, "nested": [1, None, {"": []}]}),
     ("anything", []),
     ("anything", False),

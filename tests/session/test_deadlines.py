@@ -151,9 +151,7 @@ async def test_a_timeout_travels_in_whole_milliseconds(wire: Wire) -> None:
 async def test_calls_made_by_a_handler_inherit_what_remains() -> None:
     """TIME-5."""
     async with connected_pair([Clock()], [Clock()]) as (_, client):
-        plain, longer, shorter, *stream = await client.clientize(
-            Clock, timeout=10
-        ).remaining_back()
+        plain, longer, shorter, *stream = await client.clientize(Clock, timeout=10).remaining_back()
     for left in (plain, longer, *stream):
         assert left is not None
         assert 7 < left <= 10.1

@@ -73,9 +73,7 @@ async def test_a_fetcher_gets_the_request_and_the_default() -> None:
 async def test_a_caching_fetcher(wire: Wire) -> None:
     cache: dict[str, list[Any]] = {}
 
-    async def cached(
-        request: wsrpc.StreamRequest, fetch: wsrpc.FetchStream
-    ) -> AsyncIterator[Any]:
+    async def cached(request: wsrpc.StreamRequest, fetch: wsrpc.FetchStream) -> AsyncIterator[Any]:
         key = f"{request.method}{sorted(request.arguments.items())}"
         if key not in cache:
             cache[key] = await fetch(request).collect()
@@ -131,9 +129,7 @@ async def test_a_recording_fetcher_and_one_that_maps() -> None:
 
 
 async def test_a_fetcher_may_never_fetch(wire: Wire) -> None:
-    async def local(
-        request: wsrpc.StreamRequest, fetch: wsrpc.FetchStream
-    ) -> AsyncIterator[Any]:
+    async def local(request: wsrpc.StreamRequest, fetch: wsrpc.FetchStream) -> AsyncIterator[Any]:
         yield Token(message="local")
 
     async with pair([Hello()]) as (_, client):
@@ -146,9 +142,7 @@ async def test_a_fetcher_may_never_fetch(wire: Wire) -> None:
 async def test_leaving_a_fetched_stream_ends_it_at_the_far_side() -> None:
     """CANCEL-3."""
 
-    async def passing(
-        request: wsrpc.StreamRequest, fetch: wsrpc.FetchStream
-    ) -> AsyncIterator[Any]:
+    async def passing(request: wsrpc.StreamRequest, fetch: wsrpc.FetchStream) -> AsyncIterator[Any]:
         async for item in fetch(request):
             yield item
 

@@ -72,7 +72,9 @@ async def test_interceptors_run_around_calls_from_the_outside_in(codec: Codec) -
         interceptors=[Recorder("server 1", log), Recorder("server 2", log)],
         client_interceptors=[Recorder("session 1", log), Recorder("session 2", log)],
     ) as (_, client):
-        shop = client.clientize(Shop, interceptors=[Recorder("proxy 1", log), Recorder("proxy 2", log)])
+        shop = client.clientize(
+            Shop, interceptors=[Recorder("proxy 1", log), Recorder("proxy 2", log)]
+        )
         assert await shop.price("tea") == 3
     order = [
         "session 1",
@@ -119,9 +121,7 @@ async def test_an_interceptor_sees_the_request_on_both_sides() -> None:
 async def test_interceptors_of_a_connection_and_of_its_server() -> None:
     log: list[str] = []
     async with served([Shop()], interceptors=[Recorder("server", log)]) as listener:
-        async with wsrpc.connect(
-            listener.url, interceptors=[Recorder("session", log)]
-        ) as session:
+        async with wsrpc.connect(listener.url, interceptors=[Recorder("session", log)]) as session:
             assert await session.clientize(Shop).price("tea") == 3
     assert log == ["> session", "> server", "< server", "< session"]
 

@@ -454,16 +454,19 @@ async def websocket_server(subprotocols: list[str] | None, say: bytes | None) ->
 
         options: dict[str, Any] = {"host": "127.0.0.1", "subprotocols": subprotocols}
         async with trio.open_nursery() as nursery:
-            server: Any = await nursery.start(lambda task_status: trio_serve(
-                handle, 0, task_status=task_status, **options
-            ))
+            server: Any = await nursery.start(
+                lambda task_status: trio_serve(handle, 0, task_status=task_status, **options)
+            )
             yield f"ws://127.0.0.1:{server.listeners[0].socket.getsockname()[1]}"
             await server.aclose()
     else:
         from websockets.asyncio.server import serve as asyncio_serve
 
         async with asyncio_serve(
-            handle, "127.0.0.1", 0, subprotocols=subprotocols  # type: ignore[arg-type]  # pyright: ignore
+            handle,
+            "127.0.0.1",
+            0,
+            subprotocols=subprotocols,  # type: ignore[arg-type]  # pyright: ignore
         ) as asyncio_server:
             yield f"ws://127.0.0.1:{next(iter(asyncio_server.sockets)).getsockname()[1]}"
 
@@ -473,7 +476,7 @@ async def test_a_websocket_server_that_is_none_of_wsrpcs(subprotocols: list[str]
     """LINK-2."""
     async with websocket_server(subprotocols, None) as url:
         error = await refused(url)
-    assert "wsrpc.v1.json" in str(error)
+    assert "wsrpc" in str(error)
 
 
 @pytest.mark.parametrize(

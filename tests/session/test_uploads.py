@@ -302,9 +302,7 @@ async def test_cancelling_the_call_stops_the_producer_and_waits_for_its_cleanup(
     async with pair([uploads]) as (_, client):
         with anyio.CancelScope() as scope:
             async with anyio.create_task_group() as group:
-                group.start_soon(
-                    client.clientize(Uploads).never_reads, getattr(source, kind)()
-                )
+                group.start_soon(client.clientize(Uploads).never_reads, getattr(source, kind)())
                 await until(lambda: uploads.seen == ["begun"] and source.produced > 0)
                 scope.cancel()
         assert source.cleaned == DONE
@@ -412,9 +410,11 @@ async def test_what_a_source_raises_reaches_the_caller_as_it_was_raised() -> Non
             await client.clientize(Uploads).total(source.numbers())
         assert caught.value is failure
         with pytest.raises(ValueError, match="disk on fire"):
-            await client.clientize(Uploads).one_by_one(
-                Source(then=failure, after=3).numbers()
-            ).collect()
+            await (
+                client.clientize(Uploads)
+                .one_by_one(Source(then=failure, after=3).numbers())
+                .collect()
+            )
 
 
 async def test_a_source_that_raises_no_exception_but_worse_is_no_different() -> None:

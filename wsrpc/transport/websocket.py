@@ -172,6 +172,13 @@ async def open_link(
         connection = await manager.__aenter__()
     except (InvalidURI, InvalidHandshake, OSError, TimeoutError, EOFError, ValueError) as error:
         raise _connect_error(url, error) from error
+    except _trio_errors() as error:
+        # What it was about is its cause: no valid certificate, for instance.
+        cause = error.__cause__
+        reason = (
+            cause if isinstance(cause, OSError) else OSError(f"the connection broke: {error!r}")
+        )
+        raise _connect_error(url, reason) from error
     try:
         if connection.subprotocol != subprotocol:
             await WebSocketLink(connection, Handshake()).close(NO_SUBPROTOCOL, "no subprotocol")
@@ -184,6 +191,15 @@ async def open_link(
         )
     finally:
         await manager.__aexit__(None, None, None)
+
+
+def _trio_errors() -> tuple[type[Exception], ...]:
+    """What trio raises for a socket that broke, and no other library does."""
+    if _on_asyncio():
+        return ()
+    import trio
+
+    return trio.BrokenResourceError, trio.ClosedResourceError
 
 
 async def _connector(url: str, path: str | None, options: dict[str, Any]) -> Any:
@@ -225,6 +241,8 @@ def _connect_error(url: str, error: Exception) -> ConnectError:
         return ConnectError(f"{url}: TLS failed: {error.reason or error}")
     if isinstance(error, TimeoutError):
         return ConnectError(f"{url} did not answer the handshake in time")
+    if isinstance(error, ValueError) and not isinstance(error, InvalidHandshake):
+        return ConnectError(f"{url!r} is no WebSocket URL: {error}")
     if isinstance(error, OSError):
         return ConnectError(f"cannot connect to {url}: {_reason(error)}")
     return ConnectError(f"{url} refused the handshake: {error}")
