@@ -92,6 +92,9 @@ class RpcError(WsrpcError, Generic[D]):
             def __init__(self, quota: Quota) -> None:
                 super().__init__("resource_exhausted", "quota exceeded", quota)
 
+    On the wire a subclass goes by its bare name, or by `type_name` where the class sets it. Of two
+    with one name in a process, the one defined last is raised; set `type_name` to tell them apart.
+
     Args:
         code: One of the sixteen status codes, in lower case; see `Code`.
         message: A sentence for people.

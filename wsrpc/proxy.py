@@ -259,10 +259,10 @@ class ProxyMethod:
             metadata=metadata,
             oneway=True,
         )
-        notification = call.context = Notification(shell, self.label)
+        notification = call.context = Notification(shell, self.label, call)
         shell.wake()
         if shell.endpoint.waiting(call):
-            await notification.queued(call, timing)
+            await notification.queued(timing)
 
     def request(self, arguments: dict[str, Any]) -> Request:
         """The call as interceptors and fetchers see it."""
@@ -345,16 +345,18 @@ class ProxyMethod:
 
 
 class Notification(Conversation):
-    """A notification under way: its sender waits for a slot at most."""
+    """A notification under way: its sender waits for a slot at most, and closing for its end."""
 
-    __slots__ = ("_future", "_label", "_shell")
+    __slots__ = ("_call", "_future", "_label", "_shell")
 
-    def __init__(self, shell: Shell, label: str) -> None:
+    def __init__(self, shell: Shell, label: str, call: OutCall) -> None:
         self._shell = shell
         self._label = label
+        self._call = call
         self._future: Future | None = None
+        shell.notifications.add(self)
 
-    async def queued(self, call: OutCall, timing: Timing) -> None:
+    async def queued(self, timing: Timing) -> None:
         """Wait until the notification has a slot.
 
         Raises:
@@ -369,14 +371,18 @@ class Notification(Conversation):
         try:
             outcome = await self._future
         except BaseException:
-            shell.endpoint.cancel(call)
+            self._withdraw()
             raise
         finally:
             if entry is not None:
                 shell.deadlines.remove(entry)
         if outcome is not None:
-            shell.endpoint.cancel(call)
             raise outcome
+
+    def _withdraw(self) -> None:
+        self._shell.endpoint.cancel(self._call)
+        if self._call.id == 0:
+            self._shell.notified(self)
 
     def _settle(self, outcome: RpcError[Any] | None) -> None:
         if self._future is not None and not self._future.done():
@@ -386,14 +392,17 @@ class Notification(Conversation):
         error = DeadlineExceeded(f"{self._label} got no slot before its deadline")
         error.not_started = True
         self._settle(error)
+        self._withdraw()
 
     def on_started(self) -> None:
         self._settle(None)
 
     def on_lost(self, error: ConnectionLost) -> None:
         self._settle(error)
+        self._shell.notified(self)
 
     def on_finished(self, frame: Terminal) -> None:
+        self._shell.notified(self)
         if isinstance(frame, Error):
             logger.debug("the notification %s ended with %s", self._label, frame.body.code)
 

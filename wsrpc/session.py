@@ -34,7 +34,7 @@ from .protocol.events import (
 )
 from .proxy import AnyInterface, LooseInterface, Options, Proxy, Validate
 from .runtime import Future, Nursery, Runtime
-from .shell import Shell
+from .shell import Shell, settle
 from .stats import Stats
 from .transport.base import Handshake, Link, LinkClosed
 
@@ -104,7 +104,7 @@ class Session:
         self._link: Link | None = None
         self._ready: Future = runtime.future()
         self._ended: Future = runtime.future()
-        self._flushed: Future | None = None
+        self._flushed: list[Future] = []
         self._closing: Future | None = None
         self._entering: anyio.CancelScope | None = None
         self._on: dict[type[Any], Callable[[Any], None]] = {
@@ -254,6 +254,7 @@ class Session:
     async def aclose(self, code: int = NORMAL, reason: str = "") -> None:
         """End the session: send what is queued, close the link, fail what is pending.
 
+        Notifications are sent and handled before that, as far as `Limits.close_timeout` allows.
         Handlers that still run here are cancelled and clean up; this does not wait for them.
 
         Args:
@@ -263,6 +264,7 @@ class Session:
         with anyio.CancelScope(shield=True):
             with anyio.move_on_after(self.limits.close_timeout):
                 await self._flush()
+                await self._shell.all_notified()
             link = self._link
             if link is not None and not self.closed:
                 await link.close(code, reason)
@@ -389,7 +391,8 @@ class Session:
                     shell.took()
                     await link.send(data)
                     continue
-                self._note_flushed()
+                if self._flushed:
+                    settle(self._flushed)
                 await shell.output()
         except LinkClosed:
             # The reader meets the same end and acts on it.
@@ -398,20 +401,14 @@ class Session:
             logger.exception("a fault in wsrpc itself ended %r", self)
             await self._close(link, ProtocolError(INTERNAL, "internal error"))
 
-    def _note_flushed(self) -> None:
-        flushed, self._flushed = self._flushed, None
-        # asyncio cancels a future together with whoever waits for it.
-        if flushed is not None and not flushed.done():
-            flushed.set_result(None)
-
     async def _flush(self) -> None:
         """Wait until everything queued has gone to the link."""
         if self._link is None or self.closed or not self._endpoint.established:
             return
-        if self._flushed is None:
-            self._flushed = self._runtime.future()
-            self._shell.wake()
-        await self._flushed
+        waiter = self._runtime.future()
+        self._flushed.append(waiter)
+        self._shell.wake()
+        await waiter
 
     async def _close(self, link: Link, error: LinkClosed | ProtocolError) -> None:
         """The link is gone, or has to go: so does the session (HELLO-10)."""
@@ -431,7 +428,7 @@ class Session:
     def _end(self, code: int, reason: str) -> None:
         if self._shell.lost is not None:
             return
-        self._note_flushed()
+        settle(self._flushed)
         said = f": {reason}" if reason else ""
         error = ConnectionLost(f"the session ended with close code {code}{said}", code, reason)
         self._stats.closes[code] += 1

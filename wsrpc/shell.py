@@ -27,7 +27,7 @@ from .values import Adapter, InvalidValue
 if TYPE_CHECKING:
     from .session import Session
 
-__all__ = ["Conversation", "Feed", "Offered", "Shell", "Terminal", "as_text", "error_from"]
+__all__ = ["Conversation", "Feed", "Offered", "Shell", "Terminal", "as_text", "error_from", "settle"]
 
 Terminal = Result | End | Error
 
@@ -74,6 +74,7 @@ class Shell:
         lost: Why there is no session any more, once there is none.
         on_lost: Who waits for that.
         pumps: The uploads of this side that run.
+        notifications: Those of this side that the other end has not finished.
     """
 
     def __init__(
@@ -92,6 +93,8 @@ class Shell:
         self._blocked: set[Feed] = set()
         self._room: deque[Future] = deque()
         self.pumps: set[Any] = set()
+        self.notifications: set[Conversation] = set()
+        self._closing: list[Future] = []
 
     def wake(self) -> None:
         """Tell the writer that the endpoint may have output."""
@@ -128,6 +131,19 @@ class Shell:
     def block(self, feed: Feed) -> None:
         """Wake `feed` when the outbox has room again."""
         self._blocked.add(feed)
+
+    def notified(self, notification: Conversation) -> None:
+        """A notification has ended, at the other end or before it got there."""
+        self.notifications.discard(notification)
+        if self._closing and not self.notifications:
+            settle(self._closing)
+
+    async def all_notified(self) -> None:
+        """Wait until the other end has finished every notification."""
+        if self.notifications:
+            waiter = self.runtime.future()
+            self._closing.append(waiter)
+            await waiter
 
     async def room(self, alarm: float | None = None) -> None:
         """Wait until the outbox takes another value.
@@ -173,10 +189,7 @@ class Shell:
                 call.context.on_lost(self.lost_error(started=call.id != 0))
         self._make_room()
         self.wake()
-        for waiter in self.on_lost:
-            if not waiter.done():
-                waiter.set_result(None)
-        self.on_lost.clear()
+        settle(self.on_lost)
 
     def lost_error(self, *, started: bool) -> ConnectionLost:
         """A fresh error for one call: exceptions must not be shared between tasks."""
@@ -198,6 +211,15 @@ class Shell:
         if error.retry_after is not None:
             body.retry_after = max(0, round(error.retry_after * 1000))
         return body
+
+
+def settle(waiters: list[Future]) -> None:
+    """Let all of them go on; none waits any more."""
+    for waiter in waiters:
+        # asyncio cancels a future together with whoever waits for it.
+        if not waiter.done():
+            waiter.set_result(None)
+    waiters.clear()
 
 
 def as_text(value: object) -> str:

@@ -18,7 +18,7 @@ class Quota(BaseModel):
     used: int
 
 
-class QuotaExceeded(wsrpc.RpcError[Quota]):
+class AllowanceExceeded(wsrpc.RpcError[Quota]):
     def __init__(self, quota: Quota) -> None:
         super().__init__("resource_exhausted", "quota exceeded", quota)
 
@@ -60,12 +60,12 @@ class Failing:
 
     @wsrpc.method
     async def quota(self) -> None:
-        raise QuotaExceeded(Quota(limit=3, used=4))
+        raise AllowanceExceeded(Quota(limit=3, used=4))
 
     @wsrpc.method
     async def quota_stream(self) -> AsyncIterator[int]:
         yield 1
-        raise QuotaExceeded(Quota(limit=3, used=4))
+        raise AllowanceExceeded(Quota(limit=3, used=4))
 
     @wsrpc.method
     async def renamed(self) -> None:
@@ -173,11 +173,11 @@ async def test_a_subclass_with_typed_data_arrives_as_that_class(codec: Codec) ->
     """ERROR-6."""
     async with pair([Failing()], codec=codec) as (_, client):
         failing = client.clientize(Failing)
-        with pytest.raises(QuotaExceeded) as caught:
+        with pytest.raises(AllowanceExceeded) as caught:
             await failing.quota()
         assert caught.value.data == Quota(limit=3, used=4)
         assert caught.value.code == "resource_exhausted"
-        with pytest.raises(QuotaExceeded) as caught:
+        with pytest.raises(AllowanceExceeded) as caught:
             await failing.quota_stream().collect()
         assert caught.value.data.used == 4
         with pytest.raises(Renamed) as renamed:
@@ -187,7 +187,7 @@ async def test_a_subclass_with_typed_data_arrives_as_that_class(codec: Codec) ->
 
 async def test_a_subclass_passes_through_a_handler_in_between() -> None:
     async with pair([Failing()], [Failing()]) as (_, client):
-        with pytest.raises(QuotaExceeded):
+        with pytest.raises(AllowanceExceeded):
             await client.clientize(Failing).passes_on()
 
 
@@ -197,7 +197,7 @@ async def test_a_class_that_is_not_known_or_whose_data_does_not_fit_is_a_plain_e
     """ERROR-6."""
     body = {"code": "aborted", "message": "m"}
     async with bare_server(monkeypatch, codec) as (peer, session):
-        for type_name, data in [("NoSuchClass", {"a": 1}), ("QuotaExceeded", {"limit": "x"})]:
+        for type_name, data in [("NoSuchClass", {"a": 1}), ("AllowanceExceeded", {"limit": "x"})]:
             async with anyio.create_task_group() as group:
                 group.start_soon(peer_answers, peer, {**body, "type": type_name, "data": data})
                 with error_of("aborted") as caught:
