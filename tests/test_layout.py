@@ -9,102 +9,184 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parent.parent / "wsrpc"
+import wsrpc
 
-# From the ground up. A module may import what stands in a row below its own, or beside it in the
-# same row; what runs only for type checkers does not count.
-ROWS = (
-    ("errors", "limits", "context", "version", "stats", "runtime"),
-    ("plain", "deadlines", "protocol", "transport"),
-    ("coreschema",),
-    ("values", "call"),
-    ("signature",),
-    ("interceptor", "controller"),
-    ("fetcher", "contract"),
-    ("shell",),
-    ("caller",),
-    ("inbox",),
-    ("proxy", "dispatch"),
-    ("session",),
-    ("client", "server", "testing"),
-    ("__init__",),
-    ("interop", "cli"),
-    ("__main__",),
-)
+ROOT = Path(wsrpc.__file__).parent
 
-RANK = {room: rank for rank, row in enumerate(ROWS) for room in row}
+# From the ground up. A module may import, at run time, what stands before it. A folder's name
+# stands for all modules in it; what they import of each other is their own affair.
+ROOMS = [
+    # the ground floor
+    "version",
+    "limits",
+    "stats",
+    "errors",
+    "context",
+    # the pure core
+    "protocol.frames",
+    "protocol.window",
+    "protocol.codec",
+    "protocol.outbox",
+    "protocol.calls",
+    "protocol.events",
+    "protocol.endpoint",
+    # the event loop and the links
+    "runtime",
+    "deadlines",
+    "threads",
+    "transport.base",
+    "transport.memory",
+    "transport.websocket",
+    # values and signatures
+    "plain",
+    "coreschema",
+    "values",
+    "call",
+    "signature",
+    "interceptor",
+    "fetcher",
+    # the waiting around the core
+    "shell",
+    "extras",
+    "caller",
+    "inbox",
+    # what is exposed
+    "controller",
+    "contract",
+    # calls out, calls in, both
+    "proxy",
+    "handler",
+    "dispatch",
+    "session",
+    "client",
+    "server",
+    "testing",
+    # the package as users see it
+    "",
+    "interop",
+    "cli",
+    "__main__",
+]
 
-# The core's own house, from the ground up.
-CORE = ("frames", "codec", "window", "calls", "events", "outbox", "endpoint")
+GROUND = {"version", "limits", "stats", "errors", "context"}
+CORE_MAY_USE = {"errors", "limits"}
 
-# What the core may use besides the standard library and its own rooms.
-CORE_MAY_USE = {"msgspec", "wsrpc.errors", "wsrpc.limits"}
-
-# What would make the core impure: I/O, clocks, randomness, logging, event loops.
-IMPURE = {"asyncio", "logging", "os", "random", "secrets", "socket", "threading", "time", "trio"}
+FILES = sorted(ROOT.rglob("*.py"))
 
 
-def modules() -> list[str]:
-    return sorted(
-        ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
-        for path in PACKAGE.rglob("*.py")
+def name_of(file: Path) -> str:
+    """A file's module inside the package, "" for the package itself."""
+    parts = file.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def room_of(module: str) -> str | None:
+    """The room in the list that a module is or belongs to."""
+    while module and module not in ROOMS:
+        module = module.rpartition(".")[0]
+        if not module:
+            return None
+    return module
+
+
+def is_type_checking(node: ast.If) -> bool:
+    test = node.test
+    return (isinstance(test, ast.Name) and test.id == "TYPE_CHECKING") or (
+        isinstance(test, ast.Attribute) and test.attr == "TYPE_CHECKING"
     )
 
 
-def runtime_nodes(node: ast.AST) -> Iterator[ast.AST]:
+def imports_in(node: ast.AST, package: list[str]) -> Iterator[str]:
+    """What is imported at run time, in functions too, by full name."""
     for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+        if isinstance(child, ast.If) and is_type_checking(child):
+            for other in child.orelse:
+                yield from imports_in(other, package)
+        elif isinstance(child, ast.Import):
+            yield from (alias.name for alias in child.names)
+        elif isinstance(child, ast.ImportFrom):
+            base = package[: len(package) - child.level + 1] if child.level else []
+            origin = ".".join([*base, *([child.module] if child.module else [])])
+            for alias in child.names:
+                full = f"{origin}.{alias.name}"
+                is_module = (ROOT.parent / f"{full.replace('.', '/')}.py").exists()
+                yield full if is_module else origin
+        else:
+            yield from imports_in(child, package)
+
+
+def imports_of(file: Path) -> set[str]:
+    package = ["wsrpc", *file.relative_to(ROOT).parent.parts]
+    return set(imports_in(ast.parse(file.read_text()), package))
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: name_of(file) or "wsrpc")
+def test_no_import_runs_up(file: Path) -> None:
+    module = name_of(file)
+    if file.name == "__init__.py" and module and room_of(module) is None:
+        assert not imports_of(file) - {"__future__"}, "the front door of a folder is empty"
+        return
+    room = room_of(module)
+    assert room is not None, f"{module} has no place in the house; give it one in ROOMS"
+    for imported in imports_of(file):
+        if imported != "wsrpc" and not imported.startswith("wsrpc."):
             continue
-        yield child
-        yield from runtime_nodes(child)
+        below = room_of(imported.removeprefix("wsrpc").removeprefix("."))
+        assert below is not None, f"{module} imports {imported}, which has no place in the house"
+        if below == room:
+            assert room in ("cli", "interop"), f"{module} imports itself"
+        else:
+            assert ROOMS.index(below) < ROOMS.index(room), f"{module} imports {imported} above it"
 
 
-def imports(module: str) -> set[str]:
-    """The full names that a module imports at run time."""
-    path = PACKAGE.parent.joinpath(*module.split(".")).with_suffix(".py")
-    package = module.split(".")[:-1]
-    found: set[str] = set()
-    for node in runtime_nodes(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            found.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            found.add(node.module or "")
-        elif isinstance(node, ast.ImportFrom):
-            base = package[: len(package) - node.level + 1]
-            names = [node.module] if node.module else [alias.name for alias in node.names]
-            found.update(".".join([*base, name]) for name in names)
-    return found
+def test_every_room_exists() -> None:
+    rooms = {room_of(name_of(file)) for file in FILES}
+    assert set(ROOMS) <= rooms
 
 
-def room(module: str) -> str:
-    return module.split(".")[1] if "." in module else "__init__"
+@pytest.mark.parametrize(
+    "file", [file for file in FILES if name_of(file).startswith("protocol")], ids=name_of
+)
+def test_the_core_imports_nothing_but_the_standard_library_its_codec_and_the_ground_floor(
+    file: Path,
+) -> None:
+    for imported in imports_of(file):
+        if imported.startswith("wsrpc"):
+            inside = imported.removeprefix("wsrpc.")
+            assert inside in CORE_MAY_USE or inside.startswith("protocol."), imported
+        else:
+            top = imported.partition(".")[0]
+            assert top in sys.stdlib_module_names or top == "msgspec", imported
+    # No I/O, clock, randomness or logging inside.
+    forbidden = {"asyncio", "anyio", "socket", "time", "random", "secrets", "logging", "threading"}
+    assert not {name.partition(".")[0] for name in imports_of(file)} & forbidden
 
 
-@pytest.mark.parametrize("module", modules())
-def test_no_import_runs_up(module: str) -> None:
-    rank = RANK[room(module)]
-    ours = [name for name in imports(module) if name.split(".")[0] == "wsrpc"]
-    up = [name for name in ours if RANK[room(name)] > rank]
-    assert not up, f"{module} imports {', '.join(up)}, which stands above it"
+@pytest.mark.parametrize("module", sorted(GROUND))
+def test_the_ground_floor_stands_on_nothing_but_itself(module: str) -> None:
+    for imported in imports_of(ROOT / f"{module}.py"):
+        top = imported.partition(".")[0]
+        if top == "wsrpc":
+            assert imported.removeprefix("wsrpc.") in GROUND
+        else:
+            assert top in sys.stdlib_module_names or top == "typing_extensions", imported
 
 
-def test_every_room_stands_in_a_row() -> None:
-    assert {room(module) for module in modules()} == set(RANK)
+def test_websockets_is_known_in_one_file_only() -> None:
+    users = {
+        name_of(file)
+        for file in FILES
+        if any(name.partition(".")[0] == "websockets" for name in imports_of(file))
+        and not name_of(file).startswith(("cli", "interop"))
+    }
+    assert users == {"transport.websocket"}
 
 
-@pytest.mark.parametrize("module", [one for one in modules() if room(one) == "protocol"])
-def test_the_core_is_pure(module: str) -> None:
-    for name in imports(module):
-        top = name.split(".")[0]
-        assert top not in IMPURE, f"{module} imports {name}"
-        if name.startswith("wsrpc.protocol"):
-            continue
-        assert name in CORE_MAY_USE or top in CORE_MAY_USE or top in sys.stdlib_module_names, name
-
-
-@pytest.mark.parametrize("module", [f"wsrpc.protocol.{name}" for name in CORE])
-def test_inside_the_core_no_import_runs_up(module: str) -> None:
-    own = CORE.index(module.rsplit(".", 1)[1])
-    for name in imports(module):
-        if name.startswith("wsrpc.protocol."):
-            assert CORE.index(name.rsplit(".", 1)[1]) < own, f"{module} imports {name}"
+def test_trio_and_asyncio_are_known_at_the_seams_only() -> None:
+    users = {
+        name_of(file)
+        for file in FILES
+        if {"trio", "asyncio"} & {name.partition(".")[0] for name in imports_of(file)}
+        and not name_of(file).startswith(("cli", "interop"))
+    }
+    assert users == {"runtime", "transport.websocket"}

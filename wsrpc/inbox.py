@@ -13,9 +13,10 @@ from typing import Any
 from msgspec import Raw
 
 from .call import Stream
-from .caller import Extras, wrong_kind
+from .caller import wrong_kind
 from .deadlines import Deadline
 from .errors import ConnectionLost, DeadlineExceeded, RpcError
+from .extras import Extras
 from .limits import COST_UNIT
 from .protocol.calls import OutCall, Receiver, UploadReader
 from .protocol.frames import End, Error, Result

@@ -16,11 +16,12 @@ from typing import Any, Literal, TypeAlias
 from weakref import WeakSet
 
 from .call import LocalStream, Stream, UnaryCall, UntypedCall
-from .caller import Extras, Timing, begin, invalid_answer, invoke
+from .caller import Timing, begin, invalid_answer, invoke
 from .context import checked_metadata, is_unicode, outgoing_metadata
 from .contract import UntypedInterface
 from .controller import Interface
 from .errors import Code, ConnectionLost, DeadlineExceeded, RpcError
+from .extras import Extras
 from .fetcher import StreamFetcher
 from .inbox import Inbox, InboxStream
 from .interceptor import Interceptor, Request, fold

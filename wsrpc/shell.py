@@ -27,7 +27,16 @@ from .values import Adapter, InvalidValue
 if TYPE_CHECKING:
     from .session import Session
 
-__all__ = ["Conversation", "Feed", "Offered", "Shell", "Terminal", "as_text", "error_from", "settle"]
+__all__ = [
+    "Conversation",
+    "Feed",
+    "Offered",
+    "Shell",
+    "Terminal",
+    "as_text",
+    "error_from",
+    "settle",
+]
 
 Terminal = Result | End | Error
 
