@@ -397,7 +397,7 @@ async def test_a_handler_that_calls_back_in_its_cleanup_gets_an_error_and_no_han
     """CLOSE-4."""
     work = Work()
     errors: list[wsrpc.ConnectionLost] = []
-    async with pair([work], [Work()]) as (server, client):
+    async with pair([work], [Work()]) as (_, client):
         async with anyio.create_task_group() as group:
             group.start_soon(pending, client, "calls_in_cleanup", errors)
             await until(lambda: work.begun == 1)

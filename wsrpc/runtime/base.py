@@ -1,0 +1,128 @@
+"""What the package needs of an event loop."""
+
+from __future__ import annotations
+
+import contextvars
+from collections.abc import Callable, Coroutine, Generator
+from typing import Any, Protocol, TypeAlias
+
+__all__ = ["Future", "Nursery", "Runtime", "Start", "Task", "Timer"]
+
+Start: TypeAlias = Callable[..., Coroutine[Any, Any, None]]
+
+
+class Future(Protocol):
+    """A value that somebody waits for; set at most once, and only while not `done`."""
+
+    def done(self) -> bool: ...
+
+    def set_result(self, result: Any, /) -> None: ...
+
+    def __await__(self) -> Generator[Any, Any, Any]: ...
+
+
+class Task(Protocol):
+    """A child of a nursery."""
+
+    def cancel(self) -> object:
+        """Throw one cancellation into the task; a second call throws another.
+
+        asyncio drops a task that is cancelled before its first step; check before you call.
+        """
+
+
+class Timer(Protocol):
+    """One alarm, re-armed at will."""
+
+    def arm(self, when: float) -> None:
+        """Call back at `when`, or at the time armed before if that is earlier."""
+
+    def close(self) -> None:
+        """Never call back again."""
+
+
+class Nursery(Protocol):
+    """The parent of tasks: nothing it started outlives it."""
+
+    def spawn(
+        self,
+        fn: Start,
+        *args: Any,
+        context: contextvars.Context | None = None,
+        once: bool = False,
+    ) -> Task:
+        """Start a child. `fn` must not raise, cancellation aside.
+
+        Args:
+            fn: What to run.
+            args: Its arguments.
+            context: The context variables to run in; a copy of the present ones by default.
+            once: Deliver a cancellation once, as handlers get it, on every event loop. Code that
+                was written for one loop may count on that loop's own way, and goes without.
+        """
+        ...
+
+    def spawn_handler(
+        self,
+        fn: Start,
+        *,
+        context: contextvars.Context | None = None,
+        deadline: float | None = None,
+    ) -> Task:
+        """Start a child that the caller itself keeps, cancels, and awaits before `close`.
+
+        Args:
+            fn: What to run.
+            context: The context variables to run in; a copy of the present ones by default.
+            deadline: Seconds on the loop's clock. What `anyio.current_effective_deadline()` tells
+                the child; the caller has to cancel it then.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Cancel the children that are left and wait until they have ended.
+
+        Must be the last that its task does inside the nursery, and not inside a cancel scope that
+        was entered after `open_nursery`. The wait is shielded from the caller's cancellation.
+        """
+
+    def timer(self, callback: Callable[[], None]) -> Timer:
+        """A timer that lives as long as this nursery."""
+        ...
+
+
+class Runtime(Protocol):
+    """What the package needs of an event loop.
+
+    Attributes:
+        now: Seconds on the loop's clock.
+        future: Makes a `Future`.
+        effective_deadline: Seconds on the loop's clock; the nearest deadline of the cancel scopes
+            around the caller, infinity where there is none.
+    """
+
+    now: Callable[[], float]
+    future: Callable[[], Future]
+    effective_deadline: Callable[[], float]
+
+    async def open_nursery(self) -> Nursery: ...
+
+    async def pause(self) -> None:
+        """Let everybody else have a turn."""
+
+    def cancelled_class(self) -> type[BaseException]: ...
+
+    def cancel(self, task: Task) -> None:
+        """Throw one cancellation into a handler, once it is in no shielded scope."""
+
+    def spare(self, task: Task) -> None:
+        """Take a cancellation back that has not reached the task: it stops by itself."""
+
+    def forget_deadline(self, task: Task) -> None:
+        """Let the deadline that a task was spawned with be none: it is cleaning up now."""
+
+    async def to_the_end(self, fn: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run `fn` to its end, whatever cancels the caller meanwhile."""
+
+    def call_threadsafe(self, fn: Callable[[], None]) -> None:
+        """Run `fn` on the loop's thread, from any thread; silently nothing if the loop is gone."""

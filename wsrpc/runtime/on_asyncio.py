@@ -1,0 +1,200 @@
+"""The runtime over plain futures and tasks of asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import math
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import anyio
+
+from .base import Future, Nursery, Start, Task, Timer
+
+__all__ = ["AsyncioRuntime"]
+
+# Seconds between two looks whether a task that is to be cancelled has left its shielded scope.
+SHIELD_POLL = 0.005
+
+
+# How a handler learns its deadline from anyio. Entering a scope with a deadline costs 8.5 µs a
+# call, most of it for a timer that the session has already; to put the same scope, never entered,
+# into anyio's table of tasks costs 1.5. Where that table is not as it was, a handler is told its
+# deadline by `wsrpc.current()` alone; it is cancelled at its deadline either way.
+def _table() -> Any:
+    """anyio's module for asyncio, if it has what is needed of it."""
+    try:
+        from anyio._backends import _asyncio as backend
+    except ImportError:
+        return None
+    needed = ("AsyncIOBackend", "CancelScope", "TaskState", "_task_states")
+    return backend if all(hasattr(backend, name) for name in needed) else None
+
+
+class _NoTasks(set[Any]):
+    """The tasks of a scope that was never entered: none.
+
+    A scope inside hands its task back to the one around it when it is left; to keep it there, in a
+    table of tasks, would keep it for ever.
+    """
+
+    def add(self, element: Any, /) -> None:
+        pass
+
+
+_TABLE = _table()
+_NO_TASKS = _NoTasks()
+
+
+def _scope_of(task: Any) -> Any:
+    """The innermost cancel scope that a task is in, or None."""
+    state = None if _TABLE is None else _TABLE._task_states.get(task)
+    return None if state is None else state.cancel_scope
+
+
+def _in_shield(task: Any) -> bool:
+    scope = _scope_of(task)
+    while scope is not None:
+        if scope.shield:
+            return True
+        scope = scope._parent_scope
+    return False
+
+
+async def _outlast(tasks: set[asyncio.Task[None]]) -> None:
+    """Wait until `tasks` is empty or done; a cancellation of the caller is raised behind that."""
+    cancelled: asyncio.CancelledError | None = None
+    # Without the shield anyio would repeat its cancellation with each turn of the loop.
+    with anyio.CancelScope(shield=True):
+        while not all(task.done() for task in tasks):
+            try:
+                await asyncio.wait(tasks)
+            except asyncio.CancelledError as error:
+                cancelled = error
+    if cancelled is not None:
+        raise cancelled
+
+
+class AsyncioRuntime:
+    """Plain futures and tasks of asyncio."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._due: dict[Any, asyncio.TimerHandle] = {}
+        self.now: Callable[[], float] = loop.time
+        self.future: Callable[[], Future] = loop.create_future
+        self.effective_deadline: Callable[[], float] = (
+            anyio.current_effective_deadline
+            if _TABLE is None
+            else _TABLE.AsyncIOBackend.current_effective_deadline
+        )
+
+    async def open_nursery(self) -> Nursery:
+        return _AsyncioNursery(self._loop)
+
+    async def pause(self) -> None:
+        await asyncio.sleep(0)
+
+    def cancelled_class(self) -> type[BaseException]:
+        return asyncio.CancelledError
+
+    def cancel(self, task: Task) -> None:
+        # asyncio's own cancellation does not stop at anyio's shields, so it waits for the task to
+        # leave them; nothing tells when that is.
+        self._due.pop(task, None)
+        if _in_shield(task):
+            self._due[task] = self._loop.call_later(SHIELD_POLL, self.cancel, task)
+        else:
+            task.cancel()
+
+    def spare(self, task: Task) -> None:
+        handle = self._due.pop(task, None)
+        if handle is not None:
+            handle.cancel()
+
+    async def to_the_end(self, fn: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        await _outlast({self._loop.create_task(fn())})
+
+    def forget_deadline(self, task: Task) -> None:
+        scope = _scope_of(task)
+        if scope is not None:
+            while scope._parent_scope is not None:
+                scope = scope._parent_scope
+            scope._deadline = math.inf
+
+    def call_threadsafe(self, fn: Callable[[], None]) -> None:
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(fn)
+
+
+class _AsyncioNursery:
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._timers: list[_AsyncioTimer] = []
+
+    def spawn(
+        self,
+        fn: Start,
+        *args: Any,
+        context: contextvars.Context | None = None,
+        once: bool = False,
+    ) -> Task:
+        task = self._loop.create_task(fn(*args), context=context)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def spawn_handler(
+        self,
+        fn: Start,
+        *,
+        context: contextvars.Context | None = None,
+        deadline: float | None = None,
+    ) -> Task:
+        # Not in `_tasks`: to take it out again would cost a callback and a turn of the loop.
+        task = self._loop.create_task(fn(), context=context)
+        if deadline is not None and _TABLE is not None:
+            scope = _TABLE.CancelScope(deadline=deadline)
+            scope._tasks = _NO_TASKS
+            _TABLE._task_states[task] = _TABLE.TaskState(None, scope)
+        return task
+
+    def timer(self, callback: Callable[[], None]) -> Timer:
+        timer = _AsyncioTimer(self._loop, callback)
+        self._timers.append(timer)
+        return timer
+
+    async def close(self) -> None:
+        for timer in self._timers:
+            timer.close()
+        for task in self._tasks:
+            task.cancel()
+        await _outlast(self._tasks)
+
+
+class _AsyncioTimer:
+    def __init__(self, loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
+        self._loop = loop
+        self._callback = callback
+        self._handle: asyncio.TimerHandle | None = None
+        self._when = math.inf
+
+    def arm(self, when: float) -> None:
+        if when < self._when:
+            if self._handle is not None:
+                self._handle.cancel()
+            self._when = when
+            self._handle = self._loop.call_at(when, self._fire)
+
+    def _fire(self) -> None:
+        self._when = math.inf
+        self._handle = None
+        self._callback()
+
+    def close(self) -> None:
+        self._when = -math.inf
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
