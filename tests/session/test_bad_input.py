@@ -219,7 +219,8 @@ async def test_an_answer_that_is_no_value_fails_its_call_alone(
 
     class Number:
         @wsrpc.method
-        async def one(self) -> float: ...
+        async def one(self) -> float:
+            return 1.0
 
         @wsrpc.method
         async def many(self) -> AsyncIterator[float]:
@@ -274,7 +275,7 @@ async def test_an_answer_of_the_wrong_kind_fails_its_call_alone(
                     await hello.items().collect()
                 else:
                     await hello.greet("Ann")
-        assert isinstance(caught.value, TypeError)
+            assert isinstance(caught.value, TypeError)
         if answer == "message":
             assert (await peer.expect("cancel"))[0] == "cancel"
         assert not session.closed

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 from uuid import UUID
 
 import anyio
@@ -568,7 +568,8 @@ async def test_a_call_is_a_coroutine_to_asyncio() -> None:
     async with pair([Hello()]) as (_, client):
         proxy = client.clientize(Hello)
         task = asyncio.create_task(proxy.greet("Ann"))
-        assert await asyncio.gather(proxy.greet("Bob"), task) == ["Hello, Bob!", "Hello, Ann!"]
+        bob, ann = await asyncio.gather(proxy.greet("Bob"), task)
+        assert (bob, ann) == ("Hello, Bob!", "Hello, Ann!")
         assert await asyncio.wait_for(proxy.greet("Cid"), 5) == "Hello, Cid!"
 
 
@@ -596,7 +597,7 @@ async def test_a_proxy_can_be_made_from_a_bare_name_a_contract_and_a_protocol() 
     from typing import Protocol
 
     class HelloProtocol(Protocol):
-        controller_name = "Hello"
+        controller_name: ClassVar[str] = "Hello"
 
         @wsrpc.method
         async def greet(self, name: str, greeting: str = "Hello", *, mark: str = "!") -> str: ...

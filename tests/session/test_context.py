@@ -18,7 +18,6 @@ user: ContextVar[str] = ContextVar("user", default="nobody")
 class Who:
     def __init__(self) -> None:
         self.contexts: list[wsrpc.CallContext] = []
-        self.users: list[str] = []
 
     @wsrpc.method
     async def am_i(self) -> dict[str, object]:

@@ -202,8 +202,8 @@ async def test_a_class_that_is_not_known_or_whose_data_does_not_fit_is_a_plain_e
                 group.start_soon(peer_answers, peer, {**body, "type": type_name, "data": data})
                 with error_of("aborted") as caught:
                     await session.clientize("X").y()
-            assert type(caught.value) is wsrpc.RpcError
-            assert caught.value.data == data
+                assert type(caught.value) is wsrpc.RpcError
+                assert caught.value.data == data
 
 
 async def peer_answers(peer: Any, body: dict[str, Any]) -> None:

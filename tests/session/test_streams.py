@@ -584,6 +584,8 @@ async def test_an_unforeseen_error_of_a_stream_is_internal(
         with error_of("internal") as caught:
             await client.clientize(Tokens).break_at_once().collect()
     assert caught.value.message == "internal error"
+    assert caught.value.error_id
+    assert caught.value.error_id
     assert caught.value.error_id in caplog.text
 
 

@@ -559,6 +559,7 @@ import anyio, sys, wsrpc
 class Slow:
     @wsrpc.method
     async def wait(self) -> None:
+        print("begun", flush=True)
         try:
             await anyio.sleep_forever()
         finally:
@@ -599,19 +600,13 @@ async def test_serve_stops_cleanly_on_a_signal(
     )
     try:
         assert process.stdout is not None
-        line = await anyio.to_thread.run_sync(process.stdout.readline)
-        assert line == b"serving\n"
+        assert await anyio.to_thread.run_sync(process.stdout.readline) == b"serving\n"
         with soon():
             async with wsrpc.connect(f"ws://127.0.0.1:{port}") as session:
-                with pytest.raises(wsrpc.ConnectionLost) as caught:
-                    async with anyio.create_task_group() as group:
-                        group.start_soon(send_signal_soon, process, number)
-                        try:
-                            await session.clientize("Slow").wait()
-                        except wsrpc.ConnectionLost as error:
-                            lost = error
-                    raise lost
-                assert caught.value.close_code == 1001
+                async with anyio.create_task_group() as group:
+                    group.start_soon(lose, session)
+                    assert await anyio.to_thread.run_sync(process.stdout.readline) == b"begun\n"
+                    process.send_signal(number)
             out, err = await anyio.to_thread.run_sync(process.communicate)
     finally:
         process.kill()
@@ -621,10 +616,10 @@ async def test_serve_stops_cleanly_on_a_signal(
     assert process.returncode == 0
 
 
-async def send_signal_soon(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
-    # The call has to be under way; nothing of it can be seen from here.
-    await anyio.sleep(0.2)
-    process.send_signal(number)
+async def lose(session: wsrpc.Session) -> None:
+    with pytest.raises(wsrpc.ConnectionLost) as caught:
+        await session.clientize("Slow").wait()
+    assert caught.value.close_code == 1001
 
 
 async def test_serve_runs_until_it_is_cancelled() -> None:

@@ -27,7 +27,7 @@ class HelloReceived(Struct):
 
 
 class CallReceived(Struct):
-    """A call or notification to run. If its state is "cancelled" by now, refuse it instead (CANCEL-2)."""
+    """A call or notify to run; if its state is "cancelled" by now, to refuse (CANCEL-2)."""
 
     call: InCall
 
