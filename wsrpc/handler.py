@@ -25,7 +25,7 @@ from .inbox import Inbox, InboxStream
 from .interceptor import Request, fold
 from .protocol.calls import CallbackTarget, InCall, UploadReader
 from .protocol.endpoint import ValueTooLargeError
-from .protocol.frames import ErrorBody
+from .protocol.frames import ABSENT, ErrorBody
 from .runtime import Task
 from .shell import Conversation, Feed, Offered, as_text
 from .signature import MethodSpec, Param
@@ -462,6 +462,8 @@ class MethodHandler(Handler):
     def _arguments(self, spec: MethodSpec) -> dict[str, Any]:
         call = self.call
         arguments = spec.load_args(call.args, self.shell.codec)
+        # It is a view of the message that brought it, and would keep all of that in memory.
+        call.args = ABSENT
         if self.target.channels or call.uploads or call.callbacks:
             self._add_channels(spec, arguments)
         return arguments

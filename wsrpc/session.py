@@ -316,6 +316,9 @@ class Session:
             self._process(await opening())
             await self._read(link)
         except (LinkClosed, ProtocolError) as error:
+            # What stood in front of a violation, in its message, has happened all the same.
+            before, self._endpoint.unreported = self._endpoint.unreported, []
+            self._process(before)
             await self._close(link, error)
         except Exception:
             logger.exception("a fault in wsrpc itself ended %r", self)

@@ -409,3 +409,19 @@ async def test_a_message_that_is_too_large_is_closed_with_1009() -> None:
     async with bare_client(wsrpc.Server([Large()])) as peer:
         await peer.send(["call", 1, "Large.take", {"text": "x" * TOO_LARGE}])
         assert await peer.closed() == 1009
+
+
+async def peer_answers_and_breaks_a_rule(peer: Any) -> None:
+    call = await peer.expect("call")
+    await peer.send(["result", call[1], "in time"], ["credit", 1_000_001, 1])
+
+
+async def test_an_answer_in_front_of_a_violation_counts(
+    codec: Codec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """BATCH-5."""
+    async with bare_server(monkeypatch, codec) as (peer, session):
+        async with anyio.create_task_group() as group:
+            group.start_soon(peer_answers_and_breaks_a_rule, peer)
+            assert await session.clientize("X").y() == "in time"
+        assert (await session.wait_closed()).close_code == 4505
