@@ -159,6 +159,23 @@ async def test_calls_made_by_a_handler_inherit_what_remains() -> None:
     assert shorter <= 0.6
 
 
+async def test_calls_that_a_handler_makes_to_others_inherit_what_remains() -> None:
+    """TIME-5."""
+
+    class Gateway:
+        @wsrpc.method
+        async def remaining(self) -> float | None:
+            assert wsrpc.current().metadata == {"token": "secret"}
+            return await behind.clientize(Clock, timeout=1000).remaining()
+
+    async with connected_pair([Clock()]) as (_, behind):
+        async with connected_pair([Gateway()]) as (_, client):
+            gateway = client.clientize(Gateway, timeout=10, metadata={"token": "secret"})
+            left = await gateway.remaining()
+            assert left is not None
+            assert 7 < left <= 10.1
+
+
 async def test_callbacks_inherit_what_remains() -> None:
     """TIME-5."""
 

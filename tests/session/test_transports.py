@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import ssl
+import struct
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -319,6 +320,82 @@ async def test_origins() -> None:
         with pytest.raises(wsrpc.ConnectError, match=r"403.*origin"):
             async with wsrpc.connect(listener.url, headers={"Origin": "https://evil.example"}):
                 pass
+
+
+# ------------------------------------------------------------------------------------ lost connections
+
+
+class Cable:
+    """A TCP connection in between, which can be pulled."""
+
+    def __init__(self) -> None:
+        self.url = ""
+        self._sockets: list[anyio.abc.SocketStream] = []
+
+    @asynccontextmanager
+    async def to(self, url: str) -> AsyncIterator[Cable]:
+        port = int(url.rsplit(":", 1)[1])
+        listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+
+        async def pass_on(source: anyio.abc.SocketStream, target: anyio.abc.SocketStream) -> None:
+            try:
+                async for data in source:
+                    await target.send(data)
+                await target.send_eof()
+            except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+                pass
+
+        async def handle(near: anyio.abc.SocketStream) -> None:
+            async with near, await anyio.connect_tcp("127.0.0.1", port) as far:
+                self._sockets += [near, far]
+                async with anyio.create_task_group() as group:
+                    group.start_soon(pass_on, near, far)
+                    group.start_soon(pass_on, far, near)
+
+        async with listener, anyio.create_task_group() as group:
+            group.start_soon(listener.serve, handle)
+            address = listener.extra(anyio.abc.SocketAttribute.local_address)
+            self.url = f"ws://127.0.0.1:{address[1]}"
+            yield self
+            group.cancel_scope.cancel()
+
+    async def pull(self) -> None:
+        for end in self._sockets:
+            raw = end.extra(anyio.abc.SocketAttribute.raw_socket)
+            # Without a farewell: the peer gets a reset.
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            await anyio.aclose_forcefully(end)
+
+
+async def test_a_pulled_cable_fails_what_is_pending_and_cleans_up_on_both_sides(
+    codec: Codec,
+) -> None:
+    """CLOSE-1, CLOSE-4, CLOSE-5."""
+    echo, mine = Echo(), Echo()
+    errors: list[wsrpc.ConnectionLost] = []
+
+    async def consume(session: wsrpc.Session) -> None:
+        try:
+            async for _ in session.clientize(Echo).forever():
+                waiting.append(session)
+        except wsrpc.ConnectionLost as error:
+            errors.append(error)
+
+    waiting: list[wsrpc.Session] = []
+    async with served([echo]) as listener, Cable().to(listener.url) as cable:
+        async with wsrpc.connect(cable.url, codec=codec, controllers=[mine]) as session:
+            async with anyio.create_task_group() as group:
+                group.start_soon(consume, session)
+                group.start_soon(consume, listener.server.sessions[session.id])
+                await until(lambda: len(waiting) == 2)
+                await cable.pull()
+                await until(lambda: len(errors) == 2)
+            assert {error.close_code for error in errors} <= {1005, 1006, 1011}
+            await until(lambda: echo.cleaned == mine.cleaned == ["forever"])
+            with pytest.raises(wsrpc.ConnectionLost) as caught:
+                await session.clientize(Echo).echo(1)
+            assert caught.value.not_started
+        await until(lambda: not listener.server.sessions)
 
 
 # ------------------------------------------------------------------------------------ connect errors
