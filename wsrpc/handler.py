@@ -10,6 +10,7 @@ import logging
 import secrets
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,6 +18,7 @@ import anyio
 import anyio.to_thread
 from msgspec import Raw
 
+from .call import NotFinished, Stream
 from .caller import invoke
 from .context import NO_METADATA, CallContext, handling, outgoing_metadata
 from .deadlines import Deadline
@@ -434,14 +436,26 @@ class MethodHandler(Handler):
         try:
             await self.feed.run(source, self._dump_item, self._dump_final)
         finally:
-            # An interceptor that wraps a stream may forget to close it.
-            for inner in self._sources:
-                if hasattr(inner, "aclose"):
-                    await inner.aclose()
-            stats.generators_open -= 1
+            try:
+                # An interceptor that wraps a stream may forget to close it.
+                for inner in self._sources:
+                    if hasattr(inner, "aclose"):
+                        await inner.aclose()
+            finally:
+                stats.generators_open -= 1
         if self.stopped is None and self._open:
-            shell.endpoint.finish(call, self.feed.final)
+            final = self.feed.final
+            if final is None and isinstance(source, Stream):
+                final = self._final_of(source)
+            shell.endpoint.finish(call, final)
             shell.wake()
+
+    def _final_of(self, source: Stream[Any, Any]) -> bytes | None:
+        """What a stream that the method handed on has ended with."""
+        with suppress(NotFinished):
+            if self.target.spec.final is not None and source.final is not None:
+                return self._dump_final(source.final)
+        return None
 
     def _dump_item(self, item: Any) -> bytes:
         adapter = self.target.spec.item

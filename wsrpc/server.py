@@ -7,6 +7,7 @@ import signal
 import ssl as ssl_module
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
@@ -219,14 +220,17 @@ class Listener:
         runtime = runtimes.current()
         self._nursery = await runtime.open_nursery()
         self._stop, self._stopped, bound = runtime.future(), runtime.future(), runtime.future()
+        self._nursery.spawn(self._run, runtime, bound)
         try:
-            self._nursery.spawn(self._run, runtime, bound)
             outcome = await bound
-            if isinstance(outcome, BaseException):
-                raise outcome
         except BaseException:
-            await self._nursery.close()
+            # By now it may be bound, or be about to.
+            with suppress(Exception):
+                await self.__aexit__(None, None, None)
             raise
+        if isinstance(outcome, Exception):
+            await self._nursery.close()
+            raise outcome
         self.url = outcome
         return self
 

@@ -13,7 +13,7 @@ import anyio.from_thread
 import pytest
 
 import wsrpc
-from tests.support import Codec, bare_client, error_of, pair, served, soon
+from tests.support import Codec, bare_client, error_of, pair, served, soon, turns, until
 
 T = TypeVar("T")
 
@@ -269,6 +269,64 @@ async def test_a_sync_stream_runs_in_a_worker_thread(codec: Codec, method: str) 
         first, *rest = await getattr(client.clientize(Sync), method)(500).collect()
     assert first != threading.get_ident()
     assert rest == list(range(1, 500))
+
+
+async def test_an_item_of_a_sync_stream_is_not_held_back_by_the_next_one() -> None:
+    class Slow:
+        @wsrpc.method
+        def report(self) -> Iterator[str]:
+            yield "starting"
+            yield "working"
+            assert go.wait(10)
+            yield "done"
+
+    go = threading.Event()
+    async with pair([Slow()]) as (_, client):
+        stream = client.clientize(Slow).report()
+        assert await anext(stream) == "starting"
+        assert await anext(stream) == "working"
+        go.set()
+        assert await stream.collect() == ["done"]
+
+
+async def test_a_sync_stream_never_runs_ahead_of_its_consumer_by_more_than_its_credit() -> None:
+    """CREDIT-2."""
+
+    class Fast:
+        produced = 0
+
+        @wsrpc.method
+        def numbers(self) -> Iterator[int]:
+            while True:
+                yield self.produced
+                self.produced += 1
+
+    fast = Fast()
+    async with pair([fast], limits=wsrpc.Limits(window=8)) as (_, client):
+        async with client.clientize(Fast).numbers() as stream:
+            assert await anext(stream) == 0
+            await until(lambda: fast.produced == 7)
+            await turns(50)
+            assert fast.produced == 7
+            assert [await anext(stream) for _ in range(100)] == list(range(1, 101))
+
+
+async def test_an_error_of_a_sync_stream_comes_behind_its_items() -> None:
+    """ERROR-2."""
+
+    class Fails:
+        @wsrpc.method
+        def after(self, n: int) -> Iterator[int]:
+            yield from range(n)
+            raise wsrpc.RpcError("aborted", "enough")
+
+    async with pair([Fails()]) as (_, client):
+        for n in (0, 1, 32, 100):
+            got: list[int] = []
+            with error_of("aborted"):
+                async for item in client.clientize(Fails).after(n):
+                    got.append(item)
+            assert got == list(range(n))
 
 
 async def test_a_sync_method_knows_its_call_and_can_call_back() -> None:

@@ -682,6 +682,45 @@ async def test_a_final_value_that_is_not_declared_is_an_internal_error(
     assert "AsyncIterator[Item | wsrpc.Final[Value]]" in caplog.text
 
 
+async def test_a_stream_that_a_method_hands_on_keeps_its_final_value() -> None:
+    """END-1."""
+
+    class Relay:
+        @wsrpc.method
+        def directly(self) -> wsrpc.Stream[Token, Usage]:
+            return upstream.clientize(Tokens).with_usage(2)
+
+        @wsrpc.method
+        async def awaited(self) -> wsrpc.Stream[Token, Usage]:
+            return upstream.clientize(Tokens).with_usage(2)
+
+        @wsrpc.method
+        def without(self) -> AsyncIterator[Token]:
+            return upstream.clientize(Tokens).with_usage(2)
+
+    async with pair([Tokens()]) as (_, upstream), pair([Relay()]) as (_, client):
+        relay = client.clientize(Relay)
+        for stream in (relay.directly(), relay.awaited()):
+            assert len([token async for token in stream]) == 2
+            assert stream.final == Usage(tokens=2)
+        assert len(await relay.without().collect()) == 2
+
+
+async def test_ending_a_stream_that_is_handed_on_ends_it_at_its_source() -> None:
+    """CANCEL-3."""
+
+    class Relay:
+        @wsrpc.method
+        def forever(self) -> AsyncIterator[int]:
+            return upstream.clientize(Tokens).forever()
+
+    tokens = Tokens()
+    async with pair([tokens]) as (_, upstream), pair([Relay()]) as (_, client):
+        async with client.clientize(Relay).forever() as stream:
+            assert await anext(stream) == 0
+        await until(lambda: tokens.cleaned == ["forever"])
+
+
 # ------------------------------------------------------------------------------------ wrong use
 
 

@@ -202,12 +202,34 @@ async def test_an_address_that_is_none_is_an_error_and_no_hang(port: int) -> Non
             pass
 
 
-async def test_cancelling_while_the_address_is_bound_leaves_nothing_behind() -> None:
+@pytest.mark.parametrize("host", [None, "0.0.0.0", "localhost", "127.0.0.1", "::1"])
+async def test_the_url_of_a_listener_leads_to_it(host: str | None) -> None:
+    if host == "::1" and not has_ipv6():
+        pytest.skip("there is no IPv6 here")
+    async with served([Echo()], listen={"host": host}) as listener:
+        async with wsrpc.connect(listener.url) as session:
+            assert await session.clientize(Echo).echo(1) == 1
+
+
+def has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+async def test_cancelling_while_the_address_is_bound_leaves_nothing_behind(tmp_path: Path) -> None:
+    path = str(tmp_path / "socket")
     with anyio.CancelScope() as scope:
         scope.cancel()
-        async with wsrpc.Server([Echo()]).listen():
+        async with wsrpc.Server([Echo()]).listen(path=path):
             pass
     assert scope.cancelled_caught
+    with pytest.raises(wsrpc.ConnectError):
+        async with wsrpc.connect(f"ws+unix://{path}"):
+            pass
 
 
 # ------------------------------------------------------------------------------------ who is let in

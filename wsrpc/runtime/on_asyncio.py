@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import math
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any
 
 import anyio
@@ -77,7 +78,11 @@ async def _outlast(tasks: set[asyncio.Task[None]]) -> None:
 
 
 class AsyncioRuntime:
-    """Plain futures and tasks of asyncio."""
+    """Plain futures and tasks of asyncio.
+
+    Tasks are made as `asyncio.Task`, not by the loop's task factory: an eager one would take a
+    task's first step before anybody holds the task, and could not stop or await it.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -114,7 +119,7 @@ class AsyncioRuntime:
             handle.cancel()
 
     async def to_the_end(self, fn: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        await _outlast({self._loop.create_task(fn())})
+        await _outlast({asyncio.Task(fn(), loop=self._loop)})
 
     def forget_deadline(self, task: Task) -> None:
         scope = _scope_of(task)
@@ -124,7 +129,8 @@ class AsyncioRuntime:
             scope._deadline = math.inf
 
     def call_threadsafe(self, fn: Callable[[], None]) -> None:
-        if not self._loop.is_closed():
+        # The loop may be closed, or close meanwhile.
+        with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(fn)
 
 
@@ -141,7 +147,7 @@ class _AsyncioNursery:
         context: contextvars.Context | None = None,
         once: bool = False,
     ) -> Task:
-        task = self._loop.create_task(fn(*args), context=context)
+        task: asyncio.Task[None] = asyncio.Task(fn(*args), loop=self._loop, context=context)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
@@ -154,7 +160,7 @@ class _AsyncioNursery:
         deadline: float | None = None,
     ) -> Task:
         # Not in `_tasks`: to take it out again would cost a callback and a turn of the loop.
-        task = self._loop.create_task(fn(), context=context)
+        task: asyncio.Task[None] = asyncio.Task(fn(), loop=self._loop, context=context)
         if deadline is not None and _TABLE is not None:
             scope = _TABLE.CancelScope(deadline=deadline)
             scope._tasks = _NO_TASKS

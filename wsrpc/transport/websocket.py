@@ -15,7 +15,7 @@ import re
 import socket
 import ssl as ssl_module
 import stat
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote, urlsplit
@@ -305,9 +305,11 @@ def _handshake(connection: Any, tls: bool) -> Handshake:
     )
 
 
-def _url(bound: Any, path: str | None, tls: bool) -> str:
+def _url(sockets: Iterable[Any], path: str | None, tls: bool) -> str:
     if path is not None:
         return f"ws+unix://{quote(os.path.abspath(path))}"
+    # Where there are two, they may have different ports, and `localhost` is sure of IPv4 only.
+    bound = sorted(sockets, key=lambda one: one.family is not socket.AF_INET)[0].getsockname()
     host, port = bound[0], bound[1]
     if host in ("0.0.0.0", "::"):
         host = "localhost"
@@ -346,8 +348,7 @@ async def _listen_asyncio(
     else:
         manager = asyncio_server.serve(run, host, port, **options)
     async with manager as server:
-        bound = next(iter(server.sockets)).getsockname()
-        yield _url(bound, path, ssl is not None)
+        yield _url(server.sockets, path, ssl is not None)
 
 
 async def _unix_listener(path: str) -> Any:
@@ -387,7 +388,7 @@ async def _listen_trio(
         listeners = [await _unix_listener(path)]
     else:
         listeners = await trio.open_tcp_listeners(port, host=host)
-    bound = listeners[0].socket.getsockname()
+    sockets = [listener.socket for listener in listeners]
     async with trio.open_nursery() as nursery:
 
         async def serve(task_status: Any) -> None:
@@ -397,7 +398,7 @@ async def _listen_trio(
 
         server = await nursery.start(serve)
         try:
-            yield _url(bound, path, ssl is not None)
+            yield _url(sockets, path, ssl is not None)
         finally:
             with trio.CancelScope(shield=True):
                 await server.aclose()
