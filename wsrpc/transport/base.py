@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
-__all__ = ["Handshake", "Link", "LinkClosed"]
+__all__ = ["DirectLink", "Handshake", "Link", "LinkClosed"]
 
 
 class LinkClosed(Exception):
@@ -63,3 +63,47 @@ class Link(Protocol):
 
     async def close(self, code: int, reason: str = "") -> None:
         """Close with this code, and wait a bounded time for the other side; never raises."""
+
+
+@runtime_checkable
+class DirectLink(Link, Protocol):
+    """A link that can also be driven by callbacks of the event loop, without a task in between.
+
+    On asyncio that saves a turn of the loop, and with it a system call, for every message in either
+    direction. A link of this kind begins as any other, with `receive` and `send`; once attached it
+    is driven by callbacks until it is gone, and only `close` is still awaited.
+    """
+
+    def attach(
+        self,
+        on_message: Callable[[bytes], None],
+        on_lost: Callable[[Exception], None],
+        on_drained: Callable[[], None],
+    ) -> None:
+        """Deliver messages by callback from here on, those that have arrived already at once.
+
+        Args:
+            on_message: Called with each message, in order. What it raises is a fault of wsrpc.
+            on_lost: Called once, behind the last message, with the `LinkClosed` or `ProtocolError`
+                that `receive` would have raised.
+            on_drained: Called when the transport takes more after `send_nowait` was refused.
+        """
+
+    def send_nowait(self, data: bytes) -> bool:
+        """Write one message; False once more than 64 KiB wait for the socket.
+
+        The message is taken in either case, but the next one has to wait for `on_drained`. On a
+        link that is gone it does nothing, and returns True.
+        """
+        ...
+
+    def pause(self) -> None:
+        """Deliver no message until `resume`, and stop reading from the socket."""
+
+    def resume(self) -> None:
+        """Go on delivering."""
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that wait for the socket; while it falls, the peer is reading."""
+        ...
