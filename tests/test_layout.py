@@ -36,6 +36,7 @@ ROOMS = [
     "threads",
     "transport.base",
     "transport.memory",
+    "transport.opening",
     "transport.websocket",
     # values and signatures
     "plain",

@@ -10,15 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import re
-import socket
 import ssl as ssl_module
-import stat
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import unquote
 
 import websockets.asyncio.client as asyncio_client
 import websockets.asyncio.server as asyncio_server
@@ -36,6 +32,16 @@ from ..errors import ConnectError, ProtocolError
 from ..limits import Limits
 from ..protocol.codec import SUBPROTOCOLS
 from .base import Handshake, LinkClosed
+from .opening import (
+    bound_url,
+    refused,
+    removed_again,
+    short_reason,
+    split_url,
+    unix_listener,
+    unreachable,
+    wrong_subprotocol,
+)
 
 if TYPE_CHECKING:
     from .base import Link
@@ -101,9 +107,7 @@ class WebSocketLink:
         return data
 
     async def close(self, code: int, reason: str = "") -> None:
-        # The reason shares a control frame of 125 bytes with the code (RFC 6455, section 5.5).
-        short = reason.encode(errors="replace")[:123].decode(errors="ignore")
-        await self._close(code, short)
+        await self._close(code, short_reason(reason))
 
 
 def _translated(closed: ConnectionClosed) -> LinkClosed:
@@ -153,14 +157,7 @@ async def open_link(
     Raises:
         ConnectError: There is no wsrpc server to talk to; the message says how far it got.
     """
-    try:
-        parts = urlsplit(url)
-    except ValueError as error:
-        raise ConnectError(f"{url!r} is no URL: {error}") from None
-    if parts.scheme not in ("ws", "wss", "ws+unix"):
-        raise ConnectError(
-            f"{url!r} is no WebSocket URL: it must begin with ws://, wss:// or ws+unix://"
-        )
+    parts = split_url(url)
     options = _options(limits, [subprotocol])
     options["additional_headers"] = headers
     options["open_timeout"] = limits.connect_timeout
@@ -182,10 +179,7 @@ async def open_link(
     try:
         if connection.subprotocol != subprotocol:
             await WebSocketLink(connection, Handshake()).close(NO_SUBPROTOCOL, "no subprotocol")
-            raise ConnectError(
-                f"{url} is a WebSocket server, but does not speak {subprotocol}: "
-                f"it chose {connection.subprotocol or 'no subprotocol'}"
-            )
+            raise wrong_subprotocol(url, subprotocol, connection.subprotocol)
         yield WebSocketLink(
             connection, Handshake(path=parts.path or "/", tls=parts.scheme == "wss")
         )
@@ -221,38 +215,15 @@ async def _connector(url: str, path: str | None, options: dict[str, Any]) -> Any
 
 
 def _connect_error(url: str, error: Exception) -> ConnectError:
-    """One sentence for each way in which a connection does not come about."""
     if isinstance(error, InvalidStatus):
-        status = error.response.status_code
-        hint = {
-            400: "it may speak another subprotocol, or none of wsrpc's",
-            403: "the origin is not allowed there",
-            404: "nothing listens at this path",
-            426: "it wants another protocol",
-        }.get(status, "it does not serve WebSockets here")
-        return ConnectError(f"{url} answered the handshake with HTTP {status}: {hint}")
+        return refused(url, error.response.status_code)
     if isinstance(error, InvalidURI):
         return ConnectError(f"{url!r} is no WebSocket URL: {error.msg}")
-    if isinstance(error, (InvalidMessage, EOFError)):
-        return ConnectError(
-            f"{url} is no WebSocket server: it did not answer the handshake in HTTP"
-        )
-    if isinstance(error, ssl_module.SSLError):
-        return ConnectError(f"{url}: TLS failed: {error.reason or error}")
-    if isinstance(error, TimeoutError):
-        return ConnectError(f"{url} did not answer the handshake in time")
-    if isinstance(error, ValueError) and not isinstance(error, InvalidHandshake):
-        return ConnectError(f"{url!r} is no WebSocket URL: {error}")
-    if isinstance(error, OSError):
-        return ConnectError(f"cannot connect to {url}: {_reason(error)}")
-    return ConnectError(f"{url} refused the handshake: {error}")
-
-
-def _reason(error: OSError) -> str:
-    """The system's words for it; asyncio puts addresses there, several where it tried several."""
-    numbers = re.findall(r"\[Errno (\d+)\]", str(error))
-    reasons = dict.fromkeys(os.strerror(int(number)) for number in numbers)
-    return ", ".join(reasons) or error.strerror or str(error)
+    if isinstance(error, InvalidMessage):
+        return unreachable(url, EOFError())
+    if isinstance(error, InvalidHandshake):
+        return ConnectError(f"{url} refused the handshake: {error}")
+    return unreachable(url, error)
 
 
 # -------------------------------------------------------------------------------- accepting
@@ -287,7 +258,7 @@ async def listen(
 
     serve = _listen_asyncio if _on_asyncio() else _listen_trio
     async with serve(run, host, port, path, ssl, options) as address:
-        with _removed_again(path):
+        with removed_again(path):
             yield address
 
 
@@ -303,32 +274,6 @@ def _handshake(connection: Any, tls: bool) -> Handshake:
         remote=f"{remote[0]}:{remote[1]}" if isinstance(remote, tuple) and remote else "",
         tls=tls,
     )
-
-
-def _url(sockets: Iterable[Any], path: str | None, tls: bool) -> str:
-    if path is not None:
-        return f"ws+unix://{quote(os.path.abspath(path))}"
-    # Where there are two, they may have different ports, and `localhost` is sure of IPv4 only.
-    bound = sorted(sockets, key=lambda one: one.family is not socket.AF_INET)[0].getsockname()
-    host, port = bound[0], bound[1]
-    if host in ("0.0.0.0", "::"):
-        host = "localhost"
-    elif ":" in host:
-        host = f"[{host}]"
-    return f"{'wss' if tls else 'ws'}://{host}:{port}"
-
-
-@contextmanager
-def _removed_again(path: str | None) -> Iterator[None]:
-    """Take a Unix socket's file away behind the block, unless it is somebody else's by then."""
-    bound = None if path is None else os.stat(path).st_ino
-    try:
-        yield
-    finally:
-        if path is not None:
-            with suppress(OSError):
-                if os.stat(path).st_ino == bound:
-                    os.unlink(path)
 
 
 @asynccontextmanager
@@ -348,24 +293,7 @@ async def _listen_asyncio(
     else:
         manager = asyncio_server.serve(run, host, port, **options)
     async with manager as server:
-        yield _url(server.sockets, path, ssl is not None)
-
-
-async def _unix_listener(path: str) -> Any:
-    import trio
-
-    # As asyncio does: a file that an earlier server left behind is no server.
-    with suppress(FileNotFoundError):
-        if stat.S_ISSOCK(os.stat(path).st_mode):
-            os.unlink(path)
-    listener = trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        await listener.bind(path)
-        listener.listen(128)
-    except BaseException:
-        listener.close()
-        raise
-    return trio.SocketListener(listener)
+        yield bound_url(server.sockets, path, ssl is not None)
 
 
 @asynccontextmanager
@@ -385,7 +313,9 @@ async def _listen_trio(
 
     options["create_connection"] = TrioServer
     if path is not None:
-        listeners = [await _unix_listener(path)]
+        unix = trio.socket.from_stdlib_socket(unix_listener(path))
+        unix.listen(128)
+        listeners = [trio.SocketListener(unix)]
     else:
         listeners = await trio.open_tcp_listeners(port, host=host)
     sockets = [listener.socket for listener in listeners]
@@ -398,7 +328,7 @@ async def _listen_trio(
 
         server = await nursery.start(serve)
         try:
-            yield _url(sockets, path, ssl is not None)
+            yield bound_url(sockets, path, ssl is not None)
         finally:
             with trio.CancelScope(shield=True):
                 await server.aclose()

@@ -1,0 +1,150 @@
+"""How a WebSocket opens, whatever carries it: URLs, refusals, addresses and files that are bound."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import ssl as ssl_module
+import stat
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+from urllib.parse import SplitResult, quote, urlsplit
+
+from ..errors import ConnectError
+
+__all__ = [
+    "bound_url",
+    "refused",
+    "removed_again",
+    "short_reason",
+    "split_url",
+    "unix_listener",
+    "unreachable",
+    "wrong_subprotocol",
+]
+
+
+# -------------------------------------------------------------------------------- connecting
+
+
+def split_url(url: str) -> SplitResult:
+    """The parts of a URL that `connect` takes.
+
+    Raises:
+        ConnectError: It is none; the message says what is wrong with it.
+    """
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise ConnectError(f"{url!r} is no URL: {error}") from None
+    if parts.scheme not in ("ws", "wss", "ws+unix"):
+        raise ConnectError(
+            f"{url!r} is no WebSocket URL: it must begin with ws://, wss:// or ws+unix://"
+        )
+    return parts
+
+
+def refused(url: str, status: int) -> ConnectError:
+    """The server answered the opening handshake with another HTTP status than 101."""
+    hint = {
+        400: "it may speak another subprotocol, or none of wsrpc's",
+        403: "the origin is not allowed there",
+        404: "nothing listens at this path",
+        426: "it wants another protocol",
+    }.get(status, "it does not serve WebSockets here")
+    return ConnectError(f"{url} answered the handshake with HTTP {status}: {hint}")
+
+
+def wrong_subprotocol(url: str, wanted: str, chosen: str | None) -> ConnectError:
+    """The server opened a WebSocket, but for something else."""
+    return ConnectError(
+        f"{url} is a WebSocket server, but does not speak {wanted}: "
+        f"it chose {chosen or 'no subprotocol'}"
+    )
+
+
+def unreachable(url: str, error: Exception) -> ConnectError:
+    """One sentence for each way in which a connection does not come about."""
+    if isinstance(error, EOFError):
+        return ConnectError(
+            f"{url} is no WebSocket server: it did not answer the handshake in HTTP"
+        )
+    if isinstance(error, ssl_module.SSLError):
+        return ConnectError(f"{url}: TLS failed: {error.reason or error}")
+    if isinstance(error, TimeoutError):
+        return ConnectError(f"{url} did not answer the handshake in time")
+    if isinstance(error, ValueError):
+        return ConnectError(f"{url!r} is no WebSocket URL: {error}")
+    if isinstance(error, OSError):
+        return ConnectError(f"cannot connect to {url}: {_reason(error)}")
+    return ConnectError(f"{url} refused the handshake: {error}")
+
+
+def _reason(error: OSError) -> str:
+    """The system's words for it; asyncio puts addresses there, several where it tried several."""
+    numbers = re.findall(r"\[Errno (\d+)\]", str(error))
+    reasons = dict.fromkeys(os.strerror(int(number)) for number in numbers)
+    return ", ".join(reasons) or error.strerror or str(error)
+
+
+# -------------------------------------------------------------------------------- accepting
+
+
+def bound_url(sockets: Iterable[Any], path: str | None, tls: bool) -> str:
+    """Where to connect to what has been bound."""
+    if path is not None:
+        return f"ws+unix://{quote(os.path.abspath(path))}"
+    # Where there are two, they may have different ports, and `localhost` is sure of IPv4 only.
+    bound = sorted(sockets, key=lambda one: one.family is not socket.AF_INET)[0].getsockname()
+    host, port = bound[0], bound[1]
+    if host in ("0.0.0.0", "::"):
+        host = "localhost"
+    elif ":" in host:
+        host = f"[{host}]"
+    return f"{'wss' if tls else 'ws'}://{host}:{port}"
+
+
+def unix_listener(path: str, kind: type[socket.socket] = socket.socket) -> socket.socket:
+    """A Unix socket that is bound to `path`.
+
+    Raises:
+        OSError: It cannot be bound.
+    """
+    # As asyncio does: a file that an earlier server left behind is no server.
+    with suppress(FileNotFoundError):
+        if stat.S_ISSOCK(os.stat(path).st_mode):
+            os.unlink(path)
+    listener = kind(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listener.setblocking(False)
+        listener.bind(path)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+@contextmanager
+def removed_again(path: str | None) -> Iterator[None]:
+    """Take a Unix socket's file away behind the block, unless it is somebody else's by then."""
+    bound = None if path is None else os.stat(path).st_ino
+    try:
+        yield
+    finally:
+        if path is not None:
+            with suppress(OSError):
+                if os.stat(path).st_ino == bound:
+                    os.unlink(path)
+
+
+# -------------------------------------------------------------------------------- closing
+
+
+def short_reason(reason: str) -> str:
+    """As much of a reason as a close frame holds.
+
+    It shares a control frame of 125 bytes with the code (RFC 6455, section 5.5).
+    """
+    return reason.encode(errors="replace")[:123].decode(errors="ignore")
