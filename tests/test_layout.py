@@ -37,6 +37,7 @@ ROOMS = [
     "transport.base",
     "transport.memory",
     "transport.opening",
+    "transport.direct",
     "transport.websocket",
     # values and signatures
     "plain",
@@ -48,6 +49,7 @@ ROOMS = [
     "fetcher",
     # the waiting around the core
     "shell",
+    "driver",
     "extras",
     "caller",
     "inbox",
@@ -173,14 +175,14 @@ def test_the_ground_floor_stands_on_nothing_but_itself(module: str) -> None:
             assert top in sys.stdlib_module_names or top == "typing_extensions", imported
 
 
-def test_websockets_is_known_in_one_file_only() -> None:
+def test_websockets_is_known_in_its_transport_only() -> None:
     users = {
         name_of(file)
         for file in FILES
         if any(name.partition(".")[0] == "websockets" for name in imports_of(file))
         and not name_of(file).startswith(("cli", "interop"))
     }
-    assert users == {"transport.websocket"}
+    assert users == {"transport.direct", "transport.websocket"}
 
 
 def test_trio_and_asyncio_are_known_at_the_seams_only() -> None:
@@ -190,4 +192,9 @@ def test_trio_and_asyncio_are_known_at_the_seams_only() -> None:
         if {"trio", "asyncio"} & {name.partition(".")[0] for name in imports_of(file)}
         and not name_of(file).startswith(("cli", "interop"))
     }
-    assert users == {"runtime", "runtime.on_asyncio", "transport.websocket"}
+    assert users == {
+        "runtime",
+        "runtime.on_asyncio",
+        "transport.direct",
+        "transport.websocket",
+    }

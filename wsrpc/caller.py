@@ -248,7 +248,7 @@ async def invoke(
     if timing.alarm is not None:
         reply.call = call
         entry = shell.deadlines.add(timing.alarm, reply.expire)
-    shell.wake()
+    shell.flush()
     try:
         outcome = await reply.future
     except BaseException as error:

@@ -227,7 +227,7 @@ class Handler(Conversation):
             shell.endpoint.finish(call)
         else:
             shell.endpoint.result(call, payload)
-        shell.wake()
+        shell.flush()
 
     def _fail_stopped(self) -> None:
         if self._open:

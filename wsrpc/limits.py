@@ -42,6 +42,7 @@ class Limits:
         hello_timeout: Seconds from the accepted connection to a complete hello (close code 4008).
         connect_timeout: Seconds for one attempt to connect, hello included.
         close_timeout: Seconds granted to a closing handshake before the socket is dropped.
+        stall_timeout: Seconds that the peer may take no byte while some wait for it (close code 4001).
         cleanup_timeout: Seconds that a cancelled handler's cleanup may take, shielded.
     """
 
@@ -57,6 +58,7 @@ class Limits:
     hello_timeout: float = 10.0
     connect_timeout: float = 10.0
     close_timeout: float = 2.0
+    stall_timeout: float = 10.0
     cleanup_timeout: float = 5.0
 
     def __post_init__(self) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from types import EllipsisType
 from typing import Any, Literal, TypeVar, overload
 
@@ -18,6 +19,7 @@ from .context import checked_metadata
 from .contract import interface_from_contract
 from .controller import interface
 from .dispatch import Dispatcher, Target
+from .driver import driver_for
 from .errors import ConnectError, ConnectionLost, ProtocolError, RpcError
 from .fetcher import StreamFetcher
 from .interceptor import Interceptor
@@ -34,7 +36,7 @@ from .protocol.events import (
 )
 from .proxy import AnyInterface, LooseInterface, Options, Proxy, Validate
 from .runtime import Future, Nursery, Runtime
-from .shell import Shell, settle
+from .shell import Shell
 from .stats import Stats
 from .transport.base import Handshake, Link, LinkClosed
 
@@ -45,10 +47,6 @@ logger = logging.getLogger("wsrpc")
 C = TypeVar("C")
 
 Authenticate = Callable[[Handshake, Any], Awaitable[Any]]
-
-# Events of one message that are acted on before others have a turn. With all 64 answers of a full
-# batch in one go the two ends would take turns instead of working at the same time.
-SLICE = 16
 
 NORMAL = 1000
 GOING_AWAY = 1001
@@ -104,7 +102,6 @@ class Session:
         self._link: Link | None = None
         self._ready: Future = runtime.future()
         self._ended: Future = runtime.future()
-        self._flushed: list[Future] = []
         self._closing: Future | None = None
         self._entering: anyio.CancelScope | None = None
         self._on: dict[type[Any], Callable[[Any], None]] = {
@@ -311,20 +308,29 @@ class Session:
 
     async def _live(self, link: Link, opening: Callable[[], Awaitable[list[Event]]]) -> None:
         self._link = link
-        writer = self._nursery.spawn(self._write, link)
+        fault = partial(self._writing_failed, link)
+        driver = self._shell.driver = driver_for(link, self._shell, self._process, fault)
         try:
+            await driver.start()
             self._process(await opening())
-            await self._read(link)
+            await driver.run()
         except (LinkClosed, ProtocolError) as error:
             # What stood in front of a violation, in its message, has happened all the same.
             before, self._endpoint.unreported = self._endpoint.unreported, []
             self._process(before)
             await self._close(link, error)
-        except Exception:
-            logger.exception("a fault in wsrpc itself ended %r", self)
-            await self._close(link, ProtocolError(INTERNAL, "internal error"))
+        except Exception as error:  # noqa: BLE001  (logged)
+            await self._close(link, self._own_fault(error))
         finally:
-            writer.cancel()
+            driver.stop()
+
+    def _writing_failed(self, link: Link, error: Exception) -> None:
+        verdict = error if isinstance(error, ProtocolError) else self._own_fault(error)
+        self._nursery.spawn(self._close, link, verdict)
+
+    def _own_fault(self, error: Exception) -> ProtocolError:
+        logger.error("a fault in wsrpc itself ended %r", self, exc_info=error)
+        return ProtocolError(INTERNAL, "internal error")
 
     async def _first(self, link: Link, timeout: float) -> bytes:
         """The peer's first message, within the time that it has for it (HELLO-9)."""
@@ -364,17 +370,6 @@ class Session:
             logger.exception("authenticate raised; the peer is refused")
         raise ProtocolError(UNAUTHENTICATED, "unauthenticated") from None
 
-    async def _read(self, link: Link) -> None:
-        receive, take, process = link.receive, self._endpoint.receive, self._process
-        pause = self._runtime.pause
-        while not self.closed:
-            events = take(await receive())
-            while len(events) > SLICE:
-                process(events[:SLICE])
-                del events[:SLICE]
-                await pause()
-            process(events)
-
     def _process(self, events: list[Event]) -> None:
         if self.closed:
             # Nothing may begin any more on a session that has ended.
@@ -385,33 +380,11 @@ class Session:
         if self._endpoint.has_output:
             self._shell.wake()
 
-    async def _write(self, link: Link) -> None:
-        endpoint, shell, now = self._endpoint, self._shell, self._runtime.now
-        try:
-            while True:
-                data = endpoint.next_batch(now())
-                if data is not None:
-                    shell.took()
-                    await link.send(data)
-                    continue
-                if self._flushed:
-                    settle(self._flushed)
-                await shell.output()
-        except LinkClosed:
-            # The reader meets the same end and acts on it.
-            return
-        except Exception:
-            logger.exception("a fault in wsrpc itself ended %r", self)
-            await self._close(link, ProtocolError(INTERNAL, "internal error"))
-
     async def _flush(self) -> None:
         """Wait until everything queued has gone to the link."""
-        if self._link is None or self.closed or not self._endpoint.established:
-            return
-        waiter = self._runtime.future()
-        self._flushed.append(waiter)
-        self._shell.wake()
-        await waiter
+        driver = self._shell.driver
+        if driver is not None and not self.closed and self._endpoint.established:
+            await driver.flushed()
 
     async def _close(self, link: Link, error: LinkClosed | ProtocolError) -> None:
         """The link is gone, or has to go: so does the session (HELLO-10)."""
@@ -431,7 +404,8 @@ class Session:
     def _end(self, code: int, reason: str) -> None:
         if self._shell.lost is not None:
             return
-        settle(self._flushed)
+        if self._shell.driver is not None:
+            self._shell.driver.stop()
         said = f": {reason}" if reason else ""
         error = ConnectionLost(f"the session ended with close code {code}{said}", code, reason)
         self._stats.closes[code] += 1

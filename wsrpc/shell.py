@@ -25,6 +25,7 @@ from .signature import Param
 from .values import Adapter, InvalidValue
 
 if TYPE_CHECKING:
+    from .driver import Driver
     from .session import Session
 
 __all__ = [
@@ -80,6 +81,7 @@ class Shell:
         runtime: The event loop.
         nursery: The parent of everything that this session runs.
         deadlines: What happens when.
+        driver: What moves bytes between the endpoint and the link, while there is one.
         lost: Why there is no session any more, once there is none.
         on_lost: Who waits for that.
         pumps: The uploads of this side that run.
@@ -98,7 +100,7 @@ class Shell:
         self.deadlines = Deadlines(runtime, nursery)
         self.lost: ConnectionLost | None = None
         self.on_lost: list[Future] = []
-        self._writer: Future | None = None
+        self.driver: Driver | None = None
         self._blocked: set[Feed] = set()
         self._room: deque[Future] = deque()
         self.pumps: set[Any] = set()
@@ -107,16 +109,13 @@ class Shell:
 
     def wake(self) -> None:
         """Tell the writer that the endpoint may have output."""
-        writer = self._writer
-        if writer is not None:
-            self._writer = None
-            if not writer.done():
-                writer.set_result(None)
+        if self.driver is not None:
+            self.driver.wake()
 
-    async def output(self) -> None:
-        """Wait until somebody calls `wake`; for the writer alone."""
-        self._writer = writer = self.runtime.future()
-        await writer
+    def flush(self) -> None:
+        """The same, where nothing more is to come from the caller: it may be written at once."""
+        if self.driver is not None:
+            self.driver.flush()
 
     def took(self) -> None:
         """The writer took a batch: start what was numbered, let those go on who waited for room."""

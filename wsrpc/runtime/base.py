@@ -126,3 +126,10 @@ class Runtime(Protocol):
 
     def call_threadsafe(self, fn: Callable[[], None]) -> None:
         """Run `fn` on the loop's thread, from any thread; silently nothing if the loop is gone."""
+
+    def call_soon(self, fn: Callable[[], None]) -> None:
+        """Run `fn`, which must not raise, behind all that is ready to run now."""
+
+    def idle(self) -> bool:
+        """Whether nothing else is ready to run, as far as one can tell; False otherwise."""
+        ...

@@ -88,6 +88,12 @@ class GenericRuntime:
         except RuntimeError:
             return
 
+    def call_soon(self, fn: Callable[[], None]) -> None:
+        self.call_threadsafe(fn)
+
+    def idle(self) -> bool:
+        return False
+
 
 async def _shielded_group(*, task_status: anyio.abc.TaskStatus[anyio.abc.TaskGroup]) -> None:
     """A group inside the one that was opened, out of reach of the scopes around that.

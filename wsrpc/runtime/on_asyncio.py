@@ -77,6 +77,10 @@ async def _outlast(tasks: set[asyncio.Task[None]]) -> None:
         raise cancelled
 
 
+def _never() -> bool:
+    return False
+
+
 class AsyncioRuntime:
     """Plain futures and tasks of asyncio.
 
@@ -89,6 +93,11 @@ class AsyncioRuntime:
         self._due: dict[Any, asyncio.TimerHandle] = {}
         self.now: Callable[[], float] = loop.time
         self.future: Callable[[], Future] = loop.create_future
+        self.call_soon: Callable[[Callable[[], None]], Any] = loop.call_soon
+        # asyncio's own loops keep what is ready in a deque. Where there is none, as in uvloop,
+        # nobody can tell, and one turn more costs less there.
+        ready = getattr(loop, "_ready", None)
+        self.idle: Callable[[], bool] = _never if ready is None else lambda: not ready
         self.effective_deadline: Callable[[], float] = (
             anyio.current_effective_deadline
             if _TABLE is None

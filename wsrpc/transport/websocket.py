@@ -1,9 +1,10 @@
 """Links over WebSocket, by `websockets` on asyncio and on trio, plain, TLS or Unix socket.
 
-All that the package knows of `websockets` is in this file. Messages are read and written as bytes
-(`recv(decode=False)`, `send(…, text=True)`), which spares a UTF-8 round trip per message. The one
-step beyond its documented interface is `_Watch`, which notes the type of an incoming message; if
-a later version stops calling it, messages of the wrong type are just no longer told apart.
+All that the package knows of `websockets` is in this file and in `direct.py`, the short way on
+asyncio. Here messages are read and written as bytes (`recv(decode=False)`, `send(…, text=True)`),
+which spares a UTF-8 round trip per message. The one step beyond the documented interface is
+`_Watch`, which notes the type of an incoming message; if a later version stops calling it, messages
+of the wrong type are just no longer told apart.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
+import anyio
 import websockets.asyncio.client as asyncio_client
 import websockets.asyncio.server as asyncio_server
 from websockets.exceptions import (
@@ -31,7 +33,8 @@ from websockets.typing import Origin, Subprotocol
 from ..errors import ConnectError, ProtocolError
 from ..limits import Limits
 from ..protocol.codec import SUBPROTOCOLS
-from .base import Handshake, LinkClosed
+from . import direct
+from .base import Handshake
 from .opening import (
     bound_url,
     refused,
@@ -83,42 +86,77 @@ class _AsyncioServer(_Watch, asyncio_server.ServerConnection):
 class WebSocketLink:
     """A `websockets` connection of either backend, as a `Link`."""
 
-    def __init__(self, connection: Any, handshake: Handshake) -> None:
+    def __init__(self, connection: Any, handshake: Handshake, close_timeout: float) -> None:
         self._connection = connection
         self.subprotocol: str | None = connection.subprotocol
         self.handshake = handshake
         self._text = self.subprotocol is not None and SUBPROTOCOLS[self.subprotocol].text
         self._close = getattr(connection, "aclose", None) or connection.close
+        self._close_timeout = close_timeout
 
     async def send(self, data: bytes) -> None:
         try:
             await self._connection.send(data, text=self._text)
         except ConnectionClosed as closed:
-            raise _translated(closed) from None
+            raise direct.translated(closed) from None
 
     async def receive(self) -> bytes:
         try:
             data: bytes = await self._connection.recv(decode=False)
         except ConnectionClosed as closed:
-            raise _translated(closed) from None
+            raise direct.translated(closed) from None
         if self._connection.saw_binary if self._text else self._connection.saw_text:
             wanted = "text" if self._text else "binary"
             raise ProtocolError(BAD_FRAME, f"{self.subprotocol} travels in {wanted} messages")
         return data
 
     async def close(self, code: int, reason: str = "") -> None:
-        await self._close(code, short_reason(reason))
+        # The library bounds the wait for the peer's close frame, but not the wait for a peer that
+        # does not read to take ours.
+        with anyio.move_on_after(2 * self._close_timeout) as scope:
+            await self._close(code, short_reason(reason))
+        if scope.cancelled_caught:
+            await _abort(self._connection)
 
 
-def _translated(closed: ConnectionClosed) -> LinkClosed:
-    """What a close means to a session: the peer's code, or the one this side sent first."""
-    frames = [closed.rcvd, closed.sent]
-    if closed.rcvd_then_sent is False:
-        frames.reverse()
-    for frame in frames:
-        if frame is not None:
-            return LinkClosed(frame.code, frame.reason)
-    return LinkClosed(1006)
+class DirectWebSocketLink(WebSocketLink):
+    """The same, driven by callbacks: a `DirectLink`."""
+
+    def __init__(self, connection: direct.Tap, handshake: Handshake, close_timeout: float) -> None:
+        super().__init__(connection, handshake, close_timeout)
+        self._tap = connection
+        self.attach = connection.attach
+        self.pause = connection.pause
+        self.resume = connection.resume
+
+    async def receive(self) -> bytes:
+        return await self._tap.receive()
+
+    def send_nowait(self, data: bytes) -> bool:
+        return self._tap.send_nowait(data, self._text)
+
+    @property
+    def unsent(self) -> int:
+        return self._tap.unsent
+
+    async def close(self, code: int, reason: str = "") -> None:
+        self._tap.drop()
+        await super().close(code, reason)
+
+
+def _link(connection: Any, handshake: Handshake, limits: Limits) -> WebSocketLink:
+    kind = DirectWebSocketLink if isinstance(connection, direct.Tap) else WebSocketLink
+    return kind(connection, handshake, limits.close_timeout)
+
+
+async def _abort(connection: Any) -> None:
+    """Drop the TCP connection, without a goodbye."""
+    if _on_asyncio():
+        connection.transport.abort()
+    else:
+        import trio
+
+        await trio.aclose_forcefully(connection.stream)
 
 
 def _options(limits: Limits, subprotocols: Sequence[str]) -> dict[str, Any]:
@@ -130,6 +168,11 @@ def _options(limits: Limits, subprotocols: Sequence[str]) -> dict[str, Any]:
         "max_size": limits.max_batch,
         "logger": logger,
     }
+
+
+# Bytes that may wait for the socket before a writer has to. With one batch of 64 KiB on top that
+# makes the 128 KiB of OUT-1.
+WRITE_AHEAD = 64 * 1024
 
 
 def _on_asyncio() -> bool:
@@ -178,11 +221,10 @@ async def open_link(
         raise _connect_error(url, reason) from error
     try:
         if connection.subprotocol != subprotocol:
-            await WebSocketLink(connection, Handshake()).close(NO_SUBPROTOCOL, "no subprotocol")
+            await _link(connection, Handshake(), limits).close(NO_SUBPROTOCOL, "no subprotocol")
             raise wrong_subprotocol(url, subprotocol, connection.subprotocol)
-        yield WebSocketLink(
-            connection, Handshake(path=parts.path or "/", tls=parts.scheme == "wss")
-        )
+        handshake = Handshake(path=parts.path or "/", tls=parts.scheme == "wss")
+        yield _link(connection, handshake, limits)
     finally:
         await manager.__aexit__(None, None, None)
 
@@ -198,7 +240,8 @@ def _trio_errors() -> tuple[type[Exception], ...]:
 
 async def _connector(url: str, path: str | None, options: dict[str, Any]) -> Any:
     if _on_asyncio():
-        options["create_connection"] = _AsyncioClient
+        options["create_connection"] = direct.DirectClient if direct.available() else _AsyncioClient
+        options["write_limit"] = WRITE_AHEAD
         if path is not None:
             return asyncio_client.unix_connect(path, url, **options)
         return asyncio_client.connect(url, **options)
@@ -254,7 +297,7 @@ async def listen(
         options["origins"] = [None if origin is None else Origin(origin) for origin in origins]
 
     async def run(connection: Any) -> None:
-        await handle(WebSocketLink(connection, _handshake(connection, ssl is not None)))
+        await handle(_link(connection, _handshake(connection, ssl is not None), limits))
 
     serve = _listen_asyncio if _on_asyncio() else _listen_trio
     async with serve(run, host, port, path, ssl, options) as address:
@@ -285,7 +328,8 @@ async def _listen_asyncio(
     ssl: ssl_module.SSLContext | None,
     options: dict[str, Any],
 ) -> AsyncIterator[str]:
-    options["create_connection"] = _AsyncioServer
+    options["create_connection"] = direct.DirectServer if direct.available() else _AsyncioServer
+    options["write_limit"] = WRITE_AHEAD
     if ssl is not None:
         options["ssl"] = ssl
     if path is not None:

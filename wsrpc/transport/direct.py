@@ -1,0 +1,247 @@
+"""The short way into `websockets` on asyncio: callbacks instead of a task and a queue.
+
+The one file that goes beyond the documented interface of `websockets`. `recv()` wakes a task for
+every message and `send()` enters two context managers, which together cost about a third of a
+small call; here a message goes from the socket to the session, and a batch back to the socket,
+within one turn of the event loop. All that is used of the library's inside is listed in `NEEDED`;
+with a version that was not tried, or lacks any of it, `websocket.py` takes the documented way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from websockets.asyncio.client import ClientConnection
+from websockets.asyncio.connection import Connection
+from websockets.asyncio.server import ServerConnection
+from websockets.exceptions import InvalidState
+from websockets.frames import Frame, Opcode
+from websockets.protocol import Protocol
+from websockets.version import version
+
+from ..errors import ProtocolError
+from ..protocol.codec import SUBPROTOCOLS
+from .base import LinkClosed
+
+if TYPE_CHECKING:
+    from websockets.exceptions import ConnectionClosed
+
+__all__ = ["DirectClient", "DirectServer", "Tap", "available"]
+
+TRIED = "17."
+
+NEEDED = {
+    Connection: (
+        "connection_made",
+        "connection_lost",
+        "data_received",
+        "process_event",
+        "resume_writing",
+        "send_data",
+        "close_exc",
+    ),
+    Protocol: ("send_text", "send_binary"),
+}
+
+BAD_FRAME = 4500
+
+DATA = frozenset((Opcode.TEXT, Opcode.BINARY, Opcode.CONT))
+
+
+def available() -> bool:
+    """Whether the installed `websockets` is as this file expects it."""
+    return version.startswith(TRIED) and all(
+        hasattr(owner, name) for owner, names in NEEDED.items() for name in names
+    )
+
+
+def translated(closed: ConnectionClosed) -> LinkClosed:
+    """What a close means to a session: the peer's code, or the one this side sent first."""
+    frames = [closed.rcvd, closed.sent]
+    if closed.rcvd_then_sent is False:
+        frames.reverse()
+    for frame in frames:
+        if frame is not None:
+            return LinkClosed(frame.code, frame.reason)
+    return LinkClosed(1006)
+
+
+# asyncio offers the socket 256 KiB of fresh memory for every read, which the system maps and unmaps
+# again: most of the time of a small read. What a read brought is copied out before the next one
+# begins, so all connections of a thread can share one buffer.
+READ_SIZE = 256 * 1024
+
+
+class _Shared(threading.local):
+    def __init__(self) -> None:
+        self.buffer = memoryview(bytearray(READ_SIZE))
+
+
+_shared = _Shared()
+
+
+class Tap(Connection, asyncio.BufferedProtocol):
+    """Mixed into a connection: its messages come here instead of into the queue of `recv()`.
+
+    Until it is attached it holds what one read of the socket brought, and reads no further.
+    """
+
+    _on_message: Callable[[bytes], None] | None = None
+    _on_lost: Callable[[Exception], None] | None = None
+    _on_drained: Callable[[], None] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._waiting: deque[bytes | Exception] = deque()
+        self._waiter: asyncio.Future[None] | None = None
+        self._fragments: bytearray | None = None
+        self._opcode = Opcode.TEXT
+        self._paused = False
+        self._over = False
+        self._closing = False
+        super().connection_made(transport)
+
+    # ---------------------------------------------------------------- from asyncio
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return _shared.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.data_received(bytes(_shared.buffer[:nbytes]))
+
+    # ---------------------------------------------------------------- from the library
+
+    def process_event(self, event: Any) -> None:
+        if type(event) is Frame and event.opcode in DATA:
+            self._data(event)
+        else:
+            super().process_event(event)
+
+    def _data(self, frame: Frame) -> None:
+        if self._over or self._closing:
+            return
+        if frame.opcode is not Opcode.CONT:
+            self._opcode = frame.opcode
+        data = frame.data
+        if not frame.fin or self._fragments is not None:
+            # The library bounds their sum. Joined at once, thousands of tiny ones cost no more.
+            if self._fragments is None:
+                self._fragments = bytearray()
+            self._fragments += data
+            if not frame.fin:
+                return
+            data, self._fragments = self._fragments, None
+        subprotocol = self.protocol.subprotocol
+        text = subprotocol is not None and SUBPROTOCOLS[subprotocol].text
+        if (self._opcode is Opcode.TEXT) is not text:
+            wanted = "text" if text else "binary"
+            self._end(ProtocolError(BAD_FRAME, f"{subprotocol} travels in {wanted} messages"))
+            return
+        message = data if type(data) is bytes else bytes(data)
+        if self._on_message is not None and not self._paused:
+            self._on_message(message)
+        else:
+            self._waiting.append(message)
+            self._notify()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._end(translated(self.close_exc))
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._on_drained is not None:
+            self._on_drained()
+
+    # ---------------------------------------------------------------- to the link
+
+    def _end(self, error: Exception) -> None:
+        if self._over:
+            return
+        self._over = True
+        if self._on_lost is not None and not self._paused:
+            self._on_lost(error)
+        else:
+            self._waiting.append(error)
+            self._notify()
+
+    def _notify(self) -> None:
+        self.transport.pause_reading()
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    async def receive(self) -> bytes:
+        """The next message, while not attached."""
+        while not self._waiting:
+            self.transport.resume_reading()
+            self._waiter = self.loop.create_future()
+            await self._waiter
+        first = self._waiting[0]
+        if isinstance(first, Exception):
+            # Left in its place: there is nothing behind it.
+            raise first
+        self._waiting.popleft()
+        return first
+
+    def attach(
+        self,
+        on_message: Callable[[bytes], None],
+        on_lost: Callable[[Exception], None],
+        on_drained: Callable[[], None],
+    ) -> None:
+        self._on_message, self._on_lost, self._on_drained = on_message, on_lost, on_drained
+        self.resume()
+
+    def pause(self) -> None:
+        self._paused = True
+        self.transport.pause_reading()
+
+    def resume(self) -> None:
+        self._paused = False
+        assert self._on_message is not None
+        assert self._on_lost is not None
+        while self._waiting and not self._paused:
+            item = self._waiting.popleft()
+            if isinstance(item, Exception):
+                self._on_lost(item)
+            else:
+                self._on_message(item)
+        if not self._paused:
+            self.transport.resume_reading()
+
+    def drop(self) -> None:
+        """Deliver nothing but the end from here on: the link is being closed."""
+        self._closing = True
+        if not self._over:
+            self._waiting.clear()
+            self._paused = False
+            # The peer's close frame has to be read.
+            self.transport.resume_reading()
+
+    def send_nowait(self, data: bytes, text: bool) -> bool:
+        try:
+            if text:
+                self.protocol.send_text(data)
+            else:
+                self.protocol.send_binary(data)
+        except InvalidState:
+            return True
+        self.send_data()
+        return not self.paused
+
+    @property
+    def unsent(self) -> int:
+        size: int = self.transport.get_write_buffer_size()
+        return size
+
+
+class DirectClient(Tap, ClientConnection):
+    pass
+
+
+class DirectServer(Tap, ServerConnection):
+    pass
