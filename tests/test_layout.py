@@ -35,6 +35,7 @@ ROOMS = [
     "deadlines",
     "threads",
     "transport.base",
+    "transport.faults",
     "transport.memory",
     "transport.opening",
     "transport.direct",

@@ -1,4 +1,30 @@
-"""For tests of programs that use wsrpc: connected sessions without a socket."""
+"""For tests of programs that use wsrpc: connected sessions without a socket, and faults to order.
+
+The connection of a `connected_pair` breaks, stalls and lags when a test says so, at once or at a
+certain frame::
+
+    pair = connected_pair([Shop()])
+    pair.cut(before="result")       # the order goes through, the receipt never arrives
+    async with pair as (server, client):
+        with pytest.raises(wsrpc.ConnectionLost):
+            await client.clientize(Shop).order("tea")
+
+A frame is named by its index or by what it is ("call", "message", "result", … as in protocol.md).
+Frames are counted from 0 as they arrive, those of both sides together, over all links of the pair.
+So a test can try each place in turn, without knowing how many there are::
+
+    for index in itertools.count():
+        pair = connected_pair([Shop()])
+        async with pair as (server, client):
+            pair.cut(before=pair.frames() + index)      # and again with after=
+            ...
+        if not pair.cuts:
+            break
+
+On trio, time can be virtual: under `trio.testing.MockClock(autojump_threshold=0)` whatever waits,
+deadlines and delays included, is over at once, and the clock says how long it would have taken.
+Threads are not part of that: while a sync method runs in one, virtual time may fly past it.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +43,7 @@ from .protocol.codec import CODECS
 from .protocol.endpoint import Endpoint
 from .runtime import Nursery
 from .session import Session
+from .transport.faults import Action, Faults, FrameName, Side
 from .transport.memory import MemoryLink, memory_link_pair
 
 __all__ = ["connected_pair"]
@@ -62,6 +89,7 @@ class connected_pair:
         self._interceptors = client_interceptors
         self._debug = debug
         self._principal = principal
+        self._faults = Faults()
         self._links: tuple[MemoryLink, MemoryLink] | None = None
         self._sessions: list[Session] = []
         self._nursery: Nursery | None = None
@@ -69,7 +97,6 @@ class connected_pair:
     async def __aenter__(self) -> tuple[Session, Session]:
         runtime = runtimes.current()
         self._nursery = await runtime.open_nursery()
-        self._links = accepting, connecting = memory_link_pair(self._codec.subprotocol)
         server = Session(
             Endpoint("accepting", self._codec, self._limits, agent="accepting"),
             runtime,
@@ -87,12 +114,7 @@ class connected_pair:
             debug=self._debug,
         )
         self._sessions = [client, server]
-
-        async def authenticate(handshake: object, auth: object) -> Any:
-            return self._principal
-
-        self._nursery.spawn(server.serve, accepting, authenticate, _nothing)
-        self._nursery.spawn(client.run, connecting)
+        self._nursery.spawn(client.run, self._dial(server, self._nursery))
         try:
             await client.ready()
         except BaseException:
@@ -100,10 +122,105 @@ class connected_pair:
             raise
         return server, client
 
-    def cut(self) -> None:
-        """Break the connection, as a pulled cable does."""
-        assert self._links is not None
-        self._links[0].abort()
+    def _dial(self, server: Session, nursery: Nursery) -> MemoryLink:
+        """A new connection, subject to the same faults; returns the connecting side's end."""
+        self._links = accepting, connecting = memory_link_pair(
+            self._codec.subprotocol, self._faults
+        )
+        nursery.spawn(server.serve, accepting, self._authenticate, _nothing)
+        return connecting
+
+    async def _authenticate(self, handshake: object, auth: object) -> Any:
+        return self._principal
+
+    # ------------------------------------------------------------ faults
+
+    @property
+    def cuts(self) -> int:
+        """How often the connection was cut so far."""
+        return self._faults.cuts
+
+    def frames(self, sender: Side | None = None) -> int:
+        """Frames that have arrived so far, of one side or of both."""
+        return self._faults.arrived(sender)
+
+    def cut(
+        self,
+        *,
+        before: int | FrameName | None = None,
+        after: int | FrameName | None = None,
+        sender: Side | None = None,
+    ) -> None:
+        """Break the connection, as a pulled cable does; what has not arrived by then is lost.
+
+        May be called ahead, before the pair is entered too; each cut that is planned happens once.
+
+        Args:
+            before: The first frame that does not arrive: its index, or what it is, for the next
+                of that kind. Without this and `after`, the connection breaks now.
+            after: The last frame that arrives, likewise.
+            sender: Whose frames these two mean: "accepting" or "connecting"; both, otherwise.
+
+        Raises:
+            ValueError: That frame has arrived already.
+            RuntimeError: The pair is not entered yet, and no frame is given.
+        """
+        self._fault("cut", before, after, sender)
+
+    def stall(
+        self,
+        *,
+        before: int | FrameName | None = None,
+        after: int | FrameName | None = None,
+        sender: Side | None = None,
+    ) -> None:
+        """Let nothing arrive any more and nothing fail, as on a half-open connection.
+
+        It lasts until `mend`, or `cut`. Whoever sends finds the connection full after a while, and
+        closing it goes unheard as well.
+
+        Args:
+            before: The first frame that does not arrive, as for `cut`.
+            after: The last frame that arrives, likewise.
+            sender: Whose frames are meant, and stall: "accepting" or "connecting"; both, otherwise.
+
+        Raises:
+            ValueError: That frame has arrived already.
+        """
+        self._fault("stall", before, after, sender)
+
+    def delay(self, seconds: float, *, sender: Side | None = None) -> None:
+        """Let each message take a while on its way, from now on.
+
+        Args:
+            seconds: Seconds for one way.
+            sender: Whose messages: "accepting" or "connecting"; both, otherwise.
+        """
+        self._faults.delay(seconds, sender)
+
+    def mend(self) -> None:
+        """Let what is stalled arrive, take back what is planned, and delay nothing any more."""
+        self._faults.mend()
+        for link in self._links or ():
+            link.wake()
+
+    def _fault(
+        self,
+        action: Action,
+        before: int | FrameName | None,
+        after: int | FrameName | None,
+        sender: Side | None,
+    ) -> None:
+        if self._faults.plan(action, before=before, after=after, sender=sender):
+            return
+        if action == "stall":
+            self._faults.stall(sender)
+        elif self._links is None:
+            raise RuntimeError("nothing is connected yet: say before= or after= which frame to cut")
+        else:
+            self._links[0].cut()
+
+    # ------------------------------------------------------------ the end
 
     async def _close(self) -> None:
         assert self._nursery is not None
@@ -113,6 +230,9 @@ class connected_pair:
             await self._nursery.close()
 
     async def _end(self) -> None:
+        if self._faults.stalled and self._links is not None:
+            # Nobody would hear that the sessions close.
+            self._links[0].abort()
         for session in self._sessions:
             await session.aclose()
             await session.idle()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import anyio
@@ -133,7 +133,7 @@ async def end_by_oneself(server: wsrpc.Session, client: wsrpc.Session) -> int:
 async def end_by_cutting(server: wsrpc.Session, client: wsrpc.Session) -> int:
     link = server._link
     assert isinstance(link, MemoryLink)
-    link.abort()
+    link.cut()
     return 1006
 
 
@@ -299,15 +299,14 @@ async def test_closing_twice_or_from_both_ends_at_once_is_fine() -> None:
         await client.aclose()
 
 
-async def test_closing_while_the_peer_does_not_read_is_bounded(
-    stall: Callable[[wsrpc.Session], None],
-) -> None:
+async def test_closing_while_the_peer_does_not_read_is_bounded() -> None:
     """CLOSE-4."""
     limits = wsrpc.Limits(close_timeout=0.05)
     errors: list[wsrpc.ConnectionLost] = []
     with soon():
-        async with connected_pair([Take()], limits=limits) as (server, client):
-            stall(server)
+        pair = connected_pair([Take()], limits=limits)
+        async with pair as (_, client):
+            pair.stall(sender="connecting")
             async with anyio.create_task_group() as group:
                 for _ in range(40):
                     group.start_soon(pending, client, "text", errors, "x" * 100_000)
@@ -332,35 +331,14 @@ async def test_closing_waits_for_a_notification_only_so_long() -> None:
         await begun.wait()
 
 
-@pytest.fixture
-def stall(monkeypatch: pytest.MonkeyPatch) -> Callable[[wsrpc.Session], None]:
-    """Lets a session read nothing any more, as one does that has stopped."""
-    stalled: set[int] = set()
-    receive = MemoryLink.receive
-
-    async def gated(self: MemoryLink) -> bytes:
-        data = await receive(self)
-        if id(self) in stalled:
-            while self._closed is None:
-                self._arrived = anyio.Event()
-                await self._arrived.wait()
-            raise self._closed
-        return data
-
-    monkeypatch.setattr(MemoryLink, "receive", gated)
-    return lambda session: stalled.add(id(session._link))
-
-
-async def test_a_call_to_a_peer_that_does_not_read_keeps_its_deadline(
-    stall: Callable[[wsrpc.Session], None],
-) -> None:
+async def test_a_call_to_a_peer_that_does_not_read_keeps_its_deadline() -> None:
     """TIME-3, TIME-4."""
     limits = wsrpc.Limits(close_timeout=0.05, outbox=1000)
 
     with soon():
-        async with connected_pair([Take()], limits=limits) as (server, client):
-            stall(server)
-            await turns()
+        pair = connected_pair([Take()], limits=limits)
+        async with pair as (_, client):
+            pair.stall(sender="connecting")
             take = client.clientize(Take, timeout=0.1)
             outcomes: list[bool] = []
 

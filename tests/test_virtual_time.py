@@ -1,0 +1,171 @@
+"""With trio's MockClock an hour of waiting takes no time, and exactly an hour on the clock."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import anyio
+import pytest
+from trio.testing import MockClock
+
+import wsrpc
+from tests.support import until
+from wsrpc.testing import connected_pair
+
+HOUR = 3600.0
+
+
+@pytest.fixture
+def anyio_backend() -> tuple[str, dict[str, Any]]:
+    return "trio", {"clock": MockClock(autojump_threshold=0)}
+
+
+class Slow:
+    def __init__(self) -> None:
+        self.stopped_at: list[float] = []
+
+    @wsrpc.method
+    async def nap(self, seconds: float) -> float:
+        try:
+            await anyio.sleep(seconds)
+        finally:
+            self.stopped_at.append(anyio.current_time())
+        return seconds
+
+    @wsrpc.method
+    async def ticks(self, every: float) -> AsyncIterator[float]:
+        while True:
+            await anyio.sleep(every)
+            every *= 2
+            yield anyio.current_time()
+
+    @wsrpc.method
+    async def stubborn(self) -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            try:
+                await anyio.sleep(HOUR)
+            finally:
+                self.stopped_at.append(anyio.current_time())
+
+    @wsrpc.method
+    async def uploaded(self, items: AsyncIterator[int]) -> int:
+        return sum([item async for item in items])
+
+
+async def test_a_call_may_take_hours() -> None:
+    async with connected_pair([Slow()]) as (_, client):
+        begin = anyio.current_time()
+        assert await client.clientize(Slow, timeout=None).nap(5 * HOUR) == 5 * HOUR
+        assert anyio.current_time() - begin == pytest.approx(5 * HOUR)
+
+
+async def test_deadlines_fire_on_the_second() -> None:
+    """TIME-1."""
+    slow = Slow()
+    async with connected_pair([slow]) as (_, client):
+        begin = anyio.current_time()
+        with pytest.raises(wsrpc.DeadlineExceeded):
+            await client.clientize(Slow, timeout=60).nap(HOUR)
+        assert anyio.current_time() - begin == pytest.approx(60, abs=0.1)
+        await until(lambda: bool(slow.stopped_at))
+        assert slow.stopped_at[0] - begin == pytest.approx(60, abs=0.1)
+
+
+async def test_the_default_deadline_too() -> None:
+    async with connected_pair([Slow()]) as (_, client):
+        begin = anyio.current_time()
+        with pytest.raises(wsrpc.DeadlineExceeded):
+            await client.clientize(Slow).nap(HOUR)
+        assert anyio.current_time() - begin == pytest.approx(30, abs=0.1)
+
+
+async def test_a_scope_around_the_call() -> None:
+    """TIME-1."""
+    slow = Slow()
+    async with connected_pair([slow]) as (_, client):
+        begin = anyio.current_time()
+        with anyio.move_on_after(HOUR) as scope:
+            await client.clientize(Slow, timeout=None).nap(2 * HOUR)
+        assert scope.cancelled_caught
+        assert anyio.current_time() - begin == pytest.approx(HOUR, abs=0.1)
+        await until(lambda: bool(slow.stopped_at))
+        assert slow.stopped_at[0] - begin == pytest.approx(HOUR, abs=0.1)
+
+
+async def test_the_idle_timeout_of_a_stream() -> None:
+    async with connected_pair([Slow()]) as (_, client):
+        begin = anyio.current_time()
+        seen: list[float] = []
+        with pytest.raises(wsrpc.DeadlineExceeded):
+            async with client.clientize(Slow, idle_timeout=HOUR).ticks(600) as stream:
+                async for tick in stream:
+                    seen.append(tick - begin)
+        # After 10, 20 and 40 minutes; the next one would take 80.
+        assert seen == pytest.approx([600, 1800, 4200], abs=1)
+        assert anyio.current_time() - begin == pytest.approx(4200 + HOUR, abs=1)
+
+
+async def test_a_cleanup_that_takes_too_long() -> None:
+    """CANCEL-3."""
+    slow = Slow()
+    limits = wsrpc.Limits(cleanup_timeout=1800)
+    async with connected_pair([slow], limits=limits) as (_, client):
+        begin = anyio.current_time()
+        with anyio.move_on_after(60):
+            await client.clientize(Slow, timeout=None).stubborn()
+        assert anyio.current_time() - begin == pytest.approx(60, abs=0.1)
+    assert [at - begin for at in slow.stopped_at] == pytest.approx([60 + 1800], abs=0.1)
+
+
+async def test_a_slow_connection() -> None:
+    pair = connected_pair([Slow()])
+    async with pair as (_, client):
+        pair.delay(HOUR)
+        begin = anyio.current_time()
+        await client.clientize(Slow, timeout=None).nap(HOUR)
+        assert anyio.current_time() - begin == pytest.approx(3 * HOUR)
+
+
+async def test_a_slow_connection_carries_more_than_one_message_at_a_time() -> None:
+    pair = connected_pair([Slow()])
+
+    async def ticking() -> AsyncIterator[int]:
+        for _ in range(10):
+            await anyio.sleep(60)
+            yield 1
+
+    async with pair as (_, client):
+        pair.delay(HOUR)
+        begin = anyio.current_time()
+        assert await client.clientize(Slow, timeout=None).uploaded(ticking()) == 10
+        # There and back, and the items; not an hour for each of them.
+        assert anyio.current_time() - begin == pytest.approx(2 * HOUR + 600)
+
+
+async def test_on_a_half_open_connection_the_deadline_is_what_is_left() -> None:
+    """TIME-1."""
+    slow = Slow()
+    pair = connected_pair([slow])
+    pair.stall(before="result")
+    async with pair as (server, client):
+        begin = anyio.current_time()
+        with pytest.raises(wsrpc.DeadlineExceeded):
+            await client.clientize(Slow, timeout=HOUR).nap(60)
+        assert anyio.current_time() - begin == pytest.approx(HOUR, abs=0.1)
+        assert [at - begin for at in slow.stopped_at] == [60]
+        assert (server.closed, client.closed) == (False, False)
+
+
+@pytest.mark.parametrize("sender", ["accepting", "connecting"])
+async def test_the_hellos_have_their_time(sender: Any) -> None:
+    """HELLO-9."""
+    pair = connected_pair(limits=wsrpc.Limits(connect_timeout=HOUR, hello_timeout=HOUR))
+    pair.stall(before=0, sender=sender)
+    begin = anyio.current_time()
+    with pytest.raises(wsrpc.ConnectError, match="4008"):
+        async with pair:
+            raise AssertionError("entered")
+    assert anyio.current_time() - begin == pytest.approx(HOUR, abs=0.1)
