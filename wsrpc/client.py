@@ -96,7 +96,8 @@ class connect:
         if callable(auth):
             ask: Any = auth
             auth = await ask()
-        endpoint = Endpoint("connecting", self._codec, self._limits, agent=AGENT, auth=auth)
+        endpoint = Endpoint("connecting", self._codec, self._limits, agent=AGENT)
+        endpoint.connect(auth)
         nursery = self._nursery = await runtime.open_nursery()
         session = self._session = Session(
             endpoint,

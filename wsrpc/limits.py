@@ -38,6 +38,8 @@ class Limits:
         window_bytes: Bytes. A stream's window grows, while its consumer keeps up, until the window
             times the mean item size reaches this.
         outbox: Bytes. Encoded values waiting for the socket; when it is full, senders wait.
+        replay: Bytes. Frames kept until the other end has acked them, in a session that can be
+            resumed; when they reach this, further ones wait, and then the outbox fills.
         max_metadata: Bytes. Keys and values of one call's metadata together.
         hello_timeout: Seconds from the accepted connection to a complete hello (close code 4008).
         connect_timeout: Seconds for one attempt to connect, hello included.
@@ -54,6 +56,7 @@ class Limits:
     window: int = 32
     window_bytes: int = 256 * 1024
     outbox: int = 1024 * 1024
+    replay: int = 1024 * 1024
     max_metadata: int = 16 * 1024
     hello_timeout: float = 10.0
     connect_timeout: float = 10.0
@@ -69,6 +72,7 @@ class Limits:
             "window": 1,
             # With none at all nothing would ever find room.
             "outbox": 1,
+            "replay": 1,
         }
         for field in fields(self):
             value = getattr(self, field.name)

@@ -23,7 +23,7 @@ from .driver import driver_for
 from .errors import ConnectError, ConnectionLost, ProtocolError, RpcError
 from .fetcher import StreamFetcher
 from .interceptor import Interceptor
-from .limits import FLOOR_MAX_BATCH, Limits
+from .limits import Limits
 from .protocol.endpoint import Endpoint
 from .protocol.events import (
     CallReceived,
@@ -34,6 +34,7 @@ from .protocol.events import (
     ItemsReceived,
     StreamFinished,
 )
+from .protocol.hello import read_opening
 from .proxy import AnyInterface, LooseInterface, Options, Proxy, Validate
 from .runtime import Future, Nursery, Runtime
 from .shell import Shell
@@ -50,7 +51,6 @@ Authenticate = Callable[[Handshake, Any], Awaitable[Any]]
 
 NORMAL = 1000
 GOING_AWAY = 1001
-TOO_BIG = 1009
 INTERNAL = 1011
 HELLO_TIMEOUT = 4008
 UNAUTHENTICATED = 4501
@@ -343,15 +343,10 @@ class Session:
     async def _let_in(self, link: Link, authenticate: Authenticate | None) -> list[Event]:
         """Take the hello, authenticate, answer (HELLO-6, HELLO-7, HELLO-9)."""
         data = await self._first(link, self.limits.hello_timeout)
-        if len(data) > FLOOR_MAX_BATCH:
-            raise ProtocolError(TOO_BIG, "more than 64 KiB before authentication")
-        events = self._endpoint.receive(data)
-        hello = events[0]
-        assert isinstance(hello, HelloReceived)
+        opening = read_opening(self._endpoint.codec, data)
         if authenticate is not None:
-            self.principal = await self._authenticated(authenticate, link, hello.body.auth)
-        self._process(events)
-        return self._endpoint.accept(self.id)
+            self.principal = await self._authenticated(authenticate, link, opening.hello.auth)
+        return self._endpoint.accept(opening, self.id)
 
     async def _authenticated(self, authenticate: Authenticate, link: Link, auth: Any) -> Any:
         principal: Any = None

@@ -105,8 +105,12 @@ class connected_pair:
             debug=self._debug,
         )
         server.id = secrets.token_hex(8)
+        connecting_end = Endpoint(
+            "connecting", self._codec, self._client_limits, agent="connecting"
+        )
+        connecting_end.connect()
         client = Session(
-            Endpoint("connecting", self._codec, self._client_limits, agent="connecting"),
+            connecting_end,
             runtime,
             self._nursery,
             targets=self._client_targets,

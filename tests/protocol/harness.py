@@ -19,6 +19,7 @@ from wsrpc.protocol.calls import InCall
 from wsrpc.protocol.codec import Codec
 from wsrpc.protocol.endpoint import Endpoint
 from wsrpc.protocol.events import CallReceived, Event, HelloReceived, ItemsReceived
+from wsrpc.protocol.hello import Opening, read_opening
 
 Side: TypeAlias = Literal["connecting", "accepting"]
 Frame: TypeAlias = list[Any]
@@ -78,6 +79,7 @@ class Bare:
         limits: The endpoint's.
         hello: Fields of the bare side's hello, `version` aside.
         greet: Whether to exchange hellos at once.
+        resume_window: Seconds; what the accepting side offers.
     """
 
     def __init__(
@@ -88,23 +90,72 @@ class Bare:
         limits: Limits | None = None,
         hello: dict[str, Any] | None = None,
         greet: bool = True,
+        resume_window: float = 0.0,
     ) -> None:
         self.codec = codec
         self.endpoint = Endpoint(side, codec, limits or Limits())
         self.now = 1000.0
+        self.opening: Opening | None = None
+        self.resume_window = resume_window
         self.hello: Frame = ["hello", {"version": 1, "window": 32, **(hello or {})}]
+        if side == "connecting":
+            self.endpoint.connect()
+            if resume_window:
+                self.hello[1].update(token="t1", resume_window=round(resume_window * 1000))
         if greet:
             self.greet()
 
     def greet(self) -> None:
         self.say(self.hello)
         if self.endpoint.side == "accepting":
-            self.endpoint.accept("s1")
+            self.accept()
         self.hear()
+
+    def accept(self) -> list[Event]:
+        """Let an accepting endpoint answer the hello that it has; the events behind the hello."""
+        assert self.opening is not None
+        token = "t1" if self.resume_window else None
+        hello, *events = self.endpoint.accept(
+            self.opening, "s1", token=token, resume_window=self.resume_window, now=self.now
+        )
+        assert isinstance(hello, HelloReceived)
+        return events
+
+    def lose(self) -> None:
+        """The link is gone."""
+        self.endpoint.detach(self.now)
+
+    def come_back(
+        self, received: int, *behind: Frame, link: int = 2, token: str = "t1", new: str = "t2"
+    ) -> list[Event]:
+        """Resume on a new link, where the bare side has taken `received` frames.
+
+        Args:
+            received: What the bare side's hello says.
+            behind: More frames in the message with the hello.
+            link: The number of the link, where the bare side counts them.
+            token: The one presented, where the bare side does.
+            new: The one issued.
+        """
+        if self.endpoint.side == "accepting":
+            body = {**self.hello[1], "link": link, "token": token, "received": received}
+            opening = read_opening(self.codec, encode(self.codec, [["hello", body], *behind]))
+            return self.endpoint.resume(opening, token=new, now=self.now)
+        body = {**self.hello[1], "resumed": True, "token": new, "received": received}
+        if self.endpoint.state != "greeting":
+            self.endpoint.connect()
+        return self.say(["hello", body], *behind)
+
+    def receive(self, data: bytes) -> list[Event]:
+        """Hand the endpoint one message; an accepting one's first is only read."""
+        if self.endpoint.side == "connecting" or self.endpoint.state != "new":
+            return self.endpoint.receive(data, self.now)
+        self.opening = read_opening(self.codec, data)
+        return [HelloReceived(self.opening.hello)]
 
     def say(self, *frames: Frame) -> list[Event]:
         """Hand the endpoint one batch of the bare side's."""
-        return self.endpoint.receive(encode(self.codec, list(frames)))
+        return self.receive(encode(self.codec, list(frames)))
 
     def rejects(self, *frames: Frame) -> int:
         """The close code that one batch of the bare side's meets with."""
@@ -137,6 +188,7 @@ class Pair:
         self.client = Endpoint("connecting", codec, client or Limits())
         self.server = Endpoint("accepting", codec, server or Limits())
         self.now = 1000.0
+        self.client.connect()
 
     def open(self) -> Pair:
         """Exchange the hellos."""
@@ -158,7 +210,6 @@ class Pair:
 
 def deliver(endpoint: Endpoint, data: bytes) -> list[Event]:
     """Hand over one batch, and let the accepting side accept at once."""
-    events = endpoint.receive(data)
-    if endpoint.side == "accepting" and events and isinstance(events[0], HelloReceived):
-        events += endpoint.accept("s1")
-    return events
+    if endpoint.side == "accepting" and endpoint.state == "new":
+        return endpoint.accept(read_opening(endpoint.codec, data), "s1")
+    return endpoint.receive(data)

@@ -22,10 +22,10 @@ from wsrpc.limits import Limits
 from wsrpc.protocol.calls import InCall
 from wsrpc.protocol.codec import CODECS, Codec
 from wsrpc.protocol.endpoint import Endpoint
-from wsrpc.protocol.events import CallReceived, Event, HelloReceived
+from wsrpc.protocol.events import CallReceived, Event
 from wsrpc.protocol.frames import CallOptions, ErrorBody
 
-from .harness import Pair, decode, encode
+from .harness import Pair, decode, deliver, encode
 
 SOAK = int(os.environ.get("WSRPC_SOAK", "0"))
 CODES = {1007, 1009, 4010, 4500, 4501, 4505, 4507}
@@ -45,9 +45,7 @@ def survives(endpoint: Endpoint, data: bytes) -> None:
     events: list[Event] = []
     refusal: ProtocolError | None = None
     try:
-        events = endpoint.receive(data)
-        if endpoint.side == "accepting" and events and isinstance(events[0], HelloReceived):
-            events += endpoint.accept("s1")
+        events = deliver(endpoint, data)
     except ProtocolError as error:
         refusal = error
     if refusal is not None:
@@ -138,9 +136,7 @@ def conversation(codec: Codec) -> Iterator[tuple[Endpoint, bytes, Pair]]:
                 while (data := end.next_batch(pair.now)) is not None:
                     quiet = False
                     yield other, data, pair
-                    events = other.receive(data)
-                    if other is server and isinstance(events[0] if events else None, HelloReceived):
-                        events += server.accept("s1", "token")
+                    events = deliver(other, data)
                     handled.extend(e.call for e in events if isinstance(e, CallReceived))
 
     early = client.call("A.early", dump({"x": [1, {"y": None}]}), deadline=1005.0, uploads=("u",))

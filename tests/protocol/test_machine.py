@@ -32,6 +32,7 @@ from wsrpc.protocol.events import (
     StreamFinished,
 )
 from wsrpc.protocol.frames import CallOptions, End, ErrorBody, Result
+from wsrpc.protocol.hello import Opening, read_opening
 from wsrpc.protocol.window import cost_of
 
 from .referee import Referee
@@ -70,7 +71,9 @@ class Party:
         self.side = side
         self.endpoint = Endpoint("accepting" if side else "connecting", codec, limits)
         self.wire: deque[bytes] = deque()
-        self.awaits_accept = False
+        if not side:
+            self.endpoint.connect()
+        self.opening: Opening | None = None
         self.calls: list[OutCall] = []
         self.gone: set[OutCall] = set()
         self.ended: dict[OutCall, str] = {}
@@ -393,22 +396,26 @@ class TwoEndpoints(RuleBasedStateMachine):
 
     def deliver_one(self, side: int) -> bool:
         end, other = self.ends[side], self.ends[1 - side]
-        if not other.wire or end.awaits_accept:
+        if not other.wire or end.opening is not None:
             return False
         data = other.wire.popleft()
         self.referee.taken(side, data)
-        self.told(end, end.endpoint.receive(data))
+        if end.endpoint.state == "new":
+            end.opening = read_opening(self.codec, data)
+        else:
+            self.told(end, end.endpoint.receive(data, self.now))
         return True
 
-    @precondition(lambda self: self.ends[1].awaits_accept)
+    @precondition(lambda self: self.ends[1].opening is not None)
     @rule()
     def accept(self) -> None:
         self.accept_now()
 
     def accept_now(self) -> None:
         end = self.ends[1]
-        end.awaits_accept = False
-        self.told(end, end.endpoint.accept("s1"))
+        assert end.opening is not None
+        opening, end.opening = end.opening, None
+        self.told(end, end.endpoint.accept(opening, "s1"))
 
     @rule(seconds=st.sampled_from([0.0004, 3.0]))
     def wait(self, seconds: float) -> None:
@@ -417,8 +424,8 @@ class TwoEndpoints(RuleBasedStateMachine):
     def told(self, end: Party, events: Iterable[Event]) -> None:
         for event in events:
             if isinstance(event, HelloReceived):
-                end.awaits_accept = end.side == 1
-            elif isinstance(event, CallReceived):
+                continue
+            if isinstance(event, CallReceived):
                 self.told_call(end, event.call)
             elif isinstance(event, ItemsReceived):
                 self.told_items(end, event)
@@ -507,7 +514,7 @@ class TwoEndpoints(RuleBasedStateMachine):
             for side in (0, 1):
                 while self.deliver_one(side):
                     moved = True
-                if side and self.ends[1].awaits_accept:
+                if side and self.ends[1].opening is not None:
                     self.accept_now()
                     moved = True
 

@@ -1,20 +1,50 @@
 """One end of a session as a pure state machine: bytes in, events out; requests in, bytes out.
 
 No I/O, no clock, no randomness, no logging. The same class plays both sides; the side decides the
-parity of ids and who says hello first, nothing else.
+parity of ids and who says hello first, nothing else. An endpoint outlives its links, one at a time,
+as the table `LINK` says: what is queued, live or unacked stays while there is none.
 
-How a shell drives it::
+How a shell drives it, on the connecting side::
 
     endpoint = Endpoint("connecting", codec, limits)
     while True:
-        data = endpoint.next_batch(now)     # whenever has_output; send it as one message
-        events = endpoint.receive(data)     # for each message; act on each event
-        # a ProtocolError: act on endpoint.unreported, close the link with the error's code,
-        # then call endpoint.close()
+        link = await ...                    # a new WebSocket connection
+        endpoint.connect(auth)              # queues the hello
+        ...                                 # the link's life, below
+        endpoint.detach(now)                # the link is gone
+        if not endpoint.resumable: break
+    for call in endpoint.close(): ...       # fail it; one without an id was never numbered
 
-Requests (`call`, `push`, `finish`, `fail`, `cancel`, `consumed`) only queue; what they queued
-comes out of `next_batch`. On the accepting side, answer `HelloReceived` with `accept`, and take no
-further message before that; the rest of the first one stays undecoded until then.
+On the accepting side the first message of a link tells whose it is, before any endpoint takes it::
+
+    opening = read_opening(codec, data)     # ProtocolError: close the link, nobody is affected
+    session = sessions.get(hash(opening.hello.token))
+    principal = await authenticate(opening.hello.auth)
+    if opening.hello.token is None:
+        endpoint = Endpoint("accepting", codec, limits)
+        events = endpoint.accept(opening, session_id, token=..., resume_window=30.0, now=now)
+    elif session is None or session.principal != principal:
+        ...                                 # close the link with 4010
+    else:
+        events = session.endpoint.resume(opening, token=..., now=now)
+        # 4506: close this link alone; any other ProtocolError ends the session.
+        # Close the older link, if there is one, with 4506; hand in nothing of it any more.
+
+The life of a link, on either side::
+
+    data = endpoint.next_batch(now)         # whenever has_output; send it as one message
+    events = endpoint.receive(data, now)    # for each message; act on each event
+    events = endpoint.alarm(now)            # at next_alarm, if it is not None; earlier does no harm
+    # a ProtocolError: act on endpoint.unreported, close the link with the error's code; if
+    # may_resume(code), go on as if the link were lost, else close() the endpoint
+
+Requests (`call`, `push`, `finish`, `fail`, `cancel`, `consumed`) only queue, with a link or without;
+what they queued comes out of `next_batch`. While the replay buffer is full, `next_batch` gives link
+frames only, until the peer has acked.
+
+Tokens are opaque here. On the accepting side the shell hands a fresh one to `accept` and `resume`;
+from then on that one and the one presented are good and no other, and with `TokenConfirmed` the
+fresh one alone (RESUME-5).
 """
 
 from __future__ import annotations
@@ -60,7 +90,9 @@ from .events import (
     Event,
     HelloReceived,
     ItemsReceived,
+    SessionExpired,
     StreamFinished,
+    TokenConfirmed,
 )
 from .frames import (
     ABSENT,
@@ -87,22 +119,19 @@ from .frames import (
     Pong,
     Result,
 )
+from .hello import TOO_BIG, VERSION, Opening, announce, hello_of
+from .link import CANNOT_RESUME, LINK, LinkState, may_resume
 from .outbox import BATCH_TARGET, FRAME_OVERHEAD, Batch, Outbox
+from .replay import Acks, Replay
 from .window import ReceiveWindow, violation
 
-__all__ = ["VERSION", "Endpoint", "NoSlotError", "ValueTooLargeError"]
-
-VERSION = 1
+__all__ = ["Endpoint", "NoSlotError", "ValueTooLargeError"]
 
 # Close codes, besides 4505.
-TOO_BIG = 1009
-CANNOT_RESUME = 4010
-UNAUTHENTICATED = 4501
-UNSUPPORTED_VERSION = 4507
+SUPERSEDED = 4506
 
-# Where acks are due, one is owed after this much at the latest (protocol.md RESUME).
-ACK_FRAMES = 32
-ACK_BYTES = 64 * 1024
+# So many links in a row that carried nothing forward end a session (RESUME-9).
+MAX_BARREN_LINKS = 5
 
 # Characters. What is left of an error's message when the error would not fit a batch.
 SHORT_MESSAGE = 1000
@@ -137,17 +166,18 @@ class Endpoint:
         codec: The subprotocol's encoding.
         limits: This end's bounds, announced in its hello.
         agent: What this end calls itself, for logs.
-        auth: The credentials of the connecting side; any JSON value.
 
     Attributes:
-        established: Whether both hellos are through.
-        closed: Whether `close` was called.
-        sent: Numbered frames sent so far.
+        state: The row of the table `LINK` that holds now.
+        established: Whether both hellos of the first link are through.
+        link: The number of the newest link, as the connecting side counts them; 0 before the first.
+        token: Connecting side: what to resume with, from the newest hello.
+        resume_window: Seconds that the session outlives a link; 0: it does not.
         received: Numbered frames taken so far.
         ignored: Frames that came and were ignored: for finished ids, and extensions.
         started: Calls numbered since the shell last looked, if they carry uploads or callbacks, and
             notifications.
-        unreported: What the frames before the offending one did, where `receive` or `accept` raised.
+        unreported: What the frames before the offending one did, where a ProtocolError was raised.
     """
 
     def __init__(
@@ -157,17 +187,17 @@ class Endpoint:
         limits: Limits,
         *,
         agent: str | None = None,
-        auth: Any = None,
     ) -> None:
         self.side = side
         self.codec = codec
         self.limits = limits
         self.agent = agent
+        self.state: LinkState = "new"
         self.established = False
-        self.closed = False
-        self.sent = 0
+        self.link = 0
+        self.token: str | None = None
+        self.resume_window = 0.0
         self.received = 0
-        self.acked = 0
         self.ignored = 0
         self.started: list[OutCall] = []
         self.unreported: list[Event] = []
@@ -175,26 +205,26 @@ class Endpoint:
         self.peer_max_batch = FLOOR_MAX_BATCH
         self.peer_window = 0
         self.inbound = 0
+        self._session_id = ""
         self._parity = 1 if side == "connecting" else 0
         self._next_id = 1 if side == "connecting" else 2
         self._peer_highest = 0
         self._lanes: dict[int, Lane] = {}
         self._outbox = Outbox()
-        self._held: list[Raw] = []
-        self._hello_taken = False
-        self._largest_message = limits.max_batch if side == "connecting" else FLOOR_MAX_BATCH
-        self._acks_due = False
-        self._ack_told = 0
-        self._ack_bytes = 0
+        self._replay = Replay(limits.replay)
+        self._acks = Acks()
+        # Whether numbered frames may go out now: those of a new session's connecting side at once,
+        # all others when both hellos are through (HELLO-4, RESUME-4).
+        self._numbering = False
+        self._broken = False
+        self._confirmed = False
+        self._link_confirmed = False
+        self._barren_links = 0
+        self._counts = (0, 0)
+        self._expires: float | None = None
         self._now = 0.0
         self._events: list[Event] = []
-        self._handlers: dict[type[Any], Callable[[Any], None]] = {
-            Hello: self._on_second_hello,
-            Ack: self._on_ack,
-            Ping: self._on_ping,
-            Pong: self._on_link_leftover,
-            Goaway: self._on_link_leftover,
-            Auth: self._on_auth,
+        self._numbered: dict[type[Any], Callable[[Any], None]] = {
             Call: self._on_call,
             Notify: self._on_notify,
             Message: self._on_message,
@@ -204,82 +234,218 @@ class Endpoint:
             Cancel: self._on_cancel,
             Credit: self._on_credit,
             Chunk: self._on_chunk,
+        }
+        self._unnumbered: dict[type[Any], Callable[[Any], None]] = {
+            Hello: self._on_second_hello,
+            Ack: self._on_ack,
+            Ping: self._on_ping,
+            Pong: self._on_link_leftover,
+            Goaway: self._on_link_leftover,
+            Auth: self._on_auth,
             Extension: self._on_extension,
         }
-        if side == "connecting":
-            credentials = Raw(codec.dump_value(auth))
-            self._queue_hello(HelloBody(version=VERSION, link=1, received=0, auth=credentials))
 
-    # ---------------------------------------------------------------- hello
+    # ---------------------------------------------------------------- links come and go
 
-    def _queue_hello(self, body: HelloBody) -> None:
-        limits = self.limits
-        body.window = limits.window
-        body.limits = HelloLimits(
-            max_batch=limits.max_batch,
-            max_value=limits.max_value,
-            max_calls=limits.max_calls,
-            # Values go whole: 0 says that this side takes no chunks.
-            max_held=0,
-        )
-        body.features = []
-        body.agent = self.agent
-        self._outbox.links.append(Hello(body))
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self.state == "closed"
 
-    def accept(self, session_id: str, token: str | None = None) -> list[Event]:
-        """Answer the connecting side's hello; returns the events of what came behind it."""
-        self._queue_hello(
-            HelloBody(
-                version=VERSION,
-                session=session_id,
-                token=token,
-                resumed=False,
-                received=0,
-                resume_window=0,
-            )
-        )
-        self.established = True
-        self._largest_message = self.limits.max_batch
-        held, self._held = self._held, []
-        frames = [self.codec.decode_one(raw) for raw in held]
-        return self._apply(frames, sum(map(len, held)), [])
+    @property
+    def resumable(self) -> bool:
+        """Whether the session outlives the loss of its link.
 
-    def _receive_hello(self, data: bytes) -> list[Event]:
-        """Take the first message of a link, on the accepting side nothing of it but the hello."""
-        codec = self.codec
-        accepting = self.side == "accepting"
-        if accepting:
-            self._held = codec.split(data)
-            behind: list[Frame | Extension] = []
-            first = codec.decode_one(self._held.pop(0))
-        else:
-            first, *behind = codec.decode(data)
-        if not isinstance(first, Hello):
-            raise violation("the first frame on a link must be hello")
-        body = first.body
-        if body.version != VERSION:
-            reason = f"this end speaks version {VERSION}, not {body.version}"
-            raise ProtocolError(UNSUPPORTED_VERSION, reason[:120])
-        if accepting and body.token is not None:
-            raise ProtocolError(CANNOT_RESUME, "this server keeps no sessions to resume")
+        Not so without a resume window, after a violation, when a token was never confirmed
+        (RESUME-5), and on the connecting side when the last links carried nothing (RESUME-9).
+        """
+        if not self.resume_window or self._broken or self.closed:
+            return False
+        if self.side == "accepting":
+            return self._confirmed
+        return self.token is not None and self._barren_links < MAX_BARREN_LINKS
+
+    def _step(self, event: str) -> None:
         try:
-            body.auth = codec.load_value(body.auth) if accepting else None
-        except ValueError as error:
-            reason = f"credentials that are no value: {error}"
-            raise ProtocolError(UNAUTHENTICATED, reason[:120]) from None
-        self._hello_taken = True
-        self.peer_window = body.window or 0
-        limits = body.limits or HelloLimits()
+            self.state = LINK[self.state][event]
+        except KeyError:
+            raise LocalProtocolError(f"cannot {event} an endpoint that is {self.state}") from None
+
+    def connect(self, auth: Any = None) -> None:
+        """Connecting side: begin on a new link, with a new session or with what there is of it.
+
+        Args:
+            auth: The credentials; any JSON value.
+
+        Raises:
+            ValueError: `auth` is no value.
+        """
+        again = self.state == "detached"
+        if self.side != "connecting" or (again and not self.resumable):
+            raise LocalProtocolError("this endpoint cannot connect, or not again")
+        credentials = Raw(self.codec.dump_value(auth))
+        self._step("connect")
+        self.link += 1
+        body = HelloBody(version=VERSION, link=self.link, received=self.received, auth=credentials)
+        if again:
+            body.token = self.token
+        else:
+            self._numbering = True
+        self._outbox.links.append(announce(body, self.limits, self.agent))
+
+    def accept(
+        self,
+        opening: Opening,
+        session_id: str,
+        *,
+        token: str | None = None,
+        resume_window: float = 0.0,
+        now: float | None = None,
+    ) -> list[Event]:
+        """Accepting side: let a new session begin; returns the events of its first message.
+
+        Args:
+            opening: That message.
+            session_id: The session's public name.
+            token: What the peer may resume with, if it may.
+            resume_window: Seconds that the session outlives a link; 0: it does not.
+            now: Seconds on the shell's clock.
+
+        Raises:
+            ProtocolError: The message breaks a rule; close the link and the endpoint.
+        """
+        hello = opening.hello
+        if hello.token is not None:
+            raise ProtocolError(CANNOT_RESUME, "there is no such session to resume")
+        if hello.received:
+            raise violation("a new session that has received something")
+        self._step("accept")
+        self._session_id = session_id
+        self.resume_window = resume_window
+        if not resume_window:
+            self._replay.forgo()
+        self._meet(hello)
+        return self._enter(opening, token, now)
+
+    def resume(
+        self, opening: Opening, *, token: str | None = None, now: float | None = None
+    ) -> list[Event]:
+        """Accepting side: go on, on a new link; an older one is of no concern from now on.
+
+        Args:
+            opening: The new link's first message, whose token names this session, and whose sender
+                is its principal.
+            token: What the peer may resume with next.
+            now: Seconds on the shell's clock.
+
+        Raises:
+            ProtocolError: 4506, an older link came late: nothing has changed. Any other code: it
+                does not fit, and the session has to end, the present link included.
+        """
+        hello = opening.hello
+        if (hello.link or 1) <= self.link:
+            raise ProtocolError(SUPERSEDED, f"link {hello.link or 1} after link {self.link}")
+        if opening.codec is not self.codec:
+            raise ProtocolError(CANNOT_RESUME, f"the session speaks {self.codec.subprotocol}")
+        self._check_count(hello.received)
+        self._step("resume")
+        self._confirmed = True
+        self._leave_link()
+        self._replay.rewind(hello.received or 0)
+        return self._enter(opening, token, now)
+
+    def _enter(self, opening: Opening, token: str | None, now: float | None) -> list[Event]:
+        """Say hello on the link that `opening` opened, and take the rest of it."""
+        if now is not None:
+            self._now = now
+        resumed = self.established
+        self.established = True
+        self.link = opening.hello.link or 1
+        self._expires = None
+        self._link_confirmed = False
+        body = HelloBody(
+            version=VERSION,
+            session=self._session_id,
+            token=token,
+            resumed=resumed,
+            received=self.received,
+            resume_window=round(self.resume_window * 1000),
+        )
+        self._outbox.links.append(announce(body, self.limits, self.agent))
+        self._acks.settle(self.received)
+        self._numbering = True
+        frames = opening.frames()
+        if resumed and any(type(frame) in self._numbered for frame in frames):
+            self._broken = True
+            raise violation("a numbered frame before both hellos of a resumed link")
+        return self._apply(frames, opening.size, [HelloReceived(opening.hello)])
+
+    def detach(self, now: float) -> None:
+        """The link is gone. `resumable` tells whether the session goes on without it.
+
+        Args:
+            now: Seconds on the shell's clock.
+        """
+        was_open = self.state == "open"
+        self._step("detach")
+        self._now = now
+        self._leave_link()
+        if was_open:
+            counts = (self._replay.acked, self.received)
+            barren = self._replay.bytes and counts == self._counts
+            self._barren_links = self._barren_links + 1 if barren else 0
+            self._counts = counts
+        if self._expires is None and self.resumable:
+            self._expires = now + self.resume_window
+
+    def _leave_link(self) -> None:
+        """Forget what concerned the old link alone."""
+        self._numbering = False
+        self._outbox.leave_link()
+        self._acks.settle(self.received)
+
+    def _check_count(self, received: int | None) -> None:
+        """What the hello of a resume says to have been taken must fit what was sent."""
+        replay = self._replay
+        if not replay.acked <= (received or 0) <= replay.numbered:
+            reason = f"{received or 0} frames taken, of {replay.numbered}, {replay.acked} acked"
+            raise ProtocolError(CANNOT_RESUME, reason)
+
+    def _meet(self, hello: HelloBody) -> None:
+        """Take over what the peer's first hello announces, which holds for the whole session."""
+        self.peer_window = hello.window or 0
+        limits = hello.limits or HelloLimits()
         self.peer_max_batch = limits.max_batch or FLOOR_MAX_BATCH
         self.slots.limit = limits.max_calls or FLOOR_MAX_CALLS
-        events: list[Event] = [HelloReceived(body)]
-        if accepting:
-            return events
-        self.established = True
-        self._acks_due = bool(body.resume_window)
-        self._catch_up(events)
+
+    def _receive_hello(self, data: bytes) -> list[Event]:
+        """Connecting side: take the first message of a link."""
+        first, *behind = self.codec.decode(data)
+        hello = hello_of(first)
+        hello.auth = None
+        self._expires = None
+        resumed = self.established
+        if resumed:
+            if not hello.resumed:
+                raise ProtocolError(CANNOT_RESUME, "the server began another session")
+            self._check_count(hello.received)
+            self._replay.rewind(hello.received or 0)
+        else:
+            if hello.resumed or (hello.received or 0) > self.sent:
+                raise violation("a hello that resumes what never was")
+            self._replay.trim(hello.received or 0)
+            self._meet(hello)
+        self._step("hello")
+        self.established = self._numbering = True
+        self.token = hello.token
+        self.resume_window = (hello.resume_window or 0) / 1000
+        if not self.resume_window:
+            self._replay.forgo()
+        events: list[Event] = [HelloReceived(hello)]
+        if not resumed:
+            self._catch_up(events)
         events = self._apply(behind, len(data), events)
-        self._outbox.ack = self._ack_told = self.received
+        self._tell()
         return events
 
     def _catch_up(self, events: list[Event]) -> None:
@@ -296,47 +462,95 @@ class Endpoint:
         while self._promote(self.slots):
             pass
 
+    # ---------------------------------------------------------------- time
+
+    @property
+    def next_alarm(self) -> float | None:
+        """Seconds on the shell's clock. When to call `alarm`, or None.
+
+        It often moves on with what is sent and received; a shell need not follow, since an alarm
+        that comes early does no harm.
+        """
+        if self.state == "detached":
+            return self._expires
+        due = self._acks.due
+        return due if due < math.inf else None
+
+    def alarm(self, now: float) -> list[Event]:
+        """Do what is due by now; what it makes to send comes out of `next_batch`.
+
+        Args:
+            now: Seconds on the shell's clock.
+        """
+        self._now = now
+        if self.state == "detached":
+            expired = self._expires is not None and now >= self._expires
+            return [SessionExpired()] if expired else []
+        if now >= self._acks.due:
+            self._tell()
+        return []
+
+    def _tell(self) -> None:
+        """Send an ack of all that was taken."""
+        self._outbox.ack = self.received
+        self._acks.settle(self.received)
+
     # ---------------------------------------------------------------- bytes in
 
-    def receive(self, data: bytes) -> list[Event]:
-        """Take one WebSocket message.
+    def receive(self, data: bytes, now: float | None = None) -> list[Event]:
+        """Take one WebSocket message of the present link; once closed, it has no effect.
+
+        Args:
+            data: The message.
+            now: Seconds on the shell's clock; left out: those of the last call that gave them.
 
         Raises:
             ProtocolError: The message breaks a rule; close the link with the error's code.
         """
-        if len(data) > self._largest_message:
+        if now is not None:
+            self._now = now
+        if len(data) > self.limits.max_batch:
             raise ProtocolError(TOO_BIG, f"a message of {len(data)} bytes")
-        if self.established:
+        if self.state == "open":
             return self._apply(self.codec.decode(data), len(data), [])
-        if self._hello_taken:
-            raise LocalProtocolError("a message was taken before the hello was accepted")
+        if self.closed:
+            return []
+        if self.state != "greeting":
+            raise LocalProtocolError(f"a message was taken by an endpoint that is {self.state}")
         return self._receive_hello(data)
 
     def _apply(
         self, frames: list[Frame | Extension], size: int, events: list[Event]
     ) -> list[Event]:
-        """Let a batch's frames act one after the other; what they do joins `events`."""
+        """Let a batch's frames act one after the other; what they do joins `events`.
+
+        Here, and nowhere else, frames are counted as taken: a batch at a time (NUM-3).
+        """
         self._events = events
-        handlers = self._handlers
+        numbered = self._numbered
+        count = 0
         try:
             for frame in frames:
-                handlers[type(frame)](frame)
-        except ProtocolError:
+                act = numbered.get(type(frame))
+                if act is None:
+                    self._unnumbered[type(frame)](frame)
+                else:
+                    count += 1
+                    act(frame)
+        except ProtocolError as error:
+            # Taken in part: whoever counts on it must not go on.
+            self._broken = not may_resume(error.close_code)
             self.unreported = events
             raise
         finally:
             self._events = []
-        if self._acks_due:
-            self._ack_bytes += size
-            owed = self.received - self._ack_told
-            if owed >= ACK_FRAMES or (owed and self._ack_bytes >= ACK_BYTES):
-                self._outbox.ack = self._ack_told = self.received
-                self._ack_bytes = 0
+        self.received += count
+        if self._replay.keeping and self._acks.took(self.received, size, self._now):
+            self._tell()
         return events
 
     def _find(self, id: int, frame: str) -> Lane | None:
         """The live lane of an id, or None for one that is finished; 4505 if never opened."""
-        self.received += 1
         lane = self._lanes.get(id)
         if lane is not None:
             return lane
@@ -428,7 +642,6 @@ class Endpoint:
 
     def _open(self, call: InCall, options: NotifyOptions | None) -> None:
         """Open the call's id, then its upload and callback ids, checking every one (ID-2)."""
-        self.received += 1
         uploads = (options and options.uploads) or NO_IDS
         callbacks = (options and options.callbacks) or NO_IDS
         ids = [call.id]
@@ -486,11 +699,15 @@ class Endpoint:
         raise violation("a second hello on one link")
 
     def _on_ack(self, frame: Ack) -> None:
-        if not self.acked <= frame.received <= self.sent:
+        replay = self._replay
+        if not replay.acked <= frame.received <= replay.carried:
             raise violation(
-                f"ack {frame.received} after {self.acked}, with {self.sent} frames sent"
+                f"ack {frame.received} after {replay.acked}, with {replay.carried} frames sent"
             )
-        self.acked = frame.received
+        replay.trim(frame.received)
+        if not self._link_confirmed and self.side == "accepting" and self.resume_window:
+            self._link_confirmed = self._confirmed = True
+            self._events.append(TokenConfirmed())
 
     def _on_ping(self, frame: Ping) -> None:
         self._outbox.pong = frame.value
@@ -512,9 +729,27 @@ class Endpoint:
     # ---------------------------------------------------------------- bytes out
 
     @property
+    def sent(self) -> int:
+        """Numbered frames sent so far."""
+        return self._replay.numbered
+
+    @property
+    def acked(self) -> int:
+        """How many of them the peer has said to have taken."""
+        return self._replay.acked
+
+    @property
+    def replay_bytes(self) -> int:
+        """Bytes of frames kept until the peer acks them."""
+        return self._replay.bytes
+
+    @property
     def has_output(self) -> bool:
-        """Whether `next_batch` has something to give."""
-        return bool(self._outbox)
+        """Whether it is time for `next_batch`; what is there may still have to wait for acks."""
+        outbox, replay = self._outbox, self._replay
+        if outbox.has_link_frames:
+            return True
+        return self._numbering and (replay.again or (bool(outbox.ring) and not replay.full))
 
     @property
     def outbox_bytes(self) -> int:
@@ -533,10 +768,17 @@ class Endpoint:
             now: Seconds on the clock on which deadlines were given.
         """
         self._now = now
+        outbox, replay = self._outbox, self._replay
         batch = Batch(self.codec, min(BATCH_TARGET, self.peer_max_batch), self._open_call)
-        may_send = self.established or self.side == "connecting"
-        self._outbox.fill(batch, numbered=may_send)
-        self.sent += batch.numbered
+        acking = replay.keeping and self.state == "open"
+        if acking and self._acks.wants(self.received, now, company=bool(outbox)):
+            self._tell()
+        if outbox.has_link_frames:
+            outbox.fill_links(batch)
+        # Here, and nowhere else, frames get their number (NUM-2).
+        if self._numbering and (not replay.keeping or replay.fill(batch)):
+            outbox.fill(batch)
+            replay.number(batch)
         return batch.join()
 
     def _open_call(self, call: OutCall) -> CallOptions | None:
@@ -853,8 +1095,12 @@ class Endpoint:
         return not self._lanes and not self._outbox and not self.slots.waiting
 
     def close(self) -> list[OutCall]:
-        """The session is over; returns the calls of this side's that will get no terminal."""
-        self.closed = True
+        """The session is over; returns the calls of this side's that will get no terminal.
+
+        Of those with an id the peer may know; those without were never numbered, and certainly not
+        begun (CLOSE-4).
+        """
+        self._step("close")
         pending = [lane for lane in self._lanes.values() if isinstance(lane, OutCall)]
         pending += [
             lane
@@ -871,6 +1117,8 @@ class Endpoint:
             pending += slots.waiting
             slots.waiting.clear()
         self._lanes.clear()
+        self._numbering = False
         self._outbox = Outbox()
+        self._replay.forgo()
         self.unreported = []
         return pending

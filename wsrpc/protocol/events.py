@@ -16,12 +16,14 @@ __all__ = [
     "Event",
     "HelloReceived",
     "ItemsReceived",
+    "SessionExpired",
     "StreamFinished",
+    "TokenConfirmed",
 ]
 
 
 class HelloReceived(Struct):
-    """The peer's hello. The accepting side answers with `Endpoint.accept` or closes the link."""
+    """The peer's hello; on the connecting side `body.resumed` tells whether the session goes on."""
 
     body: HelloBody
 
@@ -59,6 +61,21 @@ class CreditReceived(Struct):
     lane: Sender
 
 
+class TokenConfirmed(Struct):
+    """Accepting side: the peer has this link's token, and every older one is void (RESUME-5)."""
+
+
+class SessionExpired(Struct):
+    """No link came within the resume window: close the endpoint (RESUME-8, RESUME-9)."""
+
+
 Event: TypeAlias = (
-    HelloReceived | CallReceived | ItemsReceived | StreamFinished | CancelReceived | CreditReceived
+    HelloReceived
+    | CallReceived
+    | ItemsReceived
+    | StreamFinished
+    | CancelReceived
+    | CreditReceived
+    | TokenConfirmed
+    | SessionExpired
 )

@@ -35,9 +35,20 @@ class Batch:
         numbered: Frames so far that count.
         freed: Bytes of the outbox that this batch gives back.
         full: Whether a frame had to be left for the next batch.
+        strict: Whether the first frame has to fit as well.
     """
 
-    __slots__ = ("codec", "freed", "full", "numbered", "open_call", "parts", "size", "target")
+    __slots__ = (
+        "codec",
+        "freed",
+        "full",
+        "numbered",
+        "open_call",
+        "parts",
+        "size",
+        "strict",
+        "target",
+    )
 
     def __init__(
         self, codec: Codec, target: int, open_call: Callable[[OutCall], CallOptions | None]
@@ -50,13 +61,14 @@ class Batch:
         self.numbered = 0
         self.freed = 0
         self.full = False
+        self.strict = False
 
     def fits(self, payload: int) -> bool:
         """Whether a frame with this many bytes of values may still join.
 
         The first one may, whatever its size: a larger frame goes alone.
         """
-        if self.parts and self.size + payload + FRAME_OVERHEAD > self.target:
+        if (self.parts or self.strict) and self.size + payload + FRAME_OVERHEAD > self.target:
             self.full = True
             return False
         return True
@@ -64,6 +76,19 @@ class Batch:
     def room(self) -> int:
         """How many bytes of values the next frame may have, if there is anything before it."""
         return self.target - self.size - FRAME_OVERHEAD
+
+    def bound(self, room: int, *, strictly: bool) -> None:
+        """Take at most `room` more bytes; unless `strictly`, a larger frame may go alone."""
+        self.strict = strictly
+        self.target = min(self.target, self.size + room)
+
+    def repeat(self, part: bytes) -> bool:
+        """Append a frame that was numbered before, unless it should wait for the next batch."""
+        if self.parts and self.size + len(part) + 1 > self.target:
+            return False
+        self.parts.append(part)
+        self.size += len(part) + 1
+        return True
 
     def add(self, part: bytes) -> None:
         """Append an encoded numbered frame."""
@@ -110,7 +135,17 @@ class Outbox:
         self.ring: deque[Lane] = deque()
 
     def __bool__(self) -> bool:
-        return bool(self.ring or self.links or self.ack is not None or self.pong is not None)
+        return bool(self.ring) or self.has_link_frames
+
+    @property
+    def has_link_frames(self) -> bool:
+        """Whether there are frames that concern the link alone."""
+        return bool(self.links) or self.ack is not None or self.pong is not None
+
+    def leave_link(self) -> None:
+        """The link is gone, and with it what concerned it alone."""
+        self.links.clear()
+        self.ack = self.pong = None
 
     def add(self, lane: Lane, size: int = 0) -> None:
         """Let `lane` take part; `size` bytes of values were added to it."""
@@ -129,8 +164,8 @@ class Outbox:
         """Values of this many bytes will not be sent after all."""
         self.bytes -= freed
 
-    def fill(self, batch: Batch, *, numbered: bool) -> None:
-        """Take what is ready into `batch`; without `numbered` the link frames only."""
+    def fill_links(self, batch: Batch) -> None:
+        """Take the link frames into `batch`; the numbered ones of `fill` come behind them."""
         while self.links:
             batch.add_link(self.links.popleft())
         if self.ack is not None:
@@ -139,8 +174,11 @@ class Outbox:
         if self.pong is not None:
             batch.add_link(Pong(self.pong))
             self.pong = None
+
+    def fill(self, batch: Batch) -> None:
+        """Take what is ready of the lanes into `batch`."""
         ring = self.ring
-        while numbered and ring and batch.size < batch.target:
+        while ring and batch.size < batch.target:
             lane = ring.popleft()
             if lane.take(batch):
                 lane.queued = False

@@ -1,0 +1,104 @@
+"""The first message of a link: what is in it, before anybody acts on it (protocol.md, hello).
+
+The accepting side has to know who comes, and whether for a session that it has, before an endpoint
+can take the message: `read_opening` reads it, and decodes nothing behind the hello. The opening
+then goes to `Endpoint.accept` of a new endpoint, or to `Endpoint.resume` of the one that its token
+names.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from msgspec import Raw
+
+from ..errors import ProtocolError
+from ..limits import FLOOR_MAX_BATCH, Limits
+from .codec import Codec
+from .frames import Extension, Frame, Hello, HelloBody, HelloLimits
+from .window import violation
+
+__all__ = ["TOO_BIG", "VERSION", "Opening", "announce", "hello_of", "read_opening"]
+
+VERSION = 1
+
+TOO_BIG = 1009
+UNAUTHENTICATED = 4501
+UNSUPPORTED_VERSION = 4507
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """The first message of a connecting side.
+
+    Attributes:
+        codec: The link's subprotocol.
+        hello: What it says; `auth` is decoded, nothing of it is believed.
+        behind: The frames behind the hello, still encoded.
+    """
+
+    codec: Codec
+    hello: HelloBody
+    behind: list[Raw]
+
+    def frames(self) -> list[Frame | Extension]:
+        """The frames behind the hello, which count as a batch of their own (HELLO-6).
+
+        Raises:
+            ProtocolError: 4500, one of them is malformed.
+        """
+        return [self.codec.decode_one(raw) for raw in self.behind]
+
+    @property
+    def size(self) -> int:
+        """Bytes of the frames behind the hello."""
+        return sum(map(len, self.behind))
+
+
+def read_opening(codec: Codec, data: bytes) -> Opening:
+    """Read the first message of a link on the accepting side.
+
+    Raises:
+        ProtocolError: It is too big, no hello, of another version, or with credentials that are no
+            value; close the link with the error's code. No session is affected.
+    """
+    if len(data) > FLOOR_MAX_BATCH:
+        raise ProtocolError(TOO_BIG, f"{len(data)} bytes before authentication")
+    first, *behind = codec.split(data)
+    hello = hello_of(codec.decode_one(first))
+    try:
+        hello.auth = codec.load_value(hello.auth)
+    except ValueError as error:
+        reason = f"credentials that are no value: {error}"
+        raise ProtocolError(UNAUTHENTICATED, reason[:120]) from None
+    return Opening(codec, hello, behind)
+
+
+def hello_of(frame: Frame | Extension) -> HelloBody:
+    """The body of a link's first frame.
+
+    Raises:
+        ProtocolError: 4505, it is no hello (HELLO-1); 4507, it is of another version (HELLO-3).
+    """
+    if not isinstance(frame, Hello):
+        raise violation("the first frame on a link must be hello")
+    version = frame.body.version
+    if version != VERSION:
+        reason = f"this end speaks version {VERSION}, not {version}"
+        raise ProtocolError(UNSUPPORTED_VERSION, reason[:120])
+    return frame.body
+
+
+def announce(body: HelloBody, limits: Limits, agent: str | None) -> Hello:
+    """A hello with what every hello of this side says."""
+    body.window = limits.window
+    body.limits = HelloLimits(
+        max_batch=limits.max_batch,
+        max_value=limits.max_value,
+        max_calls=limits.max_calls,
+        # Values go whole: 0 says that this side takes no chunks.
+        max_held=0,
+    )
+    body.features = []
+    body.agent = agent
+    return Hello(body)
