@@ -54,6 +54,7 @@ ROOMS = [
     # the waiting around the core
     "shell",
     "driver",
+    "feed",
     "extras",
     "caller",
     "inbox",
