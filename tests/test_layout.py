@@ -43,6 +43,8 @@ ROOMS = [
     "transport.opening",
     "transport.direct",
     "transport.websocket",
+    "transport.picows",
+    "transport.choice",
     # values and signatures
     "plain",
     "coreschema",
@@ -54,7 +56,6 @@ ROOMS = [
     # the waiting around the core
     "shell",
     "driver",
-    "feed",
     "extras",
     "caller",
     "inbox",
@@ -142,7 +143,7 @@ def test_no_import_runs_up(file: Path) -> None:
         below = room_of(imported.removeprefix("wsrpc").removeprefix("."))
         assert below is not None, f"{module} imports {imported}, which has no place in the house"
         if below == room:
-            assert (ROOT / room).is_dir(), f"{module} imports itself"
+            assert (ROOT / room.replace(".", "/")).is_dir(), f"{module} imports itself"
         else:
             assert ROOMS.index(below) < ROOMS.index(room), f"{module} imports {imported} above it"
 
@@ -180,14 +181,33 @@ def test_the_ground_floor_stands_on_nothing_but_itself(module: str) -> None:
             assert top in sys.stdlib_module_names or top == "typing_extensions", imported
 
 
-def test_websockets_is_known_in_its_transport_only() -> None:
+def test_websockets_is_known_in_the_transports_only() -> None:
     users = {
         name_of(file)
         for file in FILES
         if any(name.partition(".")[0] == "websockets" for name in imports_of(file))
         and not name_of(file).startswith(("cli", "interop"))
     }
-    assert users == {"transport.direct", "transport.websocket"}
+    assert users == {
+        "transport.direct",
+        "transport.websocket",
+        # For the rules of the opening handshake.
+        "transport.picows.accepting",
+        "transport.picows.connecting",
+    }
+
+
+def test_picows_is_known_in_its_transport_only() -> None:
+    users = {
+        name_of(file)
+        for file in FILES
+        if any(name.partition(".")[0] == "picows" for name in imports_of(file))
+    }
+    assert users == {
+        "transport.picows.accepting",
+        "transport.picows.connecting",
+        "transport.picows.link",
+    }
 
 
 def test_trio_and_asyncio_are_known_at_the_seams_only() -> None:
@@ -201,5 +221,8 @@ def test_trio_and_asyncio_are_known_at_the_seams_only() -> None:
         "runtime",
         "runtime.on_asyncio",
         "transport.direct",
+        "transport.picows.accepting",
+        "transport.picows.connecting",
+        "transport.picows.link",
         "transport.websocket",
     }

@@ -19,7 +19,7 @@ from .protocol.endpoint import Endpoint
 from .proxy import Validate
 from .runtime import Nursery
 from .session import Session
-from .transport.websocket import open_link
+from .transport.choice import Transport, checked, open_link
 from .version import AGENT
 
 __all__ = ["connect"]
@@ -47,8 +47,11 @@ class connect:
         validate: "both" checks this side's results before they leave; "arrival" and "none" don't.
         debug: Whether unexpected errors of this side's handlers cross with text and traceback.
         reflection: Whether the server may ask what this side exposes.
+        transport: What carries the WebSocket: "websockets", or "picows" for more speed on asyncio.
 
     Raises:
+        ValueError: An option has none of its values.
+        ImportError: The transport is not installed; the message names the extra.
         ConnectError: On entering: nobody there, no wsrpc server, or refused; it says which.
         RegistrationError: A controller cannot be exposed as it is written.
     """
@@ -69,8 +72,10 @@ class connect:
         validate: Validate = "both",
         debug: bool = False,
         reflection: bool = True,
+        transport: Transport = "websockets",
     ) -> None:
         self._url = url
+        self._transport = checked(transport)
         if codec not in CODECS:
             raise ValueError(f"codec must be 'json' or 'msgpack', not {codec!r}")
         self._codec = CODECS[codec]
@@ -123,6 +128,7 @@ class connect:
             async with open_link(
                 self._url,
                 self._codec.subprotocol,
+                transport=self._transport,
                 limits=self._limits,
                 ssl=self._ssl,
                 headers=self._headers,

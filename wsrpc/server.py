@@ -26,7 +26,7 @@ from .runtime import Future, Nursery, Runtime
 from .session import GOING_AWAY, Authenticate, Session
 from .stats import Snapshot, Stats
 from .transport.base import Link
-from .transport.websocket import listen
+from .transport.choice import Transport, checked, listen
 from .version import AGENT
 
 __all__ = ["Listener", "Server"]
@@ -119,6 +119,7 @@ class Server:
         *,
         path: str | None = None,
         ssl: ssl_module.SSLContext | None = None,
+        transport: Transport = "websockets",
     ) -> Listener:
         """Listen while an `async with` block runs.
 
@@ -127,13 +128,16 @@ class Server:
             port: 0 for a free one; `listener.url` tells which.
             path: A Unix socket to bind instead of host and port.
             ssl: TLS settings; peers then connect to `wss://`.
+            transport: What carries the WebSockets: "websockets", or "picows" for more speed on
+                asyncio. Peers do not notice.
 
         Raises:
-            ValueError: The port is none.
+            ValueError: The port is none, or there is no such transport.
+            ImportError: The transport is not installed; the message names the extra.
         """
         if not 0 <= port <= 65535:
             raise ValueError(f"a port is a number from 0 to 65535, not {port!r}")
-        return Listener(self, host, port, path, ssl)
+        return Listener(self, host, port, path, ssl, checked(transport))
 
     async def serve(
         self,
@@ -142,6 +146,7 @@ class Server:
         *,
         path: str | None = None,
         ssl: ssl_module.SSLContext | None = None,
+        transport: Transport = "websockets",
     ) -> None:
         """Serve until cancelled, or until SIGINT or SIGTERM arrives; then stop cleanly.
 
@@ -151,7 +156,7 @@ class Server:
         Raises:
             OSError: The address cannot be bound.
         """
-        async with self.listen(host, port, path=path, ssl=ssl):
+        async with self.listen(host, port, path=path, ssl=ssl, transport=transport):
             await wait_for_signal()
 
     async def _handle(
@@ -203,6 +208,7 @@ class Listener:
         port: int,
         path: str | None,
         ssl: ssl_module.SSLContext | None,
+        transport: str,
     ) -> None:
         self.server = server
         self.url = ""
@@ -210,6 +216,7 @@ class Listener:
         self._port = port
         self._path = path
         self._ssl = ssl
+        self._transport = transport
         self._nursery: Nursery | None = None
         self._stop: Future | None = None
         self._stopped: Future | None = None
@@ -248,6 +255,7 @@ class Listener:
         try:
             async with listen(
                 handle,
+                transport=self._transport,
                 host=self._host,
                 port=self._port,
                 path=self._path,

@@ -17,6 +17,7 @@ from ..errors import ConnectError
 __all__ = [
     "bound_url",
     "refused",
+    "remote_of",
     "removed_again",
     "short_reason",
     "split_url",
@@ -104,6 +105,11 @@ def bound_url(sockets: Iterable[Any], path: str | None, tls: bool) -> str:
     elif ":" in host:
         host = f"[{host}]"
     return f"{'wss' if tls else 'ws'}://{host}:{port}"
+
+
+def remote_of(address: Any) -> str:
+    """A peer's address as text, "" where it has none."""
+    return f"{address[0]}:{address[1]}" if isinstance(address, tuple) and address else ""
 
 
 def unix_listener(path: str, kind: type[socket.socket] = socket.socket) -> socket.socket:

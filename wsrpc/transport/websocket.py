@@ -38,6 +38,7 @@ from .base import Handshake
 from .opening import (
     bound_url,
     refused,
+    remote_of,
     removed_again,
     short_reason,
     split_url,
@@ -314,7 +315,7 @@ def _handshake(connection: Any, tls: bool) -> Handshake:
     return Handshake(
         path=request.path,
         headers={name.lower(): value for name, value in request.headers.raw_items()},
-        remote=f"{remote[0]}:{remote[1]}" if isinstance(remote, tuple) and remote else "",
+        remote=remote_of(remote),
         tls=tls,
     )
 

@@ -1,0 +1,1 @@
+"""Links over WebSocket, by `picows` on asyncio: TCP, TLS or Unix socket."""

@@ -1,0 +1,182 @@
+"""Connecting by picows."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl as ssl_module
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Any
+from urllib.parse import SplitResult, unquote
+
+import anyio
+from picows import (
+    WSError,
+    WSInvalidMessageError,
+    WSInvalidStatusError,
+    WSParsedURL,
+    WSTransport,
+    WSUpgradeRequest,
+    WSUpgradeResponse,
+    ws_connect,
+)
+from python_socks import ProxyError
+from websockets.datastructures import Headers
+from websockets.exceptions import InvalidHandshake, InvalidURI
+from websockets.headers import build_authorization_basic, build_host
+from websockets.proxy import get_proxy
+from websockets.uri import WebSocketURI, parse_uri
+
+from ...errors import ConnectError
+from ...limits import Limits
+from ..base import Handshake
+from ..opening import refused, split_url, unreachable, wrong_subprotocol
+from .link import PicowsLink
+from .settings import UnixSocket, options
+
+if TYPE_CHECKING:
+    from ..base import Link
+
+__all__ = ["open_link"]
+
+NORMAL = 1000
+NO_SUBPROTOCOL = 1002
+
+
+@asynccontextmanager
+async def open_link(
+    url: str,
+    subprotocol: str,
+    *,
+    limits: Limits,
+    ssl: ssl_module.SSLContext | None = None,
+    headers: dict[str, str] | None = None,
+) -> AsyncIterator[Link]:
+    """Connect to `ws://…`, `wss://…` or `ws+unix:///path/to.sock`; closes on leaving.
+
+    Redirects are not followed.
+
+    Raises:
+        ConnectError: There is no wsrpc server to talk to; the message says how far it got.
+    """
+    parts = split_url(url)
+    try:
+        with anyio.fail_after(limits.connect_timeout):
+            websocket, link = await _connect(parts, subprotocol, limits, ssl, headers or {})
+    except (WSError, ProxyError, InvalidURI, InvalidHandshake) as error:
+        raise _connect_error(url, error) from error
+    except (OSError, EOFError, ValueError) as error:
+        raise unreachable(url, error) from error
+    try:
+        if link.subprotocol != subprotocol:
+            await link.close(NO_SUBPROTOCOL, "no subprotocol")
+            raise wrong_subprotocol(url, subprotocol, link.subprotocol)
+        link.handshake = Handshake(path=parts.path or "/", tls=parts.scheme == "wss")
+        yield link
+    finally:
+        with anyio.CancelScope(shield=True):
+            await link.close(NORMAL)
+            with suppress(Exception):
+                # What picows met on the way is kept for somebody who asks; asyncio complains if
+                # nobody does.
+                await websocket.wait_disconnected()
+
+
+async def _connect(
+    parts: SplitResult,
+    subprotocol: str,
+    limits: Limits,
+    ssl: ssl_module.SSLContext | None,
+    headers: dict[str, str],
+) -> tuple[WSTransport, PicowsLink]:
+    if ssl is not None and parts.scheme != "wss":
+        raise ValueError(f"ssl= is for wss://, not for {parts.scheme}://")
+    path = unquote(parts.path) if parts.scheme == "ws+unix" else None
+    uri = parse_uri(parts.geturl() if path is None else "ws://localhost/")
+    dialled: list[socket.socket] = []
+
+    async def dial(where: WSParsedURL) -> socket.socket:
+        dialled.append(await _tcp(where) if path is None else await _unix(path))
+        return dialled[-1]
+
+    def made(request: WSUpgradeRequest, response: WSUpgradeResponse) -> PicowsLink:
+        return PicowsLink(response.headers.get("Sec-WebSocket-Protocol"), limits)
+
+    try:
+        websocket, link = await ws_connect(
+            made,
+            f"{parts.scheme if path is None else 'ws'}://"
+            f"{build_host(uri.host, uri.port, uri.secure)}{uri.resource_name}",
+            ssl_context=ssl,
+            extra_headers=_request_headers(uri, subprotocol, headers),
+            socket_factory=dial,
+            proxy=None if path is not None else get_proxy(uri),
+            max_redirects=0,
+            websocket_handshake_timeout=None,
+            **options(limits, limits.connect_timeout if uri.secure else None, path is not None),
+        )
+    except BaseException:
+        # Cancelled, picows leaves the connection open. The socket is the transport's, which closes
+        # it when there is nothing more to read.
+        for one in dialled:
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+        raise
+    if link is None:
+        # The connection ended within the handshake.
+        raise EOFError
+    assert isinstance(link, PicowsLink)
+    return websocket, link
+
+
+async def _tcp(where: WSParsedURL) -> socket.socket:
+    """A connected socket; the addresses of the host are tried one behind the other."""
+    loop = asyncio.get_running_loop()
+    failures: list[OSError] = []
+    for family, kind, number, _, address in await loop.getaddrinfo(
+        where.host, where.port, type=socket.SOCK_STREAM
+    ):
+        try:
+            return await _dialled(socket.socket(family, kind, number), address)
+        except OSError as error:
+            failures.append(error)
+    if len(failures) == 1:
+        raise failures[0]
+    raise OSError(", ".join(map(str, failures)))
+
+
+async def _unix(path: str) -> socket.socket:
+    return await _dialled(UnixSocket(socket.AF_UNIX, socket.SOCK_STREAM), path)
+
+
+async def _dialled(one: socket.socket, address: Any) -> socket.socket:
+    try:
+        one.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(one, address)
+    except BaseException:
+        one.close()
+        raise
+    return one
+
+
+def _request_headers(
+    uri: WebSocketURI, subprotocol: str, headers: dict[str, str]
+) -> list[tuple[str, str]]:
+    checked = Headers(headers)
+    checked["Sec-WebSocket-Protocol"] = subprotocol
+    if uri.user_info is not None:
+        checked["Authorization"] = build_authorization_basic(*uri.user_info)
+    return [(name, str(value)) for name, value in checked.raw_items()]
+
+
+def _connect_error(url: str, error: Exception) -> ConnectError:
+    if isinstance(error, WSInvalidStatusError) and error.response is not None:
+        return refused(url, int(error.response.status))
+    if isinstance(error, InvalidURI):
+        return ConnectError(f"{url!r} is no WebSocket URL: {error.msg}")
+    if isinstance(error, WSInvalidMessageError):
+        return unreachable(url, EOFError())
+    if isinstance(error, ProxyError):
+        return ConnectError(f"cannot connect to {url} by the proxy: {error}")
+    return ConnectError(f"{url} refused the handshake: {error}")

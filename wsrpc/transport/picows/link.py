@@ -1,0 +1,403 @@
+"""A connection by `picows`, as a link.
+
+picows reads frames in compiled code and hands each to a callback; all above a frame is done here:
+fragments, the type of a message, the closing handshake, pongs, and when to stop reading.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import Any, cast
+
+from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
+
+from ...errors import ProtocolError
+from ...limits import Limits
+from ...protocol.codec import SUBPROTOCOLS
+from ..base import Handshake, LinkClosed
+from ..opening import short_reason
+
+__all__ = ["PicowsLink"]
+
+logger = logging.getLogger("wsrpc")
+
+BROKEN_RULE = 1002
+NO_CODE = 1005
+BROKEN = 1006
+TOO_BIG = 1009
+INTERNAL = 1011
+BAD_FRAME = 4500
+
+# Messages that wait for a reader before the socket is paused, and at which it is read again. As
+# `websockets` has them.
+QUEUE, FEW = 16, 4
+
+# Bytes that wait for the socket before the writer is paused. With one batch of 64 KiB on top that
+# makes the 128 KiB of OUT-1.
+WRITE_AHEAD = 64 * 1024
+
+# Messages that one read of the socket may bring and that are acted on before others have a turn.
+BURST = 16
+
+# The accepting side of picows writes larger messages as two buffers, one of them its own, which it
+# fills anew for the next message; not every event loop copies what it cannot write at once. In a
+# buffer that has room for the longest header picows writes both as one.
+ONE_BUFFER = 8192
+HEADER = bytes(14)
+
+
+class PicowsLink(WSListener):
+    """A connection by picows, as a `DirectLink`; to picows it is the listener of the connection.
+
+    Args:
+        subprotocol: What the handshake agreed on.
+        limits: This side's bounds.
+        opened: Called when messages can be sent.
+    """
+
+    def __init__(
+        self,
+        subprotocol: str | None,
+        limits: Limits,
+        opened: Callable[[PicowsLink], None] | None = None,
+    ) -> None:
+        self.subprotocol = subprotocol
+        self.handshake = Handshake()
+        text = subprotocol in SUBPROTOCOLS and SUBPROTOCOLS[subprotocol].text
+        self._kind = WSMsgType.TEXT if text else WSMsgType.BINARY
+        self._max_size = limits.max_batch
+        self._close_timeout = limits.close_timeout
+        self._opened = opened
+        self._loop = asyncio.get_running_loop()
+        self._websocket: WSTransport
+        self._transport: asyncio.Transport
+        # What ended the link, or the message that it does not take, whichever came first.
+        self._lost: LinkClosed | None = None
+        self._refused: ProtocolError | None = None
+        self._gone = asyncio.Event()
+        self._drop: asyncio.TimerHandle | None = None
+        # Inward. `_whole` says that the next frame may be a message like most.
+        self._whole = True
+        self._fragments: bytearray | None = None
+        self._reading = True
+        self._queue: deque[bytes] = deque()
+        self._arrived: asyncio.Future[None] | None = None
+        # Attached. `_direct` says that a message may go to `_on_message` at once.
+        self._direct = False
+        self._held = False
+        self._delivering = False
+        self._later = False
+        self._burst = 0
+        self._on_message: Callable[[bytes], None] | None = None
+        self._on_lost: Callable[[Exception], None] | None = None
+        self._on_drained: Callable[[], None] | None = None
+        # Outward.
+        self._full = False
+        self._drained: asyncio.Future[None] | None = None
+        self._pong: bytes | None = None
+
+    # ------------------------------------------------------------ the contract of links
+
+    async def send(self, data: bytes) -> None:
+        if self._lost is None:
+            self._write(data)
+            while self._full and self._lost is None:
+                self._drained = self._loop.create_future()
+                await self._drained
+        if self._lost is not None:
+            raise LinkClosed(self._lost.code, self._lost.reason)
+
+    async def receive(self) -> bytes:
+        while not self._queue:
+            if self._refused is not None or self._lost is not None:
+                raise self._verdict()
+            self._arrived = self._loop.create_future()
+            await self._arrived
+        data = self._queue.popleft()
+        if len(self._queue) <= FEW:
+            self._read(True)
+        return data
+
+    async def close(self, code: int, reason: str = "") -> None:
+        self.begin_close(code, reason)
+        await self._gone.wait()
+
+    def begin_close(self, code: int, reason: str = "") -> None:
+        """Close as `close` does, and do not wait; the socket is dropped in time in any case.
+
+        Nothing is delivered from here on but the end.
+        """
+        self._queue.clear()
+        self._held = False
+        if self._lost is None:
+            self._say_goodbye(code, short_reason(reason))
+
+    @property
+    def peer_address(self) -> Any:
+        """Where the peer is, in the form of its address family."""
+        return self._transport.get_extra_info("peername")
+
+    # ------------------------------------------------------------ the contract of direct links
+
+    def attach(
+        self,
+        on_message: Callable[[bytes], None],
+        on_lost: Callable[[Exception], None],
+        on_drained: Callable[[], None],
+    ) -> None:
+        self._on_message, self._on_lost, self._on_drained = on_message, on_lost, on_drained
+        self._deliver()
+
+    def send_nowait(self, data: bytes) -> bool:
+        if self._lost is not None:
+            return True
+        self._write(data)
+        return not self._full
+
+    def _write(self, data: bytes) -> None:
+        if len(data) <= ONE_BUFFER or self._websocket.is_client_side:
+            self._websocket.send(self._kind, data)
+        else:
+            buffer = bytearray(HEADER)
+            buffer += data
+            self._websocket.send_reuse_external_bytearray(self._kind, buffer, len(HEADER))
+
+    def pause(self) -> None:
+        self._held, self._direct = True, False
+        self._read(False)
+
+    def resume(self) -> None:
+        self._held = False
+        if not self._later:
+            self._deliver()
+
+    @property
+    def unsent(self) -> int:
+        return 0 if self._gone.is_set() else self._transport.get_write_buffer_size()
+
+    # ------------------------------------------------------------ what picows calls
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        self._websocket = transport
+        self._transport = transport.underlying_transport
+        self._transport.set_write_buffer_limits(WRITE_AHEAD)
+        if self._opened is not None:
+            self._opened(self)
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        if (
+            frame.msg_type == self._kind
+            and frame.fin
+            and self._whole
+            and not (frame.rsv1 or frame.rsv2 or frame.rsv3)
+        ):
+            if not self._direct:
+                self._put(frame.get_payload_as_bytes())
+                return
+            self._hand_over(frame.get_payload_as_bytes())
+            if frame.last_in_buffer:
+                self._burst = 0
+            else:
+                self._burst += 1
+                if self._burst == BURST:
+                    self._others_first()
+        else:
+            self._on_other(frame)
+
+    def on_ws_disconnected(self, transport: WSTransport) -> None:
+        if self._lost is None:
+            # Where picows itself met a broken rule, it has sent a close frame before.
+            said = transport.close_handshake and transport.close_handshake.sent
+            self._lose(LinkClosed(_number(said.code), said.reason) if said else LinkClosed(BROKEN))
+        if self._drop is not None:
+            self._drop.cancel()
+            self._drop = None
+        self._gone.set()
+        self._deliver()
+
+    def pause_writing(self) -> None:
+        self._full = True
+
+    def resume_writing(self) -> None:
+        self._full = False
+        if self._pong is not None:
+            pong, self._pong = self._pong, None
+            self._websocket.send_pong(pong)
+        _wake(self._drained)
+        if self._on_drained is not None and self._lost is None:
+            self._on_drained()
+
+    # ------------------------------------------------------------ frames unlike most
+
+    def _on_other(self, frame: WSFrame) -> None:
+        kind = frame.msg_type
+        if kind == WSMsgType.CLOSE:
+            self._on_close(frame)
+        elif self._lost is not None or self._refused is not None:
+            # Until the peer has read the verdict, it may say what it likes.
+            return
+        elif frame.rsv1 or frame.rsv2 or frame.rsv3:
+            self._fail(BROKEN_RULE, "reserved bits must be 0")
+        elif kind == WSMsgType.PING:
+            self._on_ping(frame.get_payload_as_bytes())
+        elif kind != WSMsgType.PONG:
+            self._on_fragment(kind, frame)
+
+    def _on_ping(self, payload: bytes) -> None:
+        # A peer that pings and does not read would otherwise fill the memory with pongs. It is
+        # enough to answer the last one (RFC 6455, section 5.5.3).
+        if self._full:
+            self._pong = payload
+        else:
+            self._websocket.send_pong(payload)
+
+    def _on_fragment(self, kind: WSMsgType, frame: WSFrame) -> None:
+        """A part of a message, or a message of the wrong type."""
+        if (kind == WSMsgType.CONTINUATION) is (self._fragments is None):
+            self._fail(BROKEN_RULE, "fragments out of order")
+        elif kind not in (self._kind, WSMsgType.CONTINUATION):
+            wanted = "text" if self._kind == WSMsgType.TEXT else "binary"
+            self._refuse(
+                ProtocolError(BAD_FRAME, f"{self.subprotocol} travels in {wanted} messages")
+            )
+        else:
+            # One buffer, so that many small fragments take no more room than few large ones.
+            if self._fragments is None:
+                self._fragments, self._whole = bytearray(), False
+            self._fragments += frame.get_payload_as_memoryview()
+            if len(self._fragments) > self._max_size:
+                self._fail(TOO_BIG, f"a message of more than {self._max_size} bytes")
+            elif frame.fin:
+                data, self._fragments, self._whole = bytes(self._fragments), None, True
+                self._put(data)
+
+    # ------------------------------------------------------------ messages to whoever wants them
+
+    def _put(self, data: bytes) -> None:
+        self._queue.append(data)
+        if len(self._queue) >= QUEUE:
+            self._read(False)
+        if self._on_message is None:
+            _wake(self._arrived)
+        elif not self._later:
+            self._deliver()
+
+    def _hand_over(self, data: bytes) -> None:
+        assert self._on_message is not None
+        try:
+            self._on_message(data)
+        except Exception:
+            logger.exception("a fault in wsrpc itself ended a link")
+            self._queue.clear()
+            self._refuse(ProtocolError(INTERNAL, "internal error"))
+
+    def _deliver(self) -> None:
+        """Call back with what waits, as far as it is wanted, and others had a turn."""
+        if self._on_message is None or self._delivering:
+            return
+        self._delivering = True
+        left = BURST
+        while self._queue and not self._held and left:
+            self._hand_over(self._queue.popleft())
+            left -= 1
+        self._delivering = False
+        if self._held:
+            return
+        if self._queue:
+            self._others_first()
+            return
+        if self._refused is None and self._lost is None:
+            self._direct = True
+            self._read(True)
+        elif self._on_lost is not None:
+            on_lost = self._on_lost
+            self._on_message = self._on_lost = self._on_drained = None
+            on_lost(self._verdict())
+
+    def _others_first(self) -> None:
+        """Let others have a turn before the next message."""
+        self._burst, self._direct = 0, False
+        if not self._later:
+            self._later = True
+            self._loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        self._later = False
+        self._deliver()
+
+    def _read(self, wanted: bool) -> None:
+        """Read from the socket, or do not; once the link is lost, read on for the peer's close."""
+        wanted = wanted or self._lost is not None
+        if wanted is not self._reading:
+            self._reading = wanted
+            if wanted:
+                self._transport.resume_reading()
+            else:
+                self._transport.pause_reading()
+
+    # ------------------------------------------------------------ the end
+
+    def _verdict(self) -> Exception:
+        if self._refused is not None:
+            return ProtocolError(self._refused.close_code, self._refused.reason)
+        assert self._lost is not None
+        return LinkClosed(self._lost.code, self._lost.reason)
+
+    def _refuse(self, error: ProtocolError) -> None:
+        """The peer's message cannot be taken; the session closes with what is said here."""
+        if self._refused is None and self._lost is None:
+            self._refused, self._whole, self._direct = error, False, False
+            _wake(self._arrived)
+            self._deliver()
+
+    def _fail(self, code: int, reason: str) -> None:
+        """The peer broke a rule of WebSockets themselves."""
+        self._say_goodbye(code, reason)
+        self._deliver()
+
+    def _say_goodbye(self, code: int, reason: str) -> None:
+        self._websocket.send_close(cast(WSCloseCode, code), reason)
+        self._lose(LinkClosed(code, reason))
+
+    def _lose(self, error: LinkClosed) -> None:
+        """Nothing more is sent, and nothing more that arrives is taken."""
+        self._lost, self._whole, self._direct = error, False, False
+        self._fragments = None
+        _wake(self._arrived)
+        _wake(self._drained)
+        self._read(True)
+        if not self._gone.is_set():
+            self._drop = self._loop.call_later(self._close_timeout, self._transport.abort)
+
+    def _on_close(self, frame: WSFrame) -> None:
+        if self._lost is None:
+            self._on_farewell(_number(frame.get_close_code()), frame)
+        if not self._websocket.is_client_side:
+            # The accepting side closes first (RFC 6455, section 7.1.1).
+            self._transport.close()
+
+    def _on_farewell(self, code: int, frame: WSFrame) -> None:
+        """The peer closes first; answer with its own words."""
+        if frame.payload_size == 0:
+            self._websocket.send(WSMsgType.CLOSE, None)
+            self._lose(LinkClosed(NO_CODE))
+        elif code in (0, BROKEN) or code >= 5000:
+            # The other ones that may not be sent picows refuses itself (RFC 6455, section 7.4).
+            self._say_goodbye(BROKEN_RULE, "invalid close code")
+        else:
+            reason = frame.get_close_reason() or ""
+            self._say_goodbye(code, reason)
+        self._deliver()
+
+
+def _number(code: WSCloseCode) -> int:
+    # An IntEnum in truth, which picows types as an Enum.
+    return cast(int, code)
+
+
+def _wake(waiter: asyncio.Future[None] | None) -> None:
+    if waiter is not None and not waiter.done():
+        waiter.set_result(None)
