@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from benchmarks import report
-from benchmarks.harness import run
+from benchmarks.harness import Run
 from benchmarks.peers import BASELINE, PEERS
 from benchmarks.works import WORKS
 
@@ -34,7 +34,7 @@ def main() -> int:
 
     started = time.monotonic()
     try:
-        outcome = asyncio.run(run(peers, works, repetitions, factor, _progress))
+        outcome = asyncio.run(Run(peers, works, repetitions, factor, _progress).all())
     except KeyboardInterrupt:
         _progress("")
         return 130

@@ -1,12 +1,16 @@
-"""What travels: one small model and one large text, the same for every peer."""
+"""What travels: one small model, one large text and large bytes, the same for every peer."""
 
+import random
 from typing import Any
 
 _LINE = "The quick brown fox jumps over the lazy dog, and 64 others look on.\n"
-_MEBIBYTE = 1024 * 1024
+MEBIBYTE = 1024 * 1024
 
-TEXT = (_LINE * (_MEBIBYTE // len(_LINE) + 1))[:_MEBIBYTE]
+TEXT = (_LINE * (MEBIBYTE // len(_LINE) + 1))[:MEBIBYTE]
 """1 MiB of ASCII prose, a newline every 68 characters."""
+
+BLOB = random.Random(0).randbytes(MEBIBYTE)
+"""1 MiB of bytes without a pattern."""
 
 
 def point(number: int) -> dict[str, Any]:

@@ -2,16 +2,18 @@
 
 import asyncio
 import json
+import re
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 import psutil
 
+from benchmarks.peers import PEERS
 from benchmarks.works import Work
 
 START_TIMEOUT = 30.0
@@ -20,8 +22,9 @@ WORK_TIMEOUT = 120.0
 """Seconds that one work may take."""
 END_TIMEOUT = 5.0
 """Seconds that a process may take to end, before it is killed."""
-WARM_UP = 0.05
-"""The part of each work's full count that is done, unmeasured, in every new pair of processes."""
+
+_ERROR = re.compile(r"[\w.]*(Error|Exception)\b")
+"""How the line of a traceback begins that says what happened, in Python and in JavaScript."""
 
 _ROOT = Path(__file__).resolve().parent.parent
 
@@ -45,7 +48,9 @@ class Sample:
     seconds: float
     client_cpu: float
     server_cpu: float
-    fairness: float | None
+    extras: dict[str, float]
+    """What the work found besides (see `works`), and `memory`: bytes by which the server's resident
+    memory grew, for each operation; only of a work that had its processes to itself."""
     foreign: float
     """The share of the machine's CPU time that went to anything but these two processes."""
 
@@ -86,6 +91,7 @@ class Child:
         self._arguments = arguments
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  closed in __aexit__
         self.address = ""
+        self.offers: list[str] = []
 
     async def __aenter__(self) -> Self:
         self._process = await asyncio.create_subprocess_exec(
@@ -106,6 +112,7 @@ class Child:
             await self.__aexit__()
             raise
         self.address = first["ready"]
+        self.offers = first.get("offers", [])
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -139,11 +146,12 @@ class Child:
     def _last_words(self) -> str:
         self._errors.seek(0)
         lines = self._errors.read().decode(errors="replace").strip().splitlines()
-        return lines[-1] if lines else "it printed nothing"
+        named = [line for line in lines if _ERROR.match(line)]
+        return (named or lines or ["it printed nothing"])[-1]
 
 
 class Pair:
-    """A peer's server process and its client process, connected and checked."""
+    """A peer's server process and its client process, connected."""
 
     def __init__(self, peer: str) -> None:
         self.peer = peer
@@ -164,20 +172,34 @@ class Pair:
         """End both processes; once is enough, twice does no harm."""
         await self._stack.aclose()
 
+    @property
+    def offers(self) -> list[str]:
+        """The names of the works that the peer can do at all."""
+        return self._client.offers
+
+    async def verify(self) -> None:
+        """Let the client check the answer to every kind of call."""
+        await self._ask_client(verify=True)
+
     async def warm_up(self, works: Sequence[Work]) -> None:
         """Do a little of each work."""
         for work in works:
-            await self._do(work, work.scaled(WARM_UP))
+            if work.warm_up and work.name in self.offers:
+                await self._do(work, work.warm_up)
 
     async def sample(self, work: Work, count: int, repetition: int) -> Sample:
         """Do ``count`` operations of the work and measure them."""
-        server_cpu = (await self._server.ask(tidy=True))["cpu"]
+        before = await self._server.ask(tidy=True)
         busy, wall = _machine()
         done = await self._do(work, count)
         busy, wall = (
             after - before for after, before in zip(_machine(), (busy, wall), strict=True)
         )
-        server_cpu = (await self._server.ask(tidy=False))["cpu"] - server_cpu
+        server_cpu = (await self._server.ask(tidy=False))["cpu"] - before["cpu"]
+        extras = dict(done["extras"])
+        if work.alone:
+            after = await self._server.ask(tidy=True)
+            extras["memory"] = (after["rss"] - before["rss"]) / count
         return Sample(
             repetition=repetition,
             work=work.name,
@@ -186,60 +208,130 @@ class Pair:
             seconds=done["seconds"],
             client_cpu=done["cpu"],
             server_cpu=server_cpu,
-            fairness=done["fairness"],
+            extras=extras,
             foreign=max(busy - done["cpu"] - server_cpu, 0.0) / wall if wall else 0.0,
         )
 
     async def _do(self, work: Work, count: int) -> dict[str, Any]:
-        answer = await self._client.ask(work=work.name, count=count)
+        return await self._ask_client(work=work.name, count=count)
+
+    async def _ask_client(self, **request: Any) -> dict[str, Any]:
+        answer = await self._client.ask(**request)
         if "error" in answer:
             raise PeerError(answer["error"])
         return answer
 
 
-async def run(
-    peers: Sequence[str],
-    works: Sequence[Work],
-    repetitions: int,
-    factor: float,
-    progress: Callable[[str], None],
-) -> Outcome:
-    """Let every peer do every work ``repetitions`` times, ``factor`` times the full count each.
+class Run:
+    """A run of several repetitions, and what it has found so far."""
 
-    New processes are started for each repetition, so that what differs from process to process is
-    part of the spread. Within a repetition every work goes round the peers, beginning with another
-    one each time, so that a disturbance meets them all alike. A peer that fails sits out the rest
-    of the repetition.
-    """
-    outcome = Outcome([], [], {})
-    for repetition in range(repetitions):
+    def __init__(
+        self,
+        peers: Sequence[str],
+        works: Sequence[Work],
+        repetitions: int,
+        factor: float,
+        progress: Callable[[str], None],
+    ) -> None:
+        """Args:
+        peers: Names of the peers, the baseline among them for there to be ratios.
+        works: What they are to do, each as far as it offers it.
+        repetitions: How many times.
+        factor: The part of the full count that is done each time.
+        progress: Told what is going on.
+        """
+        self.outcome = Outcome([], [], {})
+        self._peers = list(peers)
+        self._together = [work for work in works if not work.alone]
+        self._alone = [work for work in works if work.alone]
+        self._repetitions = repetitions
+        self._factor = factor
+        self._progress = progress
+        self._repetition = 0
+        self._offers: dict[str, list[str]] = {}
+
+    async def all(self) -> Outcome:
+        """Let every peer do every work in every repetition.
+
+        New processes are started for each repetition, so that what differs from process to
+        process is part of the spread. Within a repetition every work goes round the peers,
+        beginning with another one each time, so that a disturbance meets them all alike. A peer
+        that fails sits out the rest of the repetition.
+        """
+        for repetition in range(self._repetitions):
+            self._repetition = repetition
+            if self._together:
+                await self._repeat_together()
+            for work in self._alone:
+                await self._repeat_alone(work)
+        return self.outcome
+
+    async def _repeat_together(self) -> None:
+        """All works but those that want processes of their own."""
         async with AsyncExitStack() as stack:
             pairs: dict[str, Pair] = {}
-            for peer in peers:
-                if peer in outcome.unavailable:
-                    continue
-                progress(f"repetition {repetition + 1} of {repetitions}: starting {peer}")
-                try:
-                    pairs[peer] = await stack.enter_async_context(Pair(peer))
-                    await pairs[peer].warm_up(works)
-                except PeerUnavailable as error:
-                    outcome.unavailable[peer] = str(error)
-                except PeerError as error:
-                    if peer in pairs:
-                        await pairs.pop(peer).aclose()
-                    outcome.failures.append(Failure(repetition, None, peer, str(error)))
-            order = [peer for peer in peers if peer in pairs]
-            for work in works:
-                order = order[1:] + order[:1]
-                for peer in [peer for peer in order if peer in pairs]:
-                    progress(f"repetition {repetition + 1} of {repetitions}: {work.name}, {peer}")
+            for peer in self._available():
+                self._say(f"starting {peer}")
+                pair = Pair(peer)
+                with self._noting(None, peer):
+                    await stack.enter_async_context(pair)
                     try:
-                        sample = await pairs[peer].sample(work, work.scaled(factor), repetition)
-                        outcome.samples.append(sample)
+                        await pair.verify()
+                        await pair.warm_up(self._together)
+                    except PeerError:
+                        await pair.aclose()
+                        raise
+                    pairs[peer] = pair
+                    self._offers[peer] = pair.offers
+            order = list(pairs)
+            for work in self._together:
+                order = order[1:] + order[:1]
+                for peer in [
+                    peer for peer in order if peer in pairs and work.name in pairs[peer].offers
+                ]:
+                    try:
+                        await self._sample(pairs[peer], work)
                     except PeerError as error:
                         await pairs.pop(peer).aclose()
-                        outcome.failures.append(Failure(repetition, work.name, peer, str(error)))
-    return outcome
+                        self._note(work, peer, error)
+
+    async def _repeat_alone(self, work: Work) -> None:
+        """One work, by each peer in new processes, one peer after another."""
+        for peer in self._available():
+            if work.name not in self._offers.get(peer, [work.name]):
+                continue
+            with self._noting(work, peer):
+                async with Pair(peer) as pair:
+                    self._offers[peer] = pair.offers
+                    if work.name in pair.offers:
+                        await pair.warm_up([work])
+                        await self._sample(pair, work)
+
+    async def _sample(self, pair: Pair, work: Work) -> None:
+        self._say(f"{work.name}, {pair.peer}")
+        share = 1.0 if work.whole else PEERS[pair.peer].share
+        count = work.scaled(self._factor * share)
+        self.outcome.samples.append(await pair.sample(work, count, self._repetition))
+
+    def _available(self) -> list[str]:
+        return [peer for peer in self._peers if peer not in self.outcome.unavailable]
+
+    def _say(self, what: str) -> None:
+        self._progress(f"repetition {self._repetition + 1} of {self._repetitions}: {what}")
+
+    @contextmanager
+    def _noting(self, work: Work | None, peer: str) -> Iterator[None]:
+        """Write down what keeps the peer from the work, and go on."""
+        try:
+            yield
+        except PeerUnavailable as error:
+            self.outcome.unavailable[peer] = str(error)
+        except PeerError as error:
+            self._note(work, peer, error)
+
+    def _note(self, work: Work | None, peer: str, error: PeerError) -> None:
+        name = work.name if work else None
+        self.outcome.failures.append(Failure(self._repetition, name, peer, str(error)))
 
 
 def _machine() -> tuple[float, float]:

@@ -2,13 +2,14 @@
 
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from statistics import median
 from typing import Any
 
 from benchmarks.harness import Outcome, Sample
+from benchmarks.marks import Result, results
 from benchmarks.peers import BASELINE, PEERS
 from benchmarks.works import WORKS
 
@@ -22,7 +23,8 @@ class Figures:
 
     Rates are operations a second, CPU is microseconds an operation. The ratios compare with the
     baseline of the same repetition and are None without one; above 1 is better than the baseline
-    for both: ``rate_ratio`` is this rate / its rate, ``cpu_ratio`` its CPU / this CPU.
+    for both: ``rate_ratio`` is this rate / its rate, ``cpu_ratio`` its CPU / this CPU. ``extras``
+    are medians of what the work found besides; see `works` and `Sample.extras`.
     """
 
     work: str
@@ -37,14 +39,14 @@ class Figures:
     rate_ratio_min: float | None
     rate_ratio_max: float | None
     cpu_ratio: float | None
-    fairness: float | None
+    extras: dict[str, float]
 
 
 def figures(samples: Sequence[Sample]) -> list[Figures]:
     """Medians of the samples, work by work and peer by peer, in the order of the lists."""
     return [
-        _figures(own, [s for s in samples if s.work == work and s.peer == BASELINE])
-        for work in WORKS
+        _figures(own, [s for s in samples if s.work == against and s.peer == BASELINE])
+        for work, against in ((name, work.against or name) for name, work in WORKS.items())
         for peer in PEERS
         if (own := [s for s in samples if s.work == work and s.peer == peer])
     ]
@@ -56,7 +58,7 @@ def _figures(own: list[Sample], baseline: list[Sample]) -> Figures:
     rates = [sample.rate for sample in own]
     ratios = [sample.rate / other.rate for sample, other in pairs]
     cpu_ratios = [other.cpu / sample.cpu for sample, other in pairs]
-    fairness = [sample.fairness for sample in own if sample.fairness is not None]
+    names = dict.fromkeys(name for sample in own for name in sample.extras)
     return Figures(
         work=own[0].work,
         peer=own[0].peer,
@@ -70,7 +72,7 @@ def _figures(own: list[Sample], baseline: list[Sample]) -> Figures:
         rate_ratio_min=min(ratios, default=None),
         rate_ratio_max=max(ratios, default=None),
         cpu_ratio=median(cpu_ratios) if cpu_ratios else None,
-        fairness=median(fairness) if fairness else None,
+        extras={name: median(s.extras[name] for s in own if name in s.extras) for name in names},
     )
 
 
@@ -95,10 +97,12 @@ def _version(distribution: str) -> str:
 
 
 def markdown(outcome: Outcome, repetitions: int, seconds: float) -> str:
-    """The whole report: a table of ratios, then one of figures for each work."""
+    """The whole report: what was to be reached, a table of ratios, one of figures for each work."""
     found = figures(outcome.samples)
     peers = [peer for peer in PEERS if any(f.peer == peer for f in found)]
     parts = [_head(outcome, peers, repetitions, seconds)]
+    if reached := results(outcome.samples):
+        parts.append(_marks(reached))
     if BASELINE in peers and len(peers) > 1:
         parts.append(_ratios(found, peers))
     for name, work in WORKS.items():
@@ -120,6 +124,7 @@ def as_json(outcome: Outcome, repetitions: int, factor: float) -> dict[str, Any]
         "machine": machine(list(PEERS)),
         "repetitions": repetitions,
         "factor": factor,
+        "marks": [asdict(result) for result in results(outcome.samples)],
         "figures": [asdict(f) for f in figures(outcome.samples)],
         "samples": [asdict(sample) for sample in outcome.samples],
         "failures": [asdict(failure) for failure in outcome.failures],
@@ -143,14 +148,34 @@ def _head(outcome: Outcome, peers: list[str], repetitions: int, seconds: float) 
     return "\n".join(lines)
 
 
-def _ratios(found: list[Figures], peers: list[str]) -> str:
-    cells = {(f.work, f.peer): f for f in found}
+def _marks(reached: Sequence[Result]) -> str:
+    def most(value: float | None, low: bool) -> str:
+        return "" if value is None else f"{'≤ ' * low}{_plain(value)}"
+
     rows = [
-        [WORKS[work].title, *(_ratio(cells.get((work, peer))) for peer in peers)]
-        for work in dict.fromkeys(f.work for f in found)
+        [
+            result.title,
+            f"{_plain(result.measured)} ({_plain(result.measured_min)}–{_plain(result.measured_max)})",
+            result.unit,
+            most(result.at_least, result.low),
+            most(result.aim, result.low),
+            result.verdict,
+        ]
+        for result in reached
     ]
+    below = sum(result.verdict == "below" for result in reached)
+    title = f"What is to be reached: median (min–max); {below} of {len(reached)} below the mark"
+    header = ["work", "measured", "unit", "at least", "aim", "verdict"]
+    return f"{title}\n\n{_table(header, rows)}"
+
+
+def _ratios(found: list[Figures], peers: list[str]) -> str:
+    """Peers down and works across, those works that the baseline does too."""
+    cells = {(f.work, f.peer): f for f in found if f.rate_ratio is not None and f.work != "idle"}
+    works = list(dict.fromkeys(work for work, _ in cells))
+    rows = [[peer, *(_ratio(cells.get((work, peer))) for work in works)] for peer in peers]
     title = f"Ratios to {BASELINE}: rate / CPU per operation (inverted); above 1 is better"
-    return f"{title}\n\n{_table(['work', *peers], rows)}"
+    return f"{title}\n\n{_table(['peer', *works], rows)}"
 
 
 def _ratio(cell: Figures | None) -> str:
@@ -159,11 +184,21 @@ def _ratio(cell: Figures | None) -> str:
     return f"{cell.rate_ratio:.2f} / {cell.cpu_ratio:.2f}"
 
 
+_EXTRAS: dict[str, tuple[str, Callable[[float], str]]] = {
+    "fairness": ("fairness", lambda value: _plain(value)),
+    "memory": ("server KiB", lambda value: f"{value / 1024:,.1f}"),
+    "p50": ("p50 ms", lambda value: f"{value * 1e3:,.2f}"),
+    "p99": ("p99 ms", lambda value: f"{value * 1e3:,.2f}"),
+    "mib_s": ("MiB/s", lambda value: f"{value:,.0f}"),
+}
+"""The column of each extra and how its figure is written."""
+
+
 def _details(rows: list[Figures]) -> str:
-    fair = any(row.fairness is not None for row in rows)
     header = ["peer", "rate/s", "min–max", "client µs", "server µs", "rate ×", "min–max", "CPU ×"]
+    extras = [name for name in _EXTRAS if any(name in row.extras for row in rows)]
     return _table(
-        header + ["fairness"] * fair,
+        header + [_EXTRAS[name][0] for name in extras],
         [
             [
                 row.peer,
@@ -174,7 +209,10 @@ def _details(rows: list[Figures]) -> str:
                 _plain(row.rate_ratio),
                 f"{_plain(row.rate_ratio_min)}–{_plain(row.rate_ratio_max)}",
                 _plain(row.cpu_ratio),
-                *([_plain(row.fairness)] * fair),
+                *(
+                    _EXTRAS[name][1](row.extras[name]) if name in row.extras else "–"
+                    for name in extras
+                ),
             ]
             for row in rows
         ],

@@ -2,17 +2,22 @@
 
 import importlib
 from dataclasses import dataclass
-from typing import cast
-
-from benchmarks.peers.base import Peer
+from typing import Any
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What the report says of a peer: its make-up, and the distributions whose versions count."""
+    """What the report says of a peer, and how much it is asked to do.
+
+    Attributes:
+        about: Its make-up.
+        distributions: Those whose versions count.
+        share: The part of each work's count that it does, below 1 where it would take long.
+    """
 
     about: str
     distributions: tuple[str, ...]
+    share: float = 1.0
 
 
 BASELINE = "raw"
@@ -20,11 +25,23 @@ BASELINE = "raw"
 PEERS = {
     "raw": Entry("hand-written protocol on websockets", ("websockets", "msgspec")),
     "wsrpc": Entry("this project", ("wsrpc-anyio", "websockets", "pydantic")),
-    "grpc": Entry("grpc.aio, generic handlers", ("grpcio",)),
-    "socketio": Entry("python-socketio on aiohttp", ("python-socketio", "aiohttp")),
+    "wsrpc_picows": Entry("this project on picows", ("wsrpc-anyio", "picows", "pydantic")),
+    "grpc": Entry("grpc.aio, generic handlers", ("grpcio",), 0.2),
+    "connectrpc": Entry(
+        "Connect over HTTP/2 on hypercorn", ("connectrpc", "pyqwest", "hypercorn"), 0.2
+    ),
+    "jsonlines": Entry(
+        "FastAPI JSON lines, aiohttp client", ("fastapi", "uvicorn", "aiohttp"), 0.2
+    ),
+    "socketio": Entry("python-socketio on aiohttp", ("python-socketio", "aiohttp"), 0.2),
+    "fastapi_ws": Entry(
+        "fastapi_websocket_rpc on uvicorn", ("fastapi-websocket-rpc", "uvicorn"), 0.2
+    ),
+    "rpyc": Entry("rpyc, a threaded server", ("rpyc",), 0.2),
+    "capnweb": Entry("capnweb on Node, both ends", (), 0.2),
 }
 
 
-def load(name: str) -> Peer:
-    """Import the peer's module; ImportError says what is missing."""
-    return cast(Peer, importlib.import_module(f"{__name__}.{name}"))
+def load(name: str) -> Any:
+    """Import the peer's module, a `base.Peer` or a `base.Program`; ImportError says what is missing."""
+    return importlib.import_module(f"{__name__}.{name}")

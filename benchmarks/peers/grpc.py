@@ -1,10 +1,12 @@
 """grpc.aio with generic handlers, so that no code is generated; msgspec JSON in place of protobuf.
 
 Points are dicts and are not validated, as in the raw peer. The text is the field of a record, as
-messages are in gRPC (a bare str would reach the serializer as bytes). One insecure HTTP/2 channel
-carries everything. Message sizes are unlimited; all else is as grpcio has it by default.
+messages are in gRPC (a bare str would reach the serializer as bytes); bytes go as they are. One
+insecure HTTP/2 channel carries everything. Message sizes are unlimited, and every channel opens a
+socket of its own; all else is as grpcio has it by default.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -17,7 +19,11 @@ from benchmarks import data
 encode = msgspec.json.Encoder().encode
 decode = msgspec.json.Decoder().decode
 
-_OPTIONS = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
+_OPTIONS = [
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.use_local_subchannel_pool", 1),
+]
 
 
 async def _echo(request: Any, context: Any) -> Any:
@@ -26,6 +32,12 @@ async def _echo(request: Any, context: Any) -> Any:
 
 async def _items(request: int, context: Any) -> AsyncIterator[dict[str, Any]]:
     for number in range(request):
+        yield data.point(number)
+
+
+async def _yielding(request: int, context: Any) -> AsyncIterator[dict[str, Any]]:
+    for number in range(request):
+        await asyncio.sleep(0)
         yield data.point(number)
 
 
@@ -42,7 +54,9 @@ async def serve(ready: Callable[[str], None]) -> None:
     methods = {
         "echo": grpc.unary_unary_rpc_method_handler(_echo, **codec),
         "text": grpc.unary_unary_rpc_method_handler(_echo, **codec),
+        "blob": grpc.unary_unary_rpc_method_handler(_echo),
         "items": grpc.unary_stream_rpc_method_handler(_items, **codec),
+        "yielding": grpc.unary_stream_rpc_method_handler(_yielding, **codec),
         "upload": grpc.stream_unary_rpc_method_handler(_upload, **codec),
     }
     server = grpc.aio.server(options=_OPTIONS)
@@ -63,7 +77,9 @@ class GrpcClient:
         codec = {"request_serializer": encode, "response_deserializer": decode}
         self._echo = channel.unary_unary("/Bench/echo", **codec)
         self._text = channel.unary_unary("/Bench/text", **codec)
+        self._blob = channel.unary_unary("/Bench/blob")
         self._items = channel.unary_stream("/Bench/items", **codec)
+        self._yielding = channel.unary_stream("/Bench/yielding", **codec)
         self._upload = channel.stream_unary("/Bench/upload", **codec)
 
     def point(self, number: int) -> dict[str, Any]:
@@ -75,6 +91,9 @@ class GrpcClient:
     def items(self, n: int) -> AsyncIterator[dict[str, Any]]:
         return aiter(self._items(n))
 
+    def yielding(self, n: int) -> AsyncIterator[dict[str, Any]]:
+        return aiter(self._yielding(n))
+
     async def upload(self, items: AsyncIterator[dict[str, Any]]) -> int:
         count: int = await self._upload(items)
         return count
@@ -82,6 +101,10 @@ class GrpcClient:
     async def text(self, value: str) -> str:
         reply: dict[str, str] = await self._text({"value": value})
         return reply["value"]
+
+    async def blob(self, value: bytes) -> bytes:
+        reply: bytes = await self._blob(value)
+        return reply
 
 
 @asynccontextmanager

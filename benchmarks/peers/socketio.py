@@ -54,13 +54,18 @@ def _application() -> web.Application:
         for number in range(n):
             await server.emit("item", (stream, data.point(number)), to=sid)
 
+    async def yielding(sid: str, stream: int, n: int) -> None:
+        for number in range(n):
+            await asyncio.sleep(0)
+            await server.emit("item", (stream, data.point(number)), to=sid)
+
     async def upload_item(sid: str, stream: int, point: dict[str, Any]) -> None:
         uploads[sid, stream] = uploads.get((sid, stream), 0) + 1
 
     async def upload_end(sid: str, stream: int) -> int:
         return uploads.pop((sid, stream), 0)
 
-    for handler in (echo, items, upload_item, upload_end):
+    for handler in (echo, items, yielding, upload_item, upload_end):
         server.on(handler.__name__, handler)
     application = web.Application()
     server.attach(application)
@@ -83,6 +88,8 @@ async def serve(ready: Callable[[str], None]) -> None:
 class SocketioClient:
     """See `base.Client`. Points are dicts, as they came out of the JSON."""
 
+    holds_session = True
+
     def __init__(self, client: socketio.AsyncClient) -> None:
         self._client = client
         self._numbers = itertools.count(1)
@@ -101,10 +108,16 @@ class SocketioClient:
     async def echo(self, point: dict[str, Any]) -> Any:
         return await self._call("echo", point)
 
-    async def items(self, n: int) -> AsyncIterator[dict[str, Any]]:
+    def items(self, n: int) -> AsyncIterator[dict[str, Any]]:
+        return self._stream("items", n)
+
+    def yielding(self, n: int) -> AsyncIterator[dict[str, Any]]:
+        return self._stream("yielding", n)
+
+    async def _stream(self, event: str, n: int) -> AsyncIterator[dict[str, Any]]:
         stream = next(self._numbers)
         queue = self._streams[stream] = asyncio.Queue()
-        call = asyncio.create_task(self._call("items", (stream, n)))
+        call = asyncio.create_task(self._call(event, (stream, n)))
         call.add_done_callback(lambda _: queue.put_nowait(None))
         while (point := await queue.get()) is not None:
             yield point
@@ -120,6 +133,10 @@ class SocketioClient:
 
     async def text(self, value: str) -> str:
         echoed: str = await self._call("echo", value)
+        return echoed
+
+    async def blob(self, value: bytes) -> bytes:
+        echoed: bytes = await self._call("echo", value)
         return echoed
 
 

@@ -1,7 +1,14 @@
-"""wsrpc as its users write it: pydantic models validated on both ends, default limits, JSON."""
+"""wsrpc as its users write it: pydantic models validated on both ends, default limits, JSON.
 
+Bytes go over a second connection, in MessagePack. What needs other limits than the default ones,
+many open streams and very large values, goes over connections of its own, too; each is opened when
+it is first needed.
+"""
+
+import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, Literal
 
 import anyio
 from pydantic import BaseModel
@@ -9,8 +16,10 @@ from pydantic import BaseModel
 import wsrpc
 from benchmarks import data
 
-if not hasattr(wsrpc, "Server"):
-    raise ImportError("wsrpc has no Server yet")
+Codec = Literal["json", "msgpack"]
+
+_ROOMY = wsrpc.Limits(max_calls=20_000, max_value=128 * data.MEBIBYTE, max_held=256 * data.MEBIBYTE)
+"""Bounds for 10,000 streams and for values of 64 MiB."""
 
 
 class Point(BaseModel):
@@ -28,6 +37,9 @@ def _point(number: int) -> Point:
 class Bench:
     """What the server exposes, and what the client has a typed proxy of."""
 
+    def __init__(self) -> None:
+        self._gate = anyio.Event()
+
     @wsrpc.method
     async def echo(self, point: Point) -> Point:
         return point
@@ -35,6 +47,12 @@ class Bench:
     @wsrpc.method
     async def items(self, n: int) -> AsyncIterator[Point]:
         for number in range(n):
+            yield _point(number)
+
+    @wsrpc.method
+    async def yielding(self, n: int) -> AsyncIterator[Point]:
+        for number in range(n):
+            await asyncio.sleep(0)
             yield _point(number)
 
     @wsrpc.method
@@ -48,19 +66,70 @@ class Bench:
     async def text(self, value: str) -> str:
         return value
 
+    @wsrpc.method
+    async def blob(self, value: bytes) -> bytes:
+        return value
 
-async def serve(ready: Callable[[str], None]) -> None:
-    """See `base.Peer`."""
-    async with wsrpc.Server([Bench()]).listen("127.0.0.1", 0) as listener:
-        ready(listener.url)
+    @wsrpc.method
+    async def gated(self, n: int) -> AsyncIterator[Point]:
+        gate = self._gate
+        yield _point(0)
+        await gate.wait()
+        for number in range(1, n + 1):
+            yield _point(number)
+
+    @wsrpc.method
+    async def release(self) -> None:
+        self._gate.set()
+        self._gate = anyio.Event()
+
+    @wsrpc.method
+    async def sink(self, value: bytes) -> int:
+        return len(value)
+
+    @wsrpc.method
+    async def source(self, n: int) -> bytes:
+        whole, rest = divmod(n, len(data.BLOB))
+        return data.BLOB * whole + data.BLOB[:rest]
+
+
+async def serve(ready: Callable[[str], None], **options: Any) -> None:
+    """See `base.Peer`; ``options`` are those of `Server.listen`."""
+    async with AsyncExitStack() as stack:
+        listeners = [
+            await stack.enter_async_context(server.listen("127.0.0.1", 0, **options))
+            for server in (wsrpc.Server([Bench()]), wsrpc.Server([Bench()], limits=_ROOMY))
+        ]
+        ready(" ".join(listener.url for listener in listeners))
         await anyio.sleep_forever()
 
 
 class WsrpcClient:
     """See `base.Client`. Points are validated models."""
 
-    def __init__(self, bench: Bench) -> None:
-        self._bench = bench
+    holds_session = True
+
+    def __init__(self, address: str, stack: AsyncExitStack, **options: Any) -> None:
+        self._url, self._roomy_url = address.split()
+        self._stack = stack
+        self._options = options
+        self._sessions: dict[tuple[Codec, bool], wsrpc.Session] = {}
+
+    async def open(self) -> None:
+        """Connect as far as most works need it."""
+        self._bench = await self._proxy("json")
+
+    async def _proxy(self, codec: Codec, *, roomy: bool = False) -> Bench:
+        key = codec, roomy
+        if key not in self._sessions:
+            connection = wsrpc.connect(
+                self._roomy_url if roomy else self._url,
+                codec=codec,
+                limits=_ROOMY if roomy else None,
+                **self._options,
+            )
+            self._sessions[key] = await self._stack.enter_async_context(connection)
+        return self._sessions[key].clientize(Bench)
 
     def point(self, number: int) -> Point:
         return _point(number)
@@ -71,15 +140,45 @@ class WsrpcClient:
     def items(self, n: int) -> AsyncIterator[Point]:
         return self._bench.items(n=n)
 
+    def yielding(self, n: int) -> AsyncIterator[Point]:
+        return self._bench.yielding(n=n)
+
     async def upload(self, items: AsyncIterator[Point]) -> int:
         return await self._bench.upload(items)
 
     async def text(self, value: str) -> str:
         return await self._bench.text(value)
 
+    async def blob(self, value: bytes) -> bytes:
+        return await (await self._proxy("msgpack")).blob(value)
+
+
+class RoomyWsrpcClient(WsrpcClient):
+    """See `base.RoomyClient`."""
+
+    def unvalidated(self, n: int) -> AsyncIterator[Any]:
+        return self._sessions["json", False].clientize(Bench, validate="none").items(n=n)
+
+    async def gated(self, n: int) -> AsyncIterator[Point]:
+        return (await self._proxy("json", roomy=True)).gated(n)
+
+    async def release(self) -> None:
+        await (await self._proxy("json", roomy=True)).release()
+
+    async def small(self, point: Point) -> Point:
+        return await (await self._proxy("msgpack", roomy=True)).echo(point)
+
+    async def sink(self, value: bytes) -> int:
+        return await (await self._proxy("msgpack", roomy=True)).sink(value)
+
+    async def source(self, n: int) -> bytes:
+        return await (await self._proxy("msgpack", roomy=True)).source(n)
+
 
 @asynccontextmanager
 async def connect(address: str) -> AsyncIterator[WsrpcClient]:
     """See `base.Peer`."""
-    async with wsrpc.connect(address) as session:
-        yield WsrpcClient(session.clientize(Bench))
+    async with AsyncExitStack() as stack:
+        client = RoomyWsrpcClient(address, stack)
+        await client.open()
+        yield client
