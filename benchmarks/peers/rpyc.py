@@ -9,6 +9,7 @@ would have to be synchronous, so that there are none. Compression is off.
 """
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -42,9 +43,15 @@ class Service(rpyc.Service):
         return map(_point, range(n))
 
 
+def _without_delay(connection: socket.socket) -> tuple[socket.socket, None]:
+    """Set TCP_NODELAY, as the client can by an option; of the server only this hook sees the socket."""
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return connection, None
+
+
 async def serve(ready: Callable[[str], None]) -> None:
     """See `base.Peer`."""
-    server = ThreadedServer(Service, hostname="127.0.0.1", port=0)
+    server = ThreadedServer(Service, hostname="127.0.0.1", port=0, authenticator=_without_delay)
     serving = asyncio.create_task(asyncio.to_thread(server.start))
     ready(f"{server.host}:{server.port}")
     try:
