@@ -54,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
         description=f"Let several peers do the same work side by side. {BASELINE} is the baseline.",
         epilog=f"Peers: {', '.join(PEERS)}. Works: {', '.join(WORKS)}.",
     )
-    parser.add_argument("--quick", action="store_true", help="a rough run in well below a minute")
+    parser.add_argument("--quick", action="store_true", help="a rough run of about two minutes")
     parser.add_argument(
         "--only", type=_names(PEERS), metavar="PEER,…", help="these peers (default: all)"
     )
