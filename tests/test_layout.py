@@ -27,6 +27,8 @@ ROOMS = [
     "protocol.window",
     "protocol.codec",
     "protocol.link",
+    "protocol.heartbeat",
+    "protocol.drain",
     "protocol.hello",
     "protocol.outbox",
     "protocol.replay",

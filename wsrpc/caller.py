@@ -17,7 +17,7 @@ from .context import checked_metadata, handling, outgoing_metadata
 from .errors import Code, ConnectionLost, DeadlineExceeded, RpcError
 from .extras import Extras
 from .protocol.calls import CallbackTarget, OutCall
-from .protocol.endpoint import NoSlotError, ValueTooLargeError
+from .protocol.endpoint import NoSlotError, PeerDrainingError, ValueTooLargeError
 from .protocol.frames import CallOptions, End, Error, Result
 from .runtime import Future
 from .shell import Conversation, Shell, Terminal, error_from
@@ -149,6 +149,8 @@ def begin(
             f"{label}: all {limit} slots of the other end are taken, and a call made while "
             "handling one of the same session does not wait",
         )
+    except PeerDrainingError:
+        error = RpcError(Code.UNAVAILABLE, f"{label}: the other end is draining")
     except ValueTooLargeError as too_large:
         error = RpcError(Code.RESOURCE_EXHAUSTED, f"the arguments of {label}: {too_large}")
     error.not_started = True

@@ -30,6 +30,7 @@ from .protocol.events import (
     CancelReceived,
     CreditReceived,
     Event,
+    GoawayReceived,
     HelloReceived,
     ItemsReceived,
     StreamFinished,
@@ -111,6 +112,7 @@ class Session:
             StreamFinished: self._on_finished,
             CancelReceived: self._on_cancel,
             CreditReceived: self._on_credit,
+            GoawayReceived: self._on_goaway,
         }
 
     def __repr__(self) -> str:
@@ -479,6 +481,9 @@ class Session:
     def _on_credit(self, event: CreditReceived) -> None:
         if event.lane.context is not None:
             event.lane.context.on_credit()
+
+    def _on_goaway(self, event: GoawayReceived) -> None:
+        """The calls that will not be answered are finished by events behind this one."""
 
 
 def _interface_of(controller: Any) -> AnyInterface:

@@ -143,7 +143,7 @@ class Bare:
             return self.endpoint.resume(opening, token=new, now=self.now)
         body = {**self.hello[1], "resumed": True, "token": new, "received": received}
         if self.endpoint.state != "greeting":
-            self.endpoint.connect()
+            self.endpoint.connect(now=self.now)
         return self.say(["hello", body], *behind)
 
     def receive(self, data: bytes) -> list[Event]:

@@ -346,6 +346,13 @@ class OutCall(Receiver):
         self.slots = slots
         self.target: CallbackTarget | None = None
 
+    @property
+    def serves_live(self) -> bool:
+        """Whether a call of the peer's may wait for it, so that a drain lets it begin (DRAIN-2)."""
+        if self.target is not None:
+            return True
+        return self.options is not None and self.options.parent is not None
+
     def take(self, batch: Batch) -> bool:
         if self.id == 0:
             if self.state == "finished":

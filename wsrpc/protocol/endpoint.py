@@ -9,7 +9,7 @@ How a shell drives it, on the connecting side::
     endpoint = Endpoint("connecting", codec, limits)
     while True:
         link = await ...                    # a new WebSocket connection
-        endpoint.connect(auth)              # queues the hello
+        endpoint.connect(auth, now=now)     # queues the hello
         ...                                 # the link's life, below
         endpoint.detach(now)                # the link is gone
         if not endpoint.resumable: break
@@ -45,6 +45,10 @@ frames only, until the peer has acked.
 Tokens are opaque here. On the accepting side the shell hands a fresh one to `accept` and `resume`;
 from then on that one and the one presented are good and no other, and with `TokenConfirmed` the
 fresh one alone (RESUME-5).
+
+To drain, call `goaway`, act on what it makes to send, and close with 1012 once `drained` is true
+after a batch has gone, or when the grace is over. The peer learns of it by `GoawayReceived`, behind
+which its calls that will not be answered are finished with `unavailable`, `not_started`.
 """
 
 from __future__ import annotations
@@ -83,11 +87,13 @@ from .calls import (
     finish_reason,
 )
 from .codec import Codec
+from .drain import Drain
 from .events import (
     CallReceived,
     CancelReceived,
     CreditReceived,
     Event,
+    GoawayReceived,
     HelloReceived,
     ItemsReceived,
     SessionExpired,
@@ -119,13 +125,14 @@ from .frames import (
     Pong,
     Result,
 )
+from .heartbeat import Heartbeat
 from .hello import TOO_BIG, VERSION, Opening, announce, hello_of
 from .link import CANNOT_RESUME, LINK, LinkState, may_resume
 from .outbox import BATCH_TARGET, FRAME_OVERHEAD, Batch, Outbox
 from .replay import Acks, Replay
 from .window import ReceiveWindow, violation
 
-__all__ = ["Endpoint", "NoSlotError", "ValueTooLargeError"]
+__all__ = ["Endpoint", "NoSlotError", "PeerDrainingError", "ValueTooLargeError"]
 
 # Close codes, besides 4505.
 SUPERSEDED = 4506
@@ -142,6 +149,10 @@ NO_IDS: dict[str, int] = {}
 
 class NoSlotError(Exception):
     """The peer has no free slot, and this call must not wait for one."""
+
+
+class PeerDrainingError(Exception):
+    """The peer drains and takes no new calls; this one was not begun."""
 
 
 class ValueTooLargeError(Exception):
@@ -173,6 +184,7 @@ class Endpoint:
         link: The number of the newest link, as the connecting side counts them; 0 before the first.
         token: Connecting side: what to resume with, from the newest hello.
         resume_window: Seconds that the session outlives a link; 0: it does not.
+        peer_draining: Whether the peer takes no new calls any more.
         received: Numbered frames taken so far.
         ignored: Frames that came and were ignored: for finished ids, and extensions.
         started: Calls numbered since the shell last looked, if they carry uploads or callbacks, and
@@ -197,6 +209,7 @@ class Endpoint:
         self.link = 0
         self.token: str | None = None
         self.resume_window = 0.0
+        self.peer_draining = False
         self.received = 0
         self.ignored = 0
         self.started: list[OutCall] = []
@@ -222,6 +235,9 @@ class Endpoint:
         self._barren_links = 0
         self._counts = (0, 0)
         self._expires: float | None = None
+        self._heartbeat: Heartbeat | None = None
+        self._pings = 0
+        self._drain: Drain | None = None
         self._now = 0.0
         self._events: list[Event] = []
         self._numbered: dict[type[Any], Callable[[Any], None]] = {
@@ -240,7 +256,7 @@ class Endpoint:
             Ack: self._on_ack,
             Ping: self._on_ping,
             Pong: self._on_link_leftover,
-            Goaway: self._on_link_leftover,
+            Goaway: self._on_goaway,
             Auth: self._on_auth,
             Extension: self._on_extension,
         }
@@ -271,11 +287,12 @@ class Endpoint:
         except KeyError:
             raise LocalProtocolError(f"cannot {event} an endpoint that is {self.state}") from None
 
-    def connect(self, auth: Any = None) -> None:
+    def connect(self, auth: Any = None, *, now: float | None = None) -> None:
         """Connecting side: begin on a new link, with a new session or with what there is of it.
 
         Args:
             auth: The credentials; any JSON value.
+            now: Seconds on the shell's clock.
 
         Raises:
             ValueError: `auth` is no value.
@@ -285,13 +302,20 @@ class Endpoint:
             raise LocalProtocolError("this endpoint cannot connect, or not again")
         credentials = Raw(self.codec.dump_value(auth))
         self._step("connect")
+        self._now = self._now if now is None else now
         self.link += 1
         body = HelloBody(version=VERSION, link=self.link, received=self.received, auth=credentials)
         if again:
             body.token = self.token
         else:
             self._numbering = True
-        self._outbox.links.append(announce(body, self.limits, self.agent))
+        self._greet(body)
+
+    def _greet(self, body: HelloBody) -> None:
+        links = self._outbox.links
+        links.append(announce(body, self.limits, self.agent))
+        if self._drain is not None:
+            links.append(self._drain.frame(self._now))
 
     def accept(
         self,
@@ -300,6 +324,7 @@ class Endpoint:
         *,
         token: str | None = None,
         resume_window: float = 0.0,
+        heartbeat: tuple[float, float] | None = None,
         now: float | None = None,
     ) -> list[Event]:
         """Accepting side: let a new session begin; returns the events of its first message.
@@ -309,16 +334,21 @@ class Endpoint:
             session_id: The session's public name.
             token: What the peer may resume with, if it may.
             resume_window: Seconds that the session outlives a link; 0: it does not.
+            heartbeat: Seconds of silence after which either side asks, and for which it then waits
+                for an answer; at least 1 each. None: nobody asks.
             now: Seconds on the shell's clock.
 
         Raises:
             ProtocolError: The message breaks a rule; close the link and the endpoint.
+            ValueError: The heartbeat is too fast.
         """
         hello = opening.hello
         if hello.token is not None:
             raise ProtocolError(CANNOT_RESUME, "there is no such session to resume")
         if hello.received:
             raise violation("a new session that has received something")
+        if heartbeat is not None:
+            self._heartbeat = Heartbeat(*heartbeat)
         self._step("accept")
         self._session_id = session_id
         self.resume_window = resume_window
@@ -371,7 +401,11 @@ class Endpoint:
             received=self.received,
             resume_window=round(self.resume_window * 1000),
         )
-        self._outbox.links.append(announce(body, self.limits, self.agent))
+        heartbeat = self._heartbeat
+        if heartbeat is not None:
+            body.heartbeat = heartbeat.announced()
+            heartbeat.begin(self._now)
+        self._greet(body)
         self._acks.settle(self.received)
         self._numbering = True
         frames = opening.frames()
@@ -441,6 +475,10 @@ class Endpoint:
         self.resume_window = (hello.resume_window or 0) / 1000
         if not self.resume_window:
             self._replay.forgo()
+        self._heartbeat = None
+        if hello.heartbeat is not None:
+            self._heartbeat = Heartbeat.announced_as(hello.heartbeat)
+            self._heartbeat.begin(self._now)
         events: list[Event] = [HelloReceived(hello)]
         if not resumed:
             self._catch_up(events)
@@ -473,21 +511,35 @@ class Endpoint:
         """
         if self.state == "detached":
             return self._expires
+        if self.state != "open":
+            return None
         due = self._acks.due
+        if self._heartbeat is not None:
+            due = min(due, self._heartbeat.due)
         return due if due < math.inf else None
 
-    def alarm(self, now: float) -> list[Event]:
+    def alarm(self, now: float, lag: float = 0.0) -> list[Event]:
         """Do what is due by now; what it makes to send comes out of `next_batch`.
 
         Args:
             now: Seconds on the shell's clock.
+            lag: Seconds by which the shell knows itself to have been held up of late; that this
+                alarm itself comes late is noticed here.
+
+        Raises:
+            ProtocolError: 4002, nothing was heard of the peer for too long (HEART-2).
         """
         self._now = now
         if self.state == "detached":
             expired = self._expires is not None and now >= self._expires
             return [SessionExpired()] if expired else []
+        if self.state != "open":
+            return []
         if now >= self._acks.due:
             self._tell()
+        if self._heartbeat is not None and self._heartbeat.check(now, lag):
+            self._pings += 1
+            self._outbox.links.append(Ping(self._pings))
         return []
 
     def _tell(self) -> None:
@@ -509,6 +561,8 @@ class Endpoint:
         """
         if now is not None:
             self._now = now
+        if self._heartbeat is not None:
+            self._heartbeat.heard = self._now
         if len(data) > self.limits.max_batch:
             raise ProtocolError(TOO_BIG, f"a message of {len(data)} bytes")
         if self.state == "open":
@@ -545,7 +599,7 @@ class Endpoint:
         finally:
             self._events = []
         self.received += count
-        if self._replay.keeping and self._acks.took(self.received, size, self._now):
+        if count and self._replay.keeping and self._acks.took(self.received, size, self._now):
             self._tell()
         return events
 
@@ -665,12 +719,18 @@ class Endpoint:
     def _take_slot(self, call: InCall) -> None:
         """Let the call begin if there is a slot for it, and answer it otherwise."""
         limit = self.limits.max_calls
-        if self.inbound >= limit:
+        if self._drain is not None and not self._serves_live(call):
+            self.refuse(call, "unavailable", "this end is draining and takes no new calls")
+        elif self.inbound >= limit:
             self.refuse(call, "resource_exhausted", f"more than {limit} calls at a time")
         else:
             self.inbound += 1
             call.counted = True
             self._begin(call)
+
+    def _serves_live(self, call: InCall) -> bool:
+        """Whether a call of this side's cannot end without this one (DRAIN-2)."""
+        return call.parent is not None and isinstance(self._lanes.get(call.parent), OutCall)
 
     def _join_callback(self, call: InCall, id: int) -> None:
         """Let the call of a callback begin if there is room for it, and answer it otherwise."""
@@ -708,6 +768,26 @@ class Endpoint:
         if not self._link_confirmed and self.side == "accepting" and self.resume_window:
             self._link_confirmed = self._confirmed = True
             self._events.append(TokenConfirmed())
+
+    def _on_goaway(self, frame: Goaway) -> None:
+        """The peer drains: finish what it will not begin (GOAWAY-2)."""
+        body = frame.body
+        self.peer_draining = True
+        self._events.append(GoawayReceived(body.grace / 1000, (body.reconnect_after or 0) / 1000))
+        queued = [lane for lane in self._outbox.ring if isinstance(lane, OutCall) and not lane.id]
+        sent = [lane for lane in self._lanes.values() if isinstance(lane, OutCall)]
+        for call in [*self.slots.waiting, *queued, *sent]:
+            if call.state == "finished" or call.serves_live or 0 < call.id <= body.last_id:
+                continue
+            if call.id:
+                # The terminal that still comes is one for a finished id.
+                del self._lanes[call.id]
+                call.state = "finished"
+                self._release(call)
+            else:
+                self.cancel(call)
+            error = ErrorBody("unavailable", "the other end is draining", not_started=True)
+            self._events.append(StreamFinished(call, Error(call.id, error)))
 
     def _on_ping(self, frame: Ping) -> None:
         self._outbox.pong = frame.value
@@ -770,14 +850,15 @@ class Endpoint:
         self._now = now
         outbox, replay = self._outbox, self._replay
         batch = Batch(self.codec, min(BATCH_TARGET, self.peer_max_batch), self._open_call)
-        acking = replay.keeping and self.state == "open"
-        if acking and self._acks.wants(self.received, now, company=bool(outbox)):
-            self._tell()
+        if replay.keeping:
+            acks = self._acks
+            if now >= acks.due or ((self.received >= acks.soon or now >= acks.late) and outbox):
+                self._tell()
         if outbox.has_link_frames:
             outbox.fill_links(batch)
-        # Here, and nowhere else, frames get their number (NUM-2).
         if self._numbering and (not replay.keeping or replay.fill(batch)):
             outbox.fill(batch)
+            # Here, and nowhere else, frames get their number (NUM-2).
             replay.number(batch)
         return batch.join()
 
@@ -853,6 +934,7 @@ class Endpoint:
 
         Raises:
             NoSlotError: No slot is free and the call may not wait, or too many wait already.
+            PeerDrainingError: The peer takes no new calls.
             ValueTooLargeError: The arguments exceed what the peer takes.
         """
         running = parent is not None and parent.state != "finished"
@@ -861,6 +943,8 @@ class Endpoint:
             options.credit = window
             if running and parent is not None:
                 options.parent = parent.id
+        if self.peer_draining and not running and target is None:
+            raise PeerDrainingError
         size = len(args) + OPENING_OVERHEAD
         if isinstance(method, str):
             size += 6 * len(method)
@@ -1083,6 +1167,32 @@ class Endpoint:
 
     # ---------------------------------------------------------------- the end
 
+    def goaway(self, grace: float, now: float, *, reconnect_after: float = 0.0) -> None:
+        """Drain: let the peer know, and refuse its new calls from now on (DRAIN-1, DRAIN-2).
+
+        Called again, it changes the grace.
+
+        Args:
+            grace: Seconds that calls in flight may still take.
+            now: Seconds on the shell's clock.
+            reconnect_after: Seconds for which the peer should stay away.
+        """
+        self._now = now
+        last_id = self._peer_highest if self._drain is None else self._drain.last_id
+        self._drain = Drain(last_id, now + grace, reconnect_after)
+        if self.state in ("greeting", "open"):
+            self._outbox.links.append(self._drain.frame(now))
+
+    @property
+    def draining(self) -> bool:
+        """Whether this side takes no new calls."""
+        return self._drain is not None
+
+    @property
+    def drained(self) -> bool:
+        """Whether this side drains and nothing is live any more: time to close (DRAIN-3)."""
+        return self.draining and self.quiescent
+
     def live_calls(self) -> tuple[list[OutCall], list[InCall]]:
         """The calls of this side's and of the peer's that have no terminal yet."""
         outbound = [lane for lane in self._lanes.values() if isinstance(lane, OutCall)]
@@ -1092,7 +1202,8 @@ class Endpoint:
     @property
     def quiescent(self) -> bool:
         """Whether no id is live and nothing waits: all that is left are counters."""
-        return not self._lanes and not self._outbox and not self.slots.waiting
+        waits = self._outbox or self._replay.again or self.slots.waiting
+        return not self._lanes and not waits
 
     def close(self) -> list[OutCall]:
         """The session is over; returns the calls of this side's that will get no terminal.

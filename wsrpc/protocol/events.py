@@ -14,6 +14,7 @@ __all__ = [
     "CancelReceived",
     "CreditReceived",
     "Event",
+    "GoawayReceived",
     "HelloReceived",
     "ItemsReceived",
     "SessionExpired",
@@ -61,6 +62,18 @@ class CreditReceived(Struct):
     lane: Sender
 
 
+class GoawayReceived(Struct):
+    """The peer drains: it takes no new calls (GOAWAY-2). May come again, on each new link.
+
+    Attributes:
+        grace: Seconds that its calls in flight may still take.
+        reconnect_after: Seconds to stay away before coming back to it.
+    """
+
+    grace: float
+    reconnect_after: float
+
+
 class TokenConfirmed(Struct):
     """Accepting side: the peer has this link's token, and every older one is void (RESUME-5)."""
 
@@ -76,6 +89,7 @@ Event: TypeAlias = (
     | StreamFinished
     | CancelReceived
     | CreditReceived
+    | GoawayReceived
     | TokenConfirmed
     | SessionExpired
 )

@@ -27,6 +27,8 @@ __all__ = [
     "Extension",
     "Frame",
     "Goaway",
+    "GoawayBody",
+    "Heartbeat",
     "Hello",
     "HelloBody",
     "HelloLimits",

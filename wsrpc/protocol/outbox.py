@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from .codec import Codec
-from .frames import Ack, CallOptions, Frame, LinkFrame, Pong
+from .frames import Ack, CallOptions, Frame, Hello, LinkFrame, Pong
 
 if TYPE_CHECKING:
     from .calls import Lane, OutCall
@@ -119,7 +119,7 @@ class Outbox:
 
     Attributes:
         bytes: Bytes of encoded values waiting.
-        links: Link frames to send, first to last.
+        links: Other link frames to send, first to last.
         ack: The count of an `ack` to send, or None.
         pong: The number of a `pong` to send, or None.
         ring: The lanes in the order of their turns; each stands in it once.
@@ -166,14 +166,18 @@ class Outbox:
 
     def fill_links(self, batch: Batch) -> None:
         """Take the link frames into `batch`; the numbered ones of `fill` come behind them."""
-        while self.links:
-            batch.add_link(self.links.popleft())
+        links = self.links
+        if links and type(links[0]) is Hello:
+            batch.add_link(links.popleft())
+        # Before the others, for it is the answer to the peer's hello (ACK-1).
         if self.ack is not None:
             batch.add_link(Ack(self.ack))
             self.ack = None
         if self.pong is not None:
             batch.add_link(Pong(self.pong))
             self.pong = None
+        while links:
+            batch.add_link(links.popleft())
 
     def fill(self, batch: Batch) -> None:
         """Take what is ready of the lanes into `batch`."""

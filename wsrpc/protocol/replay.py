@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ACK_BYTES", "ACK_DELAY", "ACK_FRAMES", "Acks", "Replay"]
 
-# An ack is due after this many frames, bytes or seconds (RESUME-7). At half of each it goes along
-# with whatever else goes out: an ack with every batch would cost a tenth of a small call.
+# An ack is due after this many frames, bytes or seconds (RESUME-7). One with every batch would cost
+# a tenth of a small call.
 ACK_FRAMES = 32
 ACK_BYTES = 64 * 1024
 ACK_DELAY = 1.0
@@ -105,17 +105,23 @@ class Replay:
             if not batch.repeat(again[0]):
                 return False
             self._carried.append(again.popleft())
-        if self.full:
-            return False
-        batch.bound(self.limit - self.bytes, strictly=self.bytes > 0)
+        room = self.limit - self.bytes
+        if room < batch.target:
+            if self.full:
+                return False
+            batch.bound(room, strictly=self.bytes > 0)
         return True
 
     def number(self, batch: Batch) -> None:
         """Number the new frames of a batch that goes out, and keep them."""
         n = batch.numbered
-        if n:
-            self.numbered += n
-            if self.keeping:
+        self.numbered += n
+        if n and self.keeping:
+            if n == 1:
+                frame = batch.parts[-1]
+                self._carried.append(frame)
+                self.bytes += len(frame)
+            else:
                 frames = batch.parts[-n:]
                 self._carried += frames
                 self.bytes += sum(map(len, frames))
@@ -124,13 +130,17 @@ class Replay:
 class Acks:
     """When to tell the peer how much was taken.
 
+    At half of what makes an ack due, it goes along with whatever else goes out.
+
     Attributes:
         told: The count that the peer was told last, by an ack or a hello.
         bytes: Bytes that brought the frames taken since.
-        due: Seconds on the shell's clock. When an ack is due at the latest; infinite if none is.
+        soon: The count from which an ack goes along.
+        late: Seconds on the shell's clock. When one goes along; infinite if nothing is owed.
+        due: Seconds on the shell's clock. When one goes by itself; infinite if nothing is owed.
     """
 
-    __slots__ = ("bytes", "due", "told")
+    __slots__ = ("bytes", "due", "late", "soon", "told")
 
     def __init__(self) -> None:
         self.settle(0)
@@ -139,32 +149,17 @@ class Acks:
         """The peer is told this count now."""
         self.told = told
         self.bytes = 0
-        self.due = inf
+        self.soon = told + ACK_FRAMES // 2
+        self.late = self.due = inf
 
     def took(self, received: int, size: int, now: float) -> bool:
-        """Account for a batch of `size` bytes; whether an ack must go at once."""
-        owed = received - self.told
-        if not owed:
-            return False
+        """Account for frames taken, in a batch of `size` bytes; whether an ack must go at once."""
         self.bytes += size
-        if owed >= ACK_FRAMES or self.bytes >= ACK_BYTES:
-            return True
+        if self.bytes >= ACK_BYTES // 2:
+            if self.bytes >= ACK_BYTES:
+                return True
+            self.soon = self.told
         if self.due == inf:
             self.due = now + ACK_DELAY
-        return False
-
-    def wants(self, received: int, now: float, *, company: bool) -> bool:
-        """Whether an ack should go into the batch that is made now.
-
-        Args:
-            received: The count to tell.
-            now: Seconds on the shell's clock.
-            company: Whether the batch holds anything else.
-        """
-        if now >= self.due:
-            return True
-        return company and (
-            received - self.told >= ACK_FRAMES // 2
-            or self.bytes >= ACK_BYTES // 2
-            or now >= self.due - ACK_DELAY / 2
-        )
+            self.late = now + ACK_DELAY / 2
+        return received - self.told >= ACK_FRAMES
