@@ -58,6 +58,7 @@ ROOMS = [
     # the waiting around the core
     "shell",
     "driver",
+    "feed",
     "extras",
     "caller",
     "inbox",

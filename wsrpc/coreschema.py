@@ -132,6 +132,53 @@ def is_json_only(schema: Schema) -> bool:
     return _JSON_ONLY in (schema.get("metadata") or {})
 
 
+# Types whose values nobody can change.
+_UNCHANGING = frozenset(
+    {
+        "bool", "bytes", "date", "datetime", "decimal", "enum", "float", "int", "literal", "none",
+        "str", "time", "timedelta", "uuid",
+    }
+)  # fmt: skip
+
+
+def is_flat(schema: Schema) -> bool:
+    """Whether values of a type hold only values that nobody can change.
+
+    So does a model, dataclass or TypedDict of plain fields: who holds the only reference to one
+    knows that it stays as it is.
+    """
+    if "serialization" in schema:
+        return False
+    kind = schema["type"]
+    if kind in ("default", "nullable", "dataclass-field", "model-field", "typed-dict-field"):
+        return _is_unchanging(schema["schema"])
+    if kind in ("model", "dataclass"):
+        return (
+            not schema.get("root_model") and not _takes_extras(schema) and is_flat(schema["schema"])
+        )
+    if kind in ("dataclass-args", "model-fields", "typed-dict"):
+        fields = schema["fields"]
+        return (
+            not schema.get("computed_fields")
+            and not _takes_extras(schema)
+            and all(map(is_flat, fields.values() if isinstance(fields, dict) else fields))
+        )
+    return kind in _UNCHANGING
+
+
+def _takes_extras(schema: Schema) -> bool:
+    config = schema.get("config") or {}
+    return "allow" in (schema.get("extra_behavior"), config.get("extra_fields_behavior"))
+
+
+def _is_unchanging(schema: Schema) -> bool:
+    if "serialization" in schema:
+        return False
+    if schema["type"] in ("default", "nullable"):
+        return _is_unchanging(schema["schema"])
+    return schema["type"] in _UNCHANGING
+
+
 _JSON_VALUE = "pydantic.types.JsonValue:"
 _JSON_ONLY = "wsrpc_json_only"
 

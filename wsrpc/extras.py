@@ -11,11 +11,12 @@ import anyio
 
 from .deadlines import Deadline
 from .errors import Code, ConnectionLost, RpcError
+from .feed import Feed, Packer
 from .protocol.calls import OutCall, Upload
 from .protocol.endpoint import ValueTooLargeError
 from .protocol.frames import ErrorBody
 from .runtime import Future, Task
-from .shell import Conversation, Feed, Offered, Shell, as_text
+from .shell import Conversation, Offered, Shell, as_text
 from .signature import Param
 from .values import Adapter, Unencodable
 
@@ -56,9 +57,11 @@ class Extras:
     def attach(self, call: OutCall) -> None:
         """Connect the call's lanes with what they carry."""
         for name, lane in call.uploads.items():
-            pump = _Pump(self._shell, self, lane, f"{self._label}({name}=…)")
+            item = self._params[name].item
+            assert item is not None
+            label = f"{self._label}({name}=…)"
+            pump = _Pump(self._shell, self, lane, label, item)
             pump.source = self.uploads[name]
-            pump.adapter = self._params[name].item
             lane.context = pump
             self._pumps.append(pump)
         for name, offer in call.callbacks.items():
@@ -86,10 +89,19 @@ class Extras:
 class _Pump(Conversation):
     """One upload on its way out."""
 
-    def __init__(self, shell: Shell, extras: Extras, lane: Upload, label: str) -> None:
+    def __init__(
+        self, shell: Shell, extras: Extras, lane: Upload, label: str, item: Adapter
+    ) -> None:
         self._shell = shell
         self._extras = extras
-        self._feed = Feed(shell, lane, self._spare)
+        packer = Packer(
+            shell,
+            item,
+            None,
+            check=extras._check,
+            no_final=f"{label}: an upload has no final value; yield items only",
+        )
+        self._feed = Feed(shell, lane, packer, self._spare)
         self._lane = lane
         self._label = label
         self._reason: str | None = None
@@ -97,7 +109,6 @@ class _Pump(Conversation):
         self._begun = False
         self._killer: Deadline | None = None
         self.source: AsyncIterable[Any]
-        self.adapter: Adapter | None = None
         self.task: Task | None = None
         self.done: Future = shell.runtime.future()
 
@@ -110,7 +121,7 @@ class _Pump(Conversation):
         body: ErrorBody | None = None
         try:
             if not self._stopped:
-                await self._feed.run(self.source, self._dump, self._no_final)
+                await self._feed.run(self.source)
         except self._shell.runtime.cancelled_class():
             body = ErrorBody(Code.CANCELLED, "the upload was stopped")
         except (KeyboardInterrupt, SystemExit):
@@ -127,13 +138,6 @@ class _Pump(Conversation):
             self._shell.deadlines.remove(self._killer)
         if not self.done.done():
             self.done.set_result(None)
-
-    def _dump(self, item: Any) -> bytes:
-        assert self.adapter is not None
-        return self.adapter.dump(item, self._shell.codec, check=self._extras._check)
-
-    def _no_final(self, value: Any) -> bytes:
-        raise TypeError(f"{self._label}: an upload has no final value; yield items only")
 
     def _failed(self, error: BaseException) -> ErrorBody:
         if self._stopped:

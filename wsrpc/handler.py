@@ -23,13 +23,14 @@ from .caller import invoke
 from .context import NO_METADATA, CallContext, handling, outgoing_metadata
 from .deadlines import Deadline
 from .errors import Code, ConnectionLost, RpcError
+from .feed import Feed, Packer
 from .inbox import Inbox, InboxStream
 from .interceptor import Request, fold
 from .protocol.calls import CallbackTarget, InCall, UploadReader
 from .protocol.endpoint import ValueTooLargeError
 from .protocol.frames import ABSENT, ErrorBody
 from .runtime import Task
-from .shell import Conversation, Feed, Offered, as_text
+from .shell import Conversation, Offered, as_text
 from .signature import MethodSpec, Param
 from .threads import ThreadIterator
 from .values import Adapter, InvalidValue
@@ -430,11 +431,21 @@ class MethodHandler(Handler):
 
     async def _stream(self, source: AsyncIterator[Any]) -> None:
         shell, call = self.shell, self.call
-        self.feed = Feed(shell, call, self.spare)
+        spec = self.target.spec
+        assert spec.item is not None
+        packer = Packer(
+            shell,
+            spec.item,
+            spec.final,
+            check=self.dispatcher.check,
+            no_final=f"{self.label} yielded wsrpc.Final, but is not annotated with it: write "
+            "AsyncIterator[Item | wsrpc.Final[Value]]",
+        )
+        self.feed = Feed(shell, call, packer, self.spare)
         stats = self.dispatcher.stats
         stats.generators_open += 1
         try:
-            await self.feed.run(source, self._dump_item, self._dump_final)
+            await self.feed.run(source)
         finally:
             try:
                 # An interceptor that wraps a stream may forget to close it.
@@ -446,30 +457,16 @@ class MethodHandler(Handler):
         if self.stopped is None and self._open:
             final = self.feed.final
             if final is None and isinstance(source, Stream):
-                final = self._final_of(source)
+                final = self._final_of(source, packer)
             shell.endpoint.finish(call, final)
             shell.wake()
 
-    def _final_of(self, source: Stream[Any, Any]) -> bytes | None:
+    def _final_of(self, source: Stream[Any, Any], packer: Packer) -> bytes | None:
         """What a stream that the method handed on has ended with."""
         with suppress(NotFinished):
             if self.target.spec.final is not None and source.final is not None:
-                return self._dump_final(source.final)
+                return packer.final(source.final)
         return None
-
-    def _dump_item(self, item: Any) -> bytes:
-        adapter = self.target.spec.item
-        assert adapter is not None
-        return adapter.dump(item, self.shell.codec, check=self.dispatcher.check)
-
-    def _dump_final(self, value: Any) -> bytes:
-        adapter = self.target.spec.final
-        if adapter is None:
-            raise TypeError(
-                f"{self.label} yielded wsrpc.Final, but is not annotated with it: write "
-                "AsyncIterator[Item | wsrpc.Final[Value]]"
-            )
-        return adapter.dump(value, self.shell.codec, check=self.dispatcher.check)
 
     # ------------------------------------------------------------ arguments
 

@@ -8,16 +8,14 @@ time, so there are no locks.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterable, Callable
+from collections.abc import Callable
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Raw
 
-from .call import Final
 from .deadlines import Deadlines
 from .errors import Code, ConnectionLost, DeadlineExceeded, RpcError, error_class, revive
-from .protocol.calls import Sender
 from .protocol.endpoint import Endpoint
 from .protocol.frames import End, Error, ErrorBody, Result
 from .runtime import Future, Nursery, Runtime
@@ -26,11 +24,11 @@ from .values import Adapter, InvalidValue
 
 if TYPE_CHECKING:
     from .driver import Driver
+    from .feed import Feed
     from .session import Session
 
 __all__ = [
     "Conversation",
-    "Feed",
     "Offered",
     "Shell",
     "Terminal",
@@ -40,13 +38,6 @@ __all__ = [
 ]
 
 Terminal = Result | End | Error
-
-# Items after which a stream that never waits lets others run. A turn of the loop costs about as
-# much as a dozen items.
-TURN = 32
-
-# The states in which a sender may still begin an item.
-OPEN = frozenset(("running", "yielding", "uploading"))
 
 
 class Conversation:
@@ -86,6 +77,7 @@ class Shell:
         on_lost: Who waits for that.
         pumps: The uploads of this side that run.
         notifications: Those of this side that the other end has not finished.
+        feeds: How many streams of this side run.
     """
 
     def __init__(
@@ -105,6 +97,7 @@ class Shell:
         self._room: deque[Future] = deque()
         self.pumps: set[Any] = set()
         self.notifications: set[Conversation] = set()
+        self.feeds = 0
         self._closing: list[Future] = []
 
     def wake(self) -> None:
@@ -255,92 +248,6 @@ def error_from(shell: Shell, body: ErrorBody) -> RpcError[Any]:
     error.not_started = bool(body.not_started)
     error.retry_after = None if body.retry_after is None else body.retry_after / 1000
     return error
-
-
-class Feed:
-    """The sending end of a stream: asks a source for items as credit and room allow.
-
-    Used for what handlers yield and for what callers upload; whoever runs it sends the terminal.
-    """
-
-    __slots__ = ("_shell", "_spare", "_stopped", "_waiter", "final", "lane")
-
-    def __init__(self, shell: Shell, lane: Sender, spare: Callable[[], None]) -> None:
-        self._shell = shell
-        self._spare = spare
-        self.lane = lane
-        self.final: bytes | None = None
-        self._waiter: Future | None = None
-        self._stopped = False
-
-    def stop(self) -> None:
-        """Ask for no further item, even if the source ignores its cancellation."""
-        self._stopped = True
-        self.wake()
-
-    def wake(self) -> None:
-        waiter, self._waiter = self._waiter, None
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
-
-    def _open(self) -> bool:
-        return self.lane.state in OPEN and not self._stopped and self._shell.lost is None
-
-    async def _allowed(self) -> bool:
-        """Wait for credit and room; False when the stream is to stop instead."""
-        shell, lane = self._shell, self.lane
-        while self._open():
-            if shell.endpoint.may_push(lane):
-                return True
-            self._waiter = waiter = shell.runtime.future()
-            if shell.endpoint.outbox_full:
-                shell.block(self)
-            await waiter
-        return False
-
-    async def run(
-        self,
-        source: AsyncIterable[Any],
-        dump: Callable[[Any], bytes],
-        dump_final: Callable[[Any], bytes],
-    ) -> None:
-        """Send the items of `source` to its end; the source is closed in any case.
-
-        A `Final` ends it, and its value is kept in `final`. What `source` or `dump` raises is
-        passed on; what was yielded before it has been queued and will arrive.
-        """
-        endpoint, lane, wake = self._shell.endpoint, self.lane, self._shell.wake
-        pause = self._shell.runtime.pause
-        turn = 0
-        items = aiter(source)
-        advance = items.__anext__
-        try:
-            while True:
-                if not endpoint.may_push(lane):
-                    if not await self._allowed():
-                        return
-                    turn = 0
-                try:
-                    item = await advance()
-                except StopAsyncIteration:
-                    return
-                if type(item) is Final:
-                    self.final = dump_final(item.value)
-                    return
-                if not self._open():
-                    return
-                endpoint.push(lane, dump(item))
-                wake()
-                turn += 1
-                if turn >= TURN:
-                    turn = 0
-                    await pause()
-        finally:
-            if self._stopped:
-                self._spare()
-            close = getattr(items, "aclose", None)
-            if close is not None:
-                await close()
 
 
 class Offered:

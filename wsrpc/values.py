@@ -27,6 +27,7 @@ from .coreschema import (
     Schema,
     for_serialization,
     for_validation,
+    is_flat,
     is_json_only,
     rewrite,
     simplified,
@@ -192,19 +193,22 @@ class _Core:
             self._built[key] = SchemaValidator(schema, cast(Any, CONFIG), _use_prebuilt=False)
         return cast(SchemaValidator, self._built[key])
 
-    def serializer(self, *, native: bool = False, exact_keys: bool = False) -> SchemaSerializer:
-        key = (native, exact_keys)
+    def serializer(
+        self, *, native: bool = False, exact_keys: bool = False, many: bool = False
+    ) -> SchemaSerializer:
+        key = (native, exact_keys, many)
         if key not in self._built:
             free = _protected if native else _builtins
             edit = for_serialization(free, native=native, exact_keys=exact_keys)
-            schema = rewrite(self.facts.schema, edit)
+            schema: Any = rewrite(self.facts.schema, edit)
+            schema = _listed(schema, fail_fast=False) if many else schema
             self._built[key] = SchemaSerializer(schema, cast(Any, CONFIG), _use_prebuilt=False)
         return cast(SchemaSerializer, self._built[key])
 
     def to_plain(self, value: Any, **options: Any) -> Any:
         """`value` in JSON's own types and bytes."""
         native = self.facts.native
-        serializer = self._built.get((native, False)) or self.serializer(native=native)
+        serializer = self._built.get((native, False, False)) or self.serializer(native=native)
         if not native:
             return serializer.to_python(value, mode="json", **options)
         before = stand_ins_made()
@@ -304,6 +308,7 @@ class Adapter:
         "_validate_json",
         "_validate_python",
         "annotation",
+        "flat",
         "where",
     )
 
@@ -321,6 +326,7 @@ class Adapter:
         self._is_json_only = is_json_only(facts.schema)
         self._is_bytes = facts.schema == {"type": "bytes"}
         self._special = self._is_any or self._is_bytes
+        self.flat = is_flat(facts.schema)
         # Nothing but validation stands between its JSON and the value.
         self._simple = not (facts.deep or facts.any)
         try:
@@ -356,6 +362,23 @@ class Adapter:
         except Exception as error:
             raise self._refusal(value, error) from error
         return data
+
+    def dump_many(self, values: list[Any]) -> bytes:
+        """The encodings of `values` of a flat type as JSON, with commas between them.
+
+        Raises:
+            Unencodable: One of them does not fit the type; `dump` tells which.
+        """
+        core = self._core
+        try:
+            data = core.serializer(many=True).to_json(
+                core.validator(many=True).validate_python(values)
+            )
+            if self._floats and (_N in data or _I in data or self._free):
+                _refuse_odd_numbers(data)
+        except Exception as error:
+            raise Unencodable(f"{self.where}: one of several values does not fit") from error
+        return data[1:-1]
 
     def _dump_otherwise(self, value: Any, codec: Codec, check: bool) -> bytes:
         if self._is_any:

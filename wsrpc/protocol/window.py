@@ -61,6 +61,11 @@ class SendCredit:
         assert self.balance >= 1, "an item was begun without credit"
         self.balance -= 1 + size // COST_UNIT
 
+    def spend_many(self, count: int) -> None:
+        """Begin so many items, none of them large; the balance must be at least as much."""
+        assert self.balance >= count, "an item was begun without credit"
+        self.balance -= count
+
 
 class ReceiveWindow:
     """The receiver's side: what it has granted, what came, what was consumed.

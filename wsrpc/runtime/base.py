@@ -99,11 +99,15 @@ class Runtime(Protocol):
         future: Makes a `Future`.
         effective_deadline: Seconds on the loop's clock; the nearest deadline of the cancel scopes
             around the caller, infinity where there is none.
+        call_soon: Runs a function, which must not raise, behind all that is ready to run now.
+        idle: Whether nothing else is ready to run, as far as one can tell; False otherwise.
     """
 
     now: Callable[[], float]
     future: Callable[[], Future]
     effective_deadline: Callable[[], float]
+    call_soon: Callable[[Callable[[], None]], object]
+    idle: Callable[[], bool]
 
     async def open_nursery(self) -> Nursery: ...
 
@@ -126,10 +130,3 @@ class Runtime(Protocol):
 
     def call_threadsafe(self, fn: Callable[[], None]) -> None:
         """Run `fn` on the loop's thread, from any thread; silently nothing if the loop is gone."""
-
-    def call_soon(self, fn: Callable[[], None]) -> None:
-        """Run `fn`, which must not raise, behind all that is ready to run now."""
-
-    def idle(self) -> bool:
-        """Whether nothing else is ready to run, as far as one can tell; False otherwise."""
-        ...

@@ -49,6 +49,8 @@ class GenericRuntime:
         self.future: Callable[[], Future] = GenericFuture
         self.effective_deadline: Callable[[], float] = anyio.current_effective_deadline
         self._token = anyio.lowlevel.current_token()
+        self.call_soon: Callable[[Callable[[], None]], object] = self.call_threadsafe
+        self.idle: Callable[[], bool] = lambda: False
 
     async def open_nursery(self) -> Nursery:
         group = anyio.create_task_group()
@@ -87,12 +89,6 @@ class GenericRuntime:
             token.run_sync_soon(fn)
         except RuntimeError:
             return
-
-    def call_soon(self, fn: Callable[[], None]) -> None:
-        self.call_threadsafe(fn)
-
-    def idle(self) -> bool:
-        return False
 
 
 async def _shielded_group(*, task_status: anyio.abc.TaskStatus[anyio.abc.TaskGroup]) -> None:

@@ -93,7 +93,7 @@ class AsyncioRuntime:
         self._due: dict[Any, asyncio.TimerHandle] = {}
         self.now: Callable[[], float] = loop.time
         self.future: Callable[[], Future] = loop.create_future
-        self.call_soon: Callable[[Callable[[], None]], Any] = loop.call_soon
+        self.call_soon: Callable[[Callable[[], None]], object] = loop.call_soon
         # asyncio's own loops keep what is ready in a deque. Where there is none, as in uvloop,
         # nobody can tell, and one turn more costs less there.
         ready = getattr(loop, "_ready", None)
