@@ -62,6 +62,7 @@ ROOMS = [
     "extras",
     "caller",
     "inbox",
+    "overflow",
     # what is exposed
     "controller",
     "contract",

@@ -268,7 +268,7 @@ def test_a_value_arrives_equal_and_of_the_same_type(
     loaded = one.load(Raw(raw), codec)
     assert loaded == value
     assert type(loaded) is type(value)
-    assert one.load_many([Raw(raw), Raw(raw)], codec) == [value, value]
+    assert one.load_many(codec.join([raw, raw]), codec) == [value, value]
 
 
 @pytest.mark.parametrize(("annotation", "value"), ROUND_TRIPS, ids=lambda one: str(one)[:40])
@@ -530,7 +530,7 @@ def test_values_nest_a_hundred_deep_and_no_deeper(codec: Codec) -> None:
     """VALUE-2."""
     one = adapter(Any)
     assert one.load(one.dump(nested(100), codec), codec) == nested(100)
-    assert one.load_many([Raw(codec.dump(nested(100)))], codec) == [nested(100)]
+    assert one.load_many(codec.join([codec.dump(nested(100))]), codec) == [nested(100)]
     for depth in (101, 150, 400, 2000):
         with pytest.raises(Unencodable, match="100 deep"):
             one.dump(nested(depth), codec)
@@ -539,7 +539,7 @@ def test_values_nest_a_hundred_deep_and_no_deeper(codec: Codec) -> None:
         with pytest.raises(InvalidValue, match="100 deep"):
             one.load(raw, codec)
         with pytest.raises(InvalidValue, match="100 deep"):
-            one.load_many([Raw(raw)], codec)
+            one.load_many(codec.join([raw]), codec)
 
 
 def test_models_nest_a_hundred_deep_and_no_deeper(codec: Codec) -> None:
@@ -767,7 +767,7 @@ def test_a_large_list_of_wrong_elements_is_given_up_at_the_first() -> None:
         adapter(list[int]).load(raw, JSON)
     assert [error["loc"] for error in caught.value.errors] == [[0]]
     with pytest.raises(InvalidValue) as caught:
-        adapter(int).load_many([Raw(b'"x"')] * 100_000, JSON)
+        adapter(int).load_many(JSON.join([b'"x"'] * 100_000), JSON)
     assert [error["loc"] for error in caught.value.errors] == [[0]]
 
 
@@ -787,9 +787,9 @@ def test_what_is_no_encoding_at_all_is_an_invalid_value(codec: Codec) -> None:
 
 
 def test_one_wrong_item_of_many_is_found_by_its_index(codec: Codec) -> None:
-    raws = [Raw(codec.dump({"x": 1, "y": 1})), Raw(codec.dump({"x": 1, "y": "far"}))]
+    raws = [codec.dump({"x": 1, "y": 1}), codec.dump({"x": 1, "y": "far"})]
     with pytest.raises(InvalidValue) as caught:
-        adapter(Point).load_many(raws, codec)
+        adapter(Point).load_many(codec.join(raws), codec)
     assert caught.value.errors[0]["loc"] == [1, "y"]
 
 

@@ -14,6 +14,7 @@ from .errors import (
     ProtocolError,
     RegistrationError,
     RpcError,
+    StreamOverflow,
     WsrpcError,
 )
 from .fetcher import FetchStream, StreamFetcher, StreamRequest, default_stream_fetcher
@@ -48,6 +49,7 @@ __all__ = [
     "Stats",
     "Stream",
     "StreamFetcher",
+    "StreamOverflow",
     "StreamRequest",
     "WsrpcError",
     "__version__",

@@ -118,6 +118,23 @@ class Stream(AsyncIterator[T_co], Generic[T_co, U_co]):
             )
         return cast(U_co, self._final)
 
+    @property
+    def lag(self) -> int:
+        """Items that have arrived and wait to be taken; 0 for a stream within this process.
+
+        With `overflow="block"` it tells how far the consumer is behind only up to the window, since
+        the producer waits then.
+        """
+        return 0
+
+    @property
+    def dropped(self) -> int:
+        """Items let go so far because the consumer did not keep up.
+
+        0 with `overflow="block"`, for uploads, and for streams within this process.
+        """
+        return 0
+
     async def __aenter__(self) -> Self:
         return self
 
@@ -158,7 +175,7 @@ class LocalStream(Stream[T_co, U_co]):
         label: What messages call it, such as "HelloController.tokens".
     """
 
-    __slots__ = ("_busy", "_closed", "_source")
+    __slots__ = ("_busy", "_closed", "_dropped", "_source")
 
     def __init__(
         self,
@@ -169,6 +186,18 @@ class LocalStream(Stream[T_co, U_co]):
         self._source: Any = source
         self._busy = False
         self._closed = False
+        self._dropped = 0
+
+    @property
+    def lag(self) -> int:
+        return self._source.lag if isinstance(self._source, Stream) else 0
+
+    @property
+    def dropped(self) -> int:
+        # A stream that a method hands on comes from another session, and may lose items there.
+        if isinstance(self._source, Stream):
+            self._dropped = self._source.dropped
+        return self._dropped
 
     async def __anext__(self) -> T_co:
         if self._busy:
@@ -193,7 +222,7 @@ class LocalStream(Stream[T_co, U_co]):
                 source = self._source
                 self._finish(source._final if isinstance(source, Stream) else None)
             self._closed = True
-            self._source = None
+            self._release()
             raise
         finally:
             self._busy = False
@@ -238,12 +267,18 @@ class LocalStream(Stream[T_co, U_co]):
         if isinstance(source, Stream):
             source.cancel()
         elif not (self._busy or isinstance(source, AsyncIterator)):
-            self._source = None
+            self._release()
             if (close := getattr(source, "close", None)) is not None:
                 close()
 
-    async def _close_source(self) -> None:
+    def _release(self) -> Any:
+        """Let go of the source, and return it; what it has told stays known."""
+        _ = self.dropped
         source, self._source = self._source, None
+        return source
+
+    async def _close_source(self) -> None:
+        source = self._release()
         if (aclose := getattr(source, "aclose", None)) is not None:
             await aclose()
         elif (close := getattr(source, "close", None)) is not None:
@@ -400,6 +435,16 @@ class UntypedCall(Coroutine[Any, Any, Any]):
     def final(self) -> Any:
         """The value that the stream ended with."""
         return self._as_stream().final
+
+    @property
+    def lag(self) -> int:
+        """Items that have arrived and wait to be taken; 0 for a single value."""
+        return 0 if self._stream is None else self._stream.lag
+
+    @property
+    def dropped(self) -> int:
+        """Items let go so far because the consumer did not keep up; 0 for a single value."""
+        return 0 if self._stream is None else self._stream.dropped
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._label}>"

@@ -15,6 +15,7 @@ __all__ = [
     "ProtocolError",
     "RegistrationError",
     "RpcError",
+    "StreamOverflow",
     "WsrpcError",
 ]
 
@@ -171,6 +172,17 @@ class DeadlineExceeded(RpcError[Any], TimeoutError):
 
     def __str__(self) -> str:
         return RpcError.__str__(self)
+
+
+class StreamOverflow(RpcError[Any]):
+    """The consumer of a stream fell behind by more than its window, under `overflow="fail"`.
+
+    It is raised on the consumer's side, in place of the items that waited, with the code
+    `resource_exhausted`; the class tells it from a handler's own error with that code.
+    """
+
+    def __init__(self, message: str = "the consumer fell behind", data: Any = None) -> None:
+        RpcError.__init__(self, Code.RESOURCE_EXHAUSTED, message, data)
 
 
 class ConnectionLost(RpcError[Any], ConnectionError):

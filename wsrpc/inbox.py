@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from msgspec import Raw
 
@@ -19,13 +19,60 @@ from .errors import ConnectionLost, DeadlineExceeded, RpcError
 from .extras import Extras
 from .limits import COST_UNIT
 from .protocol.calls import OutCall, Receiver, UploadReader
+from .protocol.codec import Codec
 from .protocol.frames import End, Error, Result
 from .protocol.window import cost_of
 from .runtime import Future
 from .shell import Conversation, Shell, Terminal, error_from
 from .values import Adapter, InvalidValue
 
-__all__ = ["Inbox", "InboxStream"]
+__all__ = ["Frame", "Inbox", "InboxStream", "Tally"]
+
+
+class Frame:
+    """The items of one `message`, copied out of the batch that brought them.
+
+    Undecoded items are views of their batch and keep all of it in memory. A stream whose consumer
+    takes its time would hold one batch, most of it other streams' items, for each item it waits
+    with. The copy costs nothing: to be validated in one go they have to be joined anyway.
+
+    Attributes:
+        count: Items.
+        data: The encoding of an array of them, or of the item itself where there is but one.
+        costs: What each of them cost, unless that is 1 for all.
+    """
+
+    __slots__ = ("costs", "count", "data")
+
+    def __init__(self, items: list[Raw], codec: Codec) -> None:
+        self.count = len(items)
+        # A third cheaper than bytes(items[0]).
+        self.data = b"" + items[0] if self.count == 1 else codec.join(cast(list[bytes], items))
+        self.costs: deque[int] | None = None
+        if len(self.data) >= COST_UNIT:
+            self.costs = deque(cost_of(len(item)) for item in items)
+
+
+class Tally:
+    """Counts the items that were let go.
+
+    Args:
+        whole: The tally of what is made of this stream and others.
+
+    Attributes:
+        dropped: Items.
+    """
+
+    __slots__ = ("_whole", "dropped")
+
+    def __init__(self, whole: Tally | None = None) -> None:
+        self._whole = whole
+        self.dropped = 0
+
+    def add(self, n: int) -> None:
+        self.dropped += n
+        if self._whole is not None:
+            self._whole.add(n)
 
 
 class Inbox(Conversation):
@@ -50,6 +97,7 @@ class Inbox(Conversation):
         "_label",
         "_lane",
         "_shell",
+        "_tally",
         "_terminal",
         "_waiter",
         "final",
@@ -68,8 +116,10 @@ class Inbox(Conversation):
         label: str,
         extras: Extras | None = None,
         check: bool = True,
+        tally: Tally | None = None,
     ) -> None:
         self._shell = shell
+        self._tally = tally or Tally()
         self._check = check
         self._lane = lane
         self._adapter = adapter
@@ -78,7 +128,7 @@ class Inbox(Conversation):
         self._label = label
         self._extras = extras
         self._entry: Deadline | None = None
-        self._frames: deque[list[Raw]] = deque()
+        self._frames: deque[Frame] = deque()
         self._costs: deque[int] | None = None
         self._terminal: Terminal | RpcError[Any] | None = None
         self._end: RpcError[Any] | StopAsyncIteration | None = None
@@ -90,8 +140,9 @@ class Inbox(Conversation):
     # ------------------------------------------------------------ from the session
 
     def on_items(self, items: list[Raw]) -> None:
-        self._frames.append(items)
-        self._notify()
+        if not self.closed:
+            self._frames.append(Frame(items, self._shell.codec))
+            self._notify()
 
     def on_finished(self, frame: Terminal) -> None:
         self._terminate(frame)
@@ -154,6 +205,16 @@ class Inbox(Conversation):
             waiter.set_result(None)
 
     # ------------------------------------------------------------ to the application
+
+    @property
+    def closed(self) -> bool:
+        """Whether the application takes nothing that is still to arrive."""
+        return self._terminal is not None or self._end is not None
+
+    @property
+    def lag(self) -> int:
+        """Items that have arrived and wait to be taken."""
+        return len(self.items) + sum(frame.count for frame in self._frames)
 
     @property
     def ended(self) -> bool:
@@ -222,30 +283,29 @@ class Inbox(Conversation):
 
         return self._shell.deadlines.add(self._shell.runtime.now() + idle_timeout, expire)
 
-    def _decode(self, raws: list[Raw]) -> None:
-        codec = self._shell.codec
+    def _decode(self, frame: Frame) -> None:
+        codec, check = self._shell.codec, self._check
+        self._costs = frame.costs
         try:
-            if self._check:
-                self.items.extend(self._adapter.load_many(raws, codec))
+            if frame.count == 1:
+                self.items.append(self._adapter.load(frame.data, codec, check=check))
             else:
-                self.items.extend([self._load(raw) for raw in raws])
-        except InvalidValue:
-            # One of them is bad: those before it are items all the same.
-            for raw in raws:
-                try:
-                    self.items.append(self._load(raw))
-                except InvalidValue as error:
-                    self._frames.clear()
-                    self._end = self._invalid(error)
-                    self.stop("cancelled")
-                    break
-        if sum(map(len, raws)) >= COST_UNIT:
-            self._costs = deque(cost_of(len(raw)) for raw in raws)
-        else:
-            self._costs = None
+                self.items.extend(self._adapter.load_many(frame.data, codec, check=check))
+        except InvalidValue as error:
+            self._frames.clear()
+            self._end = self._invalid(self._first_invalid(frame) or error)
+            self.stop("cancelled")
 
-    def _load(self, raw: Raw) -> Any:
-        return self._adapter.load(raw, self._shell.codec, check=self._check)
+    def _first_invalid(self, frame: Frame) -> InvalidValue | None:
+        """What is wrong with the first bad item; those before it are items all the same."""
+        if frame.count > 1:
+            codec = self._shell.codec
+            for raw in codec.split_array(frame.data):
+                try:
+                    self.items.append(self._adapter.load(raw, codec, check=self._check))
+                except InvalidValue as error:
+                    return error
+        return None
 
     def _conclude(self, terminal: Terminal | RpcError[Any]) -> None:
         """Turn the terminal into what every further `next` raises."""
@@ -281,6 +341,10 @@ class InboxStream(Stream[Any, Any]):
         self._idle_timeout = idle_timeout
         self._busy = False
         self._over = False
+
+    @property
+    def lag(self) -> int:
+        return 0 if self._inbox is None else self._inbox.lag
 
     async def _start(self) -> Inbox:
         """Begin whatever fills the inbox; only called where there is none yet."""

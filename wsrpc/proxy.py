@@ -23,8 +23,9 @@ from .controller import Interface
 from .errors import Code, ConnectionLost, DeadlineExceeded, RpcError
 from .extras import Extras
 from .fetcher import StreamFetcher
-from .inbox import Inbox, InboxStream
+from .inbox import Inbox, InboxStream, Tally
 from .interceptor import Interceptor, Request, fold
+from .overflow import INBOXES, Overflow
 from .protocol.calls import OutCall
 from .protocol.codec import Codec
 from .protocol.frames import Error
@@ -51,12 +52,16 @@ class Options:
     idle_timeout: float | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     validate: Validate = "both"
+    overflow: Overflow = "block"
     window: int | None = None
     interceptors: tuple[Interceptor, ...] = ()
 
     def __post_init__(self) -> None:
         if self.validate not in ("both", "arrival", "none"):
             raise ValueError(f"validate must be 'both', 'arrival' or 'none', not {self.validate!r}")
+        if self.overflow not in INBOXES:
+            names = ", ".join(map(repr, INBOXES))
+            raise ValueError(f"overflow must be one of {names}, not {self.overflow!r}")
         if self.window is not None and self.window < 1:
             raise ValueError(f"window must be at least 1 item, not {self.window!r}")
         checked_metadata(self.metadata)
@@ -281,6 +286,7 @@ class ProxyMethod:
                 "timeout": options.timeout,
                 "idle_timeout": options.idle_timeout,
                 "validate": options.validate,
+                "overflow": options.overflow,
                 "window": options.window,
             },
         )
@@ -306,32 +312,37 @@ class ProxyMethod:
         request = self.request({**values, **uploads, **callbacks})
         if fetcher is None:
             return self.fetch(request)
-        fetched: WeakSet[Stream[Any, Any]] = WeakSet()
+        fetched = Fetched()
 
         def fetch(request: Request) -> Stream[Any, Any]:
-            stream = self.fetch(request)
-            fetched.add(stream)
+            stream = self.fetch(request, fetched.tally)
+            fetched.streams.add(stream)
             return stream
 
         source = fetcher(request, fetch)
         return source if isinstance(source, Stream) else MadeStream(source, self.label, fetched)
 
-    def fetch(self, request: Request) -> Stream[Any, Any]:
-        """The default way to a stream: over the session, through the interceptors."""
-        if not self._interceptors:
-            return self._remote(request)
+    def fetch(self, request: Request, tally: Tally | None = None) -> Stream[Any, Any]:
+        """The default way to a stream: over the session, through the interceptors.
 
-        fetched: WeakSet[Stream[Any, Any]] = WeakSet()
+        Args:
+            request: What to call.
+            tally: Counts what the stream lets go, together with others.
+        """
+        if not self._interceptors:
+            return self._remote(request, tally)
+
+        fetched = Fetched(tally)
 
         async def innermost(request: Request) -> Any:
-            stream = self._remote(request)
-            fetched.add(stream)
+            stream = self._remote(request, fetched.tally)
+            fetched.streams.add(stream)
             return stream
 
         return MadeStream(fold(self._interceptors, innermost)(request), self.label, fetched)
 
-    def _remote(self, request: Request) -> RemoteStream:
-        return RemoteStream(self, request, *self._split(request.arguments))
+    def _remote(self, request: Request, tally: Tally | None) -> RemoteStream:
+        return RemoteStream(self, request, Tally(tally), *self._split(request.arguments))
 
     # ------------------------------------------------------------ kind unknown
 
@@ -408,24 +419,47 @@ class Notification(Conversation):
             logger.debug("the notification %s ended with %s", self._label, frame.body.code)
 
 
+class Fetched:
+    """What a stream fetcher or an interceptor has fetched so far.
+
+    Attributes:
+        streams: The streams, as long as somebody holds them.
+        tally: What they have let go, those that nobody holds any more included.
+    """
+
+    __slots__ = ("streams", "tally")
+
+    def __init__(self, whole: Tally | None = None) -> None:
+        self.streams: WeakSet[Stream[Any, Any]] = WeakSet()
+        self.tally = Tally(whole)
+
+
 class MadeStream(LocalStream[Any, Any]):
     """What a stream fetcher or an interceptor made of streams from the other end.
 
     Args:
         source: What it returned.
         label: What messages call it.
-        fetched: The streams it has fetched so far; they end with this one.
+        fetched: The streams from the other end; they end with this one.
     """
 
     __slots__ = ("_fetched",)
 
-    def __init__(self, source: Any, label: str, fetched: WeakSet[Stream[Any, Any]]) -> None:
+    def __init__(self, source: Any, label: str, fetched: Fetched) -> None:
         super().__init__(source, label)
         self._fetched = fetched
 
+    @property
+    def lag(self) -> int:
+        return sum(stream.lag for stream in self._fetched.streams)
+
+    @property
+    def dropped(self) -> int:
+        return self._fetched.tally.dropped
+
     def cancel(self) -> None:
         super().cancel()
-        for stream in list(self._fetched):
+        for stream in list(self._fetched.streams):
             stream.cancel()
 
 
@@ -436,18 +470,24 @@ class RemoteStream(InboxStream):
         self,
         method: ProxyMethod,
         request: Request,
+        tally: Tally,
         values: dict[str, Any],
         uploads: dict[str, Any],
         callbacks: dict[str, Any],
     ) -> None:
         super().__init__(None, method.label, method._options.idle_timeout)
         self._method = method
+        self._tally = tally
         self._metadata = request.metadata
         self._arguments = values
         self._extras = method.extras(uploads, callbacks)
         self._shell = method._shell
         self._call: OutCall | None = None
         self._timing: Timing | None = None
+
+    @property
+    def dropped(self) -> int:
+        return self._tally.dropped
 
     async def _start(self) -> Inbox:
         method, shell, extras = self._method, self._shell, self._extras
@@ -465,7 +505,7 @@ class RemoteStream(InboxStream):
             extras=extras,
             window=options.window,
         )
-        inbox = Inbox(
+        inbox = INBOXES[options.overflow](
             shell,
             call,
             method._spec.item,
@@ -475,6 +515,7 @@ class RemoteStream(InboxStream):
             label=self._label,
             extras=extras,
             check=method._check_results,
+            tally=self._tally,
         )
         call.context = inbox
         if extras is not None:

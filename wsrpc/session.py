@@ -11,7 +11,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from types import EllipsisType
-from typing import Any, Literal, TypeVar, overload
+from typing import Any, TypeVar, overload
 
 import anyio
 
@@ -24,6 +24,7 @@ from .errors import ConnectError, ConnectionLost, ProtocolError, RpcError
 from .fetcher import StreamFetcher
 from .interceptor import Interceptor
 from .limits import Limits
+from .overflow import Overflow
 from .protocol.endpoint import Endpoint
 from .protocol.events import (
     CallReceived,
@@ -152,7 +153,7 @@ class Session:
         idle_timeout: float | None = None,
         metadata: Mapping[str, str] | None = None,
         validate: Validate = "both",
-        overflow: Literal["block"] = "block",
+        overflow: Overflow = "block",
         window: int | None = None,
         interceptors: Sequence[Interceptor] = (),
     ) -> C: ...
@@ -168,7 +169,7 @@ class Session:
         idle_timeout: float | None = None,
         metadata: Mapping[str, str] | None = None,
         validate: Validate = "both",
-        overflow: Literal["block"] = "block",
+        overflow: Overflow = "block",
         window: int | None = None,
         interceptors: Sequence[Interceptor] = (),
     ) -> Any: ...
@@ -184,7 +185,7 @@ class Session:
         idle_timeout: float | None = None,
         metadata: Mapping[str, str] | None = None,
         validate: Validate = "both",
-        overflow: Literal["block"] = "block",
+        overflow: Overflow = "block",
         window: int | None = None,
         interceptors: Sequence[Interceptor] = (),
     ) -> C: ...
@@ -199,7 +200,7 @@ class Session:
         idle_timeout: float | None = None,
         metadata: Mapping[str, str] | None = None,
         validate: Validate = "both",
-        overflow: Literal["block"] = "block",
+        overflow: Overflow = "block",
         window: int | None = None,
         interceptors: Sequence[Interceptor] = (),
     ) -> Any:
@@ -218,23 +219,28 @@ class Session:
             metadata: Sent along with every call of this proxy.
             validate: "both" checks arguments before they leave and results when they arrive;
                 "arrival" only results; "none" takes results as plain decoded values.
-            overflow: What a stream does whose consumer does not keep up: "block" makes the
-                producer wait. Other policies are not part of this version.
-            window: Items. The credit with which streams of this proxy start.
+            overflow: What a stream does whose consumer does not keep up. "block" makes the producer
+                wait. The others leave it alone, and let go of items here, undecoded: "latest" of
+                all but the newest, "drop_oldest" of all but the newest `window`; "fail" ends the
+                stream with `StreamOverflow` when more than `window` wait. At most
+                `Limits.window_bytes` of items wait, or a single larger one. `Stream.lag` says how
+                many wait, `Stream.dropped` how many were let go.
+            window: Items. The credit with which streams of this proxy start; `Limits.window` if
+                left out. It grows for a consumer that keeps up, except under "drop_oldest" and
+                "fail".
             interceptors: Run around every call of this proxy, inside those of the session.
 
         Raises:
             RegistrationError: The class cannot be a controller; the message says where.
             TypeError: `controller` is none of these.
         """
-        if overflow != "block":
-            raise ValueError(f"overflow must be 'block' in this version, not {overflow!r}")
         options = Options(
             stream_fetcher=stream_fetcher,
             timeout=timeout,
             idle_timeout=idle_timeout,
             metadata={**self._metadata, **checked_metadata(metadata or {})},
             validate=validate,
+            overflow=overflow,
             window=window,
             interceptors=tuple(interceptors),
         )

@@ -459,15 +459,21 @@ class Adapter:
         except _UNDECODABLE as error:
             raise _from_decoder(error) from None
 
-    def load_many(self, raws: list[Raw], codec: Codec) -> list[Any]:
-        """The values that `raws` encode, validated in one pass.
+    def load_many(self, data: bytes, codec: Codec, *, check: bool = True) -> list[Any]:
+        """The values that an encoded array holds, validated in one pass.
+
+        Args:
+            data: The encoding of the array.
+            codec: The session's codec.
+            check: Whether to validate them; otherwise they come as dicts, lists and so on.
 
         Raises:
             InvalidValue: One of them is no value of the type; `loc` begins with its index.
         """
         try:
-            data = codec.join(cast(list[bytes], raws))
-            return cast(list[Any], self._load(data, codec, many=True))
+            if check or (self._is_bytes and codec.text):
+                return cast(list[Any], self._load(data, codec, many=True))
+            return cast(list[Any], codec.load(data))
         except _UNDECODABLE as error:
             raise _from_decoder(error) from None
 

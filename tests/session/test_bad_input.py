@@ -55,7 +55,11 @@ class Hello:
         ({"window": 0}, ValueError, "window"),
         ({"window": -1}, ValueError, "window"),
         ({"validate": "some"}, ValueError, "validate"),
-        ({"overflow": "latest"}, ValueError, "overflow"),
+        (
+            {"overflow": "newest"},
+            ValueError,
+            "overflow must be one of .block., .latest., .drop_oldest., .fail.",
+        ),
         ({"metadata": {"a": 1}}, TypeError, "strings"),
     ],
 )

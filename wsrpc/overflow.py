@@ -1,0 +1,111 @@
+"""What becomes of items that a consumer does not take in time (`clientize(…, overflow=)`).
+
+Under "block" credit comes back as the application takes items, and so the producer waits for it.
+Under the other policies it comes back as they arrive: the producer runs at its own pace, and what
+the consumer does not take in time is let go here. The other end does not know the difference.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeAlias
+
+from msgspec import Raw
+
+from .errors import StreamOverflow
+from .inbox import Frame, Inbox
+
+__all__ = ["INBOXES", "Overflow"]
+
+Overflow: TypeAlias = Literal["block", "latest", "drop_oldest", "fail"]
+
+
+class DropOldest(Inbox):
+    """Keeps the newest items, as many as the window.
+
+    They wait one by one and undecoded, so that none is validated only to be let go. The window
+    does not grow: whatever arrives at once then fits an empty queue, and a consumer that keeps up
+    loses nothing, however the items fall into batches.
+    """
+
+    __slots__ = ("_bytes", "_grows", "_room")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._room = self._lane.window.size
+        self._grows = False
+        self._bytes = 0
+
+    def on_items(self, items: list[Raw]) -> None:
+        if not self.closed:
+            window = self._lane.window
+            if self._shell.endpoint.consumed(self._lane, window.queued, waiting=self._grows):
+                self._shell.wake()
+            self._admit(items)
+            self._notify()
+
+    def _admit(self, items: list[Raw]) -> None:
+        frames = self._frames
+        gone = max(0, len(items) - self._room)
+        self._append(items[gone:])
+        while self._exceeds(len(frames), self._bytes):
+            self._bytes -= len(frames.popleft().data)
+            gone += 1
+        self._tally.add(gone)
+
+    def _append(self, items: list[Raw]) -> None:
+        codec = self._shell.codec
+        self._frames.extend([Frame([item], codec) for item in items])
+        self._bytes += sum(map(len, items))
+
+    def _exceeds(self, items: int, size: int) -> bool:
+        """Whether this is more than may wait; a single item always may."""
+        return items > self._room or (items > 1 and size > self._shell.limits.window_bytes)
+
+    def _decode(self, frame: Frame) -> None:
+        self._bytes -= len(frame.data)
+        super()._decode(frame)
+
+    def report(self, *, waiting: bool) -> None:
+        """No credit is owed: it was given back on arrival."""
+        self.taken = 0
+
+
+class Latest(DropOldest):
+    """Keeps the newest item; the window grows, as bursts do no harm."""
+
+    __slots__ = ()
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._room = 1
+        self._grows = True
+
+
+class Fail(DropOldest):
+    """Keeps all items for as long as there is room, and ends the stream when there is none."""
+
+    __slots__ = ()
+
+    def _admit(self, items: list[Raw]) -> None:
+        waiting = len(self._frames) + len(items)
+        size = self._bytes + sum(map(len, items))
+        if not self._exceeds(waiting, size):
+            self._append(items)
+            return
+        self._tally.add(waiting)
+        self.stop("cancelled")
+        self.fail(
+            StreamOverflow(
+                f"{self._label}: the consumer fell behind by {waiting} items ({size} bytes); "
+                f"overflow='fail' lets {self._room} items (window=) and "
+                f"{self._shell.limits.window_bytes} bytes (Limits.window_bytes) wait"
+            )
+        )
+
+
+INBOXES: dict[Overflow, type[Inbox]] = {
+    "block": Inbox,
+    "latest": Latest,
+    "drop_oldest": DropOldest,
+    "fail": Fail,
+}
