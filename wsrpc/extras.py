@@ -177,7 +177,8 @@ class _Pump(Conversation):
         self._stopped = True
         # asyncio drops a task that is cancelled before its first step; `run` looks itself.
         if self.task is not None and self._begun:
-            self._shell.runtime.cancel(self.task)
+            if not self._feed.closing:
+                self._shell.runtime.cancel(self.task)
             self._feed.stop()
             self._arm_killer()
 

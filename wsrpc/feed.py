@@ -135,6 +135,7 @@ class Feed:
     Attributes:
         lane: Its id.
         final: The encoding of the final value, once the source has ended with one.
+        closing: Whether the source is being closed; to cancel it then would cut its cleanup short.
     """
 
     __slots__ = (
@@ -146,6 +147,7 @@ class Feed:
         "_spare",
         "_stopped",
         "_waiter",
+        "closing",
         "final",
         "lane",
     )
@@ -160,6 +162,7 @@ class Feed:
         self.final: bytes | None = None
         self._waiter: Future | None = None
         self._stopped = False
+        self.closing = False
         # Gathered, not encoded yet.
         self._held: list[Any] = []
         # Encoded, and larger than anybody could expect: without credit or room for the time being.
@@ -218,6 +221,7 @@ class Feed:
                 await self._wait()
         finally:
             shell.feeds -= 1
+            self.closing = True
             if self._stopped:
                 self._spare()
             close = getattr(items, "aclose", None)

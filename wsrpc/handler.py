@@ -132,7 +132,7 @@ class Handler(Conversation):
             self.shell.runtime.forget_deadline(self._task)
             if self.context is not None:
                 self.context.deadline = None
-        if self._begun:
+        if self._begun and not (self.feed is not None and self.feed.closing):
             assert self._task is not None
             self.shell.runtime.cancel(self._task)
         if self.feed is not None:
@@ -194,6 +194,16 @@ class Handler(Conversation):
     async def _handle(self) -> None:
         raise NotImplementedError
 
+    def _halted(self) -> bool:
+        """Whether the call was stopped, even if this handler has yet to hear of it.
+
+        The endpoint takes a message as a whole, and the session acts on it in slices: a `cancel`
+        far behind in it has changed the call's state before it gets here.
+        """
+        if self.stopped is None and self.call.state == "cancelled":
+            self.stopped = self.call.cancel_reason or "cancelled"
+        return self.stopped is not None
+
     def _overdue(self) -> bool:
         return self._deadline is not None and self.shell.runtime.now() >= self._deadline
 
@@ -222,7 +232,7 @@ class Handler(Conversation):
 
     def _answer(self, payload: bytes) -> None:
         shell, call = self.shell, self.call
-        if not self._open or self.stopped is not None:
+        if not self._open or self._halted():
             return
         if call.oneway:
             shell.endpoint.finish(call)
@@ -454,7 +464,7 @@ class MethodHandler(Handler):
                         await inner.aclose()
             finally:
                 stats.generators_open -= 1
-        if self.stopped is None and self._open:
+        if self._open and not self._halted():
             final = self.feed.final
             if final is None and isinstance(source, Stream):
                 final = self._final_of(source, packer)

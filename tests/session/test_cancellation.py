@@ -466,6 +466,53 @@ async def test_calls_cancelled_at_every_stage_leave_nothing_behind(wire: Wire) -
     wire.assert_one_terminal_each()
 
 
+@pytest.mark.parametrize("kind", ["count", "dawdle"])
+async def test_many_cancels_in_one_message_find_handlers_that_are_about_to_end(
+    kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """CANCEL-3, CANCEL-5. The session acts on such a message in slices, and handlers run meanwhile."""
+
+    begun, cleaned = 0, 0
+
+    class Numbers:
+        @wsrpc.method
+        async def count(self, turns: int) -> AsyncIterator[int]:
+            nonlocal begun, cleaned
+            begun += 1
+            try:
+                while True:
+                    yield turns
+            finally:
+                await anyio.sleep(0.01)
+                cleaned += 1
+
+        @wsrpc.method
+        async def dawdle(self, turns: int) -> int:
+            nonlocal begun
+            begun += 1
+            for _ in range(turns):
+                await anyio.sleep(0)
+            return turns
+
+    ids = range(1, 401, 2)
+    async with bare_client(wsrpc.Server([Numbers()])) as peer:
+        calls = [
+            ["call", id, f"Numbers.{kind}", {"turns": id % 20}, {"credit": 100_000}] for id in ids
+        ]
+        await peer.send(*calls)
+        await until(lambda: begun == len(ids))
+        await peer.send(*(["cancel", id] for id in ids))
+        codes = set()
+        for _ in ids:
+            terminal = await peer.expect("result", "end", "error")
+            codes.add(terminal[2]["code"] if terminal[0] == "error" else terminal[0])
+    assert codes == ({"cancelled"} if kind == "count" else {"cancelled", "result"})
+    assert cleaned == (len(ids) if kind == "count" else 0)
+    assert not [
+        record for record in caplog.records if record.name == "wsrpc" and record.levelno > 20
+    ]
+
+
 async def test_streams_cancelled_at_every_stage_leave_nothing_behind(wire: Wire) -> None:
     """CANCEL-3, CREDIT-3."""
     opened, closed = 0, 0

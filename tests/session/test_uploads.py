@@ -10,7 +10,7 @@ import pytest
 from pydantic import BaseModel
 
 import wsrpc
-from tests.support import Codec, Wire, bare_client, error_of, pair, soon, turns, until
+from tests.support import Codec, Wire, bare_client, bare_server, error_of, pair, soon, turns, until
 
 
 class Line(BaseModel):
@@ -262,6 +262,23 @@ async def test_a_handler_that_returns_early_stops_the_producer(kind: str, wire: 
         await turns(50)
         assert source.produced == produced
     assert wire.terminals() == {1: ["result"]}
+
+
+async def test_many_answers_in_one_message_let_each_producer_clean_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """UP-3. The session acts on such a message in slices, and producers run meanwhile."""
+    sources = [Source() for _ in range(100)]
+    hello = {"window": 100_000, "limits": {"max_calls": 100}}
+    async with bare_server(monkeypatch, hello=hello) as (peer, client):
+        uploads = client.clientize(Uploads)
+        async with anyio.create_task_group() as group:
+            for source in sources:
+                group.start_soon(uploads.total, source.numbers())
+            ids = [(await peer.expect("call"))[1] for _ in sources]
+            await turns(5)
+            await peer.send(*(["result", id, 0] for id in ids))
+    assert [source.cleaned for source in sources] == [DONE] * 100
 
 
 @pytest.mark.parametrize("kind", ["numbers", "waiting"])
