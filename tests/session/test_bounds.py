@@ -114,7 +114,7 @@ def growth() -> Iterator[Callable[[], int]]:
 
 async def rate(*, beside_unread: bool) -> int:
     """Items that 99 readers of endless streams get in 120 turns, their windows full grown."""
-    got = 0
+    got = delivered = 0
 
     async def read(stream: wsrpc.Stream[Quote]) -> None:
         nonlocal got
@@ -171,7 +171,7 @@ async def test_an_unread_stream_holds_its_own_items_and_no_more() -> None:
                 assert market.produced == WINDOW
                 assert unread.lag == WINDOW - 1
                 assert server.outbox_bytes == client.outbox_bytes == 0
-                assert grown() < WINDOW_BYTES / 2
+                assert grown() < 192 * KIB
 
 
 @pytest.mark.parametrize(("overflow", "most"), [("latest", 1000), ("drop_oldest", 32_000)])
@@ -188,7 +188,8 @@ async def test_an_unread_stream_that_does_not_block_holds_what_its_policy_says(
                 await until(lambda: stream.lag + stream.dropped == 4999)
                 assert stream.lag == most // 1000
                 assert server.outbox_bytes == 0
-                assert grown() < most + 64 * KIB
+                # The newest batch may still be held by whoever reads the link.
+                assert grown() < most + 128 * KIB
 
 
 # ------------------------------------------------------------------------------------ uploads

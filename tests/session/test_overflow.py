@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import AsyncIterator
-from typing import Annotated, Any, Literal, Protocol, TypeAlias
+from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeAlias
 
 import anyio
 import pytest
@@ -17,8 +17,8 @@ from wsrpc.testing import connected_pair
 Policy: TypeAlias = Literal["latest", "drop_oldest", "fail"]
 Lossy: TypeAlias = Literal["latest", "drop_oldest"]
 
-LOSSY = ["latest", "drop_oldest"]
-POLICIES = [*LOSSY, "fail"]
+LOSSY: list[Lossy] = ["latest", "drop_oldest"]
+POLICIES: list[Policy] = [*LOSSY, "fail"]
 
 
 class Ticker:
@@ -242,7 +242,7 @@ def note(n: int) -> int:
 class Noting(Protocol):
     """Ticker as a caller sees it that validates with a side effect."""
 
-    controller_name = "Ticker"
+    controller_name: ClassVar[str] = "Ticker"
 
     @wsrpc.method
     def count(self, n: int) -> AsyncIterator[Annotated[int, AfterValidator(note)]]: ...
@@ -353,7 +353,8 @@ async def test_a_lost_connection_comes_behind_the_newest_item() -> None:
 
 async def test_a_deadline_and_an_idle_timeout_end_such_a_stream_too() -> None:
     async with pair([Ticker()]) as (_, client):
-        for options in ({"timeout": 0.05}, {"idle_timeout": 0.05}):
+        timeouts: list[dict[str, Any]] = [{"timeout": 0.05}, {"idle_timeout": 0.05}]
+        for options in timeouts:
             ticker: Any = client.clientize("Ticker", overflow="latest", **options)
             stream = ticker.then_wait(n=3)
             with pytest.raises(wsrpc.DeadlineExceeded):

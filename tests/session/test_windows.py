@@ -65,7 +65,7 @@ class Sender:
     @property
     def balance(self) -> int:
         """Items that it may still send."""
-        granted = sum(frame[2] for frame in self._wire.frames("credit") if frame[1] == self.id)
+        granted: int = sum(frame[2] for frame in self._wire.frames("credit") if frame[1] == self.id)
         return 32 + granted - self.sent
 
     async def send(self, n: int, size: int) -> None:
