@@ -8,6 +8,7 @@ import anyio
 from pydantic import BaseModel
 
 import wsrpc
+from wsrpc.interop.service import Interop
 
 
 class Token(BaseModel):
@@ -136,3 +137,46 @@ server = wsrpc.Server([desk], authenticate=authenticate)
 silent = wsrpc.Server([desk], reflection=False)
 everything = [Desk]
 number = 5
+
+
+class Counted(Interop):
+    """What `wsrpc bench` calls, and how often it did."""
+
+    controller_name = "Interop"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._echoes = 0
+
+    @wsrpc.method
+    async def echo(self, value: object) -> object:
+        self._echoes += 1
+        return value
+
+    @wsrpc.method
+    async def echoes(self) -> int:
+        return self._echoes
+
+
+class Broken:
+    """What `wsrpc bench` calls, but wrong."""
+
+    controller_name = "Interop"
+
+    def __init__(self) -> None:
+        self._calls = 0
+
+    @wsrpc.method
+    async def echo(self, value: object) -> object:
+        self._calls += 1
+        if self._calls % 10 == 0:
+            raise wsrpc.RpcError("resource_exhausted", "that was one too many")
+        return value
+
+    @wsrpc.method
+    async def sum(self, numbers: AsyncIterator[int]) -> int:
+        return 0
+
+
+broken = wsrpc.Server([Broken()])
+counted = wsrpc.Server([Counted()])

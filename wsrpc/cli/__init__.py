@@ -1,1 +1,1 @@
-"""The commands: serve, call, ls, describe, schema, demo. They need the extra `cli`."""
+"""The commands: serve, call, ls, describe, schema, bench, demo. They need the extra `cli`."""

@@ -53,9 +53,16 @@ def run(
 async def _guarded(body: Callable[[], Awaitable[int | None]], cancelled: str) -> int:
     with anyio.CancelScope() as scope:
         with _interrupting(scope, cancelled) as caught:
-            code = await body()
+            try:
+                code = await body() or ExitCode.OK
+            except Exception:
+                # A terminal interrupts the processes that a command started as well; what comes of
+                # their end is no news.
+                if not caught:
+                    raise
+                code = ExitCode.INTERRUPTED
             if not caught:
-                return code or ExitCode.OK
+                return code
     return ExitCode.INTERRUPTED
 
 
@@ -75,9 +82,11 @@ def _interrupting(scope: anyio.CancelScope, cancelled: str) -> Iterator[list[int
     def handle(number: int, frame: FrameType | None) -> None:
         caught.append(number)
         if len(caught) > 1:
-            if sys.stdout.isatty():
-                # A live display hides the cursor.
-                os.write(sys.stdout.fileno(), b"\x1b[?25h\n")
+            for stream in (sys.stdout, sys.stderr):
+                if stream.isatty():
+                    # A live display hides the cursor.
+                    os.write(stream.fileno(), b"\x1b[?25h\n")
+                    break
             os._exit(ExitCode.INTERRUPTED)
         loop.call_soon_threadsafe(first)
 

@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import IO
 
 import anyio
-from anyio.abc import Process
-from anyio.streams.text import TextReceiveStream
 from rich.console import Console
 from rich.live import Live
 
 from ..failures import ExitCode, note
+from ..processes import ended, lines_of, listening, python
 from .board import Board
 from .reports import Report
 from .steps import STEPS
 
 __all__ = ["present"]
 
-START_TIMEOUT = 20
 RUN_TIMEOUT = 120
-STOP_TIMEOUT = 5
 
 
 async def present(port: int, *, plain: bool, svg: Path | None) -> int:
@@ -64,78 +57,24 @@ async def _run(board: Board, show: _Lines | _Table, port: int, log: IO[bytes]) -
     """Start both processes, and take reports until the client is done."""
     serve = ["-m", "wsrpc", "serve", f"{__package__}.service:server", "--port", str(port)]
     async with AsyncExitStack() as stack:
-        server = await stack.enter_async_context(_process(serve, log))
-        url = await _listening(server)
+        server = await stack.enter_async_context(python(serve, log))
+        url = await listening(server)
         if url is None:
             show.give_up("the server process did not start")
-            await _ended(server)
+            await ended(server)
             return
-        client = await stack.enter_async_context(
-            _process(["-m", f"{__package__}.client", url], log)
-        )
+        client = await stack.enter_async_context(python(["-m", f"{__package__}.client", url], log))
         board.title = (
             f"server: process {server.pid}, client: process {client.pid}, one socket: {url}"
         )
         show.begin()
         with anyio.move_on_after(RUN_TIMEOUT):
-            async for line in _lines(client):
+            async for line in lines_of(client):
                 report = Report.model_validate_json(line)
                 board.take(report)
                 show.report(report)
         show.give_up("the client process ended before it could tell")
-        await _ended(client)
-
-
-async def _listening(server: Process) -> str | None:
-    """The URL that the server prints, or None if it ends or takes too long."""
-    with anyio.move_on_after(START_TIMEOUT):
-        async for line in _lines(server):
-            word, _, url = line.partition(" ")
-            if word == "listening":
-                return url
-    return None
-
-
-async def _lines(process: Process) -> AsyncIterator[str]:
-    assert process.stdout is not None
-    rest = ""
-    async for chunk in TextReceiveStream(process.stdout):
-        *lines, rest = (rest + chunk).split("\n")
-        for line in lines:
-            yield line
-
-
-@asynccontextmanager
-async def _process(arguments: list[str], log: IO[bytes]) -> AsyncIterator[Process]:
-    """A Python process, which is asked to stop on leaving, and made to if it does not."""
-    process = await anyio.open_process(
-        [sys.executable, *arguments],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=log,
-        env={**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1"},
-    )
-    try:
-        yield process
-    finally:
-        with anyio.CancelScope(shield=True):
-            await _stop(process)
-
-
-async def _ended(process: Process) -> None:
-    """Wait for a process that has closed its stdout, so that nobody has to stop it."""
-    with anyio.move_on_after(STOP_TIMEOUT):
-        await process.wait()
-
-
-async def _stop(process: Process) -> None:
-    if process.returncode is None:
-        process.terminate()
-        await _ended(process)
-    if process.returncode is None:
-        process.kill()
-    await process.wait()
-    await process.aclose()
+        await ended(client)
 
 
 class _Lines:
