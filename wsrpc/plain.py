@@ -202,28 +202,37 @@ def may_hold_replaced(data: bytes) -> bool:
 # --- Stand-ins for bytes ---------------------------------------------------------------------------
 
 # pydantic's JSON mode, which everything else needs, cannot leave bytes alone for MessagePack. They
-# pass through it as strings that begin with a lone surrogate, as no legal string does.
+# wait aside, and a short string passes through it in their place, which begins with a lone
+# surrogate, as no legal string does.
 _MARK = "\udc80"
 
 
-class _Made(threading.local):
-    """How many stand-ins this thread has made, so that nobody looks for some where there are none."""
+class _Aside(threading.local):
+    """The bytes that a stand-in of this thread's stands for, each in the place that it names."""
 
-    count = 0
-
-
-_made = _Made()
+    def __init__(self) -> None:
+        self.values: list[bytes] = []
 
 
-def stand_ins_made() -> int:
-    """A number that rises with every stand-in that this thread makes."""
-    return _made.count
+_aside = _Aside()
 
 
 def stand_in(value: bytes | bytearray | memoryview) -> str:
-    """A string in place of bytes."""
-    _made.count += 1
-    return _MARK + str(value, "latin-1")
+    """A string in place of bytes; only inside of what `with_bytes` runs."""
+    values = _aside.values
+    values.append(bytes(value))
+    return f"{_MARK}{len(values) - 1}"
+
+
+def with_bytes(function: Callable[[], Any]) -> Any:
+    """What `function` returns, a plain value, with the bytes back in place of their stand-ins."""
+    values = _aside.values
+    before = len(values)
+    try:
+        plain = function()
+        return plain if len(values) == before else _replaced(plain, _TYPES_OF_TEXT, _bytes_again)
+    finally:
+        del values[before:]
 
 
 def protected(value: Any) -> Any:
@@ -231,13 +240,8 @@ def protected(value: Any) -> Any:
     return _replaced(value, _TYPES_OF_BYTES, stand_in)
 
 
-def restored(value: Any) -> Any:
-    """A plain value with the bytes back in place of their stand-ins."""
-    return _replaced(value, _TYPES_OF_TEXT, _bytes_again)
-
-
 def _bytes_again(text: str) -> Any:
-    return text[1:].encode("latin-1") if text[:1] == _MARK else text
+    return _aside.values[int(text[1:])] if text[:1] == _MARK else text
 
 
 def _replaced(value: Any, wanted: frozenset[type], function: Callable[[Any], Any]) -> Any:

@@ -29,6 +29,7 @@ from .coreschema import (
     for_validation,
     is_flat,
     is_json_only,
+    is_same_json,
     rewrite,
     simplified,
 )
@@ -49,8 +50,7 @@ from .plain import (
     may_hold_replaced,
     may_say_nan,
     protected,
-    restored,
-    stand_ins_made,
+    with_bytes,
 )
 from .protocol.codec import Codec
 
@@ -211,9 +211,7 @@ class _Core:
         serializer = self._built.get((native, False, False)) or self.serializer(native=native)
         if not native:
             return serializer.to_python(value, mode="json", **options)
-        before = stand_ins_made()
-        plain = serializer.to_python(value, mode="json", **options)
-        return plain if stand_ins_made() == before else restored(plain)
+        return with_bytes(lambda: serializer.to_python(value, mode="json", **options))
 
 
 def _listed(schema: Schema, fail_fast: bool) -> Schema:
@@ -255,6 +253,8 @@ def _compiled(annotation: Any, where: str) -> _Core:
 # The initials of NaN and Infinity.
 _N, _I = b"NI"
 
+_encode = msgspec.json.Encoder().encode
+
 _ANY_TO_JSON = SchemaSerializer({"type": "any"}, cast(Any, CONFIG)).to_json
 
 
@@ -295,6 +295,7 @@ class Adapter:
         "_core",
         "_deep",
         "_depth",
+        "_encode",
         "_facts",
         "_floats",
         "_free",
@@ -333,6 +334,7 @@ class Adapter:
             self._validate_json = core.validator().validate_json
             self._validate_python = core.validator().validate_python
             self._to_json = core.serializer().to_json
+            self._encode = _encode if is_same_json(facts.schema) else self._to_json
         except SchemaError as error:
             raise RegistrationError(f"{where}: {error}") from error
 
@@ -352,7 +354,7 @@ class Adapter:
         try:
             if self._special or not (check and codec.text):
                 return self._dump_otherwise(value, codec, check)
-            data = self._to_json(self._validate_python(value))
+            data = self._encode(self._validate_python(value))
             if self._floats and (_N in data or _I in data or self._free):
                 _refuse_odd_numbers(data)
             if self._deep and is_json_deeper(data, self._depth):
@@ -391,7 +393,7 @@ class Adapter:
         if check:
             value = self._validate_python(value)
             if codec.text:
-                return self._to_json(value)
+                return self._encode(value)
             data = self._dump_plain(self._core.to_plain(value), codec)
             if self._keys and may_hold_replaced(data):
                 self._core.serializer(exact_keys=True).to_json(value)
