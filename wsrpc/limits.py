@@ -12,6 +12,9 @@ FLOOR_MAX_BATCH = 64 * 1024
 FLOOR_MAX_CALLS = 8
 FLOOR_MAX_VALUE = 64 * 1024
 
+# `Limits.max_held` left out.
+TWICE_MAX_VALUE = -1
+
 # Fixed by the protocol, not negotiated.
 MAX_ID = 2**53 - 1
 MAX_IDS_PER_CALL = 16
@@ -32,12 +35,16 @@ class Limits:
         max_waiting: Calls. Outbound calls that may wait for a free slot; the next one fails with
             `resource_exhausted`.
         max_batch: Bytes. The largest WebSocket message accepted; announced. At least 65,536.
-        max_value: Bytes. The largest encoded value accepted; announced.
-        max_held: Bytes. Values begun and not yet complete, in all; announced.
+        max_value: Bytes. The largest encoded value accepted; announced. One that does not fit a
+            message travels in chunks. At least 65,536.
+        max_held: Bytes. Values that come in chunks and are not yet complete, in all; announced. At
+            least `max_value`, and twice that when left out; 0 refuses chunks, so that no value may
+            exceed `max_batch`.
         window: Items. The credit a stream starts with; announced.
         window_bytes: Bytes. A stream's window grows, while its consumer keeps up, until the window
             times the mean item size reaches this.
-        outbox: Bytes. Encoded values waiting for the socket; when it is full, senders wait.
+        outbox: Bytes. Encoded values waiting for the socket; when it is full, senders wait. One
+            that travels in chunks does not count, but then no other of its call may wait.
         replay: Bytes. Frames kept until the other end has acked them, in a session that can be
             resumed; when they reach this, further ones wait, and then the outbox fills.
         max_metadata: Bytes. Keys and values of one call's metadata together.
@@ -50,9 +57,9 @@ class Limits:
 
     max_calls: int = 256
     max_waiting: int = 65_536
-    max_batch: int = 2 * 1024 * 1024
+    max_batch: int = 256 * 1024
     max_value: int = 16 * 1024 * 1024
-    max_held: int = 32 * 1024 * 1024
+    max_held: int = TWICE_MAX_VALUE
     window: int = 32
     window_bytes: int = 256 * 1024
     outbox: int = 1024 * 1024
@@ -79,5 +86,14 @@ class Limits:
             if not isinstance(value, (int, float)) or isinstance(value, bool):
                 raise TypeError(f"Limits.{field.name} must be a number, not {value!r}")
             floor = floors.get(field.name, 0)
+            if field.name == "max_held" and value == TWICE_MAX_VALUE:
+                continue
             if not value >= floor:
                 raise ValueError(f"Limits.{field.name} must be at least {floor}, not {value!r}")
+        if self.max_held == TWICE_MAX_VALUE:
+            object.__setattr__(self, "max_held", 2 * self.max_value)
+        elif 0 < self.max_held < self.max_value:
+            raise ValueError(
+                f"Limits.max_held must be at least max_value ({self.max_value}), or 0 to refuse "
+                f"chunks, not {self.max_held!r}"
+            )

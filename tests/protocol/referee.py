@@ -17,6 +17,18 @@ from .harness import LINK_FRAMES, Frame, decode, encode
 Kind = Literal["call", "notify", "invocation", "upload", "callback"]
 TERMINALS = frozenset(["result", "end", "error"])
 
+# The frames whose value may follow in chunks, and how many elements they have then.
+SIZED = {"call": 6, "notify": 6, "message": 4, "result": 4, "end": 4, "error": 4}
+
+
+@dataclass
+class Value:
+    """A value that travels in chunks, as one side has written or taken it so far."""
+
+    name: str  # of the frame that it completes
+    size: int
+    pieces: list[bytes] = field(default_factory=list)
+
 
 @dataclass
 class Id:
@@ -34,6 +46,7 @@ class Id:
     decided: bool = False  # the terminal is in the outbox, and stands (CANCEL-4)
     cancel_sent: bool = False
     cancel_taken: bool = False
+    complete: bool = True  # whether the arguments have been written in full
     over_for: set[int] = field(default_factory=set)  # sides that sent or took the terminal
 
 
@@ -53,6 +66,9 @@ class Referee:
         self.greeted = [False, False]  # whether a side has written its hello
         self.knows = [False, False]  # whether a side has taken the other's hello
         self.acked = False
+        # By side and id: what is begun and not complete, as its sender and its receiver know it.
+        self.writing: list[dict[int, Value]] = [{}, {}]
+        self.taking: list[dict[int, Value]] = [{}, {}]
 
     # ---------------------------------------------------------------- writing
 
@@ -73,10 +89,54 @@ class Referee:
                 assert name == "ack", "ACK-1"
                 self.acked = True
             if name not in LINK_FRAMES:
+                if frame[1] in self.writing[side]:
+                    assert name in ("chunk", "credit", "cancel", "error"), "CHUNK-4"
                 getattr(self, f"write_{name}")(side, *frame[1:])
+                if name in SIZED and len(frame) == SIZED[name] and frame[-1] is not None:
+                    self.begin(side, frame)
+                elif peer.max_held and self.knows[side]:
+                    assert len(encode(self.codec, frame)) <= 65_536 or name == "chunk", "CHUNK-1"
+
+    def begin(self, side: int, frame: Frame) -> None:
+        """The frame is that of a value to come in chunks."""
+        name, id, size = frame[0], frame[1], frame[-1]
+        peer = self.limits[1 - side]
+        assert self.knows[side], "HELLO-4"
+        assert size <= peer.max_value, "CHUNK-7"
+        place = frame[3] if name in ("call", "notify") else frame[2]
+        if name == "error":
+            place = place["data"]
+        assert place in (None, [None]), "CHUNK-1"
+        self.writing[side][id] = Value(name, size)
+        assert sum(value.size for value in self.writing[side].values()) <= peer.max_held, "CHUNK-6"
+        if name in ("call", "notify"):
+            self.ids[id].complete = False
+
+    def write_chunk(self, side: int, id: int, last: bool, piece: str | bytes) -> None:
+        value = self.writing[side][id]
+        data = piece.encode() if isinstance(piece, str) else piece
+        assert isinstance(piece, str) is self.codec.text, "CHUNK-2"
+        assert len(data) <= 65_536, "CHUNK-2"
+        assert last or len(data) >= 16_384, "CHUNK-2"
+        value.pieces.append(data)
+        whole = b"".join(value.pieces)
+        assert last is (len(whole) == value.size), "CHUNK-2"
+        if last:
+            decode(self.codec, whole)
+            del self.writing[side][id]
+            entry = self.ids[id]
+            if value.name in TERMINALS:
+                self.finish(side, entry, value.name)
+            entry.complete = True
 
     def write_call(
-        self, side: int, id: int, method: str | int, args: Any, options: Any = None
+        self,
+        side: int,
+        id: int,
+        method: str | int,
+        args: Any,
+        options: Any = None,
+        size: int | None = None,
     ) -> None:
         options = options or {}
         entry = Id("call", side)
@@ -105,7 +165,15 @@ class Referee:
         self.check_parent(side, options)
         self.check_slots(side)
 
-    def write_notify(self, side: int, id: int, method: str, args: Any, options: Any = None) -> None:
+    def write_notify(
+        self,
+        side: int,
+        id: int,
+        method: str,
+        args: Any,
+        options: Any = None,
+        size: int | None = None,
+    ) -> None:
         options = options or {}
         assert "uploads" not in options, "NOTIFY-2"
         assert "callbacks" not in options, "NOTIFY-2"
@@ -132,7 +200,7 @@ class Referee:
         ]
         assert len(live) <= (self.limits[1 - side].max_calls if self.knows[side] else 8), "SLOT-1"
 
-    def write_message(self, side: int, id: int, items: list[Any]) -> None:
+    def write_message(self, side: int, id: int, items: list[Any], size: int | None = None) -> None:
         entry = self.ids[id]
         self.check_sender(side, entry)
         assert items, "BATCH-3"
@@ -142,7 +210,7 @@ class Referee:
             assert not entry.call.cancel_sent, "UP-3"
         for item in items:
             assert entry.balance >= 1, "CREDIT-2"
-            entry.balance -= 1 + len(encode(self.codec, item)) // 65_536
+            entry.balance -= 1 + (size or len(encode(self.codec, item))) // 65_536
         entry.items += len(items)
 
     def check_sender(self, side: int, entry: Id) -> None:
@@ -153,34 +221,40 @@ class Referee:
             assert side != entry.opener, "ID-5"
         assert side not in entry.over_for, "CALL-5"
 
-    def write_result(self, side: int, id: int, value: Any) -> None:
+    def write_result(self, side: int, id: int, value: Any, size: int | None = None) -> None:
         entry = self.ids[id]
         assert entry.kind in ("call", "invocation"), "NOTIFY-1, ID-5"
         assert entry.items == 0, "RESULT-1"
-        self.finish(side, entry, "result")
+        self.finish(side, entry, "result", size)
 
-    def write_end(self, side: int, id: int, final: Any = None) -> None:
+    def write_end(self, side: int, id: int, final: Any = None, size: int | None = None) -> None:
         entry = self.ids[id]
         assert entry.kind in ("call", "notify", "upload"), "CB-1, ID-5"
-        self.finish(side, entry, "end")
+        self.finish(side, entry, "end", size)
 
-    def write_error(self, side: int, id: int, body: dict[str, Any]) -> None:
+    def write_error(
+        self, side: int, id: int, body: dict[str, Any], size: int | None = None
+    ) -> None:
         entry = self.ids[id]
         assert entry.kind != "callback", "ID-5"
-        self.finish(side, entry, "error")
+        self.writing[side].pop(id, None)
+        self.finish(side, entry, "error", size)
 
-    def finish(self, side: int, entry: Id, name: str) -> None:
+    def finish(self, side: int, entry: Id, name: str, size: int | None = None) -> None:
         sender = entry.opener if entry.kind == "upload" else 1 - entry.opener
         assert side == sender, "ID-5"
         assert entry.terminal is None, "CALL-5: one terminal"
         assert side not in entry.over_for, "UP-3"
         if entry.cancel_taken:
             assert name == "error", "CANCEL-3, UP-4"
-        entry.terminal = name
+        assert entry.complete or name == "error", "a value of arguments that are not there"
+        if size is None:
+            entry.terminal = name
         for channel in entry.channels:
             for one in channel.invocations:
                 assert side in one.over_for or one.cancel_sent, "CB-3"
-        self.over(side, entry)
+        if size is None:
+            self.over(side, entry)
 
     def over(self, side: int, entry: Id) -> None:
         """From now on `side` knows that the id is finished, with all that hangs on it."""
@@ -194,6 +268,8 @@ class Referee:
         assert not entry.cancel_sent, "one cancel an id is enough"
         assert reason in (None, "cancelled", "deadline_exceeded")
         entry.cancel_sent = True
+        # What is incomplete of the arguments is not sent any more.
+        self.writing[side].pop(id, None)
 
     def write_credit(self, side: int, id: int, n: int) -> None:
         entry = self.ids[id]
@@ -218,18 +294,34 @@ class Referee:
                 for entry in self.ids.values():
                     if entry.kind == "upload" and entry.opener == side:
                         entry.balance += self.limits[1 - side].window
+            elif name in SIZED and len(frame) == SIZED[name] and frame[-1] is not None:
+                self.taking[side][frame[1]] = Value(name, frame[-1])
+            elif name == "chunk" and frame[2]:
+                value = self.taking[side].pop(frame[1], None)
+                if value is not None and value.name in TERMINALS:
+                    self.ended(side, frame[1])
             elif name in TERMINALS:
-                self.over(side, self.ids[frame[1]])
+                self.taking[side].pop(frame[1], None)
+                self.ended(side, frame[1])
             elif name == "cancel":
                 self.ids[frame[1]].cancel_taken = not self.ids[frame[1]].decided
             elif name == "credit":
                 self.ids[frame[1]].balance += frame[2]
                 assert self.ids[frame[1]].balance <= 2**31 - 1, "CREDIT-6"
 
+    def ended(self, side: int, id: int) -> None:
+        """`side` has taken the terminal of an id: it sends nothing more on it."""
+        entry = self.ids[id]
+        self.over(side, entry)
+        for other, child in self.ids.items():
+            if any(child is one for one in (entry, *entry.channels)):
+                self.writing[side].pop(other, None)
+
     # ---------------------------------------------------------------- at the end
 
     def conclude(self) -> None:
         """Everything was finished, written and taken."""
+        assert self.writing == [{}, {}], "CHUNK-3"
         for id, entry in self.ids.items():
             assert entry.over_for == {0, 1}, f"{id} is not over: {entry}"
             if entry.kind in ("call", "notify", "invocation"):

@@ -211,7 +211,7 @@ def test_absent_and_null_elements_mean_the_same(server: Bare, frame: list[Any]) 
 def test_elements_and_fields_beyond_the_described_are_ignored(codec: Codec) -> None:
     """BATCH-4."""
     server = Bare(codec, "accepting", hello={"limits": {"shoe_size": 44}, "weather": ["fine"]})
-    call = server.call("call", 1, "A.b", {}, {"colour": {"deep": [1]}}, 7, None, [1])
+    call = server.call("call", 1, "A.b", {}, {"colour": {"deep": [1]}}, None, 7, [1])
     server.say(["cancel", 1, "cancelled", "really"], ["ping", 5, 5])
     assert call.cancel_reason == "cancelled"
     # A notify has no such options, whatever they hold.
@@ -351,7 +351,7 @@ def test_a_lone_surrogate_in_what_is_ignored_is_ignored() -> None:
     """BATCH-4, EXT-1, VALUE-4."""
     server = Bare(codec_named("json"), "accepting")
     events = server.endpoint.receive(
-        rb'[["x-a","\ud800"],["call",1,"A.b",{"s":"\\ud800 \ud83d\ude00"},{"z":"\ud800"},"\udc00"]]'
+        rb'[["x-a","\ud800"],["call",1,"A.b",{"s":"\\ud800 \ud83d\ude00"},{"z":"\ud800"},null,"\udc00"]]'
     )
     args = only(events, CallReceived).call.args
     assert server.codec.load_value(args) == {"s": "\\ud800 \U0001f600"}

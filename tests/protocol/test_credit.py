@@ -144,7 +144,7 @@ def test_credit_comes_back_when_items_are_consumed_and_not_before(codec: Codec) 
 @pytest.mark.parametrize("window", [0, 1, 4, 32])
 def test_a_waiting_application_never_lacks_credit(codec: Codec, window: int) -> None:
     """CREDIT-5."""
-    client = Bare(codec, "connecting", limits=Limits(window=32))
+    client = Bare(codec, "connecting", limits=Limits(window=32, max_batch=2**20))
     call = begin(client, window=window)
     balance = window
     sizes = [1, 1, 1, 200_000, 1, 70_000, 1, 1, 1_000_000, *[1] * 200]

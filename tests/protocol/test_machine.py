@@ -19,10 +19,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from msgspec import Raw
 
 from wsrpc.limits import Limits
-from wsrpc.protocol.calls import SENT, InCall, OutCall, Receiver, Sender, Upload, UploadReader
+from wsrpc.protocol.calls import SENT, InCall, Lane, OutCall, Receiver, Sender, Upload, UploadReader
+from wsrpc.protocol.chunks import Outgoing
 from wsrpc.protocol.codec import CODECS, Codec
 from wsrpc.protocol.endpoint import Endpoint, NoSlotError
 from wsrpc.protocol.events import (
+    ArgumentsReceived,
     CallReceived,
     CancelReceived,
     CreditReceived,
@@ -112,6 +114,9 @@ class TwoEndpoints(RuleBasedStateMachine):
         ),
         slots=st.tuples(st.sampled_from([8, 9]), st.sampled_from([8, 9])),
         waiting=st.sampled_from([0, 2, 1000]),
+        held=st.tuples(
+            st.sampled_from([0, 160_000, 400_000]), st.sampled_from([0, 160_000, 400_000])
+        ),
         greeted=st.booleans(),
     )
     def begin(
@@ -121,6 +126,7 @@ class TwoEndpoints(RuleBasedStateMachine):
         outboxes: tuple[int, int],
         slots: tuple[int, int],
         waiting: int,
+        held: tuple[int, int],
         greeted: bool,
     ) -> None:
         self.codec = CODECS[codec]
@@ -132,6 +138,8 @@ class TwoEndpoints(RuleBasedStateMachine):
                 max_calls=slots[side],
                 max_waiting=waiting,
                 max_batch=300_000,
+                max_value=160_000,
+                max_held=held[side],
             )
             for side in (0, 1)
         ]
@@ -266,6 +274,8 @@ class TwoEndpoints(RuleBasedStateMachine):
             return
         end, call = choose(self.some("running"), pick)
         endpoint, state = end.endpoint, call.state
+        if call.size is not None:
+            action = "fail"
         if action == "push":
             self.push(end, call, times, size)
             return
@@ -434,6 +444,13 @@ class TwoEndpoints(RuleBasedStateMachine):
             elif isinstance(event, CancelReceived):
                 assert event.reason in ("cancelled", "deadline_exceeded")
                 assert not end.endpoint.may_push(event.lane)
+                if isinstance(event.lane, InCall) and event.lane.size is not None:
+                    end.endpoint.refuse(event.lane, event.reason, "")
+                    self.decide(event.lane)
+            elif isinstance(event, ArgumentsReceived):
+                assert event.call.size is None
+                assert event.call.state in ("running", "notified", "invoked")
+                self.codec.load_value(event.call.args)
             else:
                 assert isinstance(event, CreditReceived)
 
@@ -493,7 +510,9 @@ class TwoEndpoints(RuleBasedStateMachine):
             assert endpoint.slots.live <= endpoint.slots.limit
             assert len(endpoint.slots.waiting) <= max(endpoint.limits.max_waiting, 0)
             outbox = endpoint._outbox
-            assert outbox.bytes == sum(lane.pending_bytes for lane in outbox.ring)
+            lanes = {*outbox.ring, *outbox.values.parked}
+            assert outbox.bytes == sum(lane.pending_bytes for lane in lanes)
+            self.values_are_accounted_for(end, lanes)
             assert len(set(outbox.ring)) == len(outbox.ring)
             for lane in end.receivers:
                 window, inbox = lane.window, end.inboxes[lane]
@@ -501,6 +520,23 @@ class TwoEndpoints(RuleBasedStateMachine):
                     assert window.queued == sum(inbox.costs)
                     inbox.peak = max(inbox.peak, window.size, 1)
                     assert window.queued < inbox.peak + inbox.dearest
+
+    def values_are_accounted_for(self, end: Party, lanes: set[Lane]) -> None:
+        values, waiting, held = end.endpoint._outbox.values, 0, 0
+        every = {*lanes, *end.calls, *end.handled}
+        every |= {lane for call in end.calls for lane in call.uploads.values()}
+        every |= {lane for call in end.endpoint.slots.waiting for lane in [call]}
+        for lane in every:
+            if lane.value is not None:
+                held += len(lane.value.data) if lane.value.begun else 0
+                waiting += 0 if lane.value.dropped else len(lane.value.data) - lane.value.offset
+            terminal = getattr(lane, "terminal", None)
+            if isinstance(terminal, Outgoing):
+                waiting += len(terminal.data)
+        assert values.bytes == waiting
+        assert values.held == held <= values.limit
+        incoming = end.endpoint._incoming
+        assert incoming.held <= incoming.limit
 
     # ---------------------------------------------------------------- the end
 
@@ -545,6 +581,10 @@ class TwoEndpoints(RuleBasedStateMachine):
         for end in self.ends:
             endpoint = end.endpoint
             assert endpoint.quiescent
+            assert not endpoint._incoming
+            assert endpoint._incoming.held == endpoint._outbox.values.held == 0
+            assert not endpoint._outbox.values.terminals
+            assert not endpoint._outbox.values.parked
             assert not end.wire
             assert not endpoint.has_output
             assert not endpoint._lanes

@@ -123,7 +123,7 @@ async def null_means_absent(at: Ground) -> None:
     """null in an optional field means absent, and fields that nobody knows are ignored"""
     nothing = ("link", "token", "received", "window", "limits", "features", "agent")
     async with at.bare(**dict.fromkeys(nothing), unknown={"a": [1]}) as bare:
-        await bare.send(["call", 1, ECHO, {"value": 1}, None, "more", [2]])
+        await bare.send(["call", 1, ECHO, {"value": 1}, None, None, "more", [2]])
         equal(await bare.terminal(1), ["result", 1, 1])
         absent = {"timeout": None, "metadata": None, "credit": None, "uploads": None}
         await bare.send(call(3, ECHO, {"value": 3}, **absent, unknown=True))

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from msgspec import Raw
 
 from ..limits import MAX_CALLBACK_CALLS
+from .chunks import Outgoing
 from .frames import (
     Call,
     CallOptions,
@@ -34,6 +35,8 @@ from .frames import (
     Error,
     Notify,
     Result,
+    SizedCall,
+    SizedNotify,
 )
 from .window import ReceiveWindow, SendCredit, violation
 
@@ -165,11 +168,12 @@ class Lane:
         id: The id, or 0 while the opening frame has not been numbered.
         state: The row of the state table that holds now.
         queued: Whether the lane waits in the outbox's ring.
-        pending_bytes: Bytes. Encoded values that wait on this lane.
+        pending_bytes: Bytes. Encoded values that wait on this lane, without `value`.
+        value: The one that goes in chunks, behind the items and ahead of the terminal.
         context: The shell's own object for this id; the core never looks at it.
     """
 
-    __slots__ = ("context", "id", "pending_bytes", "queued", "state")
+    __slots__ = ("context", "id", "pending_bytes", "queued", "state", "value")
     role = "lane"
 
     def __init__(self, id: int, state: State) -> None:
@@ -177,6 +181,7 @@ class Lane:
         self.state: State = state
         self.queued = False
         self.pending_bytes = 0
+        self.value: Outgoing | None = None
         self.context: Any = None
 
     def receive(self, frame: str) -> None:
@@ -212,31 +217,47 @@ class Lane:
 
 
 class Sender(Lane):
-    """The sending end of a stream: items under credit, then one terminal."""
+    """The sending end of a stream: items under credit, then one terminal.
 
-    __slots__ = ("credit", "items", "terminal")
+    Attributes:
+        debt: Bytes by which the last items exceeded their turns.
+    """
+
+    __slots__ = ("credit", "debt", "items", "terminal")
 
     def __init__(self, id: int, state: State, credit: int) -> None:
         super().__init__(id, state)
         self.credit = SendCredit(credit)
         self.items: deque[bytes] = deque()
-        self.terminal: Result | End | Error | None = None
+        self.debt = 0
+        self.terminal: Result | End | Error | Outgoing | None = None
 
     def take(self, batch: Batch) -> bool:
         if self.items and not self._take_items(batch):
             return False
+        if self.value is not None and not batch.outbox.values.take(self, batch):
+            return self in batch.outbox.values.parked
         terminal = self.terminal
         if terminal is not None:
+            if isinstance(terminal, Outgoing):
+                self.value, self.terminal = terminal, None
+                return batch.outbox.values.take(self, batch) or self in batch.outbox.values.parked
             size = self.pending_bytes
             if not batch.offer(terminal, size):
                 return False
             self.terminal = None
             self.pending_bytes = 0
             batch.freed += size
+            if self.value is not None:
+                # It was begun and dropped; this error discards it at the other end.
+                batch.outbox.values.release(self)
         return True
 
     def _take_items(self, batch: Batch) -> bool:
         """Put a quantum's worth of items into one `message`; True when none is left."""
+        if self.debt > 0 and batch.contended:
+            self.debt -= QUANTUM
+            return False
         items = self.items
         if not batch.fits(len(items[0]) + 1):
             return False
@@ -247,6 +268,7 @@ class Sender(Lane):
             group.append(items.popleft())
             size += len(group[-1])
         batch.add(batch.codec.message(self.id, group))
+        self.debt = size - QUANTUM
         self.pending_bytes -= size
         batch.freed += size
         if items and room < QUANTUM:
@@ -357,22 +379,47 @@ class OutCall(Receiver):
         if self.id == 0:
             if self.state == "finished":
                 return True
-            assert self.args is not None
             # An id is given only once it is certain that the frame goes into this batch.
             if not batch.fits(self.pending_bytes):
                 return False
+            value = self.value
+            if value is not None and not batch.outbox.values.may_begin(self, len(value.data)):
+                return True
             options = batch.open_call(self)
             frame: Call | Notify
-            if self.oneway:
-                assert isinstance(self.method, str)
-                frame = Notify(self.id, self.method, Raw(self.args), options)
+            if value is not None:
+                value.begun = True
+                frame = self._announcement(batch.codec.null, options, len(value.data))
+                if self.cancel_reason is not None:
+                    batch.outbox.values.drop(self)
             else:
-                frame = Call(self.id, self.method, Raw(self.args), options)
+                assert self.args is not None
+                if self.oneway:
+                    assert isinstance(self.method, str)
+                    frame = Notify(self.id, self.method, Raw(self.args), options)
+                else:
+                    frame = Call(self.id, self.method, Raw(self.args), options)
             batch.add(batch.codec.encode(frame))
             batch.freed += self.pending_bytes
             self.pending_bytes = 0
             self.args = None
-        return Receiver.take(self, batch)
+        if not Receiver.take(self, batch):
+            return False
+        if self.value is None or self.state == END:
+            return True
+        if self.value.dropped:
+            # The cancel that discards it at the other end has gone.
+            batch.outbox.values.release(self)
+            return True
+        return batch.outbox.values.take(self, batch)
+
+    def _announcement(
+        self, null: Raw, options: CallOptions | None, size: int
+    ) -> SizedCall | SizedNotify:
+        if self.oneway:
+            assert isinstance(self.method, str)
+            return SizedNotify(self.id, self.method, null, options, size)
+        return SizedCall(self.id, self.method, null, options, size)
 
 
 class InCall(Sender):
@@ -380,7 +427,8 @@ class InCall(Sender):
 
     Attributes:
         method: `"Controller.method"`, or the id of a callback that this side offered.
-        args: The arguments, still encoded.
+        args: The arguments, still encoded; nothing while they are incomplete.
+        size: Bytes. What the arguments will have, while they are incomplete.
         oneway: Whether it came as `notify`.
         timeout: Milliseconds that remained when the frame was taken, or None.
         uploads: The call's upload lanes, by parameter.
@@ -401,20 +449,22 @@ class InCall(Sender):
         "offer",
         "oneway",
         "parent",
+        "size",
         "timeout",
         "uploads",
     )
     role = "the callee"
 
-    def __init__(self, frame: Call | Notify, credit: int) -> None:
+    def __init__(self, frame: SizedCall | SizedNotify, credit: int) -> None:
         state: State = "running"
-        if type(frame) is Notify:
+        if type(frame) is SizedNotify:
             state = "notified"
         elif isinstance(frame.method, int):
             state = "invoked"
         super().__init__(frame.id, state, credit)
         self.method = frame.method
         self.args = frame.args
+        self.size: int | None = frame.size
         self.oneway = state == "notified"
         self.uploads: dict[str, UploadReader] = {}
         self.callbacks: dict[str, CallbackTarget] = {}

@@ -86,9 +86,11 @@ from .calls import (
     UploadReader,
     finish_reason,
 )
+from .chunks import LARGEST_PIECE, IncomingValues, Outgoing
 from .codec import Codec
 from .drain import Drain
 from .events import (
+    ArgumentsReceived,
     CallReceived,
     CancelReceived,
     CreditReceived,
@@ -104,7 +106,6 @@ from .frames import (
     ABSENT,
     Ack,
     Auth,
-    Call,
     CallOptions,
     Cancel,
     Chunk,
@@ -118,12 +119,18 @@ from .frames import (
     Hello,
     HelloBody,
     HelloLimits,
-    Message,
-    Notify,
     NotifyOptions,
     Ping,
     Pong,
     Result,
+    Sized,
+    SizedCall,
+    SizedEnd,
+    SizedError,
+    SizedMessage,
+    SizedNotify,
+    SizedResult,
+    Taken,
 )
 from .heartbeat import Heartbeat
 from .hello import TOO_BIG, VERSION, Opening, announce, hello_of
@@ -143,8 +150,11 @@ MAX_BARREN_LINKS = 5
 # Characters. What is left of an error's message when the error would not fit a batch.
 SHORT_MESSAGE = 1000
 
-TERMINALS: dict[type[Result | End | Error], str] = {Result: "result", End: "end", Error: "error"}
+TERMINALS: dict[type[Any], str] = {SizedResult: "result", SizedEnd: "end", SizedError: "error"}
 NO_IDS: dict[str, int] = {}
+
+# The states in which this side still wants what comes on an id.
+WANTING = frozenset(("calling", "streaming", "notifying", "invoking", "reading"))
 
 
 class NoSlotError(Exception):
@@ -216,6 +226,8 @@ class Endpoint:
         self.unreported: list[Event] = []
         self.slots = Slots(FLOOR_MAX_CALLS)
         self.peer_max_batch = FLOOR_MAX_BATCH
+        self.peer_max_value = FLOOR_MAX_BATCH
+        self.peer_takes_chunks = False
         self.peer_window = 0
         self.inbound = 0
         self._session_id = ""
@@ -224,6 +236,9 @@ class Endpoint:
         self._peer_highest = 0
         self._lanes: dict[int, Lane] = {}
         self._outbox = Outbox()
+        self._incoming = IncomingValues(limits.max_held)
+        self._given_up: set[Receiver] = set()
+        self._whole = FLOOR_MAX_BATCH
         self._replay = Replay(limits.replay)
         self._acks = Acks()
         # Whether numbered frames may go out now: those of a new session's connecting side at once,
@@ -241,12 +256,12 @@ class Endpoint:
         self._now = 0.0
         self._events: list[Event] = []
         self._numbered: dict[type[Any], Callable[[Any], None]] = {
-            Call: self._on_call,
-            Notify: self._on_notify,
-            Message: self._on_message,
-            Result: self._on_terminal,
-            End: self._on_terminal,
-            Error: self._on_terminal,
+            SizedCall: self._on_call,
+            SizedNotify: self._on_notify,
+            SizedMessage: self._on_message,
+            SizedResult: self._on_terminal,
+            SizedEnd: self._on_terminal,
+            SizedError: self._on_terminal,
             Cancel: self._on_cancel,
             Credit: self._on_credit,
             Chunk: self._on_chunk,
@@ -412,7 +427,10 @@ class Endpoint:
         if resumed and any(type(frame) in self._numbered for frame in frames):
             self._broken = True
             raise violation("a numbered frame before both hellos of a resumed link")
-        return self._apply(frames, opening.size, [HelloReceived(opening.hello)])
+        events: list[Event] = [HelloReceived(opening.hello)]
+        if not resumed:
+            self._catch_up(events)
+        return self._apply(frames, opening.size, events)
 
     def detach(self, now: float) -> None:
         """The link is gone. `resumable` tells whether the session goes on without it.
@@ -450,6 +468,7 @@ class Endpoint:
         self.peer_window = hello.window or 0
         limits = hello.limits or HelloLimits()
         self.peer_max_batch = limits.max_batch or FLOOR_MAX_BATCH
+        self._agree_on_chunks(limits)
         self.slots.limit = limits.max_calls or FLOOR_MAX_CALLS
 
     def _receive_hello(self, data: bytes) -> list[Event]:
@@ -486,6 +505,23 @@ class Endpoint:
         self._tell()
         return events
 
+    def _agree_on_chunks(self, limits: HelloLimits) -> None:
+        """How large values may be on their way to the peer, and which of them go in chunks."""
+        held = limits.max_held or 0
+        self.peer_takes_chunks = held > 0
+        if not self.peer_takes_chunks:
+            self._whole = self.peer_max_batch
+            self.peer_max_value = self.peer_max_batch - FRAME_OVERHEAD
+            return
+        # A value above `max_held` could never begin.
+        self.peer_max_value = min(limits.max_value or self.peer_max_batch, held)
+        self._whole = BATCH_TARGET
+        room = self.peer_max_batch - FRAME_OVERHEAD
+        values = self._outbox.values
+        values.limit = held
+        # Quotes and backslashes take two bytes each when JSON is put into a JSON string.
+        values.piece = min(LARGEST_PIECE, room // 2 if self.codec.text else room)
+
     def _catch_up(self, events: list[Event]) -> None:
         """Give what was begun before the accepting side's hello what the hello grants (HELLO-5)."""
         for lane in self._lanes.values():
@@ -493,8 +529,10 @@ class Endpoint:
                 lane.credit.grant(self.peer_window)
                 events.append(CreditReceived(lane))
         for call in list(self.slots.waiting):
-            if call.pending_bytes > self.peer_max_batch:
-                body = ErrorBody("resource_exhausted", str(self._too_large(call)), not_started=True)
+            try:
+                self._fit(call)
+            except ValueTooLargeError as error:
+                body = ErrorBody("resource_exhausted", str(error), not_started=True)
                 self.cancel(call)
                 events.append(StreamFinished(call, Error(0, body)))
         while self._promote(self.slots):
@@ -574,7 +612,7 @@ class Endpoint:
         return self._receive_hello(data)
 
     def _apply(
-        self, frames: list[Frame | Extension], size: int, events: list[Event]
+        self, frames: list[Taken | Extension], size: int, events: list[Event]
     ) -> list[Event]:
         """Let a batch's frames act one after the other; what they do joins `events`.
 
@@ -607,6 +645,8 @@ class Endpoint:
         """The live lane of an id, or None for one that is finished; 4505 if never opened."""
         lane = self._lanes.get(id)
         if lane is not None:
+            if self._incoming:
+                self._incoming.check(id, frame)
             return lane
         ours = (id & 1) == self._parity
         if id >= self._next_id if ours else id > self._peer_highest:
@@ -614,9 +654,12 @@ class Endpoint:
         self.ignored += 1
         return None
 
-    def _on_message(self, frame: Message) -> None:
+    def _on_message(self, frame: SizedMessage) -> None:
         lane = self._find(frame.id, "message")
         if lane is None:
+            return
+        if frame.size is not None:
+            self._announced(lane, frame, "message", frame.size)
             return
         lane.receive("message")
         assert isinstance(lane, Receiver)
@@ -624,27 +667,100 @@ class Endpoint:
         if lane.state in ("streaming", "reading"):
             self._events.append(ItemsReceived(lane, frame.items))
 
-    def _on_terminal(self, frame: Result | End | Error) -> None:
+    def _on_terminal(self, frame: SizedResult | SizedEnd | SizedError) -> None:
         name = TERMINALS[type(frame)]
         lane = self._find(frame.id, name)
         if lane is None:
             return
+        if frame.size is not None:
+            self._announced(lane, frame, name, frame.size)
+            return
+        self._terminated(lane, frame, name)
+
+    def _terminated(
+        self, lane: Lane, frame: SizedResult | SizedEnd | SizedError, name: str
+    ) -> None:
         lane.receive(name)
         del self._lanes[frame.id]
+        if self._incoming:
+            # An error discards what was begun before it (CHUNK-4).
+            self._incoming.discard(frame.id)
         if isinstance(lane, OutCall):
             self._release(lane)
         else:
             assert isinstance(lane, UploadReader)
-        if type(frame) is End:
+        if type(frame) is SizedEnd:
             if not isinstance(lane, OutCall) or lane.oneway:
                 frame.final = None
-        elif type(frame) is Error and frame.body.retry_after is not None:
+        elif type(frame) is SizedError and frame.body.retry_after is not None:
             frame.body.retry_after = min(frame.body.retry_after, LONGEST)
-        self._events.append(StreamFinished(lane, frame))
+        if lane in self._given_up:
+            self._given_up.discard(lane)
+        else:
+            self._events.append(StreamFinished(lane, frame))
+
+    # ---------------------------------------------------------------- chunks in
+
+    def _announced(self, lane: Lane, frame: Sized, name: str, size: int) -> None:
+        """A value will come in chunks: a large item, or that of a terminal."""
+        state = lane.state
+        lane.receive(name)
+        lane.state = state
+        assert isinstance(lane, Receiver)
+        if name == "message" and lane.window.balance < 1:
+            raise violation("an item beyond the credit granted")
+        if name == "error":
+            self._incoming.discard(lane.id)
+        if size > self.limits.max_value:
+            self._incoming.skip(lane, frame, size)
+            self._give_up(lane, size)
+        else:
+            self._incoming.begin(lane, frame, size)
+
+    def _give_up(self, lane: Receiver, size: int) -> None:
+        """What comes is larger than this side takes: fail the call, and that alone (CHUNK-7)."""
+        assert isinstance(lane, (OutCall, UploadReader))
+        if lane in self._given_up or lane.state not in WANTING:
+            return
+        body = ErrorBody("resource_exhausted", self._above_limit(size))
+        self._events.append(StreamFinished(lane, Error(lane.id, body)))
+        self._given_up.add(lane)
+        self.cancel(lane)
+
+    def _above_limit(self, size: int) -> str:
+        return f"a value of {size} bytes; this end takes at most {self.limits.max_value}"
+
+    def _on_chunk(self, frame: Chunk) -> None:
+        lane = self._find(frame.id, "chunk")
+        if lane is None:
+            return
+        if lane.state == "cancelled":
+            # The rest of arguments that nobody waits for any more (CHUNK-5).
+            self.ignored += 1
+            return
+        value = self._incoming.take(frame)
+        if value is None:
+            return
+        whole = value.frame
+        if isinstance(whole, (SizedCall, SizedNotify)):
+            assert isinstance(lane, InCall)
+            lane.args = whole.args
+            lane.size = None
+            self._events.append(ArgumentsReceived(lane))
+        elif isinstance(whole, SizedMessage):
+            lane.receive("message")
+            assert isinstance(lane, Receiver)
+            wanted = value.pieces is not None
+            lane.window.arrived(whole.items if wanted else (range(value.size),))
+            if wanted and lane.state in ("streaming", "reading"):
+                self._events.append(ItemsReceived(lane, whole.items))
+        else:
+            self._terminated(lane, whole, TERMINALS[type(whole)])
 
     def _on_cancel(self, frame: Cancel) -> None:
         lane = self._find(frame.id, "cancel")
         if lane is None:
+            self._cut_short(frame)
             return
         before = lane.state
         lane.receive("cancel")
@@ -653,10 +769,29 @@ class Endpoint:
             return
         assert isinstance(lane, Sender)
         self._outbox.forget(lane.drop_items())
+        self._outbox.values.drop(lane)
+        if self._incoming:
+            self._incoming.discard(lane.id)
         reason = finish_reason(frame.reason)
         if isinstance(lane, InCall):
             lane.cancel_reason = reason
         self._events.append(CancelReceived(lane, reason))
+
+    def _cut_short(self, frame: Cancel) -> None:
+        """A cancel for a call whose answer is not out completely: it ends in an error instead."""
+        outbox = self._outbox
+        lane = outbox.values.terminals.pop(frame.id, None)
+        if lane is None:
+            return
+        outbox.forget(lane.drop_items())
+        outbox.values.drop(lane)
+        if isinstance(lane.terminal, Outgoing):
+            outbox.values.bytes -= len(lane.terminal.data)
+        body = ErrorBody(finish_reason(frame.reason), "cancelled while the answer was on its way")
+        size = len(self.codec.dump(body))
+        lane.terminal = Error(lane.id, body)
+        lane.pending_bytes += size
+        outbox.add(lane, size)
 
     def _on_credit(self, frame: Credit) -> None:
         if frame.n < 1:
@@ -676,23 +811,30 @@ class Endpoint:
         if not was_ready and lane.credit.balance >= 1:
             self._events.append(CreditReceived(lane))
 
-    def _on_call(self, frame: Call) -> None:
+    def _on_call(self, frame: SizedCall) -> None:
         call = InCall(frame, self.peer_window)
         options = frame.options
         self._open(call, options)
         if isinstance(frame.method, int):
             self._join_callback(call, frame.method)
+            self._await_arguments(call, frame)
             return
         if options is not None and options.credit is not None:
             if options.credit > MAX_CREDIT:
                 raise violation(f"a call with a credit of {options.credit}")
             call.credit.balance = options.credit
         self._take_slot(call)
+        self._await_arguments(call, frame)
 
-    def _on_notify(self, frame: Notify) -> None:
+    def _on_notify(self, frame: SizedNotify) -> None:
         call = InCall(frame, 0)
         self._open(call, frame.options)
         self._take_slot(call)
+        self._await_arguments(call, frame)
+
+    def _await_arguments(self, call: InCall, frame: SizedCall | SizedNotify) -> None:
+        if frame.size is not None and call.state != "finished":
+            self._incoming.begin(call, frame, frame.size)
 
     def _open(self, call: InCall, options: NotifyOptions | None) -> None:
         """Open the call's id, then its upload and callback ids, checking every one (ID-2)."""
@@ -750,10 +892,16 @@ class Endpoint:
             raise violation(f"a call of {id}, which is no callback")
 
     def _begin(self, call: InCall) -> None:
+        size = call.size
         if call.timeout == 0:
             self.refuse(call, "deadline_exceeded", "deadline exceeded")
-        else:
+        elif size is None:
             self._events.append(CallReceived(call))
+        elif size > self.limits.max_value:
+            self.refuse(call, "resource_exhausted", self._above_limit(size))
+        else:
+            call.args = ABSENT
+            self._events.append(CallReceived(call, complete=False))
 
     def _on_second_hello(self, frame: Hello) -> None:
         raise violation("a second hello on one link")
@@ -802,10 +950,6 @@ class Endpoint:
     def _on_extension(self, frame: Extension) -> None:
         self.ignored += 1
 
-    def _on_chunk(self, frame: Chunk) -> None:
-        if self._find(frame.id, "chunk") is not None:
-            raise violation(f"chunk on id {frame.id}, where no value was begun")
-
     # ---------------------------------------------------------------- bytes out
 
     @property
@@ -834,11 +978,15 @@ class Endpoint:
     @property
     def outbox_bytes(self) -> int:
         """Bytes of encoded values waiting for the socket."""
-        return self._outbox.bytes
+        return self._outbox.bytes + self._outbox.values.bytes
 
     @property
     def outbox_full(self) -> bool:
-        """Whether senders should wait before they add another value."""
+        """Whether senders should wait before they add another value.
+
+        Values that go in chunks do not count: no more than one an id waits here, of which a piece
+        at a time takes its turn, and others shall not wait until all of it is gone.
+        """
         return self._outbox.bytes >= self.limits.outbox
 
     def next_batch(self, now: float) -> bytes | None:
@@ -849,7 +997,8 @@ class Endpoint:
         """
         self._now = now
         outbox, replay = self._outbox, self._replay
-        batch = Batch(self.codec, min(BATCH_TARGET, self.peer_max_batch), self._open_call)
+        target = min(BATCH_TARGET, self.peer_max_batch)
+        batch = Batch(self.codec, target, outbox, self._open_call)
         if replay.keeping:
             acks = self._acks
             if now >= acks.due or ((self.received >= acks.soon or now >= acks.late) and outbox):
@@ -892,15 +1041,38 @@ class Endpoint:
         self._lanes[id] = lane
         return id
 
-    def _check_size(self, value: bytes) -> None:
-        limit = self.peer_max_batch - FRAME_OVERHEAD
-        if len(value) > limit:
-            raise ValueTooLargeError(len(value), limit)
+    def _goes_whole(self, size: int) -> bool:
+        """Whether a value of this size goes in its frame, not in chunks.
 
-    def _too_large(self, call: OutCall) -> ValueTooLargeError:
-        assert call.args is not None
-        size = len(call.args)
-        return ValueTooLargeError(size, self.peer_max_batch - (call.pending_bytes - size))
+        Raises:
+            ValueTooLargeError: The peer takes it in neither way.
+        """
+        if size <= self._whole - FRAME_OVERHEAD:
+            return True
+        if size > self.peer_max_value:
+            raise ValueTooLargeError(size, self.peer_max_value)
+        return False
+
+    def _fit(self, call: OutCall) -> None:
+        """Put the arguments into chunks if the call is too large for one frame.
+
+        Raises:
+            ValueTooLargeError: The peer takes them in neither way.
+        """
+        if call.pending_bytes <= self._whole:
+            return
+        args = call.args
+        assert args is not None
+        size = len(args)
+        head = call.pending_bytes - size
+        if not self.peer_takes_chunks or head > self.peer_max_batch:
+            raise ValueTooLargeError(size, self.peer_max_batch - head)
+        if size > self.peer_max_value:
+            raise ValueTooLargeError(size, self.peer_max_value)
+        call.value = Outgoing(args)
+        call.args = None
+        call.pending_bytes = head
+        self._outbox.values.bytes += size
 
     # ---------------------------------------------------------------- calls out
 
@@ -971,16 +1143,18 @@ class Endpoint:
             size += sum(6 * len(name) + CHANNEL_OVERHEAD for name in (*uploads, *callbacks))
         call.pending_bytes = size
         slots = call.slots
-        fits = size <= self.peer_max_batch
-        if not fits and self.established:
-            raise self._too_large(call)
+        # Before the peer's hello a call that is too large for now waits (HELLO-4).
+        fits = size <= self._whole or self.established
         if fits and slots.live < slots.limit:
+            self._fit(call)
             slots.live += 1
-            self._outbox.add(call, size)
+            self._outbox.add(call, call.pending_bytes)
         else:
             nested = running and target is None
             if nested or len(slots.waiting) >= self.limits.max_waiting:
                 raise NoSlotError
+            if fits:
+                self._fit(call)
             slots.waiting[call] = None
         if target is not None:
             target.live[call] = None
@@ -1006,7 +1180,7 @@ class Endpoint:
         if not slots.waiting or slots.live >= slots.limit:
             return False
         call = next(iter(slots.waiting))
-        if call.pending_bytes > self.peer_max_batch:
+        if not self.established and call.pending_bytes > self._whole:
             # It may fit once the peer has said how much it takes (HELLO-4).
             return False
         del slots.waiting[call]
@@ -1019,15 +1193,27 @@ class Endpoint:
         call.slots.live -= 1
         if call.slots.waiting:
             self._promote(call.slots)
+        values = self._outbox.values
+        if call.value is not None:
+            values.forget(call)
         for upload in call.uploads.values():
             self._lanes.pop(upload.id, None)
             upload.state = "finished"
-            self._outbox.forget(upload.drop())
+            self._drop(upload)
+            values.release(upload)
         for offer in call.callbacks.values():
             self._lanes.pop(offer.id, None)
             offer.state = "finished"
         if call.target is not None:
             call.target.live.pop(call, None)
+
+    def _drop(self, upload: Upload) -> None:
+        """Forget what of an upload has not gone."""
+        outbox = self._outbox
+        if isinstance(upload.terminal, Outgoing):
+            outbox.values.bytes -= len(upload.terminal.data)
+        outbox.forget(upload.drop())
+        outbox.values.drop(upload)
 
     def waiting(self, call: OutCall) -> bool:
         """Whether the call still waits for a slot."""
@@ -1061,6 +1247,7 @@ class Endpoint:
                 lane.slots.live -= 1
                 self._promote(lane.slots)
             lane.drop()
+            self._outbox.values.drop(lane)
             if lane.target is not None:
                 lane.target.live.pop(lane, None)
             for channel in (lane, *lane.uploads.values(), *lane.callbacks.values()):
@@ -1071,12 +1258,18 @@ class Endpoint:
         lane.send("cancel")
         lane.credit_due = 0
         lane.cancel_reason = reason
+        if self._incoming:
+            self._incoming.unwanted(lane.id)
         if isinstance(lane, OutCall):
+            self._outbox.values.drop(lane)
             for upload in lane.uploads.values():
                 # No further item may go, so an end would claim a completeness that is not there.
-                self._outbox.forget(upload.drop())
+                self._drop(upload)
                 if upload.state == "uploading":
                     upload.state = "withdrawn"
+                if upload.value is not None:
+                    # What is half there the receiver would hold until the handler has ended.
+                    self.fail(upload, ErrorBody(reason, "cancelled"))
         self._outbox.add_first(lane)
         return True
 
@@ -1084,7 +1277,12 @@ class Endpoint:
 
     def may_push(self, lane: Sender) -> bool:
         """Whether the next item may be begun: the stream is live, with credit and room."""
-        return lane.credit.balance >= 1 and "message" in SENT[lane.state] and not self.outbox_full
+        return (
+            lane.credit.balance >= 1
+            and "message" in SENT[lane.state]
+            and lane.value is None
+            and self._outbox.bytes < self.limits.outbox
+        )
 
     def push(self, lane: Sender, item: bytes) -> None:
         """Queue one encoded item; `may_push` must hold.
@@ -1092,12 +1290,18 @@ class Endpoint:
         Raises:
             ValueTooLargeError: The peer does not take values of this size.
         """
-        self._check_size(item)
+        size = len(item)
+        whole = self._goes_whole(size)
         lane.send("message")
-        lane.credit.spend(len(item))
-        lane.items.append(item)
-        lane.pending_bytes += len(item)
-        self._outbox.add(lane, len(item))
+        lane.credit.spend(size)
+        if whole:
+            lane.items.append(item)
+            lane.pending_bytes += size
+            self._outbox.add(lane, size)
+        else:
+            lane.value = Outgoing(item, SizedMessage(lane.id, [self.codec.null], size))
+            self._outbox.values.bytes += size
+            self._outbox.add(lane)
 
     def push_pack(self, lane: Sender, pack: bytes, count: int) -> None:
         """Queue `count` items of JSON encoded as one, with commas between them.
@@ -1116,10 +1320,13 @@ class Endpoint:
         if final is None:
             lane.send("end")
             self._terminate(lane, End(lane.id), 0)
-        else:
-            self._check_size(final)
+        elif self._goes_whole(len(final)):
             lane.send("end")
             self._terminate(lane, End(lane.id, [Raw(final)]), len(final))
+        else:
+            lane.send("end")
+            frame = SizedEnd(lane.id, [self.codec.null], len(final))
+            self._terminate(lane, Outgoing(final, frame), 0)
 
     def result(self, call: InCall, value: bytes) -> None:
         """Answer a call with one encoded value.
@@ -1127,9 +1334,14 @@ class Endpoint:
         Raises:
             ValueTooLargeError: The peer does not take values of this size.
         """
-        self._check_size(value)
-        call.send("result")
-        self._terminate(call, Result(call.id, Raw(value)), len(value))
+        size = len(value)
+        if self._goes_whole(size):
+            call.send("result")
+            self._terminate(call, Result(call.id, Raw(value)), size)
+        else:
+            call.send("result")
+            frame = SizedResult(call.id, self.codec.null, size)
+            self._terminate(call, Outgoing(value, frame), 0)
 
     def fail(self, lane: Sender, body: ErrorBody) -> None:
         """End a call or an upload with an error that the application raised."""
@@ -1142,22 +1354,36 @@ class Endpoint:
 
     def _send_error(self, lane: Sender, body: ErrorBody) -> None:
         lane.send("error")
-        limit = self.peer_max_batch - FRAME_OVERHEAD
         if not len(body.data):
             body.data = ABSENT
         encoded = self.codec.dump(body)
-        if len(encoded) > limit:
-            body.data = ABSENT
-            body.message = f"{body.message[:SHORT_MESSAGE]} (too large to send whole)"
-            encoded = self.codec.dump(body)
-        self._terminate(lane, Error(lane.id, body), len(encoded))
+        if len(encoded) <= self._whole - FRAME_OVERHEAD:
+            self._terminate(lane, Error(lane.id, body), len(encoded))
+            return
+        data, body.data = body.data, ABSENT
+        head = len(self.codec.dump(body)) + FRAME_OVERHEAD
+        # A value that was begun and dropped is held until a frame says so, and must not stand in
+        # the way of the one that does.
+        dropped = lane.value is not None and lane.value.dropped
+        chunks = self.peer_takes_chunks and not dropped and 0 < len(data) <= self.peer_max_value
+        if chunks and head <= self._whole:
+            body.data = self.codec.null
+            frame = SizedError(lane.id, body, len(data))
+            self._terminate(lane, Outgoing(bytes(data), frame), 0)
+            return
+        body.message = f"{body.message[:SHORT_MESSAGE]} (too large to send whole)"
+        self._terminate(lane, Error(lane.id, body), len(self.codec.dump(body)))
 
-    def _terminate(self, lane: Sender, frame: Result | End | Error, size: int) -> None:
+    def _terminate(self, lane: Sender, frame: Result | End | Error | Outgoing, size: int) -> None:
         if isinstance(lane, InCall):
             # Before the terminal enters the ring: the cancels of what this call still invokes
             # have to go out ahead of it (CB-3).
             self._finish_call(lane)
         lane.terminal = frame
+        if isinstance(frame, Outgoing):
+            self._outbox.values.bytes += len(frame.data)
+            if isinstance(lane, InCall):
+                self._outbox.values.terminals[lane.id] = lane
         lane.pending_bytes += size
         self._outbox.add(lane, size)
         self._lanes.pop(lane.id, None)
@@ -1168,9 +1394,14 @@ class Endpoint:
             self.inbound -= 1
         if call.offer is not None:
             call.offer.in_flight -= 1
+        if self._incoming:
+            self._incoming.discard(call.id)
         for reader in call.uploads.values():
             self._lanes.pop(reader.id, None)
             reader.state = "finished"
+            if self._incoming:
+                self._incoming.discard(reader.id)
+            self._given_up.discard(reader)
         for target in call.callbacks.values():
             for live in target.live:
                 self._revoke(live)

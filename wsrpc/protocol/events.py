@@ -10,6 +10,7 @@ from .calls import InCall, OutCall, Receiver, Sender, UploadReader
 from .frames import End, Error, HelloBody, Result
 
 __all__ = [
+    "ArgumentsReceived",
     "CallReceived",
     "CancelReceived",
     "CreditReceived",
@@ -30,7 +31,20 @@ class HelloReceived(Struct):
 
 
 class CallReceived(Struct):
-    """A call or notify to run; if its state is "cancelled" by now, to refuse (CANCEL-2)."""
+    """A call or notify to run; if its state is "cancelled" by now, to refuse (CANCEL-2).
+
+    Attributes:
+        call: The call.
+        complete: Whether its arguments are here. Otherwise `ArgumentsReceived` follows, and until
+            then it may be refused.
+    """
+
+    call: InCall
+    complete: bool = True
+
+
+class ArgumentsReceived(Struct):
+    """The arguments of a call that had come without them."""
 
     call: InCall
 
@@ -85,6 +99,7 @@ class SessionExpired(Struct):
 Event: TypeAlias = (
     HelloReceived
     | CallReceived
+    | ArgumentsReceived
     | ItemsReceived
     | StreamFinished
     | CancelReceived

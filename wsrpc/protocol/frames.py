@@ -6,7 +6,7 @@ that may be absent are `None` (or an empty `Raw` for an error's `data`), never t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeAlias
 
 from msgspec import Meta, Raw, Struct
 
@@ -38,12 +38,21 @@ __all__ = [
     "Ping",
     "Pong",
     "Result",
+    "Sized",
+    "SizedCall",
+    "SizedEnd",
+    "SizedError",
+    "SizedMessage",
+    "SizedNotify",
+    "SizedResult",
+    "Taken",
 ]
 
 ABSENT = Raw(b"")
 
 Id: TypeAlias = Annotated[int, Meta(ge=1, le=MAX_ID)]
 Count: TypeAlias = Annotated[int, Meta(ge=0)]
+Size: TypeAlias = Annotated[int, Meta(ge=1)]
 
 if TYPE_CHECKING:
     Credentials: TypeAlias = Any
@@ -115,7 +124,13 @@ class GoawayBody(Body):
 
 
 class Base(Struct, array_like=True, gc=False):
-    """A frame: an array that begins with the frame's name, which is the tag."""
+    """A frame: an array that begins with the frame's name, which is the tag.
+
+    Attributes:
+        size: Bytes of the value that follows in chunks, or None where the frame is whole.
+    """
+
+    size: ClassVar[int | None] = None
 
 
 # Link frames: they belong to one WebSocket and are not numbered.
@@ -147,6 +162,8 @@ class Auth(Base, tag="auth"):
 
 class Extension(Struct, gc=False):
     """An `x-…` frame of any shape: it counts as ignored and does nothing."""
+
+    size: ClassVar[int | None] = None
 
 
 # Numbered frames.
@@ -202,6 +219,39 @@ class Chunk(Base, tag="chunk"):
     piece: Raw
 
 
+# The frames that carry a value, as they are taken: with a `size`, which goes out only with null in
+# the place of the value, ahead of its chunks. Frames that go whole are of the classes above, since
+# an element that is absent would be written as null.
+
+
+class SizedCall(Call, tag="call"):
+    size: Size | None = None  # type: ignore[misc]
+
+
+class SizedNotify(Notify, tag="notify"):
+    size: Size | None = None  # type: ignore[misc]
+
+
+class SizedMessage(Message, tag="message"):
+    size: Size | None = None  # type: ignore[misc]
+
+
+class SizedResult(Result, tag="result"):
+    size: Size | None = None  # type: ignore[misc]
+
+
+class SizedEnd(End, tag="end"):
+    size: Size | None = None  # type: ignore[misc]
+
+
+class SizedError(Error, tag="error"):
+    size: Size | None = None  # type: ignore[misc]
+
+
 LinkFrame: TypeAlias = Hello | Ack | Ping | Pong | Goaway | Auth
-NumberedFrame: TypeAlias = Call | Notify | Message | Result | End | Error | Cancel | Credit | Chunk
-Frame: TypeAlias = LinkFrame | NumberedFrame
+Opening: TypeAlias = SizedCall | SizedNotify
+Sized: TypeAlias = SizedCall | SizedNotify | SizedMessage | SizedResult | SizedEnd | SizedError
+Taken: TypeAlias = LinkFrame | Sized | Cancel | Credit | Chunk
+Frame: TypeAlias = (
+    LinkFrame | Call | Notify | Message | Result | End | Error | Cancel | Credit | Chunk
+)

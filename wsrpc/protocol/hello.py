@@ -15,7 +15,7 @@ from msgspec import Raw
 from ..errors import ProtocolError
 from ..limits import FLOOR_MAX_BATCH, Limits
 from .codec import Codec
-from .frames import Extension, Frame, Hello, HelloBody, HelloLimits
+from .frames import Extension, Hello, HelloBody, HelloLimits, Taken
 from .window import violation
 
 __all__ = ["TOO_BIG", "VERSION", "Opening", "announce", "hello_of", "read_opening"]
@@ -41,7 +41,7 @@ class Opening:
     hello: HelloBody
     behind: list[Raw]
 
-    def frames(self) -> list[Frame | Extension]:
+    def frames(self) -> list[Taken | Extension]:
         """The frames behind the hello, which count as a batch of their own (HELLO-6).
 
         Raises:
@@ -74,7 +74,7 @@ def read_opening(codec: Codec, data: bytes) -> Opening:
     return Opening(codec, hello, behind)
 
 
-def hello_of(frame: Frame | Extension) -> HelloBody:
+def hello_of(frame: Taken | Extension) -> HelloBody:
     """The body of a link's first frame.
 
     Raises:
@@ -96,8 +96,7 @@ def announce(body: HelloBody, limits: Limits, agent: str | None) -> Hello:
         max_batch=limits.max_batch,
         max_value=limits.max_value,
         max_calls=limits.max_calls,
-        # Values go whole: 0 says that this side takes no chunks.
-        max_held=0,
+        max_held=limits.max_held,
     )
     body.features = []
     body.agent = agent

@@ -1,8 +1,8 @@
 """What waits for the socket, and in which order it goes (protocol.md, Outbox).
 
-Link frames first; then the lanes in turn, each at most a quantum of its items, so that no stream
-and no large value holds up the others. A batch is whatever is ready at the moment it is taken: no
-timer, no added delay.
+Link frames first; then the lanes by deficit round robin, a quantum a turn, so that no stream and no
+large value holds up the others. A lane whose item was larger owes the rest, and stands back until
+it is paid. A batch is whatever is ready at the moment it is taken: no timer, no added delay.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from .chunks import OutgoingValues
 from .codec import Codec
 from .frames import Ack, CallOptions, Frame, Hello, LinkFrame, Pong
 
@@ -36,6 +37,7 @@ class Batch:
         freed: Bytes of the outbox that this batch gives back.
         full: Whether a frame had to be left for the next batch.
         strict: Whether the first frame has to fit as well.
+        outbox: Where the frames come from.
     """
 
     __slots__ = (
@@ -44,6 +46,7 @@ class Batch:
         "full",
         "numbered",
         "open_call",
+        "outbox",
         "parts",
         "size",
         "strict",
@@ -51,10 +54,15 @@ class Batch:
     )
 
     def __init__(
-        self, codec: Codec, target: int, open_call: Callable[[OutCall], CallOptions | None]
+        self,
+        codec: Codec,
+        target: int,
+        outbox: Outbox,
+        open_call: Callable[[OutCall], CallOptions | None],
     ) -> None:
         self.codec = codec
         self.target = target
+        self.outbox = outbox
         self.open_call = open_call
         self.parts: list[bytes] = []
         self.size = 2
@@ -72,6 +80,18 @@ class Batch:
             self.full = True
             return False
         return True
+
+    def takes(self, part: bytes) -> bool:
+        """Whether this frame may still join."""
+        if (self.parts or self.strict) and self.size + len(part) + 1 > self.target:
+            self.full = True
+            return False
+        return True
+
+    @property
+    def contended(self) -> bool:
+        """Whether others wait for their turn."""
+        return bool(self.outbox.ring)
 
     def room(self) -> int:
         """How many bytes of values the next frame may have, if there is anything before it."""
@@ -118,14 +138,15 @@ class Outbox:
     """The lanes with something to send, and the link frames ahead of them.
 
     Attributes:
-        bytes: Bytes of encoded values waiting.
+        bytes: Bytes of encoded values waiting, those that go in chunks aside.
+        values: Those that go in chunks.
         links: Other link frames to send, first to last.
         ack: The count of an `ack` to send, or None.
         pong: The number of a `pong` to send, or None.
         ring: The lanes in the order of their turns; each stands in it once.
     """
 
-    __slots__ = ("ack", "bytes", "links", "pong", "ring")
+    __slots__ = ("ack", "bytes", "links", "pong", "ring", "values")
 
     def __init__(self) -> None:
         self.bytes = 0
@@ -133,6 +154,7 @@ class Outbox:
         self.ack: int | None = None
         self.pong: int | None = None
         self.ring: deque[Lane] = deque()
+        self.values = OutgoingValues(self.add)
 
     def __bool__(self) -> bool:
         return bool(self.ring) or self.has_link_frames

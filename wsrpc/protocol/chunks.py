@@ -1,0 +1,311 @@
+"""Large values in pieces, out and in (protocol.md, Chunks).
+
+A value that would make its frame exceed 64 KiB goes behind it: the frame carries null and the
+value's size, and `chunk` frames bring the encoding piece by piece, mixed with all other traffic.
+
+Out: a lane has at most one value under way. Its frame goes only when the sizes of all values begun
+and unfinished fit what the receiver is ready to hold; until then the lane is parked, first come
+first served. One piece goes a turn, a quantum's worth while others have something to send.
+
+In: the pieces of each value are kept until the last one, and joined once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, cast
+
+from msgspec import Raw
+
+from .frames import (
+    Chunk,
+    Sized,
+    SizedCall,
+    SizedEnd,
+    SizedError,
+    SizedMessage,
+    SizedNotify,
+    SizedResult,
+)
+from .window import violation
+
+if TYPE_CHECKING:
+    from .calls import Lane, Sender
+    from .outbox import Batch
+
+__all__ = ["LARGEST_PIECE", "Incoming", "IncomingValues", "Outgoing", "OutgoingValues", "place_of"]
+
+# Bytes. What the protocol allows of a piece; only the last one may be smaller.
+SMALLEST_PIECE = 16 * 1024
+LARGEST_PIECE = 64 * 1024
+
+# Bytes. A piece cut back to a code point loses up to three, and must not fall below the least.
+SHORT_PIECE = SMALLEST_PIECE + 3
+
+# What may come on an id from a side whose value on it is not complete (CHUNK-4).
+BESIDE = frozenset(("chunk", "credit", "cancel", "error"))
+
+
+def place_of(frame: Sized) -> Raw | None:
+    """What stands in the place of the value; None where there is nothing."""
+    if isinstance(frame, (SizedCall, SizedNotify)):
+        return frame.args
+    if isinstance(frame, SizedMessage):
+        return frame.items[0] if len(frame.items) == 1 else None
+    if isinstance(frame, SizedResult):
+        return frame.value
+    if isinstance(frame, SizedEnd):
+        return frame.final[0] if frame.final else None
+    return frame.body.data
+
+
+def fill(frame: Sized, data: bytes) -> None:
+    """Put the value in its place."""
+    # As bytes, not as Raw: whoever decodes it would have to copy that.
+    value = cast(Raw, data)
+    if isinstance(frame, (SizedCall, SizedNotify)):
+        frame.args = value
+    elif isinstance(frame, SizedMessage):
+        frame.items = [value]
+    elif isinstance(frame, SizedResult):
+        frame.value = value
+    elif isinstance(frame, SizedEnd):
+        frame.final = [value]
+    else:
+        frame.body.data = value
+
+
+class Outgoing:
+    """One value on its way out.
+
+    Attributes:
+        frame: What announces it, or None where the call that it belongs to does.
+        data: The encoding.
+        offset: Bytes that have gone.
+        part: The next chunk, encoded, where it had to be left for the next batch.
+        begun: Whether its frame has gone.
+        dropped: Whether the rest will not be sent; it is held until the frame that says so.
+    """
+
+    __slots__ = ("begun", "data", "dropped", "frame", "offset", "part")
+
+    def __init__(self, data: bytes, frame: Sized | None = None) -> None:
+        self.data = data
+        self.frame = frame
+        self.offset = 0
+        self.part: bytes | None = None
+        self.begun = False
+        self.dropped = False
+
+
+class OutgoingValues:
+    """The values on their way out, and how much of them the receiver is ready to hold.
+
+    Args:
+        wake: Lets a lane take part in the outbox's turns again.
+
+    Attributes:
+        bytes: Bytes of them that have not gone.
+        limit: Bytes. The receiver's `max_held`.
+        held: Bytes. The sizes of the values begun and unfinished.
+        piece: Bytes. The largest piece whose frame is sure to fit the receiver's `max_batch`.
+        parked: The lanes whose values wait until they may begin, first to last.
+        terminals: The calls whose answer is not out completely, by id.
+    """
+
+    __slots__ = ("bytes", "held", "limit", "parked", "piece", "terminals", "wake")
+
+    def __init__(self, wake: Callable[[Lane], None]) -> None:
+        self.wake = wake
+        self.bytes = 0
+        self.limit = 0
+        self.held = 0
+        self.piece = LARGEST_PIECE
+        self.parked: dict[Lane, None] = {}
+        self.terminals: dict[int, Sender] = {}
+
+    def may_begin(self, lane: Lane, size: int) -> bool:
+        """Take `size` bytes of what the receiver holds, or park the lane until they are free."""
+        parked = self.parked
+        if self.held + size > self.limit or (parked and next(iter(parked)) is not lane):
+            parked[lane] = None
+            return False
+        parked.pop(lane, None)
+        self.held += size
+        self._wake_first()
+        return True
+
+    def _wake_first(self) -> None:
+        for lane in self.parked:
+            self.wake(lane)
+            break
+
+    def take(self, lane: Lane, batch: Batch) -> bool:
+        """Put the next piece of the lane's value into `batch`; True when there is no other."""
+        value = lane.value
+        assert value is not None
+        if value.dropped:
+            return True
+        if not value.begun:
+            assert value.frame is not None
+            if not batch.fits(0) or not self.may_begin(lane, len(value.data)):
+                return False
+            value.begun = True
+            batch.add(batch.codec.encode(value.frame))
+        part = value.part or self._cut(lane.id, value, batch)
+        if not batch.takes(part):
+            value.part = part
+            return False
+        value.part = None
+        batch.add(part)
+        if value.offset < len(value.data):
+            return False
+        self.release(lane)
+        return True
+
+    def _cut(self, id: int, value: Outgoing, batch: Batch) -> bytes:
+        """The next chunk: a short one while others wait for their turn."""
+        size = SHORT_PIECE
+        if not batch.contended:
+            size = max(size, min(self.piece, batch.room()))
+        part, end = batch.codec.chunk(id, value.data, value.offset, size)
+        self.bytes -= end - value.offset
+        value.offset = end
+        return part
+
+    def release(self, lane: Lane) -> None:
+        """The receiver holds nothing of the lane's value any more."""
+        value, lane.value = lane.value, None
+        if value is not None and value.begun:
+            self.held -= len(value.data)
+            if self.parked:
+                self._wake_first()
+        if self.terminals:
+            self.terminals.pop(lane.id, None)
+
+    def drop(self, lane: Lane) -> None:
+        """Send no more of the lane's value; one that is begun is held until a frame says so."""
+        value = lane.value
+        if value is None or value.dropped:
+            return
+        self.bytes -= len(value.data) - value.offset
+        if value.begun:
+            value.dropped = True
+            value.part = None
+            return
+        lane.value = None
+        if self.parked:
+            self.parked.pop(lane, None)
+            self._wake_first()
+
+    def forget(self, lane: Lane) -> None:
+        """The id is finished, and the lane's value with it."""
+        if lane.value is not None:
+            self.drop(lane)
+            self.release(lane)
+
+
+class Incoming:
+    """One value on its way in.
+
+    Attributes:
+        lane: Where.
+        frame: What announced it.
+        size: Bytes that it will have.
+        received: Bytes that have come.
+        pieces: They, or None where nobody wants the value.
+    """
+
+    __slots__ = ("frame", "lane", "pieces", "received", "size")
+
+    def __init__(self, lane: Lane, frame: Sized, size: int) -> None:
+        self.lane = lane
+        self.frame = frame
+        self.size = size
+        self.received = 0
+        self.pieces: list[Any] | None = []
+
+
+class IncomingValues:
+    """The values on their way in, by id.
+
+    Args:
+        limit: Bytes. This side's `max_held`.
+
+    Attributes:
+        held: Bytes. The sizes of those begun, unfinished and wanted.
+    """
+
+    __slots__ = ("_by_id", "held", "limit")
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.held = 0
+        self._by_id: dict[int, Incoming] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._by_id)
+
+    def check(self, id: int, frame: str) -> None:
+        """What may come on an id whose value is incomplete (CHUNK-4).
+
+        Raises:
+            ProtocolError: 4505, this frame may not; the peer's fault.
+        """
+        if id in self._by_id and frame not in BESIDE:
+            raise violation(f"{frame} on id {id}, amid the chunks of a value")
+
+    def begin(self, lane: Lane, frame: Sized, size: int) -> Incoming:
+        """Expect a value.
+
+        Raises:
+            ProtocolError: 4505, it is more than this side is ready to hold; the peer's fault.
+        """
+        if self.held + size > self.limit:
+            raise violation(f"a value of {size} bytes, with {self.held} of {self.limit} held")
+        self.held += size
+        self._by_id[frame.id] = value = Incoming(lane, frame, size)
+        return value
+
+    def skip(self, lane: Lane, frame: Sized, size: int) -> None:
+        """Expect a value that nobody wants."""
+        self._by_id[frame.id] = value = Incoming(lane, frame, size)
+        value.pieces = None
+
+    def take(self, chunk: Chunk) -> Incoming | None:
+        """Take a piece; returns the value that it completes, in its frame.
+
+        Raises:
+            ProtocolError: 4505, the piece is of a wrong size, or nothing was begun.
+        """
+        value = self._by_id.get(chunk.id)
+        if value is None:
+            raise violation(f"chunk on id {chunk.id}, where no value was begun")
+        piece = chunk.piece
+        size = len(piece)
+        if size > LARGEST_PIECE or (size < SMALLEST_PIECE and not chunk.last):
+            raise violation(f"a chunk of {size} bytes on id {chunk.id}")
+        value.received += size
+        if value.received > value.size or (chunk.last and value.received < value.size):
+            raise violation(f"{value.received} bytes of a value of {value.size} on id {chunk.id}")
+        if value.pieces is not None:
+            value.pieces.append(piece)
+        if not chunk.last:
+            return None
+        del self._by_id[chunk.id]
+        if value.pieces is not None:
+            self.held -= value.size
+            fill(value.frame, b"".join(value.pieces))
+        return value
+
+    def unwanted(self, id: int) -> None:
+        """Whoever expects a value on this id does not want it any more, but it may still come."""
+        value = self._by_id.get(id)
+        if value is not None and value.pieces is not None:
+            self.held -= value.size
+            value.pieces = None
+
+    def discard(self, id: int) -> None:
+        """The rest of what was begun on this id, if anything, will not come."""
+        self.unwanted(id)
+        self._by_id.pop(id, None)
