@@ -25,6 +25,7 @@ ROOMS = [
     # the pure core
     "protocol.frames",
     "protocol.window",
+    "protocol.chunks",
     "protocol.codec",
     "protocol.link",
     "protocol.heartbeat",

@@ -89,12 +89,17 @@ class Dispatcher:
         self._instances: dict[str, Any] = {}
         self._functions: dict[str, Callable[..., Any]] = {}
 
-    def receive(self, call: InCall) -> None:
-        """Start what the peer asked for, or answer why not; never waits."""
+    def receive(self, call: InCall, complete: bool) -> None:
+        """Start what the peer asked for, or answer why not; never waits.
+
+        Args:
+            call: The call.
+            complete: Whether its arguments are here; otherwise the handler is told when they are.
+        """
         if call.offer is not None:
             offered = call.offer.context
             assert isinstance(offered, Offered)
-            CallbackHandler(self, call, offered).start()
+            CallbackHandler(self, call, offered).start(complete)
             return
         assert isinstance(call.method, str)
         target = self.targets.get(call.method)
@@ -106,7 +111,7 @@ class Dispatcher:
             )
             self.shell.endpoint.fail(call, body)
         else:
-            MethodHandler(self, call, target).start()
+            MethodHandler(self, call, target).start(complete)
 
     def _unknown(self, call: InCall, method: str) -> None:
         names = near(method, self.targets)
@@ -136,7 +141,6 @@ class Dispatcher:
     def ended(self, handler: Handler) -> None:
         """A handler is through, its cleanup included."""
         self.live.discard(handler)
-        self.stats.calls_live -= 1
         if not self.live and self._idle is not None:
             idle, self._idle = self._idle, None
             if not idle.done():

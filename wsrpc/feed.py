@@ -197,7 +197,7 @@ class Feed:
     async def _wait(self) -> None:
         shell = self._shell
         self._waiter = waiter = shell.runtime.future()
-        if shell.endpoint.outbox_full:
+        if shell.endpoint.lacks_room(self.lane):
             shell.block(self)
         await waiter
 
@@ -301,7 +301,8 @@ class Feed:
                     self._hand_over()
                     if not self._take(item):
                         return
-                    room = min(room, credit.balance)
+                    # Nothing may follow a large item until all of it has gone.
+                    room = min(room, credit.balance) if self.lane.value is None else 0
         finally:
             self._hand_over()
 
@@ -346,7 +347,7 @@ class Feed:
         self._mean = size if self._mean is None else self._mean + (size - self._mean) / 8
         if self._late or not self._shell.endpoint.may_push(self.lane):
             self._late.append(data)
-            if self._shell.endpoint.outbox_full:
+            if self._shell.endpoint.lacks_room(self.lane):
                 self._shell.block(self)
         else:
             self._shell.endpoint.push(self.lane, data)
@@ -357,5 +358,5 @@ class Feed:
         while self._late and endpoint.may_push(self.lane):
             endpoint.push(self.lane, self._late.popleft())
             self._shell.wake()
-        if self._late and endpoint.outbox_full:
+        if self._late and endpoint.lacks_room(self.lane):
             self._shell.block(self)

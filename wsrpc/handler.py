@@ -88,7 +88,8 @@ class Handler(Conversation):
 
     # ------------------------------------------------------------ start and stop
 
-    def start(self) -> None:
+    def start(self, complete: bool) -> None:
+        """Run the call, as soon as its arguments are here; its time counts from now."""
         shell = self.shell
         if self.call.cancel_reason is not None:
             self._refuse(self.call.cancel_reason)
@@ -97,6 +98,10 @@ class Handler(Conversation):
             self._deadline = shell.runtime.now() + self.call.timeout / 1000
             self._entry = shell.deadlines.add(self._deadline, self._expire)
         self.dispatcher.live.add(self)
+        if complete:
+            self.on_arguments()
+
+    def on_arguments(self) -> None:
         self.dispatcher.stats.begin_call()
         self._spawn()
 
@@ -127,6 +132,12 @@ class Handler(Conversation):
         if self.stopped is not None:
             return
         self.stopped = reason
+        if self._task is None:
+            # Its arguments never came.
+            if self._open:
+                self._refuse(reason)
+            self._ended()
+            return
         if self._deadline is not None and self._task is not None:
             # From here on `cleanup_timeout` counts, and nothing else may disturb the cleanup.
             self.shell.runtime.forget_deadline(self._task)
@@ -189,6 +200,7 @@ class Handler(Conversation):
             # task groups raise them.
             self._fail(error)
         finally:
+            self.dispatcher.stats.calls_live -= 1
             self._ended()
 
     async def _handle(self) -> None:

@@ -27,6 +27,7 @@ from .limits import Limits
 from .overflow import Overflow
 from .protocol.endpoint import Endpoint
 from .protocol.events import (
+    ArgumentsReceived,
     CallReceived,
     CancelReceived,
     CreditReceived,
@@ -109,6 +110,7 @@ class Session:
         self._on: dict[type[Any], Callable[[Any], None]] = {
             HelloReceived: self._on_hello,
             CallReceived: self._on_call,
+            ArgumentsReceived: self._on_arguments,
             ItemsReceived: self._on_items,
             StreamFinished: self._on_finished,
             CancelReceived: self._on_cancel,
@@ -467,10 +469,14 @@ class Session:
                 self._ready.set_result(None)
 
     def _on_call(self, event: CallReceived) -> None:
-        self._dispatcher.receive(event.call)
+        self._dispatcher.receive(event.call, event.complete)
 
     # A lane without context is one whose call was refused, or has ended, by an earlier event of the
     # same message: nobody is there any more to be told.
+
+    def _on_arguments(self, event: ArgumentsReceived) -> None:
+        if event.call.context is not None:
+            event.call.context.on_arguments()
 
     def _on_items(self, event: ItemsReceived) -> None:
         if event.lane.context is not None:

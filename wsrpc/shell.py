@@ -45,6 +45,9 @@ class Conversation:
 
     __slots__ = ()
 
+    def on_arguments(self) -> None:
+        raise AssertionError(f"arguments for {self!r}")
+
     def on_items(self, items: list[Raw]) -> None:
         raise AssertionError(f"items for {self!r}")
 

@@ -444,9 +444,9 @@ class TwoEndpoints(RuleBasedStateMachine):
             elif isinstance(event, CancelReceived):
                 assert event.reason in ("cancelled", "deadline_exceeded")
                 assert not end.endpoint.may_push(event.lane)
-                if isinstance(event.lane, InCall) and event.lane.size is not None:
-                    end.endpoint.refuse(event.lane, event.reason, "")
-                    self.decide(event.lane)
+                lane = event.lane
+                if isinstance(lane, InCall) and lane.size is not None and lane.state == "cancelled":
+                    end.endpoint.refuse(lane, event.reason, "")
             elif isinstance(event, ArgumentsReceived):
                 assert event.call.size is None
                 assert event.call.state in ("running", "notified", "invoked")

@@ -309,7 +309,7 @@ VIOLATIONS: list[tuple[Any, int]] = [
     ([["hello", {"version": 1}]], 4505),
     ([["ack", 99]], 4505),
     ([["call", 1, 4, []]], 4505),
-    ([["chunk", 1, True, ""]], 4505),
+    ([["chunk", 1, True, b""]], 4505),
     ([["notify", 1, "Hello.note", {}, {"uploads": {"a": 3}}]], 4505),
 ]
 

@@ -28,7 +28,10 @@ ANSWERS = ("message", "result", "end", "error")
 TERMINALS = ("result", "end", "error")
 
 # What holds where a hello announces nothing.
-LIMITS = {"max_batch": 64 * 1024, "max_calls": 8, "max_held": 0}
+LIMITS = {"max_batch": 64 * 1024, "max_calls": 8, "max_value": 64 * 1024, "max_held": 0}
+
+# Bytes. What a piece of a large value may have, the last one aside.
+PIECES = range(16 * 1024, 64 * 1024 + 1)
 
 # Bytes. More than either side ever announces, so that this side's library refuses nothing.
 MAX_SIZE = 64 * 1024 * 1024
@@ -72,7 +75,7 @@ class Bare:
         self._frames: deque[Frame] = deque()
         self._credit: dict[int, int] = {}
 
-    def limit(self, name: Literal["max_batch", "max_calls", "max_held"]) -> int:
+    def limit(self, name: Literal["max_batch", "max_calls", "max_value", "max_held"]) -> int:
         """A limit that the other side's hello announced, or what holds without."""
         announced = (self.peer.get("limits") or {}).get(name)
         return LIMITS[name] if announced is None else int(announced)
@@ -113,8 +116,32 @@ class Bare:
     def encode(self, batch: Any) -> str | bytes:
         """`batch` as a message."""
         if self.codec == "json":
-            return json.dumps(batch, ensure_ascii=False, allow_nan=False)
+            return json.dumps(batch, ensure_ascii=False, allow_nan=False, default=_piece_as_text)
         return msgspec.msgpack.encode(batch)
+
+    def chunks(self, id: int, value: Any, piece: int = 64 * 1024) -> list[Frame]:
+        """The `chunk` frames of a value; their number and sizes follow from that of a piece."""
+        data = self.value(value)
+        frames: list[Frame] = []
+        at = 0
+        while at < len(data) or not frames:
+            end = min(at + piece, len(data))
+            while self.codec == "json" and end < len(data) and data[end] & 0xC0 == 0x80:
+                end -= 1
+            frames.append(["chunk", id, end == len(data), data[at:end]])
+            at = end
+        return frames
+
+    def value(self, value: Any) -> bytes:
+        """The encoding of a value."""
+        data = self.encode(value)
+        return data.encode() if isinstance(data, str) else data
+
+    async def large(self, frame: Frame, value: Any, piece: int = 64 * 1024) -> None:
+        """Send a frame and then its value in chunks; the frame has null in its place, and all else."""
+        await self.send([*frame, len(self.value(value))])
+        for chunk in self.chunks(frame[1], value, piece):
+            await self.send(chunk)
 
     async def hello(self, *behind: Frame, **fields: Any) -> dict[str, Any]:
         """Open the conversation from the connecting side; returns the other's hello."""
@@ -224,6 +251,26 @@ class Bare:
         """The terminal of an id, without the items before it."""
         return (await self.outcome(id))[1]
 
+    async def joined(self, frame: Frame) -> Any:
+        """The value that follows in chunks on a frame that has come, checked piece by piece."""
+        id, size = frame[1], frame[-1]
+        if type(size) is not int:
+            raise Failed(f"{short(frame)} has no size (CHUNK-1)")
+        data, last = b"", False
+        while not last:
+            _, _, last, piece = await self.frame(
+                lambda frame: frame[:2] == ["chunk", id], f"a chunk on id {id}"
+            )
+            if not isinstance(piece, str if self.codec == "json" else bytes):
+                raise Failed(f"a piece of the wrong type: {short(piece)} (CHUNK-2)")
+            part = piece.encode() if isinstance(piece, str) else piece
+            if len(part) not in PIECES and not (last and len(part) < PIECES.start):
+                raise Failed(f"a piece of {len(part)} bytes (CHUNK-2)")
+            data += part
+        if len(data) != size:
+            raise Failed(f"{len(data)} bytes of a value that was to have {size} (CHUNK-3)")
+        return _load_json(data.decode()) if self.codec == "json" else msgspec.msgpack.decode(data)
+
     async def outcome(self, id: int) -> tuple[list[Any], Frame]:
         """All items that come on an id, and its terminal."""
         items: list[Any] = []
@@ -287,6 +334,10 @@ def _unexpected(closed: ConnectionClosed, instead_of: str) -> _Closed:
 
 def _speaks(frame: Frame) -> bool:
     return frame[0] not in ("ack", "ping") and not frame[0].startswith("x-")
+
+
+def _piece_as_text(piece: bytes) -> str:
+    return piece.decode()
 
 
 def _load_json(text: str) -> Any:

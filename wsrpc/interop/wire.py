@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from itertools import count
 from typing import Any
 
@@ -913,7 +914,7 @@ closes(
     [["error", 4, {"code": "aborted", "message": ""}]],
     [["credit", 2, 1]],
     [["cancel", 2]],
-    [["chunk", 1, True, "1"]],
+    [["chunk", 1, True, b"1"]],
 )
 
 FOREVER = call(1, "Interop.forever", {"delay": 60})
@@ -941,8 +942,179 @@ closes(
     4505,
     "a chunk where no value was begun closes with 4505",
     ["CHUNK-3"],
-    [FOREVER, ["chunk", 1, True, "1"]],
-    [SUM, ["chunk", 3, False, "1"]],
+    [FOREVER, ["chunk", 1, True, b"1"]],
+    [SUM, ["chunk", 3, False, b"1"]],
+)
+
+
+# -------------------------------------------------------------------------------- chunks
+
+# What the bare side announces where it wants large values in chunks.
+CHUNKED = {"max_batch": FLOOR_MAX_BATCH, "max_value": 1024 * KIB, "max_held": 1024 * KIB}
+
+
+@asynccontextmanager
+async def chunked(at: Ground, **fields: Any) -> AsyncIterator[Bare | None]:
+    """A bare side that takes chunks; None where the server takes none of the size needed here."""
+    async with at.bare(**{"limits": CHUNKED, **fields}) as bare:
+        enough = min(bare.limit("max_value"), bare.limit("max_held")) >= 512 * KIB
+        yield bare if enough else None
+
+
+@wire_cases("CHUNK-1", "CHUNK-2")
+async def large_values_in_chunks(at: Ground) -> None:
+    """a large argument is taken in pieces of any legal size, and a large result comes in some"""
+    async with chunked(at) as bare:
+        if bare is None:
+            return
+        texts = ["x" * 300 * KIB, '\u6f22\u00fc"\\\\\n' * 20 * KIB, "\U0001f680" * 60 * KIB]
+        for n, text in enumerate(texts):
+            for m, piece in enumerate((16 * KIB + 3, 40_000, 64 * KIB)):
+                id = 6 * n + 2 * m + 1
+                await bare.large(["call", id, ECHO, None, None], {"value": text}, piece)
+                result = await bare.on(id)
+                equal(result[:3], ["result", id, None], "the frame before the chunks")
+                equal(await bare.joined(result), text)
+
+
+@wire_cases("CHUNK-1", "CHUNK-4", "MSG-2")
+async def large_items_in_chunks(at: Ground) -> None:
+    """large items go and come in chunks, each alone in its message and in its place"""
+    async with chunked(at, window=1000) as bare:
+        if bare is None or bare.window < 9:
+            return
+        large = ["y" * 200 * KIB, {"z": [1, "z" * 100 * KIB]}]
+        await bare.send(call(1, "Interop.bidi_echo", uploads={"items": 3}))
+        for item in large:
+            await bare.send(["message", 3, ["before"]])
+            await bare.large(["message", 3, [None]], item)
+        await bare.send(["end", 3])
+        for item in large:
+            equal(await bare.items(1, 1), ["before"], "the small item")
+            frame = await bare.on(1)
+            equal(frame[:3], ["message", 1, [None]], "the frame before the chunks")
+            equal(await bare.joined(frame), item, "the large item")
+        equal((await bare.on(1))[0], "end", "what follows")
+
+
+@wire_cases("CHUNK-1", "ERROR-2")
+async def large_error_data_in_chunks(at: Ground) -> None:
+    """the data of an error can come in chunks"""
+    async with chunked(at) as bare:
+        if bare is None:
+            return
+        args = {"code": "aborted", "message": "m", "data": ["d" * 200 * KIB]}
+        await bare.large(["call", 1, "Interop.fail", None, None], args)
+        error = await bare.on(1)
+        equal((error[0], error[2]["code"], error[2]["message"]), ("error", "aborted", "m"))
+        equal(error[2].get("data"), None, "the data in the frame")
+        equal(await bare.joined(error), args["data"], "the data")
+
+
+@wire_cases("CHUNK-5")
+async def cancelled_amid_its_arguments(at: Ground) -> None:
+    """a call that is cancelled while its arguments are incomplete never begins"""
+    async with chunked(at) as bare:
+        if bare is None:
+            return
+        await bare.send(["call", 1, ECHO, None, None, 200 * KIB])
+        first = bare.chunks(1, {"value": "x" * 200 * KIB})[0]
+        await bare.send(first)
+        await bare.send(["cancel", 1])
+        failed(await bare.terminal(1), "cancelled", not_started=True)
+        await bare.send(first)
+        await lives(bare)
+
+
+@wire_cases("CHUNK-7", "ERROR-5", "TIME-1")
+async def refused_before_it_has_come(at: Ground) -> None:
+    """what cannot be is refused without waiting for the arguments, and the link lives"""
+    async with chunked(at) as bare:
+        if bare is None:
+            return
+        await bare.send(["call", 1, ECHO, None, None, bare.limit("max_value") + 1])
+        failed(await bare.terminal(1), "resource_exhausted", not_started=True)
+        await bare.send(["call", 3, "Interop.nothing", None, None, 100 * KIB])
+        failed(await bare.terminal(3), "unimplemented")
+        await bare.send(["call", 5, ECHO, None, {"timeout": 20}, 100 * KIB])
+        failed(await bare.terminal(5), "deadline_exceeded", not_started=True)
+        await bare.send(*bare.chunks(3, {"value": "x" * 50 * KIB}))
+        await lives(bare)
+
+
+@wire_cases("CHUNK-7", "VALUE-7")
+async def a_result_above_max_value(at: Ground) -> None:
+    """a result above this side's max_value becomes an error, and the link lives"""
+    async with chunked(at, limits={**CHUNKED, "max_value": 100 * KIB}) as bare:
+        if bare is None:
+            return
+        await bare.send(call(1, "Interop.blob", {"size": 200 * KIB}))
+        failed(await bare.terminal(1), "resource_exhausted")
+        await lives(bare)
+
+
+@wire_cases("CHUNK-6")
+async def values_within_max_held(at: Ground) -> None:
+    """the server begins no value beyond this side's max_held, and all come in the end"""
+    held = 250 * KIB
+    async with chunked(at, limits={**CHUNKED, "max_value": held, "max_held": held}) as bare:
+        if bare is None:
+            return
+        ids = range(1, 12, 2)
+        for id in ids:
+            await bare.send(call(id, "Interop.blob", {"size": 80 * KIB}))
+        begun: dict[int, int] = {}
+        done = 0
+        while done < len(ids):
+            frame = await bare.frame(lambda frame: frame[0] in ("result", "chunk"), "a result")
+            if frame[0] == "result":
+                begun[frame[1]] = frame[3]
+            elif frame[2]:
+                del begun[frame[1]]
+                done += 1
+            require(sum(begun.values()) <= held, f"of {held} bytes {begun} were begun")
+
+
+@wire_cases("CHUNK-6")
+async def more_than_the_server_holds(at: Ground) -> None:
+    """values beyond the server's max_held close with 4505"""
+    async with at.bare() as bare:
+        held, value = bare.limit("max_held"), bare.limit("max_value")
+        if held > value * (bare.limit("max_calls") - 1):
+            return  # the slots come first
+        sizes = [value] * (held // value) if held else []
+        for n, size in enumerate([*sizes, held - sum(sizes) + 1]):
+            await bare.send(["call", 2 * n + 1, ECHO, None, None, size])
+        equal(await bare.closed(), 4505, "the close code")
+
+
+@wire_cases("CHUNK-3", "CHUNK-4")
+async def chunks_that_are_wrong(at: Ground) -> None:
+    """pieces of a wrong size, a wrong total, and other frames amid the pieces close with 4505"""
+    opening = ["call", 1, ECHO, None, None, 70_000]
+    batches: list[list[Frame]] = [
+        [["chunk", 1, False, b"x" * (16 * KIB - 1)]],
+        [["chunk", 1, False, b"x" * (64 * KIB + 1)]],
+        [["chunk", 1, True, b"x" * (64 * KIB)]],
+        [["chunk", 1, False, b"x" * (40 * KIB)], ["chunk", 1, True, b"x" * (40 * KIB)]],
+        [call(1, ECHO, {"value": 1})],
+    ]
+    for batch in batches:
+        async with chunked(at) as bare:
+            if bare is None:
+                return
+            await bare.send(opening, *batch)
+            equal(await bare.closed(), 4505, f"the close code after {short(batch)}")
+
+
+closes(
+    4500,
+    "a size without null in the value's place, or none of 1 or more, closes with 4500",
+    ["CHUNK-1", "BATCH-3"],
+    [["call", 1, ECHO, {"value": 1}, None, 70_000]],
+    [["call", 1, ECHO, None, None, 0]],
+    [["call", 1, ECHO, None, None, "70000"]],
+    [call(1, "Interop.sum", uploads={"numbers": 3}), ["message", 3, [1], 70_000]],
 )
 
 

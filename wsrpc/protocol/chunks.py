@@ -22,7 +22,6 @@ from .frames import (
     Sized,
     SizedCall,
     SizedEnd,
-    SizedError,
     SizedMessage,
     SizedNotify,
     SizedResult,
