@@ -120,7 +120,9 @@ class Bare:
         return msgspec.msgpack.encode(batch)
 
     def chunks(self, id: int, value: Any, piece: int = 64 * 1024) -> list[Frame]:
-        """The `chunk` frames of a value; their number and sizes follow from that of a piece."""
+        """The `chunk` frames of a value, in pieces of this size or what the other side takes."""
+        # In JSON a piece may be twice as long once it is a string.
+        piece = min(piece, self.limit("max_batch") // 2 - 1024)
         data = self.value(value)
         frames: list[Frame] = []
         at = 0
