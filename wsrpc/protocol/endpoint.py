@@ -1284,6 +1284,10 @@ class Endpoint:
             and self._outbox.bytes < self.limits.outbox
         )
 
+    def lacks_room(self, lane: Sender) -> bool:
+        """Whether an item has to wait for what is on its way: of all streams, or of this one."""
+        return lane.value is not None or self.outbox_full
+
     def push(self, lane: Sender, item: bytes) -> None:
         """Queue one encoded item; `may_push` must hold.
 
