@@ -44,6 +44,7 @@ ROOMS = [
     "transport.faults",
     "transport.memory",
     "transport.opening",
+    "transport.framing",
     "transport.direct",
     "transport.websocket",
     "transport.picows",
@@ -195,6 +196,7 @@ def test_websockets_is_known_in_the_transports_only() -> None:
     }
     assert users == {
         "transport.direct",
+        "transport.framing",
         "transport.websocket",
         # For the rules of the opening handshake.
         "transport.picows.accepting",

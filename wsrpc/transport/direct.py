@@ -3,8 +3,9 @@
 The one file that goes beyond the documented interface of `websockets`. `recv()` wakes a task for
 every message and `send()` enters two context managers, which together cost about a third of a
 small call; here a message goes from the socket to the session, and a batch back to the socket,
-within one turn of the event loop. All that is used of the library's inside is listed in `NEEDED`;
-with a version that was not tried, or lacks any of it, `websocket.py` takes the documented way.
+within one turn of the event loop. Plain frames do not go through the library at all (`framing`).
+All that is used of its inside is listed in `NEEDED`; with a version that was not tried, or lacks any
+of it, `websocket.py` takes the documented way.
 """
 
 from __future__ import annotations
@@ -20,12 +21,14 @@ from websockets.asyncio.connection import Connection
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import InvalidState
 from websockets.frames import Frame, Opcode
-from websockets.protocol import Protocol
+from websockets.protocol import OPEN, SERVER, Protocol
+from websockets.streams import StreamReader
 from websockets.version import version
 
 from ..errors import ProtocolError
 from ..protocol.codec import SUBPROTOCOLS
 from .base import LinkClosed
+from .framing import BINARY, TEXT, packed, unpacked
 
 if TYPE_CHECKING:
     from websockets.exceptions import ConnectionClosed
@@ -44,7 +47,8 @@ NEEDED = {
         "send_data",
         "close_exc",
     ),
-    Protocol: ("send_text", "send_binary"),
+    Protocol: ("send_text", "send_binary", "state", "parse"),
+    StreamReader: ("at_eof",),
 }
 
 BAD_FRAME = 4500
@@ -84,10 +88,20 @@ class _Shared(threading.local):
 _shared = _Shared()
 
 
+def between_frames(protocol: Protocol) -> bool:
+    """Whether the library has taken whole messages so far, and waits for the next one to begin."""
+    waiting: Any = protocol.parser
+    while waiting.gi_yieldfrom is not None:
+        waiting = waiting.gi_yieldfrom
+    return waiting.gi_code is StreamReader.at_eof.__code__ and protocol.current_size is None
+
+
 class Tap(Connection, asyncio.BufferedProtocol):
     """Mixed into a connection: its messages come here instead of into the queue of `recv()`.
 
-    Until it is attached it holds what one read of the socket brought, and reads no further.
+    Until it is attached it holds what one read of the socket brought, and reads no further. Once
+    attached, it takes plain frames apart by itself as long as the library stands between two
+    messages, and hands it everything else.
     """
 
     _on_message: Callable[[bytes], None] | None = None
@@ -102,6 +116,11 @@ class Tap(Connection, asyncio.BufferedProtocol):
         self._paused = False
         self._over = False
         self._closing = False
+        # Where frames are not plain ones, or the library wants to log each, it has them all.
+        self._head: int | None = None
+        self._masked = self.protocol.side is SERVER
+        self._between = False
+        self._rest = b""
         super().connection_made(transport)
 
     # ---------------------------------------------------------------- from asyncio
@@ -110,7 +129,29 @@ class Tap(Connection, asyncio.BufferedProtocol):
         return _shared.buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        self.data_received(bytes(_shared.buffer[:nbytes]))
+        data = _shared.buffer[:nbytes]
+        if self._rest:
+            data = memoryview(self._rest + data)
+            self._rest = b""
+        if self._between and self._head is not None and self.protocol.state is OPEN:
+            messages, taken, more = unpacked(
+                data, self._head, masked=self._masked, limit=self._limit
+            )
+            if more:
+                # Should no more come, the connection has broken in the middle of a message, which
+                # is all that the library would have made of this.
+                self._rest = bytes(data[taken:])
+            for message in messages:
+                self._deliver(message)
+            if more:
+                return
+            data = data[taken:]
+        self._hand_over(bytes(data))
+
+    def _hand_over(self, data: bytes) -> None:
+        """Let the library have what is not for here."""
+        self.data_received(data)
+        self._between = self._head is not None and between_frames(self.protocol)
 
     # ---------------------------------------------------------------- from the library
 
@@ -140,7 +181,11 @@ class Tap(Connection, asyncio.BufferedProtocol):
             wanted = "text" if text else "binary"
             self._end(ProtocolError(BAD_FRAME, f"{subprotocol} travels in {wanted} messages"))
             return
-        message = data if type(data) is bytes else bytes(data)
+        self._deliver(data if type(data) is bytes else bytes(data))
+
+    def _deliver(self, message: bytes) -> None:
+        if self._over or self._closing:
+            return
         if self._on_message is not None and not self._paused:
             self._on_message(message)
         else:
@@ -194,6 +239,11 @@ class Tap(Connection, asyncio.BufferedProtocol):
         on_drained: Callable[[], None],
     ) -> None:
         self._on_message, self._on_lost, self._on_drained = on_message, on_lost, on_drained
+        protocol = self.protocol
+        if not (protocol.extensions or protocol.debug) and protocol.subprotocol in SUBPROTOCOLS:
+            self._head = TEXT if SUBPROTOCOLS[protocol.subprotocol].text else BINARY
+            self._limit = min(protocol.max_message_size or READ_SIZE, READ_SIZE)
+            self._between = between_frames(protocol)
         self.resume()
 
     def pause(self) -> None:
@@ -223,6 +273,9 @@ class Tap(Connection, asyncio.BufferedProtocol):
             self.transport.resume_reading()
 
     def send_nowait(self, data: bytes, text: bool) -> bool:
+        if self._head is not None and self.protocol.state is OPEN:
+            self.transport.write(packed(self._head, data, masked=not self._masked))
+            return not self.paused
         try:
             if text:
                 self.protocol.send_text(data)
