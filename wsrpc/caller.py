@@ -261,7 +261,7 @@ async def invoke(
     finally:
         if entry is not None:
             shell.deadlines.remove(entry)
-    if type(outcome) is Result and extras is None:
+    if isinstance(outcome, Result) and extras is None:
         # The two point at each other; left so, each call would be garbage for the collector.
         call.context = None
         return load_answer(shell, label, result, outcome.value, check)
