@@ -25,6 +25,7 @@ from examples import (
     hello,
     interceptors,
     openai_relay,
+    price_ticker,
     raw_client,
     server_calls_client,
     stream_fetcher,
@@ -153,6 +154,15 @@ def test_without_rich_the_bar_is_drawn_as_text(
     half, whole = capsys.readouterr().out.strip().split("\r")
     assert half == f"[{'#' * 15}{'.' * 15}]  50 %"
     assert whole == f"[{'#' * 30}] 100 %"
+
+
+async def test_a_slow_reader_of_prices_gets_the_newest_each_time() -> None:
+    with soon():
+        read, dropped = await price_ticker.main()
+    assert read == sorted(set(read))
+    assert len(read) == 10
+    # Whatever was not read was let go: nothing waits in a queue.
+    assert dropped == read[-1] + 1 - len(read) > 0
 
 
 async def test_the_server_calls_the_client_within_a_call_and_out_of_the_blue() -> None:

@@ -34,7 +34,8 @@ class Frame:
 
     Undecoded items are views of their batch and keep all of it in memory. A stream whose consumer
     takes its time would hold one batch, most of it other streams' items, for each item it waits
-    with. The copy costs nothing: to be validated in one go they have to be joined anyway.
+    with. The copy costs nothing: to be validated in one go they have to be joined anyway. A large
+    item is most of its batch, and stays where it is.
 
     Attributes:
         count: Items.
@@ -46,8 +47,14 @@ class Frame:
 
     def __init__(self, items: list[Raw], codec: Codec) -> None:
         self.count = len(items)
-        # A third cheaper than bytes(items[0]).
-        self.data = b"" + items[0] if self.count == 1 else codec.join(cast(list[bytes], items))
+        self.data: bytes | Raw
+        if self.count > 1:
+            self.data = codec.join(cast(list[bytes], items))
+        elif len(items[0]) >= COST_UNIT:
+            self.data = items[0]
+        else:
+            # A third cheaper than bytes(items[0]).
+            self.data = b"" + items[0]
         self.costs: deque[int] | None = None
         if len(self.data) >= COST_UNIT:
             self.costs = deque(cost_of(len(item)) for item in items)
@@ -78,6 +85,18 @@ class Tally:
 class Inbox(Conversation):
     """Items of one lane on their way to the application.
 
+    Args:
+        shell: The session's.
+        lane: Where they come from.
+        adapter: The type of the items.
+        final_adapter: That of the final value, if there may be one.
+        invalid: Makes the error to raise of what is wrong with an item.
+        label: What messages call the stream.
+        extras: What travels with the call.
+        check: Whether items are validated; otherwise they come as plain decoded values.
+        tally: Counts the items that are let go (`overflow`).
+        room: Items. How many may wait where they can be let go.
+
     Attributes:
         items: Validated items, ready to be taken; the fast path pops from here.
         taken: Items. Cost consumed and not yet reported to the endpoint.
@@ -96,6 +115,7 @@ class Inbox(Conversation):
         "_invalid",
         "_label",
         "_lane",
+        "_room",
         "_shell",
         "_tally",
         "_terminal",
@@ -117,9 +137,11 @@ class Inbox(Conversation):
         extras: Extras | None = None,
         check: bool = True,
         tally: Tally | None = None,
+        room: int = 0,
     ) -> None:
         self._shell = shell
         self._tally = tally or Tally()
+        self._room = room
         self._check = check
         self._lane = lane
         self._adapter = adapter
@@ -290,6 +312,7 @@ class Inbox(Conversation):
             if frame.count == 1:
                 self.items.append(self._adapter.load(frame.data, codec, check=check))
             else:
+                assert isinstance(frame.data, bytes)
                 self.items.extend(self._adapter.load_many(frame.data, codec, check=check))
         except InvalidValue as error:
             self._frames.clear()

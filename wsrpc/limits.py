@@ -42,7 +42,8 @@ class Limits:
             exceed `max_batch`.
         window: Items. The credit a stream starts with; announced.
         window_bytes: Bytes. A stream's window grows, while its consumer keeps up, until the window
-            times the mean item size reaches this.
+            times the mean item size reaches this. A stream that lets go of items (`overflow=`)
+            keeps no more than this, besides the newest item.
         outbox: Bytes. Encoded values waiting for the socket; when it is full, senders wait. One
             that travels in chunks does not count, but then no other of its call may wait.
         replay: Bytes. Frames kept until the other end has acked them, in a session that can be

@@ -13,32 +13,40 @@ from msgspec import Raw
 
 from .errors import StreamOverflow
 from .inbox import Frame, Inbox
+from .limits import COST_UNIT, MAX_CREDIT, Limits
 
-__all__ = ["INBOXES", "Overflow"]
+__all__ = ["INBOXES", "Overflow", "first_credit"]
 
 Overflow: TypeAlias = Literal["block", "latest", "drop_oldest", "fail"]
 
 
-class DropOldest(Inbox):
-    """Keeps the newest items, as many as the window.
+def first_credit(overflow: Overflow, window: int | None, limits: Limits) -> int | None:
+    """Items. The credit with which a stream starts, if not the one announced in hello."""
+    if overflow in ("block", "latest"):
+        return window
+    # As many as fit `window_bytes` whatever their size; from there on the window grows.
+    return max(1, min(window or limits.window, limits.window_bytes // COST_UNIT))
 
-    They wait one by one and undecoded, so that none is validated only to be let go. The window
-    does not grow: whatever arrives at once then fits an empty queue, and a consumer that keeps up
-    loses nothing, however the items fall into batches.
+
+class DropOldest(Inbox):
+    """Keeps the newest items, as many as there is room for.
+
+    They wait one by one and undecoded, so that none is validated only to be let go. The window does
+    not grow beyond the room: whatever arrives at once then fits an empty queue, and a consumer that
+    keeps up loses nothing, however the items fall into batches.
     """
 
-    __slots__ = ("_bytes", "_grows", "_room")
+    __slots__ = ("_bytes",)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._room = self._lane.window.size
-        self._grows = False
         self._bytes = 0
+        self._lane.window.most = self._room
 
     def on_items(self, items: list[Raw]) -> None:
         if not self.closed:
-            window = self._lane.window
-            if self._shell.endpoint.consumed(self._lane, window.queued, waiting=self._grows):
+            lane = self._lane
+            if self._shell.endpoint.consumed(lane, lane.window.queued, waiting=True):
                 self._shell.wake()
             self._admit(items)
             self._notify()
@@ -47,7 +55,7 @@ class DropOldest(Inbox):
         frames = self._frames
         gone = max(0, len(items) - self._room)
         self._append(items[gone:])
-        while self._exceeds(len(frames), self._bytes):
+        while self._exceeds(len(frames), self._bytes - len(frames[-1].data)):
             self._bytes -= len(frames.popleft().data)
             gone += 1
         self._tally.add(gone)
@@ -57,9 +65,14 @@ class DropOldest(Inbox):
         self._frames.extend([Frame([item], codec) for item in items])
         self._bytes += sum(map(len, items))
 
-    def _exceeds(self, items: int, size: int) -> bool:
-        """Whether this is more than may wait; a single item always may."""
-        return items > self._room or (items > 1 and size > self._shell.limits.window_bytes)
+    def _exceeds(self, count: int, older: int) -> bool:
+        """Whether this is more than may wait.
+
+        Args:
+            count: Items that wait.
+            older: Bytes of all of them but the newest, which may have any size.
+        """
+        return count > self._room or older > self._shell.limits.window_bytes
 
     def _decode(self, frame: Frame) -> None:
         self._bytes -= len(frame.data)
@@ -71,14 +84,14 @@ class DropOldest(Inbox):
 
 
 class Latest(DropOldest):
-    """Keeps the newest item; the window grows, as bursts do no harm."""
+    """Keeps the newest item; the window grows as it may, since bursts do no harm."""
 
     __slots__ = ()
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._lane.window.most = MAX_CREDIT
         self._room = 1
-        self._grows = True
 
 
 class Fail(DropOldest):
@@ -87,16 +100,16 @@ class Fail(DropOldest):
     __slots__ = ()
 
     def _admit(self, items: list[Raw]) -> None:
-        waiting = len(self._frames) + len(items)
+        count = len(self._frames) + len(items)
         size = self._bytes + sum(map(len, items))
-        if not self._exceeds(waiting, size):
+        if not self._exceeds(count, size - len(items[-1])):
             self._append(items)
             return
-        self._tally.add(waiting)
+        self._tally.add(count)
         self.stop("cancelled")
         self.fail(
             StreamOverflow(
-                f"{self._label}: the consumer fell behind by {waiting} items ({size} bytes); "
+                f"{self._label}: the consumer fell behind by {count} items ({size} bytes); "
                 f"overflow='fail' lets {self._room} items (window=) and "
                 f"{self._shell.limits.window_bytes} bytes (Limits.window_bytes) wait"
             )

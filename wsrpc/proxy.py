@@ -25,7 +25,7 @@ from .extras import Extras
 from .fetcher import StreamFetcher
 from .inbox import Inbox, InboxStream, Tally
 from .interceptor import Interceptor, Request, fold
-from .overflow import INBOXES, Overflow
+from .overflow import INBOXES, Overflow, first_credit
 from .protocol.calls import OutCall
 from .protocol.codec import Codec
 from .protocol.frames import Error
@@ -503,7 +503,7 @@ class RemoteStream(InboxStream):
             timing,
             metadata=self._metadata,
             extras=extras,
-            window=options.window,
+            window=first_credit(options.overflow, options.window, shell.limits),
         )
         inbox = INBOXES[options.overflow](
             shell,
@@ -516,6 +516,7 @@ class RemoteStream(InboxStream):
             extras=extras,
             check=method._check_results,
             tally=self._tally,
+            room=options.window or shell.limits.window,
         )
         call.context = inbox
         if extras is not None:

@@ -224,12 +224,12 @@ class Session:
             overflow: What a stream does whose consumer does not keep up. "block" makes the producer
                 wait. The others leave it alone, and let go of items here, undecoded: "latest" of
                 all but the newest, "drop_oldest" of all but the newest `window`; "fail" ends the
-                stream with `StreamOverflow` when more than `window` wait. At most
-                `Limits.window_bytes` of items wait, or a single larger one. `Stream.lag` says how
-                many wait, `Stream.dropped` how many were let go.
-            window: Items. The credit with which streams of this proxy start; `Limits.window` if
-                left out. It grows for a consumer that keeps up, except under "drop_oldest" and
-                "fail".
+                stream with `StreamOverflow` when more than `window` wait. All that waits but the
+                newest item is at most `Limits.window_bytes`, too. `Stream.lag` says how many wait,
+                `Stream.dropped` how many were let go. "drop_oldest" and "fail" let no more than
+                `window` items be under way, so what they lose is never due to a burst.
+            window: Items. The credit with which streams of this proxy start, which then adapts;
+                under "drop_oldest" and "fail" the most that may wait. `Limits.window` if left out.
             interceptors: Run around every call of this proxy, inside those of the session.
 
         Raises:

@@ -321,6 +321,16 @@ def test_waiting_alone_does_not_make_the_window_grow() -> None:
     assert sizes == [64] * 5
 
 
+def test_a_window_grows_no_further_than_it_may() -> None:
+    stream = Stream(4)
+    stream.window.most = 10
+    rounds = []
+    for _ in range(4):
+        rounds.append(stream.send(100))
+        stream.take()
+    assert rounds == [4, 8, 10, 10]
+
+
 def test_the_window_stays_small_for_a_slow_consumer() -> None:
     stream = Stream(32)
     stream.send(100)

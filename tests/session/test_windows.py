@@ -55,18 +55,21 @@ class Consumer:
 class Sender:
     """The far end of one stream, made of bare frames; it keeps the account."""
 
-    def __init__(self, peer: Peer, wire: Wire, id: int, consumer: Consumer) -> None:
+    def __init__(
+        self, peer: Peer, wire: Wire, id: int, consumer: Consumer, credit: int = 32
+    ) -> None:
         self.peer = peer
         self.id = id
         self.consumer = consumer
         self.sent = 0
+        self._credit = credit
         self._wire = wire
 
     @property
     def balance(self) -> int:
         """Items that it may still send."""
         granted: int = sum(frame[2] for frame in self._wire.frames("credit") if frame[1] == self.id)
-        return 32 + granted - self.sent
+        return self._credit + granted - self.sent
 
     async def send(self, n: int, size: int) -> None:
         """Send `n` items that are encoded in `size` bytes, in batches of 64 KiB or so."""
@@ -106,7 +109,8 @@ async def sender(
                 group.start_soon(consumer.consume, proxy.items())
                 await until(lambda: bool(wire.frames("call")))
                 (call,) = wire.frames("call")
-                yield Sender(peer, wire, call[1], consumer)
+                options = call[4] or {}
+                yield Sender(peer, wire, call[1], consumer, options.get("credit", 32))
                 group.cancel_scope.cancel()
 
 
@@ -204,19 +208,20 @@ async def test_a_window_shrinks_when_items_grow_and_grows_when_they_shrink(
 
 
 @pytest.mark.parametrize("overflow", ["latest", "drop_oldest", "fail"])
-async def test_where_credit_comes_back_on_arrival_the_window_grows_for_latest_only(
+async def test_where_credit_comes_back_on_arrival_the_window_grows_as_far_as_the_policy_lets_it(
     overflow: str, codec: Codec, wire: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """CREDIT-4."""
-    async with sender("download", monkeypatch, wire, codec, overflow=overflow) as far:
+    options = {"overflow": overflow, "window": 100}
+    async with sender("download", monkeypatch, wire, codec, **options) as far:
         seen: list[int] = []
         for _ in range(9):
             seen.append(far.balance)
             await far.send(far.balance, 100)
-            await until(lambda: far.balance >= 32)
+            await until(lambda: far.balance > 0)
             await turns(5)
     if overflow == "latest":
-        assert seen[:6] == [32, 64, 128, 256, 512, 1024]
+        assert seen[:3] == [100, 200, 400]
         assert 2621 * 3 / 4 <= max(seen) <= 2621
     else:
-        assert seen == [32] * 9
+        assert seen == [4, 8, 16, 32, 64, 100, 100, 100, 100]

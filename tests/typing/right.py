@@ -356,6 +356,16 @@ class Values(Protocol):
     def many(self, value: object) -> AsyncIterator[object]: ...
 
 
+async def overflow(session: Session) -> None:
+    hello = session.clientize(HelloController, overflow="latest", window=8)
+    assert_type(hello, HelloController)
+    stream = hello.tokens("x")
+    assert_type((stream.lag, stream.dropped), tuple[int, int])
+    session.clientize(HelloController, overflow="block")
+    session.clientize(HelloProtocol, overflow="drop_oldest")
+    assert_type(session.clientize("HelloController", overflow="fail"), Any)
+
+
 async def open_types(session: Session, contract: Mapping[str, Any]) -> None:
     values = session.clientize(Values)
     assert_type(values.many(1), Stream[object])

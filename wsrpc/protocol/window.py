@@ -74,17 +74,19 @@ class ReceiveWindow:
         size: Items. The present window: `balance + queued` is brought back up to it.
         balance: Items. What the sender may still begin, as far as this side has told it.
         queued: Items. Arrived and not yet consumed.
+        most: Items. What the window never grows beyond.
         target: Bytes. What the window may hold, once it has grown.
         mean: Bytes that one credit has moved, a moving average; 0 before the first item.
         depleted: Whether the sender has used up most of its credit since the window last grew.
         threshold: Items. How much must be missing before a grant is worth a frame.
     """
 
-    __slots__ = ("balance", "depleted", "mean", "queued", "size", "target", "threshold")
+    __slots__ = ("balance", "depleted", "mean", "most", "queued", "size", "target", "threshold")
 
     def __init__(self, initial: int, target: int) -> None:
         self.size = self.balance = initial
         self.queued = 0
+        self.most = MAX_CREDIT
         self.target = target
         self.mean = 0.0
         self.depleted = False
@@ -124,7 +126,7 @@ class ReceiveWindow:
         self.queued -= cost
         if waiting and self.depleted:
             self.depleted = False
-            self.size = self.size * 2 or 1
+            self.size = min(self.size * 2 or 1, self.most)
         if self.mean:
             self.size = min(self.size, int(self.target / self.mean) or 1)
         self.threshold = self.size // 4 or 1
