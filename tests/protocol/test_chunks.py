@@ -15,15 +15,17 @@ from wsrpc.protocol.events import (
     ArgumentsReceived,
     CallReceived,
     CancelReceived,
+    GoawayReceived,
     ItemsReceived,
     StreamFinished,
 )
 from wsrpc.protocol.frames import CallOptions, Error, ErrorBody
 
-from .harness import Bare, Frame, Pair, decode, encode, only
+from .harness import Bare, Frame, Pair, Side, decode, encode, only
 
 KIB = 1024
 LARGE = 200 * KIB
+SIDES: list[Side] = ["accepting", "connecting"]
 TAKES = {"limits": {"max_batch": 256 * KIB, "max_value": 2**24, "max_held": 2**25}}
 TEXTS = ["x" * LARGE, "ü" * (LARGE // 2), "漢字\"\\\n" * (LARGE // 9), "\U0001f680" * (LARGE // 4),
          '"' * LARGE, "\\" * (LARGE // 2), "\x00\x1f" * (LARGE // 2)]  # fmt: skip
@@ -544,6 +546,22 @@ def test_an_upload_that_is_half_there_ends_with_its_cancelled_call(codec: Codec)
     assert client.endpoint._outbox.values.held == 0
 
 
+def test_an_upload_that_has_ended_but_is_half_there_ends_with_its_cancelled_call(
+    codec: Codec,
+) -> None:
+    """UP-3, CHUNK-4, CHUNK-6."""
+    client = taking(codec, "connecting")
+    call = begin(client, uploads=("u",))
+    upload = call.uploads["u"]
+    client.endpoint.push(upload, client.dump("x" * LARGE))
+    client.endpoint.next_batch(0.0)
+    client.endpoint.finish(upload)
+    client.endpoint.cancel(call)
+    frames = client.hear()
+    assert sorted(frame[:2] for frame in frames) == [["cancel", 1], ["error", 3]]
+    assert client.endpoint._outbox.values.held == 0
+
+
 def test_the_end_of_a_call_ends_what_is_half_there_of_its_uploads(codec: Codec) -> None:
     """UP-3, CHUNK-6."""
     server = Bare(codec, "accepting")
@@ -567,6 +585,65 @@ def test_closing_forgets_values_under_way(codec: Codec) -> None:
     client.endpoint.next_batch(0.0)
     assert set(client.endpoint.close()) == set(calls)
     assert client.endpoint.outbox_bytes == 0
+
+
+def parked(codec: Codec, side: Side) -> tuple[Bare, list[OutCall]]:
+    """Calls of which the first is half out, and the others wait until it is."""
+    hello = {"limits": {"max_value": 300_000, "max_held": 300_000, "max_calls": 100}}
+    bare = Bare(codec, side, hello=hello)
+    args = bare.dump({"x": "y" * 200_000})
+    calls = [bare.endpoint.call("A.b", args) for _ in range(3)]
+    bare.endpoint.next_batch(0.0)
+    assert [call.id > 0 for call in calls] == [True, False, False]
+    return bare, calls
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_calls_that_wait_for_a_large_value_end_with_the_session(codec: Codec, side: Side) -> None:
+    """CLOSE-4, CHUNK-6."""
+    bare, calls = parked(codec, side)
+    assert not bare.endpoint.quiescent
+    assert set(bare.endpoint.close()) == set(calls)
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_calls_that_wait_for_a_large_value_end_with_a_goaway(codec: Codec, side: Side) -> None:
+    """GOAWAY-2, CHUNK-6."""
+    bare, calls = parked(codec, side)
+    told, *finished = bare.say(["goaway", {"last_id": calls[0].id, "grace": 0}])
+    assert isinstance(told, GoawayReceived)
+    assert [event.lane for event in finished if isinstance(event, StreamFinished)] == calls[1:]
+    assert bare.hear()[-1][0] == "chunk"
+    bare.say(["result", calls[0].id, None])
+    assert bare.endpoint.quiescent
+
+
+def test_a_call_that_failed_here_alone_does_not_fail_again_with_the_session(codec: Codec) -> None:
+    """CHUNK-7, CLOSE-4."""
+    client = Bare(codec, "connecting", limits=Limits(max_value=65_536))
+    begin(client)
+    assert isinstance(client.say(["result", 1, None, 100_000])[0], StreamFinished)
+    assert client.endpoint.close() == []
+
+
+def test_a_value_that_was_woken_and_found_no_room_keeps_its_turn(codec: Codec) -> None:
+    """CHUNK-6, RESUME-6: while the buffer is all but full nobody's turn is lost."""
+    hello = {"limits": {"max_value": 100_000, "max_held": 100_000}}
+
+    def answers(replay: int, *ids: int) -> Bare:
+        limits = Limits(replay=replay)
+        server = Bare(codec, "accepting", hello=hello, limits=limits, resume_window=30.0)
+        for id in ids:
+            server.endpoint.result(server.call("call", id, "A.b", {}), server.dump("x" * 70_000))
+        return server
+
+    alone = answers(1_000_000, 1)
+    alone.hear()
+    server = answers(alone.endpoint.replay_bytes + 50, 1, 3)
+    assert {frame[1] for frame in server.hear()} == {1}
+    server.say(["ack", server.endpoint.sent])
+    assert {frame[1] for frame in server.hear()} == {3}
+    assert server.endpoint.quiescent
 
 
 # ---------------------------------------------------------------- both ends together

@@ -168,6 +168,22 @@ def test_an_empty_buffer_takes_a_single_frame_of_any_size(narrow: Bare) -> None:
         assert [len(frame[2]) for frame in lasting] in ([1, 1, 1], [2, 1])
 
 
+@pytest.mark.parametrize("side", SIDES)
+def test_a_frame_larger_than_a_batch_waits_for_room_too(codec: Codec, side: Side) -> None:
+    """RESUME-6."""
+    limits = Limits(replay=300_000)
+    bare = Bare(
+        codec, side, limits=limits, resume_window=30.0, hello={"limits": {"max_batch": 500_000}}
+    )
+    call = stream(bare)
+    for _ in range(3):
+        bare.endpoint.push(call, bare.dump("x" * 140_000))
+    assert [len(batch) for batch in bare.batches()] == [1, 1]
+    assert bare.endpoint.replay_bytes <= 300_000
+    bare.say(["ack", 1])
+    assert [len(batch) for batch in bare.batches()] == [1]
+
+
 def test_a_frame_that_does_not_fit_the_buffer_waits_for_room(narrow: Bare) -> None:
     """RESUME-6."""
     endpoint = narrow.endpoint

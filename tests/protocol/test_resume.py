@@ -516,6 +516,30 @@ def test_five_links_that_carry_nothing_end_the_session(client: Bare) -> None:
     assert call.id == 1
 
 
+def test_five_links_that_carry_nothing_end_it_for_the_server_too(server: Bare) -> None:
+    """RESUME-9, RESUME-2: whoever has the frame that does not pass, it is not sent for ever."""
+    call = stream(server)
+    send(server, call, 1)
+    server.lose()
+    for link in range(2, 7):
+        assert server.endpoint.resumable
+        server.come_back(0, link=link)
+        server.hear()
+        server.lose()
+    assert not server.endpoint.resumable
+
+
+def test_links_that_take_over_from_one_another_count_as_well(server: Bare) -> None:
+    """RESUME-9."""
+    call = stream(server)
+    send(server, call, 1)
+    for link in range(2, 8):
+        server.hear()
+        if link < 7:
+            server.come_back(0, link=link)
+    assert rejected(lambda: server.come_back(0, link=7)) == 4010
+
+
 @pytest.mark.parametrize("rising", ["ours", "theirs"])
 def test_a_count_that_rises_on_either_side_starts_over(client: Bare, rising: str) -> None:
     """RESUME-9."""

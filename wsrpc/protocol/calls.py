@@ -236,12 +236,12 @@ class Sender(Lane):
         if self.items and not self._take_items(batch):
             return False
         if self.value is not None and not batch.outbox.values.take(self, batch):
-            return self in batch.outbox.values.parked
+            return self._parked(batch)
         terminal = self.terminal
         if terminal is not None:
             if isinstance(terminal, Outgoing):
                 self.value, self.terminal = terminal, None
-                return batch.outbox.values.take(self, batch) or self in batch.outbox.values.parked
+                return batch.outbox.values.take(self, batch) or self._parked(batch)
             size = self.pending_bytes
             if not batch.offer(terminal, size):
                 return False
@@ -252,6 +252,13 @@ class Sender(Lane):
                 # It was begun and dropped; this error discards it at the other end.
                 batch.outbox.values.release(self)
         return True
+
+    def _parked(self, batch: Batch) -> bool:
+        """Whether the large value waits to be woken.
+
+        One that was woken already, and found no room in this batch, keeps its place in the ring.
+        """
+        return self in batch.outbox.values.parked and not batch.full
 
     def _take_items(self, batch: Batch) -> bool:
         """Put a quantum's worth of items into one `message`; True when none is left."""

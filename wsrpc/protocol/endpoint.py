@@ -288,13 +288,13 @@ class Endpoint:
         """Whether the session outlives the loss of its link.
 
         Not so without a resume window, after a violation, when a token was never confirmed
-        (RESUME-5), and on the connecting side when the last links carried nothing (RESUME-9).
+        (RESUME-5), and when the last links carried nothing (RESUME-9).
         """
         if not self.resume_window or self._broken or self.closed:
             return False
-        if self.side == "accepting":
-            return self._confirmed
-        return self.token is not None and self._barren_links < MAX_BARREN_LINKS
+        if self._barren_links >= MAX_BARREN_LINKS:
+            return False
+        return self._confirmed if self.side == "accepting" else self.token is not None
 
     def _step(self, event: str) -> None:
         try:
@@ -393,9 +393,12 @@ class Endpoint:
         if opening.codec is not self.codec:
             raise ProtocolError(CANNOT_RESUME, f"the session speaks {self.codec.subprotocol}")
         self._check_count(hello.received)
+        was_open = self.state == "open"
         self._step("resume")
         self._confirmed = True
-        self._leave_link()
+        self._leave_link(was_open=was_open)
+        if not self.resumable:
+            raise ProtocolError(CANNOT_RESUME, "too many links carried nothing")
         self._replay.rewind(hello.received or 0)
         return self._enter(opening, token, now)
 
@@ -441,20 +444,20 @@ class Endpoint:
         was_open = self.state == "open"
         self._step("detach")
         self._now = now
-        self._leave_link()
-        if was_open:
-            counts = (self._replay.acked, self.received)
-            barren = self._replay.bytes and counts == self._counts
-            self._barren_links = self._barren_links + 1 if barren else 0
-            self._counts = counts
+        self._leave_link(was_open=was_open)
         if self._expires is None and self.resumable:
             self._expires = now + self.resume_window
 
-    def _leave_link(self) -> None:
-        """Forget what concerned the old link alone."""
+    def _leave_link(self, *, was_open: bool) -> None:
+        """Forget what concerned the old link alone, and note whether it carried anything."""
         self._numbering = False
         self._outbox.leave_link()
         self._acks.settle(self.received)
+        if was_open:
+            counts = (self._replay.acked, self.received)
+            barren = self._replay.bytes > 0 and counts == self._counts
+            self._barren_links = self._barren_links + 1 if barren else 0
+            self._counts = counts
 
     def _check_count(self, received: int | None) -> None:
         """What the hello of a resume says to have been taken must fit what was sent."""
@@ -787,11 +790,15 @@ class Endpoint:
         outbox.values.drop(lane)
         if isinstance(lane.terminal, Outgoing):
             outbox.values.bytes -= len(lane.terminal.data)
-        body = ErrorBody(finish_reason(frame.reason), "cancelled while the answer was on its way")
+        reason = finish_reason(frame.reason)
+        self._end_instead(lane, ErrorBody(reason, "cancelled while the answer was on its way"))
+
+    def _end_instead(self, lane: Sender, body: ErrorBody) -> None:
+        """Let an error take the place of a terminal that was not out completely."""
         size = len(self.codec.dump(body))
         lane.terminal = Error(lane.id, body)
         lane.pending_bytes += size
-        outbox.add(lane, size)
+        self._outbox.add(lane, size)
 
     def _on_credit(self, frame: Credit) -> None:
         if frame.n < 1:
@@ -922,10 +929,9 @@ class Endpoint:
         body = frame.body
         self.peer_draining = True
         self._events.append(GoawayReceived(body.grace / 1000, (body.reconnect_after or 0) / 1000))
-        queued = [lane for lane in self._outbox.ring if isinstance(lane, OutCall) and not lane.id]
         sent = [lane for lane in self._lanes.values() if isinstance(lane, OutCall)]
-        for call in [*self.slots.waiting, *queued, *sent]:
-            if call.state == "finished" or call.serves_live or 0 < call.id <= body.last_id:
+        for call in [*self.slots.waiting, *self._unsent(), *sent]:
+            if call.serves_live or 0 < call.id <= body.last_id:
                 continue
             if call.id:
                 # The terminal that still comes is one for a finished id.
@@ -1269,7 +1275,8 @@ class Endpoint:
                     upload.state = "withdrawn"
                 if upload.value is not None:
                     # What is half there the receiver would hold until the handler has ended.
-                    self.fail(upload, ErrorBody(reason, "cancelled"))
+                    end = self._end_instead if upload.state == "finished" else self.fail
+                    end(upload, ErrorBody(reason, "cancelled"))
         self._outbox.add_first(lane)
         return True
 
@@ -1449,8 +1456,16 @@ class Endpoint:
     @property
     def quiescent(self) -> bool:
         """Whether no id is live and nothing waits: all that is left are counters."""
-        waits = self._outbox or self._replay.again or self.slots.waiting
+        outbox = self._outbox
+        waits = outbox or outbox.values.parked or self._replay.again or self.slots.waiting
         return not self._lanes and not waits
+
+    def _unsent(self) -> list[OutCall]:
+        """The calls of this side's that hold a slot, and have not been numbered."""
+        outbox = self._outbox
+        lanes = dict.fromkeys([*outbox.ring, *outbox.values.parked])
+        unsent = [lane for lane in lanes if isinstance(lane, OutCall) and lane.id == 0]
+        return [call for call in unsent if call.state != "finished"]
 
     def close(self) -> list[OutCall]:
         """The session is over; returns the calls of this side's that will get no terminal.
@@ -1460,11 +1475,8 @@ class Endpoint:
         """
         self._step("close")
         pending = [lane for lane in self._lanes.values() if isinstance(lane, OutCall)]
-        pending += [
-            lane
-            for lane in self._outbox.ring
-            if isinstance(lane, OutCall) and lane.id == 0 and lane.state != "finished"
-        ]
+        pending = [call for call in pending if call not in self._given_up]
+        pending += self._unsent()
         pending += [
             event.lane
             for event in self.unreported

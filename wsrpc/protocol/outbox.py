@@ -24,6 +24,9 @@ __all__ = ["BATCH_TARGET", "FRAME_OVERHEAD", "Batch", "Outbox"]
 # whoever comes next.
 BATCH_TARGET = 64 * 1024
 
+# Bytes. No frame is as large.
+UNBOUNDED = 2**62
+
 # Bytes. More than any frame needs around its values: name, id, brackets, flags.
 FRAME_OVERHEAD = 96
 
@@ -36,11 +39,12 @@ class Batch:
         numbered: Frames so far that count.
         freed: Bytes of the outbox that this batch gives back.
         full: Whether a frame had to be left for the next batch.
-        strict: Whether the first frame has to fit as well.
+        alone: Bytes that a larger frame may have, which then goes alone.
         outbox: Where the frames come from.
     """
 
     __slots__ = (
+        "alone",
         "codec",
         "freed",
         "full",
@@ -49,7 +53,6 @@ class Batch:
         "outbox",
         "parts",
         "size",
-        "strict",
         "target",
     )
 
@@ -69,21 +72,21 @@ class Batch:
         self.numbered = 0
         self.freed = 0
         self.full = False
-        self.strict = False
+        self.alone = UNBOUNDED
 
     def fits(self, payload: int) -> bool:
         """Whether a frame with this many bytes of values may still join.
 
-        The first one may, whatever its size: a larger frame goes alone.
+        The first one may be larger than others: it goes alone.
         """
-        if (self.parts or self.strict) and self.size + payload + FRAME_OVERHEAD > self.target:
+        if self.size + payload + FRAME_OVERHEAD > (self.target if self.parts else self.alone):
             self.full = True
             return False
         return True
 
     def takes(self, part: bytes) -> bool:
         """Whether this frame may still join."""
-        if (self.parts or self.strict) and self.size + len(part) + 1 > self.target:
+        if self.size + len(part) + 1 > (self.target if self.parts else self.alone):
             self.full = True
             return False
         return True
@@ -97,14 +100,14 @@ class Batch:
         """How many bytes of values the next frame may have, if there is anything before it."""
         return self.target - self.size - FRAME_OVERHEAD
 
-    def bound(self, room: int, *, strictly: bool) -> None:
-        """Take at most `room` more bytes; unless `strictly`, a larger frame may go alone."""
-        self.strict = strictly
-        self.target = min(self.target, self.size + room)
+    def bound(self, room: int) -> None:
+        """Take at most `room` more bytes, in one frame or in many."""
+        self.alone = self.size + room
+        self.target = min(self.target, self.alone)
 
     def repeat(self, part: bytes) -> bool:
         """Append a frame that was numbered before, unless it should wait for the next batch."""
-        if self.parts and self.size + len(part) + 1 > self.target:
+        if not self.takes(part):
             return False
         self.parts.append(part)
         self.size += len(part) + 1

@@ -105,11 +105,14 @@ class Replay:
             if not batch.repeat(again[0]):
                 return False
             self._carried.append(again.popleft())
-        room = self.limit - self.bytes
-        if room < batch.target:
-            if self.full:
+        if self.bytes:
+            room = self.limit - self.bytes
+            if room <= 0:
                 return False
-            batch.bound(room, strictly=self.bytes > 0)
+            batch.bound(room)
+        elif self.limit < batch.target:
+            # The first frame may have any size, those behind it may not.
+            batch.target = min(batch.target, batch.size + self.limit)
         return True
 
     def number(self, batch: Batch) -> None:
