@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check format bench clean
+.PHONY: demo test soak check format bench clean
 
 # One marker a set of extras: pip runs once, and again when pyproject.toml changes.
 $(VENV)/.dev: pyproject.toml
@@ -20,6 +20,9 @@ demo: $(VENV)/.dev
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest
+
+soak: $(VENV)/.dev
+	$(BIN)/python -m tests.simulator --seeds 10000
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
