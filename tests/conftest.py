@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+import wsrpc
+from wsrpc.transport.choice import Transport
 from wsrpc.transport.memory import MemoryLink
 
 from .leaks import leaks_since, snapshot, watched_logs
@@ -32,6 +34,29 @@ def codec(request: pytest.FixtureRequest) -> Codec:
     """Both codecs, for tests in which they could differ."""
     name: Codec = request.param
     return name
+
+
+@pytest.fixture(params=["websockets", "picows"])
+def transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Transport:
+    """Each transport; `connect` and `listen` use it where a test does not name one."""
+    name: Transport = request.param
+    for function in (wsrpc.connect.__init__, wsrpc.Server.listen, wsrpc.Server.serve):
+        assert function.__kwdefaults__ is not None
+        monkeypatch.setitem(function.__kwdefaults__, "transport", name)
+    return name
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items[:] = [item for item in items if not _is_picows_on_trio(item)]
+
+
+def _is_picows_on_trio(item: pytest.Item) -> bool:
+    params = (
+        item.callspec.params
+        if isinstance(item, pytest.Function) and hasattr(item, "callspec")
+        else {}
+    )
+    return "picows" in params.values() and "trio" in params.values()
 
 
 @pytest.fixture

@@ -46,6 +46,7 @@ ROOMS = [
     "transport.opening",
     "transport.framing",
     "transport.direct",
+    "transport.trio_connections",
     "transport.websocket",
     "transport.picows",
     "transport.choice",
@@ -197,6 +198,7 @@ def test_websockets_is_known_in_the_transports_only() -> None:
     assert users == {
         "transport.direct",
         "transport.framing",
+        "transport.trio_connections",
         "transport.websocket",
         # For the rules of the opening handshake.
         "transport.picows.accepting",
@@ -231,5 +233,6 @@ def test_trio_and_asyncio_are_known_at_the_seams_only() -> None:
         "transport.picows.accepting",
         "transport.picows.connecting",
         "transport.picows.link",
+        "transport.trio_connections",
         "transport.websocket",
     }

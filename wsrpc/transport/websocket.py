@@ -249,10 +249,12 @@ async def _connector(url: str, path: str | None, options: dict[str, Any]) -> Any
     import trio
     import websockets.trio.client as trio_client
 
-    class TrioClient(_Watch, trio_client.ClientConnection):
+    from .trio_connections import TrioClient
+
+    class WatchedClient(_Watch, TrioClient):
         pass
 
-    options["create_connection"] = TrioClient
+    options["create_connection"] = WatchedClient
     if path is not None:
         options["stream"] = await trio.open_unix_socket(path)
     return trio_client.connect(url, **options)
@@ -353,10 +355,12 @@ async def _listen_trio(
     import trio
     import websockets.trio.server as trio_server
 
-    class TrioServer(_Watch, trio_server.ServerConnection):
+    from .trio_connections import TrioServer
+
+    class WatchedServer(_Watch, TrioServer):
         pass
 
-    options["create_connection"] = TrioServer
+    options["create_connection"] = WatchedServer
     if path is not None:
         unix = trio.socket.from_stdlib_socket(unix_listener(path))
         unix.listen(128)

@@ -192,6 +192,7 @@ class PicowsLink(WSListener):
             frame.msg_type == self._kind
             and frame.fin
             and self._whole
+            and not transport.is_close_frame_sent
             and not (frame.rsv1 or frame.rsv2 or frame.rsv3)
         ):
             if not self._direct:
@@ -205,13 +206,11 @@ class PicowsLink(WSListener):
                 if self._burst == BURST:
                     self._others_first()
         else:
-            self._on_other(frame)
+            self._on_other(transport, frame)
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
-        if self._lost is None:
-            # Where picows itself met a broken rule, it has sent a close frame before.
-            said = transport.close_handshake and transport.close_handshake.sent
-            self._lose(LinkClosed(_number(said.code), said.reason) if said else LinkClosed(BROKEN))
+        if self._lost is None and not self._failed_already():
+            self._lose(LinkClosed(BROKEN))
         if self._drop is not None:
             self._drop.cancel()
             self._drop = None
@@ -232,9 +231,11 @@ class PicowsLink(WSListener):
 
     # ------------------------------------------------------------ frames unlike most
 
-    def _on_other(self, frame: WSFrame) -> None:
+    def _on_other(self, transport: WSTransport, frame: WSFrame) -> None:
         kind = frame.msg_type
-        if kind == WSMsgType.CLOSE:
+        if self._lost is None and transport.is_close_frame_sent:
+            self._on_failure(frame)
+        elif kind == WSMsgType.CLOSE:
             self._on_close(frame)
         elif self._lost is not None or self._refused is not None:
             # Until the peer has read the verdict, it may say what it likes.
@@ -245,6 +246,18 @@ class PicowsLink(WSListener):
             self._on_ping(frame.get_payload_as_bytes())
         elif kind != WSMsgType.PONG:
             self._on_fragment(kind, frame)
+
+    def _on_failure(self, frame: WSFrame) -> None:
+        """picows met a broken rule, before it handed on this frame.
+
+        It reads one frame ahead, so this may be the one in front of the violation, which has
+        happened all the same. Or it comes behind: picows drops the socket only a bit later.
+        """
+        in_front = frame.last_in_buffer and frame.tail_size and frame.payload_size <= self._max_size
+        if in_front and frame.msg_type == self._kind and frame.fin and self._whole:
+            self._put(frame.get_payload_as_bytes())
+        self._failed_already()
+        self._deliver()
 
     def _on_ping(self, payload: bytes) -> None:
         # A peer that pings and does not read would otherwise fill the memory with pongs. It is
@@ -357,6 +370,13 @@ class PicowsLink(WSListener):
         """The peer broke a rule of WebSockets themselves."""
         self._say_goodbye(code, reason)
         self._deliver()
+
+    def _failed_already(self) -> bool:
+        """Whether picows itself has closed, with what it said."""
+        said = self._websocket.close_handshake and self._websocket.close_handshake.sent
+        if said:
+            self._lose(LinkClosed(_number(said.code), said.reason))
+        return bool(said)
 
     def _say_goodbye(self, code: int, reason: str) -> None:
         self._websocket.send_close(cast(WSCloseCode, code), reason)

@@ -1,0 +1,76 @@
+"""Connections of `websockets` on trio, without two of the library's ways to wait for ever.
+
+Its reader writes what the protocol has to answer behind every read, under the lock that a writer
+holds for as long as the socket takes no more: when both directions are full, each end waits for the
+other one to read. Here the reader leaves its answers to the writer that holds the lock, and reads
+on. And a reader that was paused because nobody took the messages is not told when the connection is
+closed, so that the server never finishes. Here it is.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+import trio
+from websockets.trio.client import ClientConnection
+from websockets.trio.connection import Connection
+from websockets.trio.server import ServerConnection
+
+__all__ = ["TrioClient", "TrioServer"]
+
+
+# Answers that the reader leaves to a writer: pongs. Whoever pings more and does not read has to wait.
+ANSWERS = 64
+
+
+class _Reading(Connection):
+    """Mixed into a connection of either side."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self._unsent: deque[bytes] = deque()
+        self._reader: trio.lowlevel.Task | None = None
+        super().__init__(*args, **options)
+
+    async def recv_events(self) -> None:
+        self._reader = trio.lowlevel.current_task()
+        await super().recv_events()
+
+    async def send_data(self) -> None:
+        self._unsent += self.protocol.data_to_send()
+        if (
+            self.send_lock.locked()
+            and trio.lowlevel.current_task() is self._reader
+            and len(self._unsent) < ANSWERS
+        ):
+            return
+        async with self.send_lock:
+            while self._unsent:
+                data = self._unsent.popleft()
+                if data:
+                    await self.stream.send_all(data)
+                else:
+                    await self._end_output()
+
+    async def _end_output(self) -> None:
+        """As the library does: half-close where that can be done, else close."""
+        if isinstance(self.stream, trio.abc.HalfCloseableStream):
+            try:
+                await self.stream.send_eof()
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                pass
+        else:
+            await self.stream.aclose()
+
+    async def close_stream(self) -> None:
+        await super().close_stream()
+        if self.recv_flow_control is not None:
+            self.resume_reading()
+
+
+class TrioClient(_Reading, ClientConnection):
+    pass
+
+
+class TrioServer(_Reading, ServerConnection):
+    pass
