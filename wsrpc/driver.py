@@ -124,9 +124,9 @@ class TaskDriver:
 
     async def run(self) -> None:
         receive, take, process = self._link.receive, self._shell.endpoint.receive, self._process
-        pause = self._shell.runtime.pause
+        pause, now = self._shell.runtime.pause, self._shell.runtime.now
         while self._shell.lost is None:
-            events = take(await receive())
+            events = take(await receive(), now())
             while len(events) > SLICE:
                 process(events[:SLICE])
                 del events[:SLICE]
@@ -188,6 +188,7 @@ class DirectDriver:
         self._stall = _Stall(shell, lambda: link.unsent, fault)
         self._soon = shell.runtime.call_soon
         self._idle = shell.runtime.idle
+        self._now = shell.runtime.now
         self._lost: Future = shell.runtime.future()
         self._events: list[Event] = []
         self._backlog: deque[bytes] = deque()
@@ -223,7 +224,7 @@ class DirectDriver:
 
     def _take(self, data: bytes) -> None:
         try:
-            events = self._shell.endpoint.receive(data)
+            events = self._shell.endpoint.receive(data, self._now())
             if len(events) > SLICE:
                 self._events = events[SLICE:]
                 del events[SLICE:]

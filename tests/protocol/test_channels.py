@@ -329,6 +329,7 @@ def test_one_invocation_too_many_is_refused_and_the_link_lives(client: Bare) -> 
     assert sent["not_started"] is True
     client.call("call", 20, 5, [])
     client.endpoint.result(invocations[0], client.dump(None))
+    client.hear()
     client.call("call", 22, 3, [])
 
 

@@ -507,7 +507,7 @@ def test_an_error_discards_what_was_begun(codec: Codec) -> None:
     event = only(client.say(["error", 1, {"code": "aborted", "message": ""}]), StreamFinished)
     assert isinstance(event.frame, Error)
     assert client.endpoint._incoming.held == 0
-    assert not client.endpoint._incoming
+    assert not client.endpoint._arriving
     call = server.call("call", 1, "A.b", {})
     server.endpoint.push(call, value)
     server.endpoint.next_batch(0.0)

@@ -111,7 +111,7 @@ def test_a_refused_call_takes_no_slot(bare: Bare) -> None:
     bare.endpoint.goaway(30.0, bare.now)
     for n in range(1, 400):
         bare.say(["call", own(bare, n), "A.b", {}])
-    assert bare.endpoint.inbound == 0
+    assert bare.endpoint.running.live == 0
     assert len(errors([frame for frame in bare.hear() if frame[0] == "error"])) == 399
 
 

@@ -505,8 +505,8 @@ class TwoEndpoints(RuleBasedStateMachine):
     def bounds_hold(self) -> None:
         for end in getattr(self, "ends", ()):
             endpoint = end.endpoint
-            counted = [call for call in end.running if call.counted]
-            assert endpoint.inbound == len(counted) <= endpoint.limits.max_calls
+            counted = [call for call in end.running if call.pool is endpoint.running]
+            assert len(counted) <= endpoint.running.live <= endpoint.limits.max_calls
             assert endpoint.slots.live <= endpoint.slots.limit
             assert len(endpoint.slots.waiting) <= max(endpoint.limits.max_waiting, 0)
             outbox = endpoint._outbox
@@ -581,7 +581,7 @@ class TwoEndpoints(RuleBasedStateMachine):
         for end in self.ends:
             endpoint = end.endpoint
             assert endpoint.quiescent
-            assert not endpoint._incoming
+            assert not endpoint._arriving
             assert endpoint._incoming.held == endpoint._outbox.values.held == 0
             assert not endpoint._outbox.values.terminals
             assert not endpoint._outbox.values.parked
@@ -589,7 +589,7 @@ class TwoEndpoints(RuleBasedStateMachine):
             assert not endpoint.has_output
             assert not endpoint._lanes
             assert not endpoint.slots.waiting
-            assert (endpoint.slots.live, endpoint.inbound, endpoint.outbox_bytes) == (0, 0, 0)
+            assert (endpoint.slots.live, endpoint.running.live, endpoint.outbox_bytes) == (0, 0, 0)
             assert endpoint.sent == self.ends[1 - end.side].endpoint.received
             assert not end.live, "every call ended, once"
             assert all(call.id for call in end.ended)

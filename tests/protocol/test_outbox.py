@@ -6,9 +6,12 @@ from typing import Any
 
 import pytest
 
+from wsrpc.errors import ProtocolError
 from wsrpc.limits import Limits
 from wsrpc.protocol.calls import QUANTUM, InCall
 from wsrpc.protocol.codec import Codec
+from wsrpc.protocol.endpoint import MAX_LEFTOVERS, MAX_REFUSALS
+from wsrpc.protocol.events import CallReceived
 from wsrpc.protocol.frames import CallOptions, ErrorBody
 from wsrpc.protocol.outbox import BATCH_TARGET
 
@@ -221,3 +224,158 @@ def test_nothing_piles_up_for_one_id(client: Bare) -> None:
     for n in range(100):
         client.say(["ping", n])
     assert client.hear() == [["pong", 99], ["cancel", 1, "cancelled"]]
+
+
+# ---------------------------------------------------------------- large values among others
+
+CHUNKS = {"limits": {"max_batch": 2**18, "max_value": 2**24, "max_held": 2**25}}
+
+
+def taking(codec: Codec, **options: Any) -> Bare:
+    """An accepting endpoint whose peer takes chunks."""
+    return Bare(codec, "accepting", hello=CHUNKS, **options)
+
+
+def test_a_small_answer_goes_with_the_next_batch_whatever_is_under_way(codec: Codec) -> None:
+    """OUT-2."""
+    server = taking(codec)
+    large, *small = streams(server, 13)
+    server.endpoint.result(large, server.dump("x" * 2_000_000))
+    for call in small:
+        assert server.endpoint.next_batch(0.0) is not None
+        server.endpoint.result(call, server.dump("done"))
+        following = server.endpoint.next_batch(0.0)
+        assert following is not None
+        assert ["result", call.id, "done"] in decode(codec, following)
+    assert 0 < server.endpoint.outbox_bytes < 1_000_000, "the large one went on meanwhile"
+
+
+def test_large_values_on_several_ids_take_turns_of_a_quantum(codec: Codec) -> None:
+    """OUT-2."""
+    server = taking(codec)
+    calls = streams(server, 3)
+    for call in calls:
+        server.endpoint.result(call, server.dump("x" * 600_000))
+    sent = dict.fromkeys((call.id for call in calls), 0)
+    for size, batch in batches(server):
+        assert size <= BATCH_TARGET
+        for frame in batch:
+            if frame[0] == "chunk":
+                sent[frame[1]] += len(frame[3])
+        unfinished = [n for n in sent.values() if n < 600_000]
+        if len(unfinished) > 1:
+            assert max(unfinished) - min(unfinished) <= BATCH_TARGET
+    assert all(n > 600_000 for n in sent.values())
+
+
+def test_a_large_value_alone_goes_in_pieces_of_a_batch(codec: Codec) -> None:
+    """OUT-1."""
+    server = taking(codec)
+    [call] = streams(server, 1)
+    server.endpoint.result(call, server.dump("x" * 1_000_000))
+    out = batches(server)
+    assert len(out) <= 1_000_000 // BATCH_TARGET + 2
+    assert max(size for size, _ in out) <= BATCH_TARGET
+
+
+def test_items_above_a_quantum_are_paid_for_by_standing_back(codec: Codec) -> None:
+    """OUT-2."""
+    server = taking(codec)
+    heavy, light = streams(server, 2)
+    for _ in range(40):
+        server.endpoint.push(heavy, server.dump("x" * 60_000))
+    for _ in range(1600):
+        server.endpoint.push(light, server.dump("y" * 1000))
+    sent = {heavy.id: 0, light.id: 0}
+    for _, batch in batches(server)[:40]:
+        for frame in batch:
+            sent[frame[1]] += sum(map(len, frame[2]))
+        if sent[light.id] < 1_500_000:
+            assert sent[heavy.id] - sent[light.id] <= 2 * BATCH_TARGET
+    assert sent[light.id] >= 0.6 * sent[heavy.id]
+
+
+def test_a_large_value_leaves_room_for_others(codec: Codec) -> None:
+    """OUT-3."""
+    server = taking(codec, limits=Limits(outbox=100_000))
+    large, small = streams(server, 2)
+    server.endpoint.push(large, server.dump("x" * 500_000))
+    assert server.endpoint.outbox_bytes > 500_000
+    assert not server.endpoint.outbox_full
+    assert not server.endpoint.may_push(large), "one large value an id"
+    assert server.endpoint.lacks_room(large)
+    pushed = 0
+    while server.endpoint.may_push(small):
+        server.endpoint.push(small, server.dump("y" * 10_000))
+        pushed += 1
+    assert pushed == 10
+    batches(server)
+    assert server.endpoint.may_push(large)
+    assert server.endpoint.outbox_bytes == 0
+
+
+# ---------------------------------------------------------------- peers that do not read
+
+
+def test_refusals_that_are_not_read_close_with_4004(codec: Codec) -> None:
+    """OUT-4."""
+    server = Bare(codec, "accepting", limits=Limits(max_calls=8, outbox=10_000))
+    endpoint = server.endpoint
+    id = 1
+    with pytest.raises(ProtocolError) as caught:
+        for id in range(1, 20_001, 2):
+            server.say(["call", id, "A.b", {}])
+    assert caught.value.close_code == 4004
+    assert 10_000 < endpoint.outbox_bytes < 10_000 + 64 * 1024
+    assert id == 2 * (8 + MAX_REFUSALS) + 1
+    assert endpoint.received > 0, "the batch was taken, and the session can be resumed"
+
+
+def test_a_peer_that_reads_is_refused_for_as_long_as_it_likes(codec: Codec) -> None:
+    """OUT-4, SLOT-4."""
+    server = Bare(codec, "accepting", limits=Limits(max_calls=8, outbox=1))
+    for id in range(1, 10_001, 2):
+        server.say(["call", id, "A.b", {}])
+        server.endpoint.next_batch(0.0)
+    assert len(server.endpoint.live_calls()[1]) == 8
+
+
+def test_answers_that_are_not_read_keep_their_places(codec: Codec) -> None:
+    """OUT-3, SLOT-2, CB-2."""
+    server = Bare(codec, "accepting", limits=Limits(max_calls=8))
+    begun = 0
+    for id in range(1, 2_001, 2):
+        for event in server.say(["call", id, "A.b", {}], ["cancel", id]):
+            if isinstance(event, CallReceived):
+                begun += 1
+                server.endpoint.refuse(event.call, "cancelled", "")
+    assert begun == 8, "the terminals of eight calls wait to be written, and no more begin"
+    client = Bare(codec, "connecting")
+    client.endpoint.call("A.b", client.dump({}), callbacks=("c",))
+    client.hear()
+    for id in range(2, 1_000, 2):
+        for event in client.say(["call", id, 3, []]):
+            assert isinstance(event, CallReceived)
+            client.endpoint.result(event.call, client.dump(None))
+    assert sum(frame[0] == "result" for frame in client.hear()) == 8
+
+
+@pytest.mark.parametrize(("seconds", "closes"), [(0.9, True), (1.1, False)])
+def test_many_frames_for_finished_ids_close_with_4004(
+    codec: Codec, seconds: float, closes: bool
+) -> None:
+    """OUT-4, ID-6."""
+    server = Bare(codec, "accepting")
+    call = server.call("call", 1, "A.b", {})
+    server.endpoint.result(call, server.dump(None))
+    server.hear()
+    batch = server.codec.dump([["credit", 1, 1]] * 100)
+    code = None
+    try:
+        for n in range(3 * MAX_LEFTOVERS // 100):
+            now = 1000.0 + seconds * n * 100 / MAX_LEFTOVERS
+            server.endpoint.receive(batch, now)
+    except ProtocolError as error:
+        code = error.close_code
+    assert code == (4004 if closes else None)
+    assert server.endpoint.ignored >= 2 * MAX_LEFTOVERS

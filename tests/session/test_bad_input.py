@@ -363,3 +363,16 @@ async def test_extensions_and_leftovers_are_ignored_and_counted(codec: Codec) ->
         await turns()
         (session,) = server.sessions.values()
         assert session.frames_ignored == 5
+
+
+async def test_a_flood_of_frames_for_finished_ids_is_closed_with_4004(codec: Codec) -> None:
+    """OUT-4, ID-6."""
+    server = wsrpc.Server([Hello()])
+    async with bare_client(server, codec) as peer:
+        await peer.send(["call", 1, "Hello.greet", {"name": "Ann"}])
+        await peer.expect("result")
+        flood = peer.codec.dump([["credit", 1, 1]] * 10_000)
+        await peer.send_bytes(flood)
+        await peer.send_bytes(flood)
+        assert await peer.closed() == 4004
+    assert server.stats.closes == {4004: 1}

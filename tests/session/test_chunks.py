@@ -200,7 +200,7 @@ async def test_a_session_that_ends_half_way_leaves_nothing_behind(codec: Codec) 
         async with anyio.create_task_group() as group:
 
             async def end() -> None:
-                await until(lambda: bool(server._endpoint._incoming))
+                await until(lambda: bool(server._endpoint._arriving))
                 await server.aclose()
 
             group.start_soon(end)

@@ -644,7 +644,7 @@ class Party:
         unacked = endpoint.sent - endpoint.acked
         if endpoint.replay_bytes > limits.replay:
             assert unacked == 1, "unacked frames stay within the bound of the replay buffer"
-        assert endpoint.inbound <= limits.max_calls, "calls within the slots"
+        assert endpoint.running.live <= limits.max_calls, "calls within the slots"
         assert endpoint.slots.live <= endpoint.slots.limit, "calls within the peer's slots"
         assert len(endpoint.slots.waiting) <= limits.max_waiting
         if not self.ended:
@@ -659,7 +659,7 @@ class Party:
         assert endpoint.quiescent, "nothing is live and nothing waits"
         assert not self.calls, "every call has ended"
         assert not self.handlers, "every handler has ended"
-        assert (endpoint.slots.live, endpoint.inbound, endpoint.outbox_bytes) == (0, 0, 0)
+        assert (endpoint.slots.live, endpoint.running.live, endpoint.outbox_bytes) == (0, 0, 0)
         assert endpoint.replay_bytes == 0, "everything is acked"
         if self.settings.resume_window:
             assert endpoint.acked == endpoint.sent

@@ -221,12 +221,15 @@ class Sender(Lane):
 
     Attributes:
         debt: Bytes by which the last items exceeded their turns.
+        pool: Where it takes a place, until its terminal has gone; None where it takes none. So no
+            more terminals wait for a peer that does not read than there are places.
     """
 
-    __slots__ = ("credit", "debt", "items", "terminal")
+    __slots__ = ("credit", "debt", "items", "pool", "terminal")
 
     def __init__(self, id: int, state: State, credit: int) -> None:
         super().__init__(id, state)
+        self.pool: Slots | CallbackOffer | None = None
         self.credit = SendCredit(credit)
         self.items: deque[bytes] = deque()
         self.debt = 0
@@ -235,13 +238,13 @@ class Sender(Lane):
     def take(self, batch: Batch) -> bool:
         if self.items and not self._take_items(batch):
             return False
-        if self.value is not None and not batch.outbox.values.take(self, batch):
+        if self.value is not None and not self._take_value(batch):
             return self._parked(batch)
         terminal = self.terminal
         if terminal is not None:
             if isinstance(terminal, Outgoing):
                 self.value, self.terminal = terminal, None
-                return batch.outbox.values.take(self, batch) or self._parked(batch)
+                return self._take_value(batch) or self._parked(batch)
             size = self.pending_bytes
             if not batch.offer(terminal, size):
                 return False
@@ -251,6 +254,16 @@ class Sender(Lane):
             if self.value is not None:
                 # It was begun and dropped; this error discards it at the other end.
                 batch.outbox.values.release(self)
+            if self.pool is not None:
+                self.pool.live -= 1
+        return True
+
+    def _take_value(self, batch: Batch) -> bool:
+        """Put a piece of `value` into the batch; True when there is no other."""
+        if not batch.outbox.values.take(self, batch):
+            return False
+        if self.value is None and self.terminal is None and self.state == END and self.pool:
+            self.pool.live -= 1
         return True
 
     def _parked(self, batch: Batch) -> bool:
@@ -410,7 +423,8 @@ class OutCall(Receiver):
             batch.freed += self.pending_bytes
             self.pending_bytes = 0
             self.args = None
-        if not Receiver.take(self, batch):
+        waits = self.credit_due or self.cancel_reason is not None
+        if waits and not Receiver.take(self, batch):
             return False
         if self.value is None or self.state == END:
             return True
@@ -440,7 +454,6 @@ class InCall(Sender):
         timeout: Milliseconds that remained when the frame was taken, or None.
         uploads: The call's upload lanes, by parameter.
         callbacks: The call's callback targets, by parameter.
-        counted: Whether it holds one of this side's slots.
         offer: The callback that it invokes, if it does.
     """
 
@@ -448,7 +461,6 @@ class InCall(Sender):
         "args",
         "callbacks",
         "cancel_reason",
-        "counted",
         "key",
         "last_id",
         "metadata",
@@ -477,7 +489,6 @@ class InCall(Sender):
         self.callbacks: dict[str, CallbackTarget] = {}
         self.cancel_reason: str | None = None
         self.offer: CallbackOffer | None = None
-        self.counted = False
         options = frame.options or NO_OPTIONS
         self.timeout = options.timeout
         self.metadata = options.metadata
@@ -517,12 +528,12 @@ class UploadReader(Receiver):
 class CallbackOffer(Lane):
     """A callback that this side passed along with a call: the peer may call its id."""
 
-    __slots__ = ("in_flight",)
+    __slots__ = ("live",)
     role = "the owner of a callback"
 
     def __init__(self) -> None:
         super().__init__(0, "offered")
-        self.in_flight = 0
+        self.live = 0
 
     def take(self, batch: Batch) -> bool:
         return True

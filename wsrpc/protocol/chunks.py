@@ -233,17 +233,15 @@ class IncomingValues:
 
     Attributes:
         held: Bytes. The sizes of those begun, unfinished and wanted.
+        by_id: They, and those that nobody wants.
     """
 
-    __slots__ = ("_by_id", "held", "limit")
+    __slots__ = ("by_id", "held", "limit")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.held = 0
-        self._by_id: dict[int, Incoming] = {}
-
-    def __bool__(self) -> bool:
-        return bool(self._by_id)
+        self.by_id: dict[int, Incoming] = {}
 
     def check(self, id: int, frame: str) -> None:
         """What may come on an id whose value is incomplete (CHUNK-4).
@@ -251,7 +249,7 @@ class IncomingValues:
         Raises:
             ProtocolError: 4505, this frame may not; the peer's fault.
         """
-        if id in self._by_id and frame not in BESIDE:
+        if id in self.by_id and frame not in BESIDE:
             raise violation(f"{frame} on id {id}, amid the chunks of a value")
 
     def begin(self, lane: Lane, frame: Sized, size: int) -> Incoming:
@@ -263,12 +261,12 @@ class IncomingValues:
         if self.held + size > self.limit:
             raise violation(f"a value of {size} bytes, with {self.held} of {self.limit} held")
         self.held += size
-        self._by_id[frame.id] = value = Incoming(lane, frame, size)
+        self.by_id[frame.id] = value = Incoming(lane, frame, size)
         return value
 
     def skip(self, lane: Lane, frame: Sized, size: int) -> None:
         """Expect a value that nobody wants."""
-        self._by_id[frame.id] = value = Incoming(lane, frame, size)
+        self.by_id[frame.id] = value = Incoming(lane, frame, size)
         value.pieces = None
 
     def take(self, chunk: Chunk) -> Incoming | None:
@@ -277,7 +275,7 @@ class IncomingValues:
         Raises:
             ProtocolError: 4505, the piece is of a wrong size, or nothing was begun.
         """
-        value = self._by_id.get(chunk.id)
+        value = self.by_id.get(chunk.id)
         if value is None:
             raise violation(f"chunk on id {chunk.id}, where no value was begun")
         piece = chunk.piece
@@ -291,7 +289,7 @@ class IncomingValues:
             value.pieces.append(piece)
         if not chunk.last:
             return None
-        del self._by_id[chunk.id]
+        del self.by_id[chunk.id]
         if value.pieces is not None:
             self.held -= value.size
             fill(value.frame, b"".join(value.pieces))
@@ -299,7 +297,7 @@ class IncomingValues:
 
     def unwanted(self, id: int) -> None:
         """Whoever expects a value on this id does not want it any more, but it may still come."""
-        value = self._by_id.get(id)
+        value = self.by_id.get(id)
         if value is not None and value.pieces is not None:
             self.held -= value.size
             value.pieces = None
@@ -307,4 +305,4 @@ class IncomingValues:
     def discard(self, id: int) -> None:
         """The rest of what was begun on this id, if anything, will not come."""
         self.unwanted(id)
-        self._by_id.pop(id, None)
+        self.by_id.pop(id, None)

@@ -153,16 +153,14 @@ class Codec:
             frame.piece = cast(Raw, piece if 2 * len(piece) >= message else bytes(piece))
         elif frame.size is None:
             assert isinstance(frame, OPENINGS)
-            self._check_args(frame)
+            # An array in the call of a callback, and an object in all others (CALL-1).
+            if isinstance(frame.method, int):
+                if not self._is_array(frame.args):
+                    raise ProtocolError(BAD_FRAME, "the arguments of a callback must be an array")
+            elif not self._is_object(frame.args):
+                raise ProtocolError(BAD_FRAME, "the arguments of a call must be an object")
         elif place_of(cast(Sized, frame)) not in (self.null, ABSENT):
             raise ProtocolError(BAD_FRAME, "a value besides the size of one that is to come")
-
-    def _check_args(self, frame: SizedCall | SizedNotify) -> None:
-        """Arguments are an array in the call of a callback, and an object in all others (CALL-1)."""
-        positional = isinstance(frame.method, int)
-        if not (self._is_array(frame.args) if positional else self._is_object(frame.args)):
-            wanted = "an array" if positional else "an object"
-            raise ProtocolError(BAD_FRAME, f"the arguments of a call must be {wanted}")
 
     def _piece(self, raw: Raw) -> bytes | memoryview:
         """What a chunk carries: a view of its message wherever that is possible.

@@ -142,10 +142,17 @@ from .window import ReceiveWindow, violation
 __all__ = ["Endpoint", "NoSlotError", "PeerDrainingError", "ValueTooLargeError"]
 
 # Close codes, besides 4505.
+ENHANCE_YOUR_CALM = 4004
 SUPERSEDED = 4506
 
 # So many links in a row that carried nothing forward end a session (RESUME-9).
 MAX_BARREN_LINKS = 5
+
+# Refusals that the protocol demands and that may wait while the outbox is full: 64 KiB of them.
+MAX_REFUSALS = 512
+
+# Frames for finished ids that a peer may send in a second.
+MAX_LEFTOVERS = 10_000
 
 # Characters. What is left of an error's message when the error would not fit a batch.
 SHORT_MESSAGE = 1000
@@ -229,7 +236,7 @@ class Endpoint:
         self.peer_max_value = FLOOR_MAX_BATCH
         self.peer_takes_chunks = False
         self.peer_window = 0
-        self.inbound = 0
+        self.running = Slots(limits.max_calls)
         self._session_id = ""
         self._parity = 1 if side == "connecting" else 0
         self._next_id = 1 if side == "connecting" else 2
@@ -237,8 +244,18 @@ class Endpoint:
         self._lanes: dict[int, Lane] = {}
         self._outbox = Outbox()
         self._incoming = IncomingValues(limits.max_held)
+        self._arriving = self._incoming.by_id
         self._given_up: set[Receiver] = set()
+        # Calls that were refused a place, until the refusal has gone.
+        self._refused = Slots(MAX_REFUSALS)
+        # Frames for finished ids, and since when they are counted.
+        self._leftovers = 0
+        self._leftovers_since = -math.inf
+        # Why the peer has to calm down, once it has.
+        self._excess: str | None = None
+        # Bytes of the largest frame that goes whole, and of the largest value.
         self._whole = FLOOR_MAX_BATCH
+        self._unbroken = FLOOR_MAX_BATCH - FRAME_OVERHEAD
         self._replay = Replay(limits.replay)
         self._acks = Acks()
         # Whether numbered frames may go out now: those of a new session's connecting side at once,
@@ -514,7 +531,7 @@ class Endpoint:
         self.peer_takes_chunks = held > 0
         if not self.peer_takes_chunks:
             self._whole = self.peer_max_batch
-            self.peer_max_value = self.peer_max_batch - FRAME_OVERHEAD
+            self._unbroken = self.peer_max_value = self._whole - FRAME_OVERHEAD
             return
         # A value above `max_held` could never begin.
         self.peer_max_value = min(limits.max_value or self.peer_max_batch, held)
@@ -640,21 +657,33 @@ class Endpoint:
         finally:
             self._events = []
         self.received += count
+        if self._excess is not None:
+            self.unreported = events
+            raise ProtocolError(ENHANCE_YOUR_CALM, self._excess)
         if count and self._replay.keeping and self._acks.took(self.received, size, self._now):
             self._tell()
         return events
+
+    def _count_leftovers(self) -> None:
+        """A peer may send so many frames that mean nothing, but not within a second (OUT-4)."""
+        if self._now < self._leftovers_since + 1:
+            self._excess = f"{MAX_LEFTOVERS} frames within a second for ids that are finished"
+        self._leftovers, self._leftovers_since = 0, self._now
 
     def _find(self, id: int, frame: str) -> Lane | None:
         """The live lane of an id, or None for one that is finished; 4505 if never opened."""
         lane = self._lanes.get(id)
         if lane is not None:
-            if self._incoming:
+            if self._arriving:
                 self._incoming.check(id, frame)
             return lane
         ours = (id & 1) == self._parity
         if id >= self._next_id if ours else id > self._peer_highest:
             raise violation(f"{frame} for id {id}, which was never opened")
         self.ignored += 1
+        self._leftovers += 1
+        if self._leftovers >= MAX_LEFTOVERS:
+            self._count_leftovers()
         return None
 
     def _on_message(self, frame: SizedMessage) -> None:
@@ -678,14 +707,9 @@ class Endpoint:
         if frame.size is not None:
             self._announced(lane, frame, name, frame.size)
             return
-        self._terminated(lane, frame, name)
-
-    def _terminated(
-        self, lane: Lane, frame: SizedResult | SizedEnd | SizedError, name: str
-    ) -> None:
         lane.receive(name)
         del self._lanes[frame.id]
-        if self._incoming:
+        if self._arriving:
             # An error discards what was begun before it (CHUNK-4).
             self._incoming.discard(frame.id)
         if isinstance(lane, OutCall):
@@ -697,8 +721,8 @@ class Endpoint:
                 frame.final = None
         elif type(frame) is SizedError and frame.body.retry_after is not None:
             frame.body.retry_after = min(frame.body.retry_after, LONGEST)
-        if lane in self._given_up:
-            self._given_up.discard(lane)
+        if self._given_up and lane in self._given_up:
+            self._given_up.remove(lane)
         else:
             self._events.append(StreamFinished(lane, frame))
 
@@ -758,7 +782,8 @@ class Endpoint:
             if wanted and lane.state in ("streaming", "reading"):
                 self._events.append(ItemsReceived(lane, whole.items))
         else:
-            self._terminated(lane, whole, TERMINALS[type(whole)])
+            whole.size = None
+            self._on_terminal(whole)
 
     def _on_cancel(self, frame: Cancel) -> None:
         lane = self._find(frame.id, "cancel")
@@ -773,7 +798,7 @@ class Endpoint:
         assert isinstance(lane, Sender)
         self._outbox.forget(lane.drop_items())
         self._outbox.values.drop(lane)
-        if self._incoming:
+        if self._arriving:
             self._incoming.discard(lane.id)
         reason = finish_reason(frame.reason)
         if isinstance(lane, InCall):
@@ -824,24 +849,27 @@ class Endpoint:
         self._open(call, options)
         if isinstance(frame.method, int):
             self._join_callback(call, frame.method)
-            self._await_arguments(call, frame)
+            if frame.size is not None:
+                self._await_arguments(call, frame, frame.size)
             return
         if options is not None and options.credit is not None:
             if options.credit > MAX_CREDIT:
                 raise violation(f"a call with a credit of {options.credit}")
             call.credit.balance = options.credit
         self._take_slot(call)
-        self._await_arguments(call, frame)
+        if frame.size is not None:
+            self._await_arguments(call, frame, frame.size)
 
     def _on_notify(self, frame: SizedNotify) -> None:
         call = InCall(frame, 0)
         self._open(call, frame.options)
         self._take_slot(call)
-        self._await_arguments(call, frame)
+        if frame.size is not None:
+            self._await_arguments(call, frame, frame.size)
 
-    def _await_arguments(self, call: InCall, frame: SizedCall | SizedNotify) -> None:
-        if frame.size is not None and call.state != "finished":
-            self._incoming.begin(call, frame, frame.size)
+    def _await_arguments(self, call: InCall, frame: SizedCall | SizedNotify, size: int) -> None:
+        if call.state != "finished":
+            self._incoming.begin(call, frame, size)
 
     def _open(self, call: InCall, options: NotifyOptions | None) -> None:
         """Open the call's id, then its upload and callback ids, checking every one (ID-2)."""
@@ -870,11 +898,11 @@ class Endpoint:
         limit = self.limits.max_calls
         if self._drain is not None and not self._serves_live(call):
             self.refuse(call, "unavailable", "this end is draining and takes no new calls")
-        elif self.inbound >= limit:
+        elif self.running.live >= limit:
             self.refuse(call, "resource_exhausted", f"more than {limit} calls at a time")
         else:
-            self.inbound += 1
-            call.counted = True
+            self.running.live += 1
+            call.pool = self.running
             self._begin(call)
 
     def _serves_live(self, call: InCall) -> bool:
@@ -885,12 +913,12 @@ class Endpoint:
         """Let the call of a callback begin if there is room for it, and answer it otherwise."""
         offer = self._lanes.get(id)
         if isinstance(offer, CallbackOffer):
-            if offer.in_flight >= MAX_CALLBACK_CALLS:
+            if offer.live >= MAX_CALLBACK_CALLS:
                 message = f"more than {MAX_CALLBACK_CALLS} calls of one callback at a time"
                 self.refuse(call, "resource_exhausted", message)
             else:
-                offer.in_flight += 1
-                call.offer = offer
+                offer.live += 1
+                call.pool = call.offer = offer
                 self._begin(call)
         elif offer is None and (id & 1) == self._parity and id < self._next_id:
             body = ErrorBody("failed_precondition", "the callback's call has ended")
@@ -1053,7 +1081,7 @@ class Endpoint:
         Raises:
             ValueTooLargeError: The peer takes it in neither way.
         """
-        if size <= self._whole - FRAME_OVERHEAD:
+        if size <= self._unbroken:
             return True
         if size > self.peer_max_value:
             raise ValueTooLargeError(size, self.peer_max_value)
@@ -1152,7 +1180,8 @@ class Endpoint:
         # Before the peer's hello a call that is too large for now waits (HELLO-4).
         fits = size <= self._whole or self.established
         if fits and slots.live < slots.limit:
-            self._fit(call)
+            if size > self._whole:
+                self._fit(call)
             slots.live += 1
             self._outbox.add(call, call.pending_bytes)
         else:
@@ -1264,7 +1293,7 @@ class Endpoint:
         lane.send("cancel")
         lane.credit_due = 0
         lane.cancel_reason = reason
-        if self._incoming:
+        if self._arriving:
             self._incoming.unwanted(lane.id)
         if isinstance(lane, OutCall):
             self._outbox.values.drop(lane)
@@ -1302,7 +1331,7 @@ class Endpoint:
             ValueTooLargeError: The peer does not take values of this size.
         """
         size = len(item)
-        whole = self._goes_whole(size)
+        whole = size <= self._unbroken or self._goes_whole(size)
         lane.send("message")
         lane.credit.spend(size)
         if whole:
@@ -1337,7 +1366,7 @@ class Endpoint:
         else:
             lane.send("end")
             frame = SizedEnd(lane.id, [self.codec.null], len(final))
-            self._terminate(lane, Outgoing(final, frame), 0)
+            self._terminate_in_chunks(lane, Outgoing(final, frame))
 
     def result(self, call: InCall, value: bytes) -> None:
         """Answer a call with one encoded value.
@@ -1346,13 +1375,13 @@ class Endpoint:
             ValueTooLargeError: The peer does not take values of this size.
         """
         size = len(value)
-        if self._goes_whole(size):
+        if size <= self._unbroken or self._goes_whole(size):
             call.send("result")
             self._terminate(call, Result(call.id, Raw(value)), size)
         else:
             call.send("result")
             frame = SizedResult(call.id, self.codec.null, size)
-            self._terminate(call, Outgoing(value, frame), 0)
+            self._terminate_in_chunks(call, Outgoing(value, frame))
 
     def fail(self, lane: Sender, body: ErrorBody) -> None:
         """End a call or an upload with an error that the application raised."""
@@ -1368,7 +1397,13 @@ class Endpoint:
         if not len(body.data):
             body.data = ABSENT
         encoded = self.codec.dump(body)
-        if len(encoded) <= self._whole - FRAME_OVERHEAD:
+        if lane.pool is None and isinstance(lane, InCall):
+            # Nothing else bounds the answers to calls that take no place here (OUT-4).
+            lane.pool = refused = self._refused
+            refused.live += 1
+            if refused.live > refused.limit and self.outbox_full:
+                self._excess = "more calls than there are places, and their refusals are not read"
+        if len(encoded) <= self._unbroken:
             self._terminate(lane, Error(lane.id, body), len(encoded))
             return
         data, body.data = body.data, ABSENT
@@ -1380,7 +1415,7 @@ class Endpoint:
         if chunks and head <= self._whole:
             body.data = self.codec.null
             frame = SizedError(lane.id, body, len(data))
-            self._terminate(lane, Outgoing(bytes(data), frame), 0)
+            self._terminate_in_chunks(lane, Outgoing(bytes(data), frame))
             return
         body.message = f"{body.message[:SHORT_MESSAGE]} (too large to send whole)"
         self._terminate(lane, Error(lane.id, body), len(self.codec.dump(body)))
@@ -1391,26 +1426,25 @@ class Endpoint:
             # have to go out ahead of it (CB-3).
             self._finish_call(lane)
         lane.terminal = frame
-        if isinstance(frame, Outgoing):
-            self._outbox.values.bytes += len(frame.data)
-            if isinstance(lane, InCall):
-                self._outbox.values.terminals[lane.id] = lane
         lane.pending_bytes += size
         self._outbox.add(lane, size)
         self._lanes.pop(lane.id, None)
 
+    def _terminate_in_chunks(self, lane: Sender, value: Outgoing) -> None:
+        values = self._outbox.values
+        values.bytes += len(value.data)
+        if isinstance(lane, InCall):
+            values.terminals[lane.id] = lane
+        self._terminate(lane, value, 0)
+
     def _finish_call(self, call: InCall) -> None:
-        """Free what the call held: its slot, its upload and callback ids."""
-        if call.counted:
-            self.inbound -= 1
-        if call.offer is not None:
-            call.offer.in_flight -= 1
-        if self._incoming:
+        """Free what the call held, its slot aside: its upload and callback ids."""
+        if self._arriving:
             self._incoming.discard(call.id)
         for reader in call.uploads.values():
             self._lanes.pop(reader.id, None)
             reader.state = "finished"
-            if self._incoming:
+            if self._arriving:
                 self._incoming.discard(reader.id)
             self._given_up.discard(reader)
         for target in call.callbacks.values():
