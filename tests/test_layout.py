@@ -73,8 +73,13 @@ ROOMS = [
     "proxy",
     "handler",
     "dispatch",
+    "wire",
     "session",
+    "backoff",
+    "keeper",
     "client",
+    "admission",
+    "sessions",
     "server",
     "testing",
     # the package as users see it

@@ -128,7 +128,7 @@ def begin(
         _check_metadata(shell, label, carried)
         options = CallOptions(metadata=carried)
     handled = handling.get()
-    parent = None if handled is None else handled.parent_in(shell.session)
+    parent = None if handled is None else handled.parent_in(shell.endpoint)
     try:
         return shell.endpoint.call(
             method,
@@ -245,7 +245,7 @@ async def invoke(
     )
     reply = call.context = Reply(shell, label, extras)
     if extras is not None:
-        extras.attach(call)
+        extras.attach(shell, call)
     entry = None
     if timing.alarm is not None:
         reply.call = call

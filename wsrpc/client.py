@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ssl as ssl_module
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from functools import partial
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from . import runtime as runtimes
 from .context import checked_metadata
@@ -13,16 +15,19 @@ from .contract import Reflection, describe
 from .controller import expose_all
 from .dispatch import targets_of
 from .interceptor import Interceptor
+from .keeper import Keeper
 from .limits import Limits
 from .protocol.codec import CODECS
 from .protocol.endpoint import Endpoint
 from .proxy import Validate
-from .runtime import Nursery
-from .session import Session
+from .session import OnState, Session
+from .transport.base import Link
 from .transport.choice import Transport, checked, open_link
 from .version import AGENT
 
 __all__ = ["connect"]
+
+Url: TypeAlias = str | Sequence[str] | Callable[[], Awaitable[str | Sequence[str]]]
 
 
 class connect:
@@ -32,16 +37,20 @@ class connect:
     every upload of this side has cleaned up. The block's own exception leaves as itself.
 
     Args:
-        url: `ws://host:port/path`, `wss://…`, or `ws+unix:///path/to.sock`.
+        url: `ws://host:port/path`, `wss://…`, or `ws+unix:///path/to.sock`; or a list of such, of
+            which another is tried where one cannot be reached; or an async function that gives
+            either, asked before each attempt.
         controllers: What this side exposes to the server: instances, or classes and factories.
         codec: "json" for text messages that people can read; "msgpack" for bytes without base64.
         auth: Credentials for the server's `authenticate`: any JSON value, or an async function
-            that gives one.
+            that gives one, asked before each attempt, so that a token is always fresh.
         metadata: Sent along with every call of this session.
         limits: This side's bounds.
         interceptors: Run around every call out of this session, outermost first.
-        reconnect: Whether to come back after a lost connection. This version does not yet: a
-            session whose connection is lost has ended, whatever is said here.
+        reconnect: Whether to come back after a lost connection. Within the server's resume window
+            nothing is lost then; beyond it what was pending fails with `unavailable`, and the
+            session goes on all the same. Without, the session ends with its connection.
+        on_state: Called with the session and each `StateChange`, for logs; must not block.
         ssl: TLS settings for `wss://`; the system's defaults otherwise.
         headers: More headers for the handshake, for instance `Origin`.
         validate: "both" checks this side's results before they leave; "arrival" and "none" don't.
@@ -58,7 +67,7 @@ class connect:
 
     def __init__(
         self,
-        url: str,
+        url: Url,
         *,
         controllers: Sequence[Any] = (),
         codec: Literal["json", "msgpack"] = "json",
@@ -67,6 +76,7 @@ class connect:
         limits: Limits | None = None,
         interceptors: Sequence[Interceptor] = (),
         reconnect: bool = True,
+        on_state: OnState | None = None,
         ssl: ssl_module.SSLContext | None = None,
         headers: Mapping[str, str] | None = None,
         validate: Validate = "both",
@@ -74,8 +84,6 @@ class connect:
         reflection: bool = True,
         transport: Transport = "websockets",
     ) -> None:
-        self._url = url
-        self._transport = checked(transport)
         if codec not in CODECS:
             raise ValueError(f"codec must be 'json' or 'msgpack', not {codec!r}")
         self._codec = CODECS[codec]
@@ -83,29 +91,30 @@ class connect:
         self._metadata = checked_metadata(metadata or {})
         self._limits = limits or Limits()
         self._interceptors = interceptors
-        self._ssl = ssl
-        self._headers = dict(headers or {})
+        self._reconnect = reconnect
+        self._on_state = on_state
+        self._dial = _Dial(
+            url,
+            self._codec.subprotocol,
+            transport=checked(transport),
+            limits=self._limits,
+            ssl=ssl,
+            headers=dict(headers or {}),
+        )
         self._check = validate == "both"
         self._debug = debug
         own = expose_all(controllers)
         builtin = [Reflection(lambda: describe(own))] if reflection else []
         self._targets = targets_of(expose_all(controllers, builtin=builtin), ())
-        self._nursery: Nursery | None = None
         self._session: Session | None = None
 
     async def __aenter__(self) -> Session:
         if self._session is not None:
             raise RuntimeError("a connect() object serves once; call connect() again")
         runtime = runtimes.current()
-        auth = self._auth
-        if callable(auth):
-            ask: Any = auth
-            auth = await ask()
-        endpoint = Endpoint("connecting", self._codec, self._limits, agent=AGENT)
-        endpoint.connect(auth)
-        nursery = self._nursery = await runtime.open_nursery()
+        nursery = await runtime.open_nursery()
         session = self._session = Session(
-            endpoint,
+            partial(Endpoint, "connecting", self._codec, self._limits, agent=AGENT),
             runtime,
             nursery,
             targets=self._targets,
@@ -113,29 +122,15 @@ class connect:
             metadata=self._metadata,
             check=self._check,
             debug=self._debug,
+            on_state=self._on_state,
         )
-        nursery.spawn(self._keep, session)
+        Keeper(session, self._dial, self._auth, nursery, reconnect=self._reconnect).begin()
         try:
             await session.ready()
         except BaseException:
             await session.finish()
             raise
         return session
-
-    async def _keep(self, session: Session) -> None:
-        """Open the link and serve it until it is gone."""
-        try:
-            async with open_link(
-                self._url,
-                self._codec.subprotocol,
-                transport=self._transport,
-                limits=self._limits,
-                ssl=self._ssl,
-                headers=self._headers,
-            ) as link:
-                await session.run(link)
-        except Exception as error:  # noqa: BLE001  (raised again where connect() is entered)
-            session.give_up(error)
 
     async def __aexit__(
         self,
@@ -149,3 +144,26 @@ class connect:
             await session.aclose()
         finally:
             await session.finish()
+
+
+class _Dial:
+    """Opens links to a URL, or to one of several."""
+
+    def __init__(self, url: Url, subprotocol: str, **options: Any) -> None:
+        self._url = url
+        self._subprotocol = subprotocol
+        self._options = options
+        self._urls: Sequence[str] = ()
+
+    async def addresses(self) -> int:
+        url = self._url
+        if callable(url):
+            url = await url()
+        self._urls = [url] if isinstance(url, str) else list(url)
+        if not self._urls:
+            raise ValueError("connect() needs a URL, and was given an empty list of them")
+        return len(self._urls)
+
+    def open(self, address: int) -> AbstractAsyncContextManager[Link]:
+        url = self._urls[address % len(self._urls)]
+        return open_link(url, self._subprotocol, **self._options)

@@ -11,6 +11,7 @@ from weakref import ref
 
 if TYPE_CHECKING:
     from .protocol.calls import InCall
+    from .protocol.endpoint import Endpoint
     from .session import Session
 
 __all__ = ["CallContext", "current", "metadata"]
@@ -82,9 +83,10 @@ class CallContext:
     def principal(self) -> Any:
         return self.session.principal
 
-    def parent_in(self, session: Session) -> InCall | None:
-        """The call, if it is still being handled and came in on `session`."""
-        return self._call if self._session() is session else None
+    def parent_in(self, endpoint: Endpoint) -> InCall | None:
+        """The call, if it is still being handled and came in at `endpoint`."""
+        call = self._call
+        return call if call is not None and endpoint.handles(call) else None
 
     def end(self) -> None:
         """The handler has ended."""

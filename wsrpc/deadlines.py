@@ -56,6 +56,11 @@ class Deadlines:
             heapq.heapify(self._heap)
             self._removed = 0
 
+    def close(self) -> None:
+        """Nothing will be due any more."""
+        self._heap.clear()
+        self._timer.close()
+
     def _fire(self) -> None:
         now = self._now()
         heap = self._heap

@@ -150,3 +150,9 @@ class Dispatcher:
         """The session is over: every handler is cancelled and cleans up (CLOSE-5)."""
         for handler in list(self.live):
             handler.stop("cancelled")
+
+    def stop_attached(self) -> None:
+        """The link is lost: cancel the handlers that are not to run on without one (RESUME-8)."""
+        for handler in list(self.live):
+            if handler.attached:
+                handler.stop("cancelled")

@@ -30,6 +30,7 @@ SLICE = 16
 # Messages that may wait for their turn before the socket is no longer read.
 BACKLOG = 4
 
+NO_STATUS = 1005
 SLOW_CONSUMER = 4001
 
 Process = Callable[[list[Event]], None]
@@ -60,7 +61,7 @@ class Driver(Protocol):
         """Wait until the endpoint has no output left, or the link is gone."""
 
     def stop(self) -> None:
-        """Write no more."""
+        """Read and write no more; what the endpoint has taken already is acted on at once."""
 
 
 def driver_for(link: Link, shell: Shell, process: Process, fault: Fault) -> Driver:
@@ -117,6 +118,7 @@ class TaskDriver:
         self._ready: Future | None = None
         self._flushed: list[Future] = []
         self._writer: Task | None = None
+        self._events: list[Event] = []
         self._over = False
 
     async def start(self) -> None:
@@ -124,20 +126,24 @@ class TaskDriver:
 
     async def run(self) -> None:
         receive, take, process = self._link.receive, self._shell.endpoint.receive, self._process
-        pause, now = self._shell.runtime.pause, self._shell.runtime.now
-        while self._shell.lost is None:
-            events = take(await receive(), now())
-            while len(events) > SLICE:
-                process(events[:SLICE])
-                del events[:SLICE]
-                await pause()
-            process(events)
+        now, pause = self._shell.runtime.now, self._shell.runtime.pause
+        while True:
+            data = await receive()
+            if self._over:
+                raise LinkClosed(NO_STATUS)
+            self._events = take(data, now())
+            while self._events:
+                events, self._events = self._events[:SLICE], self._events[SLICE:]
+                process(events)
+                if self._events:
+                    await pause()
 
     async def _write(self) -> None:
         shell, endpoint, send = self._shell, self._shell.endpoint, self._link.send
         now, stall = shell.runtime.now, self._stall
         try:
-            while True:
+            # What a batch takes from the endpoint must not be taken for a link that is left.
+            while not self._over:
                 data = endpoint.next_batch(now())
                 if data is not None:
                     shell.took()
@@ -171,10 +177,14 @@ class TaskDriver:
             await waiter
 
     def stop(self) -> None:
+        if self._over:
+            return
         self._over = True
         if self._writer is not None:
             self._writer.cancel()
         settle(self._flushed)
+        events, self._events = self._events, []
+        self._process(events)
 
 
 class DirectDriver:
@@ -197,6 +207,7 @@ class DirectDriver:
         self._scheduled = True
         self._blocked = False
         self._over = False
+        self._stopped = False
 
     async def start(self) -> None:
         data = self._shell.endpoint.next_batch(self._shell.runtime.now())
@@ -313,6 +324,11 @@ class DirectDriver:
             await waiter
 
     def stop(self) -> None:
-        self._over = True
+        if self._stopped:
+            return
+        self._stopped = self._over = True
         self._stall.end()
         settle(self._flushed)
+        self._backlog.clear()
+        events, self._events = self._events, []
+        self._process(events)

@@ -37,14 +37,12 @@ class Extras:
 
     def __init__(
         self,
-        shell: Shell,
         label: str,
         params: Mapping[str, Param],
         uploads: dict[str, AsyncIterable[Any]],
         callbacks: dict[str, Callable[..., Any]],
         check: bool,
     ) -> None:
-        self._shell = shell
         self._label = label
         self._params = params
         self._check = check
@@ -54,13 +52,13 @@ class Extras:
         self._pumps: list[_Pump] = []
         self._context = copy_context()
 
-    def attach(self, call: OutCall) -> None:
+    def attach(self, shell: Shell, call: OutCall) -> None:
         """Connect the call's lanes with what they carry."""
         for name, lane in call.uploads.items():
             item = self._params[name].item
             assert item is not None
             label = f"{self._label}({name}=…)"
-            pump = _Pump(self._shell, self, lane, label, item)
+            pump = _Pump(shell, self, lane, label, item)
             pump.source = self.uploads[name]
             lane.context = pump
             self._pumps.append(pump)

@@ -86,6 +86,11 @@ class Handler(Conversation):
     def __repr__(self) -> str:
         return f"the handler of {self.label}, id {self.call.id}"
 
+    @property
+    def attached(self) -> bool:
+        """Whether it is to be cancelled when the connection is lost."""
+        return False
+
     # ------------------------------------------------------------ start and stop
 
     def start(self, complete: bool) -> None:
@@ -370,6 +375,10 @@ class MethodHandler(Handler):
             param = target.spec.params.get(name)
             if param is not None and param.kind == "upload":
                 self._inboxes[name] = self._inbox(lane, param)
+
+    @property
+    def attached(self) -> bool:
+        return self.target.spec.options.on_disconnect == "cancel"
 
     def _ended(self) -> None:
         super()._ended()

@@ -48,6 +48,11 @@ class Limits:
             that travels in chunks does not count, but then no other of its call may wait.
         replay: Bytes. Frames kept until the other end has acked them, in a session that can be
             resumed; when they reach this, further ones wait, and then the outbox fills.
+        resume_window: Seconds that the accepting side keeps a session whose connection is lost; 0: a
+            session ends with its connection.
+        max_detached: Sessions without a connection that a server keeps; beyond it one has to go,
+            one of the same principal first.
+        max_detached_bytes: Bytes that all of these together may hold.
         max_metadata: Bytes. Keys and values of one call's metadata together.
         hello_timeout: Seconds from the accepted connection to a complete hello (close code 4008).
         connect_timeout: Seconds for one attempt to connect, hello included.
@@ -65,6 +70,9 @@ class Limits:
     window_bytes: int = 256 * 1024
     outbox: int = 1024 * 1024
     replay: int = 1024 * 1024
+    resume_window: float = 30.0
+    max_detached: int = 1024
+    max_detached_bytes: int = 64 * 1024 * 1024
     max_metadata: int = 16 * 1024
     hello_timeout: float = 10.0
     connect_timeout: float = 10.0

@@ -12,7 +12,7 @@ import logging
 from collections.abc import AsyncIterable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from types import EllipsisType
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from weakref import WeakSet
 
 from .call import LocalStream, Stream, UnaryCall, UntypedCall
@@ -35,6 +35,9 @@ from .signature import Param, near
 from .values import Adapter, Unencodable
 
 logger = logging.getLogger("wsrpc")
+
+if TYPE_CHECKING:
+    from .session import Session
 
 __all__ = ["Options", "Proxy", "ProxyMethod", "RemoteStream"]
 
@@ -145,19 +148,19 @@ AnyInterface: TypeAlias = Interface | UntypedInterface | LooseInterface
 class Proxy:
     """Stands for a controller at the other end; its attributes are the methods."""
 
-    def __init__(self, shell: Shell, interface: AnyInterface, options: Options) -> None:
-        self._shell = shell
+    def __init__(self, session: Session, interface: AnyInterface, options: Options) -> None:
+        self._session = session
         self._interface = interface
         self._options = options
         for name, spec in interface.specs.items():
-            self.__dict__[name] = ProxyMethod(shell, interface.name, spec, options)
+            self.__dict__[name] = ProxyMethod(session, interface.name, spec, options)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
         interface = self._interface
         if isinstance(interface, LooseInterface):
-            method = ProxyMethod(self._shell, interface.name, interface.spec(name), self._options)
+            method = ProxyMethod(self._session, interface.name, interface.spec(name), self._options)
             self.__dict__[name] = method
             return method
         names = near(name, interface.specs)
@@ -165,20 +168,20 @@ class Proxy:
         raise AttributeError(f"{interface.name} has no method {name!r}{hint}")
 
     def __repr__(self) -> str:
-        return f"<proxy of {self._interface.name} over {self._shell.session!r}>"
+        return f"<proxy of {self._interface.name} over {self._session!r}>"
 
 
 class ProxyMethod:
     """One method of a proxy: call it as the method itself."""
 
-    def __init__(self, shell: Shell, controller: str, spec: Any, options: Options) -> None:
-        self._shell = shell
+    def __init__(self, session: Session, controller: str, spec: Any, options: Options) -> None:
+        self._session = session
         self._controller = controller
         self._spec = spec
         self._options = options
         self._timeout = options.unary_timeout()
         self._check_results = options.validate != "none"
-        self._interceptors = (*shell.session.interceptors, *options.interceptors)
+        self._interceptors = (*session.interceptors, *options.interceptors)
         self.label = f"{controller}.{spec.name}"
         if not is_unicode(self.label):
             raise ValueError(f"{self.label!r} cannot be the name of a method")
@@ -206,7 +209,7 @@ class ProxyMethod:
         """The encoded arguments; what must not leave fails here, on this call (VALUE-3)."""
         check = self._options.validate == "both"
         try:
-            payload: bytes = self._spec.dump_args(values, self._shell.codec, check)
+            payload: bytes = self._spec.dump_args(values, self._session._shell.codec, check)
             return payload
         except Unencodable as error:
             raise RpcError(
@@ -217,7 +220,7 @@ class ProxyMethod:
         if not uploads and not callbacks:
             return None
         check = self._options.validate == "both"
-        return Extras(self._shell, self.label, self._spec.params, uploads, callbacks, check)
+        return Extras(self.label, self._spec.params, uploads, callbacks, check)
 
     # ------------------------------------------------------------ single values
 
@@ -240,7 +243,7 @@ class ProxyMethod:
         if self._spec.kind == "notify":
             return self._notify(values, metadata)
         return invoke(
-            self._shell,
+            self._session._shell,
             self.label,
             self.label,
             self.dump_args(values),
@@ -253,7 +256,7 @@ class ProxyMethod:
 
     async def _notify(self, values: dict[str, Any], metadata: Mapping[str, str]) -> None:
         """Queue a notification; waits for room and for a slot, not for the other end."""
-        shell = self._shell
+        shell = self._session._shell
         timing = Timing(shell, self._timeout)
         await shell.room(timing.alarm)
         call = begin(
@@ -281,7 +284,7 @@ class ProxyMethod:
             kind="stream" if kind == "untyped" else kind,
             metadata={**outgoing_metadata.get(), **options.metadata},
             direction="outbound",
-            session=self._shell.session,
+            session=self._session,
             options={
                 "timeout": options.timeout,
                 "idle_timeout": options.idle_timeout,
@@ -481,7 +484,7 @@ class RemoteStream(InboxStream):
         self._metadata = request.metadata
         self._arguments = values
         self._extras = method.extras(uploads, callbacks)
-        self._shell = method._shell
+        self._shell: Shell | None = None
         self._call: OutCall | None = None
         self._timing: Timing | None = None
 
@@ -490,7 +493,8 @@ class RemoteStream(InboxStream):
         return self._tally.dropped
 
     async def _start(self) -> Inbox:
-        method, shell, extras = self._method, self._shell, self._extras
+        method, extras = self._method, self._extras
+        shell = self._shell = method._session._shell
         options = method._options
         payload = method.dump_args(self._arguments)
         timing = self._timing = Timing(shell, options.stream_timeout())
@@ -520,7 +524,7 @@ class RemoteStream(InboxStream):
         )
         call.context = inbox
         if extras is not None:
-            extras.attach(call)
+            extras.attach(shell, call)
         if timing.alarm is not None:
             inbox.expire_at(timing.alarm)
         shell.wake()
@@ -536,7 +540,8 @@ class RemoteStream(InboxStream):
         return error
 
     def _reason(self) -> str:
-        return "cancelled" if self._timing is None else self._timing.reason(self._shell)
+        timing, shell = self._timing, self._shell
+        return "cancelled" if timing is None or shell is None else timing.reason(shell)
 
     async def aclose(self) -> None:
         await super().aclose()

@@ -2,34 +2,47 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 import signal
 import ssl as ssl_module
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from types import MappingProxyType, TracebackType
+from functools import partial
+from types import TracebackType
 from typing import Any, Self
 
 import anyio
 
 from . import runtime as runtimes
+from .admission import admit
 from .contract import Reflection, describe, with_names
 from .controller import expose_all
 from .dispatch import targets_of
+from .errors import ConnectionLost, ProtocolError
 from .interceptor import Interceptor
 from .limits import Limits
 from .protocol.codec import SUBPROTOCOLS
 from .protocol.endpoint import Endpoint
+from .protocol.events import Event
+from .protocol.frames import HelloBody
+from .protocol.hello import Opening
 from .proxy import Validate
 from .runtime import Future, Nursery, Runtime
-from .session import GOING_AWAY, Authenticate, Session
+from .session import Authenticate, OnState, Session
+from .sessions import SessionTable
 from .stats import Snapshot, Stats
-from .transport.base import Link
+from .transport.base import Link, LinkClosed
 from .transport.choice import Transport, checked, listen
 from .version import AGENT
+from .wire import GOING_AWAY, WireSession
 
 __all__ = ["Listener", "Server"]
+
+logger = logging.getLogger("wsrpc")
+
+CANNOT_RESUME = 4010
 
 
 class Server:
@@ -50,6 +63,8 @@ class Server:
             Arguments are always checked.
         debug: Whether unexpected errors cross with their text and traceback; not for strangers.
         reflection: Whether peers may ask what is exposed (`wsrpc ls`).
+        on_state: Called with a session and each `StateChange` of it, when sessions come, lose their
+            connection, return and go; must not block.
 
     Attributes:
         stats: Counts for people who watch the server.
@@ -69,6 +84,7 @@ class Server:
         validate: Validate = "both",
         debug: bool = False,
         reflection: bool = True,
+        on_state: OnState | None = None,
     ) -> None:
         if validate not in ("both", "arrival", "none"):
             raise ValueError(f"validate must be 'both', 'arrival' or 'none', not {validate!r}")
@@ -82,12 +98,13 @@ class Server:
         builtin = [Reflection(lambda: describe(own))] if reflection else []
         self._exposed = own
         self._targets = targets_of(expose_all(controllers, builtin=builtin), interceptors)
-        self._sessions: dict[str, Session] = {}
+        self._on_state = on_state
+        self._sessions = SessionTable(self.limits)
 
     @property
     def sessions(self) -> Mapping[str, Session]:
-        """The live sessions by id; read-only."""
-        return MappingProxyType(self._sessions)
+        """The live sessions by id, those included that are waiting to be resumed; read-only."""
+        return self._sessions
 
     def contract(self) -> dict[str, Any]:
         """What is exposed, as JSON; the same that `wsrpc schema` writes.
@@ -107,7 +124,8 @@ class Server:
             sessions=len(live),
             links=stats.links,
             outbox_bytes=sum(session.outbox_bytes for session in live),
-            replay_bytes=0,
+            detached=self._sessions.detached,
+            replay_bytes=sum(session.replay_bytes for session in live),
             frames_ignored=stats.frames_ignored + sum(one.frames_ignored for one in live),
             closes=dict(stats.closes),
         )
@@ -159,38 +177,130 @@ class Server:
         async with self.listen(host, port, path=path, ssl=ssl, transport=transport):
             await wait_for_signal()
 
-    async def _handle(
-        self, runtime: Runtime, link: Link, connected: set[Session] | None = None
-    ) -> None:
-        """Serve one connection to its end; its session is in `connected` until then."""
+    async def _handle(self, runtime: Runtime, link: Link, hosted: _Hosted | None = None) -> None:
+        """Serve one connection; where it begins a session, to the end of that."""
+        hosted = hosted or _Hosted()
+        begun: _ServedSession | None = None
+        self.stats.links += 1
+        try:
+            try:
+                opening, principal = await self._admit(link, hosted)
+                token = opening.hello.token
+                if token is None:
+                    begun = await self._begin(runtime, link, principal)
+                    hosted.sessions.add(begun)
+                    await self._serve_link(begun, link, partial(self._accept, begun, opening))
+                else:
+                    session = self._sessions.find(token, principal)
+                    if session is None:
+                        raise ProtocolError(CANNOT_RESUME, "there is no such session to resume")
+                    await self._serve_link(session, link, partial(self._resume, session, opening))
+            except LinkClosed as gone:
+                self.stats.closes[gone.code] += 1
+            except ProtocolError as error:
+                await self._refuse(link, error)
+            finally:
+                self.stats.links -= 1
+            if begun is not None:
+                # Other links may come and go; whoever began a session is the parent of its tasks.
+                await begun._wire.ended
+        finally:
+            if begun is not None:
+                self._sessions.remove(begun)
+                hosted.sessions.discard(begun)
+                await begun.finish()
+
+    async def _admit(self, link: Link, hosted: _Hosted) -> tuple[Opening, Any]:
+        with anyio.CancelScope() as door:
+            hosted.doors.add(door)
+            try:
+                return await admit(link, self.limits, self._authenticate)
+            finally:
+                hosted.doors.discard(door)
+        raise ProtocolError(GOING_AWAY, "the server is stopping")
+
+    async def _begin(self, runtime: Runtime, link: Link, principal: Any) -> _ServedSession:
         assert link.subprotocol is not None
-        nursery = await runtime.open_nursery()
-        endpoint = Endpoint("accepting", SUBPROTOCOLS[link.subprotocol], self.limits, agent=AGENT)
-        session = Session(
-            endpoint,
+        codec = SUBPROTOCOLS[link.subprotocol]
+        session = _ServedSession(
+            partial(Endpoint, "accepting", codec, self.limits, agent=AGENT),
             runtime,
-            nursery,
+            await runtime.open_nursery(),
             targets=self._targets,
             check=self._check,
             debug=self._debug,
             stats=self.stats,
+            on_state=self._on_state,
         )
+        session.table = self._sessions
         session.id = secrets.token_hex(8)
+        session.principal = principal
+        self._sessions.add(session)
+        return session
 
-        def accepted() -> None:
-            self._sessions[session.id] = session
+    async def _serve_link(
+        self, session: Session, link: Link, begin: Callable[[], list[Event]]
+    ) -> None:
+        session.handshake = link.handshake
+        await session._wire.accept(link, begin)
 
-        self.stats.links += 1
-        if connected is not None:
-            connected.add(session)
-        try:
-            await session.serve(link, self._authenticate, accepted)
-        finally:
-            self.stats.links -= 1
-            self._sessions.pop(session.id, None)
-            if connected is not None:
-                connected.discard(session)
-            await session.finish()
+    def _accept(self, session: _ServedSession, opening: Opening) -> list[Event]:
+        window = self.limits.resume_window
+        token = None
+        if window:
+            token = self._sessions.new_token()
+            self._sessions.issued(session, token)
+        return session._wire.endpoint.accept(
+            opening,
+            session.id,
+            token=token,
+            resume_window=window,
+            now=session._runtime.now(),
+        )
+
+    def _resume(self, session: Session, opening: Opening) -> list[Event]:
+        # The endpoint looks first whether it fits; only then may the other tokens become void.
+        token = self._sessions.new_token()
+        events = session._wire.endpoint.resume(opening, token=token, now=session._runtime.now())
+        self._sessions.issued(session, token, opening.hello.token)
+        return events
+
+    async def _refuse(self, link: Link, error: ProtocolError) -> None:
+        self.stats.closes[error.close_code] += 1
+        peer = link.handshake.remote or "a peer"
+        logger.info("refusing %s with %d: %s", peer, error.close_code, error.reason)
+        with anyio.CancelScope(shield=True):
+            await link.close(error.close_code, error.reason)
+
+
+class _ServedSession(Session):
+    """A session on the accepting side, with its place in the server's table."""
+
+    table: SessionTable
+
+    def wire_opened(self, wire: WireSession, hello: HelloBody) -> None:
+        self.table.attach(self)
+        super().wire_opened(wire, hello)
+
+    def wire_detached(self, wire: WireSession, error: ConnectionLost) -> None:
+        super().wire_detached(wire, error)
+        self.table.detach(self)
+
+    def wire_confirmed(self, wire: WireSession) -> None:
+        self.table.confirmed(self)
+
+
+class _Hosted:
+    """What came in through one listener.
+
+    Attributes:
+        sessions: Those that began here.
+        doors: Around whoever is being authenticated.
+    """
+
+    def __init__(self) -> None:
+        self.sessions: set[Session] = set()
+        self.doors: set[anyio.CancelScope] = set()
 
 
 class Listener:
@@ -220,7 +330,7 @@ class Listener:
         self._nursery: Nursery | None = None
         self._stop: Future | None = None
         self._stopped: Future | None = None
-        self._connected: set[Session] = set()
+        self._hosted = _Hosted()
         self._closing = False
 
     async def __aenter__(self) -> Self:
@@ -250,7 +360,7 @@ class Listener:
             if self._closing:
                 await link.close(GOING_AWAY, "the server is stopping")
             else:
-                await self.server._handle(runtime, link, self._connected)
+                await self.server._handle(runtime, link, self._hosted)
 
         try:
             async with listen(
@@ -291,8 +401,10 @@ class Listener:
         assert self._stop is not None
         assert self._stopped is not None
         self._closing = True
+        for door in self._hosted.doors:
+            door.cancel()
         async with anyio.create_task_group() as group:
-            for session in self._connected:
+            for session in self._hosted.sessions:
                 group.start_soon(session.aclose, GOING_AWAY, "the server is stopping")
         if not self._stop.done():
             self._stop.set_result(None)

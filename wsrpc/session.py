@@ -1,50 +1,39 @@
-"""The live end of a conversation: the user's object, the same class on both sides.
+"""The user's object for a conversation with a peer, the same class on both sides.
 
-A session owns an endpoint and drives it over a link: one reader, which never awaits user code, and
-one writer, which sends whatever is ready as one batch. Calls out go through proxies, calls in
-through the dispatcher.
+A session outlives its links, and on the connecting side also the sessions of the wire: `WireSession`
+is what runs over links, and this is what hands out proxies and tells what state things are in.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from functools import partial
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from types import EllipsisType
-from typing import Any, TypeVar, overload
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar, overload
 
 import anyio
 
 from .context import checked_metadata
 from .contract import interface_from_contract
 from .controller import interface
-from .dispatch import Dispatcher, Target
-from .driver import driver_for
-from .errors import ConnectError, ConnectionLost, ProtocolError, RpcError
+from .dispatch import Target
+from .errors import ConnectError, ConnectionLost, WsrpcError
 from .fetcher import StreamFetcher
 from .interceptor import Interceptor
 from .limits import Limits
 from .overflow import Overflow
 from .protocol.endpoint import Endpoint
-from .protocol.events import (
-    ArgumentsReceived,
-    CallReceived,
-    CancelReceived,
-    CreditReceived,
-    Event,
-    GoawayReceived,
-    HelloReceived,
-    ItemsReceived,
-    StreamFinished,
-)
-from .protocol.hello import read_opening
+from .protocol.frames import HelloBody
 from .proxy import AnyInterface, LooseInterface, Options, Proxy, Validate
 from .runtime import Future, Nursery, Runtime
-from .shell import Shell
+from .shell import Shell, settle
 from .stats import Stats
-from .transport.base import Handshake, Link, LinkClosed
+from .transport.base import Handshake
+from .wire import HELLO_TIMEOUT, NORMAL, WireSession
 
-__all__ = ["Authenticate", "Session"]
+__all__ = ["Authenticate", "OnState", "Session", "State", "StateChange"]
 
 logger = logging.getLogger("wsrpc")
 
@@ -52,12 +41,44 @@ C = TypeVar("C")
 
 Authenticate = Callable[[Handshake, Any], Awaitable[Any]]
 
-NORMAL = 1000
-GOING_AWAY = 1001
-INTERNAL = 1011
-HELLO_TIMEOUT = 4008
+State: TypeAlias = Literal["connecting", "connected", "detached", "draining", "closed"]
+
 UNAUTHENTICATED = 4501
 FORBIDDEN = 4503
+
+# Changes of state that may wait for one who watches them.
+CHANGES = 100
+
+
+@dataclass(frozen=True, slots=True)
+class StateChange:
+    """A session's state, and why it is in it.
+
+    Attributes:
+        state: "connecting": there is no session of the wire yet, or no longer; "connected";
+            "detached": the connection is lost, and nothing else is so far; "draining": one end is
+            about to go, and finishes what it has; "closed": for good.
+        cause: One sentence for people and logs.
+        error: What went wrong, if something did.
+    """
+
+    state: State
+    cause: str
+    error: WsrpcError | None = None
+
+
+OnState: TypeAlias = Callable[["Session", StateChange], None]
+
+
+class Keeper(Protocol):
+    """Who sees to it that a connecting session gets links."""
+
+    def goes_on(self, error: ConnectionLost) -> bool:
+        """Whether the session goes on, with a new session of the wire, after this end of one."""
+        ...
+
+    def keep(self, wire: WireSession) -> None:
+        """Find links for this one from now on."""
 
 
 class Session:
@@ -67,16 +88,17 @@ class Session:
     side `current().session` and `server.sessions[id]` give it.
 
     Attributes:
-        id: The public name that the accepting side gave it; no secret.
+        id: The public name that the accepting side gave it; no secret. On the connecting side it
+            changes when the server has forgotten the session, and this object goes on with another.
         principal: Who the peer is, as `authenticate` returned it; None on the connecting side.
         peer: What the peer calls itself, from its hello.
-        handshake: What the accepting side knows of the connection.
+        handshake: What the accepting side knows of the connection, the newest one.
         interceptors: What runs around every call out of this session, outermost first.
     """
 
     def __init__(
         self,
-        endpoint: Endpoint,
+        make_endpoint: Callable[[], Endpoint],
         runtime: Runtime,
         nursery: Nursery,
         *,
@@ -86,6 +108,7 @@ class Session:
         check: bool = True,
         debug: bool = False,
         stats: Stats | None = None,
+        on_state: OnState | None = None,
     ) -> None:
         self.id = ""
         self.principal: Any = None
@@ -93,56 +116,79 @@ class Session:
         self.handshake = Handshake()
         self.interceptors = tuple(interceptors)
         self._metadata = checked_metadata(metadata or {})
-        self._endpoint = endpoint
+        self._make_endpoint = make_endpoint
         self._runtime = runtime
         self._nursery = nursery
+        self._targets = targets
+        self._check = check
+        self._debug = debug
         self._stats = stats or Stats()
-        self._shell = Shell(self, endpoint, runtime, nursery)
-        self._dispatcher = Dispatcher(
-            self._shell, targets, check=check, debug=debug, stats=self._stats
-        )
+        self._on_state = on_state
+        self._keeper: Keeper | None = None
         self._proxies: dict[Any, Proxy] = {}
-        self._link: Link | None = None
+        self._change = StateChange("connecting", "it is new")
+        self._watchers: set[_Watcher] = set()
         self._ready: Future = runtime.future()
-        self._ended: Future = runtime.future()
-        self._closing: Future | None = None
-        self._entering: anyio.CancelScope | None = None
-        self._on: dict[type[Any], Callable[[Any], None]] = {
-            HelloReceived: self._on_hello,
-            CallReceived: self._on_call,
-            ArgumentsReceived: self._on_arguments,
-            ItemsReceived: self._on_items,
-            StreamFinished: self._on_finished,
-            CancelReceived: self._on_cancel,
-            CreditReceived: self._on_credit,
-            GoawayReceived: self._on_goaway,
-        }
+        self._lost: ConnectionLost | None = None
+        self._on_closed: list[Future] = []
+        self._closing = False
+        # Ended or drained, but with handlers that have not.
+        self._older: set[WireSession] = set()
+        self._wire = self._new_wire()
+        self._shell: Shell = self._wire.shell
 
     def __repr__(self) -> str:
-        state = "closed" if self.closed else "open"
-        return f"<wsrpc session {self.id or '(no hello yet)'}, {self._endpoint.side}, {state}>"
+        side = self._wire.endpoint.side
+        return f"<wsrpc session {self.id or '(no hello yet)'}, {side}, {self.state}>"
 
     # ------------------------------------------------------------ the public face
 
     @property
     def limits(self) -> Limits:
         """This end's limits."""
-        return self._endpoint.limits
+        return self._wire.endpoint.limits
+
+    @property
+    def state(self) -> State:
+        """What the session is doing; see `StateChange`."""
+        return self._change.state
 
     @property
     def closed(self) -> bool:
-        """Whether the session has ended; calls on it fail with `ConnectionLost`."""
-        return self._shell.lost is not None
+        """Whether the session has ended for good; calls on it fail with `ConnectionLost`."""
+        return self._lost is not None
 
     @property
     def outbox_bytes(self) -> int:
         """Bytes of encoded values that wait to be written."""
-        return self._endpoint.outbox_bytes
+        return sum(wire.endpoint.outbox_bytes for wire in self._wires())
+
+    @property
+    def replay_bytes(self) -> int:
+        """Bytes of frames kept until the peer has them, in case the connection breaks."""
+        return sum(wire.endpoint.replay_bytes for wire in self._wires())
 
     @property
     def frames_ignored(self) -> int:
         """Frames of the peer that were ignored: for finished ids, and unknown extensions."""
-        return self._endpoint.ignored
+        return sum(wire.endpoint.ignored for wire in self._wires())
+
+    async def states(self) -> AsyncIterator[StateChange]:
+        """The present state, and then each change of it with its cause; ends behind "closed".
+
+        A consumer that falls behind by more than 100 changes misses the oldest of them.
+        """
+        watcher = _Watcher(self._runtime)
+        watcher.changes.append(self._change)
+        self._watchers.add(watcher)
+        try:
+            while True:
+                change = await watcher.next()
+                yield change
+                if change.state == "closed":
+                    return
+        finally:
+            self._watchers.discard(watcher)
 
     @overload
     def clientize(
@@ -249,7 +295,7 @@ class Session:
         plain = isinstance(controller, (type, str)) and options == self._plain_options
         if plain and controller in self._proxies:
             return self._proxies[controller]
-        proxy = Proxy(self._shell, _interface_of(controller), options)
+        proxy = Proxy(self, _interface_of(controller), options)
         if plain:
             self._proxies[controller] = proxy
         return proxy
@@ -268,160 +314,101 @@ class Session:
             code: The WebSocket close code.
             reason: For people, at most 123 bytes.
         """
+        self._closing = True
         with anyio.CancelScope(shield=True):
-            with anyio.move_on_after(self.limits.close_timeout):
-                await self._flush()
-                await self._shell.all_notified()
-            link = self._link
-            if link is not None and not self.closed:
-                await link.close(code, reason)
-            self._end(code, reason)
-            if self._entering is not None:
-                self._entering.cancel()
+            async with anyio.create_task_group() as group:
+                for wire in self._wires():
+                    group.start_soon(wire.close, code, reason)
 
     async def wait_closed(self) -> ConnectionLost:
-        """Wait until the session has ended; returns why."""
-        if self._shell.lost is None:
+        """Wait until the session has ended for good; returns why."""
+        if self._lost is None:
             waiter = self._runtime.future()
-            self._shell.on_lost.append(waiter)
+            self._on_closed.append(waiter)
             await waiter
-        return self._shell.lost_error(started=True)
+        lost = self._lost
+        assert lost is not None
+        return ConnectionLost(lost.message, lost.close_code, lost.close_reason)
 
-    # ------------------------------------------------------------ life over a link
+    # ------------------------------------------------------------ sessions of the wire
 
-    async def run(self, link: Link) -> None:
-        """Connecting side: serve `link` until it is gone; the session ends with it."""
+    def _wires(self) -> list[WireSession]:
+        return [self._wire, *self._older]
 
-        async def greet() -> list[Event]:
-            return self._endpoint.receive(await self._first(link, self.limits.connect_timeout))
+    def _new_wire(self) -> WireSession:
+        return WireSession(
+            self,
+            self,
+            self._make_endpoint(),
+            self._runtime,
+            self._nursery,
+            targets=self._targets,
+            check=self._check,
+            debug=self._debug,
+            stats=self._stats,
+        )
 
-        await self._live(link, greet)
+    def _go_on(self) -> None:
+        """Let a new session of the wire take all calls from now on."""
+        older, self._wire = self._wire, self._new_wire()
+        self._shell = self._wire.shell
+        self._older.add(older)
+        self._nursery.spawn(self._retire, older)
 
-    async def serve(
-        self, link: Link, authenticate: Authenticate | None, accepted: Callable[[], None]
-    ) -> None:
-        """Accepting side: let the peer in, then serve `link` until it is gone.
+    async def _retire(self, wire: WireSession) -> None:
+        await wire.ended
+        await wire.idle()
+        self._older.discard(wire)
 
-        Args:
-            link: The connection.
-            authenticate: Decides who the peer is, or refuses it.
-            accepted: Called once the peer is in.
-        """
-        self.handshake = link.handshake
+    def wire_opened(self, wire: WireSession, hello: HelloBody) -> None:
+        if wire.endpoint.side == "connecting" and wire is self._wire:
+            self.id = hello.session or ""
+            self.peer = hello.agent or ""
+        elif not self.peer:
+            self.peer = hello.agent or ""
+        if wire is self._wire:
+            cause = "the session goes on" if self.state == "detached" else "a session has begun"
+            self._enter(StateChange("connected", cause))
+        if not self._ready.done():
+            self._ready.set_result(None)
 
-        async def let_in() -> list[Event]:
-            events = await self._let_in(link, authenticate)
-            accepted()
-            return events
+    def wire_detached(self, wire: WireSession, error: ConnectionLost) -> None:
+        if wire is self._wire:
+            self._enter(StateChange("detached", error.message, error))
 
-        await self._live(link, let_in)
-
-    async def _live(self, link: Link, opening: Callable[[], Awaitable[list[Event]]]) -> None:
-        self._link = link
-        fault = partial(self._writing_failed, link)
-        driver = self._shell.driver = driver_for(link, self._shell, self._process, fault)
-        try:
-            await driver.start()
-            self._process(await opening())
-            await driver.run()
-        except (LinkClosed, ProtocolError) as error:
-            # What stood in front of a violation, in its message, has happened all the same.
-            before, self._endpoint.unreported = self._endpoint.unreported, []
-            self._process(before)
-            await self._close(link, error)
-        except Exception as error:  # noqa: BLE001  (logged)
-            await self._close(link, self._own_fault(error))
-        finally:
-            driver.stop()
-
-    def _writing_failed(self, link: Link, error: Exception) -> None:
-        verdict = error if isinstance(error, ProtocolError) else self._own_fault(error)
-        self._nursery.spawn(self._close, link, verdict)
-
-    def _own_fault(self, error: Exception) -> ProtocolError:
-        logger.error("a fault in wsrpc itself ended %r", self, exc_info=error)
-        return ProtocolError(INTERNAL, "internal error")
-
-    async def _first(self, link: Link, timeout: float) -> bytes:
-        """The peer's first message, within the time that it has for it (HELLO-9)."""
-        try:
-            with anyio.fail_after(timeout):
-                return await link.receive()
-        except TimeoutError:
-            raise ProtocolError(HELLO_TIMEOUT, "no hello in time") from None
-
-    async def _let_in(self, link: Link, authenticate: Authenticate | None) -> list[Event]:
-        """Take the hello, authenticate, answer (HELLO-6, HELLO-7, HELLO-9)."""
-        data = await self._first(link, self.limits.hello_timeout)
-        opening = read_opening(self._endpoint.codec, data)
-        if authenticate is not None:
-            self.principal = await self._authenticated(authenticate, link, opening.hello.auth)
-        return self._endpoint.accept(opening, self.id)
-
-    async def _authenticated(self, authenticate: Authenticate, link: Link, auth: Any) -> Any:
-        principal: Any = None
-        try:
-            with anyio.CancelScope() as self._entering:
-                principal = await authenticate(link.handshake, auth)
-            if self.closed:
-                raise LinkClosed(GOING_AWAY)
-            return principal
-        except LinkClosed:
-            raise
-        except RpcError as error:
-            if error.code == "permission_denied":
-                raise ProtocolError(FORBIDDEN, "forbidden") from None
-        except Exception:
-            logger.exception("authenticate raised; the peer is refused")
-        raise ProtocolError(UNAUTHENTICATED, "unauthenticated") from None
-
-    def _process(self, events: list[Event]) -> None:
-        if self.closed:
-            # Nothing may begin any more on a session that has ended.
+    def wire_ended(self, wire: WireSession, error: ConnectionLost) -> None:
+        if wire is not self._wire:
             return
-        handlers = self._on
-        for event in events:
-            handlers[type(event)](event)
-        if self._endpoint.has_output:
-            self._shell.wake()
-
-    async def _flush(self) -> None:
-        """Wait until everything queued has gone to the link."""
-        driver = self._shell.driver
-        if driver is not None and not self.closed and self._endpoint.established:
-            await driver.flushed()
-
-    async def _close(self, link: Link, error: LinkClosed | ProtocolError) -> None:
-        """The link is gone, or has to go: so does the session (HELLO-10)."""
-        if isinstance(error, LinkClosed):
-            self._end(error.code, error.reason)
+        keeper = self._keeper
+        if self._ready.done() and not self._closing and keeper and keeper.goes_on(error):
+            self._go_on()
+            self._enter(StateChange("connecting", error.message, error))
+            keeper.keep(self._wire)
             return
-        logger.info("closing %r with %d: %s", self, error.close_code, error.reason)
-        # First the verdict, then the handshake: nobody's call waits for a peer to say goodbye.
-        self._closing = self._runtime.future()
-        self._end(error.close_code, error.reason)
-        try:
-            with anyio.CancelScope(shield=True):
-                await link.close(error.close_code, error.reason)
-        finally:
-            self._closing.set_result(None)
-
-    def _end(self, code: int, reason: str) -> None:
-        if self._shell.lost is not None:
-            return
-        if self._shell.driver is not None:
-            self._shell.driver.stop()
-        said = f": {reason}" if reason else ""
-        error = ConnectionLost(f"the session ended with close code {code}{said}", code, reason)
-        self._stats.closes[code] += 1
-        self._stats.frames_ignored += self._endpoint.ignored
-        self._shell.lose(error)
-        self._dispatcher.stop_all()
+        self._lost = error
         if not self._ready.done():
             self._ready.set_result(error)
+        self._enter(StateChange("closed", error.message, error))
+        settle(self._on_closed)
+
+    def wire_confirmed(self, wire: WireSession) -> None:
+        """Of interest to whoever keeps the tokens."""
+
+    def _enter(self, change: StateChange) -> None:
+        self._change = change
+        logger.debug("%r: %s", self, change.cause)
+        for watcher in self._watchers:
+            watcher.add(change)
+        if self._on_state is not None:
+            try:
+                self._on_state(self, change)
+            except Exception:
+                logger.exception("on_state raised for %r", self)
+
+    # ------------------------------------------------------------ begin and end
 
     async def ready(self) -> None:
-        """Connecting side: wait for the server's hello.
+        """Connecting side: wait for the server's first hello.
 
         Raises:
             ConnectError: The server refused, or did not answer as a wsrpc server does.
@@ -436,21 +423,14 @@ class Session:
             self._ready.set_result(error)
         elif not self.closed:
             logger.error("a fault in wsrpc itself ended %r", self, exc_info=error)
-            self._end(INTERNAL, "internal error")
+            self._closing = True
+            self._wire.lose(1011, "internal error")
 
     async def idle(self) -> None:
         """Wait until handlers and uploads have cleaned up; the session has ended, in any case."""
-        self._end(NORMAL, "")
-        await self._runtime.to_the_end(self._cleaned_up)
-
-    async def _cleaned_up(self) -> None:
-        await self._dispatcher.idle()
-        for pump in list(self._shell.pumps):
-            await pump.done
-        if self._closing is not None:
-            # A closing handshake that is cut short makes websockets on trio wait for its whole
-            # timeout.
-            await self._closing
+        self._closing = True
+        for wire in self._wires():
+            await wire.idle()
 
     async def finish(self) -> None:
         """Wait for the handlers, then end everything else of this session."""
@@ -459,43 +439,25 @@ class Session:
         finally:
             await self._nursery.close()
 
-    # ------------------------------------------------------------ what the endpoint reports
 
-    def _on_hello(self, event: HelloReceived) -> None:
-        self.peer = event.body.agent or ""
-        if self._endpoint.side == "connecting":
-            self.id = event.body.session or ""
-            if not self._ready.done():
-                self._ready.set_result(None)
+class _Watcher:
+    """One consumer of `Session.states`."""
 
-    def _on_call(self, event: CallReceived) -> None:
-        self._dispatcher.receive(event.call, event.complete)
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._waiter: Future | None = None
+        self.changes: deque[StateChange] = deque(maxlen=CHANGES)
 
-    # A lane without context is one whose call was refused, or has ended, by an earlier event of the
-    # same message: nobody is there any more to be told.
+    def add(self, change: StateChange) -> None:
+        self.changes.append(change)
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
-    def _on_arguments(self, event: ArgumentsReceived) -> None:
-        if event.call.context is not None:
-            event.call.context.on_arguments()
-
-    def _on_items(self, event: ItemsReceived) -> None:
-        if event.lane.context is not None:
-            event.lane.context.on_items(event.items)
-
-    def _on_finished(self, event: StreamFinished) -> None:
-        if event.lane.context is not None:
-            event.lane.context.on_finished(event.frame)
-
-    def _on_cancel(self, event: CancelReceived) -> None:
-        if event.lane.context is not None:
-            event.lane.context.on_cancel(event.reason)
-
-    def _on_credit(self, event: CreditReceived) -> None:
-        if event.lane.context is not None:
-            event.lane.context.on_credit()
-
-    def _on_goaway(self, event: GoawayReceived) -> None:
-        """The calls that will not be answered are finished by events behind this one."""
+    async def next(self) -> StateChange:
+        while not self.changes:
+            self._waiter = self._runtime.future()
+            await self._waiter
+        return self.changes.popleft()
 
 
 def _interface_of(controller: Any) -> AnyInterface:

@@ -42,10 +42,11 @@ class Snapshot:
         calls_live: Handlers running.
         calls_peak: The most handlers that ran at a time.
         generators_open: Stream handlers begun and not closed.
-        sessions: Sessions.
+        sessions: Sessions, those without a connection included.
+        detached: Sessions without a connection.
         links: Connections, those included that have not said hello.
         outbox_bytes: Bytes of values waiting to be written, of all sessions.
-        replay_bytes: Bytes kept for replay, of all sessions; 0 while there is no resume.
+        replay_bytes: Bytes kept for replay, of all sessions.
         frames_ignored: Frames ignored so far, of all sessions, those that ended included.
         closes: Connections closed so far, by close code.
     """
@@ -54,6 +55,7 @@ class Snapshot:
     calls_peak: int
     generators_open: int
     sessions: int
+    detached: int
     links: int
     outbox_bytes: int
     replay_bytes: int

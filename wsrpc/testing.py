@@ -28,8 +28,9 @@ Threads are not part of that: while a sync method runs in one, virtual time may 
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
 from types import TracebackType
 from typing import Any, Literal
 
@@ -38,11 +39,14 @@ from .contract import Reflection, describe
 from .controller import expose_all
 from .dispatch import Target, targets_of
 from .interceptor import Interceptor
+from .keeper import Keeper
 from .limits import Limits
 from .protocol.codec import CODECS
 from .protocol.endpoint import Endpoint
 from .runtime import Nursery
+from .server import Server
 from .session import Session
+from .transport.base import Link
 from .transport.faults import Action, Faults, FrameName, Side
 from .transport.memory import MemoryLink, memory_link_pair
 
@@ -66,6 +70,7 @@ class connected_pair:
         client_interceptors: Run around every call that the connecting side makes.
         debug: Whether unexpected errors cross with text and traceback, both ways.
         principal: Who the connecting side is to the accepting side's handlers.
+        reconnect: Whether the connecting side comes back after a lost connection, as `connect` does.
     """
 
     def __init__(
@@ -80,15 +85,22 @@ class connected_pair:
         client_interceptors: Sequence[Interceptor] = (),
         debug: bool = False,
         principal: Any = None,
+        reconnect: bool = False,
     ) -> None:
-        self._targets = _targets(controllers, interceptors)
-        self._client_targets = _targets(client_controllers, ())
+        self._server = Server(
+            controllers,
+            limits=limits,
+            authenticate=self._authenticate,
+            interceptors=interceptors,
+            debug=debug,
+        )
         self._codec = CODECS[codec]
-        self._limits = limits or Limits()
-        self._client_limits = client_limits or self._limits
+        self._client_limits = client_limits or limits or Limits()
+        self._client_targets = _targets(client_controllers)
         self._interceptors = client_interceptors
         self._debug = debug
         self._principal = principal
+        self._reconnect = reconnect
         self._faults = Faults()
         self._links: tuple[MemoryLink, MemoryLink] | None = None
         self._sessions: list[Session] = []
@@ -97,42 +109,37 @@ class connected_pair:
     async def __aenter__(self) -> tuple[Session, Session]:
         runtime = runtimes.current()
         self._nursery = await runtime.open_nursery()
-        server = Session(
-            Endpoint("accepting", self._codec, self._limits, agent="accepting"),
-            runtime,
-            self._nursery,
-            targets=self._targets,
-            debug=self._debug,
-        )
-        server.id = secrets.token_hex(8)
-        connecting_end = Endpoint(
-            "connecting", self._codec, self._client_limits, agent="connecting"
-        )
-        connecting_end.connect()
         client = Session(
-            connecting_end,
+            partial(Endpoint, "connecting", self._codec, self._client_limits, agent="connecting"),
             runtime,
             self._nursery,
             targets=self._client_targets,
             interceptors=self._interceptors,
             debug=self._debug,
         )
-        self._sessions = [client, server]
-        self._nursery.spawn(client.run, self._dial(server, self._nursery))
+        self._sessions = [client]
+        Keeper(client, self, None, self._nursery, reconnect=self._reconnect).begin()
         try:
             await client.ready()
+            server = self._server.sessions[client.id]
         except BaseException:
             await self._close()
             raise
+        self._sessions.append(server)
         return server, client
 
-    def _dial(self, server: Session, nursery: Nursery) -> MemoryLink:
-        """A new connection, subject to the same faults; returns the connecting side's end."""
+    async def addresses(self) -> int:
+        return 1
+
+    @asynccontextmanager
+    async def open(self, address: int) -> AsyncIterator[Link]:
+        """A new connection, subject to the same faults: the connecting side's end."""
+        assert self._nursery is not None
         self._links = accepting, connecting = memory_link_pair(
             self._codec.subprotocol, self._faults
         )
-        nursery.spawn(server.serve, accepting, self._authenticate, _nothing)
-        return connecting
+        self._nursery.spawn(self._server._handle, runtimes.current(), accepting)
+        yield connecting
 
     async def _authenticate(self, handshake: object, auth: object) -> Any:
         return self._principal
@@ -250,11 +257,7 @@ class connected_pair:
         await self._close()
 
 
-def _targets(controllers: Sequence[Any], interceptors: Sequence[Interceptor]) -> dict[str, Target]:
+def _targets(controllers: Sequence[Any]) -> dict[str, Target]:
     own = expose_all(controllers)
     reflection = Reflection(lambda: describe(own))
-    return targets_of(expose_all(controllers, builtin=[reflection]), interceptors)
-
-
-def _nothing() -> None:
-    """Nobody keeps a table of these sessions."""
+    return targets_of(expose_all(controllers, builtin=[reflection]), ())

@@ -1487,6 +1487,10 @@ class Endpoint:
         inbound = [lane for lane in self._lanes.values() if isinstance(lane, InCall)]
         return outbound, inbound
 
+    def handles(self, call: InCall) -> bool:
+        """Whether this is a call of the peer's, taken here, that has no terminal yet."""
+        return self._lanes.get(call.id) is call
+
     @property
     def quiescent(self) -> bool:
         """Whether no id is live and nothing waits: all that is left are counters."""

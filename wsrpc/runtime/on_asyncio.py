@@ -147,7 +147,7 @@ class _AsyncioNursery:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._tasks: set[asyncio.Task[None]] = set()
-        self._timers: list[_AsyncioTimer] = []
+        self._timers: set[_AsyncioTimer] = set()
 
     def spawn(
         self,
@@ -177,12 +177,12 @@ class _AsyncioNursery:
         return task
 
     def timer(self, callback: Callable[[], None]) -> Timer:
-        timer = _AsyncioTimer(self._loop, callback)
-        self._timers.append(timer)
+        timer = _AsyncioTimer(self._loop, callback, self._timers)
+        self._timers.add(timer)
         return timer
 
     async def close(self) -> None:
-        for timer in self._timers:
+        for timer in list(self._timers):
             timer.close()
         for task in self._tasks:
             task.cancel()
@@ -190,9 +190,15 @@ class _AsyncioNursery:
 
 
 class _AsyncioTimer:
-    def __init__(self, loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        callback: Callable[[], None],
+        siblings: set[_AsyncioTimer],
+    ) -> None:
         self._loop = loop
         self._callback = callback
+        self._siblings = siblings
         self._handle: asyncio.TimerHandle | None = None
         self._when = math.inf
 
@@ -209,6 +215,7 @@ class _AsyncioTimer:
         self._callback()
 
     def close(self) -> None:
+        self._siblings.discard(self)
         self._when = -math.inf
         if self._handle is not None:
             self._handle.cancel()
