@@ -174,6 +174,9 @@ async def bare_client(
                 yield peer
             finally:
                 connecting.abort()
+                # They would wait for their peer to come back.
+                for session in server.sessions.values():
+                    group.start_soon(session.aclose)
 
 
 def patched_link(monkeypatch: pytest.MonkeyPatch, codec: Codec = "json") -> Peer:

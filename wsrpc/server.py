@@ -203,7 +203,7 @@ class Server:
                 self.stats.links -= 1
             if begun is not None:
                 # Other links may come and go; whoever began a session is the parent of its tasks.
-                await begun._wire.ended
+                await begun._wire.wait_ended()
         finally:
             if begun is not None:
                 self._sessions.remove(begun)

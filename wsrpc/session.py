@@ -356,7 +356,7 @@ class Session:
         self._nursery.spawn(self._retire, older)
 
     async def _retire(self, wire: WireSession) -> None:
-        await wire.ended
+        await wire.wait_ended()
         await wire.idle()
         self._older.discard(wire)
 

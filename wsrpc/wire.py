@@ -107,7 +107,6 @@ class WireSession:
 
     Attributes:
         shell: The waiting around the endpoint.
-        ended: Settled when the session is over for good.
     """
 
     def __init__(
@@ -126,7 +125,6 @@ class WireSession:
         self.endpoint = endpoint
         self.shell = Shell(session, endpoint, runtime, nursery)
         self.dispatcher = Dispatcher(self.shell, targets, check=check, debug=debug, stats=stats)
-        self.ended: Future = runtime.future()
         self._owner = owner
         self._runtime = runtime
         self._nursery = nursery
@@ -317,8 +315,14 @@ class WireSession:
         self._stats.frames_ignored += self.endpoint.ignored
         self.shell.lose(error)
         self.dispatcher.stop_all()
-        self.ended.set_result(None)
         self._owner.wire_ended(self, error)
+
+    async def wait_ended(self) -> None:
+        """Wait until the session is over for good."""
+        if not self.over:
+            waiter = self._runtime.future()
+            self.shell.on_lost.append(waiter)
+            await waiter
 
     async def idle(self) -> None:
         """Wait until handlers and uploads have cleaned up; the session has ended, in any case."""
