@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from typing import Any, Literal, TypeAlias
 
 import anyio
@@ -20,7 +21,7 @@ Codec: TypeAlias = Literal["json", "msgpack"]
 Frame: TypeAlias = list[Any]
 
 # Seconds. No test comes near it; it turns a hang into a failure.
-LIMIT = 20.0
+LIMIT = 4.0
 
 TERMINALS = ("result", "end", "error")
 
@@ -160,9 +161,14 @@ class Peer:
 
 @asynccontextmanager
 async def bare_client(
-    server: wsrpc.Server, codec: Codec = "json", *, hello: bool = True
+    server: wsrpc.Server, codec: Codec = "json", *, hello: bool = True, resume: bool = False
 ) -> AsyncIterator[Peer]:
-    """A connecting side of bare frames, against a real server."""
+    """A connecting side of bare frames, against a real server.
+
+    Its session ends with its link, unless `resume` leaves that to the server.
+    """
+    if not resume:
+        server.limits = replace(server.limits, resume_window=0)
     accepting, connecting = memory_link_pair(f"wsrpc.v1.{codec}")
     peer = Peer(connecting)
     with soon():
@@ -199,7 +205,11 @@ async def bare_server(
     hello: dict[str, Any] | None = None,
     **options: Any,
 ) -> AsyncIterator[tuple[Peer, wsrpc.Session]]:
-    """A real connecting side, and an accepting side of bare frames that has said hello."""
+    """A real connecting side, and an accepting side of bare frames that has said hello.
+
+    Its session ends with its link, unless told to `reconnect`.
+    """
+    options.setdefault("reconnect", False)
     peer = patched_link(monkeypatch, codec)
 
     async def greet() -> None:

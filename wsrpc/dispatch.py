@@ -19,7 +19,7 @@ from .interceptor import Interceptor
 from .protocol.calls import InCall
 from .protocol.frames import ErrorBody
 from .runtime import Future
-from .shell import Offered, Shell
+from .shell import Offered, Shell, settle
 from .signature import MethodSpec, near
 from .stats import Stats
 
@@ -85,7 +85,7 @@ class Dispatcher:
         self.debug = debug
         self.stats = stats
         self.live: set[Handler] = set()
-        self._idle: Future | None = None
+        self._idle: list[Future] = []
         self._instances: dict[str, Any] = {}
         self._functions: dict[str, Callable[..., Any]] = {}
 
@@ -135,16 +135,15 @@ class Dispatcher:
     async def idle(self) -> None:
         """Wait until no handler runs any more."""
         while self.live:
-            self._idle = idle = self.shell.runtime.future()
+            idle = self.shell.runtime.future()
+            self._idle.append(idle)
             await idle
 
     def ended(self, handler: Handler) -> None:
         """A handler is through, its cleanup included."""
         self.live.discard(handler)
-        if not self.live and self._idle is not None:
-            idle, self._idle = self._idle, None
-            if not idle.done():
-                idle.set_result(None)
+        if not self.live:
+            settle(self._idle)
 
     def stop_all(self) -> None:
         """The session is over: every handler is cancelled and cleans up (CLOSE-5)."""

@@ -131,12 +131,13 @@ class TaskDriver:
             data = await receive()
             if self._over:
                 raise LinkClosed(NO_STATUS)
-            self._events = take(data, now())
-            while self._events:
-                events, self._events = self._events[:SLICE], self._events[SLICE:]
+            events = take(data, now())
+            while len(events) > SLICE:
+                events, self._events = events[:SLICE], events[SLICE:]
                 process(events)
-                if self._events:
-                    await pause()
+                await pause()
+                events, self._events = self._events, []
+            process(events)
 
     async def _write(self) -> None:
         shell, endpoint, send = self._shell, self._shell.endpoint, self._link.send

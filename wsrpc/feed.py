@@ -257,6 +257,8 @@ class Feed:
             while True:
                 if room <= 0:
                     self._hand_over()
+                    if not self._open():
+                        return
                     if self._late or not shell.endpoint.may_push(self.lane):
                         if not await self._allowed():
                             return

@@ -30,6 +30,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from types import TracebackType
 from typing import Any, Literal
@@ -87,15 +88,16 @@ class connected_pair:
         principal: Any = None,
         reconnect: bool = False,
     ) -> None:
+        limits = limits or Limits()
         self._server = Server(
             controllers,
-            limits=limits,
+            limits=limits if reconnect else replace(limits, resume_window=0),
             authenticate=self._authenticate,
             interceptors=interceptors,
             debug=debug,
         )
         self._codec = CODECS[codec]
-        self._client_limits = client_limits or limits or Limits()
+        self._client_limits = client_limits or limits
         self._client_targets = _targets(client_controllers)
         self._interceptors = client_interceptors
         self._debug = debug

@@ -254,7 +254,7 @@ async def test_ten_thousand_calls_opened_and_cancelled_are_all_cleaned_up(moment
                 wanted = 1 if moment == "as they begin" else server.limits.max_calls
                 await until(lambda: market.begun >= wanted)
             group.cancel_scope.cancel()
-        await until(lambda: server._endpoint.quiescent and client._endpoint.quiescent)
+        await until(lambda: server._wire.endpoint.quiescent and client._wire.endpoint.quiescent)
         assert cancelled == 10_000
         assert market.begun == market.cleaned
         assert market.live == 0

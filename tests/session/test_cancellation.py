@@ -462,7 +462,7 @@ async def test_calls_cancelled_at_every_stage_leave_nothing_behind(wire: Wire) -
                     scope.cancel()
         assert await proxy.ping() == "pong"
         await until(lambda: work.events.count("cleaned") == work.begun)
-        await until(lambda: server._endpoint.quiescent and client._endpoint.quiescent)
+        await until(lambda: server._wire.endpoint.quiescent and client._wire.endpoint.quiescent)
     wire.assert_one_terminal_each()
 
 
@@ -540,7 +540,7 @@ async def test_streams_cancelled_at_every_stage_leave_nothing_behind(wire: Wire)
                         group.start_soon(proxy.count().collect)
                     await turns(delay)
                     scope.cancel()
-        await until(lambda: server._endpoint.quiescent and client._endpoint.quiescent)
+        await until(lambda: server._wire.endpoint.quiescent and client._wire.endpoint.quiescent)
         assert opened == closed
         assert opened > 0
     wire.assert_one_terminal_each()

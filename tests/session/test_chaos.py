@@ -188,7 +188,7 @@ async def test_chaos(codec: Codec, seed: int, end: str, wire: Wire) -> None:
             lambda: all(driver.sources_opened == driver.sources_closed for driver in drivers)
         )
         if end == "quiet":
-            await until(lambda: server._endpoint.quiescent and client._endpoint.quiescent)
+            await until(lambda: server._wire.endpoint.quiescent and client._wire.endpoint.quiescent)
             wire.assert_one_terminal_each()
             outcomes = set().union(*(driver.outcomes for driver in drivers))
             assert {"done", "aborted", "cancelled", "deadline_exceeded"} <= outcomes

@@ -149,7 +149,7 @@ async def test_a_caller_that_leaves_half_way_stops_the_arguments(codec: Codec) -
         await until(lambda: client.outbox_bytes == 0)
         assert await large.size("next") == 4
         assert service.begun == 1, "the handler of what was incomplete never ran"
-        endpoint = server._endpoint
+        endpoint = server._wire.endpoint
         assert endpoint._incoming.held == 0
 
 
@@ -200,7 +200,7 @@ async def test_a_session_that_ends_half_way_leaves_nothing_behind(codec: Codec) 
         async with anyio.create_task_group() as group:
 
             async def end() -> None:
-                await until(lambda: bool(server._endpoint._arriving))
+                await until(lambda: bool(server._wire.endpoint._arriving))
                 await server.aclose()
 
             group.start_soon(end)

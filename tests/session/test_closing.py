@@ -131,7 +131,7 @@ async def end_by_oneself(server: wsrpc.Session, client: wsrpc.Session) -> int:
 
 
 async def end_by_cutting(server: wsrpc.Session, client: wsrpc.Session) -> int:
-    link = server._link
+    link = server._wire.link
     assert isinstance(link, MemoryLink)
     link.cut()
     return 1006
@@ -255,7 +255,7 @@ async def test_a_server_that_stops_waits_for_its_handlers() -> None:
             async with wsrpc.Server([work]).listen() as listener:
 
                 async def client() -> None:
-                    async with wsrpc.connect(listener.url) as session:
+                    async with wsrpc.connect(listener.url, reconnect=False) as session:
                         await pending(session, "wait", errors)
 
                 group.start_soon(client)
@@ -536,5 +536,5 @@ async def test_one_terminal_each_over_a_session_of_everything(codec: Codec, wire
                 await client.clientize("Work").nothing()
             await proxy.note("x")
             assert await proxy.total(wsrpc.stream_of(range(50))) == 1225
-        await until(lambda: server._endpoint.quiescent and client._endpoint.quiescent)
+        await until(lambda: server._wire.endpoint.quiescent and client._wire.endpoint.quiescent)
     wire.assert_one_terminal_each()

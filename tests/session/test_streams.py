@@ -521,8 +521,8 @@ async def test_a_lost_connection_raises_and_runs_the_finally() -> None:
     async with pair([tokens]) as (server, client):
         stream = client.clientize(Tokens).waiting()
         assert await anext(stream) == 0
-        assert server._link is not None
-        await server._link.close(1006)
+        assert server._wire.link is not None
+        await server._wire.link.close(1006)
         with pytest.raises(wsrpc.ConnectionLost) as caught:
             await anext(stream)
         assert caught.value.code == "unavailable"
