@@ -21,7 +21,7 @@ Codec: TypeAlias = Literal["json", "msgpack"]
 Frame: TypeAlias = list[Any]
 
 # Seconds. No test comes near it; it turns a hang into a failure.
-LIMIT = 4.0
+LIMIT = 20.0
 
 TERMINALS = ("result", "end", "error")
 

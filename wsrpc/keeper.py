@@ -143,8 +143,9 @@ class Keeper:
         before = endpoint.received + endpoint.acked
         auth = self._auth
         if callable(auth):
+            ask: Any = auth
             try:
-                auth = await auth()
+                auth = await ask()
             except Exception as error:  # noqa: BLE001  (raised on entering, a failure later)
                 return error
         try:

@@ -261,4 +261,4 @@ async def test_ten_thousand_calls_opened_and_cancelled_are_all_cleaned_up(moment
         assert market.most_live <= server.limits.max_calls
         if moment == "when all slots are taken":
             assert market.most_live == server.limits.max_calls == 256
-        assert not server._dispatcher.live
+        assert not server._wire.dispatcher.live

@@ -108,7 +108,7 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iter
 async def test_a_peer_that_stops_reading_is_closed_with_4001_and_costs_a_bounded_amount() -> None:
     """OUT-1. OUT-3. OUT-4."""
     flood = Flood()
-    limits = wsrpc.Limits(stall_timeout=0.5, outbox=256 * 1024, close_timeout=0.2)
+    limits = wsrpc.Limits(resume_window=0, stall_timeout=0.5, outbox=256 * 1024, close_timeout=0.2)
     async with served([flood], limits=limits) as listener:
         async with socket_to(listener.url) as peer:
             await peer.send(
@@ -132,7 +132,7 @@ async def test_a_peer_that_stops_reading_is_closed_with_4001_and_costs_a_bounded
 @pytest.mark.usefixtures("way")
 async def test_a_stalled_peer_that_reads_again_in_time_gets_everything() -> None:
     flood = Flood()
-    async with served([flood], limits=wsrpc.Limits(outbox=256 * 1024)) as listener:
+    async with served([flood], limits=wsrpc.Limits(resume_window=0, outbox=256 * 1024)) as listener:
         async with socket_to(listener.url) as peer:
             await peer.send(
                 ["hello", {"version": 1, "window": 1}],
@@ -153,7 +153,7 @@ async def test_a_stalled_peer_that_reads_again_in_time_gets_everything() -> None
 
 async def test_closing_a_session_whose_peer_does_not_read_takes_a_bounded_time() -> None:
     flood = Flood()
-    limits = wsrpc.Limits(outbox=256 * 1024, close_timeout=0.2)
+    limits = wsrpc.Limits(resume_window=0, outbox=256 * 1024, close_timeout=0.2)
     async with served([flood], limits=limits) as listener:
         async with socket_to(listener.url) as peer:
             await peer.send(
