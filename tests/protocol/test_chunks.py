@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 from msgspec import Raw
 
+from wsrpc.errors import ProtocolError
 from wsrpc.limits import Limits
 from wsrpc.protocol.calls import InCall, OutCall
-from wsrpc.protocol.codec import Codec
+from wsrpc.protocol.codec import CODECS, Codec
 from wsrpc.protocol.endpoint import ValueTooLargeError
 from wsrpc.protocol.events import (
     ArgumentsReceived,
@@ -662,3 +663,39 @@ def test_sixteen_mebibytes_of_bytes_come_through(codec: Codec) -> None:
     finished = only(pair.run(), StreamFinished)
     assert finished.lane is call
     assert finished.frame.value == codec.dump({"data": data})  # type: ignore[union-attr]
+
+
+LONE: list[tuple[bytes, int | None]] = [
+    (b'[["chunk",1,false,"%b"]]', None),
+    (b'[["chunk",1,false,"%b\\n"]]', None),
+    (b'[["chunk",1,false,"%b\\ud83d\\ude80"]]', None),
+    (b'[["chunk",1,false,"%b","more"]]', None),
+    (b'[["chunk",1,false,"%b"],["ping",1,"x"]]', None),
+    (b'[["chunk",1,false,"%b\\"]]', 4500),
+    (b'[["chunk",1,false,"%b"]]]', 4500),
+    (b'[["chunk",1,false,"%b""]]', 4500),
+    (b'[["chunk",9007199254740992,false,"%b"]]', 4500),
+    (b'[["chunk",3,false,"%b"]]', 4505),
+]
+
+
+@pytest.mark.parametrize(("batch", "code"), LONE, ids=range(len(LONE)))
+def test_a_chunk_means_the_same_alone_and_among_others(batch: bytes, code: int | None) -> None:
+    """BATCH-1, CHUNK-2."""
+    codec = CODECS["json"]
+    outcomes: list[tuple[int | None, bytes]] = []
+    for head in (b"[", b'[["ping",1],'):
+        client = Bare(codec, "connecting")
+        begin(client)
+        client.say(["result", 1, None, 100_000])
+        data = head + (batch % (b"x" * 20_000))[1:]
+        try:
+            client.endpoint.receive(data)
+        except ProtocolError as error:
+            outcomes.append((error.close_code, b""))
+        else:
+            pieces = client.endpoint._arriving[1].pieces
+            assert pieces is not None
+            outcomes.append((None, b"".join(pieces)))
+    assert outcomes[0] == outcomes[1]
+    assert outcomes[0][0] == code

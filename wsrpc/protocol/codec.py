@@ -17,6 +17,7 @@ import msgspec
 from msgspec import Raw
 
 from ..errors import ProtocolError
+from ..limits import MAX_ID
 from .chunks import place_of
 from .frames import ABSENT, Chunk, Extension, Frame, Sized, SizedCall, SizedNotify, Taken
 
@@ -255,14 +256,13 @@ class JsonCodec(Codec):
         else:
             while value[end] & 0xC0 == 0x80:
                 end -= 1
-        piece = value[start:end]
-        # Looking for each of them is a fifteenth of what encoding costs. JSON that nobody has
-        # formatted has no line breaks and tabs, and others of their kind it never has.
-        if any(special in piece for special in (b'"', b"\\", b"\n", b"\r", b"\t")):
-            text = self._encoder.encode(piece.decode())
-        else:
-            text = b'"%b"' % piece
-        return b'["chunk",%d,%b,%b]' % (id, b"true" if last else b"false", text), end
+        flag = b"true" if last else b"false"
+        # Looking for each of them is a tenth of what encoding costs. JSON that nobody has formatted
+        # has no line breaks and tabs, and others of their kind it never has.
+        if any(value.find(special, start, end) >= 0 for special in _SPECIAL):
+            text = self._encoder.encode(value[start:end].decode())
+            return b'["chunk",%d,%b,%b]' % (id, flag, text), end
+        return b'["chunk",%d,%b,"%b"]' % (id, flag, memoryview(value)[start:end]), end
 
     def _piece(self, raw: Raw) -> bytes | memoryview:
         view = memoryview(raw)
@@ -279,7 +279,29 @@ class JsonCodec(Codec):
     def decode(self, data: bytes) -> list[Taken | Extension]:
         # The WebSocket library hands over text unchecked, and msgspec skips raw values unchecked.
         _check_utf8(data)
+        if len(data) > LONG and (chunk := self._lone_chunk(data)) is not None:
+            return [chunk]
         return super().decode(data)
+
+    def _lone_chunk(self, data: bytes) -> Chunk | None:
+        """The frame of a batch that is nothing but a chunk, as most of a large value's are.
+
+        msgspec would go through its piece once to find its end, and a second time to read it.
+        """
+        head = _LONE_CHUNK.match(data)
+        if head is None or not data.endswith(b'"]]') or not 1 <= (id := int(head[1])) <= MAX_ID:
+            return None
+        start, end = head.end(), len(data) - 3
+        piece: bytes | memoryview
+        if data.find(b'"', start, end) < 0 and data.find(b"\\", start, end) < 0:
+            piece = memoryview(data)[start:end]
+        else:
+            try:
+                text: str = self._text.decode(memoryview(data)[start - 1 : end + 1])
+            except Undecodable:
+                return None
+            piece = text.encode()
+        return Chunk(id, head[2] == b"true", cast(Raw, piece))
 
     def split(self, data: bytes) -> list[Raw]:
         _check_utf8(data)
@@ -299,6 +321,14 @@ class JsonCodec(Codec):
     def _is_object(self, raw: Raw) -> bool:
         return memoryview(raw)[0] == 0x7B
 
+
+# What may stand in a text of JSON, and not in a string.
+_SPECIAL = (b'"', b"\\", b"\n", b"\r", b"\t")
+
+# Bytes. Only in longer messages it is worth looking whether they bring just a chunk.
+LONG = 8 * 1024
+
+_LONE_CHUNK = re.compile(rb'\[\["chunk",([1-9][0-9]{0,15}),(true|false),"')
 
 # An escape in a JSON string; the group is a lone surrogate.
 _ESCAPE = re.compile(
