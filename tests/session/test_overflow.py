@@ -11,7 +11,7 @@ import pytest
 from pydantic import AfterValidator
 
 import wsrpc
-from tests.support import Codec, Wire, error_of, pair, turns, until
+from tests.support import Codec, Wire, bare_server, error_of, pair, turns, until
 from wsrpc.testing import connected_pair
 
 Policy: TypeAlias = Literal["latest", "drop_oldest", "fail"]
@@ -335,6 +335,30 @@ async def test_leaving_such_a_stream_runs_the_generators_finally(overflow: Lossy
         assert [item async for item in stream] == []
 
 
+@pytest.mark.parametrize("overflow", ["block", *POLICIES])
+async def test_items_that_come_behind_the_end_are_not_kept(
+    overflow: Literal["block", "latest", "drop_oldest", "fail"], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The session acts on a message in slices, and the consumer may leave between two of them."""
+    limits = wsrpc.Limits(window_bytes=100 * 65_536)
+    async with bare_server(monkeypatch, limits=limits) as (peer, client):
+        ticker = client.clientize("Ticker", overflow=overflow, window=100)
+        stream: wsrpc.Stream[int] = aiter(ticker.count(n=100))
+
+        async def leave_at_the_first() -> None:
+            await anext(stream)
+            stream.cancel()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(leave_at_the_first)
+            call = await peer.expect("call")
+            assert call[4]["credit"] == 100
+            await peer.send(*(["message", call[1], [0]] for _ in range(100)))
+            await peer.expect("cancel")
+        await turns()
+        assert stream.lag == 0
+
+
 async def test_dropping_the_last_reference_runs_the_generators_finally() -> None:
     ticker = Ticker()
     async with pair([ticker]) as (_, client):
@@ -412,11 +436,12 @@ async def test_a_stream_that_a_method_hands_on_tells_of_the_one_it_comes_from() 
         def count(self, n: int) -> AsyncIterator[int]:
             return self.session.clientize(Noting, overflow="latest").count(n)
 
-    async with pair([Ticker()]) as (_, client):
+    ticker = Ticker()
+    async with pair([ticker]) as (_, client):
         stream = Relay(client).count(100)
         await anext(stream)
-        await all_arrived(stream, 99)
-        assert stream.lag == 1
+        await until(lambda: ticker.cleaned == 1 and stream.lag == 1)
+        await turns()
         assert await stream.collect() == [99]
         assert (stream.lag, stream.dropped) == (0, 98)
 
