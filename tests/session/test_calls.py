@@ -699,7 +699,7 @@ _: Any = anyio.abc
 async def test_calls_leave_no_cycles_for_the_garbage_collector() -> None:
     """A cycle a call would have the collector run a hundred times as often."""
     async with pair([Echo()]) as (_, client):
-        echo = client.clientize(Echo)
+        echo = client.clientize(Echo, timeout=1)
         await echo.model(Person(name="Ann", age=1))
         gc.collect()
         gc.disable()
