@@ -18,7 +18,7 @@ from .errors import Code, ConnectionLost, DeadlineExceeded, RpcError
 from .extras import Extras
 from .protocol.calls import CallbackTarget, OutCall
 from .protocol.endpoint import NoSlotError, PeerDrainingError, ValueTooLargeError
-from .protocol.frames import CallOptions, End, Error, Result
+from .protocol.frames import CallOptions, Error, Result
 from .runtime import Future
 from .shell import Conversation, Shell, Terminal, error_from
 from .values import Adapter, InvalidValue
@@ -29,6 +29,8 @@ logger = logging.getLogger("wsrpc")
 
 # Seconds by which the far side's clock may be ahead of this one's at the end of a long call.
 CLOCK_SKEW = 1.0
+
+INFINITY = math.inf
 
 # Seconds by which an event loop may be early with a timer.
 CLOCK_GRAIN = 0.001
@@ -69,16 +71,21 @@ class Timing:
     __slots__ = ("alarm", "by_scope", "deadline")
 
     def __init__(self, shell: Shell, timeout: float | None) -> None:
-        scope = shell.runtime.effective_deadline()
-        deadline = math.inf if timeout is None else shell.runtime.now() + timeout
+        runtime = shell.runtime
+        scope = runtime.effective_deadline()
+        deadline = INFINITY if timeout is None else runtime.now() + timeout
         handled = handling.get()
-        if handled is not None and handled.deadline is not None:
-            deadline = min(deadline, handled.deadline)
-        self.by_scope = scope < deadline
-        if self.by_scope:
-            deadline = scope
-        self.deadline: float | None = None if deadline == math.inf else deadline
-        self.alarm = None if self.by_scope else self.deadline
+        if handled is not None and handled.deadline is not None and handled.deadline < deadline:
+            deadline = handled.deadline
+        self.deadline: float | None
+        self.alarm: float | None
+        if scope < deadline:
+            self.by_scope = True
+            self.deadline = scope
+            self.alarm = None
+        else:
+            self.by_scope = False
+            self.deadline = self.alarm = None if deadline == INFINITY else deadline
 
     def reason(self, shell: Shell) -> str:
         """Why the caller's await was cancelled, as far as one can tell."""
@@ -123,7 +130,7 @@ def begin(
         raise shell.lost_error(started=False)
     ambient = outgoing_metadata.get()
     options: CallOptions | None = None
-    if ambient or metadata:
+    if metadata or ambient:
         carried = {**ambient, **(metadata or {})}
         _check_metadata(shell, label, carried)
         options = CallOptions(metadata=carried)
@@ -261,49 +268,43 @@ async def invoke(
     finally:
         if entry is not None:
             shell.deadlines.remove(entry)
-    if isinstance(outcome, Result) and extras is None:
-        # The two point at each other; left so, each call would be garbage for the collector.
-        call.context = None
-        return load_answer(shell, label, result, outcome.value, check)
     if extras is not None:
         await extras.close()
-    return await _conclude(shell, call, label, outcome, result, check, timing, extras)
+    if not isinstance(outcome, Result):
+        raise await _failure(shell, call, label, outcome, timing, extras)
+    # The two point at each other; left so, each call would be garbage for the collector.
+    call.context = None
+    try:
+        return result.load(outcome.value, shell.codec, check=check)
+    except InvalidValue as invalid:
+        # The other end's fault (ERROR table).
+        raise invalid_answer(label, invalid) from None
 
 
-async def _conclude(
+async def _failure(
     shell: Shell,
     call: OutCall,
     label: str,
     outcome: Terminal | RpcError[Any],
-    result: Adapter,
-    check: bool,
     timing: Timing,
     extras: Extras | None,
-) -> Any:
-    """Everything but the common case: errors, and answers of calls with uploads."""
-    if isinstance(outcome, Result):
-        return load_answer(shell, label, result, outcome.value, check)
+) -> BaseException:
+    """What to raise where there is no value."""
+    error: RpcError[Any]
     if isinstance(outcome, Error):
         error = error_from(shell, outcome.body)
         if error.code == Code.DEADLINE_EXCEEDED:
             await timing.let_scope_fire()
-    elif isinstance(outcome, End):
-        error = wrong_kind(label, streams=True)
-    else:
+    elif isinstance(outcome, RpcError):
         error = outcome
         if shell.endpoint.cancel(call):
             shell.wake()
+    else:
+        error = wrong_kind(label, streams=True)
     if extras is not None and extras.failure is not None:
-        raise extras.failure from error
-    raise error
-
-
-def load_answer(shell: Shell, label: str, adapter: Adapter, raw: Raw, check: bool) -> Any:
-    """An answer's value; one that does not validate is the other end's fault (ERROR table)."""
-    try:
-        return adapter.load(raw, shell.codec, check=check)
-    except InvalidValue as invalid:
-        raise invalid_answer(label, invalid) from None
+        extras.failure.__cause__ = error
+        return extras.failure
+    return error
 
 
 def invalid_answer(label: str, invalid: InvalidValue) -> RpcError[Any]:

@@ -36,12 +36,11 @@ class CallContext:
 
     __slots__ = (
         "_call",
+        "_options",
         "_session",
         "call_id",
         "controller",
         "deadline",
-        "key",
-        "last_id",
         "metadata",
         "method",
     )
@@ -59,12 +58,11 @@ class CallContext:
         self._session = ref(session)
         self._call: InCall | None = call
         self.call_id = call.id
-        self.key = call.key
-        self.last_id = call.last_id
+        self._options = options = call.options
         self.controller = controller
         self.method = method
         self.deadline = deadline
-        sent = call.metadata
+        sent = options.metadata
         self.metadata: Mapping[str, str] = MappingProxyType(sent) if sent else NO_METADATA
 
     @property
@@ -82,6 +80,14 @@ class CallContext:
     @property
     def principal(self) -> Any:
         return self.session.principal
+
+    @property
+    def key(self) -> str | None:
+        return self._options.key
+
+    @property
+    def last_id(self) -> str | None:
+        return getattr(self._options, "last_id", None)
 
     def parent_in(self, endpoint: Endpoint) -> InCall | None:
         """The call, if it is still being handled and came in at `endpoint`."""

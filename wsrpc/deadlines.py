@@ -9,20 +9,19 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable
+from heapq import heappush
 from itertools import count
+from typing import Any, TypeAlias
 
 from .runtime import Nursery, Runtime
 
 __all__ = ["Deadline", "Deadlines"]
 
 
-class Deadline:
-    """One entry: call `callback` at `when`, unless it is removed before."""
-
-    __slots__ = ("callback",)
-
-    def __init__(self, callback: Callable[[], None]) -> None:
-        self.callback: Callable[[], None] | None = callback
+# One entry: when, a running number, and what to call then, None once it is removed. It is a list
+# because lists compare in C, and because a class of its own would double what an entry costs. The
+# number keeps the callbacks from being compared.
+Deadline: TypeAlias = list[Any]
 
 
 class Deadlines:
@@ -30,29 +29,28 @@ class Deadlines:
 
     def __init__(self, runtime: Runtime, nursery: Nursery) -> None:
         self._now = runtime.now
-        # Tuples, because they compare in C; the running number keeps entries from being compared.
-        self._heap: list[tuple[float, int, Deadline]] = []
+        self._heap: list[Deadline] = []
         self._removed = 0
         self._order = count().__next__
         self._timer = nursery.timer(self._fire)
 
     def add(self, when: float, callback: Callable[[], None]) -> Deadline:
         """Arrange for `callback`, which must not raise."""
-        entry = Deadline(callback)
+        entry = [when, self._order(), callback]
         heap = self._heap
-        heapq.heappush(heap, (when, self._order(), entry))
-        if heap[0][2] is entry:
+        heappush(heap, entry)
+        if heap[0] is entry:
             self._timer.arm(when)
         return entry
 
     def remove(self, entry: Deadline) -> None:
         """Take an entry back; nothing happens if it has fired."""
-        if entry.callback is None:
+        if entry[2] is None:
             return
-        entry.callback = None
-        self._removed += 1
-        if self._removed > 64 and self._removed * 2 > len(self._heap):
-            self._heap = [item for item in self._heap if item[2].callback is not None]
+        entry[2] = None
+        self._removed = removed = self._removed + 1
+        if removed > 64 and removed * 2 > len(self._heap):
+            self._heap = [item for item in self._heap if item[2] is not None]
             heapq.heapify(self._heap)
             self._removed = 0
 
@@ -64,9 +62,9 @@ class Deadlines:
     def _fire(self) -> None:
         now = self._now()
         heap = self._heap
-        while heap and (heap[0][2].callback is None or heap[0][0] <= now):
-            entry = heapq.heappop(heap)[2]
-            callback, entry.callback = entry.callback, None
+        while heap and (heap[0][2] is None or heap[0][0] <= now):
+            entry = heapq.heappop(heap)
+            callback, entry[2] = entry[2], None
             if callback is None:
                 self._removed -= 1
             else:

@@ -99,9 +99,10 @@ class Handler(Conversation):
         if self.call.cancel_reason is not None:
             self._refuse(self.call.cancel_reason)
             return
-        if self.call.timeout is not None:
-            self._deadline = shell.runtime.now() + self.call.timeout / 1000
-            self._entry = shell.deadlines.add(self._deadline, self._expire)
+        timeout = self.call.timeout
+        if timeout is not None:
+            self._deadline = deadline = shell.runtime.now() + timeout / 1000
+            self._entry = shell.deadlines.add(deadline, self._expire)
         self.dispatcher.live.add(self)
         if complete:
             self.on_arguments()
@@ -234,6 +235,11 @@ class Handler(Conversation):
             self.shell.deadlines.remove(self._entry)
         if self._killer is not None:
             self.shell.deadlines.remove(self._killer)
+        if self.call.uploads:
+            self._close_uploads()
+
+    def _close_uploads(self) -> None:
+        """Those that the code may still hold."""
 
     # ------------------------------------------------------------ terminals
 
@@ -249,7 +255,7 @@ class Handler(Conversation):
 
     def _answer(self, payload: bytes) -> None:
         shell, call = self.shell, self.call
-        if not self._open or self._halted():
+        if self._halted() or shell.lost is not None or call.state == "finished":
             return
         if call.oneway:
             shell.endpoint.finish(call)
@@ -371,8 +377,12 @@ class MethodHandler(Handler):
         self._inboxes: dict[str, Inbox] = {}
         self._sources: tuple[Any, ...] = ()
         # Now, not when the task begins: items may come with the very message that brought the call.
-        for name, lane in call.uploads.items():
-            param = target.spec.params.get(name)
+        if call.uploads:
+            self._open_inboxes()
+
+    def _open_inboxes(self) -> None:
+        for name, lane in self.call.uploads.items():
+            param = self.target.spec.params.get(name)
             if param is not None and param.kind == "upload":
                 self._inboxes[name] = self._inbox(lane, param)
 
@@ -380,23 +390,26 @@ class MethodHandler(Handler):
     def attached(self) -> bool:
         return self.target.spec.options.on_disconnect == "cancel"
 
-    def _ended(self) -> None:
-        super()._ended()
+    def _close_uploads(self) -> None:
         for inbox in self._inboxes.values():
             # Whoever still holds the upload must not wait for items that cannot come.
             inbox.fail(RpcError(Code.CANCELLED, f"{self.label} has ended, and its uploads with it"))
 
     async def _handle(self) -> None:
-        shell, target = self.shell, self.target
+        shell, target, call = self.shell, self.target, self.call
         spec = target.spec
         self.context = context = CallContext(
-            shell.session, self.call, target.exposed.name, spec.name, self._deadline
+            shell.session, call, target.exposed.name, spec.name, self._deadline
         )
         handling.set(context)
         if outgoing_metadata.get() is not NO_METADATA:
             outgoing_metadata.set(NO_METADATA)
         try:
-            arguments = self._arguments(spec)
+            arguments = spec.load_args(call.args, shell.codec)
+            # It is a view of the message that brought it, and would keep all of that in memory.
+            call.args = ABSENT
+            if target.channels or call.uploads or call.callbacks:
+                self._add_channels(spec, arguments)
         except InvalidValue as invalid:
             raise _invalid_argument(self.label, invalid) from None
         if target.interceptors:
@@ -500,15 +513,6 @@ class MethodHandler(Handler):
         return None
 
     # ------------------------------------------------------------ arguments
-
-    def _arguments(self, spec: MethodSpec) -> dict[str, Any]:
-        call = self.call
-        arguments = spec.load_args(call.args, self.shell.codec)
-        # It is a view of the message that brought it, and would keep all of that in memory.
-        call.args = ABSENT
-        if self.target.channels or call.uploads or call.callbacks:
-            self._add_channels(spec, arguments)
-        return arguments
 
     def _add_channels(self, spec: MethodSpec, arguments: dict[str, Any]) -> None:
         """The call's streams and callbacks as arguments (CALL-4)."""

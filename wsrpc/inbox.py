@@ -120,6 +120,7 @@ class Inbox(Conversation):
         "_tally",
         "_terminal",
         "_waiter",
+        "_window",
         "final",
         "items",
         "taken",
@@ -144,6 +145,7 @@ class Inbox(Conversation):
         self._room = room
         self._check = check
         self._lane = lane
+        self._window = lane.window
         self._adapter = adapter
         self._final_adapter = final_adapter
         self._invalid = invalid
@@ -248,7 +250,7 @@ class Inbox(Conversation):
         item = self.items.popleft()
         costs = self._costs
         self.taken += 1 if costs is None else costs.popleft()
-        if self.taken >= self._lane.window.threshold:
+        if self.taken >= self._window.threshold:
             self.report(waiting=False)
         return item
 

@@ -178,8 +178,11 @@ class ProxyMethod:
         self._session = session
         self._controller = controller
         self._spec = spec
+        self._bind = spec.bind
+        self._dump_args = spec.dump_args
         self._options = options
         self._timeout = options.unary_timeout()
+        self._check_args = options.validate == "both"
         self._check_results = options.validate != "none"
         self._interceptors = (*session.interceptors, *options.interceptors)
         self.label = f"{controller}.{spec.name}"
@@ -192,7 +195,7 @@ class ProxyMethod:
         return f"<remote method {self.label}>"
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        values, uploads, callbacks = self._spec.bind(args, kwargs)
+        values, uploads, callbacks = self._bind(args, kwargs)
         kind = self._spec.kind
         if kind == "stream":
             return self._open_stream(values, uploads, callbacks)
@@ -207,9 +210,9 @@ class ProxyMethod:
 
     def dump_args(self, values: dict[str, Any]) -> bytes:
         """The encoded arguments; what must not leave fails here, on this call (VALUE-3)."""
-        check = self._options.validate == "both"
         try:
-            payload: bytes = self._spec.dump_args(values, self._session._shell.codec, check)
+            codec = self._session._shell.codec
+            payload: bytes = self._dump_args(values, codec, check=self._check_args)
             return payload
         except Unencodable as error:
             raise RpcError(

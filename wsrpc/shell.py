@@ -76,6 +76,8 @@ class Shell:
         nursery: The parent of everything that this session runs.
         deadlines: What happens when.
         driver: What moves bytes between the endpoint and the link, while there is one.
+        wake: Tells it that the endpoint may have output.
+        flush: The same, where nothing more is to come from the caller: it may be written at once.
         lost: Why there is no session any more, once there is none.
         on_lost: Who waits for that.
         pumps: The uploads of this side that run.
@@ -95,7 +97,9 @@ class Shell:
         self.deadlines = Deadlines(runtime, nursery)
         self.lost: ConnectionLost | None = None
         self.on_lost: list[Future] = []
-        self.driver: Driver | None = None
+        self._driver: Driver | None = None
+        self.wake: Callable[[], None] = _nothing
+        self.flush: Callable[[], None] = _nothing
         self._blocked: set[Feed] = set()
         self._room: deque[Future] = deque()
         self.pumps: set[Any] = set()
@@ -103,15 +107,15 @@ class Shell:
         self.feeds = 0
         self._closing: list[Future] = []
 
-    def wake(self) -> None:
-        """Tell the writer that the endpoint may have output."""
-        if self.driver is not None:
-            self.driver.wake()
+    @property
+    def driver(self) -> Driver | None:
+        return self._driver
 
-    def flush(self) -> None:
-        """The same, where nothing more is to come from the caller: it may be written at once."""
-        if self.driver is not None:
-            self.driver.flush()
+    @driver.setter
+    def driver(self, driver: Driver | None) -> None:
+        self._driver = driver
+        self.wake = _nothing if driver is None else driver.wake
+        self.flush = _nothing if driver is None else driver.flush
 
     def took(self) -> None:
         """The writer took a batch: start what was numbered, let those go on who waited for room."""
@@ -215,6 +219,10 @@ class Shell:
         if error.retry_after is not None:
             body.retry_after = max(0, round(error.retry_after * 1000))
         return body
+
+
+def _nothing() -> None:
+    """There is no driver to tell."""
 
 
 def settle(waiters: list[Future]) -> None:

@@ -248,20 +248,26 @@ class MethodSpec:
         result: The value of a unary method.
         item: The items of a stream.
         final: What a stream may end with.
+        bind: Sorts the arguments of a call by what they are; see `Binder.bind`. Defaults are left
+            to the callee.
+        dump_args: Encodes a call's values; see `Adapter.dump`.
+        load_args: Decodes them as they arrived; see `Adapter.load`. In an `InvalidValue` `loc` begins
+            with the parameter's name.
     """
 
     __slots__ = (
-        "_args",
-        "_binder",
         "_positional_only",
+        "bind",
         "binding",
         "controller",
         "doc",
+        "dump_args",
         "final",
         "flavor",
         "fn",
         "item",
         "kind",
+        "load_args",
         "name",
         "options",
         "params",
@@ -297,35 +303,11 @@ class MethodSpec:
         self.item = item
         self.final = final
         self._positional_only = dict(positional_only)
-        self._binder = Binder(name, params, positional, positional_only)
-        self._args = _args_adapter(f"{controller}.{name}", params)
-
-    def bind(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        """The values, uploads and callbacks of a call, by name; defaults are left to the callee.
-
-        Raises:
-            TypeError: As Python would raise it; the caller's fault.
-        """
-        return self._binder.bind(args, kwargs)
-
-    def dump_args(self, values: dict[str, Any], codec: Codec, check: bool = True) -> bytes:
-        """The encoding of a call's values.
-
-        Raises:
-            Unencodable: A value does not fit its parameter.
-        """
-        return self._args.dump(values, codec, check=check)
-
-    def load_args(self, raw: Raw | bytes, codec: Codec) -> dict[str, Any]:
-        """A call's values, as they arrived.
-
-        Raises:
-            InvalidValue: They do not fit the parameters; `loc` begins with the parameter's name.
-        """
-        values: dict[str, Any] = self._args.load(raw, codec)
-        return values
+        # Their own methods, without a function around them: these three run with every call.
+        self.bind = Binder(name, params, positional, positional_only).bind
+        args = _args_adapter(f"{controller}.{name}", params)
+        self.dump_args = args.dump
+        self.load_args: Callable[[Raw | bytes, Codec], dict[str, Any]] = args.load
 
     def target(self, instance: object) -> Callable[..., Any]:
         """The function bound to a controller, to be called with keyword arguments only."""

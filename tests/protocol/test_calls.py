@@ -10,11 +10,20 @@ from msgspec import Raw
 
 from wsrpc.errors import RpcError, error_class, revive
 from wsrpc.limits import Limits
-from wsrpc.protocol.calls import InCall, LocalProtocolError, OutCall
+from wsrpc.protocol.calls import (
+    InCall,
+    Lane,
+    LocalProtocolError,
+    OutCall,
+    Receiver,
+    Sender,
+    Slots,
+)
 from wsrpc.protocol.codec import Codec
 from wsrpc.protocol.endpoint import NoSlotError, ValueTooLargeError
 from wsrpc.protocol.events import CallReceived, CancelReceived, ItemsReceived, StreamFinished
-from wsrpc.protocol.frames import CallOptions, End, Error, ErrorBody, Result
+from wsrpc.protocol.frames import CallOptions, End, Error, ErrorBody, Result, SizedCall
+from wsrpc.protocol.window import SendCredit
 
 from .harness import Bare, Pair, decode, only, values
 
@@ -986,3 +995,19 @@ def test_the_answer_of_a_result_frame_is_left_encoded(client: Bare) -> None:
     result = only(client.say(["result", 1, {"a": [1]}]), StreamFinished).frame
     assert isinstance(result, Result)
     assert decode(client.codec, result.value) == {"a": [1]}
+
+
+@pytest.mark.parametrize(
+    ("call", "lane"),
+    [
+        (InCall(SizedCall(7, "A.b", Raw(b"{}")), 3), Sender(7, "running", 3)),
+        (OutCall("A.b", b"{}", 5, 9, Slots(1), False, None, None), Receiver(0, "calling", 5, 9)),
+    ],
+)
+def test_a_call_begins_as_the_lane_that_it_is(call: Lane, lane: Lane) -> None:
+    """Calls set by themselves, for speed, what the classes below them would."""
+    for base in type(lane).__mro__:
+        for name in getattr(base, "__slots__", ()):
+            ours, theirs = getattr(call, name), getattr(lane, name)
+            assert type(ours) is type(theirs), name
+            assert isinstance(ours, SendCredit) or ours == theirs, name

@@ -137,7 +137,7 @@ from .hello import TOO_BIG, VERSION, Opening, announce, hello_of
 from .link import CANNOT_RESUME, LINK, LinkState, may_resume
 from .outbox import BATCH_TARGET, FRAME_OVERHEAD, Batch, Outbox
 from .replay import Acks, Replay
-from .window import ReceiveWindow, violation
+from .window import violation
 
 __all__ = ["Endpoint", "NoSlotError", "PeerDrainingError", "ValueTooLargeError"]
 
@@ -873,23 +873,29 @@ class Endpoint:
 
     def _open(self, call: InCall, options: NotifyOptions | None) -> None:
         """Open the call's id, then its upload and callback ids, checking every one (ID-2)."""
-        uploads = (options and options.uploads) or NO_IDS
-        callbacks = (options and options.callbacks) or NO_IDS
-        ids = [call.id]
-        if uploads or callbacks:
-            if call.state != "running":
-                raise violation(f"uploads or callbacks on id {call.id}")
-            ids += sorted([*uploads.values(), *callbacks.values()])
-            if len(ids) > MAX_IDS_PER_CALL:
-                raise violation(f"a call that opens {len(ids)} ids")
+        id = call.id
+        if (id & 1) == self._parity or id <= self._peer_highest:
+            raise violation(f"id {id} cannot be opened here")
+        self._peer_highest = id
+        self._lanes[id] = call
+        if options is not None and (options.uploads or options.callbacks):
+            self._open_channels(call, options.uploads or NO_IDS, options.callbacks or NO_IDS)
+
+    def _open_channels(
+        self, call: InCall, uploads: dict[str, int], callbacks: dict[str, int]
+    ) -> None:
+        if call.state != "running":
+            raise violation(f"uploads or callbacks on id {call.id}")
+        ids = sorted([*uploads.values(), *callbacks.values()])
+        if len(ids) >= MAX_IDS_PER_CALL:
+            raise violation(f"a call that opens {len(ids) + 1} ids")
         for id in ids:
             if (id & 1) == self._parity or id <= self._peer_highest:
                 raise violation(f"id {id} cannot be opened here")
             self._peer_highest = id
-        self._lanes[call.id] = call
         for name, id in uploads.items():
-            window = ReceiveWindow(self.limits.window, self.limits.window_bytes)
-            call.uploads[name] = self._lanes[id] = UploadReader(id, window)
+            reader = UploadReader(id, self.limits.window, self.limits.window_bytes)
+            call.uploads[name] = self._lanes[id] = reader
         for name, id in callbacks.items():
             call.callbacks[name] = self._lanes[id] = CallbackTarget(id)
 
@@ -1005,9 +1011,9 @@ class Endpoint:
     def has_output(self) -> bool:
         """Whether it is time for `next_batch`; what is there may still have to wait for acks."""
         outbox, replay = self._outbox, self._replay
-        if outbox.has_link_frames:
+        if self._numbering and outbox.ring and not replay.full:
             return True
-        return self._numbering and (replay.again or (bool(outbox.ring) and not replay.full))
+        return outbox.has_link_frames or (self._numbering and replay.again)
 
     @property
     def outbox_bytes(self) -> int:
@@ -1053,7 +1059,9 @@ class Endpoint:
             # Up to whole milliseconds, but not for the noise of floating point.
             remaining = round((call.deadline - self._now) * 1000, 3)
             options.timeout = math.ceil(min(max(remaining, 0), LONGEST))
-        call.id = self._take_id(call)
+        call.id = id = self._next_id
+        self._next_id = id + 2
+        self._lanes[id] = call
         if call.uploads or call.callbacks:
             options = options or CallOptions()
             if call.uploads:
@@ -1156,16 +1164,16 @@ class Endpoint:
             size += 6 * len(method)
         if options is not None:
             size += len(self.codec.dump(options))
+        limits = self.limits
         call = OutCall(
             method,
             args,
-            oneway=oneway,
-            deadline=deadline,
-            options=options,
-            window=ReceiveWindow(
-                self.limits.window if window is None else window, self.limits.window_bytes
-            ),
-            slots=self.slots if target is None else target.slots,
+            limits.window if window is None else window,
+            limits.window_bytes,
+            self.slots if target is None else target.slots,
+            oneway,
+            deadline,
+            options,
         )
         if uploads or callbacks:
             if call.state != "calling":
@@ -1228,19 +1236,22 @@ class Endpoint:
         call.slots.live -= 1
         if call.slots.waiting:
             self._promote(call.slots)
-        values = self._outbox.values
         if call.value is not None:
-            values.forget(call)
+            self._outbox.values.forget(call)
+        if call.target is not None:
+            call.target.live.pop(call, None)
+        if call.uploads or call.callbacks:
+            self._release_channels(call)
+
+    def _release_channels(self, call: OutCall) -> None:
         for upload in call.uploads.values():
             self._lanes.pop(upload.id, None)
             upload.state = "finished"
             self._drop(upload)
-            values.release(upload)
+            self._outbox.values.release(upload)
         for offer in call.callbacks.values():
             self._lanes.pop(offer.id, None)
             offer.state = "finished"
-        if call.target is not None:
-            call.target.live.pop(call, None)
 
     def _drop(self, upload: Upload) -> None:
         """Forget what of an upload has not gone."""
@@ -1441,6 +1452,10 @@ class Endpoint:
         """Free what the call held, its slot aside: its upload and callback ids."""
         if self._arriving:
             self._incoming.discard(call.id)
+        if call.uploads or call.callbacks:
+            self._finish_channels(call)
+
+    def _finish_channels(self, call: InCall) -> None:
         for reader in call.uploads.values():
             self._lanes.pop(reader.id, None)
             reader.state = "finished"

@@ -97,17 +97,21 @@ class Runtime(Protocol):
     Attributes:
         now: Seconds on the loop's clock.
         future: Makes a `Future`.
-        effective_deadline: Seconds on the loop's clock; the nearest deadline of the cancel scopes
-            around the caller, infinity where there is none.
         call_soon: Runs a function, which must not raise, behind all that is ready to run now.
         idle: Whether nothing else is ready to run, as far as one can tell; False otherwise.
     """
 
     now: Callable[[], float]
     future: Callable[[], Future]
-    effective_deadline: Callable[[], float]
     call_soon: Callable[[Callable[[], None]], object]
     idle: Callable[[], bool]
+
+    def effective_deadline(self) -> float:
+        """Seconds on the loop's clock; the nearest deadline of the cancel scopes around the caller.
+
+        Infinity where there is none.
+        """
+        ...
 
     async def open_nursery(self) -> Nursery: ...
 
