@@ -261,7 +261,7 @@ class JsonCodec(Codec):
         if any(value.find(special, start, end) >= 0 for special in _SPECIAL):
             text = self._encoder.encode(value[start:end].decode())
             return b'["chunk",%d,%b,%b]' % (id, flag, text), end
-        return b'["chunk",%d,%b,"%b"]' % (id, flag, memoryview(value)[start:end]), end
+        return b'["chunk",%d,%b,"%b"]' % (id, flag, value[start:end]), end
 
     def _piece(self, raw: Raw) -> bytes | memoryview:
         view = memoryview(raw)
