@@ -9,7 +9,6 @@ call is not kept waiting for another turn.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Protocol
@@ -202,7 +201,7 @@ class DirectDriver:
         self._now = shell.runtime.now
         self._lost: Future = shell.runtime.future()
         self._events: list[Event] = []
-        self._backlog: deque[bytes] = deque()
+        self._backlog: list[bytes] = []
         self._flushed: list[Future] = []
         # Until the link is attached nothing tells when it takes more.
         self._scheduled = True
@@ -251,7 +250,7 @@ class DirectDriver:
         if not self._events:
             if len(self._backlog) == BACKLOG:
                 self._link.resume()
-            self._take(self._backlog.popleft())
+            self._take(self._backlog.pop(0))
         else:
             events, self._events = self._events[:SLICE], self._events[SLICE:]
             try:

@@ -7,7 +7,7 @@ import secrets
 import signal
 import ssl as ssl_module
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from types import TracebackType
@@ -186,15 +186,20 @@ class Server:
             try:
                 opening, principal = await self._admit(link, hosted)
                 token = opening.hello.token
+                session: Session | None
                 if token is None:
-                    begun = await self._begin(runtime, link, principal)
+                    session = begun = await self._begin(runtime, link, principal)
                     hosted.sessions.add(begun)
-                    await self._serve_link(begun, link, partial(self._accept, begun, opening))
+                    how = partial(self._accept, begun, opening)
                 else:
                     session = self._sessions.find(token, principal)
                     if session is None:
                         raise ProtocolError(CANNOT_RESUME, "there is no such session to resume")
-                    await self._serve_link(session, link, partial(self._resume, session, opening))
+                    how = partial(self._resume, session, opening)
+                session.handshake = link.handshake
+                wire, events = session._wire, [session._wire.begin(how)]
+                del opening, how, session, principal, token
+                await wire.serve(link, events.pop())
             except LinkClosed as gone:
                 self.stats.closes[gone.code] += 1
             except ProtocolError as error:
@@ -237,12 +242,6 @@ class Server:
         session.principal = principal
         self._sessions.add(session)
         return session
-
-    async def _serve_link(
-        self, session: Session, link: Link, begin: Callable[[], list[Event]]
-    ) -> None:
-        session.handshake = link.handshake
-        await session._wire.accept(link, begin)
 
     def _accept(self, session: _ServedSession, opening: Opening) -> list[Event]:
         window = self.limits.resume_window

@@ -7,7 +7,6 @@ time, so there are no locks.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
@@ -101,7 +100,7 @@ class Shell:
         self.wake: Callable[[], None] = _nothing
         self.flush: Callable[[], None] = _nothing
         self._blocked: set[Feed] = set()
-        self._room: deque[Future] = deque()
+        self._room: list[Future] = []
         self.pumps: set[Any] = set()
         self.notifications: set[Conversation] = set()
         self.feeds = 0
@@ -131,10 +130,7 @@ class Shell:
         blocked, self._blocked = self._blocked, set()
         for feed in blocked:
             feed.wake()
-        while self._room:
-            waiter = self._room.popleft()
-            if not waiter.done():
-                waiter.set_result(None)
+        settle(self._room)
 
     def block(self, feed: Feed) -> None:
         """Wake `feed` when the outbox has room again."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import anyio
 
@@ -134,18 +134,6 @@ class WireSession:
         self._closing: set[Future] = set()
         self._alarm: Deadline | None = None
         self._alarm_at = 0.0
-        self._on: dict[type[Any], Callable[[Any], None]] = {
-            HelloReceived: self._on_hello,
-            CallReceived: self._on_call,
-            ArgumentsReceived: self._on_arguments,
-            GoawayReceived: self._on_goaway,
-            ItemsReceived: self._on_items,
-            StreamFinished: self._on_finished,
-            CancelReceived: self._on_cancel,
-            CreditReceived: self._on_credit,
-            TokenConfirmed: self._on_confirmed,
-            SessionExpired: self._on_expired,
-        }
 
     @property
     def over(self) -> bool:
@@ -172,20 +160,19 @@ class WireSession:
             # It is this side's own fault and would recur.
             self.lose(NORMAL, f"auth cannot travel: {error}")
             return
-        await self._serve(link, None)
+        await self.serve(link, None)
 
-    async def accept(self, link: Link, begin: Callable[[], list[Event]]) -> None:
-        """Accepting side: serve a link until it is gone; an older one is closed (RESUME-3).
+    def begin(self, how: Callable[[], list[Event]]) -> list[Event]:
+        """Accepting side: let the endpoint begin on a new link; `serve` that with what it returns.
 
         Args:
-            link: The connection, whose first message has been read.
-            begin: Lets the endpoint begin on it.
+            how: Lets the endpoint begin.
 
         Raises:
             ProtocolError: The first message does not fit. The link is the caller's to close.
         """
         try:
-            events = begin()
+            return how()
         except ProtocolError as error:
             if error.close_code != SUPERSEDED:
                 older = self._link
@@ -194,9 +181,14 @@ class WireSession:
                 if older is not None:
                     self._nursery.spawn(self._close, older, error.close_code, error.reason)
             raise
-        await self._serve(link, events)
 
-    async def _serve(self, link: Link, events: list[Event] | None) -> None:
+    async def serve(self, link: Link, events: list[Event] | None) -> None:
+        """Serve a link until it is gone; an older one is closed (RESUME-3).
+
+        Args:
+            link: The connection.
+            events: What its first message brought; None if that has yet to come.
+        """
         older, older_driver = self._link, self.shell.driver
         self._link = link
         driver = self.shell.driver = driver_for(
@@ -213,6 +205,8 @@ class WireSession:
                 data = await first_message(link, self.shell.limits.connect_timeout)
                 events = self.endpoint.receive(data, self._runtime.now())
             self._process(events)
+            # A link may be idle for days: nothing of its beginning should stay for so long.
+            del events
             await driver.run()
             raise AssertionError("a driver that ends without a word")
         except (LinkClosed, ProtocolError) as error:
@@ -374,7 +368,7 @@ class WireSession:
             return
         handlers = self._on
         for event in events:
-            handlers[type(event)](event)
+            handlers[type(event)](self, event)
         if self.endpoint.has_output:
             self.shell.wake()
         self._arm()
@@ -416,6 +410,19 @@ class WireSession:
 
     def _on_expired(self, event: SessionExpired) -> None:
         self.lose(1006, f"it was not resumed within {self.endpoint.resume_window:g} s")
+
+    _on: ClassVar[dict[type[Any], Callable[[WireSession, Any], None]]] = {
+        HelloReceived: _on_hello,
+        CallReceived: _on_call,
+        ArgumentsReceived: _on_arguments,
+        GoawayReceived: _on_goaway,
+        ItemsReceived: _on_items,
+        StreamFinished: _on_finished,
+        CancelReceived: _on_cancel,
+        CreditReceived: _on_credit,
+        TokenConfirmed: _on_confirmed,
+        SessionExpired: _on_expired,
+    }
 
 
 def _lost(code: int, reason: str, what: str) -> ConnectionLost:

@@ -423,8 +423,11 @@ async def test_a_pulled_cable_fails_what_is_pending_and_cleans_up_on_both_sides(
             errors.append(error)
 
     waiting: list[wsrpc.Session] = []
-    async with served([echo]) as listener, Cable().to(listener.url) as cable:
-        async with wsrpc.connect(cable.url, codec=codec, controllers=[mine]) as session:
+    limits = wsrpc.Limits(resume_window=0)
+    async with served([echo], limits=limits) as listener, Cable().to(listener.url) as cable:
+        async with wsrpc.connect(
+            cable.url, codec=codec, controllers=[mine], reconnect=False
+        ) as session:
             async with anyio.create_task_group() as group:
                 group.start_soon(consume, session)
                 group.start_soon(consume, listener.server.sessions[session.id])

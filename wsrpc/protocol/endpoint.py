@@ -55,7 +55,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from msgspec import Raw
 
@@ -272,26 +272,6 @@ class Endpoint:
         self._drain: Drain | None = None
         self._now = 0.0
         self._events: list[Event] = []
-        self._numbered: dict[type[Any], Callable[[Any], None]] = {
-            SizedCall: self._on_call,
-            SizedNotify: self._on_notify,
-            SizedMessage: self._on_message,
-            SizedResult: self._on_terminal,
-            SizedEnd: self._on_terminal,
-            SizedError: self._on_terminal,
-            Cancel: self._on_cancel,
-            Credit: self._on_credit,
-            Chunk: self._on_chunk,
-        }
-        self._unnumbered: dict[type[Any], Callable[[Any], None]] = {
-            Hello: self._on_second_hello,
-            Ack: self._on_ack,
-            Ping: self._on_ping,
-            Pong: self._on_link_leftover,
-            Goaway: self._on_goaway,
-            Auth: self._on_auth,
-            Extension: self._on_extension,
-        }
 
     # ---------------------------------------------------------------- links come and go
 
@@ -645,10 +625,10 @@ class Endpoint:
             for frame in frames:
                 act = numbered.get(type(frame))
                 if act is None:
-                    self._unnumbered[type(frame)](frame)
+                    self._unnumbered[type(frame)](self, frame)
                 else:
                     count += 1
-                    act(frame)
+                    act(self, frame)
         except ProtocolError as error:
             # Taken in part: whoever counts on it must not go on.
             self._broken = not may_resume(error.close_code)
@@ -989,6 +969,28 @@ class Endpoint:
 
     def _on_extension(self, frame: Extension) -> None:
         self.ignored += 1
+
+    # What each frame does. Of the class, not of each object: a thousand idle sessions share them.
+    _numbered: ClassVar[dict[type[Any], Callable[[Endpoint, Any], None]]] = {
+        SizedCall: _on_call,
+        SizedNotify: _on_notify,
+        SizedMessage: _on_message,
+        SizedResult: _on_terminal,
+        SizedEnd: _on_terminal,
+        SizedError: _on_terminal,
+        Cancel: _on_cancel,
+        Credit: _on_credit,
+        Chunk: _on_chunk,
+    }
+    _unnumbered: ClassVar[dict[type[Any], Callable[[Endpoint, Any], None]]] = {
+        Hello: _on_second_hello,
+        Ack: _on_ack,
+        Ping: _on_ping,
+        Pong: _on_link_leftover,
+        Goaway: _on_goaway,
+        Auth: _on_auth,
+        Extension: _on_extension,
+    }
 
     # ---------------------------------------------------------------- bytes out
 

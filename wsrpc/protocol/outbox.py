@@ -153,7 +153,7 @@ class Outbox:
 
     def __init__(self) -> None:
         self.bytes = 0
-        self.links: deque[LinkFrame] = deque()
+        self.links: list[LinkFrame] = []
         self.ack: int | None = None
         self.pong: int | None = None
         self.ring: deque[Lane] = deque()
@@ -193,7 +193,7 @@ class Outbox:
         """Take the link frames into `batch`; the numbered ones of `fill` come behind them."""
         links = self.links
         if links and type(links[0]) is Hello:
-            batch.add_link(links.popleft())
+            batch.add_link(links.pop(0))
         # Before the others, for it is the answer to the peer's hello (ACK-1).
         if self.ack is not None:
             batch.add_link(Ack(self.ack))
@@ -202,7 +202,7 @@ class Outbox:
             batch.add_link(Pong(self.pong))
             self.pong = None
         while links:
-            batch.add_link(links.popleft())
+            batch.add_link(links.pop(0))
 
     def fill(self, batch: Batch) -> None:
         """Take what is ready of the lanes into `batch`."""

@@ -24,6 +24,10 @@ ACK_BYTES = 64 * 1024
 ACK_DELAY = 1.0
 
 
+# Most sessions never have anything to carry again, and an empty deque has 760 bytes.
+NOTHING: deque[bytes] = deque(maxlen=0)
+
+
 class Replay:
     """The numbered frames of this side: how many there were, and those not acked.
 
@@ -49,7 +53,7 @@ class Replay:
         # What this link has carried and the peer has not acked; behind it, what it has yet to carry
         # again.
         self._carried: deque[bytes] = deque()
-        self._again: deque[bytes] = deque()
+        self._again = NOTHING
 
     @property
     def carried(self) -> int:
@@ -71,11 +75,11 @@ class Replay:
         self.keeping = False
         self.bytes = 0
         self._carried.clear()
-        self._again.clear()
+        self._again = NOTHING
 
     def rewind(self, received: int) -> None:
         """Begin on a new link, whose peer has taken `received` frames; it must fit the counts."""
-        self._again.extendleft(reversed(self._carried))
+        self._again = deque((*self._carried, *self._again))
         self._carried.clear()
         self._drop(self._again, received)
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -109,7 +108,7 @@ class Tap(Connection, asyncio.BufferedProtocol):
     _on_drained: Callable[[], None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._waiting: deque[bytes | Exception] = deque()
+        self._waiting: list[bytes | Exception] = []
         self._waiter: asyncio.Future[None] | None = None
         self._fragments: bytearray | None = None
         self._opcode = Opcode.TEXT
@@ -229,7 +228,7 @@ class Tap(Connection, asyncio.BufferedProtocol):
         if isinstance(first, Exception):
             # Left in its place: there is nothing behind it.
             raise first
-        self._waiting.popleft()
+        self._waiting.pop(0)
         return first
 
     def attach(
@@ -255,7 +254,7 @@ class Tap(Connection, asyncio.BufferedProtocol):
         assert self._on_message is not None
         assert self._on_lost is not None
         while self._waiting and not self._paused:
-            item = self._waiting.popleft()
+            item = self._waiting.pop(0)
             if isinstance(item, Exception):
                 self._on_lost(item)
             else:

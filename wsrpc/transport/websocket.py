@@ -314,12 +314,16 @@ def _handshake(connection: Any, tls: bool) -> Handshake:
         remote = connection.remote_address
     except OSError:
         remote = None
-    return Handshake(
+    handshake = Handshake(
         path=request.path,
         headers={name.lower(): value for name, value in request.headers.raw_items()},
         remote=remote_of(remote),
         tls=tls,
     )
+    # They are read no more, and a tenth of what an idle connection costs in memory.
+    request.headers.clear()
+    connection.response.headers.clear()
+    return handshake
 
 
 @asynccontextmanager
