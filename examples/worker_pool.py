@@ -1,8 +1,8 @@
 """A server hands jobs to the workers that are connected; a job whose worker dies goes to another.
 
 Workers connect and call `join`, which lasts as long as there is work; meanwhile the server calls
-them back, job by job. When a worker's process is gone, the server's call to it fails, and the job
-goes back into the queue.
+them back, job by job. When a worker's connection is gone, its job goes back into the queue at once:
+`on_disconnect="cancel"` says not to wait whether the worker comes back for it.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Pool:
         for number in numbers:
             self.put.send_nowait(number)
 
-    @wsrpc.method
+    @wsrpc.method(on_disconnect="cancel")
     async def join(self) -> int:
         """Work until all is done; returns how many jobs this worker did."""
         worker = wsrpc.current().session.clientize(Worker)

@@ -190,7 +190,10 @@ async def conversation(
 
             greeting = background.start(greet)
             async with wsrpc.connect(
-                server.url, controllers=controllers, codec=codec, **options
+                server.url,
+                controllers=controllers,
+                codec=codec,
+                **{"reconnect": False, **options},
             ) as session:
                 bare = await greeting.outcome()
                 yield session, bare

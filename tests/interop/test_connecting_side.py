@@ -93,7 +93,7 @@ async def test_a_handshake_without_a_subprotocol_closes_with_1002() -> None:
 
 
 async def connected(server: BareServer, **options: Any) -> None:
-    async with wsrpc.connect(server.url, **options):
+    async with wsrpc.connect(server.url, **{"reconnect": False, **options}):
         pass
 
 
@@ -938,7 +938,7 @@ async def test_leaving_a_session_closes_with_1000_behind_all_that_was_queued() -
             return bare
 
         greeting = background.start(greet)
-        async with wsrpc.connect(server.url) as session:
+        async with wsrpc.connect(server.url, reconnect=False) as session:
             bare = await greeting.outcome()
             for i in range(5):
                 await far(session).note(f"line {i}")

@@ -723,7 +723,8 @@ async def test_serve_stops_cleanly_on_a_signal(
         assert process.stdout is not None
         assert await anyio.to_thread.run_sync(process.stdout.readline) == b"serving\n"
         with soon():
-            async with wsrpc.connect(f"ws://127.0.0.1:{port}") as session:
+            url = f"ws://127.0.0.1:{port}"
+            async with wsrpc.connect(url, reconnect=False) as session:
                 async with anyio.create_task_group() as group:
                     group.start_soon(lose, session)
                     assert await anyio.to_thread.run_sync(process.stdout.readline) == b"begun\n"
