@@ -150,7 +150,7 @@ async def test_the_worked_conversation_happens_as_written(codec: Codec) -> None:
     """
     lines = transcript()
     assert [line.side for line in lines][:3] == ["C", "S", "C"]
-    async with served([Hello()], limits=wsrpc.Limits(window=1)) as listener:
+    async with served([Hello()], limits=wsrpc.Limits(window=1, resume_window=0)) as listener:
         async with open_bare(listener.url, codec) as bare:
             heard = Listener(bare)
             for side, frames in lines:
