@@ -169,3 +169,16 @@ async def test_the_hellos_have_their_time(sender: Any) -> None:
         async with pair:
             raise AssertionError("entered")
     assert anyio.current_time() - begin == pytest.approx(HOUR, abs=0.1)
+
+
+async def test_a_pair_comes_back_when_it_is_told_to() -> None:
+    pair = connected_pair([Slow()], reconnect=True, reconnect_delay=20)
+    async with pair as (_, client):
+        begin = anyio.current_time()
+        async with anyio.create_task_group() as group:
+            group.start_soon(client.clientize(Slow, timeout=None).nap, 10)
+            await until(lambda: pair.frames("connecting") == 3)
+            pair.cut()
+        # The handler ran on, and its result had to wait.
+        assert anyio.current_time() - begin == pytest.approx(20, abs=0.1)
+        assert client.state == "connected"

@@ -14,7 +14,7 @@ Frames are counted from 0 as they arrive, those of both sides together, over all
 So a test can try each place in turn, without knowing how many there are::
 
     for index in itertools.count():
-        pair = connected_pair([Shop()])
+        pair = connected_pair([Shop()], reconnect=True)
         async with pair as (server, client):
             pair.cut(before=pair.frames() + index)      # and again with after=
             ...
@@ -36,6 +36,7 @@ from types import TracebackType
 from typing import Any, Literal
 
 from . import runtime as runtimes
+from .backoff import Backoff
 from .contract import Reflection, describe
 from .controller import expose_all
 from .dispatch import Target, targets_of
@@ -72,6 +73,7 @@ class connected_pair:
         debug: Whether unexpected errors cross with text and traceback, both ways.
         principal: Who the connecting side is to the accepting side's handlers.
         reconnect: Whether the connecting side comes back after a lost connection, as `connect` does.
+        reconnect_delay: Seconds that it then stays away each time, in place of a random delay.
     """
 
     def __init__(
@@ -87,6 +89,7 @@ class connected_pair:
         debug: bool = False,
         principal: Any = None,
         reconnect: bool = False,
+        reconnect_delay: float = 0.0,
     ) -> None:
         limits = limits or Limits()
         self._server = Server(
@@ -103,6 +106,7 @@ class connected_pair:
         self._debug = debug
         self._principal = principal
         self._reconnect = reconnect
+        self._backoff = _Steady(reconnect_delay)
         self._faults = Faults()
         self._links: tuple[MemoryLink, MemoryLink] | None = None
         self._sessions: list[Session] = []
@@ -120,7 +124,14 @@ class connected_pair:
             debug=self._debug,
         )
         self._sessions = [client]
-        Keeper(client, self, None, self._nursery, reconnect=self._reconnect).begin()
+        Keeper(
+            client,
+            self,
+            None,
+            self._nursery,
+            reconnect=self._reconnect,
+            backoff=self._backoff,
+        ).begin()
         try:
             await client.ready()
             server = self._server.sessions[client.id]
@@ -257,6 +268,17 @@ class connected_pair:
         traceback: TracebackType | None,
     ) -> None:
         await self._close()
+
+
+class _Steady(Backoff):
+    """The same delay before each attempt: chance has no place in a test."""
+
+    def __init__(self, delay: float) -> None:
+        super().__init__()
+        self._delay = delay
+
+    def next(self, floor: float | None = None) -> float:
+        return max(self._delay, floor or 0.0)
 
 
 def _targets(controllers: Sequence[Any]) -> dict[str, Target]:
