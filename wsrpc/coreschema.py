@@ -57,6 +57,12 @@ _ALIKE = _CONFIGURED | _FIELDS | _FIELD_SETS | _SEQUENCES | frozenset(
     }
 )  # fmt: skip
 
+# Types of which a large value is one of long texts, and that python mode takes as JSON mode does,
+# without a function of the user's that could tell the modes apart.
+_TEXTUAL = _CONFIGURED | _FIELDS | _FIELD_SETS | frozenset(
+    {"bool", "default", "enum", "int", "literal", "none", "nullable", "str"}
+)  # fmt: skip
+
 # Types that strict python mode refuses in the form in which they travel.
 _STRICT_MATTERS = frozenset(
     {
@@ -266,6 +272,7 @@ class Facts:
         keys: Whether it holds objects with keys of the user's own.
         keyed: Whether it holds an object whose keys are declared as something else than strings.
         alike: Whether python mode agrees with JSON mode about it.
+        textual: The same, and whether a large value of it can only be one of long texts.
     """
 
     __slots__ = (
@@ -279,6 +286,7 @@ class Facts:
         "keys",
         "native",
         "schema",
+        "textual",
     )
 
     def __init__(self, schema: Schema, where: str) -> None:
@@ -297,6 +305,11 @@ class Facts:
         self.keys = bool(keys)
         self.keyed = bool(keys - {"str"})
         self.alike = not strict and kinds <= _ALIKE and "bytes" not in keys
+        self.textual = (
+            self.alike
+            and kinds <= _TEXTUAL
+            and not any(_takes_extras(place.schema) for place in places)
+        )
         _refuse_kinds(places, where)
         _refuse_bytes_settings(places, where)
         _refuse_ambiguous_bytes(places, where)
