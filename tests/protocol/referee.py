@@ -63,9 +63,19 @@ class Referee:
         self.limits = limits
         self.ids: dict[int, Id] = {}
         self.highest = [0, 0]
-        self.greeted = [False, False]  # whether a side has written its hello
-        self.knows = [False, False]  # whether a side has taken the other's hello
+        self.greeted = [False, False]  # whether a side has written its hello on this link
+        self.heard = [False, False]  # whether a side has taken the other's hello on this link
+        self.knows = [False, False]  # whether a side has taken the other's first hello
         self.acked = False
+        self.resumable = False
+        self.links = 1
+        # By side: the bytes of its numbered frames, how many of them the peer has or is sent now,
+        # how many it knows the peer to have; how many of the peer's it has taken, and has told.
+        self.frames: list[list[bytes]] = [[], []]
+        self.carried = [0, 0]
+        self.confirmed = [0, 0]
+        self.count = [0, 0]
+        self.told = [0, 0]
         # By side and id: what is begun and not complete, as its sender and its receiver know it.
         self.writing: list[dict[int, Value]] = [{}, {}]
         self.taking: list[dict[int, Value]] = [{}, {}]
@@ -79,16 +89,18 @@ class Referee:
         assert len(data) <= largest, "BATCH-6"
         frames: list[Frame] = decode(self.codec, data)
         assert frames, "BATCH-1"
-        for frame in frames:
+        for frame, raw in zip(frames, self.codec.split(data), strict=True):
             name = frame[0]
             if name == "hello":
-                assert not self.greeted[side], "HELLO-2"
-                self.greeted[side] = True
+                self.greet(side, frame[1])
             assert self.greeted[side], "HELLO-1"
-            if side == 0 and self.knows[0] and not self.acked:
+            if side == 0 and self.heard[0] and not self.acked:
                 assert name == "ack", "ACK-1"
                 self.acked = True
-            if name not in LINK_FRAMES:
+            if name == "ack":
+                assert self.told[side] <= frame[1] <= self.count[side], "ACK-2, ACK-3"
+                self.told[side] = frame[1]
+            if name not in LINK_FRAMES and self.is_new(side, bytes(raw)):
                 if frame[1] in self.writing[side]:
                     assert name in ("chunk", "credit", "cancel", "error"), "CHUNK-4"
                 getattr(self, f"write_{name}")(side, *frame[1:])
@@ -96,6 +108,41 @@ class Referee:
                     self.begin(side, frame)
                 elif peer.max_held and self.knows[side]:
                     assert len(encode(self.codec, frame)) <= 65_536 or name == "chunk", "CHUNK-1"
+
+    def greet(self, side: int, hello: dict[str, Any]) -> None:
+        assert not self.greeted[side], "HELLO-2"
+        self.greeted[side] = True
+        # What stands behind the first hello of all is taken when that is accepted.
+        assert hello["received"] == (self.count[side] if self.links > 1 else 0), "RESUME-1"
+        self.told[side] = hello["received"]
+        if side == 0:
+            assert hello["link"] == self.links, "RESUME-1"
+        else:
+            assert hello["resumed"] is (self.links > 1), "RESUME-1"
+            self.resumable = hello["resume_window"] > 0
+
+    def is_new(self, side: int, raw: bytes) -> bool:
+        """Whether a numbered frame is none that was sent on an older link and goes again."""
+        if self.links > 1:
+            assert self.heard[side], "RESUME-4: both hellos first"
+        frames = self.frames[side]
+        again = self.carried[side] < len(frames)
+        if again:
+            assert raw == frames[self.carried[side]], "RESUME-4: in order, byte for byte"
+        else:
+            frames.append(raw)
+            kept = frames[self.confirmed[side] :]
+            if self.resumable and len(kept) > 1:
+                assert sum(map(len, kept)) <= self.limits[side].replay, "RESUME-6"
+        self.carried[side] += 1
+        return not again
+
+    def lost(self) -> None:
+        """The link is gone, with all that was on its way."""
+        self.links += 1
+        self.greeted = [False, False]
+        self.heard = [False, False]
+        self.acked = False
 
     def begin(self, side: int, frame: Frame) -> None:
         """The frame is that of a value to come in chunks."""
@@ -289,11 +336,12 @@ class Referee:
         """`side` takes a batch that the other has written."""
         for frame in decode(self.codec, data):
             name = frame[0]
+            if name not in LINK_FRAMES:
+                self.count[side] += 1
             if name == "hello":
-                self.knows[side] = True
-                for entry in self.ids.values():
-                    if entry.kind == "upload" and entry.opener == side:
-                        entry.balance += self.limits[1 - side].window
+                self.hear(side, frame[1]["received"])
+            elif name == "ack":
+                self.confirmed[side] = frame[1]
             elif name in SIZED and len(frame) == SIZED[name] and frame[-1] is not None:
                 self.taking[side][frame[1]] = Value(name, frame[-1])
             elif name == "chunk" and frame[2]:
@@ -309,6 +357,17 @@ class Referee:
                 self.ids[frame[1]].balance += frame[2]
                 assert self.ids[frame[1]].balance <= 2**31 - 1, "CREDIT-6"
 
+    def hear(self, side: int, received: int) -> None:
+        self.heard[side] = True
+        if self.links > 1:
+            self.carried[side] = received
+        self.confirmed[side] = max(self.confirmed[side], received)
+        if not self.knows[side]:
+            self.knows[side] = True
+            for entry in self.ids.values():
+                if entry.kind == "upload" and entry.opener == side:
+                    entry.balance += self.limits[1 - side].window
+
     def ended(self, side: int, id: int) -> None:
         """`side` has taken the terminal of an id: it sends nothing more on it."""
         entry = self.ids[id]
@@ -322,6 +381,10 @@ class Referee:
     def conclude(self) -> None:
         """Everything was finished, written and taken."""
         assert self.writing == [{}, {}], "CHUNK-3"
+        for side in (0, 1):
+            assert self.count[side] == len(self.frames[1 - side]), "NUM-3: each once"
+            if self.resumable:
+                assert self.confirmed[1 - side] == self.count[side], "RESUME-7"
         for id, entry in self.ids.items():
             assert entry.over_for == {0, 1}, f"{id} is not over: {entry}"
             if entry.kind in ("call", "notify", "invocation"):

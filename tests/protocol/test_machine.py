@@ -1,4 +1,4 @@
-"""Two endpoints over a lossless link with arbitrary delays, driven by a state machine.
+"""Two endpoints over links with arbitrary delays that may be lost, driven by a state machine.
 
 Small bounds on both sides, so that they bite. A referee judges the frames; the machine itself
 keeps what each side asked for and what the other was told, and compares.
@@ -32,6 +32,7 @@ from wsrpc.protocol.events import (
     HelloReceived,
     ItemsReceived,
     StreamFinished,
+    TokenConfirmed,
 )
 from wsrpc.protocol.frames import CallOptions, End, ErrorBody, Result
 from wsrpc.protocol.hello import Opening, read_opening
@@ -75,7 +76,7 @@ class Party:
         self.wire: deque[bytes] = deque()
         if not side:
             self.endpoint.connect()
-        self.opening: Opening | None = None
+        self.opening: tuple[Opening, bytes] | None = None
         self.calls: list[OutCall] = []
         self.gone: set[OutCall] = set()
         self.ended: dict[OutCall, str] = {}
@@ -118,6 +119,8 @@ class TwoEndpoints(RuleBasedStateMachine):
             st.sampled_from([0, 160_000, 400_000]), st.sampled_from([0, 160_000, 400_000])
         ),
         greeted=st.booleans(),
+        resume_window=st.sampled_from([0.0, 30.0, 30.0]),
+        replays=st.tuples(st.sampled_from([1, 20_000, 2**20]), st.sampled_from([1, 20_000, 2**20])),
     )
     def begin(
         self,
@@ -128,6 +131,8 @@ class TwoEndpoints(RuleBasedStateMachine):
         waiting: int,
         held: tuple[int, int],
         greeted: bool,
+        resume_window: float,
+        replays: tuple[int, int],
     ) -> None:
         self.codec = CODECS[codec]
         limits = [
@@ -140,6 +145,7 @@ class TwoEndpoints(RuleBasedStateMachine):
                 max_batch=300_000,
                 max_value=160_000,
                 max_held=held[side],
+                replay=replays[side],
             )
             for side in (0, 1)
         ]
@@ -147,6 +153,7 @@ class TwoEndpoints(RuleBasedStateMachine):
         self.ends = [Party(side, self.codec, limits[side]) for side in (0, 1)]
         self.pushed: dict[int, list[bytes]] = {}
         self.now = 1000.0
+        self.resume_window = resume_window
         self.count = 0
         if greeted:
             self.carry_all()
@@ -409,11 +416,11 @@ class TwoEndpoints(RuleBasedStateMachine):
         if not other.wire or end.opening is not None:
             return False
         data = other.wire.popleft()
+        if side == 1 and end.endpoint.state != "open":
+            end.opening = read_opening(self.codec, data), data
+            return True
         self.referee.taken(side, data)
-        if end.endpoint.state == "new":
-            end.opening = read_opening(self.codec, data)
-        else:
-            self.told(end, end.endpoint.receive(data, self.now))
+        self.told(end, end.endpoint.receive(data, self.now))
         return True
 
     @precondition(lambda self: self.ends[1].opening is not None)
@@ -424,8 +431,52 @@ class TwoEndpoints(RuleBasedStateMachine):
     def accept_now(self) -> None:
         end = self.ends[1]
         assert end.opening is not None
-        opening, end.opening = end.opening, None
-        self.told(end, end.endpoint.accept(opening, "s1"))
+        (opening, data), end.opening = end.opening, None
+        self.referee.taken(1, data)
+        if end.endpoint.state == "new":
+            events = end.endpoint.accept(
+                opening, "s1", token="t0", resume_window=self.resume_window, now=self.now
+            )
+        else:
+            token = f"t{self.referee.links}"
+            events = end.endpoint.resume(opening, token=token, now=self.now)
+        self.told(end, events)
+
+    def resumable(self) -> bool:
+        """Whether both ends outlive the loss of the link, this one and another."""
+        ends = [end.endpoint for end in self.ends]
+        return all(one.resumable and one._barren_links < 4 for one in ends)
+
+    @precondition(lambda self: self.ends[0].endpoint.state != "detached" and self.resumable())
+    @rule(arriving=st.tuples(st.integers(0, 3), st.integers(0, 3)), connect=st.booleans())
+    def lose(self, arriving: tuple[int, int], connect: bool) -> None:
+        """The link breaks: of what is on its way, some still arrives at either end."""
+        for side in (0, 1):
+            for _ in range(arriving[side]):
+                self.deliver_one(side)
+        self.referee.lost()
+        for end in self.ends:
+            end.wire.clear()
+            end.opening = None
+            end.endpoint.detach(self.now)
+        if connect:
+            self.connect()
+
+    @precondition(lambda self: self.ends[0].endpoint.state == "detached")
+    @rule()
+    def connect(self) -> None:
+        self.ends[0].endpoint.connect(now=self.now)
+
+    @rule()
+    def ring(self) -> None:
+        self.ring_all()
+
+    def ring_all(self) -> None:
+        """Let both alarms ring that are due."""
+        for end in self.ends:
+            alarm = end.endpoint.next_alarm
+            if alarm is not None and alarm <= self.now and end.endpoint.state == "open":
+                assert end.endpoint.alarm(self.now) == []
 
     @rule(seconds=st.sampled_from([0.0004, 3.0]))
     def wait(self, seconds: float) -> None:
@@ -433,7 +484,7 @@ class TwoEndpoints(RuleBasedStateMachine):
 
     def told(self, end: Party, events: Iterable[Event]) -> None:
         for event in events:
-            if isinstance(event, HelloReceived):
+            if isinstance(event, (HelloReceived, TokenConfirmed)):
                 continue
             if isinstance(event, CallReceived):
                 self.told_call(end, event.call)
@@ -484,11 +535,13 @@ class TwoEndpoints(RuleBasedStateMachine):
                 raise AssertionError("nothing here exceeds max_batch")
         sent = self.pushed.get(lane.id, [])
         entry = self.referee.ids[lane.id]
+        # Written, or asked for while nothing could be written.
+        cancelled = entry.cancel_sent or lane.cancel_reason is not None
         if isinstance(frame, Result):
-            assert not sent or entry.cancel_sent
-        elif isinstance(frame, End) and not entry.cancel_sent:
+            assert not sent or cancelled
+        elif isinstance(frame, End) and not cancelled:
             assert inbox.arrived == sent, "complete is complete"
-        if not entry.cancel_sent:
+        if not cancelled:
             assert inbox.arrived == sent, "what was sent before an error comes before it"
 
     # ---------------------------------------------------------------- what always holds
@@ -553,6 +606,14 @@ class TwoEndpoints(RuleBasedStateMachine):
                 if side and self.ends[1].opening is not None:
                     self.accept_now()
                     moved = True
+            if self.ends[0].endpoint.state == "detached":
+                self.ends[0].endpoint.connect(now=self.now)
+                moved = True
+            alarms = [end.endpoint.next_alarm for end in self.ends if end.endpoint.state == "open"]
+            if not moved and any(alarm is not None for alarm in alarms):
+                self.now += 1
+                self.ring_all()
+                moved = True
 
     def teardown(self) -> None:
         if not hasattr(self, "ends"):
@@ -594,6 +655,7 @@ class TwoEndpoints(RuleBasedStateMachine):
             assert not end.live, "every call ended, once"
             assert all(call.id for call in end.ended)
             assert not any(call.id for call in end.gone)
+            assert endpoint.replay_bytes == 0
             assert endpoint.close() == []
 
 

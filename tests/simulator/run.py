@@ -92,7 +92,7 @@ def simulate(seed: int, lines: list[str] | None = None) -> None:
         for party in everybody():
             party.wind_down()
         world.run(world.now + 1)
-        if all(idle(party) for party in everybody()):
+        if all(idle(party) for party in everybody()) and in_pairs(server):
             break
     for party in everybody():
         party.check_rest()
@@ -112,7 +112,13 @@ def simulate(seed: int, lines: list[str] | None = None) -> None:
     assert not everybody(), "every session has ended"
 
 
+def in_pairs(server: Server) -> bool:
+    """Whether no end takes the other for alive that is not."""
+    return all(host.ended or not host.client.ended for host in server.hosts)
+
+
 def idle(party: Party) -> bool:
+    """Whether a session has nothing to do."""
     endpoint = party.endpoint
     return endpoint.state == "open" and endpoint.quiescent and endpoint.replay_bytes == 0
 
