@@ -369,7 +369,11 @@ class TwoEndpoints(RuleBasedStateMachine):
         """One stream for a while, so that its windows have time to grow and shrink."""
         senders: list[tuple[Party, Sender]] = [
             *self.some("uploads"),
-            *(one for one in self.some("running") if "message" in SENT[one[1].state]),
+            *(
+                one
+                for one in self.some("running")
+                if "message" in SENT[one[1].state] and one[1].size is None
+            ),
         ]
         if not senders:
             return
@@ -626,6 +630,7 @@ class TwoEndpoints(RuleBasedStateMachine):
                         end.endpoint.fail(lane, ErrorBody("cancelled", ""))
                     else:
                         end.endpoint.finish(lane)
+                    self.decide(lane)
             self.carry_all()
             for end in self.ends:
                 for call in end.running:
@@ -635,6 +640,7 @@ class TwoEndpoints(RuleBasedStateMachine):
                         end.endpoint.result(call, bytes(self.codec.null))
                     else:
                         end.endpoint.finish(call)
+                    self.decide(call)
             self.carry_all()
             if all(end.endpoint.quiescent for end in self.ends):
                 break
