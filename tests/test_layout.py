@@ -35,6 +35,7 @@ ROOMS = [
     "protocol.replay",
     "protocol.calls",
     "protocol.events",
+    "protocol.continuity",
     "protocol.endpoint",
     # the event loop and the links
     "runtime",

@@ -576,6 +576,19 @@ def test_a_violation_ends_the_session(lasting: Bare) -> None:
     assert not lasting.endpoint.resumable
 
 
+def test_a_peer_that_had_to_calm_down_may_come_back(lasting: Bare) -> None:
+    """OUT-4, NUM-3: 4004 detaches, so that the batch that was too much is taken all the same."""
+    id = own(lasting, 1)
+    lasting.endpoint.refuse(stream(lasting), "unavailable", "")
+    lasting.hear()
+    lasting.say(*[["credit", id, 1]] * 9_999)
+    assert lasting.rejects(*[["credit", id, 1]] * 10_001) == 4004
+    assert lasting.endpoint.received == 20_001
+    lasting.lose()
+    lasting.come_back(1)
+    assert stream(lasting, 2).state == "running"
+
+
 def test_closing_tells_what_was_never_numbered_from_what_may_have_begun(lasting: Bare) -> None:
     """CLOSE-4."""
     endpoint = lasting.endpoint
