@@ -99,7 +99,7 @@ class _Pump(Conversation):
             check=extras._check,
             no_final=f"{label}: an upload has no final value; yield items only",
         )
-        self._feed = Feed(shell, lane, packer, self._spare)
+        self._feed = Feed(shell, lane, packer, halt=self._halt, spare=self._spare)
         self._lane = lane
         self._label = label
         self._reason: str | None = None
@@ -179,6 +179,10 @@ class _Pump(Conversation):
                 self._shell.runtime.cancel(self.task)
             self._feed.stop()
             self._arm_killer()
+
+    def _halt(self) -> None:
+        assert self.task is not None
+        self._shell.runtime.cancel(self.task)
 
     def _spare(self) -> None:
         assert self.task is not None

@@ -14,7 +14,7 @@ import types
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator
 from sys import getrefcount
-from typing import Any
+from typing import Any, NoReturn
 
 from .call import Final
 from .protocol.calls import Sender
@@ -132,6 +132,13 @@ _UNSHARED = _references_of_an_unshared_item()
 class Feed:
     """One stream of this side's; whoever runs it sends the terminal.
 
+    Args:
+        shell: Whose stream it is.
+        lane: Its id.
+        packer: Encodes it.
+        halt: Cancels the task that runs it.
+        spare: Takes back a cancellation that has not reached that task.
+
     Attributes:
         lane: Its id.
         final: The encoding of the final value, once the source has ended with one.
@@ -139,6 +146,7 @@ class Feed:
     """
 
     __slots__ = (
+        "_halt",
         "_held",
         "_late",
         "_mean",
@@ -153,10 +161,17 @@ class Feed:
     )
 
     def __init__(
-        self, shell: Shell, lane: Sender, packer: Packer, spare: Callable[[], None]
+        self,
+        shell: Shell,
+        lane: Sender,
+        packer: Packer,
+        *,
+        halt: Callable[[], None],
+        spare: Callable[[], None],
     ) -> None:
         self._shell = shell
         self._packer = packer
+        self._halt = halt
         self._spare = spare
         self.lane = lane
         self.final: bytes | None = None
@@ -213,12 +228,15 @@ class Feed:
         items = aiter(source)
         shell.feeds += 1
         try:
-            if isinstance(items, types.AsyncGeneratorType):
-                await self._run_generator(items)
-            else:
-                await self._run_iterator(items)
-            while self._late and self._open():
-                await self._wait()
+            try:
+                if isinstance(items, types.AsyncGeneratorType):
+                    await self._run_generator(items)
+                else:
+                    await self._run_iterator(items)
+            except Exception:
+                await self._all_gone()
+                raise
+            await self._all_gone()
         finally:
             shell.feeds -= 1
             self.closing = True
@@ -227,6 +245,11 @@ class Feed:
             close = getattr(items, "aclose", None)
             if close is not None:
                 await close()
+
+    async def _all_gone(self) -> None:
+        """Wait until nothing is late any more: what ends the stream comes behind it."""
+        while self._late and self._open():
+            await self._wait()
 
     async def _run_iterator(self, items: Any) -> None:
         advance, pause = items.__anext__, self._shell.runtime.pause
@@ -281,7 +304,10 @@ class Feed:
                 except StopAsyncIteration:
                     return
                 else:
-                    self._hand_over()
+                    try:
+                        self._hand_over()
+                    except Exception as failure:  # noqa: BLE001  (raised behind the step)
+                        await self._let_down(step, waits_for, failure)
                     try:
                         item = await _go_on(step, waits_for)
                     except StopAsyncIteration:
@@ -307,6 +333,24 @@ class Feed:
                     room = min(room, credit.balance) if self.lane.value is None else 0
         finally:
             self._hand_over()
+
+    async def _let_down(
+        self, step: Generator[Any, Any, Any], waits_for: Any, failure: Exception
+    ) -> NoReturn:
+        """Raise `failure` while the source waits, with which it must not be left alone.
+
+        A generator cannot be closed in the middle of a step, and an event loop must hear of a wait
+        that was begun. So the wait is begun and cancelled, as the peer's `cancel` would do it.
+        """
+        self.closing = True
+        self._halt()
+        try:
+            await _go_on(step, waits_for)
+        except (self._shell.runtime.cancelled_class(), StopAsyncIteration):
+            pass
+        finally:
+            self._spare()
+        raise failure
 
     # ---------------------------------------------------------------- to the endpoint
 
@@ -348,6 +392,8 @@ class Feed:
         size = len(data)
         self._mean = size if self._mean is None else self._mean + (size - self._mean) / 8
         if self._late or not self._shell.endpoint.may_push(self.lane):
+            # Here it fails at its place; later nobody could raise it where it belongs.
+            self._shell.endpoint.check_size(size)
             self._late.append(data)
             if self._shell.endpoint.lacks_room(self.lane):
                 self._shell.block(self)

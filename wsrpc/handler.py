@@ -157,6 +157,11 @@ class Handler(Conversation):
             self.feed.stop()
         self._arm_killer()
 
+    def halt(self) -> None:
+        """The stream has failed while its source waits: cancel that."""
+        assert self._task is not None
+        self.shell.runtime.cancel(self._task)
+
     def spare(self) -> None:
         """The stream has seen by itself that it is over: its cleanup is not to be cancelled."""
         assert self._task is not None
@@ -485,7 +490,7 @@ class MethodHandler(Handler):
             no_final=f"{self.label} yielded wsrpc.Final, but is not annotated with it: write "
             "AsyncIterator[Item | wsrpc.Final[Value]]",
         )
-        self.feed = Feed(shell, call, packer, self.spare)
+        self.feed = Feed(shell, call, packer, halt=self.halt, spare=self.spare)
         stats = self.dispatcher.stats
         stats.generators_open += 1
         try:

@@ -82,6 +82,26 @@ class Points:
             self.closed += 1
 
     @wsrpc.method
+    async def spoiled_then_waits(self, at: int, label: str) -> AsyncIterator[Point]:
+        try:
+            for i in range(at):
+                yield Point(n=i)
+            yield Point.model_construct(n="bad") if label == "bad" else Point(n=at, label=label)
+            await anyio.sleep_forever()
+        finally:
+            await anyio.sleep(0.001)
+            self.closed += 1
+
+    @wsrpc.method
+    async def mixed(self, sizes: list[int]) -> AsyncIterator[Point]:
+        for i in range(100):
+            yield Point(n=i)
+        for size in sizes:
+            if size < 0:
+                raise wsrpc.RpcError("aborted", "enough")
+            yield Point(n=size, label="x" * size)
+
+    @wsrpc.method
     async def with_final(self, n: int) -> AsyncIterator[Point | wsrpc.Final[int]]:
         for i in range(n):
             yield Point(n=i)
@@ -128,6 +148,72 @@ async def test_an_invalid_item_fails_exactly_at_its_place(codec: Codec, at: int)
         assert got == list(range(at))
         # The source may be ahead of it by what is gathered in one go, no more.
         assert points.begun <= at + 33
+
+
+@pytest.mark.parametrize("at", [0, 1, 5, 40])
+@pytest.mark.parametrize(
+    ("label", "code"), [("bad", "internal"), ("x" * 70_000, "resource_exhausted")]
+)
+async def test_an_item_that_cannot_be_sent_fails_the_stream_while_its_source_waits(
+    codec: Codec, at: int, label: str, code: str
+) -> None:
+    """CANCEL-3."""
+    points = Points()
+    limits = wsrpc.Limits(max_value=65_536)
+    async with pair([points], codec=codec, client_limits=limits) as (_, client):
+        got: list[int] = []
+        with error_of(code):
+            async for point in client.clientize(Points).spoiled_then_waits(at=at, label=label):
+                got.append(point.n)
+        assert got == list(range(at))
+        # Its cleanup has run, and was not disturbed.
+        assert points.closed == 1
+        assert len(await client.clientize(Points).fresh(n=3).collect()) == 3
+
+
+@pytest.mark.parametrize("at", [0, 1, 5, 40])
+async def test_an_item_that_cannot_be_sent_fails_the_upload_while_its_source_waits(
+    codec: Codec, at: int
+) -> None:
+    """CANCEL-3."""
+    closed: list[int] = []
+
+    async def source() -> AsyncIterator[Point]:
+        try:
+            for i in range(at):
+                yield Point(n=i)
+            yield Point(n=at, label="x" * 70_000)
+            await anyio.sleep_forever()
+        finally:
+            await anyio.sleep(0.001)
+            closed.append(at)
+
+    async with pair([Points()], codec=codec, limits=wsrpc.Limits(max_value=65_536)) as (_, client):
+        with error_of("resource_exhausted"):
+            await client.clientize(Points).sum(source())
+        assert closed == [at]
+
+
+async def test_a_large_item_and_one_that_is_too_large_behind_it(codec: Codec) -> None:
+    """CHUNK-1."""
+    limits = wsrpc.Limits(max_value=200_000)
+    async with pair([Points()], codec=codec, client_limits=limits) as (_, client):
+        got: list[int] = []
+        with error_of("resource_exhausted"):
+            async for point in client.clientize(Points).mixed(sizes=[150_000, 160_000, 250_000]):
+                got.append(len(point.label))
+        assert got == [0] * 100 + [150_000, 160_000]
+        assert len(await client.clientize(Points).fresh(n=3).collect()) == 3
+
+
+async def test_what_a_source_raises_comes_behind_items_that_have_to_wait(codec: Codec) -> None:
+    """ERROR-2."""
+    async with pair([Points()], codec=codec) as (_, client):
+        got: list[int] = []
+        with error_of("aborted"):
+            async for point in client.clientize(Points).mixed(sizes=[150_000, 160_000, -1]):
+                got.append(len(point.label))
+        assert got == [0] * 100 + [150_000, 160_000]
 
 
 @pytest.mark.parametrize("at", [0, 1, 20, 32, 100])

@@ -870,6 +870,14 @@ class Endpoint(Continuity):
         """Whether an item has to wait for what is on its way: of all streams, or of this one."""
         return lane.value is not None or self.outbox_full
 
+    def check_size(self, size: int) -> None:
+        """Refuse what `push` would refuse, ahead of it.
+
+        Raises:
+            ValueTooLargeError: The peer does not take values of so many bytes.
+        """
+        self._goes_whole(size)
+
     def push(self, lane: Sender, item: bytes) -> None:
         """Queue one encoded item; `may_push` must hold.
 
