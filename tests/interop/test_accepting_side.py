@@ -171,7 +171,8 @@ async def test_an_origin_that_is_not_allowed_is_refused_with_403() -> None:
 
 async def test_the_first_frame_of_the_server_is_hello_and_says_that_there_is_no_resume() -> None:
     """HELLO-1, HELLO-10."""
-    async with bare_client([Gate()]) as bare:
+    limits = wsrpc.Limits(resume_window=0)
+    async with bare_client([Gate()], limits=limits) as bare:
         assert bare.peer["version"] == 1
         assert not bare.peer.get("resume_window")
         assert not bare.peer.get("resumed")
@@ -179,7 +180,7 @@ async def test_the_first_frame_of_the_server_is_hello_and_says_that_there_is_no_
 
 async def test_a_session_ends_with_its_link_whatever_the_close_code() -> None:
     """HELLO-10, CLOSE-5."""
-    async with served([Gate()]) as listener:
+    async with served([Gate()], limits=wsrpc.Limits(resume_window=0)) as listener:
         sessions = listener.server.sessions
         for code in (1000, 1001, 4000, 4499, 4999):
             async with open_bare(listener.url, "json") as bare:
