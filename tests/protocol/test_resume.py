@@ -147,6 +147,24 @@ def test_what_the_peer_lacks_goes_again_byte_for_byte(lasting: Bare) -> None:
         assert frames == [bytes(codec.split(data)[0]) for data in sent[received:]]
 
 
+@pytest.mark.parametrize("acked", range(6))
+def test_a_batch_may_be_acked_in_part(lasting: Bare, acked: int) -> None:
+    """ACK-3, RESUME-4."""
+    calls = [stream(lasting, n) for n in range(1, 6)]
+    for call in calls:
+        lasting.endpoint.push(call, lasting.dump(call.id))
+    assert len(lasting.hear()) == 5
+    kept = lasting.endpoint.replay_bytes
+    lasting.say(["ack", acked])
+    assert lasting.endpoint.replay_bytes == (kept if acked < 5 else 0)
+    lasting.lose()
+    lasting.come_back(acked)
+    again = [frame for frame in lasting.hear() if frame[0] == "message"]
+    assert [frame[1] for frame in again] == [call.id for call in calls[acked:]]
+    lasting.say(["ack", 5])
+    assert lasting.endpoint.replay_bytes == 0
+
+
 def test_new_frames_go_behind_the_replay(lasting: Bare) -> None:
     """RESUME-4."""
     call = stream(lasting)

@@ -506,7 +506,7 @@ class Continuity:
         outbox, replay = self._outbox, self._replay
         if self._numbering and outbox.ring and not replay.full:
             return True
-        return outbox.has_link_frames or (self._numbering and replay.again)
+        return outbox.has_link_frames or (self._numbering and bool(replay.again))
 
     def next_batch(self, now: float) -> bytes | None:
         """What is ready, as the bytes of one WebSocket message, or None.
@@ -524,8 +524,10 @@ class Continuity:
                 self._tell()
         if outbox.has_link_frames:
             outbox.fill_links(batch)
-        if self._numbering and (not replay.keeping or replay.fill(batch)):
-            outbox.fill(batch)
+        if self._numbering:
+            ample = replay.bytes <= replay.ample and not replay.again
+            if ample or replay.fill(batch):
+                outbox.fill(batch)
             # Here, and nowhere else, frames get their number (NUM-2).
             replay.number(batch)
         return batch.join()

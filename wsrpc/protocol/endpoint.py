@@ -217,6 +217,7 @@ class Endpoint(Continuity):
         self.peer_window = hello.window or 0
         limits = hello.limits or HelloLimits()
         self.peer_max_batch = limits.max_batch or FLOOR_MAX_BATCH
+        self._replay.expect(self.peer_max_batch + BATCH_TARGET)
         self._agree_on_chunks(limits)
         self.slots.limit = limits.max_calls or FLOOR_MAX_CALLS
 

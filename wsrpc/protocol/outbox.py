@@ -40,6 +40,8 @@ class Batch:
         freed: Bytes of the outbox that this batch gives back.
         full: Whether a frame had to be left for the next batch.
         alone: Bytes that a larger frame may have, which then goes alone.
+        links: Link frames, ahead of the others.
+        head: Bytes up to the end of the link frames.
         outbox: Where the frames come from.
     """
 
@@ -48,6 +50,8 @@ class Batch:
         "codec",
         "freed",
         "full",
+        "head",
+        "links",
         "numbered",
         "open_call",
         "outbox",
@@ -68,7 +72,8 @@ class Batch:
         self.outbox = outbox
         self.open_call = open_call
         self.parts: list[bytes] = []
-        self.size = 2
+        self.size = self.head = 2
+        self.links = 0
         self.numbered = 0
         self.freed = 0
         self.full = False
@@ -124,6 +129,8 @@ class Batch:
         part = self.codec.encode(frame)
         self.parts.append(part)
         self.size += len(part) + 1
+        self.head = self.size
+        self.links += 1
 
     def offer(self, frame: Frame, payload: int = 0) -> bool:
         """Append a numbered frame, unless it should wait for the next batch."""
