@@ -12,6 +12,7 @@ from wsrpc.interop.case import Case
 from wsrpc.interop.client import ALL_CASES, try_case
 from wsrpc.interop.service import interop_server
 from wsrpc.interop.wire import wire_cases
+from wsrpc.transport.choice import Transport
 
 TOKEN = "open sesame"
 
@@ -39,6 +40,22 @@ async def test_the_service_passes_every_case(codec: Codec, case: Case) -> None:
     # A case loses patience by itself: a scope around it would be one more deadline that travels.
     async with interop_server(auth_token=TOKEN).listen() as listener:
         assert await try_case(case, listener.url, codec, TOKEN) is None
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("codec", CODECS)
+async def test_every_case_holds_where_one_end_is_on_picows(
+    codec: Codec, transport: Transport
+) -> None:
+    """The connecting end is on `transport`, the accepting one on the other."""
+    other: Transport = "websockets" if transport == "picows" else "picows"
+    async with interop_server(auth_token=TOKEN).listen(transport=other) as listener:
+        failed = {
+            case.title: why
+            for case in ALL_CASES.fitting(codec, TOKEN)
+            if (why := await try_case(case, listener.url, codec, TOKEN)) is not None
+        }
+    assert failed == {}
 
 
 async def test_the_service_passes_with_the_smallest_limits() -> None:

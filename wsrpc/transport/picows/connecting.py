@@ -77,10 +77,16 @@ async def open_link(
     finally:
         with anyio.CancelScope(shield=True):
             await link.close(NORMAL)
-            with suppress(Exception):
-                # What picows met on the way is kept for somebody who asks; asyncio complains if
-                # nobody does.
-                await websocket.wait_disconnected()
+            await _take_note(websocket)
+
+
+async def _take_note(websocket: WSTransport) -> None:
+    """Ask how it ended, since asyncio complains of an error that nobody asks for."""
+    try:
+        await websocket.wait_disconnected()
+    except Exception as error:  # noqa: BLE001  (the link has told of it in its own words)
+        # picows keeps the error, and it the frames that it came through.
+        error.__traceback__ = None
 
 
 async def _connect(
