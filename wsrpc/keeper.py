@@ -77,6 +77,7 @@ class Keeper:
     def begin(self) -> None:
         """Make the first connection; whether that works, `Session.ready` tells."""
         self._session._keeper = self
+        self._session._wire.comes_back = self._reconnect
         self._nursery.spawn(self._begin, self._session._wire)
 
     def goes_on(self, error: ConnectionLost) -> bool:

@@ -107,6 +107,7 @@ class WireSession:
 
     Attributes:
         shell: The waiting around the endpoint.
+        comes_back: Whether a lost link may be followed by another.
     """
 
     def __init__(
@@ -125,6 +126,7 @@ class WireSession:
         self.endpoint = endpoint
         self.shell = Shell(session, endpoint, runtime, nursery)
         self.dispatcher = Dispatcher(self.shell, targets, check=check, debug=debug, stats=stats)
+        self.comes_back = True
         self._owner = owner
         self._runtime = runtime
         self._nursery = nursery
@@ -245,7 +247,7 @@ class WireSession:
         if self.over:
             return
         self.endpoint.detach(self._runtime.now())
-        if may_resume(code) and self.endpoint.resumable:
+        if self.comes_back and may_resume(code) and self.endpoint.resumable:
             self.dispatcher.stop_attached()
             self._arm()
             self._owner.wire_detached(self, _lost(code, reason, "the connection was lost"))
