@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .call import Final, Stream, stream_of
+from .call import Final, Stream, Tracked, stream_of
 from .client import connect
 from .context import CallContext, current, metadata
 from .controller import method
@@ -51,6 +51,7 @@ __all__ = [
     "StreamFetcher",
     "StreamOverflow",
     "StreamRequest",
+    "Tracked",
     "WsrpcError",
     "__version__",
     "connect",

@@ -22,23 +22,35 @@ class Backoff:
 
     Args:
         uniform: Gives numbers from 0 to 1.
+        first: Seconds. The bound of the first delay.
+        longest: Seconds. What the bound doubles to.
+        jitter: Seconds. What comes on top of a floor, at most.
     """
 
-    def __init__(self, uniform: Callable[[], float] = random) -> None:
+    def __init__(
+        self,
+        uniform: Callable[[], float] = random,
+        *,
+        first: float = FIRST,
+        longest: float = LONGEST,
+        jitter: float = JITTER,
+    ) -> None:
         self._uniform = uniform
-        self._bound = FIRST
+        self._first = self._bound = first
+        self._longest = longest
+        self._jitter = jitter
 
     def next(self, floor: float | None = None) -> float:
         """Seconds to wait now.
 
         Args:
-            floor: Seconds that the server asked for; then up to one more, at random.
+            floor: Seconds that the other end asked for; then the jitter comes on top.
         """
-        bound, self._bound = self._bound, min(self._bound * 2, LONGEST)
+        bound, self._bound = self._bound, min(self._bound * 2, self._longest)
         if floor is not None:
-            return floor + self._uniform() * JITTER
+            return floor + self._uniform() * self._jitter
         return self._uniform() * bound
 
     def reset(self) -> None:
         """A connection has been of use: begin anew."""
-        self._bound = FIRST
+        self._bound = self._first

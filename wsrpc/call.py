@@ -26,6 +26,7 @@ __all__ = [
     "LocalStream",
     "NotFinished",
     "Stream",
+    "Tracked",
     "UnaryCall",
     "UntypedCall",
     "stream_of",
@@ -67,6 +68,41 @@ class Final(Generic[T_co]):
 
     def __repr__(self) -> str:
         return f"Final({self.value!r})"
+
+
+class Tracked(Generic[T_co]):
+    """An item with a name, by which a stream can be taken up again.
+
+    A method annotated `AsyncIterator[Tracked[T]]` yields `Tracked("some id", value)`. When the stream
+    is lost for good, as by a restart of the server, the caller's side opens it again by itself and
+    names the last item that its application has got: `current().last_id`, behind which the method
+    goes on. It is None the first time.
+
+    Args:
+        id: What the method needs to go on behind this item; at most 1,024 characters.
+        value: The item proper.
+
+    Attributes:
+        id: The same.
+        value: The same.
+    """
+
+    __slots__ = ("id", "value")
+
+    def __init__(self, id: str, value: T_co) -> None:
+        self.id = id
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Tracked):
+            return NotImplemented
+        return bool(self.id == other.id and self.value == other.value)
+
+    def __hash__(self) -> int:
+        return hash((self.id, self.value))
+
+    def __repr__(self) -> str:
+        return f"Tracked({self.id!r}, {self.value!r})"
 
 
 class Stream(AsyncIterator[T_co], Generic[T_co, U_co]):

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
 from typing import Any
 
 import anyio
@@ -19,6 +20,7 @@ from .extras import Extras
 from .protocol.calls import CallbackTarget, OutCall
 from .protocol.endpoint import NoSlotError, PeerDrainingError, ValueTooLargeError
 from .protocol.frames import CallOptions, Error, Result
+from .retry import Retry
 from .runtime import Future
 from .shell import Conversation, Shell, Terminal, error_from
 from .values import Adapter, InvalidValue
@@ -120,6 +122,7 @@ def begin(
     extras: Extras | None = None,
     target: CallbackTarget | None = None,
     window: int | None = None,
+    last_id: str | None = None,
 ) -> OutCall:
     """Hand a call to the endpoint.
 
@@ -134,6 +137,9 @@ def begin(
         carried = {**ambient, **(metadata or {})}
         _check_metadata(shell, label, carried)
         options = CallOptions(metadata=carried)
+    if last_id is not None:
+        options = options or CallOptions()
+        options.last_id = last_id
     handled = handling.get()
     parent = None if handled is None else handled.parent_in(shell.endpoint)
     try:
@@ -236,49 +242,110 @@ async def invoke(
     metadata: Mapping[str, str] | None = None,
     extras: Extras | None = None,
     target: CallbackTarget | None = None,
+    timing: Timing | None = None,
+    retry: Retry | None = None,
 ) -> Any:
     """Make a unary call and return its validated answer.
 
     If the await is cancelled, the handler is cancelled with it.
 
+    Args:
+        shell: Where to make it.
+        label: What messages call it.
+        method: Its name on the wire, or the id of a callback.
+        payload: The encoded arguments.
+        result: The type of the answer.
+        timeout: Seconds, if `timing` is not given.
+        check: Whether the answer is validated.
+        metadata: What travels with it.
+        extras: Uploads and callbacks.
+        target: What a callback's calls are counted with.
+        timing: That of the first attempt, for a later one.
+        retry: Whether to make it again where it failed in a way that makes that safe; what costs
+            anything for that is entered on a failure only.
+
     Raises:
         RpcError: What the handler raised, or why there is no answer.
     """
-    timing = Timing(shell, timeout)
-    if shell.endpoint.outbox_full:
-        await shell.room(timing.alarm)
-    call = begin(
-        shell, label, method, payload, timing, metadata=metadata, extras=extras, target=target
-    )
-    reply = call.context = Reply(shell, label, extras)
-    if extras is not None:
-        extras.attach(shell, call)
-    entry = None
-    if timing.alarm is not None:
-        reply.call = call
-        entry = shell.deadlines.add(timing.alarm, reply.expire)
-    shell.flush()
+    if timing is None:
+        timing = Timing(shell, timeout)
+    call: OutCall | None = None
     try:
-        outcome = await reply.future
-    except BaseException as error:
-        _abandon(shell, call, extras, timing.reason(shell))
-        if extras is not None and not isinstance(error, GeneratorExit):
+        if shell.endpoint.outbox_full:
+            await shell.room(timing.alarm)
+        call = begin(
+            shell, label, method, payload, timing, metadata=metadata, extras=extras, target=target
+        )
+        reply = call.context = Reply(shell, label, extras)
+        if extras is not None:
+            extras.attach(shell, call)
+        entry = None
+        if timing.alarm is not None:
+            reply.call = call
+            entry = shell.deadlines.add(timing.alarm, reply.expire)
+        shell.flush()
+        try:
+            outcome = await reply.future
+        except BaseException as error:
+            _abandon(shell, call, extras, timing.reason(shell))
+            if extras is not None and not isinstance(error, GeneratorExit):
+                await extras.close()
+            raise
+        finally:
+            if entry is not None:
+                shell.deadlines.remove(entry)
+        if extras is not None:
             await extras.close()
-        raise
-    finally:
-        if entry is not None:
-            shell.deadlines.remove(entry)
-    if extras is not None:
-        await extras.close()
-    if not isinstance(outcome, Result):
-        raise await _failure(shell, call, label, outcome, timing, extras)
-    # The two point at each other; left so, each call would be garbage for the collector.
-    call.context = None
-    try:
-        return result.load(outcome.value, shell.codec, check=check)
-    except InvalidValue as invalid:
-        # The other end's fault (ERROR table).
-        raise invalid_answer(label, invalid) from None
+        if not isinstance(outcome, Result):
+            raise await _failure(shell, call, label, outcome, timing, extras)
+        # The two point at each other; left so, each call would be garbage for the collector.
+        call.context = None
+        try:
+            return result.load(outcome.value, shell.codec, check=check)
+        except InvalidValue as invalid:
+            # The other end's fault (ERROR table).
+            raise invalid_answer(label, invalid) from None
+    except RpcError as error:
+        if retry is None or not retry.wants(error, extras, refused=call is None):
+            raise
+        failed = error
+
+    # No closure: each variable that one used would cost every call.
+    repeat = partial(
+        invoke,
+        label=label,
+        method=method,
+        payload=payload,
+        result=result,
+        timeout=None,
+        check=check,
+        metadata=metadata,
+        extras=extras,
+        timing=timing,
+    )
+    return await _repeated(failed, shell, timing, retry, extras, repeat)
+
+
+async def _repeated(
+    error: RpcError[Any],
+    shell: Shell,
+    timing: Timing,
+    retry: Retry,
+    extras: Extras | None,
+    repeat: Callable[[Shell], Coroutine[Any, Any, Any]],
+) -> Any:
+    """Make a failed call again, as often as that may be, over what the session runs on by then."""
+    attempts = retry.attempts(timing.deadline)
+    while (delay := retry.delay(attempts, error, shell)) is not None:
+        await anyio.sleep(delay)
+        shell = retry.session._shell
+        try:
+            return await repeat(shell)
+        except RpcError as again:
+            error = again
+        if not retry.wants(error, extras):
+            break
+    raise attempts.concluded(error)
 
 
 async def _failure(

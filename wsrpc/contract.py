@@ -9,6 +9,7 @@ from .controller import Exposed, Interface, method
 from .errors import RegistrationError
 from .protocol.codec import Codec
 from .signature import Binder, MethodSpec, Param, near
+from .tracked import TrackedAdapter
 from .values import MAX_DEPTH, Adapter
 
 __all__ = [
@@ -74,6 +75,10 @@ def _method(spec: MethodSpec) -> dict[str, Any]:
         adapter: Adapter | None = getattr(spec, part)
         if adapter is not None:
             described[part] = adapter.json_schema("serialization")
+    if spec.idempotent:
+        described["idempotent"] = True
+    if isinstance(spec.item, TrackedAdapter):
+        described["tracked"] = True
     return described
 
 
@@ -105,11 +110,33 @@ class UntypedMethod:
         result: Whatever it returns.
         item: Whatever it streams.
         final: Whatever its stream ends with.
+        idempotent: Whether calling it twice does no harm.
     """
 
-    __slots__ = ("_binder", "_values", "doc", "final", "item", "kind", "name", "params", "result")
+    __slots__ = (
+        "_binder",
+        "_values",
+        "doc",
+        "final",
+        "idempotent",
+        "item",
+        "kind",
+        "name",
+        "params",
+        "result",
+    )
 
-    def __init__(self, name: str, kind: str, doc: str, params: list[Param]) -> None:
+    def __init__(
+        self,
+        name: str,
+        kind: str,
+        doc: str,
+        params: list[Param],
+        *,
+        idempotent: bool = False,
+        tracked: bool = False,
+    ) -> None:
+        self.idempotent = idempotent or tracked
         self.name = name
         self.kind = kind
         self.doc = doc
@@ -117,6 +144,8 @@ class UntypedMethod:
         self._binder = Binder(name, params, [param.name for param in params])
         self._values = Adapter(Any, where=name, depth=MAX_DEPTH + 1)
         self.result = self.item = self.final = Adapter(Any, where=name)
+        if tracked:
+            self.item = TrackedAdapter(Any, where=name)
 
     def bind(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -194,7 +223,14 @@ def _read_method(where: str, name: str, described: Any) -> UntypedMethod:
         _read_param(f"{where}: parameter {key!r}", key, one)
         for key, one in described.get("params", {}).items()
     ]
-    return UntypedMethod(name, kind, str(described.get("doc", "")), params)
+    return UntypedMethod(
+        name,
+        kind,
+        str(described.get("doc", "")),
+        params,
+        idempotent=described.get("idempotent") is True,
+        tracked=described.get("tracked") is True,
+    )
 
 
 def _read_param(where: str, name: str, described: Any) -> Param:

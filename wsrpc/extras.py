@@ -52,8 +52,14 @@ class Extras:
         self._pumps: list[_Pump] = []
         self._context = copy_context()
 
+    @property
+    def begun(self) -> bool:
+        """Whether an upload may have been read from, so that it cannot go with another attempt."""
+        return any(pump.task is not None for pump in self._pumps)
+
     def attach(self, shell: Shell, call: OutCall) -> None:
-        """Connect the call's lanes with what they carry."""
+        """Connect the call's lanes with what they carry, in place of those of an earlier attempt."""
+        self._pumps.clear()
         for name, lane in call.uploads.items():
             item = self._params[name].item
             assert item is not None

@@ -366,6 +366,8 @@ class InboxStream(Stream[Any, Any]):
         self._idle_timeout = idle_timeout
         self._busy = False
         self._over = False
+        # Whether an item has been delivered since whoever wants to know last looked.
+        self.fresh = False
 
     @property
     def lag(self) -> int:
@@ -388,9 +390,21 @@ class InboxStream(Stream[Any, Any]):
             self._refuse_second()
         self._busy = True
         try:
-            if self._inbox is None:
-                self._inbox = await self._start()
-            return await self._inbox.next(self._idle_timeout)
+            while True:
+                try:
+                    if self._inbox is None:
+                        self._inbox = await self._start()
+                    if self._over:
+                        # Meanwhile somebody else closed it.
+                        self._close(self._reason())
+                    item = await self._inbox.next(self._idle_timeout)
+                    self.fresh = True
+                    return item
+                except RpcError as error:
+                    if not await self._reopens(error):
+                        raise
+                if self._over:
+                    raise StopAsyncIteration
         except StopAsyncIteration:
             if not self._over and self._inbox is not None:
                 self._finish(self._inbox.final)
@@ -410,6 +424,10 @@ class InboxStream(Stream[Any, Any]):
             raise
         finally:
             self._busy = False
+
+    async def _reopens(self, error: RpcError[Any]) -> bool:
+        """Whether the stream goes on in spite of `error`, with a new inbox."""
+        return False
 
     async def _failed(self, error: RpcError[Any]) -> BaseException:
         """What to raise for `error`."""

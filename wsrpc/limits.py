@@ -57,6 +57,12 @@ class Limits:
         hello_timeout: Seconds from the accepted connection to a complete hello (close code 4008).
         connect_timeout: Seconds for one attempt to connect, hello included.
         close_timeout: Seconds granted to a closing handshake before the socket is dropped.
+        retry_attempts: Attempts. How often a call is made, the first time included, where it failed
+            in a way that makes a repeat safe; a stream that gets on begins to count anew.
+        retry_tokens: Tokens. What all calls of a session may spend on repeats: each failure costs
+            one, and below half of them nothing is repeated; 0 turns repeats off that would cost
+            the other end anything.
+        retry_refund: Tokens that come back for each call sent, and for each second.
         stall_timeout: Seconds that the peer may take no byte while some wait for it (close code 4001).
         cleanup_timeout: Seconds that a cancelled handler's cleanup may take, shielded.
     """
@@ -77,6 +83,9 @@ class Limits:
     hello_timeout: float = 10.0
     connect_timeout: float = 10.0
     close_timeout: float = 2.0
+    retry_attempts: int = 5
+    retry_tokens: int = 1000
+    retry_refund: float = 0.1
     stall_timeout: float = 10.0
     cleanup_timeout: float = 5.0
 

@@ -11,9 +11,12 @@ import inspect
 import logging
 from collections.abc import AsyncIterable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from types import EllipsisType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from weakref import WeakSet
+
+import anyio
 
 from .call import LocalStream, Stream, UnaryCall, UntypedCall
 from .caller import Timing, begin, invalid_answer, invoke
@@ -29,9 +32,11 @@ from .overflow import INBOXES, Overflow, first_credit
 from .protocol.calls import OutCall
 from .protocol.codec import Codec
 from .protocol.frames import Error
+from .retry import Attempts, Retry
 from .runtime import Future
 from .shell import Conversation, Shell, Terminal
 from .signature import Param, near
+from .tracked import TrackedAdapter
 from .values import Adapter, Unencodable
 
 logger = logging.getLogger("wsrpc")
@@ -82,6 +87,7 @@ class LooseMethod:
     __slots__ = ("final", "item", "name", "params", "result")
     kind = "untyped"
     doc = ""
+    idempotent = False
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -185,6 +191,7 @@ class ProxyMethod:
         self._check_args = options.validate == "both"
         self._check_results = options.validate != "none"
         self._interceptors = (*session.interceptors, *options.interceptors)
+        self._retry = Retry(session, idempotent=spec.idempotent)
         self.label = f"{controller}.{spec.name}"
         if not is_unicode(self.label):
             raise ValueError(f"{self.label!r} cannot be the name of a method")
@@ -255,26 +262,41 @@ class ProxyMethod:
             check=self._check_results,
             metadata=metadata,
             extras=self.extras(uploads, callbacks) if uploads or callbacks else None,
+            retry=self._retry,
         )
 
     async def _notify(self, values: dict[str, Any], metadata: Mapping[str, str]) -> None:
         """Queue a notification; waits for room and for a slot, not for the other end."""
-        shell = self._session._shell
-        timing = Timing(shell, self._timeout)
-        await shell.room(timing.alarm)
-        call = begin(
-            shell,
-            self.label,
-            self.label,
-            self.dump_args(values),
-            timing,
-            metadata=metadata,
-            oneway=True,
-        )
-        notification = call.context = Notification(shell, self.label, call)
-        shell.wake()
-        if shell.endpoint.waiting(call):
-            await notification.queued(timing)
+        timing = Timing(self._session._shell, self._timeout)
+        metadata = {**outgoing_metadata.get(), **metadata}
+        await self._queue(self.dump_args(values), timing, metadata)
+
+    async def _queue(self, payload: bytes, timing: Timing, metadata: Mapping[str, str]) -> None:
+        """Queue it until a session of the wire has taken it, or none will."""
+        retry = self._retry
+        attempts: Attempts | None = None
+        while True:
+            shell = self._session._shell
+            try:
+                await shell.room(timing.alarm)
+                call = begin(
+                    shell, self.label, self.label, payload, timing, metadata=metadata, oneway=True
+                )
+                again = partial(self._queue, payload, timing, metadata)
+                notification = call.context = Notification(shell, self.label, call, again)
+                shell.wake()
+                if shell.endpoint.waiting(call):
+                    await notification.queued(timing)
+                return
+            except RpcError as error:
+                if not retry.wants(error, None, refused=True):
+                    raise
+                failed = error
+            attempts = attempts or retry.attempts(timing.deadline)
+            delay = retry.delay(attempts, failed, shell)
+            if delay is None:
+                raise attempts.concluded(failed)
+            await anyio.sleep(delay)
 
     def request(self, arguments: dict[str, Any]) -> Request:
         """The call as interceptors and fetchers see it."""
@@ -348,7 +370,8 @@ class ProxyMethod:
         return MadeStream(fold(self._interceptors, innermost)(request), self.label, fetched)
 
     def _remote(self, request: Request, tally: Tally | None) -> RemoteStream:
-        return RemoteStream(self, request, Tally(tally), *self._split(request.arguments))
+        kind = TrackedStream if isinstance(self._spec.item, TrackedAdapter) else RemoteStream
+        return kind(self, request, Tally(tally), *self._split(request.arguments))
 
     # ------------------------------------------------------------ kind unknown
 
@@ -365,9 +388,16 @@ class ProxyMethod:
 class Notification(Conversation):
     """A notification under way: its sender waits for a slot at most, and closing for its end."""
 
-    __slots__ = ("_call", "_future", "_label", "_shell")
+    __slots__ = ("_again", "_call", "_future", "_label", "_shell")
 
-    def __init__(self, shell: Shell, label: str, call: OutCall) -> None:
+    def __init__(
+        self,
+        shell: Shell,
+        label: str,
+        call: OutCall,
+        again: Callable[[], Coroutine[Any, Any, None]],
+    ) -> None:
+        self._again = again
         self._shell = shell
         self._label = label
         self._call = call
@@ -416,13 +446,32 @@ class Notification(Conversation):
         self._settle(None)
 
     def on_lost(self, error: ConnectionLost) -> None:
+        shell = self._shell
+        if error.not_started and self._future is None:
+            # Its sender has gone on, and trusts that it will be sent.
+            if not shell.unsent:
+                shell.nursery.spawn(_queue_again, shell.unsent)
+            shell.unsent.append(self)
         self._settle(error)
-        self._shell.notified(self)
+        shell.notified(self)
+
+    async def queue_again(self) -> None:
+        """Hand it to the next session of the wire, if there is one."""
+        try:
+            await self._again()
+        except RpcError as error:
+            logger.warning("the notification %s was never sent: %s", self._label, error)
 
     def on_finished(self, frame: Terminal) -> None:
         self._shell.notified(self)
         if isinstance(frame, Error):
             logger.debug("the notification %s ended with %s", self._label, frame.body.code)
+
+
+async def _queue_again(notifications: list[Any]) -> None:
+    # One after the other: they keep their order.
+    for notification in notifications:
+        await notification.queue_again()
 
 
 class Fetched:
@@ -470,7 +519,12 @@ class MadeStream(LocalStream[Any, Any]):
 
 
 class RemoteStream(InboxStream):
-    """A stream from the other end. Nothing is sent before the first item is asked for."""
+    """A stream from the other end. Nothing is sent before the first item is asked for.
+
+    It is opened again like a unary call (RETRY-1) as long as nothing of it has been delivered.
+    """
+
+    last_id: str | None = None
 
     def __init__(
         self,
@@ -490,6 +544,10 @@ class RemoteStream(InboxStream):
         self._shell: Shell | None = None
         self._call: OutCall | None = None
         self._timing: Timing | None = None
+        self._payload: bytes | None = None
+        self._attempts: Attempts | None = None
+        self._pause: anyio.Event | None = None
+        self._delivered = False
 
     @property
     def dropped(self) -> int:
@@ -499,18 +557,22 @@ class RemoteStream(InboxStream):
         method, extras = self._method, self._extras
         shell = self._shell = method._session._shell
         options = method._options
-        payload = method.dump_args(self._arguments)
-        timing = self._timing = Timing(shell, options.stream_timeout())
+        self._call = None
+        if self._payload is None:
+            # Once: whoever changes an argument later does not mean this call.
+            self._payload = method.dump_args(self._arguments)
+        timing = self._timing = self._timing or Timing(shell, options.stream_timeout())
         await shell.room(timing.alarm)
         call = self._call = begin(
             shell,
             self._label,
             self._label,
-            payload,
+            self._payload,
             timing,
             metadata=self._metadata,
             extras=extras,
             window=first_credit(options.overflow, options.window, shell.limits),
+            last_id=self.last_id,
         )
         inbox = INBOXES[options.overflow](
             shell,
@@ -533,8 +595,33 @@ class RemoteStream(InboxStream):
         shell.wake()
         return inbox
 
+    def _goes_on(self) -> bool:
+        """Whether the stream may be opened again, as far as what was delivered goes."""
+        delivered, self.fresh = self.fresh, False
+        self._delivered = self._delivered or delivered
+        return not self._delivered
+
+    async def _reopens(self, error: RpcError[Any]) -> bool:
+        retry, shell, timing = self._method._retry, self._shell, self._timing
+        if shell is None or timing is None or not self._goes_on():
+            return False
+        if not retry.wants(error, self._extras, refused=self._call is None):
+            return False
+        attempts = self._attempts = self._attempts or retry.attempts(timing.deadline)
+        delay = retry.delay(attempts, error, shell)
+        if delay is None:
+            return False
+        await self._settle()
+        self._pause = anyio.Event()
+        with anyio.move_on_after(delay):
+            await self._pause.wait()
+        self._inbox = None
+        return True
+
     async def _failed(self, error: RpcError[Any]) -> BaseException:
         extras, timing = self._extras, self._timing
+        if self._attempts is not None:
+            error = self._attempts.concluded(error)
         await self._settle()
         if extras is not None and extras.failure is not None:
             return extras.failure
@@ -546,6 +633,11 @@ class RemoteStream(InboxStream):
         timing, shell = self._timing, self._shell
         return "cancelled" if timing is None or shell is None else timing.reason(shell)
 
+    def _close(self, reason: str) -> None:
+        super()._close(reason)
+        if self._pause is not None:
+            self._pause.set()
+
     async def aclose(self) -> None:
         await super().aclose()
         await self._settle()
@@ -553,3 +645,22 @@ class RemoteStream(InboxStream):
     async def _settle(self) -> None:
         if self._extras is not None:
             await self._extras.close()
+
+
+class TrackedStream(RemoteStream):
+    """A stream that can be opened again behind the last item that was delivered (RETRY-3)."""
+
+    async def __anext__(self) -> Any:
+        inbox = self._inbox
+        if inbox is not None and inbox.items and not self._over:
+            item = inbox.pop()
+        else:
+            item = await self._next()
+        self.last_id = item.id
+        return item
+
+    def _goes_on(self) -> bool:
+        if self.fresh and self._attempts is not None:
+            self._attempts.reset()
+        self.fresh = False
+        return True

@@ -27,6 +27,7 @@ from .overflow import Overflow
 from .protocol.endpoint import Endpoint
 from .protocol.frames import HelloBody
 from .proxy import AnyInterface, LooseInterface, Options, Proxy, Validate
+from .retry import Budget
 from .runtime import Future, Nursery, Runtime
 from .shell import Shell, settle
 from .stats import Stats
@@ -136,6 +137,8 @@ class Session:
         self._older: set[WireSession] = set()
         self._wire = self._new_wire()
         self._shell: Shell = self._wire.shell
+        self._sent_before = 0
+        self._budget = Budget(self.limits.retry_tokens, self.limits.retry_refund)
 
     def __repr__(self) -> str:
         side = self._wire.endpoint.side
@@ -348,10 +351,16 @@ class Session:
             stats=self._stats,
         )
 
+    @property
+    def _calls_sent(self) -> int:
+        """Calls of this side so far; their uploads and callbacks count like calls."""
+        return self._sent_before + self._wire.endpoint.opened
+
     def _go_on(self) -> None:
         """Let a new session of the wire take all calls from now on."""
         older, self._wire = self._wire, self._new_wire()
         self._shell = self._wire.shell
+        self._sent_before += older.endpoint.opened
         self._older.add(older)
         self._nursery.spawn(self._retire, older)
 

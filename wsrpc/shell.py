@@ -81,6 +81,7 @@ class Shell:
         on_lost: Who waits for that.
         pumps: The uploads of this side that run.
         notifications: Those of this side that the other end has not finished.
+        unsent: Notifications that were waiting when the session ended, for the next one.
         feeds: How many streams of this side run.
     """
 
@@ -103,6 +104,7 @@ class Shell:
         self._room: list[Future] = []
         self.pumps: set[Any] = set()
         self.notifications: set[Conversation] = set()
+        self.unsent: list[Conversation] = []
         self.feeds = 0
         self._closing: list[Future] = []
 

@@ -17,9 +17,10 @@ from msgspec import Raw
 from pydantic import ConfigDict
 from typing_extensions import TypeAliasType
 
-from .call import Final, Stream
+from .call import Final, Stream, Tracked
 from .errors import RegistrationError
 from .protocol.codec import Codec
+from .tracked import TrackedAdapter
 from .values import MAX_DEPTH, Adapter
 
 __all__ = ["MethodOptions", "MethodSpec", "Param", "near"]
@@ -308,6 +309,11 @@ class MethodSpec:
         args = _args_adapter(f"{controller}.{name}", params)
         self.dump_args = args.dump
         self.load_args: Callable[[Raw | bytes, Codec], dict[str, Any]] = args.load
+
+    @property
+    def idempotent(self) -> bool:
+        """Whether calling it twice does no harm."""
+        return self.options.idempotent or isinstance(self.item, TrackedAdapter)
 
     def target(self, instance: object) -> Callable[..., Any]:
         """The function bound to a controller, to be called with keyword arguments only."""
@@ -682,9 +688,21 @@ def _returned(
         final = declared if declared not in (Any, None, type(None)) else None
     return (
         None,
-        Adapter(item, where=f"{where}: item"),
+        _item_adapter(item, where),
         None if final is None else Adapter(final, where=f"{where}: final value"),
     )
+
+
+def _item_adapter(annotation: Any, where: str) -> Adapter:
+    bare = _strip(annotation)
+    if _is(bare, (Tracked,)):
+        return TrackedAdapter(_argument(bare), where=f"{where}: item")
+    if get_origin(bare) in _UNIONS and any(_is(one, (Tracked,)) for one in get_args(bare)):
+        raise RegistrationError(
+            f"{where} streams Tracked items besides others; write Tracked[A | B], since either all "
+            "of them have ids or none"
+        )
+    return Adapter(annotation, where=f"{where}: item")
 
 
 def _split_final(annotation: Any, where: str) -> tuple[Any, Any]:

@@ -6,6 +6,8 @@ import base64
 import json
 from typing import Any
 
+from ..call import Tracked
+
 __all__ = ["printable", "to_json"]
 
 
@@ -14,7 +16,9 @@ def to_json(value: Any, *, indent: int | None = None) -> str:
     return json.dumps(value, ensure_ascii=False, indent=indent, default=_plain, allow_nan=False)
 
 
-def _plain(value: object) -> str:
+def _plain(value: object) -> Any:
+    if isinstance(value, Tracked):
+        return [value.id, value.value]
     if isinstance(value, (bytes, bytearray, memoryview)):
         return base64.urlsafe_b64encode(bytes(value)).decode()
     raise TypeError(f"{type(value).__name__} has no JSON form")

@@ -10,6 +10,7 @@ import anyio
 from pydantic import Field
 from typing_extensions import TypedDict
 
+from ..call import Tracked
 from ..context import current
 from ..controller import method
 from ..errors import Code, RpcError
@@ -22,6 +23,10 @@ __all__ = ["Interop", "Partner", "Stats", "Token", "WhoAmI", "interop_server"]
 Count: TypeAlias = Annotated[int, Field(ge=0)]
 Seconds: TypeAlias = Annotated[float, Field(ge=0)]
 Number: TypeAlias = int | float
+
+# Keys that `once` counts by, the newest, and characters of one.
+MAX_KEYS = 100_000
+MAX_KEY = 256
 
 # Seconds between the items of `slow_cleanup`.
 SLOW_CLEANUP_INTERVAL = 0.01
@@ -50,6 +55,7 @@ class Stats(TypedDict):
     cleanups_begun: int
     cleanups_done: int
     sessions: int
+    detached: int
     links: int
     outbox_bytes: int
     replay_bytes: int
@@ -82,6 +88,7 @@ class Interop(Partner):
         self.server: Server | None = None
         self._cleanups_begun = 0
         self._cleanups_done = 0
+        self._executions: dict[str, int] = {}
 
     @method
     async def sleep(self, seconds: Seconds) -> None:
@@ -176,6 +183,30 @@ class Interop(Partner):
             self._cleanups_done += 1
 
     @method
+    async def once(self, key: Annotated[str, Field(max_length=MAX_KEY)]) -> int:
+        """How often this has been executed with this key, this time included."""
+        executions = self._executions
+        executions[key] = executions.pop(key, 0) + 1
+        if len(executions) > MAX_KEYS:
+            del executions[next(iter(executions))]
+        return executions[key]
+
+    @method
+    async def tracked(
+        self, n: Count, delay: Seconds = 0, last_id: str | None = None
+    ) -> AsyncIterator[Tracked[int]]:
+        """Stream 0 to n - 1, each with its number as id, beginning behind the last id."""
+        last = current().last_id or last_id
+        try:
+            first = 0 if last is None else int(last) + 1
+        except ValueError:
+            raise RpcError(Code.INVALID_ARGUMENT, f"there is no item {last!r}") from None
+        for i in range(first, n):
+            if delay:
+                await anyio.sleep(delay)
+            yield Tracked(str(i), i)
+
+    @method
     async def whoami(self) -> WhoAmI:
         """Who the caller is, the call's metadata, and the seconds left of its deadline."""
         call = current()
@@ -200,6 +231,7 @@ class Interop(Partner):
             "cleanups_begun": self._cleanups_begun,
             "cleanups_done": self._cleanups_done,
             "sessions": now.sessions,
+            "detached": now.detached,
             "links": now.links,
             "outbox_bytes": now.outbox_bytes,
             "replay_bytes": now.replay_bytes,

@@ -574,6 +574,11 @@ class Endpoint(Continuity):
     # ---------------------------------------------------------------- frames out
 
     @property
+    def opened(self) -> int:
+        """Ids that this side has opened: calls, and the uploads and callbacks that went with them."""
+        return (self._next_id - 1) // 2
+
+    @property
     def outbox_bytes(self) -> int:
         """Bytes of encoded values waiting for the socket."""
         return self._outbox.bytes + self._outbox.values.bytes
