@@ -29,6 +29,7 @@ from examples import (
     raw_client,
     server_calls_client,
     stream_fetcher,
+    tracked,
     upload_progress,
     worker_pool,
 )
@@ -48,6 +49,17 @@ async def collect_what_openai_left() -> None:
     for _ in range(20):
         gc.collect()
         await anyio.lowlevel.checkpoint()
+
+
+async def test_tracked_reads_each_line_once_over_two_servers() -> None:
+    """RETRY-3."""
+    with soon():
+        read, asked = await tracked.main()
+    assert read == tracked.LINES
+    first, *later = asked
+    assert first is None
+    assert later
+    assert None not in later
 
 
 @pytest.mark.parametrize("program", PROGRAMS)

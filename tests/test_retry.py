@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import wsrpc
+from wsrpc.backoff import Backoff
 from wsrpc.retry import FIRST, JITTER, LONGEST, Attempts, Budget, is_repeatable
 
 
@@ -162,3 +163,19 @@ def test_rare_failures_are_always_repeated() -> None:
     made = list(repeats_of(10_000, Budget(100, 0.1), failing=lambda call: call % 100 == 0))
     # Each of the hundred calls that fail for good is tried as often as allowed.
     assert sum(one == 5 for one in made) == 100
+
+
+def test_delays_before_a_connection_are_uniform_below_a_bound_that_doubles() -> None:
+    """RETRY-2."""
+    bounds = [0.9, 1.8, 3.6, 7.2, 14.4, 15, 15]
+    backoff = Backoff(lambda: 1.0)
+    assert [backoff.next() for _ in bounds] == pytest.approx(bounds)
+    backoff.reset()
+    assert backoff.next() == 0.9
+    assert Backoff(lambda: 0.0).next() == 0
+
+
+def test_a_server_that_asks_for_a_delay_gets_it_and_up_to_a_second_more() -> None:
+    """RETRY-2."""
+    assert Backoff(lambda: 0.0).next(3) == 3
+    assert Backoff(lambda: 1.0).next(3) == 4

@@ -20,7 +20,7 @@ from typing import Any, Generic, Protocol, TypeVar, assert_type
 import anyio
 from pydantic import BaseModel, JsonValue
 
-from wsrpc import Final, Session, Stream, method, stream_of
+from wsrpc import Final, Session, Stream, Tracked, method, stream_of
 
 T = TypeVar("T")
 
@@ -37,6 +37,16 @@ class Usage:
 class HelloController:
     def __init__(self, greeting: str = "Hello") -> None:
         self.greeting = greeting
+
+    # Streams that go on.
+
+    @method
+    async def tracked(self) -> AsyncIterator[Tracked[Token]]:
+        yield Tracked("1", Token(message=""))
+
+    @method(idempotent=True)
+    async def tracked_final(self) -> AsyncIterator[Tracked[int] | Final[Usage]]:
+        yield Tracked("1", 1)
 
     # One value.
 
@@ -215,6 +225,11 @@ async def streams(session: Session) -> None:
         assert_type(stream, Stream[Token])
         assert_type(await anext(stream), Token)
     assert_type(await hello.tokens("x").collect(), list[Token])
+    async for tracked in hello.tracked():
+        assert_type(tracked, Tracked[Token])
+        assert_type(tracked.id, str)
+        assert_type(tracked.value, Token)
+    assert_type(hello.tracked_final(), Stream[Tracked[int], Usage])
     assert_type(hello.tokens("x").final, None)
     hello.tokens("x").cancel()
     await hello.tokens("x").aclose()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
 from typing import Any
+from uuid import uuid4
 
 import anyio
 
@@ -140,6 +141,25 @@ async def count_streams(at: Ground) -> None:
 async def long_stream(at: Ground) -> None:
     """a stream of 10,000 items arrives whole and in order"""
     equal(await at.interop.count(10_000).collect(), list(range(10_000)))
+
+
+@cases("INTEROP-1")
+async def once_counts(at: Ground) -> None:
+    """once counts how often it has run with a key"""
+    key = str(uuid4())
+    equal([await at.interop.once(key) for _ in range(3)], [1, 2, 3])
+    equal(await at.interop.once(f"{key}, another"), 1)
+
+
+@cases("INTEROP-1", "RETRY-3")
+async def tracked_streams(at: Ground) -> None:
+    """tracked streams pairs of an id and a number, from behind the one named"""
+    pairs = [[str(i), i] for i in range(5)]
+    loose = at.session.clientize("Interop")
+    equal(await loose.tracked(n=5).collect(), pairs)
+    equal(await loose.tracked(n=5, last_id="2").collect(), pairs[3:], "behind item 2")
+    items = await at.interop.tracked(5).collect()
+    equal([[item.id, item.value] for item in items], pairs, "with types")
 
 
 @cases("INTEROP-1")
