@@ -111,7 +111,9 @@ class SessionTable(Mapping[str, Session]):
         if session in self._tokens:
             self._detached[session] = None
         while self._detached and self._too_many():
-            same = [one for one in self._detached if one.principal == session.principal]
+            others = (one for one in self._detached if one is not session)
+            same = [one for one in others if one.principal == session.principal]
+            # Otherwise who was lost first, and comes back least likely.
             victim = next(iter(same or self._detached))
             del self._detached[victim]
             victim._wire.lose(EVICTED, "the server keeps too many sessions without a connection")

@@ -1,0 +1,162 @@
+"""A TCP proxy that resets connections: `async with resetting_proxy(url) as proxy`.
+
+By itself, as `python -m tests.proxy URL`, it prints its own URL, then a line for each reset, and
+takes orders on stdin: `lifetime 0.5 4` resets each connection after a time between these, `calm`
+none any more, `reset` all at once, `stop` ends it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import random
+import socket
+import struct
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from urllib.parse import urlsplit, urlunsplit
+
+import anyio
+import anyio.abc
+
+# On closing, send a reset at once in place of what is left.
+NO_LINGER = struct.pack("ii", 1, 0)
+
+GONE = (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream, OSError)
+
+# Called with the path of the request that came first, and the time.
+OnReset = Callable[[str, float], None]
+
+
+class Proxy:
+    """What goes through, and for how long.
+
+    Attributes:
+        url: Where clients connect.
+        target: Where they get through to; may change.
+        resets: Connections reset so far.
+        lifetime: Seconds, from and to, after which each new connection is reset; None: never.
+        open: Whether new connections get through; others are reset at once.
+    """
+
+    def __init__(self, target: str, rng: random.Random, on_reset: OnReset | None) -> None:
+        self.url = ""
+        self.target = target
+        self.resets = 0
+        self.lifetime: tuple[float, float] | None = None
+        self.open = True
+        self._rng = rng
+        self._on_reset = on_reset
+        self._scopes: set[anyio.CancelScope] = set()
+
+    @property
+    def connections(self) -> int:
+        """How many are through at present."""
+        return len(self._scopes)
+
+    def reset(self) -> None:
+        """Reset all connections."""
+        for scope in list(self._scopes):
+            scope.cancel()
+
+    async def handle(self, client: anyio.abc.SocketStream) -> None:
+        """Carry one connection."""
+        address = urlsplit(self.target)
+        assert address.hostname is not None
+        assert address.port is not None
+        path: list[str] = []
+        after = self._rng.uniform(*self.lifetime) if self.lifetime else math.inf
+        ends: list[anyio.abc.SocketStream] = [client]
+        reset = not self.open
+        try:
+            if self.open:
+                ends.append(await anyio.connect_tcp(address.hostname, address.port))
+                with anyio.move_on_after(after) as scope:
+                    self._scopes.add(scope)
+                    await self._carry(client, ends[1], path)
+                reset = scope.cancelled_caught
+        except OSError:
+            # Nobody is there: the client is to notice it as it would without a proxy.
+            reset = True
+        finally:
+            if self.open and len(ends) == 2:
+                self._scopes.discard(scope)
+            if reset:
+                self.resets += 1
+                for end in ends:
+                    raw = end.extra(anyio.abc.SocketAttribute.raw_socket)
+                    with suppress(OSError):
+                        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
+                if self._on_reset is not None:
+                    self._on_reset(*path[:1] or [""], time.monotonic())
+            for end in ends:
+                await anyio.aclose_forcefully(end)
+
+    async def _carry(
+        self, client: anyio.abc.SocketStream, server: anyio.abc.SocketStream, path: list[str]
+    ) -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(_pump, server, client, group.cancel_scope, None)
+            await _pump(client, server, group.cancel_scope, path)
+
+
+async def _pump(
+    source: anyio.abc.SocketStream,
+    sink: anyio.abc.SocketStream,
+    scope: anyio.CancelScope,
+    path: list[str] | None,
+) -> None:
+    with suppress(*GONE):
+        while True:
+            data = await source.receive()
+            if path is not None and not path:
+                path.append(data.split(b" ", 2)[1].decode("ascii", "replace"))
+            await sink.send(data)
+    # Behind a whole closing handshake there is nothing left to carry.
+    scope.cancel()
+
+
+@asynccontextmanager
+async def resetting_proxy(
+    target: str, *, seed: int = 0, on_reset: OnReset | None = None
+) -> AsyncIterator[Proxy]:
+    """A proxy in front of a server on the loopback interface."""
+    proxy = Proxy(target, random.Random(seed), on_reset)
+    listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+    port = listener.extra(anyio.abc.SocketAttribute.local_port)
+    proxy.url = urlunsplit(urlsplit(target)._replace(netloc=f"127.0.0.1:{port}"))
+    async with listener, anyio.create_task_group() as group:
+        group.start_soon(listener.serve, proxy.handle)
+        try:
+            yield proxy
+        finally:
+            group.cancel_scope.cancel()
+
+
+async def _main(target: str, seed: int) -> None:
+    def said(path: str, at: float) -> None:
+        print("reset", path, at, flush=True)
+
+    async with resetting_proxy(target, seed=seed, on_reset=said) as proxy:
+        print(proxy.url, flush=True)
+        while True:
+            order, *numbers = (await anyio.to_thread.run_sync(sys.stdin.readline)).split() or [""]
+            if order == "lifetime":
+                low, high = map(float, numbers)
+                proxy.lifetime = low, high
+            elif order == "calm":
+                proxy.lifetime = None
+            elif order == "reset":
+                proxy.reset()
+            else:
+                return
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m tests.proxy")
+    parser.add_argument("target")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    anyio.run(_main, arguments.target, arguments.seed)
