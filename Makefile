@@ -23,6 +23,7 @@ test: $(VENV)/.dev
 
 soak: $(VENV)/.dev
 	$(BIN)/python -m tests.simulator --seeds 10000
+	$(BIN)/python -m tests.soak.storm
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .

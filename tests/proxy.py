@@ -70,10 +70,12 @@ class Proxy:
         after = self._rng.uniform(*self.lifetime) if self.lifetime else math.inf
         ends: list[anyio.abc.SocketStream] = [client]
         reset = not self.open
+        scope = anyio.CancelScope()
         try:
             if self.open:
                 ends.append(await anyio.connect_tcp(address.hostname, address.port))
-                with anyio.move_on_after(after) as scope:
+                with scope:
+                    scope.deadline = anyio.current_time() + after
                     self._scopes.add(scope)
                     await self._carry(client, ends[1], path)
                 reset = scope.cancelled_caught
@@ -81,8 +83,7 @@ class Proxy:
             # Nobody is there: the client is to notice it as it would without a proxy.
             reset = True
         finally:
-            if self.open and len(ends) == 2:
-                self._scopes.discard(scope)
+            self._scopes.discard(scope)
             if reset:
                 self.resets += 1
                 for end in ends:
@@ -90,7 +91,7 @@ class Proxy:
                     with suppress(OSError):
                         raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
                 if self._on_reset is not None:
-                    self._on_reset(*path[:1] or [""], time.monotonic())
+                    self._on_reset(path[0] if path else "", time.monotonic())
             for end in ends:
                 await anyio.aclose_forcefully(end)
 

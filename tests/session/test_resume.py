@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import anyio
@@ -14,6 +15,7 @@ from tests.proxy import Proxy, resetting_proxy
 from tests.support import Codec, Peer, error_of, served, soon, turns, until
 from wsrpc import runtime as runtimes
 from wsrpc.backoff import Backoff
+from wsrpc.session import StateChange
 from wsrpc.testing import connected_pair
 from wsrpc.transport.base import Link
 from wsrpc.transport.memory import MemoryLink, memory_link_pair
@@ -83,8 +85,7 @@ class Gated(connected_pair):
         await until(lambda: self.frames("connecting") >= 2)
         self.gate = anyio.Event()
         self.cut()
-        for session in sessions:
-            await until(lambda session=session: session.state == "detached")
+        await until(lambda: all(session.state == "detached" for session in sessions))
 
 
 @pytest.fixture
@@ -152,7 +153,7 @@ async def test_a_connection_that_is_lost_in_the_handshake_is_tried_again() -> No
 async def test_a_server_that_was_restarted_knows_no_sessions(codec: Codec) -> None:
     """RESUME-2, CLOSE-1, CLOSE-4: what was pending fails at once, and the session goes on as new."""
     first, second = Work(), Work()
-    changes: list[wsrpc.StateChange] = []
+    changes: list[StateChange] = []
     async with served([second]) as replacement:
         async with proxied(first) as (proxy, _):
             async with wsrpc.connect(
@@ -185,7 +186,7 @@ async def fails(work: Work) -> None:
 
 async def test_states_come_with_their_causes() -> None:
     pair = Gated(Work())
-    changes: list[wsrpc.StateChange] = []
+    changes: list[StateChange] = []
 
     async def watch(session: wsrpc.Session) -> None:
         async for change in session.states():
@@ -396,9 +397,14 @@ async def test_of_two_that_race_with_one_token_one_lives() -> None:
     """RESUME-3, RESUME-5."""
     async with visited(wsrpc.Server([Work()])) as visit:
         token = (await visit().say_hello())[1]["token"]
-        one, other = visit(), visit()
-        for peer in (one, other):
+        racers = visit(), visit()
+        for peer in racers:
             await peer.send(returning(token, 2))
+        await until(lambda: any(peer.link._closed or peer.link._queue for peer in racers))
+        await turns()
+        # A hello waits for the one that lives, and a close for the other.
+        first = racers[0].link._queue[0][1]
+        one, other = racers if isinstance(first, bytes) else reversed(racers)
         await one.expect("hello")
         assert await other.closed() == 4506
         await one.send(["ack", 0], ["call", 1, "Work.echo", {"text": "a"}])
@@ -507,6 +513,10 @@ async def lost(session: wsrpc.Session) -> None:
 # ------------------------------------------------------------------------------ where to come back
 
 
+def came(seen: list[Any], n: int) -> bool:
+    return len(seen) == n
+
+
 @pytest.mark.usefixtures("quick")
 async def test_urls_and_credentials_are_asked_anew_each_time() -> None:
     """RESUME-1."""
@@ -532,7 +542,7 @@ async def test_urls_and_credentials_are_asked_anew_each_time() -> None:
             for n in range(2, 4):
                 await confirmed(server)
                 proxy.reset()
-                await until(lambda n=n: len(seen) == n)
+                await until(partial(came, seen, n))
                 await until(lambda: session.state == "connected")
             assert session.id == before
     assert seen == [1, 2, 3]

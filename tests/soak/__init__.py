@@ -1,1 +1,1 @@
-"""Programs that show that sessions survive: `python -m tests.soak` runs them all."""
+"""Programs that show that sessions survive, for `make soak`."""

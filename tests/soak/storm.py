@@ -15,6 +15,7 @@ from time import monotonic
 import anyio
 
 import wsrpc
+from wsrpc.session import StateChange
 
 from .service import Ledger, Soak
 from .support import Verdict, child
@@ -41,7 +42,7 @@ class Client:
         self.errors: list[str] = []
         self.hung = 3
 
-    def on_state(self, session: wsrpc.Session, change: wsrpc.StateChange) -> None:
+    def on_state(self, session: wsrpc.Session, change: StateChange) -> None:
         if change.state == "connected":
             self.connected.append(monotonic())
         elif change.state in ("connecting", "closed") and self.hung:

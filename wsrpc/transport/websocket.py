@@ -213,6 +213,9 @@ async def open_link(
         connection = await manager.__aenter__()
     except (InvalidURI, InvalidHandshake, OSError, TimeoutError, EOFError, ValueError) as error:
         raise _connect_error(url, error) from error
+    except ConnectionClosed as error:
+        # websockets on trio, where the socket breaks while it writes its request.
+        raise _connect_error(url, OSError("the connection broke in the handshake")) from error
     except _trio_errors() as error:
         # What it was about is its cause: no valid certificate, for instance.
         cause = error.__cause__
