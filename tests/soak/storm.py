@@ -26,7 +26,7 @@ LIFETIME = (0.5, 4.0)
 # Seconds that calls may take beyond what their items take, the time without a link included.
 PATIENCE = 20
 # A connection lasts 2.25 s on average, and the way back 0.45 s and what it costs to connect.
-RESETS_PER_SECOND = 1 / 2.88
+RESETS_PER_SECOND = 1 / 2.78
 
 
 class Client:
@@ -127,7 +127,7 @@ async def storm(
             during = [usage(), await usage_of(server.url)]
             await anyio.sleep(settle)
             after = [usage(), await usage_of(server.url)]
-            judge(verdict, done, proxy.lines[seen:], clients * seconds * RESETS_PER_SECOND)
+            judge(verdict, done, proxy.lines[seen:], clients * (seconds - 2.5) * RESETS_PER_SECOND)
             for name, old, now, peak in zip(
                 ("clients", "server"), before, after, during, strict=True
             ):
