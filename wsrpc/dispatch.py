@@ -145,10 +145,14 @@ class Dispatcher:
         if not self.live:
             settle(self._idle)
 
-    def stop_all(self) -> None:
-        """The session is over: every handler is cancelled and cleans up (CLOSE-5)."""
+    def stop_all(self, reason: str = "cancelled") -> None:
+        """Cancel every handler, so that it cleans up (CLOSE-5, DRAIN-3).
+
+        Args:
+            reason: The code with which their callers are told, as far as the session goes on.
+        """
         for handler in list(self.live):
-            handler.stop("cancelled")
+            handler.stop(reason)
 
     def stop_attached(self) -> None:
         """The link is lost: cancel the handlers that are not to run on without one (RESUME-8)."""

@@ -47,6 +47,13 @@ T = TypeVar("T")
 # Seconds that a handler has for a callback that it awaits, like any unary call.
 CALLBACK_TIMEOUT = 30.0
 
+# What a caller is told of a handler that was stopped, by the code of its error.
+STOPPED = {
+    "cancelled": "cancelled",
+    "deadline_exceeded": "deadline exceeded",
+    "unavailable": "the other end is going away, and does not finish the call",
+}
+
 
 class Handler(Conversation):
     """One inbound call while it runs."""
@@ -115,8 +122,7 @@ class Handler(Conversation):
         self._task = self.shell.nursery.spawn_handler(self._run, deadline=self._deadline)
 
     def _refuse(self, reason: str) -> None:
-        message = "cancelled" if reason == Code.CANCELLED else "deadline exceeded"
-        self.shell.endpoint.refuse(self.call, reason, f"{message} before it began")
+        self.shell.endpoint.refuse(self.call, reason, f"{STOPPED[reason]} before it began")
         self.shell.wake()
 
     def on_cancel(self, reason: str) -> None:
@@ -271,8 +277,7 @@ class Handler(Conversation):
     def _fail_stopped(self) -> None:
         if self._open:
             assert self.stopped is not None
-            message = "cancelled" if self.stopped == Code.CANCELLED else "deadline exceeded"
-            self.shell.endpoint.fail(self.call, ErrorBody(self.stopped, message))
+            self.shell.endpoint.fail(self.call, ErrorBody(self.stopped, STOPPED[self.stopped]))
             self.shell.wake()
 
     def _fail(self, error: BaseException) -> None:

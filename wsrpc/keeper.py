@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import Any, Protocol
 
 import anyio
@@ -71,8 +72,12 @@ class Keeper:
         self._nursery = nursery
         self._reconnect = reconnect
         self._backoff = backoff or Backoff()
+        # Where the next new session of the wire begins, counted on without end; and of how many.
         self._address = 0
+        self._addresses = 1
         self._at_once = False
+        # Servers that asked to be left alone, by address, and until when.
+        self._away: dict[int, float] = {}
 
     def begin(self) -> None:
         """Make the first connection; whether that works, `Session.ready` tells."""
@@ -89,8 +94,19 @@ class Keeper:
             self._at_once = True
         return True
 
+    def moves_on(self, reconnect_after: float) -> bool:
+        if not self._reconnect:
+            return False
+        until = self._session._runtime.now() + reconnect_after
+        self._away[self._address % self._addresses] = until
+        # Alone it is the address of several servers, or of one that will be back.
+        self._at_once = self._addresses > 1
+        self._address += 1
+        return True
+
     def keep(self, wire: WireSession) -> None:
-        self._nursery.spawn(self._keep, wire)
+        at_once, self._at_once = self._at_once, False
+        self._nursery.spawn(partial(self._keep, wire, self._address, at_once=at_once))
 
     async def _begin(self, wire: WireSession) -> None:
         try:
@@ -98,7 +114,7 @@ class Keeper:
             if error is not None:
                 self._session.give_up(error)
             elif not wire.over:
-                await self._keep(wire)
+                await self._keep(wire, self._address, at_once=False)
         except Exception as error:  # noqa: BLE001  (raised again where connect() is entered)
             self._session.give_up(error)
 
@@ -106,25 +122,28 @@ class Keeper:
         """Try each address once; the error of the last, or None once there was a connection."""
         error: Exception | None = None
         tried = 0
-        while tried == 0 or tried < await self._dial.addresses():
+        while tried == 0 or tried < self._addresses:
             tried += 1
-            error = await self._one_link(wire)
+            error = await self._one_link(wire, self._address)
             if error is None or not isinstance(error, (ConnectError, OSError)):
                 return error
             self._address += 1
         return error
 
-    async def _keep(self, wire: WireSession) -> None:
+    async def _keep(self, wire: WireSession, address: int, *, at_once: bool) -> None:
         """Find one link after another until this session of the wire is over."""
         failures = 0
         while not wire.over:
-            if not self._at_once:
-                await anyio.sleep(self._backoff.next())
-            self._at_once = False
+            # What there is to resume is at this address and no other, whatever its server asked.
+            resumes = wire.endpoint.resumable
+            if not resumes:
+                address = self._open_to_all(address)
+            await anyio.sleep(self._delay(None if resumes else address, at_once=at_once))
+            at_once = False
             if wire.over:
                 return
             try:
-                error = await self._one_link(wire)
+                error = await self._one_link(wire, address)
             except Exception as unexpected:  # noqa: BLE001  (logged there)
                 self._session.give_up(unexpected)
                 return
@@ -132,13 +151,33 @@ class Keeper:
                 failures = 0
                 continue
             failures += 1
-            if not wire.endpoint.resumable:
-                self._address += 1
-            elif failures >= FAITHFUL and await self._dial.addresses() > 1:
-                self._address += 1
+            if not resumes:
+                address += 1
+            elif wire.endpoint.peer_draining:
+                wire.lose(1006, f"the server was about to go, and takes nobody back: {error}")
+            elif failures >= FAITHFUL and self._addresses > 1:
+                self._address = address + 1
                 wire.lose(1006, f"the server cannot be reached: {error}")
 
-    async def _one_link(self, wire: WireSession) -> Exception | None:
+    def _open_to_all(self, address: int) -> int:
+        """The first address from this one on that did not ask to be left alone; else this one."""
+        for other in range(address, address + self._addresses):
+            if self._floor(other) <= 0:
+                return other
+        return address
+
+    def _floor(self, address: int) -> float:
+        """Seconds that the server at this address still wants to be left alone."""
+        return self._away.get(address % self._addresses, 0.0) - self._session._runtime.now()
+
+    def _delay(self, address: int | None, *, at_once: bool) -> float:
+        """Seconds to wait before the next attempt (RETRY-2)."""
+        floor = 0.0 if address is None else self._floor(address)
+        if floor > 0:
+            return self._backoff.next(floor)
+        return 0.0 if at_once else self._backoff.next()
+
+    async def _one_link(self, wire: WireSession, address: int) -> Exception | None:
         """Serve one link until it is gone; the error, where none came about."""
         endpoint = wire.endpoint
         before = endpoint.received + endpoint.acked
@@ -150,10 +189,12 @@ class Keeper:
             except Exception as error:  # noqa: BLE001  (raised on entering, a failure later)
                 return error
         try:
-            await self._dial.addresses()
-            async with self._dial.open(self._address) as link:
+            self._addresses = await self._dial.addresses()
+            async with self._dial.open(address) as link:
                 if wire.over:
                     return None
+                if wire is self._session._wire:
+                    self._address = address
                 await wire.connect(link, auth)
         except (WsrpcError, OSError) as error:
             return error

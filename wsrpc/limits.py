@@ -12,6 +12,9 @@ FLOOR_MAX_BATCH = 64 * 1024
 FLOOR_MAX_CALLS = 8
 FLOOR_MAX_VALUE = 64 * 1024
 
+# Seconds. The fastest heartbeat.
+FLOOR_HEARTBEAT = 1.0
+
 # `Limits.max_held` left out.
 TWICE_MAX_VALUE = -1
 
@@ -54,6 +57,12 @@ class Limits:
             one of the same principal first.
         max_detached_bytes: Bytes that all of these together may hold.
         max_metadata: Bytes. Keys and values of one call's metadata together.
+        heartbeat_interval: Seconds of silence after which either end asks the other for a sign of
+            life; the accepting side's holds for both. At least 1; 0: nobody asks, and a dead peer
+            is found when something is sent to it.
+        heartbeat_timeout: Seconds that the answer may take before the connection is given up (close
+            code 4002). At least 1.
+        drain_grace: Seconds that a server which stops lets its calls finish; see `Server.drain`.
         hello_timeout: Seconds from the accepted connection to a complete hello (close code 4008).
         connect_timeout: Seconds for one attempt to connect, hello included.
         close_timeout: Seconds granted to a closing handshake before the socket is dropped.
@@ -80,6 +89,9 @@ class Limits:
     max_detached: int = 1024
     max_detached_bytes: int = 64 * 1024 * 1024
     max_metadata: int = 16 * 1024
+    heartbeat_interval: float = 20.0
+    heartbeat_timeout: float = 10.0
+    drain_grace: float = 30.0
     hello_timeout: float = 10.0
     connect_timeout: float = 10.0
     close_timeout: float = 2.0
@@ -98,6 +110,7 @@ class Limits:
             # With none at all nothing would ever find room.
             "outbox": 1,
             "replay": 1,
+            "heartbeat_timeout": FLOOR_HEARTBEAT,
         }
         for field in fields(self):
             value = getattr(self, field.name)
@@ -108,6 +121,11 @@ class Limits:
                 continue
             if not value >= floor:
                 raise ValueError(f"Limits.{field.name} must be at least {floor}, not {value!r}")
+        if 0 < self.heartbeat_interval < FLOOR_HEARTBEAT:
+            raise ValueError(
+                f"Limits.heartbeat_interval must be at least {FLOOR_HEARTBEAT:g} s, or 0 for none, "
+                f"not {self.heartbeat_interval!r}"
+            )
         if self.max_held == TWICE_MAX_VALUE:
             object.__setattr__(self, "max_held", 2 * self.max_value)
         elif 0 < self.max_held < self.max_value:

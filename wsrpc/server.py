@@ -33,10 +33,10 @@ from .runtime import Future, Nursery, Runtime
 from .session import Authenticate, OnState, Session
 from .sessions import SessionTable
 from .stats import Snapshot, Stats
-from .transport.base import Link, LinkClosed
+from .transport.base import Bound, Link, LinkClosed
 from .transport.choice import Transport, checked, listen
 from .version import AGENT
-from .wire import GOING_AWAY, WireSession
+from .wire import GOING_AWAY, RESTART, STOPPING, WireSession
 
 __all__ = ["Listener", "Server"]
 
@@ -100,6 +100,8 @@ class Server:
         self._targets = targets_of(expose_all(controllers, builtin=builtin), interceptors)
         self._on_state = on_state
         self._sessions = SessionTable(self.limits)
+        self._listeners: set[Listener] = set()
+        self._drains = 0
 
     @property
     def sessions(self) -> Mapping[str, Session]:
@@ -166,16 +168,87 @@ class Server:
         ssl: ssl_module.SSLContext | None = None,
         transport: Transport = "websockets",
     ) -> None:
-        """Serve until cancelled, or until SIGINT or SIGTERM arrives; then stop cleanly.
+        """Serve until cancelled, or until SIGINT or SIGTERM arrives; then drain.
 
-        Stopping closes every session with 1001 and waits for the handlers' cleanup. A second
-        signal meets Python's default, which does not wait. The arguments are those of `listen`.
+        A second signal cancels the handlers that are left, which still clean up, and closes the
+        sessions with 1001; so does a cancellation. A third meets Python's default, which does not
+        wait. In a thread other than the main one no signals arrive. The arguments are those of
+        `listen`.
 
         Raises:
             OSError: The address cannot be bound.
         """
         async with self.listen(host, port, path=path, ssl=ssl, transport=transport):
-            await wait_for_signal()
+            await self._serve_until_signal()
+
+    async def drain(self, grace: float | None = None, *, reconnect_after: float = 0.0) -> None:
+        """Stop without breaking calls; returns when every session has ended.
+
+        No listener of this server accepts connections any more; peers are told to take their new
+        calls elsewhere, and a client of this package does so by itself. What runs is finished.
+        Each session ends, with close code 1012, as soon as nothing is live on it any more, and
+        those that wait without a connection end at once.
+
+        A cancelled `drain` leaves the sessions that are left as they are, and they take no new
+        calls; leaving the listener then closes them with 1001.
+
+        Args:
+            grace: Seconds to finish in; then handlers that are left are cancelled and clean up, and
+                their callers get `unavailable`. `Limits.drain_grace` if left out.
+            reconnect_after: Seconds that peers are asked to stay away from this server.
+
+        Raises:
+            ValueError: One of them is negative.
+        """
+        grace = self.limits.drain_grace if grace is None else grace
+        if not (grace >= 0 and reconnect_after >= 0):
+            raise ValueError(f"seconds are at least 0, not {grace!r} and {reconnect_after!r}")
+        self._drains += 1
+        try:
+            for listener in self._listeners:
+                listener.refuse()
+            async with anyio.create_task_group() as group:
+                for session in self._sessions.values():
+                    group.start_soon(session.drain, grace, reconnect_after)
+        finally:
+            self._drains -= 1
+
+    async def _serve_until_signal(
+        self,
+        grace: float | None = None,
+        *,
+        ready: Callable[[], None] | None = None,
+        on_signal: Callable[[int], None] | None = None,
+    ) -> None:
+        """Wait for SIGINT or SIGTERM, then drain; a second one ends that.
+
+        Args:
+            grace: Seconds, as for `drain`.
+            ready: Called when a signal would no longer meet Python's default.
+            on_signal: Called with the number of each.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            if ready is not None:
+                ready()
+            await anyio.sleep_forever()
+        draining = False
+        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            if ready is not None:
+                ready()
+            async with anyio.create_task_group() as group:
+
+                async def drain() -> None:
+                    await self.drain(grace)
+                    group.cancel_scope.cancel()
+
+                async for number in signals:
+                    if on_signal is not None:
+                        on_signal(number)
+                    if draining:
+                        group.cancel_scope.cancel()
+                        break
+                    draining = True
+                    group.start_soon(drain)
 
     async def _handle(self, runtime: Runtime, link: Link, hosted: _Hosted | None = None) -> None:
         """Serve one connection; where it begins a session, to the end of that."""
@@ -222,7 +295,7 @@ class Server:
                 return await admit(link, self.limits, self._authenticate)
             finally:
                 hosted.doors.discard(door)
-        raise ProtocolError(GOING_AWAY, "the server is stopping")
+        raise ProtocolError(RESTART if self._drains else GOING_AWAY, STOPPING)
 
     async def _begin(self, runtime: Runtime, link: Link, principal: Any) -> _ServedSession:
         assert link.subprotocol is not None
@@ -244,7 +317,14 @@ class Server:
         return session
 
     def _accept(self, session: _ServedSession, opening: Opening) -> list[Event]:
-        window = self.limits.resume_window
+        if self._drains:
+            # It came in while the drain began.
+            raise ProtocolError(RESTART, STOPPING)
+        limits = self.limits
+        window = limits.resume_window
+        heartbeat = None
+        if limits.heartbeat_interval:
+            heartbeat = (limits.heartbeat_interval, limits.heartbeat_timeout)
         token = None
         if window:
             token = self._sessions.new_token()
@@ -254,6 +334,7 @@ class Server:
             session.id,
             token=token,
             resume_window=window,
+            heartbeat=heartbeat,
             now=session._runtime.now(),
         )
 
@@ -330,7 +411,17 @@ class Listener:
         self._stop: Future | None = None
         self._stopped: Future | None = None
         self._hosted = _Hosted()
-        self._closing = False
+        self._bound: Bound | None = None
+        # The code with which those are sent away who come all the same.
+        self._closing: int | None = None
+
+    def refuse(self) -> None:
+        """Accept no further connection; those that have not said who they are may try elsewhere."""
+        if self._closing is None and self._bound is not None:
+            self._closing = RESTART
+            self._bound.refuse()
+            for door in self._hosted.doors:
+                door.cancel()
 
     async def __aenter__(self) -> Self:
         runtime = runtimes.current()
@@ -356,8 +447,8 @@ class Listener:
         failure: Exception | None = None
 
         async def handle(link: Link) -> None:
-            if self._closing:
-                await link.close(GOING_AWAY, "the server is stopping")
+            if self._closing is not None:
+                await link.close(self._closing, STOPPING)
             else:
                 await self.server._handle(runtime, link, self._hosted)
 
@@ -372,15 +463,17 @@ class Listener:
                 origins=self.server._origins,
                 limits=self.server.limits,
                 ssl=self._ssl,
-            ) as url:
+            ) as self._bound:
+                self.server._listeners.add(self)
                 if not bound.done():
-                    bound.set_result(url)
+                    bound.set_result(self._bound.url)
                 await self._stop
         except Exception as error:  # noqa: BLE001  (raised again by whoever listens)
             failure = error
             if not bound.done():
                 bound.set_result(error)
         finally:
+            self.server._listeners.discard(self)
             if not self._stopped.done():
                 self._stopped.set_result(failure)
 
@@ -399,23 +492,14 @@ class Listener:
     async def _shut_down(self) -> None:
         assert self._stop is not None
         assert self._stopped is not None
-        self._closing = True
+        self._closing = GOING_AWAY
         for door in self._hosted.doors:
             door.cancel()
         async with anyio.create_task_group() as group:
             for session in self._hosted.sessions:
-                group.start_soon(session.aclose, GOING_AWAY, "the server is stopping")
+                group.start_soon(session.aclose, GOING_AWAY, STOPPING)
         if not self._stop.done():
             self._stop.set_result(None)
         failure: Exception | None = await self._stopped
         if failure is not None:
             raise failure
-
-
-async def wait_for_signal() -> None:
-    """Wait for SIGINT or SIGTERM; in a thread that cannot receive signals, for ever."""
-    if threading.current_thread() is not threading.main_thread():
-        await anyio.sleep_forever()
-    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async for _ in signals:
-            return

@@ -25,6 +25,7 @@ from .interceptor import Interceptor
 from .limits import Limits
 from .overflow import Overflow
 from .protocol.endpoint import Endpoint
+from .protocol.events import GoawayReceived
 from .protocol.frames import HelloBody
 from .proxy import AnyInterface, LooseInterface, Options, Proxy, Validate
 from .retry import Budget
@@ -76,6 +77,14 @@ class Keeper(Protocol):
 
     def goes_on(self, error: ConnectionLost) -> bool:
         """Whether the session goes on, with a new session of the wire, after this end of one."""
+        ...
+
+    def moves_on(self, reconnect_after: float) -> bool:
+        """Whether new calls go to a new session of the wire, now that the server drains.
+
+        Args:
+            reconnect_after: Seconds that this server wants to be left alone.
+        """
         ...
 
     def keep(self, wire: WireSession) -> None:
@@ -387,6 +396,8 @@ class Session:
 
     def wire_ended(self, wire: WireSession, error: ConnectionLost) -> None:
         if wire is not self._wire:
+            if self.state == "draining" and not self._being_drained():
+                self._enter(StateChange("connecting", error.message, error))
             return
         keeper = self._keeper
         if self._ready.done() and not self._closing and keeper and keeper.goes_on(error):
@@ -400,8 +411,22 @@ class Session:
         self._enter(StateChange("closed", error.message, error))
         settle(self._on_closed)
 
+    def _being_drained(self) -> bool:
+        return any(wire.endpoint.peer_draining and not wire.over for wire in self._wires())
+
     def wire_confirmed(self, wire: WireSession) -> None:
         """Of interest to whoever keeps the tokens."""
+
+    def wire_draining(self, wire: WireSession, event: GoawayReceived) -> None:
+        # It is said again on each link, and of interest once.
+        if wire is not self._wire or self._closing:
+            return
+        cause = f"the other end is about to go, and finishes what it has in {event.grace:g} s"
+        self._enter(StateChange("draining", cause))
+        keeper = self._keeper
+        if keeper is not None and keeper.moves_on(event.reconnect_after):
+            self._go_on()
+            keeper.keep(self._wire)
 
     def _enter(self, change: StateChange) -> None:
         self._change = change
@@ -415,6 +440,12 @@ class Session:
                 logger.exception("on_state raised for %r", self)
 
     # ------------------------------------------------------------ begin and end
+
+    async def drain(self, grace: float, reconnect_after: float) -> None:
+        """Accepting side: take no new calls, finish those that run, end; see `Server.drain`."""
+        self._closing = True
+        self._enter(StateChange("draining", "this end is about to go, and finishes what it has"))
+        await self._wire.drain(grace, reconnect_after)
 
     async def ready(self) -> None:
         """Connecting side: wait for the server's first hello.

@@ -107,6 +107,7 @@ class Shell:
         self.unsent: list[Conversation] = []
         self.feeds = 0
         self._closing: list[Future] = []
+        self._draining: list[Future] = []
 
     @property
     def driver(self) -> Driver | None:
@@ -127,6 +128,8 @@ class Shell:
                 call.context.on_started()
         if (self._blocked or self._room) and not endpoint.outbox_full:
             self._make_room()
+        if self._draining:
+            self.settle_drained()
 
     def _make_room(self) -> None:
         blocked, self._blocked = self._blocked, set()
@@ -150,6 +153,18 @@ class Shell:
             waiter = self.runtime.future()
             self._closing.append(waiter)
             await waiter
+
+    async def drained(self) -> None:
+        """Wait until nothing is live any more on a session that drains (DRAIN-3), or it is over."""
+        while self.lost is None and not self.endpoint.drained:
+            waiter = self.runtime.future()
+            self._draining.append(waiter)
+            await waiter
+
+    def settle_drained(self) -> None:
+        """Something was sent or taken: it may have been the last."""
+        if self.endpoint.drained:
+            settle(self._draining)
 
     async def room(self, alarm: float | None = None) -> None:
         """Wait until the outbox takes another value.
@@ -195,6 +210,7 @@ class Shell:
                 call.context.on_lost(self.lost_error(started=call.id != 0))
         self._make_room()
         self.wake()
+        settle(self._draining)
         settle(self.on_lost)
 
     def lost_error(self, *, started: bool) -> ConnectionLost:

@@ -47,6 +47,8 @@ __all__ = [
     "HELLO_TIMEOUT",
     "INTERNAL",
     "NORMAL",
+    "RESTART",
+    "STOPPING",
     "Owner",
     "WireSession",
     "first_message",
@@ -57,8 +59,14 @@ logger = logging.getLogger("wsrpc")
 NORMAL = 1000
 GOING_AWAY = 1001
 INTERNAL = 1011
+RESTART = 1012
 HELLO_TIMEOUT = 4008
 SUPERSEDED = 4506
+
+STOPPING = "the server is stopping"
+
+# Seconds that handlers have to end once their cleanup was cancelled as well.
+KILLED = 0.5
 
 
 class Owner(Protocol):
@@ -75,6 +83,9 @@ class Owner(Protocol):
 
     def wire_confirmed(self, wire: WireSession) -> None:
         """Accepting side: the peer has the newest token."""
+
+    def wire_draining(self, wire: WireSession, event: GoawayReceived) -> None:
+        """The peer takes no new calls, and is about to go."""
 
 
 async def first_message(link: Link, timeout: float) -> bytes:
@@ -247,12 +258,23 @@ class WireSession:
         if self.over:
             return
         self.endpoint.detach(self._runtime.now())
-        if self.comes_back and may_resume(code) and self.endpoint.resumable:
+        resumable = self.comes_back and self.endpoint.resumable and not self._is_last(code)
+        if resumable and may_resume(code):
             self.dispatcher.stop_attached()
             self._arm()
             self._owner.wire_detached(self, _lost(code, reason, "the connection was lost"))
         else:
             self.lose(code, reason)
+
+    def _is_last(self, code: int) -> bool:
+        """Whether no other link follows one that ended with this code, since a side drains.
+
+        A server that drains does not listen any more, and with 1012 it is through (DRAIN-3).
+        """
+        endpoint = self.endpoint
+        if endpoint.side == "accepting":
+            return endpoint.draining
+        return endpoint.peer_draining and code == RESTART
 
     async def _close(self, link: Link, code: int, reason: str) -> None:
         done = self._runtime.future()
@@ -278,6 +300,26 @@ class WireSession:
         return ProtocolError(INTERNAL, "internal error")
 
     # ------------------------------------------------------------ the end
+
+    async def drain(self, grace: float, reconnect_after: float) -> None:
+        """Take no new calls, finish those that run, end the session (DRAIN-1, DRAIN-3).
+
+        Args:
+            grace: Seconds to finish in; the handlers that are left are cancelled then.
+            reconnect_after: Seconds that the peer is asked to stay away.
+        """
+        if self._link is None:
+            self.lose(RESTART, STOPPING)
+            return
+        self.endpoint.goaway(grace, self._runtime.now(), reconnect_after=reconnect_after)
+        self.shell.wake()
+        with anyio.move_on_after(grace):
+            await self.shell.drained()
+        if not self.over and self.dispatcher.live:
+            self.dispatcher.stop_all("unavailable")
+            with anyio.move_on_after(self.shell.limits.cleanup_timeout + KILLED):
+                await self.dispatcher.idle()
+        await self.close(RESTART, STOPPING)
 
     async def close(self, code: int, reason: str) -> None:
         """Send what is queued, close the link, end the session."""
@@ -355,8 +397,10 @@ class WireSession:
         self._alarm = None
         if self.over:
             return
+        now = self._runtime.now()
         try:
-            self._process(self.endpoint.alarm(self._runtime.now()))
+            # It may be early for what is due by now, and yet late itself.
+            self._process(self.endpoint.alarm(now, lag=now - self._alarm_at))
         except ProtocolError as error:
             if self._link is not None:
                 self._writing_failed(self._link, error)
@@ -371,7 +415,10 @@ class WireSession:
         handlers = self._on
         for event in events:
             handlers[type(event)](self, event)
-        if self.endpoint.has_output:
+        endpoint = self.endpoint
+        if endpoint.draining:
+            self.shell.settle_drained()
+        if endpoint.has_output:
             self.shell.wake()
         self._arm()
 
@@ -405,7 +452,8 @@ class WireSession:
             event.lane.context.on_credit()
 
     def _on_goaway(self, event: GoawayReceived) -> None:
-        """The calls that will not be answered are finished by events behind this one."""
+        # The calls that will not be answered are finished by events behind this one.
+        self._owner.wire_draining(self, event)
 
     def _on_confirmed(self, event: TokenConfirmed) -> None:
         self._owner.wire_confirmed(self)

@@ -54,8 +54,8 @@ async def listening(
         origins=origins,
         limits=limits,
         ssl=ssl,
-    ) as url:
-        yield url
+    ) as bound:
+        yield bound.url
 
 
 class Guest:

@@ -116,11 +116,23 @@ def serve(
     debug: Annotated[
         bool, typer.Option("--debug", help="Show tracebacks, to callers too; not for strangers.")
     ] = False,
+    drain_grace: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(
+            min=0,
+            metavar="SECONDS",
+            help="For how long calls may finish when it stops; 30 if the server does not say.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
-    """Serve controllers until Ctrl-C or SIGTERM; prints `listening ws://…` when it can be called."""
+    """Serve controllers until Ctrl-C or SIGTERM; prints `listening ws://…` when it can be called.
 
-    async def body() -> None:
-        await serve_until_stopped(load_server(what, debug=debug), host, port)
+    When it stops, it takes no new calls, and finishes those that run. A second signal cancels them.
+    """
+
+    async def body() -> int:
+        return await serve_until_stopped(load_server(what, debug=debug), host, port, drain_grace)
 
     run(body, debug=debug, cancelled="stopping")
 

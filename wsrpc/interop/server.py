@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
 import sys
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
+from functools import partial
+from math import inf
 
 import anyio
 
@@ -47,7 +48,70 @@ def parser() -> argparse.ArgumentParser:
         metavar="JSON",
         help="""bounds as in wsrpc.Limits, for instance '{"max_calls": 16}'""",
     )
+    made.add_argument(
+        "--resume-window",
+        type=seconds,
+        metavar="SECONDS",
+        help="how long a session without a connection is kept; 0 keeps none",
+    )
+    made.add_argument(
+        "--heartbeat",
+        type=interval_and_timeout,
+        metavar="INTERVAL,TIMEOUT",
+        help="seconds of silence before a ping, and for its answer, at least 1 each; 0 for none",
+    )
+    made.add_argument(
+        "--drain-grace",
+        type=seconds,
+        metavar="SECONDS",
+        help="how long calls may finish after SIGTERM",
+    )
     return made
+
+
+def seconds(text: str) -> float:
+    """A number of seconds.
+
+    Raises:
+        ArgumentTypeError: It is none, or below 0.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1
+    if not 0 <= value < inf:
+        raise argparse.ArgumentTypeError(f"not a number of seconds: {text!r}")
+    return value
+
+
+def interval_and_timeout(text: str) -> tuple[float, float]:
+    """The two times of a heartbeat; (0, 0) for none.
+
+    Raises:
+        ArgumentTypeError: It is not two numbers of seconds, or one is below 1.
+    """
+    interval, comma, timeout = text.partition(",")
+    both = seconds(interval), seconds(timeout) if comma else 0.0
+    if both != (0, 0) and min(both) < 1:
+        raise argparse.ArgumentTypeError(
+            f"write INTERVAL,TIMEOUT with at least 1 s each, or 0, not {text!r}"
+        )
+    return both
+
+
+def limits_of(args: argparse.Namespace) -> Limits:
+    """The limits that the command line asks for; its own options override `--limits`."""
+    limits: Limits = args.limits or Limits()
+    if args.resume_window is not None:
+        limits = replace(limits, resume_window=args.resume_window)
+    if args.drain_grace is not None:
+        limits = replace(limits, drain_grace=args.drain_grace)
+    if args.heartbeat is not None:
+        interval, timeout = args.heartbeat
+        limits = replace(limits, heartbeat_interval=interval)
+        if interval:
+            limits = replace(limits, heartbeat_timeout=timeout)
+    return limits
 
 
 def limits_from(text: str) -> Limits:
@@ -73,21 +137,18 @@ def limits_from(text: str) -> Limits:
 
 
 async def serve(server: Server, host: str, port: int) -> None:
-    """Listen, say where, and stop cleanly on the first SIGINT or SIGTERM."""
+    """Listen, say where, and drain on the first SIGINT or SIGTERM."""
     async with server.listen(host, port) as listener:
-        # The receiver is there before anybody can know that the server is; a second signal meets
-        # Python's default and does not wait.
-        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-            print(f"listening {listener.url}", flush=True)
-            async for _ in signals:
-                break
+        # Signals are heard before anybody can know that the server is there.
+        ready = partial(print, f"listening {listener.url}", flush=True)
+        await server._serve_until_signal(ready=ready)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     args = parser().parse_args(argv)
     server = interop_server(
-        limits=args.limits, auth_token=args.auth_token, origins=args.origin, debug=args.debug
+        limits=limits_of(args), auth_token=args.auth_token, origins=args.origin, debug=args.debug
     )
     try:
         anyio.run(serve, server, args.host, args.port, backend=args.backend)

@@ -6,19 +6,21 @@ from math import inf
 from typing import Self
 
 from ..errors import ProtocolError
+from ..limits import FLOOR_HEARTBEAT
 from . import frames
 
 __all__ = ["Heartbeat"]
 
 DEAD = 4002
 
-# Seconds. The least that an interval and a timeout may be.
-FLOOR = 1.0
-
 # Seconds. An alarm that comes later than this was held up, and what has arrived meanwhile may not
 # have been read: then the verdict waits for as long as `GRACE`.
 LAG = 0.5
 GRACE = 1.0
+
+# Seconds. How often to look at the clock while an answer is awaited: who was held up until just
+# before the verdict would come to it in time, and not know.
+LOOK = 0.5
 
 
 class Heartbeat:
@@ -35,10 +37,10 @@ class Heartbeat:
         ValueError: One of them is below 1 second.
     """
 
-    __slots__ = ("_silence", "_verdict", "heard", "interval", "timeout")
+    __slots__ = ("_look", "_silence", "_verdict", "heard", "interval", "timeout")
 
     def __init__(self, interval: float, timeout: float) -> None:
-        if not (interval >= FLOOR and timeout >= FLOOR):
+        if not (interval >= FLOOR_HEARTBEAT and timeout >= FLOOR_HEARTBEAT):
             raise ValueError(f"a heartbeat takes at least 1 second, not {interval}, {timeout}")
         self.interval = interval
         self.timeout = timeout
@@ -58,12 +60,14 @@ class Heartbeat:
         self.heard = now
         # The silence that was asked about, by its beginning, and when it is long enough.
         self._silence = -inf
-        self._verdict = inf
+        self._look = self._verdict = inf
 
     @property
     def due(self) -> float:
         """Seconds on the shell's clock. When to `check`."""
-        return self._verdict if self._silence == self.heard else self.heard + self.interval
+        if self._silence == self.heard:
+            return min(self._look, self._verdict)
+        return self.heard + self.interval
 
     def check(self, now: float, lag: float) -> bool:
         """Whether to send a ping now.
@@ -82,8 +86,11 @@ class Heartbeat:
             self._silence = self.heard
             # Held up or not, the peer has its full time to answer.
             self._verdict = now + self.timeout
+            self._look = now + LOOK
             return True
         if max(lag, now - due) > LAG:
-            self._verdict = now + GRACE
-            return False
-        raise ProtocolError(DEAD, f"no sign of life for {now - self.heard:.1f} s")
+            self._verdict = max(self._verdict, now + GRACE)
+        if now >= self._verdict:
+            raise ProtocolError(DEAD, f"no sign of life for {now - self.heard:.1f} s")
+        self._look = now + LOOK
+        return False

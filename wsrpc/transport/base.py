@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
-__all__ = ["DirectLink", "Handshake", "Link", "LinkClosed"]
+__all__ = ["Bound", "DirectLink", "Handshake", "Link", "LinkClosed"]
 
 
 class LinkClosed(Exception):
@@ -21,6 +21,19 @@ class LinkClosed(Exception):
         super().__init__(f"link closed with {code} {reason}".rstrip())
         self.code = code
         self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """An address at which connections are accepted.
+
+    Attributes:
+        url: Where to connect.
+        refuse: Accepts no further connection from now on; those that are there stay.
+    """
+
+    url: str
+    refuse: Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True)

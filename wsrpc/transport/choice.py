@@ -11,7 +11,7 @@ from .. import runtime as runtimes
 from . import websocket
 
 if TYPE_CHECKING:
-    from .base import Link
+    from .base import Bound, Link
 
 __all__ = ["Transport", "checked", "listen", "open_link"]
 
@@ -68,7 +68,7 @@ def open_link(
 
 def listen(
     handle: Callable[[Link], Awaitable[None]], *, transport: str, **options: Any
-) -> AbstractAsyncContextManager[str]:
+) -> AbstractAsyncContextManager[Bound]:
     """Accept by the transport of this name; see `websocket.listen`.
 
     Raises:

@@ -14,6 +14,7 @@ import logging
 import ssl as ssl_module
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -34,7 +35,7 @@ from ..errors import ConnectError, ProtocolError
 from ..limits import Limits
 from ..protocol.codec import SUBPROTOCOLS
 from . import direct
-from .base import Handshake
+from .base import Bound, Handshake
 from .opening import (
     bound_url,
     refused,
@@ -291,8 +292,8 @@ async def listen(
     origins: Sequence[str | None] | None,
     limits: Limits,
     ssl: ssl_module.SSLContext | None,
-) -> AsyncIterator[str]:
-    """Accept connections, each handled by a task of its own; yields the URL that is bound.
+) -> AsyncIterator[Bound]:
+    """Accept connections, each handled by a task of its own; yields what is bound.
 
     Leaving stops listening and waits until every `handle` has returned.
     """
@@ -306,9 +307,9 @@ async def listen(
         await handle(_link(connection, _handshake(connection, ssl is not None), limits))
 
     serve = _listen_asyncio if _on_asyncio() else _listen_trio
-    async with serve(run, host, port, path, ssl, options) as address:
+    async with serve(run, host, port, path, ssl, options) as bound:
         with removed_again(path):
-            yield address
+            yield bound
 
 
 def _handshake(connection: Any, tls: bool) -> Handshake:
@@ -337,7 +338,7 @@ async def _listen_asyncio(
     path: str | None,
     ssl: ssl_module.SSLContext | None,
     options: dict[str, Any],
-) -> AsyncIterator[str]:
+) -> AsyncIterator[Bound]:
     options["create_connection"] = direct.DirectServer if direct.available() else _AsyncioServer
     options["write_limit"] = WRITE_AHEAD
     if ssl is not None:
@@ -347,7 +348,8 @@ async def _listen_asyncio(
     else:
         manager = asyncio_server.serve(run, host, port, **options)
     async with manager as server:
-        yield bound_url(server.sockets, path, ssl is not None)
+        refuse = partial(server.close, close_connections=False)
+        yield Bound(bound_url(server.sockets, path, ssl is not None), refuse)
 
 
 @asynccontextmanager
@@ -358,7 +360,7 @@ async def _listen_trio(
     path: str | None,
     ssl: ssl_module.SSLContext | None,
     options: dict[str, Any],
-) -> AsyncIterator[str]:
+) -> AsyncIterator[Bound]:
     import trio
     import websockets.trio.server as trio_server
 
@@ -384,7 +386,8 @@ async def _listen_trio(
 
         server = await nursery.start(serve)
         try:
-            yield bound_url(sockets, path, ssl is not None)
+            refuse = partial(nursery.start_soon, partial(server.aclose, close_connections=False))
+            yield Bound(bound_url(sockets, path, ssl is not None), refuse)
         finally:
             with trio.CancelScope(shield=True):
                 await server.aclose()

@@ -24,7 +24,7 @@ from websockets.typing import Origin, Subprotocol
 
 from ... import runtime as runtimes
 from ...limits import Limits
-from ..base import Handshake
+from ..base import Bound, Handshake
 from ..opening import bound_url, remote_of, removed_again, unix_listener
 from .link import PicowsLink
 from .settings import UnixSocket, muted, options
@@ -52,8 +52,8 @@ async def listen(
     origins: Sequence[str | None] | None,
     limits: Limits,
     ssl: ssl_module.SSLContext | None,
-) -> AsyncIterator[str]:
-    """Accept connections, each handled by a task of its own; yields the URL that is bound.
+) -> AsyncIterator[Bound]:
+    """Accept connections, each handled by a task of its own; yields what is bound.
 
     Leaving stops listening and waits until every `handle` has returned.
     """
@@ -62,7 +62,7 @@ async def listen(
     try:
         with removed_again(path):
             await server.start_serving()
-            yield bound_url(server.sockets, path, ssl is not None)
+            yield Bound(bound_url(server.sockets, path, ssl is not None), server.close)
     finally:
         server.close()
         door.shut()
