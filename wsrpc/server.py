@@ -7,7 +7,7 @@ import secrets
 import signal
 import ssl as ssl_module
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from types import TracebackType
