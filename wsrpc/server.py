@@ -295,7 +295,7 @@ class Server:
                 return await admit(link, self.limits, self._authenticate)
             finally:
                 hosted.doors.discard(door)
-        raise ProtocolError(RESTART if self._drains else GOING_AWAY, STOPPING)
+        raise ProtocolError(hosted.closing or GOING_AWAY, STOPPING)
 
     async def _begin(self, runtime: Runtime, link: Link, principal: Any) -> _ServedSession:
         assert link.subprotocol is not None
@@ -376,11 +376,13 @@ class _Hosted:
     Attributes:
         sessions: Those that began here.
         doors: Around whoever is being authenticated.
+        closing: The code with which those are sent away who come all the same.
     """
 
     def __init__(self) -> None:
         self.sessions: set[Session] = set()
         self.doors: set[anyio.CancelScope] = set()
+        self.closing: int | None = None
 
 
 class Listener:
@@ -412,13 +414,11 @@ class Listener:
         self._stopped: Future | None = None
         self._hosted = _Hosted()
         self._bound: Bound | None = None
-        # The code with which those are sent away who come all the same.
-        self._closing: int | None = None
 
     def refuse(self) -> None:
         """Accept no further connection; those that have not said who they are may try elsewhere."""
-        if self._closing is None and self._bound is not None:
-            self._closing = RESTART
+        if self._hosted.closing is None and self._bound is not None:
+            self._hosted.closing = RESTART
             self._bound.refuse()
             for door in self._hosted.doors:
                 door.cancel()
@@ -447,8 +447,8 @@ class Listener:
         failure: Exception | None = None
 
         async def handle(link: Link) -> None:
-            if self._closing is not None:
-                await link.close(self._closing, STOPPING)
+            if self._hosted.closing is not None:
+                await link.close(self._hosted.closing, STOPPING)
             else:
                 await self.server._handle(runtime, link, self._hosted)
 
@@ -492,7 +492,7 @@ class Listener:
     async def _shut_down(self) -> None:
         assert self._stop is not None
         assert self._stopped is not None
-        self._closing = GOING_AWAY
+        self._hosted.closing = GOING_AWAY
         for door in self._hosted.doors:
             door.cancel()
         async with anyio.create_task_group() as group:

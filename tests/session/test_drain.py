@@ -1,0 +1,333 @@
+"""Stopping without breaking calls: the server that drains, and the client that goes elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import anyio
+import pytest
+
+import wsrpc
+from tests.support import bare_client, bare_server, error_of, served, soon, until
+from wsrpc.session import StateChange
+
+
+class Work:
+    """Counts what begins and what is cleaned up; waits for a word."""
+
+    def __init__(self, name: str = "") -> None:
+        self.name = name
+        self.begun = 0
+        self.cleaned = 0
+        self.go = anyio.Event()
+
+    @wsrpc.method
+    async def wait(self) -> str:
+        self.begun += 1
+        try:
+            await self.go.wait()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(0.005)
+            self.cleaned += 1
+        return self.name
+
+    @wsrpc.method
+    async def whose(self) -> str:
+        await anyio.sleep(0.002)
+        return self.name
+
+    @wsrpc.method
+    async def items(self, n: int) -> AsyncIterator[int]:
+        self.begun += 1
+        for i in range(n):
+            yield i
+            if i == n // 2:
+                await self.go.wait()
+
+    @wsrpc.method
+    async def total(self, numbers: AsyncIterator[int]) -> int:
+        self.begun += 1
+        return sum([n async for n in numbers])
+
+    @wsrpc.method
+    async def ask(self, question: Callable[[str], Awaitable[str]]) -> str:
+        self.begun += 1
+        await self.go.wait()
+        return await question("which?")
+
+
+# ------------------------------------------------------------------------------------ the server
+
+
+async def test_what_is_in_flight_is_finished_and_the_session_ends_with_1012() -> None:
+    """DRAIN-1, DRAIN-3, GOAWAY-1."""
+    work = Work("w")
+    results: list[Any] = []
+    more = anyio.Event()
+
+    async def numbers() -> AsyncIterator[int]:
+        yield 1
+        await more.wait()
+        yield 2
+
+    async def answer(question: str) -> str:
+        return f"{question} this one"
+
+    async with served([work]) as listener:
+        async with wsrpc.connect(listener.url, reconnect=False) as session:
+            proxy = session.clientize(Work)
+
+            async def keep(call: Awaitable[Any]) -> None:
+                results.append(await call)
+
+            async def collect() -> None:
+                results.append(sum([n async for n in proxy.items(100)]))
+
+            async with anyio.create_task_group() as group:
+                group.start_soon(keep, proxy.wait())
+                group.start_soon(keep, proxy.total(numbers()))
+                group.start_soon(keep, proxy.ask(answer))
+                group.start_soon(collect)
+                await until(lambda: work.begun == 4)
+                group.start_soon(listener.server.drain)
+                await until(lambda: session.state == "draining")
+                work.go.set()
+                more.set()
+            assert sorted(results, key=str) == [3, 4950, "w", "which? this one"]
+            assert (await session.wait_closed()).close_code == 1012
+        assert not listener.server.sessions
+
+
+async def test_new_calls_are_refused_as_not_started() -> None:
+    """DRAIN-1, GOAWAY-2."""
+    server = wsrpc.Server([Work()])
+    async with bare_client(server) as peer:
+        async with anyio.create_task_group() as group:
+            await peer.send(["call", 1, "Work.wait", {}])
+            await until(lambda: server.stats.calls_live == 1)
+            group.start_soon(lambda: server.drain(5.0, reconnect_after=0.25))
+            [_, said] = await peer.expect("goaway")
+            assert said == {"last_id": 1, "grace": 5000, "reconnect_after": 250}
+            await peer.send(["call", 3, "Work.wait", {}], ["notify", 5, "Work.wait", {}])
+            for id in (3, 5):
+                [_, refused, body] = await peer.expect("error")
+                assert (refused, body["code"], body["not_started"]) == (id, "unavailable", True)
+            await peer.send(["cancel", 1])
+            await peer.expect("error")
+            assert await peer.closed() == 1012
+
+
+async def test_a_handler_that_does_not_end_is_cancelled_after_the_grace() -> None:
+    """DRAIN-3."""
+    work = Work()
+    server = wsrpc.Server([work])
+    async with bare_client(server) as peer:
+        await peer.send(["call", 1, "Work.wait", {}])
+        await until(lambda: work.begun == 1)
+        async with anyio.create_task_group() as group:
+            group.start_soon(server.drain, 0.05)
+            [_, id, body] = await peer.expect("error")
+            assert (id, body["code"], body.get("not_started")) == (1, "unavailable", None)
+            assert work.cleaned == 1
+            assert await peer.closed() == 1012
+    assert not server.sessions
+
+
+async def test_an_idle_client_is_told_and_closed_at_once() -> None:
+    """DRAIN-3."""
+    server = wsrpc.Server([Work()])
+    async with bare_client(server) as peer:
+        async with anyio.create_task_group() as group:
+            group.start_soon(server.drain)
+            await peer.expect("goaway")
+            assert await peer.closed() == 1012
+
+
+async def test_sessions_without_a_link_end_when_the_drain_begins() -> None:
+    """DRAIN-3."""
+    work = Work()
+    server = wsrpc.Server([work])
+    async with bare_client(server, resume=True) as peer:
+        await peer.send(["call", 1, "Work.wait", {}])
+        await until(lambda: work.begun == 1)
+        peer.link.cut()
+        await until(lambda: server.snapshot().detached == 1)
+        await server.drain()
+        assert not server.sessions
+        await until(lambda: work.cleaned == 1)
+
+
+async def test_a_session_that_loses_its_link_during_the_drain_ends() -> None:
+    """DRAIN-3."""
+    work = Work()
+    server = wsrpc.Server([work])
+    async with bare_client(server, resume=True) as peer:
+        await peer.send(["call", 1, "Work.wait", {}])
+        await until(lambda: work.begun == 1)
+        async with anyio.create_task_group() as group:
+            group.start_soon(server.drain)
+            await peer.expect("goaway")
+            peer.link.cut()
+        await until(lambda: work.cleaned == 1)
+
+
+async def test_nobody_is_let_in_while_it_drains(transport: str) -> None:
+    """DRAIN-1."""
+    work = Work("w")
+    async with served([work]) as listener:
+        async with wsrpc.connect(listener.url, reconnect=False) as session:
+            async with anyio.create_task_group() as group:
+                group.start_soon(session.clientize(Work).wait)
+                await until(lambda: work.begun == 1)
+                group.start_soon(listener.server.drain)
+                await until(lambda: session.state == "draining")
+                with pytest.raises(wsrpc.ConnectError):
+                    async with wsrpc.connect(listener.url, reconnect=False):
+                        pytest.fail("let in")
+                work.go.set()
+
+
+async def test_who_has_not_said_hello_when_the_drain_begins_is_sent_away() -> None:
+    """DRAIN-1."""
+    server = wsrpc.Server([Work()], authenticate=_never)
+    async with server.listen() as listener:
+        with soon(), pytest.raises(wsrpc.ConnectError) as caught:
+            async with anyio.create_task_group() as group:
+                group.start_soon(_drain_when_linked, server)
+                try:
+                    async with wsrpc.connect(listener.url):
+                        pytest.fail("let in")
+                except wsrpc.ConnectError as error:
+                    found = error
+            raise found
+        assert caught.value.close_code == 1012
+
+
+async def _never(handshake: object, auth: object) -> None:
+    await anyio.sleep_forever()
+
+
+async def _drain_when_linked(server: wsrpc.Server) -> None:
+    await until(lambda: server.stats.links == 1)
+    await server.drain()
+
+
+async def test_a_drain_that_is_cancelled_leaves_the_rest_to_the_listener() -> None:
+    work = Work()
+
+    async def call(url: str) -> None:
+        async with wsrpc.connect(url, reconnect=False) as session:
+            with pytest.raises(wsrpc.ConnectionLost) as caught:
+                await session.clientize(Work).wait()
+            assert caught.value.close_code == 1001
+
+    with soon():
+        async with anyio.create_task_group() as group:
+            async with wsrpc.Server([work]).listen() as listener:
+                group.start_soon(call, listener.url)
+                await until(lambda: work.begun == 1)
+                with anyio.move_on_after(0.02):
+                    await listener.server.drain()
+                assert work.cleaned == 0
+            assert work.cleaned == 1
+
+
+@pytest.mark.parametrize("arguments", [{"grace": -1}, {"reconnect_after": -0.5}])
+async def test_times_below_0_are_refused(arguments: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="at least 0"):
+        await wsrpc.Server([Work()]).drain(**arguments)
+
+
+# ------------------------------------------------------------------------------------ the client
+
+
+async def test_a_client_goes_on_at_another_server_and_no_call_fails() -> None:
+    """DRAIN-4, GOAWAY-2, RETRY-1."""
+    one, two = Work("one"), Work("two")
+    states: list[StateChange] = []
+    async with served([one]) as first, served([two]) as second:
+        async with wsrpc.connect(
+            [first.url, second.url], on_state=lambda _, change: states.append(change)
+        ) as session:
+            proxy = session.clientize(Work)
+            answers: list[str] = []
+            over = False
+
+            async def call() -> None:
+                while not over:
+                    answers.append(await proxy.whose())
+
+            async with anyio.create_task_group() as group:
+                for _ in range(20):
+                    group.start_soon(call)
+                group.start_soon(_append, answers, proxy.wait())
+                await until(lambda: len(answers) > 100 and one.begun == 1)
+                group.start_soon(first.server.drain)
+                await until(lambda: answers.count("two") > 100)
+                # The old session still has its call.
+                assert len(first.server.sessions) == 1
+                one.go.set()
+                await until(lambda: not first.server.sessions)
+                over = True
+            assert set(answers) == {"one", "two"}
+            assert session.state == "connected"
+            assert [change.state for change in states] == ["connected", "draining", "connected"]
+
+
+async def _append(answers: list[str], call: Awaitable[str]) -> None:
+    answers.append(await call)
+
+
+async def test_an_idle_client_moves_on_and_nothing_fails() -> None:
+    """DRAIN-3, DRAIN-4."""
+    async with served([Work("one")]) as first, served([Work("two")]) as second:
+        async with wsrpc.connect([first.url, second.url]) as session:
+            proxy = session.clientize(Work)
+            assert await proxy.whose() == "one"
+            before = session.id
+            await first.server.drain(reconnect_after=60)
+            assert await proxy.whose() == "two"
+            assert session.id != before
+            await second.server.drain(0)
+            with error_of("deadline_exceeded"):
+                # Both are gone; calls wait for as long as they may.
+                await session.clientize(Work, timeout=0.05).whose()
+
+
+async def test_without_reconnect_calls_are_refused() -> None:
+    """GOAWAY-2."""
+    work = Work("w")
+    async with served([work]) as listener:
+        async with wsrpc.connect(listener.url, reconnect=False) as session:
+            proxy = session.clientize(Work)
+            async with anyio.create_task_group() as group:
+                group.start_soon(proxy.wait)
+                await until(lambda: work.begun == 1)
+                group.start_soon(listener.server.drain)
+                await until(lambda: session.state == "draining")
+                with error_of("unavailable") as caught:
+                    await proxy.whose()
+                assert caught.value.not_started
+                work.go.set()
+            await session.wait_closed()
+
+
+async def test_a_1012_behind_a_goaway_ends_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """DRAIN-3, CLOSE-4."""
+    hello = {"token": "t", "resume_window": 60_000}
+    async with bare_server(monkeypatch, hello=hello, reconnect=False) as (peer, session):
+        async with anyio.create_task_group() as group:
+
+            async def call() -> None:
+                with pytest.raises(wsrpc.ConnectionLost) as caught:
+                    await session.clientize("Work").wait()
+                assert (caught.value.close_code, caught.value.not_started) == (1012, False)
+
+            group.start_soon(call)
+            [_, id, *_] = await peer.expect("call")
+            await peer.send(["goaway", {"last_id": id, "grace": 1000}])
+            await until(lambda: session.state == "draining")
+            await peer.link.close(1012)
+        assert session.closed
