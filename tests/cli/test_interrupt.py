@@ -70,6 +70,37 @@ def test_the_second_time_does_not_wait() -> None:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
+def test_a_server_finishes_its_calls_for_a_while(number: signal.Signals, code: int) -> None:
+    """DRAIN-3."""
+    options = ("--port", "0", "--drain-grace", "0.2")
+    with start("serve", "tests.cli.service:server", *options) as server:
+        url = read_line(server).split()[1]
+        with start("call", url, "Desk.ticks", "name=drained") as process:
+            assert read_line(process) == "0\n"
+            server.send_signal(number)
+            _, stderr = server.communicate(timeout=PATIENCE)
+            assert server.returncode == code
+            assert "stopping: up to 0.2 s for 1 running calls; Ctrl-C again does not wait" in stderr
+            assert process.wait(PATIENCE) == 1
+
+
+def test_a_second_signal_cancels_the_calls_of_a_server() -> None:
+    """CLOSE-5."""
+    with start("serve", "tests.cli.service:server", "--port", "0") as server:
+        url = read_line(server).split()[1]
+        with start("call", url, "Desk.ticks", "name=cancelled") as process:
+            assert read_line(process) == "0\n"
+            server.send_signal(signal.SIGTERM)
+            with pytest.raises(subprocess.TimeoutExpired):
+                server.wait(0.5)
+            server.send_signal(signal.SIGTERM)
+            _, stderr = server.communicate(timeout=PATIENCE)
+            assert server.returncode == 0
+            assert "stopping at once" in stderr
+            process.terminate()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
 def test_a_server_stops_cleanly(number: signal.Signals, code: int, run: Run) -> None:
     process = start("serve", "tests.cli.service:server", "--port", "0")
     url = read_line(process).split()[1]

@@ -22,7 +22,7 @@ from tests.support import soon
 from wsrpc.interop import client
 from wsrpc.interop.bare import open_bare
 from wsrpc.interop.case import Cases, Ground, connect_as, equal, require
-from wsrpc.interop.server import limits_from, main
+from wsrpc.interop.server import limits_from, limits_of, main, parser
 from wsrpc.interop.service import Interop, interop_server
 
 from .support import call
@@ -86,13 +86,27 @@ async def test_the_two_commands_pass_every_case_together(backend: str) -> None:
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 async def test_a_signal_stops_the_server_cleanly(backend: str, how: signal.Signals) -> None:
+    """CLOSE-5, DRAIN-3."""
+    options = ["--backend", backend, "--drain-grace", "0.05"]
+    async with server_process(*options) as (process, url):
+        async with open_bare(url, "json") as bare:
+            await bare.hello()
+            await bare.send(call(1, "Interop.slow_cleanup", {"seconds": 0.1}))
+            await bare.on(1)
+            assert await stopped(process, how) == (0, "")
+            assert await bare.closed() == 1012
+
+
+async def test_a_second_signal_does_not_wait_for_the_calls(backend: str) -> None:
     """CLOSE-1, CLOSE-5."""
     async with server_process("--backend", backend) as (process, url):
         async with open_bare(url, "json") as bare:
             await bare.hello()
             await bare.send(call(1, "Interop.slow_cleanup", {"seconds": 0.1}))
             await bare.on(1)
-            assert await stopped(process, how) == (0, "")
+            process.send_signal(signal.SIGTERM)
+            await bare.frame(lambda frame: frame[0] == "goaway")
+            assert await stopped(process, signal.SIGTERM) == (0, "")
             assert await bare.closed() == 1001
 
 
@@ -121,6 +135,40 @@ def test_limits_come_from_json() -> None:
     assert limits_from('{"max_calls": 16, "hello_timeout": 0.5}') == wsrpc.Limits(
         max_calls=16, hello_timeout=0.5
     )
+
+
+def test_times_have_options_of_their_own() -> None:
+    options = ["--limits", '{"max_calls": 16, "drain_grace": 1}']
+    options += ["--resume-window", "5", "--heartbeat", "2,1.5", "--drain-grace", "0.5"]
+    assert limits_of(parser().parse_args(options)) == wsrpc.Limits(
+        max_calls=16,
+        resume_window=5.0,
+        heartbeat_interval=2.0,
+        heartbeat_timeout=1.5,
+        drain_grace=0.5,
+    )
+    limits = limits_of(parser().parse_args(["--heartbeat", "0"]))
+    assert limits == wsrpc.Limits(heartbeat_interval=0)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--heartbeat", "20"],
+        ["--heartbeat", "0.5,10"],
+        ["--heartbeat", "a,b"],
+        ["--drain-grace", "-1"],
+        ["--drain-grace", "inf"],
+        ["--resume-window", "soon"],
+    ],
+)
+def test_times_that_are_none_are_wrong_usage(
+    options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parser().parse_args(options)
+    assert caught.value.code == 2
+    assert f"argument {options[0]}: " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
