@@ -70,7 +70,7 @@ class Keeper:
         self._dial = dial
         self._auth = auth
         self._nursery = nursery
-        self.reconnect = reconnect
+        self._reconnect = reconnect
         self._backoff = backoff or Backoff()
         # Where the next new session of the wire begins, counted on without end; and of how many.
         self._address = 0
@@ -86,7 +86,7 @@ class Keeper:
         self._nursery.spawn(self._begin, self._session._wire)
 
     def goes_on(self, error: ConnectionLost) -> bool:
-        if not self.reconnect or not may_reconnect(error.close_code):
+        if not self._reconnect or not may_reconnect(error.close_code):
             return False
         if error.close_code == CANNOT_RESUME:
             # The server is there, and told us at a time of our choosing: no need to wait again.
@@ -95,7 +95,7 @@ class Keeper:
         return True
 
     def moves_on(self, reconnect_after: float) -> bool:
-        if not self.reconnect:
+        if not self._reconnect:
             return False
         until = self._session._runtime.now() + reconnect_after
         self._away[self._address % self._addresses] = until

@@ -73,13 +73,7 @@ OnState: TypeAlias = Callable[["Session", StateChange], None]
 
 
 class Keeper(Protocol):
-    """Who sees to it that a connecting session gets links.
-
-    Attributes:
-        reconnect: Whether another link ever follows the first.
-    """
-
-    reconnect: bool
+    """Who sees to it that a connecting session gets links."""
 
     def goes_on(self, error: ConnectionLost) -> bool:
         """Whether the session goes on, with a new session of the wire, after this end of one."""
@@ -397,9 +391,7 @@ class Session:
             self._ready.set_result(None)
 
     def wire_detached(self, wire: WireSession, error: ConnectionLost) -> None:
-        if self._keeper is not None and not self._keeper.reconnect:
-            wire.lose(error.close_code, error.close_reason)
-        elif wire is self._wire:
+        if wire is self._wire:
             self._enter(StateChange("detached", error.message, error))
 
     def wire_ended(self, wire: WireSession, error: ConnectionLost) -> None:
