@@ -460,7 +460,8 @@ class Notification(Conversation):
         try:
             await self._again()
         except RpcError as error:
-            logger.warning("the notification %s was never sent: %s", self._label, error)
+            # Not the error itself: whoever keeps the record would keep the session.
+            logger.warning("the notification %s was never sent: %s", self._label, str(error))
 
     def on_finished(self, frame: Terminal) -> None:
         self._shell.notified(self)

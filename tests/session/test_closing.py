@@ -437,7 +437,7 @@ async def test_the_loss_of_the_connection_leaves_the_body_as_itself() -> None:
     server = wsrpc.Server([Work()])
     with soon(), pytest.raises(wsrpc.ConnectionLost):
         async with server.listen() as listener:
-            async with wsrpc.connect(listener.url) as session:
+            async with wsrpc.connect(listener.url, reconnect=False) as session:
                 await server.sessions[session.id].aclose(4000)
                 await session.clientize(Work).wait()
 
@@ -472,7 +472,7 @@ async def test_any_close_code_ends_the_session_and_is_told(code: int) -> None:
     server = wsrpc.Server([Work()])
     with soon():
         async with server.listen() as listener:
-            async with wsrpc.connect(listener.url) as session:
+            async with wsrpc.connect(listener.url, reconnect=False) as session:
                 await server.sessions[session.id].aclose(code, "why")
                 lost = await session.wait_closed()
                 assert (lost.close_code, lost.close_reason) == (code, "why")
