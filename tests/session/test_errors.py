@@ -385,7 +385,8 @@ TOO_LARGE = 3 * 2**20
 
 async def test_a_value_that_is_too_large_fails_its_call_alone(codec: Codec, wire: Wire) -> None:
     """VALUE-7."""
-    async with pair([Large()], codec=codec) as (_, client):
+    limits = wsrpc.Limits(max_value=2 * 2**20)
+    async with pair([Large()], codec=codec, limits=limits) as (_, client):
         large = client.clientize(Large)
         with error_of("resource_exhausted") as caught:
             await large.take("x" * TOO_LARGE)
