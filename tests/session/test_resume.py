@@ -319,16 +319,23 @@ async def test_when_the_window_is_over_the_session_has_ended(codec: Codec) -> No
             assert client.id != before
 
 
-async def test_a_call_that_never_went_out_has_certainly_not_begun() -> None:
-    """CLOSE-4."""
+async def test_a_call_that_never_went_out_is_made_in_the_next_session() -> None:
+    """CLOSE-4, RETRY-1."""
     pair = Gated(Work(), limits=wsrpc.Limits(resume_window=0.1))
     with soon():
         async with pair as (server, client):
+            answers: list[Any] = []
+
+            async def call() -> None:
+                answers.append(await client.clientize(Work).echo("never"))
+
             await pair.lose(server, client)
-            with pytest.raises(wsrpc.ConnectionLost) as caught:
-                await client.clientize(Work).echo("never")
-            assert caught.value.not_started
-            pair.gate.set()
+            async with anyio.create_task_group() as group:
+                group.start_soon(call)
+                await until(lambda: client.state == "connecting")
+                assert not answers
+                pair.gate.set()
+            assert answers == ["never"]
 
 
 # -------------------------------------------------------------------------- tokens and their links
