@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import EllipsisType
 from typing import Any, Literal, Protocol, TypeAlias, TypeVar, overload
@@ -185,7 +185,7 @@ class Session:
         """Frames of the peer that were ignored: for finished ids, and unknown extensions."""
         return sum(wire.endpoint.ignored for wire in self._wires())
 
-    async def states(self) -> AsyncIterator[StateChange]:
+    async def states(self) -> AsyncGenerator[StateChange, None]:
         """The present state, and then each change of it with its cause; ends behind "closed".
 
         A consumer that falls behind by more than 100 changes misses the oldest of them.
