@@ -542,15 +542,15 @@ async def test_one_terminal_each_over_a_session_of_everything(codec: Codec, wire
 
 async def test_a_session_that_is_not_to_come_back_ends_with_its_connection() -> None:
     work = Work()
+    errors: list[wsrpc.ConnectionLost] = []
     with soon():
         async with wsrpc.Server([work]).listen() as listener:
             async with wsrpc.connect(listener.url, reconnect=False) as session:
                 async with anyio.create_task_group() as group:
-                    errors: list[wsrpc.ConnectionLost] = []
                     group.start_soon(pending, session, "wait", errors)
                     await until(lambda: work.begun == 1)
                     link = session._wire.link
                     assert link is not None
                     await link.close(1001, "lost")
                 assert session.state == "closed"
-                assert len(errors) == 1
+    assert len(errors) == 1
