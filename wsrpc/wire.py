@@ -402,9 +402,11 @@ class WireSession:
             # It may be early for what is due by now, and yet late itself.
             self._process(self.endpoint.alarm(now, lag=now - self._alarm_at))
         except ProtocolError as error:
+            # Not armed again: what was due stays due, and whoever leaves the link arms what follows.
             if self._link is not None:
                 self._writing_failed(self._link, error)
-        self._arm()
+        else:
+            self._arm()
 
     # ------------------------------------------------------------ what the endpoint reports
 
