@@ -15,6 +15,9 @@ from wsrpc.testing import connected_pair
 
 HOUR = 3600.0
 
+# With one, an answer that takes an hour is none.
+NO_HEARTBEAT = wsrpc.Limits(heartbeat_interval=0)
+
 
 @pytest.fixture
 def anyio_backend() -> tuple[str, dict[str, Any]]:
@@ -121,7 +124,7 @@ async def test_a_cleanup_that_takes_too_long() -> None:
 
 
 async def test_a_slow_connection() -> None:
-    pair = connected_pair([Slow()])
+    pair = connected_pair([Slow()], limits=NO_HEARTBEAT)
     async with pair as (_, client):
         pair.delay(HOUR)
         begin = anyio.current_time()
@@ -130,7 +133,7 @@ async def test_a_slow_connection() -> None:
 
 
 async def test_a_slow_connection_carries_more_than_one_message_at_a_time() -> None:
-    pair = connected_pair([Slow()])
+    pair = connected_pair([Slow()], limits=NO_HEARTBEAT)
 
     async def ticking() -> AsyncIterator[int]:
         for _ in range(10):
@@ -148,7 +151,7 @@ async def test_a_slow_connection_carries_more_than_one_message_at_a_time() -> No
 async def test_on_a_half_open_connection_the_deadline_is_what_is_left() -> None:
     """TIME-1."""
     slow = Slow()
-    pair = connected_pair([slow])
+    pair = connected_pair([slow], limits=NO_HEARTBEAT)
     pair.stall(before="result")
     async with pair as (server, client):
         begin = anyio.current_time()
@@ -157,6 +160,22 @@ async def test_on_a_half_open_connection_the_deadline_is_what_is_left() -> None:
         assert anyio.current_time() - begin == pytest.approx(HOUR, abs=0.1)
         assert [at - begin for at in slow.stopped_at] == [60]
         assert (server.closed, client.closed) == (False, False)
+
+
+@pytest.mark.parametrize("silent", ["accepting", "connecting"])
+async def test_a_side_that_falls_silent_is_given_up_by_the_other(silent: Any) -> None:
+    """HEART-2."""
+    pair = connected_pair(
+        [Slow()], limits=wsrpc.Limits(heartbeat_interval=20, heartbeat_timeout=10)
+    )
+    async with pair as (server, client):
+        await client.clientize(Slow).nap(0)
+        pair.stall(sender=silent)
+        hearing = client if silent == "accepting" else server
+        await anyio.sleep(29)
+        assert not hearing.closed
+        await anyio.sleep(2)
+        assert hearing.closed
 
 
 @pytest.mark.parametrize("sender", ["accepting", "connecting"])
