@@ -25,6 +25,7 @@ ROOMS = [
     # the pure core
     "protocol.frames",
     "protocol.window",
+    "protocol.splice",
     "protocol.chunks",
     "protocol.codec",
     "protocol.link",

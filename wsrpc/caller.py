@@ -20,6 +20,7 @@ from .extras import Extras
 from .protocol.calls import CallbackTarget, OutCall
 from .protocol.endpoint import NoSlotError, PeerDrainingError, ValueTooLargeError
 from .protocol.frames import CallOptions, Error, Result
+from .protocol.splice import Encoded
 from .retry import Retry
 from .runtime import Future
 from .shell import Conversation, Shell, Terminal, error_from
@@ -114,7 +115,7 @@ def begin(
     shell: Shell,
     label: str,
     method: str | int,
-    payload: bytes,
+    payload: Encoded,
     timing: Timing,
     *,
     metadata: Mapping[str, str] | None = None,
@@ -234,7 +235,7 @@ async def invoke(
     shell: Shell,
     label: str,
     method: str | int,
-    payload: bytes,
+    payload: Encoded,
     result: Adapter,
     timeout: float | None,
     *,

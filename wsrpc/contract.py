@@ -8,6 +8,7 @@ from typing import Any, cast
 from .controller import Exposed, Interface, method
 from .errors import RegistrationError
 from .protocol.codec import Codec
+from .protocol.splice import Encoded
 from .signature import Binder, MethodSpec, Param, near
 from .tracked import TrackedAdapter
 from .values import MAX_DEPTH, Adapter
@@ -157,7 +158,7 @@ class UntypedMethod:
         """
         return self._binder.bind(args, kwargs)
 
-    def dump_args(self, values: dict[str, Any], codec: Codec, check: bool = True) -> bytes:
+    def dump_args(self, values: dict[str, Any], codec: Codec, check: bool = True) -> Encoded:
         """The encoding of a call's values.
 
         Raises:

@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 
 from .call import Final
 from .protocol.calls import Sender
+from .protocol.splice import Encoded
 from .runtime import Future
 from .shell import Shell
 from .values import Adapter, Unencodable
@@ -74,7 +75,7 @@ class Packer:
         # Whether an item that nobody else can change stays what it is until it is encoded.
         self.keeps = check and item.flat and self._codec.text
 
-    def one(self, item: Any) -> bytes:
+    def one(self, item: Any) -> Encoded:
         """The encoding of an item."""
         return self._item.dump(item, self._codec, check=self._check)
 
@@ -82,7 +83,7 @@ class Packer:
         """The encodings of items, one behind the other."""
         return self._item.dump_many(items)
 
-    def final(self, value: Any) -> bytes:
+    def final(self, value: Any) -> Encoded:
         """The encoding of the final value."""
         if self._final is None:
             raise TypeError(self._no_final)
@@ -179,14 +180,14 @@ class Feed:
         self._halt = halt
         self._spare = spare
         self.lane = lane
-        self.final: bytes | None = None
+        self.final: Encoded | None = None
         self._waiter: Future | None = None
         self._stopped = False
         self.closing = False
         # Gathered, not encoded yet.
         self._held: list[Any] = []
         # Encoded, and larger than anybody could expect: without credit or room for the time being.
-        self._late: deque[bytes] = deque()
+        self._late: deque[Encoded] = deque()
         self._mean: float | None = None
 
     def stop(self) -> None:
@@ -392,7 +393,7 @@ class Feed:
         for item in held:
             self._send(self._packer.one(item))
 
-    def _send(self, data: bytes) -> None:
+    def _send(self, data: Encoded) -> None:
         size = len(data)
         self._mean = size if self._mean is None else self._mean + (size - self._mean) / 8
         if self._late or not self._shell.endpoint.may_push(self.lane):

@@ -29,6 +29,7 @@ from .interceptor import Request, fold
 from .protocol.calls import CallbackTarget, InCall, UploadReader
 from .protocol.endpoint import ValueTooLargeError
 from .protocol.frames import ABSENT, ErrorBody
+from .protocol.splice import Encoded
 from .runtime import Task
 from .shell import Conversation, Offered, as_text
 from .signature import MethodSpec, Param
@@ -258,13 +259,13 @@ class Handler(Conversation):
     def _open(self) -> bool:
         return self.shell.lost is None and self.call.state != "finished"
 
-    def _dump_result(self, adapter: Adapter | None, value: Any) -> bytes:
+    def _dump_result(self, adapter: Adapter | None, value: Any) -> Encoded:
         codec = self.shell.codec
         if self.call.oneway or adapter is None:
             return bytes(codec.null)
         return adapter.dump(value, codec, check=self.dispatcher.check)
 
-    def _answer(self, payload: bytes) -> None:
+    def _answer(self, payload: Encoded) -> None:
         shell, call = self.shell, self.call
         if self._halted() or shell.lost is not None or call.state == "finished":
             return
@@ -515,7 +516,7 @@ class MethodHandler(Handler):
             shell.endpoint.finish(call, final)
             shell.wake()
 
-    def _final_of(self, source: Stream[Any, Any], packer: Packer) -> bytes | None:
+    def _final_of(self, source: Stream[Any, Any], packer: Packer) -> Encoded | None:
         """What a stream that the method handed on has ended with."""
         with suppress(NotFinished):
             if self.target.spec.final is not None and source.final is not None:
@@ -561,7 +562,7 @@ class MethodHandler(Handler):
             if target.state == "finished":
                 raise RpcError(Code.FAILED_PRECONDITION, f"{label}: its call has ended")
             parts = [
-                adapter.dump(argument, shell.codec)
+                bytes(adapter.dump(argument, shell.codec))
                 for adapter, argument in zip(param.arguments, arguments, strict=True)
             ]
             assert param.result is not None

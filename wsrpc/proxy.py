@@ -32,6 +32,7 @@ from .overflow import INBOXES, Overflow, first_credit
 from .protocol.calls import OutCall
 from .protocol.codec import Codec
 from .protocol.frames import Error
+from .protocol.splice import Encoded
 from .retry import Attempts, Retry
 from .runtime import Future
 from .shell import Conversation, Shell, Terminal
@@ -120,7 +121,7 @@ class LooseMethod:
                 values[name] = value
         return values, uploads, callbacks
 
-    def dump_args(self, values: dict[str, Any], codec: Codec, check: bool = True) -> bytes:
+    def dump_args(self, values: dict[str, Any], codec: Codec, check: bool = True) -> Encoded:
         return self.item.dump(values, codec, check=check)
 
 
@@ -215,11 +216,11 @@ class ProxyMethod:
 
     # ------------------------------------------------------------ what travels
 
-    def dump_args(self, values: dict[str, Any]) -> bytes:
+    def dump_args(self, values: dict[str, Any]) -> Encoded:
         """The encoded arguments; what must not leave fails here, on this call (VALUE-3)."""
         try:
             codec = self._session._shell.codec
-            payload: bytes = self._dump_args(values, codec, check=self._check_args)
+            payload: Encoded = self._dump_args(values, codec, check=self._check_args)
             return payload
         except Unencodable as error:
             raise RpcError(
@@ -271,7 +272,7 @@ class ProxyMethod:
         metadata = {**outgoing_metadata.get(), **metadata}
         await self._queue(self.dump_args(values), timing, metadata)
 
-    async def _queue(self, payload: bytes, timing: Timing, metadata: Mapping[str, str]) -> None:
+    async def _queue(self, payload: Encoded, timing: Timing, metadata: Mapping[str, str]) -> None:
         """Queue it until a session of the wire has taken it, or none will."""
         retry = self._retry
         attempts: Attempts | None = None
@@ -545,7 +546,7 @@ class RemoteStream(InboxStream):
         self._shell: Shell | None = None
         self._call: OutCall | None = None
         self._timing: Timing | None = None
-        self._payload: bytes | None = None
+        self._payload: Encoded | None = None
         self._attempts: Attempts | None = None
         self._pause: anyio.Event | None = None
         self._delivered = False

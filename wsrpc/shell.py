@@ -229,7 +229,7 @@ class Shell:
             body.type = cls.type_name
         if error.data is not None:
             adapter = Adapter(cls.data_type, where=f"the data of {cls.__name__}")
-            body.data = Raw(adapter.dump(error.data, self.codec))
+            body.data = Raw(bytes(adapter.dump(error.data, self.codec)))
         if error.retry_after is not None:
             body.retry_after = max(0, round(error.retry_after * 1000))
         return body

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from .call import Tracked
 from .protocol.codec import Codec
+from .protocol.splice import Encoded
 from .values import Adapter, InvalidValue, Unencodable
 
 __all__ = ["TrackedAdapter"]
@@ -33,7 +34,7 @@ class TrackedAdapter(Adapter):
         # Each is taken apart and encoded by itself.
         self.flat = False
 
-    def dump(self, value: Any, codec: Codec, *, check: bool = True) -> bytes:
+    def dump(self, value: Any, codec: Codec, *, check: bool = True) -> Encoded:
         if not isinstance(value, Tracked):
             raise Unencodable(
                 f"{self.where}: it is declared to be Tracked; yield wsrpc.Tracked(id, value), not "
@@ -41,7 +42,7 @@ class TrackedAdapter(Adapter):
             )
         return super().dump((value.id, value.value), codec, check=check)
 
-    def load(self, raw: Raw | bytes, codec: Codec, *, check: bool = True) -> Any:
+    def load(self, raw: Raw | Encoded, codec: Codec, *, check: bool = True) -> Any:
         return _tracked(super().load(raw, codec, check=check))
 
     def load_many(self, data: bytes, codec: Codec, *, check: bool = True) -> list[Any]:

@@ -38,6 +38,7 @@ from .frames import (
     SizedCall,
     SizedNotify,
 )
+from .splice import Encoded
 from .window import ReceiveWindow, SendCredit, violation
 
 if TYPE_CHECKING:
@@ -379,7 +380,7 @@ class OutCall(Receiver):
     def __init__(
         self,
         method: str | int,
-        args: bytes,
+        args: Encoded,
         granted: int,
         target: int,
         slots: Slots,
@@ -400,7 +401,7 @@ class OutCall(Receiver):
         self.credit_due = 0
         self.cancel_reason = None
         self.method = method
-        self.args: bytes | None = args
+        self.args: Encoded | None = args
         self.oneway = oneway
         self.deadline = deadline
         self.options = options
@@ -434,12 +435,14 @@ class OutCall(Receiver):
                 if self.cancel_reason is not None:
                     batch.outbox.values.drop(self)
             else:
-                assert self.args is not None
+                args = self.args
+                assert args is not None
+                raw = Raw(args if type(args) is bytes else bytes(args))
                 if self.oneway:
                     assert isinstance(self.method, str)
-                    frame = Notify(self.id, self.method, Raw(self.args), options)
+                    frame = Notify(self.id, self.method, raw, options)
                 else:
-                    frame = Call(self.id, self.method, Raw(self.args), options)
+                    frame = Call(self.id, self.method, raw, options)
             batch.add(batch.codec.encode(frame))
             batch.freed += self.pending_bytes
             self.pending_bytes = 0

@@ -7,7 +7,7 @@ Out: a lane has at most one value under way. Its frame goes only when the sizes 
 and unfinished fit what the receiver is ready to hold; until then the lane is parked, first come
 first served. One piece goes a turn, a quantum's worth while others have something to send.
 
-In: the pieces of each value are kept until the last one, and joined once.
+In: the pieces of each value are written where the whole is to stay (`splice.py`).
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from .frames import (
     SizedNotify,
     SizedResult,
 )
+from .splice import Encoded, Gathering
 from .window import violation
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def place_of(frame: Sized) -> Raw | None:
     return frame.body.data
 
 
-def fill(frame: Sized, data: bytes) -> None:
+def fill(frame: Sized, data: Encoded) -> None:
     """Put the value in its place."""
     # As bytes, not as Raw: whoever decodes it would have to copy that.
     value = cast(Raw, data)
@@ -88,7 +89,7 @@ class Outgoing:
 
     __slots__ = ("begun", "data", "dropped", "frame", "offset", "part")
 
-    def __init__(self, data: bytes, frame: Sized | None = None) -> None:
+    def __init__(self, data: Encoded, frame: Sized | None = None) -> None:
         self.data = data
         self.frame = frame
         self.offset = 0
@@ -212,17 +213,17 @@ class Incoming:
         frame: What announced it.
         size: Bytes that it will have.
         received: Bytes that have come.
-        pieces: They, or None where nobody wants the value.
+        whole: What has come of it, or None where nobody wants it.
     """
 
-    __slots__ = ("frame", "lane", "pieces", "received", "size")
+    __slots__ = ("frame", "lane", "received", "size", "whole")
 
-    def __init__(self, lane: Lane, frame: Sized, size: int) -> None:
+    def __init__(self, lane: Lane, frame: Sized, size: int, whole: Gathering | None) -> None:
         self.lane = lane
         self.frame = frame
         self.size = size
         self.received = 0
-        self.pieces: list[Any] | None = []
+        self.whole = whole
 
 
 class IncomingValues:
@@ -230,15 +231,17 @@ class IncomingValues:
 
     Args:
         limit: Bytes. This side's `max_held`.
+        gathering: Puts the pieces of a value together.
 
     Attributes:
         held: Bytes. The sizes of those begun, unfinished and wanted.
         by_id: They, and those that nobody wants.
     """
 
-    __slots__ = ("by_id", "held", "limit")
+    __slots__ = ("_gathering", "by_id", "held", "limit")
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, gathering: type[Gathering]) -> None:
+        self._gathering = gathering
         self.limit = limit
         self.held = 0
         self.by_id: dict[int, Incoming] = {}
@@ -261,13 +264,13 @@ class IncomingValues:
         if self.held + size > self.limit:
             raise violation(f"a value of {size} bytes, with {self.held} of {self.limit} held")
         self.held += size
-        self.by_id[frame.id] = value = Incoming(lane, frame, size)
+        value = Incoming(lane, frame, size, self._gathering(size))
+        self.by_id[frame.id] = value
         return value
 
     def skip(self, lane: Lane, frame: Sized, size: int) -> None:
         """Expect a value that nobody wants."""
-        self.by_id[frame.id] = value = Incoming(lane, frame, size)
-        value.pieces = None
+        self.by_id[frame.id] = Incoming(lane, frame, size, None)
 
     def take(self, chunk: Chunk) -> Incoming | None:
         """Take a piece; returns the value that it completes, in its frame.
@@ -285,22 +288,23 @@ class IncomingValues:
         value.received += size
         if value.received > value.size or (chunk.last and value.received < value.size):
             raise violation(f"{value.received} bytes of a value of {value.size} on id {chunk.id}")
-        if value.pieces is not None:
-            value.pieces.append(piece)
+        whole = value.whole
+        if whole is not None:
+            whole.add(cast(Any, piece))
         if not chunk.last:
             return None
         del self.by_id[chunk.id]
-        if value.pieces is not None:
+        if whole is not None:
             self.held -= value.size
-            fill(value.frame, b"".join(value.pieces))
+            fill(value.frame, whole.value())
         return value
 
     def unwanted(self, id: int) -> None:
         """Whoever expects a value on this id does not want it any more, but it may still come."""
         value = self.by_id.get(id)
-        if value is not None and value.pieces is not None:
+        if value is not None and value.whole is not None:
             self.held -= value.size
-            value.pieces = None
+            value.whole = None
 
     def discard(self, id: int) -> None:
         """The rest of what was begun on this id, if anything, will not come."""

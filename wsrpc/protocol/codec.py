@@ -20,6 +20,7 @@ from ..errors import ProtocolError
 from ..limits import MAX_ID
 from .chunks import place_of
 from .frames import ABSENT, Chunk, Extension, Frame, Sized, SizedCall, SizedNotify, Taken
+from .splice import Encoded, Gathering, Spliced, Splicing, spliced
 
 __all__ = ["CODECS", "MAX_DEPTH", "Codec", "JsonCodec", "MsgpackCodec", "codec_for"]
 
@@ -43,6 +44,7 @@ class Codec:
         subprotocol: What the WebSocket handshake negotiates.
         text: Whether a batch travels in a text message.
         null: The encoding of null.
+        gathering: Puts a value together that comes in pieces.
         encode: Gives the bytes of one frame.
         dump: Gives the encoding of a value that this package made itself; it is not checked.
     """
@@ -51,6 +53,7 @@ class Codec:
     subprotocol: ClassVar[str]
     text: ClassVar[bool]
     null: ClassVar[Raw]
+    gathering: ClassVar[type[Gathering]] = Gathering
 
     # With what arrays and objects begin.
     _arrays: ClassVar[bytes]
@@ -77,7 +80,7 @@ class Codec:
         """The array of what was encoded one by one: a batch of frames, or an array of values."""
         raise NotImplementedError
 
-    def chunk(self, id: int, value: bytes, start: int, size: int) -> tuple[bytes, int]:
+    def chunk(self, id: int, value: Encoded, start: int, size: int) -> tuple[bytes, int]:
         """The bytes of a `chunk` frame with the next piece of a value.
 
         Args:
@@ -179,22 +182,26 @@ class Codec:
 
     # ---------------------------------------------------------------- values
 
-    def load(self, raw: Raw | bytes) -> Any:
+    def load(self, raw: Raw | Encoded) -> Any:
         """What `raw` encodes, wherever msgspec can tell.
 
         Raises:
             DecodeError: It cannot.
         """
-        return self._any.decode(raw)
+        return self._any.decode(cast(Raw | bytes, raw))
 
-    def split_array(self, raw: Raw | bytes) -> list[Raw]:
+    def split_array(self, raw: Raw | Encoded) -> list[Raw]:
         """The elements of an encoded array, each still encoded.
 
         Raises:
             DecodeError: It is no array.
         """
-        raws: list[Raw] = self._raws.decode(raw)
+        raws: list[Raw] = self._raws.decode(bytes(raw) if type(raw) is Spliced else raw)
         return raws
+
+    def dump_plain(self, plain: Any) -> Encoded:
+        """The encoding of a plain value; where that has large bytes, they are not copied."""
+        return self._encoder.encode(plain)
 
     def dump_value(self, value: Any) -> bytes:
         """The encoding of a value that somebody else made.
@@ -247,7 +254,8 @@ class JsonCodec(Codec):
     def join(self, parts: Sequence[bytes]) -> bytes:
         return b"[%b]" % b",".join(parts)
 
-    def chunk(self, id: int, value: bytes, start: int, size: int) -> tuple[bytes, int]:
+    def chunk(self, id: int, value: Encoded, start: int, size: int) -> tuple[bytes, int]:
+        assert isinstance(value, bytes)
         end = start + size
         last = end >= len(value)
         if last:
@@ -358,6 +366,7 @@ class MsgpackCodec(Codec):
     subprotocol = "wsrpc.v1.msgpack"
     text = False
     null = Raw(b"\xc0")
+    gathering = Splicing
 
     _arrays = bytes(range(0x90, 0xA0)) + b"\xdc\xdd"
     _objects = bytes(range(0x80, 0x90)) + b"\xde\xdf"
@@ -367,6 +376,9 @@ class MsgpackCodec(Codec):
     _raws = msgspec.msgpack.Decoder(list[Raw])
     _any = msgspec.msgpack.Decoder(ext_hook=_refuse_extension_type)
     _encoder = msgspec.msgpack.Encoder()
+
+    def dump_plain(self, plain: Any) -> Encoded:
+        return spliced(plain) or self._encoder.encode(plain)
 
     def message(self, id: int, items: Iterable[bytes]) -> bytes:
         return b"\x93\xa7message" + self._encoder.encode(id) + self.join([*items])
@@ -381,12 +393,12 @@ class MsgpackCodec(Codec):
             header = b"\xdd" + n.to_bytes(4, "big")
         return b"".join((header, *parts))
 
-    def chunk(self, id: int, value: bytes, start: int, size: int) -> tuple[bytes, int]:
+    def chunk(self, id: int, value: Encoded, start: int, size: int) -> tuple[bytes, int]:
         end = min(start + size, len(value))
         flag = b"\xc3" if end == len(value) else b"\xc2"
         header = b"\xc6" + (end - start).to_bytes(4, "big")
-        piece = memoryview(value)[start:end]
-        return b"".join((b"\x94\xa5chunk", self._encoder.encode(id), flag, header, piece)), end
+        pieces = value.cut(start, end) if type(value) is Spliced else [memoryview(value)[start:end]]
+        return b"".join((b"\x94\xa5chunk", self._encoder.encode(id), flag, header, *pieces)), end
 
     def _piece(self, raw: Raw) -> bytes | memoryview:
         view = memoryview(raw)
@@ -395,9 +407,13 @@ class MsgpackCodec(Codec):
             raise ProtocolError(BAD_FRAME, "the piece of a chunk must be of the bin formats")
         return view[header:]
 
-    def load(self, raw: Raw | bytes) -> Any:
-        data = bytes(raw)
-        value = self._any.decode(data)
+    def load(self, raw: Raw | Encoded) -> Any:
+        if type(raw) is Spliced:
+            data = raw.rest
+            value = msgspec.msgpack.Decoder(ext_hook=raw.hook()).decode(data)
+        else:
+            data = bytes(raw)
+            value = self._any.decode(data)
         # The one extension type that msgspec takes for itself, without asking the hook.
         if 0xFF in data and _TIMESTAMP.search(data) and _holds_timestamp(value):
             raise ValueError("MessagePack timestamps are not part of the protocol")

@@ -121,6 +121,7 @@ from .frames import (
     SizedResult,
 )
 from .outbox import BATCH_TARGET, FRAME_OVERHEAD, Outbox
+from .splice import Encoded
 from .window import violation
 
 __all__ = ["Endpoint", "NoSlotError", "PeerDrainingError", "ValueTooLargeError"]
@@ -198,7 +199,7 @@ class Endpoint(Continuity):
         self._next_id = 1 if side == "connecting" else 2
         self._peer_highest = 0
         self._lanes: dict[int, Lane] = {}
-        self._incoming = IncomingValues(limits.max_held)
+        self._incoming = IncomingValues(limits.max_held, codec.gathering)
         self._arriving = self._incoming.by_id
         self._given_up: set[Receiver] = set()
         # Calls that were refused a place, until the refusal has gone.
@@ -369,7 +370,7 @@ class Endpoint(Continuity):
         elif isinstance(whole, SizedMessage):
             lane.receive("message")
             assert isinstance(lane, Receiver)
-            wanted = value.pieces is not None
+            wanted = value.whole is not None
             lane.window.arrived(whole.items if wanted else (range(value.size),))
             if wanted and lane.state in ("streaming", "reading"):
                 self._events.append(ItemsReceived(lane, whole.items))
@@ -662,7 +663,7 @@ class Endpoint(Continuity):
     def call(
         self,
         method: str | int,
-        args: bytes,
+        args: Encoded,
         *,
         oneway: bool = False,
         deadline: float | None = None,
@@ -884,7 +885,7 @@ class Endpoint(Continuity):
         """
         self._goes_whole(size)
 
-    def push(self, lane: Sender, item: bytes) -> None:
+    def push(self, lane: Sender, item: Encoded) -> None:
         """Queue one encoded item; `may_push` must hold.
 
         Raises:
@@ -895,7 +896,7 @@ class Endpoint(Continuity):
         lane.send("message")
         lane.credit.spend(size)
         if whole:
-            lane.items.append(item)
+            lane.items.append(item if type(item) is bytes else bytes(item))
             lane.pending_bytes += size
             self._outbox.add(lane, size)
         else:
@@ -915,20 +916,20 @@ class Endpoint(Continuity):
         lane.pending_bytes += len(pack)
         self._outbox.add(lane, len(pack))
 
-    def finish(self, lane: Sender, final: bytes | None = None) -> None:
+    def finish(self, lane: Sender, final: Encoded | None = None) -> None:
         """End a stream, or answer a notification; `final` is an encoded final value."""
         if final is None:
             lane.send("end")
             self._terminate(lane, End(lane.id), 0)
         elif self._goes_whole(len(final)):
             lane.send("end")
-            self._terminate(lane, End(lane.id, [Raw(final)]), len(final))
+            self._terminate(lane, End(lane.id, [Raw(bytes(final))]), len(final))
         else:
             lane.send("end")
             frame = SizedEnd(lane.id, [self.codec.null], len(final))
             self._terminate_in_chunks(lane, Outgoing(final, frame))
 
-    def result(self, call: InCall, value: bytes) -> None:
+    def result(self, call: InCall, value: Encoded) -> None:
         """Answer a call with one encoded value.
 
         Raises:
@@ -937,7 +938,9 @@ class Endpoint(Continuity):
         size = len(value)
         if size <= self._unbroken or self._goes_whole(size):
             call.send("result")
-            self._terminate(call, Result(call.id, Raw(value)), size)
+            self._terminate(
+                call, Result(call.id, Raw(value if type(value) is bytes else bytes(value))), size
+            )
         else:
             call.send("result")
             frame = SizedResult(call.id, self.codec.null, size)
