@@ -354,6 +354,13 @@ def test_a_count_beyond_what_was_sent_is_4010(lasting: Bare) -> None:
     assert rejected(lambda: lasting.come_back(4)) == 4010
 
 
+def test_no_count_is_too_large_to_be_refused_in_a_close_frame(lasting: Bare) -> None:
+    """RESUME-2, RESUME-3."""
+    huge = 10**400 if lasting.codec.text else 2**63
+    lasting.lose()
+    assert rejected(lambda: lasting.come_back(huge)) == 4010
+
+
 def test_a_count_below_what_was_acked_is_4010(lasting: Bare) -> None:
     """RESUME-2."""
     call = stream(lasting)
@@ -474,6 +481,17 @@ def test_the_first_ack_on_each_link_voids_the_older_token(server: Bare) -> None:
 
 def test_the_client_hears_of_no_token(client: Bare) -> None:
     assert client.say(["ack", 0]) == []
+
+
+def test_a_server_that_issues_no_token_offers_no_resume(codec: Codec) -> None:
+    """HELLO-10."""
+    server = Endpoint("accepting", codec, Limits())
+    opening = read_opening(codec, encode(codec, [["hello", {"version": 1}]]))
+    server.accept(opening, "s1", resume_window=30.0)
+    data = server.next_batch(0.0)
+    assert data is not None
+    assert codec.load(data)[0][1]["resume_window"] == 0
+    assert not server.resumable
 
 
 def test_without_a_token_or_a_window_there_is_no_resume(codec: Codec) -> None:

@@ -184,7 +184,7 @@ class Continuity:
         Args:
             opening: That message.
             session_id: The session's public name.
-            token: What the peer may resume with, if it may.
+            token: What the peer may resume with; None: it may not.
             resume_window: Seconds that the session outlives a link; 0: it does not.
             heartbeat: Seconds of silence after which either side asks, and for which it then waits
                 for an answer; at least 1 each. None: nobody asks.
@@ -203,8 +203,9 @@ class Continuity:
             self._heartbeat = Heartbeat(*heartbeat)
         self._step("accept")
         self._session_id = session_id
-        self.resume_window = resume_window
-        if not resume_window:
+        # Without a token the peer has nothing to come back with.
+        self.resume_window = resume_window if token is not None else 0.0
+        if not self.resume_window:
             self._replay.forgo()
         self._meet(hello)
         return self._enter(opening, token, now)
@@ -226,7 +227,7 @@ class Continuity:
         """
         hello = opening.hello
         if (hello.link or 1) <= self.link:
-            raise ProtocolError(SUPERSEDED, f"link {hello.link or 1} after link {self.link}")
+            raise ProtocolError(SUPERSEDED, f"link {hello.link or 1} after link {self.link}"[:120])
         if opening.codec is not self.codec:
             raise ProtocolError(CANNOT_RESUME, f"the session speaks {self.codec.subprotocol}")
         self._check_count(hello.received)
@@ -311,7 +312,7 @@ class Continuity:
         replay = self._replay
         if not replay.acked <= (received or 0) <= replay.numbered:
             reason = f"{received or 0} frames taken, of {replay.numbered}, {replay.acked} acked"
-            raise ProtocolError(CANNOT_RESUME, reason)
+            raise ProtocolError(CANNOT_RESUME, reason[:120])
 
     def detach(self, now: float) -> None:
         """The link is gone. `resumable` tells whether the session goes on without it.
