@@ -311,6 +311,7 @@ class Server:
             on_state=self._on_state,
         )
         session.table = self._sessions
+        session._shell.unlinked = partial(self._sessions.grown, session)
         session.id = secrets.token_hex(8)
         session.principal = principal
         self._sessions.add(session)

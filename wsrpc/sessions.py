@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import secrets
 from collections.abc import Iterator, Mapping
+from functools import partial
 from hashlib import sha256
 from typing import Any
 
@@ -31,7 +32,9 @@ class SessionTable(Mapping[str, Session]):
         self._by_id: dict[str, Session] = {}
         self._by_token: dict[bytes, Session] = {}
         self._tokens: dict[Session, list[bytes]] = {}
-        self._detached: dict[Session, None] = {}
+        # Those without a link, first lost first, each with the bytes that it holds; and their sum.
+        self._detached: dict[Session, int] = {}
+        self._held = 0
 
     def __getitem__(self, id: str) -> Session:
         return self._by_id[id]
@@ -55,7 +58,7 @@ class SessionTable(Mapping[str, Session]):
     def remove(self, session: Session) -> None:
         """A session has ended."""
         self._by_id.pop(session.id, None)
-        self._detached.pop(session, None)
+        self.attach(session)
         for digest in self._tokens.pop(session, ()):
             del self._by_token[digest]
 
@@ -103,26 +106,41 @@ class SessionTable(Mapping[str, Session]):
             self._by_token[digest] = session
 
     def attach(self, session: Session) -> None:
-        """A session has a link."""
-        self._detached.pop(session, None)
+        """A session has a link, or has ended."""
+        self._held -= self._detached.pop(session, 0)
 
     def detach(self, session: Session) -> None:
         """A session has lost its link; where there are too many of those, one has to end."""
         if session in self._tokens:
-            self._detached[session] = None
+            self._detached[session] = 0
+            self._weigh(session)
+        self._evict(session)
+
+    def grown(self, session: Session) -> None:
+        """A session without a link may have more to send; where all hold too much, one has to end."""
+        if session in self._detached:
+            self._weigh(session)
+            if self._too_many():
+                # Later: whoever has something to send is in the midst of it.
+                session._shell.deadlines.add(0.0, partial(self._evict, session))
+
+    def _weigh(self, session: Session) -> None:
+        held = session.replay_bytes + session.outbox_bytes
+        self._held += held - self._detached[session]
+        self._detached[session] = held
+
+    def _evict(self, session: Session) -> None:
         while self._detached and self._too_many():
             others = (one for one in self._detached if one is not session)
             same = [one for one in others if one.principal == session.principal]
             # Otherwise who was lost first, and comes back least likely.
             victim = next(iter(same or self._detached))
-            del self._detached[victim]
+            self.attach(victim)
             victim._wire.lose(EVICTED, "the server keeps too many sessions without a connection")
 
     def _too_many(self) -> bool:
-        if len(self._detached) > self._limits.max_detached:
-            return True
-        held = sum(one.replay_bytes + one.outbox_bytes for one in self._detached)
-        return held > self._limits.max_detached_bytes
+        limits = self._limits
+        return len(self._detached) > limits.max_detached or self._held > limits.max_detached_bytes
 
 
 def _digest(token: str) -> bytes:

@@ -77,6 +77,7 @@ class Shell:
         driver: What moves bytes between the endpoint and the link, while there is one.
         wake: Tells it that the endpoint may have output.
         flush: The same, where nothing more is to come from the caller: it may be written at once.
+        unlinked: Told of it instead while there is no driver, from the next time on that one goes.
         lost: Why there is no session any more, once there is none.
         on_lost: Who waits for that.
         pumps: The uploads of this side that run.
@@ -100,6 +101,7 @@ class Shell:
         self._driver: Driver | None = None
         self.wake: Callable[[], None] = _nothing
         self.flush: Callable[[], None] = _nothing
+        self.unlinked: Callable[[], None] = _nothing
         self._blocked: set[Feed] = set()
         self._room: list[Future] = []
         self.pumps: set[Any] = set()
@@ -116,8 +118,8 @@ class Shell:
     @driver.setter
     def driver(self, driver: Driver | None) -> None:
         self._driver = driver
-        self.wake = _nothing if driver is None else driver.wake
-        self.flush = _nothing if driver is None else driver.flush
+        self.wake = self.unlinked if driver is None else driver.wake
+        self.flush = self.unlinked if driver is None else driver.flush
 
     def took(self) -> None:
         """The writer took a batch: start what was numbered, let those go on who waited for room."""

@@ -61,6 +61,16 @@ class Work:
             self.cleaned.append("count")
 
     @wsrpc.method
+    async def bulk(self, n: int, size: int) -> AsyncIterator[str]:
+        self.ran.append("bulk")
+        try:
+            await self.go_on.wait()
+            for _ in range(n):
+                yield "x" * size
+        finally:
+            self.cleaned.append("bulk")
+
+    @wsrpc.method
     async def blob(self, size: int) -> bytes:
         return bytes(size)
 
@@ -510,6 +520,28 @@ async def test_bytes_of_sessions_without_a_link_are_bounded() -> None:
                 pair.gate.set()
             assert (await server.wait_closed()).close_code == 1013
             assert await client.clientize(Work).echo("a") == "a"
+
+
+async def test_bytes_count_also_where_they_come_after_the_link_was_lost() -> None:
+    """RESUME-8: handlers run on, but not until memory is full."""
+    work = Work()
+    pair = Gated(work, limits=wsrpc.Limits(max_detached_bytes=100_000, window=32))
+    with soon():
+        async with pair as (server, client):
+
+            async def read() -> None:
+                with error_of("unavailable"):
+                    await client.clientize(Work).bulk(32, 10_000).collect()
+
+            async with anyio.create_task_group() as group:
+                group.start_soon(read)
+                await until(lambda: work.ran == ["bulk"])
+                await pair.lose(server, client)
+                assert server.outbox_bytes + server.replay_bytes < 100_000
+                work.go_on.set()
+                assert (await server.wait_closed()).close_code == 1013
+                await until(lambda: work.cleaned == ["bulk"])
+                pair.gate.set()
 
 
 async def lost(session: wsrpc.Session) -> None:
