@@ -2,7 +2,8 @@
 
 By itself, as `python -m tests.proxy URL`, it prints its own URL, then a line for each reset, and
 takes orders on stdin: `lifetime 0.5 4` resets each connection after a time between these, `calm`
-none any more, `reset` all at once, `stop` ends it.
+none any more, `reset` all at once, `silence` carries nothing more over those that are there,
+`shut` and `open` are about new ones, `stop` ends it.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ class Proxy:
         self._rng = rng
         self._on_reset = on_reset
         self._scopes: set[anyio.CancelScope] = set()
+        self._silent: set[anyio.CancelScope] = set()
 
     @property
     def connections(self) -> int:
@@ -60,6 +62,10 @@ class Proxy:
         """Reset all connections."""
         for scope in list(self._scopes):
             scope.cancel()
+
+    def silence(self) -> None:
+        """Carry nothing more over the connections that are there, and leave them open."""
+        self._silent |= self._scopes
 
     async def handle(self, client: anyio.abc.SocketStream) -> None:
         """Carry one connection."""
@@ -77,13 +83,14 @@ class Proxy:
                 with scope:
                     scope.deadline = anyio.current_time() + after
                     self._scopes.add(scope)
-                    await self._carry(client, ends[1], path)
+                    await self._carry(client, ends[1], path, lambda: scope in self._silent)
                 reset = scope.cancelled_caught
         except OSError:
             # Nobody is there: the client is to notice it as it would without a proxy.
             reset = True
         finally:
             self._scopes.discard(scope)
+            self._silent.discard(scope)
             if reset:
                 self.resets += 1
                 for end in ends:
@@ -96,11 +103,15 @@ class Proxy:
                 await anyio.aclose_forcefully(end)
 
     async def _carry(
-        self, client: anyio.abc.SocketStream, server: anyio.abc.SocketStream, path: list[str]
+        self,
+        client: anyio.abc.SocketStream,
+        server: anyio.abc.SocketStream,
+        path: list[str],
+        silent: Callable[[], bool],
     ) -> None:
         async with anyio.create_task_group() as group:
-            group.start_soon(_pump, server, client, group.cancel_scope, None)
-            await _pump(client, server, group.cancel_scope, path)
+            group.start_soon(_pump, server, client, group.cancel_scope, None, silent)
+            await _pump(client, server, group.cancel_scope, path, silent)
 
 
 async def _pump(
@@ -108,15 +119,18 @@ async def _pump(
     sink: anyio.abc.SocketStream,
     scope: anyio.CancelScope,
     path: list[str] | None,
+    silent: Callable[[], bool],
 ) -> None:
     with suppress(*GONE):
         while True:
             data = await source.receive()
             if path is not None and not path:
                 path.append(data.split(b" ", 2)[1].decode("ascii", "replace"))
-            await sink.send(data)
-    # Behind a whole closing handshake there is nothing left to carry.
-    scope.cancel()
+            if not silent():
+                await sink.send(data)
+    if not silent():
+        # Behind a whole closing handshake there is nothing left to carry.
+        scope.cancel()
 
 
 @asynccontextmanager
@@ -151,6 +165,10 @@ async def _main(target: str, seed: int) -> None:
                 proxy.lifetime = None
             elif order == "reset":
                 proxy.reset()
+            elif order == "silence":
+                proxy.silence()
+            elif order in ("open", "shut"):
+                proxy.open = order == "open"
             else:
                 return
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Any
 
 import anyio
@@ -11,6 +12,8 @@ from trio.testing import MockClock
 
 import wsrpc
 from tests.support import until
+from wsrpc.protocol.endpoint import Endpoint
+from wsrpc.protocol.events import Event
 from wsrpc.testing import connected_pair
 
 HOUR = 3600.0
@@ -201,3 +204,109 @@ async def test_a_pair_comes_back_when_it_is_told_to() -> None:
         # The handler ran on, and its result had to wait.
         assert anyio.current_time() - begin == pytest.approx(20, abs=0.1)
         assert client.state == "connected"
+
+
+# ------------------------------------------------------------------------------------ heartbeats
+
+# Those of a session that was told nothing else.
+BEAT = (20, 10)
+
+
+class Alarms:
+    """Counts the alarms of all endpoints, and does not let them become many."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+        self.rung = 0
+        alarm = Endpoint.alarm
+
+        def counted(endpoint: Endpoint, now: float, lag: float = 0.0) -> list[Event]:
+            self.rung += 1
+            assert self.rung <= most, "alarms without end"
+            return alarm(endpoint, now, lag)
+
+        monkeypatch.setattr(Endpoint, "alarm", counted)
+
+
+async def test_an_idle_session_hardly_ever_wakes_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """HEART-1."""
+    hours = 24
+    beats = hours * HOUR / sum(BEAT[:1])
+    # Each of the two asks, and looks whether it was answered.
+    alarms = Alarms(monkeypatch, most=int(2 * 2 * beats) + 10)
+    pair = connected_pair([Slow()], reconnect=True)
+    async with pair as (server, client):
+        before = pair.frames()
+        await anyio.sleep(hours * HOUR)
+        assert alarms.rung >= 0.9 * 2 * beats
+        # A ping, and a pong.
+        assert pair.frames() - before <= 2 * 2 * beats
+        assert (server.state, client.state, pair.cuts) == ("connected", "connected", 0)
+
+
+@pytest.mark.parametrize("sender", ["accepting", "connecting", None])
+async def test_a_half_open_connection_is_found_in_time_on_both_ends(
+    sender: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """HEART-1, HEART-2."""
+    Alarms(monkeypatch, most=500)
+    pair = connected_pair([Slow()], reconnect=True)
+    found: dict[wsrpc.Session, float] = {}
+
+    async def watch(session: wsrpc.Session) -> None:
+        async with aclosing(session.states()) as changes:
+            async for change in changes:
+                if change.state == "detached":
+                    found[session] = anyio.current_time()
+                    return
+
+    async with pair as (server, client):
+        await until(lambda: server._wire.endpoint.resumable)
+        await anyio.sleep(1234.5)
+        silence = anyio.current_time()
+        async with anyio.create_task_group() as group:
+            for session in (server, client):
+                group.start_soon(watch, session)
+            pair.stall(sender=sender)
+        assert set(found) == {server, client}
+        for at in found.values():
+            assert BEAT[1] <= at - silence <= sum(BEAT) + 1
+        pair.mend()
+        before = client.id
+        assert await client.clientize(Slow, timeout=None).nap(1) == 1
+        assert client.id == before
+
+
+async def test_calls_on_a_half_open_connection_are_answered_over_the_next() -> None:
+    """HEART-2, RESUME-4."""
+    pair = connected_pair([Slow()], reconnect=True)
+    pair.stall(before="result")
+    async with pair as (_, client):
+        begin = anyio.current_time()
+        async with anyio.create_task_group() as group:
+            group.start_soon(client.clientize(Slow, timeout=None).nap, 5)
+            await anyio.sleep(5 + sum(BEAT) + 0.5)
+            assert client.state != "connected"
+            pair.mend()
+        assert anyio.current_time() - begin <= 5 + sum(BEAT) + 1
+
+
+@pytest.mark.parametrize("asked", [False, True])
+async def test_who_was_held_up_does_not_take_the_other_for_dead(
+    asked: bool, anyio_backend: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """HEART-2."""
+    clock: MockClock = anyio_backend[1]["clock"]
+    Alarms(monkeypatch, most=100)
+    pair = connected_pair([Slow()])
+    async with pair as (server, client):
+        if asked:
+            await anyio.sleep(1)
+            pair.delay(3.0)
+            await anyio.sleep(BEAT[0] + 0.5)
+            assert client._wire.endpoint._pings == server._wire.endpoint._pings == 1
+        # The loop of both ends stands still: nobody reads, nobody rings.
+        clock.jump(500)
+        await anyio.sleep(5)
+        pair.delay(0)
+        assert await client.clientize(Slow).nap(0) == 0
+        assert (server.state, client.state) == ("connected", "connected")
