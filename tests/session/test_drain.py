@@ -254,7 +254,7 @@ async def test_a_client_goes_on_at_another_server_and_no_call_fails() -> None:
 
             async def call() -> None:
                 while not over:
-                    answers.append(await _repeated(proxy.whose))
+                    answers.append(await proxy.whose())
 
             async with anyio.create_task_group() as group:
                 for _ in range(20):
@@ -271,16 +271,6 @@ async def test_a_client_goes_on_at_another_server_and_no_call_fails() -> None:
             assert set(answers) == {"one", "two"}
             assert session.state == "connected"
             assert [change.state for change in states] == ["connected", "draining", "connected"]
-
-
-async def _repeated(call: Callable[[], Awaitable[str]]) -> str:
-    """What crossed the goaway was not begun, and may be said again; nothing else fails."""
-    while True:
-        try:
-            return await call()
-        except wsrpc.RpcError as error:
-            if (error.code, error.not_started) != ("unavailable", True):
-                raise
 
 
 async def _append(answers: list[str], call: Awaitable[str]) -> None:
