@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import sys
+import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 import anyio
 
@@ -34,17 +37,18 @@ class Ledger:
             self.lost.update(range(self.expected, number))
             self.expected = number + 1
 
+    @property
+    def whole(self) -> bool:
+        """Whether all that has come so far came once and in order, with nothing left out."""
+        return self.sums(0) == [0, 0, 0]
+
     def sums(self, n: int) -> list[int]:
         """How many of `n` were lost, duplicated, reordered."""
         return [len(self.lost) + max(n - self.expected, 0), self.duplicated, self.reordered]
 
 
 class Soak:
-    """Streams with numbered items, and cleanups that are counted."""
-
-    def __init__(self) -> None:
-        self.begun = 0
-        self.cleaned = 0
+    """Streams with numbered items, and calls that last."""
 
     @wsrpc.method
     async def download(self, n: int, delay: float) -> AsyncIterator[int]:
@@ -69,20 +73,21 @@ class Soak:
             yield number
 
     @wsrpc.method
-    async def slow_cleanup(self, seconds: float) -> AsyncIterator[int]:
-        """One item; then nothing, until cancelled, and a cleanup that takes its time."""
-        try:
-            self.begun += 1
-            yield 0
-            await anyio.sleep_forever()
-        finally:
-            await anyio.sleep(seconds)
-            self.cleaned += 1
+    async def tracked(self, n: int, delay: float) -> AsyncIterator[wsrpc.Tracked[int]]:
+        """0 to n - 1, with pauses; goes on behind the last of them when it is opened again."""
+        last = wsrpc.current().last_id
+        for i in range(0 if last is None else int(last) + 1, n):
+            await anyio.sleep(delay)
+            yield wsrpc.Tracked(str(i), i)
 
     @wsrpc.method
-    async def cleanups(self) -> tuple[int, int]:
-        """How many `slow_cleanup` have begun, and how many have cleaned up."""
-        return self.begun, self.cleaned
+    async def never(self, cleanup: float) -> None:
+        """Does not end by itself; says so when its `finally` runs, which takes its time."""
+        try:
+            await anyio.sleep_forever()
+        finally:
+            print(f"finally {cleanup}", flush=True)
+            await anyio.sleep(cleanup)
 
     @wsrpc.method
     async def echo(self, n: int) -> int:
@@ -95,6 +100,14 @@ class Soak:
         await anyio.sleep(seconds)
         return seconds
 
+    @wsrpc.method(oneway=True)
+    async def drop_all(self) -> None:
+        """Break all connections at once, as a cable that is pulled does."""
+        for session in server_of[0].sessions.values():
+            link: Any = session._wire.link
+            if link is not None:
+                link._connection.transport.abort()
+
     @wsrpc.method
     async def usage(self) -> Usage:
         """What this process holds."""
@@ -105,24 +118,49 @@ class Soak:
         """What the server counts."""
         server = server_of[0]
         now = server.snapshot()
-        return {"sessions": now.sessions, "detached": now.detached, "links": now.links}
+        return {
+            "calls": now.calls_live,
+            "sessions": now.sessions,
+            "detached": now.detached,
+            "links": now.links,
+        }
 
 
 server_of: list[wsrpc.Server] = []
 
 
-async def _main(port: int, resume_window: float) -> None:
-    limits = wsrpc.Limits(max_calls=2048, resume_window=resume_window, max_detached=4096)
+async def _main(port: int, limits: wsrpc.Limits, standby: bool) -> None:
     server = wsrpc.Server([Soak()], limits=limits)
     server_of.append(server)
+    if standby:
+        print("standing by", flush=True)
+        await anyio.to_thread.run_sync(sys.stdin.readline)
     async with server.listen(port=port) as listener:
-        print(listener.url, flush=True)
-        await anyio.sleep_forever()
+
+        def ready() -> None:
+            print(listener.url, flush=True)
+            print("listening", time.monotonic(), flush=True)
+
+        await server._serve_until_signal(ready=ready)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m tests.soak.service")
+    parser = argparse.ArgumentParser(prog="python -m tests.soak.service", description=__doc__)
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--resume-window", type=float, default=30.0)
+    parser.add_argument("--heartbeat", type=float, nargs=2, default=(20.0, 10.0))
+    parser.add_argument("--drain-grace", type=float, default=30.0)
+    parser.add_argument("--cleanup-timeout", type=float, default=5.0)
+    parser.add_argument("--standby", action="store_true", help="listen when told to, on stdin")
     arguments = parser.parse_args()
-    anyio.run(_main, arguments.port, arguments.resume_window)
+    interval, timeout = arguments.heartbeat
+    limits = wsrpc.Limits(
+        max_calls=2048,
+        max_detached=4096,
+        resume_window=arguments.resume_window,
+        heartbeat_interval=interval,
+        heartbeat_timeout=timeout,
+        drain_grace=arguments.drain_grace,
+        cleanup_timeout=arguments.cleanup_timeout,
+    )
+    anyio.run(_main, arguments.port, limits, arguments.standby)

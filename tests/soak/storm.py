@@ -6,8 +6,6 @@ when the proxy resets a connection until the client has an item that came over a
 
 from __future__ import annotations
 
-import argparse
-import sys
 from bisect import bisect_right
 from collections.abc import AsyncIterator
 from time import monotonic
@@ -18,7 +16,7 @@ import wsrpc
 from wsrpc.session import StateChange
 
 from .service import Ledger, Soak
-from .support import Verdict, child
+from .support import Verdict, child, main
 from .usage import Usage, usage
 
 RATE = 5
@@ -112,7 +110,8 @@ async def storm(
     """Show it; returns whether all is well."""
     verdict = Verdict(
         f"storm: {clients} clients, {seconds:g} s, each connection reset after "
-        f"{LIFETIME[0]:g} to {LIFETIME[1]:g} s, seed {seed}"
+        f"{LIFETIME[0]:g} to {LIFETIME[1]:g} s",
+        seed,
     )
     async with child(verdict, "tests.soak.service") as server:
         async with child(verdict, "tests.proxy", server.url, "--seed", seed) as proxy:
@@ -184,9 +183,4 @@ def compare(verdict: Verdict, name: str, old: Usage, now: Usage, peak: Usage) ->
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m tests.soak.storm", description=__doc__)
-    parser.add_argument("--clients", type=int, default=200)
-    parser.add_argument("--seconds", type=float, default=72.0)
-    parser.add_argument("--seed", type=int, default=1)
-    options = parser.parse_args()
-    sys.exit(not anyio.run(storm, options.clients, options.seconds, options.seed))
+    main(storm)

@@ -1,20 +1,41 @@
-"""What the soak programs share: processes with their stderr, and verdicts."""
+"""What the soak programs share: their options, processes with their stderr, and verdicts."""
 
 from __future__ import annotations
 
+import argparse
+import inspect
 import logging
+import random
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 
 import anyio
 import anyio.abc
 from anyio.streams.text import TextReceiveStream
 
-__all__ = ["Child", "Verdict", "child"]
+__all__ = ["Child", "Verdict", "child", "main"]
+
+
+def main(*shows: Callable[..., Awaitable[bool]]) -> None:
+    """Run programs one after the other; each parameter is an option, and a failure exit code 1."""
+    parser = argparse.ArgumentParser()
+    known: dict[str, type] = {}
+    for show in shows:
+        for name, parameter in inspect.signature(show).parameters.items():
+            if type(parameter.default) in (int, float) and name not in known:
+                known[name] = type(parameter.default)
+                parser.add_argument(f"--{name.replace('_', '-')}", type=known[name])
+    given = {name: value for name, value in vars(parser.parse_args()).items() if value is not None}
+    passed = True
+    for show in shows:
+        mine = {name: given[name] for name in inspect.signature(show).parameters if name in given}
+        passed &= anyio.run(partial(show, **mine))
+    sys.exit(not passed)
 
 
 class Child:
@@ -24,12 +45,39 @@ class Child:
         process: The process.
         url: The first line of what it prints.
         lines: The others so far.
+        code: Its exit code, once it has ended and somebody waited for that.
     """
 
     def __init__(self, process: anyio.abc.Process) -> None:
         self.process = process
         self.url = ""
         self.lines: list[str] = []
+        self.code: int | None = None
+        self._news = anyio.Event()
+
+    async def line(self, word: str) -> str:
+        """Wait for a line that begins with this word; returns the rest of it.
+
+        Raises:
+            TimeoutError: None came within 30 s.
+        """
+        with anyio.fail_after(30):
+            while True:
+                for line in self.lines:
+                    first, _, rest = line.partition(" ")
+                    if first == word:
+                        return rest
+                self._news = anyio.Event()
+                await self._news.wait()
+
+    async def end(self, number: signal.Signals) -> None:
+        """Send it a signal, and wait until it has ended."""
+        self.signal(number)
+        await self.ended()
+
+    async def ended(self) -> None:
+        """Wait until it has ended."""
+        self.code = await self.process.wait()
 
     async def order(self, line: str) -> None:
         """Write a line to its stdin."""
@@ -48,6 +96,7 @@ class Child:
             for line in lines:
                 if self.url:
                     self.lines.append(line)
+                    self._news.set()
                 else:
                     self.url = line
                     started.set()
@@ -88,17 +137,24 @@ async def child(verdict: Verdict, module: str, *arguments: object) -> AsyncItera
 class Verdict(logging.Handler):
     """Prints numbers beside what they should be, and knows whether all were.
 
+    Args:
+        title: What is shown.
+        seed: What all that is left to chance in this process begins with.
+        timed: Whether times count; else they are only told, for a machine that may be busy.
+
     Attributes:
         failed: The names of those that were not.
         tracebacks: On the stderr of all processes, this one's log included.
     """
 
-    def __init__(self, title: str) -> None:
+    def __init__(self, title: str, seed: int, *, timed: bool = True) -> None:
         super().__init__(logging.WARNING)
         self.failed: list[str] = []
         self.tracebacks = 0
+        self._timed = timed
+        random.seed(seed)
         logging.getLogger().addHandler(self)
-        print(title, flush=True)
+        print(f"{title}, seed {seed}", flush=True)
 
     def emit(self, record: logging.LogRecord) -> None:
         print(f"  log: {record.getMessage()}", file=sys.stderr)
@@ -114,6 +170,22 @@ class Verdict(logging.Handler):
     def zero(self, name: str, value: int) -> None:
         """A number that should be 0."""
         self.check(name, value, value == 0)
+
+    def equal(self, name: str, value: object, wanted: object) -> None:
+        """A value, and what it should be."""
+        self.check(name, value, value == wanted, f"(of {wanted})")
+
+    def within(self, name: str, times: Sequence[float], most: float, least: float = 0.0) -> None:
+        """The longest of so many times in seconds, and between what all of them should lie."""
+        if not times:
+            self.check(name, "none", good=False)
+            return
+        good = least <= min(times) and max(times) <= most
+        wanted = f"({least:g} to {most:g} s)" if least else f"(at most {most:g} s)"
+        shown = (
+            f"{max(times):.3f} s" if len(times) == 1 else f"{min(times):.3f} to {max(times):.3f} s"
+        )
+        self.check(name, shown, good or not self._timed, wanted)
 
     def end(self) -> bool:
         """Whether everything was as it should be."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import resource
 import types
 
 from typing_extensions import TypedDict
 
 from wsrpc.session import Session
 
-__all__ = ["Usage", "usage"]
+__all__ = ["Usage", "many_files", "usage"]
 
 MIB = 2**20
 
@@ -39,3 +40,9 @@ def usage() -> Usage:
         "descriptors": len(os.listdir("/proc/self/fd")),
         "memory": round(pages * os.sysconf("SC_PAGE_SIZE") / MIB, 1),
     }
+
+
+def many_files() -> None:
+    """Let this process, and those that it starts, open as many as the system lets them."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,0 +1,69 @@
+"""The programs of `make soak` in small: processes that are killed, frozen, stopped and cut off.
+
+Times are told and not judged here: a machine that runs tests may be busy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+import anyio
+import pytest
+
+from .soak import cleanups, drained, frozen, herd, killed
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    # What they count of themselves is asyncio's; it is their children that are tested.
+    return "asyncio"
+
+
+async def all_pass(*shows: Callable[[], Awaitable[bool]]) -> None:
+    """Run them at the same time."""
+    passed: list[bool] = []
+
+    async def run(show: Callable[[], Awaitable[bool]]) -> None:
+        passed.append(await show())
+
+    with anyio.fail_after(120):
+        async with anyio.create_task_group() as group:
+            for show in shows:
+                group.start_soon(run, show)
+    assert all(passed)
+
+
+async def test_a_server_that_is_killed() -> None:
+    """CLOSE-4, RETRY-3, RESUME-9."""
+    await all_pass(
+        partial(killed.killed, clients=3, items=30, timed=False),
+        partial(killed.gone, clients=3, window=1.0, timed=False),
+    )
+
+
+async def test_clients_that_are_frozen() -> None:
+    """HEART-2, RESUME-2, RESUME-4."""
+    await all_pass(
+        partial(frozen.freeze, 0.3, clients=2, window=10.0, seed=1),
+        partial(frozen.freeze, 3.6, clients=2, window=10.0, seed=1),
+        partial(frozen.freeze, 4.2, clients=2, window=0.5, seed=1),
+    )
+
+
+async def test_a_server_that_is_stopped() -> None:
+    """DRAIN-1, DRAIN-3."""
+    await all_pass(
+        partial(drained.drained, clients=1, idle=3, grace=3.0, timed=False),
+        partial(drained.stubborn, grace=0.2, cleanup_timeout=1.0, timed=False),
+    )
+
+
+async def test_clients_that_are_all_dropped_at_once() -> None:
+    """RETRY-2."""
+    await all_pass(partial(herd.herd, clients=20, processes=2, timed=False))
+
+
+async def test_streams_whose_callers_are_gone_in_one_way_or_another() -> None:
+    """CLOSE-5, HEART-2, RESUME-8."""
+    await all_pass(*(partial(cleanups.ended_by, end, 20, 1, timed=False) for end in cleanups.ENDS))
