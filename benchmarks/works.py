@@ -179,6 +179,8 @@ async def busy(place: Place, count: int) -> Extras:
     """
     client = place.client
     value = data.BLOB * (LARGE // len(data.BLOB))
+    # The server makes its value when it is first asked for, which holds up its event loop.
+    _expect(len(await client.source(LARGE)), LARGE)
     enough = asyncio.Event()
     moved = 0
 
