@@ -70,6 +70,39 @@ class Continuity:
         peer_max_batch: Bytes of the largest message that the peer takes.
     """
 
+    __slots__ = (
+        "_acks",
+        "_barren_links",
+        "_broken",
+        "_confirmed",
+        "_counts",
+        "_drain",
+        "_events",
+        "_excess",
+        "_expires",
+        "_heartbeat",
+        "_link_confirmed",
+        "_now",
+        "_numbering",
+        "_outbox",
+        "_pings",
+        "_replay",
+        "_session_id",
+        "agent",
+        "codec",
+        "established",
+        "ignored",
+        "limits",
+        "link",
+        "peer_max_batch",
+        "received",
+        "resume_window",
+        "side",
+        "state",
+        "token",
+        "unreported",
+    )
+
     def __init__(
         self,
         side: Literal["connecting", "accepting"],

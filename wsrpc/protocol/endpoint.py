@@ -179,6 +179,28 @@ class Endpoint(Continuity):
             notifications.
     """
 
+    __slots__ = (
+        "_arriving",
+        "_given_up",
+        "_incoming",
+        "_lanes",
+        "_leftovers",
+        "_leftovers_since",
+        "_next_id",
+        "_parity",
+        "_peer_highest",
+        "_refused",
+        "_unbroken",
+        "_whole",
+        "peer_draining",
+        "peer_max_value",
+        "peer_takes_chunks",
+        "peer_window",
+        "running",
+        "slots",
+        "started",
+    )
+
     def __init__(
         self,
         side: Literal["connecting", "accepting"],

@@ -103,11 +103,29 @@ class Tap(Connection, asyncio.BufferedProtocol):
     messages, and hands it everything else.
     """
 
-    _on_message: Callable[[bytes], None] | None = None
-    _on_lost: Callable[[Exception], None] | None = None
-    _on_drained: Callable[[], None] | None = None
+    # Apart from what the library keeps: a dictionary of so many would take a kilobyte more.
+    __slots__ = (
+        "_between",
+        "_closing",
+        "_fragments",
+        "_head",
+        "_limit",
+        "_masked",
+        "_on_drained",
+        "_on_lost",
+        "_on_message",
+        "_opcode",
+        "_over",
+        "_paused",
+        "_rest",
+        "_waiter",
+        "_waiting",
+    )
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._on_message: Callable[[bytes], None] | None = None
+        self._on_lost: Callable[[Exception], None] | None = None
+        self._on_drained: Callable[[], None] | None = None
         self._waiting: list[bytes | Exception] = []
         self._waiter: asyncio.Future[None] | None = None
         self._fragments: bytearray | None = None
