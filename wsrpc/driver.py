@@ -39,6 +39,10 @@ Fault = Callable[[Exception], None]
 class Driver(Protocol):
     """What the session and its shell need of a link at work."""
 
+    @property
+    def behind(self) -> bool:
+        """Whether some of what has arrived is still to be acted on."""
+
     async def start(self) -> None:
         """Send what is ready; the connecting side's hello is."""
 
@@ -119,6 +123,10 @@ class TaskDriver:
         self._writer: Task | None = None
         self._events: list[Event] = []
         self._over = False
+
+    @property
+    def behind(self) -> bool:
+        return bool(self._events)
 
     async def start(self) -> None:
         self._writer = self._shell.nursery.spawn(self._write)
@@ -208,6 +216,10 @@ class DirectDriver:
         self._blocked = False
         self._over = False
         self._stopped = False
+
+    @property
+    def behind(self) -> bool:
+        return bool(self._events or self._backlog)
 
     async def start(self) -> None:
         data = self._shell.endpoint.next_batch(self._shell.runtime.now())

@@ -31,7 +31,12 @@ __all__ = ["Feed", "Packer"]
 # few hundred items when the last have a fifth to go.
 TURN = 32
 LONG_TURN = 256
-SHORT_TURN = 12
+SHORT_TURN = 32
+
+# Items of a stream's first turn; and turns for which it then waits, where more calls have come with
+# its own: streams that were asked for together should begin together.
+FIRST_TURN = 8
+PATIENCE = 32
 
 # Items of all streams in one turn of the loop.
 LOOP_TURN = 1024
@@ -280,8 +285,10 @@ class Feed:
         """The same, driven step by step: what is yielded without waiting is gathered."""
         shell, credit, held, keeps = self._shell, self.lane.credit, self._held, self._packer.keeps
         advance, now = items.__anext__, shell.runtime.now
+        await self._begin_together()
         # Items in this turn; how many may follow before the next look at everything else.
         turn, room, began, most = 0, 0, 0.0, LONG_TURN
+        first = shell.feeds > 1
         try:
             while True:
                 if room <= 0:
@@ -300,6 +307,8 @@ class Feed:
                     if turn == 0:
                         began = now()
                         most = max(SHORT_TURN, min(LONG_TURN, LOOP_TURN // shell.feeds))
+                        if first:
+                            first, most = False, FIRST_TURN
                     room = min(credit.balance, TURN, most)
                 step: Any = advance()
                 try:
@@ -338,6 +347,14 @@ class Feed:
                     room = min(room, credit.balance) if self.lane.value is None else 0
         finally:
             self._hand_over()
+
+    async def _begin_together(self) -> None:
+        """Wait a little for the calls that came with this one."""
+        shell = self._shell
+        for _ in range(PATIENCE):
+            if shell.driver is None or not shell.driver.behind:
+                return
+            await shell.runtime.pause()
 
     async def _let_down(
         self, step: Generator[Any, Any, Any], waits_for: Any, failure: Exception

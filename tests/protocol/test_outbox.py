@@ -8,12 +8,12 @@ import pytest
 
 from wsrpc.errors import ProtocolError
 from wsrpc.limits import Limits
-from wsrpc.protocol.calls import QUANTUM, InCall
+from wsrpc.protocol.calls import InCall
 from wsrpc.protocol.codec import Codec
 from wsrpc.protocol.endpoint import MAX_LEFTOVERS, MAX_REFUSALS
 from wsrpc.protocol.events import CallReceived
 from wsrpc.protocol.frames import CallOptions, ErrorBody
-from wsrpc.protocol.outbox import BATCH_TARGET
+from wsrpc.protocol.outbox import QUANTUM, BATCH_TARGET
 
 from .harness import Bare, decode
 

@@ -154,9 +154,6 @@ LONGEST = 2**53
 
 NO_OPTIONS = CallOptions()
 
-# How much of one stream goes into a batch before the next id has its turn (protocol.md OUT).
-QUANTUM = 16 * 1024
-
 
 class LocalProtocolError(RuntimeError):
     """This side asked for a frame that the state table does not allow: a bug on this side."""
@@ -277,22 +274,23 @@ class Sender(Lane):
     def _take_items(self, batch: Batch) -> bool:
         """Put a quantum's worth of items into one `message`; True when none is left."""
         if self.debt > 0 and batch.contended:
-            self.debt -= QUANTUM
+            self.debt -= batch.quantum
             return False
         items = self.items
         if not batch.fits(len(items[0]) + 1):
             return False
         group = [items.popleft()]
         size = len(group[0])
-        room = min(QUANTUM, batch.room())
+        quantum = batch.quantum
+        room = min(quantum, batch.room())
         while items and size + len(group) + len(items[0]) < room:
             group.append(items.popleft())
             size += len(group[-1])
         batch.add(batch.codec.message(self.id, group))
-        self.debt = size - QUANTUM
+        self.debt = size - quantum
         self.pending_bytes -= size
         batch.freed += size
-        if items and room < QUANTUM:
+        if items and room < quantum:
             # The batch cut the turn short, so it goes on in the next one.
             batch.full = True
         return not items

@@ -18,11 +18,16 @@ from .frames import Ack, CallOptions, Frame, Hello, LinkFrame, Pong
 if TYPE_CHECKING:
     from .calls import Lane, OutCall
 
-__all__ = ["BATCH_TARGET", "FRAME_OVERHEAD", "Batch", "Outbox"]
+__all__ = ["BATCH_TARGET", "FRAME_OVERHEAD", "QUANTUM", "Batch", "Outbox"]
 
 # A batch is closed once it is this large. Larger ones would gain nothing per item and delay
 # whoever comes next.
 BATCH_TARGET = 64 * 1024
+
+# Bytes. How much of one stream goes into a batch before the next id has its turn (protocol.md OUT);
+# less where so many have something to send that a batch would not take them all.
+QUANTUM = 16 * 1024
+SMALLEST_QUANTUM = 512
 
 # Bytes. No frame is as large.
 UNBOUNDED = 2**62
@@ -43,6 +48,7 @@ class Batch:
         links: Link frames, ahead of the others.
         head: Bytes up to the end of the link frames.
         outbox: Where the frames come from.
+        quantum: Bytes that one lane may take in its turn.
     """
 
     __slots__ = (
@@ -56,6 +62,7 @@ class Batch:
         "open_call",
         "outbox",
         "parts",
+        "quantum",
         "size",
         "target",
     )
@@ -78,6 +85,7 @@ class Batch:
         self.freed = 0
         self.full = False
         self.alone = UNBOUNDED
+        self.quantum = QUANTUM
 
     def fits(self, payload: int) -> bool:
         """Whether a frame with this many bytes of values may still join.
@@ -214,6 +222,8 @@ class Outbox:
     def fill(self, batch: Batch) -> None:
         """Take what is ready of the lanes into `batch`."""
         ring = self.ring
+        if len(ring) * QUANTUM > batch.target:
+            batch.quantum = max(SMALLEST_QUANTUM, min(QUANTUM, batch.target // len(ring)))
         while ring and batch.size < batch.target:
             lane = ring.popleft()
             if lane.take(batch):
