@@ -41,7 +41,10 @@ class Driver(Protocol):
 
     @property
     def behind(self) -> bool:
-        """Whether some of what has arrived is still to be acted on."""
+        """Whether the end of a message is still to be acted on, now that others have a turn."""
+
+    async def caught_up(self) -> None:
+        """Wait until it has been, or the link is gone."""
 
     async def start(self) -> None:
         """Send what is ready; the connecting side's hello is."""
@@ -122,11 +125,17 @@ class TaskDriver:
         self._flushed: list[Future] = []
         self._writer: Task | None = None
         self._events: list[Event] = []
+        self._caught_up: list[Future] = []
         self._over = False
 
     @property
     def behind(self) -> bool:
         return bool(self._events)
+
+    async def caught_up(self) -> None:
+        waiter = self._shell.runtime.future()
+        self._caught_up.append(waiter)
+        await waiter
 
     async def start(self) -> None:
         self._writer = self._shell.nursery.spawn(self._write)
@@ -145,6 +154,8 @@ class TaskDriver:
                 await pause()
                 events, self._events = self._events, []
             process(events)
+            if self._caught_up:
+                settle(self._caught_up)
 
     async def _write(self) -> None:
         shell, endpoint, send = self._shell, self._shell.endpoint, self._link.send
@@ -191,6 +202,7 @@ class TaskDriver:
         if self._writer is not None:
             self._writer.cancel()
         settle(self._flushed)
+        settle(self._caught_up)
         events, self._events = self._events, []
         self._process(events)
 
@@ -210,6 +222,7 @@ class DirectDriver:
         self._lost: Future = shell.runtime.future()
         self._events: list[Event] = []
         self._backlog: list[bytes] = []
+        self._caught_up: list[Future] = []
         self._flushed: list[Future] = []
         # Until the link is attached nothing tells when it takes more.
         self._scheduled = True
@@ -219,7 +232,12 @@ class DirectDriver:
 
     @property
     def behind(self) -> bool:
-        return bool(self._events or self._backlog)
+        return bool(self._events)
+
+    async def caught_up(self) -> None:
+        waiter = self._shell.runtime.future()
+        self._caught_up.append(waiter)
+        await waiter
 
     async def start(self) -> None:
         data = self._shell.endpoint.next_batch(self._shell.runtime.now())
@@ -269,6 +287,8 @@ class DirectDriver:
                 self._process(events)
             except Exception as error:  # noqa: BLE001  (raised by `run`)
                 self._fail(error)
+            if self._caught_up and not self._events:
+                settle(self._caught_up)
         if not self._over and (self._events or self._backlog):
             self._soon(self._go_on)
 
@@ -341,6 +361,7 @@ class DirectDriver:
         self._stopped = self._over = True
         self._stall.end()
         settle(self._flushed)
+        settle(self._caught_up)
         self._backlog.clear()
         events, self._events = self._events, []
         self._process(events)

@@ -33,10 +33,9 @@ TURN = 32
 LONG_TURN = 256
 SHORT_TURN = 32
 
-# Items of a stream's first turn; and turns for which it then waits, where more calls have come with
-# its own: streams that were asked for together should begin together.
+# Items of the first turn of a stream among others: where many were asked for together, the last one
+# should not begin behind a whole turn of all of them.
 FIRST_TURN = 8
-PATIENCE = 32
 
 # Items of all streams in one turn of the loop.
 LOOP_TURN = 1024
@@ -285,7 +284,9 @@ class Feed:
         """The same, driven step by step: what is yielded without waiting is gathered."""
         shell, credit, held, keeps = self._shell, self.lane.credit, self._held, self._packer.keeps
         advance, now = items.__anext__, shell.runtime.now
-        await self._begin_together()
+        if shell.driver is not None and shell.driver.behind:
+            # With those that were asked for in the same message.
+            await shell.driver.caught_up()
         # Items in this turn; how many may follow before the next look at everything else.
         turn, room, began, most = 0, 0, 0.0, LONG_TURN
         first = shell.feeds > 1
@@ -347,14 +348,6 @@ class Feed:
                     room = min(room, credit.balance) if self.lane.value is None else 0
         finally:
             self._hand_over()
-
-    async def _begin_together(self) -> None:
-        """Wait a little for the calls that came with this one."""
-        shell = self._shell
-        for _ in range(PATIENCE):
-            if shell.driver is None or not shell.driver.behind:
-                return
-            await shell.runtime.pause()
 
     async def _let_down(
         self, step: Generator[Any, Any, Any], waits_for: Any, failure: Exception
