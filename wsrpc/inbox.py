@@ -284,7 +284,9 @@ class Inbox(Conversation):
             elif self._terminal is not None:
                 self._conclude(self._terminal)
             else:
-                self.report(waiting=True)
+                window = self._window
+                if window.wanting or self.taken >= window.threshold:
+                    self.report(waiting=True)
                 await self._wait(idle_timeout)
 
     async def _wait(self, idle_timeout: float | None) -> None:

@@ -116,6 +116,11 @@ class ReceiveWindow:
         mean = total / cost
         self.mean += (mean - self.mean) / 4 if self.mean else mean
 
+    @property
+    def wanting(self) -> bool:
+        """Whether to know that the application waits would make a difference."""
+        return self.depleted or self.balance < 1
+
     def consumed(self, cost: int, *, waiting: bool) -> int:
         """Account for what the application took; returns the credit to grant now, often 0.
 
