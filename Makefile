@@ -18,8 +18,9 @@ $(VENV)/.bench: $(VENV)/.dev
 demo: $(VENV)/.dev
 	$(BIN)/python -m wsrpc demo
 
+# One process a core: most of the time is spent on waiting, and on one event loop at a time.
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 soak: $(VENV)/.dev
 	$(BIN)/python -m tests.simulator --seeds 10000
