@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .admission import Grant
 from .call import Final, Stream, Tracked, stream_of
 from .client import connect
 from .context import CallContext, current, metadata
@@ -34,6 +35,7 @@ __all__ = [
     "DeadlineExceeded",
     "FetchStream",
     "Final",
+    "Grant",
     "Handshake",
     "Interceptor",
     "Limits",

@@ -14,6 +14,7 @@ from .context import checked_metadata
 from .contract import Reflection, describe
 from .controller import expose_all
 from .dispatch import targets_of
+from .handler import Authorize
 from .interceptor import Interceptor
 from .keeper import Keeper
 from .limits import Limits
@@ -43,7 +44,10 @@ class connect:
         controllers: What this side exposes to the server: instances, or classes and factories.
         codec: "json" for text messages that people can read; "msgpack" for bytes without base64.
         auth: Credentials for the server's `authenticate`: any JSON value, or an async function
-            that gives one, asked before each attempt, so that a token is always fresh.
+            that gives one, asked before each attempt, so that a token is always fresh. On a live
+            connection `Session.refresh_auth` renews them.
+        authorize: An async function of the `CallContext` of each call that the server makes here,
+            asked before it begins, as `Server` has it.
         metadata: Sent along with every call of this session.
         limits: This side's bounds.
         interceptors: Run around every call out of this session, outermost first.
@@ -72,6 +76,7 @@ class connect:
         controllers: Sequence[Any] = (),
         codec: Literal["json", "msgpack"] = "json",
         auth: Any | Callable[[], Awaitable[Any]] = None,
+        authorize: Authorize | None = None,
         metadata: Mapping[str, str] | None = None,
         limits: Limits | None = None,
         interceptors: Sequence[Interceptor] = (),
@@ -88,6 +93,7 @@ class connect:
             raise ValueError(f"codec must be 'json' or 'msgpack', not {codec!r}")
         self._codec = CODECS[codec]
         self._auth = auth
+        self._authorize = authorize
         self._metadata = checked_metadata(metadata or {})
         self._limits = limits or Limits()
         self._interceptors = interceptors
@@ -118,6 +124,7 @@ class connect:
             runtime,
             nursery,
             targets=self._targets,
+            authorize=self._authorize,
             interceptors=self._interceptors,
             metadata=self._metadata,
             check=self._check,

@@ -14,7 +14,7 @@ from msgspec import Raw
 
 from .controller import Exposed
 from .errors import Code
-from .handler import CallbackHandler, Handler, MethodHandler
+from .handler import Authorize, CallbackHandler, Handler, MethodHandler
 from .interceptor import Interceptor
 from .protocol.calls import InCall
 from .protocol.frames import ErrorBody
@@ -67,6 +67,7 @@ class Dispatcher:
 
     Attributes:
         targets: The methods by full name; shared by all sessions of a server.
+        authorize: Asked before each call of a method, if there is one.
         live: The handlers that have not ended.
     """
 
@@ -75,12 +76,14 @@ class Dispatcher:
         shell: Shell,
         targets: Mapping[str, Target],
         *,
+        authorize: Authorize | None,
         check: bool,
         debug: bool,
         stats: Stats,
     ) -> None:
         self.shell = shell
         self.targets = targets
+        self.authorize = authorize
         self.check = check
         self.debug = debug
         self.stats = stats

@@ -12,7 +12,7 @@ import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -30,7 +30,7 @@ from .protocol.calls import CallbackTarget, InCall, UploadReader
 from .protocol.endpoint import ValueTooLargeError
 from .protocol.frames import ABSENT, ErrorBody
 from .protocol.splice import Encoded
-from .runtime import Task
+from .runtime import Future, Task
 from .shell import Conversation, Offered, as_text
 from .signature import MethodSpec, Param
 from .threads import ThreadIterator
@@ -39,11 +39,14 @@ from .values import Adapter, InvalidValue
 if TYPE_CHECKING:
     from .dispatch import Dispatcher, Target
 
-__all__ = ["CallbackHandler", "Handler", "MethodHandler"]
+__all__ = ["Authorize", "CallbackHandler", "Handler", "MethodHandler"]
 
 logger = logging.getLogger("wsrpc")
 
 T = TypeVar("T")
+
+Authorize: TypeAlias = Callable[[CallContext], Awaitable[bool | None]]
+"""Decides about a call before it begins: False, or an error raised, refuses it."""
 
 # Seconds that a handler has for a callback that it awaits, like any unary call.
 CALLBACK_TIMEOUT = 30.0
@@ -99,6 +102,11 @@ class Handler(Conversation):
         """Whether it is to be cancelled when the connection is lost."""
         return False
 
+    @property
+    def waits(self) -> bool:
+        """Whether a handler that runs has not begun what it is for."""
+        return False
+
     # ------------------------------------------------------------ start and stop
 
     def start(self, complete: bool) -> None:
@@ -113,9 +121,17 @@ class Handler(Conversation):
             self._entry = shell.deadlines.add(deadline, self._expire)
         self.dispatcher.live.add(self)
         if complete:
-            self.on_arguments()
+            self._launch()
+        else:
+            self._await_arguments()
 
     def on_arguments(self) -> None:
+        self._launch()
+
+    def _await_arguments(self) -> None:
+        """Do what can be done before they are here."""
+
+    def _launch(self) -> None:
         self.dispatcher.stats.begin_call()
         self._spawn()
 
@@ -278,6 +294,9 @@ class Handler(Conversation):
     def _fail_stopped(self) -> None:
         if self._open:
             assert self.stopped is not None
+            if self.waits:
+                self._refuse(self.stopped)
+                return
             self.shell.endpoint.fail(self.call, ErrorBody(self.stopped, STOPPED[self.stopped]))
             self.shell.wake()
 
@@ -380,11 +399,13 @@ class CallbackHandler(Handler):
 class MethodHandler(Handler):
     """A call of an exposed method."""
 
-    __slots__ = ("_inboxes", "_sources", "target")
+    __slots__ = ("_arguments", "_inboxes", "_sources", "_unauthorized", "target")
 
     def __init__(self, dispatcher: Dispatcher, call: InCall, target: Target) -> None:
         super().__init__(dispatcher, call, target.label)
         self.target = target
+        self._arguments: Future | None = None
+        self._unauthorized = dispatcher.authorize is not None
         self._inboxes: dict[str, Inbox] = {}
         self._sources: tuple[Any, ...] = ()
         # Now, not when the task begins: items may come with the very message that brought the call.
@@ -401,6 +422,22 @@ class MethodHandler(Handler):
     def attached(self) -> bool:
         return self.target.spec.options.on_disconnect == "cancel"
 
+    @property
+    def waits(self) -> bool:
+        return self._unauthorized
+
+    def _await_arguments(self) -> None:
+        if self._unauthorized:
+            # The decision need not wait for them, nor they take up memory behind a no.
+            self._arguments = self.shell.runtime.future()
+            self._launch()
+
+    def on_arguments(self) -> None:
+        if self._arguments is None:
+            self._launch()
+        elif not self._arguments.done():
+            self._arguments.set_result(None)
+
     def _close_uploads(self) -> None:
         for inbox in self._inboxes.values():
             # Whoever still holds the upload must not wait for items that cannot come.
@@ -415,6 +452,8 @@ class MethodHandler(Handler):
         handling.set(context)
         if outgoing_metadata.get() is not NO_METADATA:
             outgoing_metadata.set(NO_METADATA)
+        if self._unauthorized and not await self._authorized(context):
+            return
         try:
             arguments = spec.load_args(call.args, shell.codec)
             # It is a view of the message that brought it, and would keep all of that in memory.
@@ -440,6 +479,27 @@ class MethodHandler(Handler):
         if shell.endpoint.outbox_full:
             await shell.room()
         self._answer(payload)
+
+    async def _authorized(self, context: CallContext) -> bool:
+        """Whether the call may begin, with its arguments there; else it is answered (AUTHZ-1)."""
+        authorize = self.dispatcher.authorize
+        assert authorize is not None
+        body = ErrorBody(Code.PERMISSION_DENIED, f"{self.label} is not allowed")
+        try:
+            allowed = await authorize(context)
+        except Exception as error:  # noqa: BLE001  (the call has to be answered)
+            allowed, body = False, self._body(error)
+        if self._halted():
+            return False
+        if allowed is False:
+            if self._open:
+                self.shell.endpoint.decline(self.call, body)
+                self.shell.wake()
+            return False
+        if self._arguments is not None:
+            await self._arguments
+        self._unauthorized = False
+        return True
 
     async def _intercepted(self, arguments: dict[str, Any], context: CallContext) -> Any:
         target = self.target

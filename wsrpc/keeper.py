@@ -108,6 +108,14 @@ class Keeper:
         at_once, self._at_once = self._at_once, False
         self._nursery.spawn(partial(self._keep, wire, self._address, at_once=at_once))
 
+    async def credentials(self, value: Any = None) -> Any:
+        auth = self._auth
+        if value is None:
+            return await auth() if callable(auth) else auth
+        if not callable(auth):
+            self._auth = value
+        return value
+
     async def _begin(self, wire: WireSession) -> None:
         try:
             error = await self._first(wire)
@@ -181,13 +189,10 @@ class Keeper:
         """Serve one link until it is gone; the error, where none came about."""
         endpoint = wire.endpoint
         before = endpoint.received + endpoint.acked
-        auth = self._auth
-        if callable(auth):
-            ask: Any = auth
-            try:
-                auth = await ask()
-            except Exception as error:  # noqa: BLE001  (raised on entering, a failure later)
-                return error
+        try:
+            auth = await self.credentials()
+        except Exception as error:  # noqa: BLE001  (raised on entering, a failure later)
+            return error
         try:
             self._addresses = await self._dial.addresses()
             async with self._dial.open(address) as link:

@@ -63,7 +63,21 @@ class Limits:
         heartbeat_timeout: Seconds that the answer may take before the connection is given up (close
             code 4002). At least 1.
         drain_grace: Seconds that a server which stops lets its calls finish; see `Server.drain`.
-        hello_timeout: Seconds from the accepted connection to a complete hello (close code 4008).
+        hello_timeout: Seconds from the accepted connection to a complete hello, TLS and the opening
+            handshake included (close code 4008).
+        auth_timeout: Seconds that `authenticate` may take; who waited in vain is asked to try again
+            later (1013).
+        max_unauthenticated: Connections that a server holds of which it does not know yet who they
+            are. At least 1. When there is one more, one that has kept the server waiting makes room
+            for it; where none has, it is turned away.
+        max_unauthenticated_per_address: The same, of one address. At least 1. An IPv6 network of 64
+            bits counts as one address. Behind `Server(trusted_proxies=…)` the client's address
+            counts.
+        max_links: Connections that a server has let in; one more is asked to try again later
+            (1013). At least 1.
+        max_links_per_principal: The same, of one principal; one more is closed with 4504. Without
+            `authenticate` nobody has one.
+        max_links_per_address: The same, of one address; one more is closed with 4504.
         connect_timeout: Seconds for one attempt to connect, hello included.
         close_timeout: Seconds granted to a closing handshake before the socket is dropped.
         retry_attempts: Attempts. How often a call is made, the first time included, where it failed
@@ -93,6 +107,12 @@ class Limits:
     heartbeat_timeout: float = 10.0
     drain_grace: float = 30.0
     hello_timeout: float = 10.0
+    auth_timeout: float = 10.0
+    max_unauthenticated: int = 256
+    max_unauthenticated_per_address: int = 256
+    max_links: int = 16_384
+    max_links_per_principal: int = 1024
+    max_links_per_address: int = 4096
     connect_timeout: float = 10.0
     close_timeout: float = 2.0
     retry_attempts: int = 5
@@ -111,6 +131,11 @@ class Limits:
             "outbox": 1,
             "replay": 1,
             "heartbeat_timeout": FLOOR_HEARTBEAT,
+            "max_unauthenticated": 1,
+            "max_unauthenticated_per_address": 1,
+            "max_links": 1,
+            "max_links_per_principal": 1,
+            "max_links_per_address": 1,
         }
         for field in fields(self):
             value = getattr(self, field.name)

@@ -16,27 +16,33 @@ from typing import Any, Self
 import anyio
 
 from . import runtime as runtimes
-from .admission import admit
+from .admission import CROWDED, REVOKED, Admission, Authenticate, Grant, expiry
 from .contract import Reflection, describe, with_names
 from .controller import expose_all
+from .deadlines import Deadlines
 from .dispatch import targets_of
 from .errors import ConnectionLost, ProtocolError
+from .handler import Authorize
 from .interceptor import Interceptor
 from .limits import Limits
 from .protocol.codec import SUBPROTOCOLS
 from .protocol.endpoint import Endpoint
-from .protocol.events import Event
+from .protocol.events import AuthReceived, Event
 from .protocol.frames import HelloBody
-from .protocol.hello import Opening
+from .protocol.hello import UNAUTHENTICATED, Opening
 from .proxy import Validate
 from .runtime import Future, Nursery, Runtime
-from .session import Authenticate, OnState, Session
-from .sessions import SessionTable
+from .session import OnState, Session
+from .sessions import SessionTable, same_principal
 from .stats import Snapshot, Stats
 from .transport.base import Bound, Link, LinkClosed
 from .transport.choice import Transport, checked, listen
+from .transport.door import Door
+from .transport.forwarded import Proxies
+from .transport.origins import AllowedOrigins, Origins
+from .transport.pending import Pending
 from .version import AGENT
-from .wire import GOING_AWAY, RESTART, STOPPING, WireSession
+from .wire import GOING_AWAY, RESTART, STOPPING, TRY_AGAIN_LATER, WireSession
 
 __all__ = ["Listener", "Server"]
 
@@ -53,10 +59,20 @@ class Server:
             called once a session.
         limits: This side's bounds.
         authenticate: An async function of the handshake and the hello's `auth` value that returns
-            the peer's principal. `RpcError("permission_denied")` refuses with 4503, any other
-            exception with 4501. Without it everybody is let in, as principal None.
-        origins: The `Origin` headers that are let in (None stands for a missing one); without it
-            no origin is checked.
+            the peer's principal, or a `Grant` where it does not hold for ever. It is asked for each
+            connection, also where that goes on with a session, and nothing runs before.
+            `RpcError("permission_denied")` refuses with 4503, `RpcError("unavailable")` asks the
+            peer to try again later (1013), any other exception refuses with 4501. Without it
+            everybody is let in, as principal None.
+        authorize: An async function of the `CallContext` of each call and notification, asked
+            before it begins and before its arguments are looked at. What it raises goes to the
+            caller as if the method had raised it; False refuses with `permission_denied`.
+            A callback needs no permission of its own: whoever passed it asked for it.
+        origins: More web pages that may connect than those of the host that they ask for
+            ("https://app.example"), or "*" for all. Who sends no `Origin` is no web page.
+        trusted_proxies: The addresses and networks of proxies whose `X-Forwarded-For` or
+            `Forwarded` says where a connection comes from; "unix" for those that come by a Unix
+            socket.
         interceptors: Run around every call that is handled, outermost first. A controller may have
             an attribute `interceptors` with more, which run inside these.
         validate: "both" checks results and items before they leave; "arrival" and "none" do not.
@@ -71,6 +87,7 @@ class Server:
 
     Raises:
         RegistrationError: A controller cannot be exposed as it is written.
+        ValueError: An origin or a proxy cannot be read.
     """
 
     def __init__(
@@ -79,7 +96,9 @@ class Server:
         *,
         limits: Limits | None = None,
         authenticate: Authenticate | None = None,
-        origins: Sequence[str | None] | None = None,
+        authorize: Authorize | None = None,
+        origins: AllowedOrigins | None = None,
+        trusted_proxies: Sequence[str] = (),
         interceptors: Sequence[Interceptor] = (),
         validate: Validate = "both",
         debug: bool = False,
@@ -90,8 +109,10 @@ class Server:
             raise ValueError(f"validate must be 'both', 'arrival' or 'none', not {validate!r}")
         self.limits = limits or Limits()
         self.stats = Stats()
-        self._authenticate = authenticate
-        self._origins = origins
+        self._admission = Admission(self.limits, authenticate)
+        self._authorize = authorize
+        self._origins = Origins(origins)
+        self._proxies = Proxies(trusted_proxies)
         self._check = validate == "both"
         self._debug = debug
         own = expose_all(controllers)
@@ -213,6 +234,27 @@ class Server:
         finally:
             self._drains -= 1
 
+    def revoke(self, principal: Any) -> int:
+        """End all that a principal has here: its connections, with 4501, and its sessions.
+
+        Those count too that wait without a connection, and those that are just being let in. Their
+        handlers are cancelled, and clean up. It happens at once; only the closing handshakes go on
+        behind it. Nothing is remembered: `authenticate` has to refuse the principal from now on,
+        before this is called.
+
+        Args:
+            principal: What `authenticate` returned, or anything equal of the same type.
+
+        Returns:
+            How many sessions that ended.
+        """
+        self._admission.pending.revoke(principal)
+        found = [one for one in self._sessions.values() if same_principal(one.principal, principal)]
+        for session in found:
+            self._sessions.remove(session)
+            session._wire.expel(UNAUTHENTICATED, REVOKED)
+        return len(found)
+
     async def _serve_until_signal(
         self,
         grace: float | None = None,
@@ -254,24 +296,30 @@ class Server:
         """Serve one connection; where it begins a session, to the end of that."""
         hosted = hosted or _Hosted()
         begun: _ServedSession | None = None
+        leave = _nothing
         self.stats.links += 1
         try:
             try:
-                opening, principal = await self._admit(link, hosted)
-                token = opening.hello.token
-                session: Session | None
-                if token is None:
-                    session = begun = await self._begin(runtime, link, principal)
-                    hosted.sessions.add(begun)
-                    how = partial(self._accept, begun, opening)
-                else:
-                    session = self._sessions.find(token, principal)
+                pending = self._arrive(runtime, link)
+                try:
+                    opening, grant = await self._admit(runtime, link, pending, hosted)
+                    session = self._to_resume(opening, grant)
+                    leave = self._admission.enter(
+                        grant.principal,
+                        link.handshake.address,
+                        resumes=session is not None,
+                        replaces=session is not None and session._wire.link is not None,
+                    )
                     if session is None:
-                        raise ProtocolError(CANNOT_RESUME, "there is no such session to resume")
-                    how = partial(self._resume, session, opening)
-                session.handshake = link.handshake
-                wire, events = session._wire, [session._wire.begin(how)]
-                del opening, how, session, principal, token
+                        session = begun = await self._begin(runtime, link)
+                        hosted.sessions.add(begun)
+                    how = self._accept if session is begun else self._resume
+                    session.handshake = link.handshake
+                    wire = session._wire
+                    events = [wire.begin(partial(how, session, opening, grant, pending))]
+                finally:
+                    self._admission.pending.remove(pending)
+                del opening, grant, pending, how, session
                 await wire.serve(link, events.pop())
             except LinkClosed as gone:
                 self.stats.closes[gone.code] += 1
@@ -279,6 +327,7 @@ class Server:
                 await self._refuse(link, error)
             finally:
                 self.stats.links -= 1
+                leave()
             if begun is not None:
                 # Other links may come and go; whoever began a session is the parent of its tasks.
                 await begun._wire.wait_ended()
@@ -288,16 +337,47 @@ class Server:
                 hosted.sessions.discard(begun)
                 await begun.finish()
 
-    async def _admit(self, link: Link, hosted: _Hosted) -> tuple[Opening, Any]:
+    def _arrive(self, runtime: Runtime, link: Link) -> Pending:
+        """The link's place among those that have not been let in."""
+        pending, link.pending = link.pending, None
+        if pending is None:
+            pending = self._admission.pending.add(
+                link.handshake.address, runtime.now(), dismiss=_nothing
+            )
+        if pending is None or pending.dismissed:
+            raise ProtocolError(TRY_AGAIN_LATER, CROWDED)
+        return pending
+
+    async def _admit(
+        self, runtime: Runtime, link: Link, pending: Pending, hosted: _Hosted
+    ) -> tuple[Opening, Grant]:
         with anyio.CancelScope() as door:
             hosted.doors.add(door)
+            pending.dismiss = door.cancel
             try:
-                return await admit(link, self.limits, self._authenticate)
+                opening = await self._admission.opening(link, pending, runtime.now())
+                grant = await self._admission.identify(link.handshake, opening.hello.auth)
+                _check_revoked(pending, grant)
+                return opening, grant
             finally:
                 hosted.doors.discard(door)
+                pending.dismiss = _nothing
+        if pending.dismissed:
+            raise ProtocolError(TRY_AGAIN_LATER, CROWDED)
         raise ProtocolError(hosted.closing or GOING_AWAY, STOPPING)
 
-    async def _begin(self, runtime: Runtime, link: Link, principal: Any) -> _ServedSession:
+    def _to_resume(self, opening: Opening, grant: Grant) -> _ServedSession | None:
+        """The session that a link is to go on with; None where it begins one."""
+        token = opening.hello.token
+        if token is None:
+            return None
+        session = self._sessions.find(token, grant.principal)
+        if session is None:
+            raise ProtocolError(CANNOT_RESUME, "there is no such session to resume")
+        assert isinstance(session, _ServedSession)
+        return session
+
+    async def _begin(self, runtime: Runtime, link: Link) -> _ServedSession:
         assert link.subprotocol is not None
         codec = SUBPROTOCOLS[link.subprotocol]
         session = _ServedSession(
@@ -305,6 +385,7 @@ class Server:
             runtime,
             await runtime.open_nursery(),
             targets=self._targets,
+            authorize=self._authorize,
             check=self._check,
             debug=self._debug,
             stats=self.stats,
@@ -312,15 +393,20 @@ class Server:
         )
         session.table = self._sessions
         session._shell.unlinked = partial(self._sessions.grown, session)
+        session.admission = self._admission
         session.id = secrets.token_hex(8)
-        session.principal = principal
-        self._sessions.add(session)
         return session
 
-    def _accept(self, session: _ServedSession, opening: Opening) -> list[Event]:
+    def _accept(
+        self, session: _ServedSession, opening: Opening, grant: Grant, pending: Pending
+    ) -> list[Event]:
         if self._drains:
             # It came in while the drain began.
             raise ProtocolError(RESTART, STOPPING)
+        # And while the session was made.
+        _check_revoked(pending, grant)
+        session.trust(grant)
+        self._sessions.add(session)
         limits = self.limits
         window = limits.resume_window
         heartbeat = None
@@ -339,12 +425,26 @@ class Server:
             now=session._runtime.now(),
         )
 
-    def _resume(self, session: Session, opening: Opening) -> list[Event]:
+    def _resume(
+        self, session: _ServedSession, opening: Opening, grant: Grant, pending: Pending
+    ) -> list[Event]:
         # The endpoint looks first whether it fits; only then may the other tokens become void.
         token = self._sessions.new_token()
         events = session._wire.endpoint.resume(opening, token=token, now=session._runtime.now())
         self._sessions.issued(session, token, opening.hello.token)
+        session.trust(grant)
         return events
+
+    def _door(self, runtime: Runtime, nursery: Nursery) -> Door:
+        """The door of a new listener."""
+        return Door(
+            self.limits,
+            self._admission.pending,
+            runtime.now,
+            origins=self._origins,
+            proxies=self._proxies,
+            deadlines=Deadlines(runtime, nursery),
+        )
 
     async def _refuse(self, link: Link, error: ProtocolError) -> None:
         self.stats.closes[error.close_code] += 1
@@ -358,6 +458,16 @@ class _ServedSession(Session):
     """A session on the accepting side, with its place in the server's table."""
 
     table: SessionTable
+    admission: Admission
+
+    # Credentials that came while others were looked at; only the newest matter.
+    _fresh: bytes | None = None
+    _looking = False
+
+    def trust(self, grant: Grant) -> None:
+        """Let the session go on as this principal's."""
+        self.principal = grant.principal
+        self._wire.trust_until(expiry(grant, self._runtime.now()))
 
     def wire_opened(self, wire: WireSession, hello: HelloBody) -> None:
         self.table.attach(self)
@@ -369,6 +479,51 @@ class _ServedSession(Session):
 
     def wire_confirmed(self, wire: WireSession) -> None:
         self.table.confirmed(self)
+
+    def wire_auth(self, wire: WireSession, event: AuthReceived) -> None:
+        self._fresh = bytes(event.value)
+        if not self._looking:
+            self._looking = True
+            self._nursery.spawn(self._look_again, wire)
+
+    async def _look_again(self, wire: WireSession) -> None:
+        try:
+            while self._fresh is not None:
+                fresh, self._fresh = self._fresh, None
+                link = wire.link
+                if link is None:
+                    # Whoever resumes shows credentials anyway.
+                    return
+                try:
+                    await self._refreshed(wire, link, fresh)
+                except ProtocolError as error:
+                    wire.refuse_link(link, error)
+        finally:
+            self._looking = False
+
+    async def _refreshed(self, wire: WireSession, link: Link, fresh: bytes) -> None:
+        """Look at fresh credentials (AUTH-1).
+
+        Raises:
+            ProtocolError: They are not accepted.
+        """
+        try:
+            auth = wire.endpoint.codec.load_value(fresh)
+        except ValueError:
+            raise ProtocolError(UNAUTHENTICATED, "credentials that are no value") from None
+        grant = await self.admission.identify_again(link.handshake, auth, self.principal)
+        if grant is not None and wire.link is link:
+            self.trust(grant)
+
+
+def _check_revoked(pending: Pending, grant: Grant) -> None:
+    """Refuse who was revoked while its credentials were looked at."""
+    if any(same_principal(grant.principal, one) for one in pending.revoked):
+        raise ProtocolError(UNAUTHENTICATED, REVOKED)
+
+
+def _nothing() -> None:
+    """There is nothing to end."""
 
 
 class _Hosted:
@@ -427,8 +582,9 @@ class Listener:
     async def __aenter__(self) -> Self:
         runtime = runtimes.current()
         self._nursery = await runtime.open_nursery()
+        door = self.server._door(runtime, self._nursery)
         self._stop, self._stopped, bound = runtime.future(), runtime.future(), runtime.future()
-        self._nursery.spawn(self._run, runtime, bound)
+        self._nursery.spawn(self._run, runtime, door, bound)
         try:
             outcome = await bound
         except BaseException:
@@ -442,7 +598,7 @@ class Listener:
         self.url = outcome
         return self
 
-    async def _run(self, runtime: Runtime, bound: Future) -> None:
+    async def _run(self, runtime: Runtime, door: Door, bound: Future) -> None:
         assert self._stop is not None
         assert self._stopped is not None
         failure: Exception | None = None
@@ -461,7 +617,7 @@ class Listener:
                 port=self._port,
                 path=self._path,
                 subprotocols=list(SUBPROTOCOLS),
-                origins=self.server._origins,
+                door=door,
                 limits=self.server.limits,
                 ssl=self._ssl,
             ) as self._bound:

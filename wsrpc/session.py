@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import EllipsisType
 from typing import Any, Literal, Protocol, TypeAlias, TypeVar, overload
@@ -21,11 +21,12 @@ from .controller import interface
 from .dispatch import Target
 from .errors import ConnectError, ConnectionLost, WsrpcError
 from .fetcher import StreamFetcher
+from .handler import Authorize
 from .interceptor import Interceptor
 from .limits import Limits
 from .overflow import Overflow
 from .protocol.endpoint import Endpoint
-from .protocol.events import GoawayReceived
+from .protocol.events import AuthReceived, GoawayReceived
 from .protocol.frames import HelloBody
 from .proxy import AnyInterface, LooseInterface, Options, Proxy, Validate
 from .retry import Budget
@@ -33,23 +34,26 @@ from .runtime import Future, Nursery, Runtime
 from .shell import Shell, settle
 from .stats import Stats
 from .transport.base import Handshake
-from .wire import HELLO_TIMEOUT, NORMAL, WireSession
+from .wire import HELLO_TIMEOUT, NORMAL, TRY_AGAIN_LATER, WireSession
 
-__all__ = ["Authenticate", "OnState", "Session", "State", "StateChange"]
+__all__ = ["OnState", "Session", "State", "StateChange"]
 
 logger = logging.getLogger("wsrpc")
 
 C = TypeVar("C")
 
-Authenticate = Callable[[Handshake, Any], Awaitable[Any]]
-
 State: TypeAlias = Literal["connecting", "connected", "detached", "draining", "closed"]
 
 UNAUTHENTICATED = 4501
 FORBIDDEN = 4503
+LIMIT = 4504
 
 # Changes of state that may wait for one who watches them.
 CHANGES = 100
+
+# Seconds from one `auth` frame to the next: twice what AUTH-2 asks for, since what is sent apart may
+# arrive together.
+AUTH_INTERVAL = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +94,9 @@ class Keeper(Protocol):
     def keep(self, wire: WireSession) -> None:
         """Find links for this one from now on."""
 
+    async def credentials(self, value: Any = None) -> Any:
+        """Fresh credentials: `value`, or else what `auth=` gives."""
+
 
 class Session:
     """One end of a conversation with a peer, for as long as it lasts.
@@ -113,6 +120,7 @@ class Session:
         nursery: Nursery,
         *,
         targets: Mapping[str, Target],
+        authorize: Authorize | None = None,
         interceptors: Sequence[Interceptor] = (),
         metadata: Mapping[str, str] | None = None,
         check: bool = True,
@@ -130,6 +138,8 @@ class Session:
         self._runtime = runtime
         self._nursery = nursery
         self._targets = targets
+        self._authorize = authorize
+        self._auth_due = 0.0
         self._check = check
         self._debug = debug
         self._stats = stats or Stats()
@@ -316,6 +326,38 @@ class Session:
     def _plain_options(self) -> Options:
         return Options(metadata=self._metadata)
 
+    async def refresh_auth(self, value: Any = None) -> None:
+        """Connecting side: give the server fresh credentials, before the old ones run out.
+
+        The server does not answer: it goes on with them, or closes with 4501 where it does not
+        accept them or they are another principal's. Without a connection nothing is sent, since
+        the next one begins with fresh credentials anyway. Two of these are sent at least 2 s apart;
+        a call that comes earlier waits. A cancelled one has sent nothing.
+
+        Args:
+            value: The credentials; they take the place of what was given as `auth=`, unless that is
+                a function. None: what `auth=` is, or gives when it is asked anew.
+
+        Raises:
+            ConnectionLost: The session has ended for good.
+            RuntimeError: This is the accepting side.
+            ValueError: They cannot travel (protocol.md, Values), or have more than 64 KiB.
+            Exception: What the function given as `auth=` raises.
+        """
+        keeper = self._keeper
+        if keeper is None:
+            raise RuntimeError("credentials go from the connecting side to the accepting one")
+        value = await keeper.credentials(value)
+        now = self._runtime.now()
+        turn = max(now, self._auth_due)
+        self._auth_due = turn + AUTH_INTERVAL
+        if turn > now:
+            await anyio.sleep(turn - now)
+        if self._lost is not None:
+            raise await self.wait_closed()
+        for wire in self._wires():
+            wire.refresh(value)
+
     async def aclose(self, code: int = NORMAL, reason: str = "") -> None:
         """End the session: send what is queued, close the link, fail what is pending.
 
@@ -355,6 +397,7 @@ class Session:
             self._runtime,
             self._nursery,
             targets=self._targets,
+            authorize=self._authorize,
             check=self._check,
             debug=self._debug,
             stats=self._stats,
@@ -416,6 +459,9 @@ class Session:
 
     def wire_confirmed(self, wire: WireSession) -> None:
         """Of interest to whoever keeps the tokens."""
+
+    def wire_auth(self, wire: WireSession, event: AuthReceived) -> None:
+        """Of interest to whoever knows the principals."""
 
     def wire_draining(self, wire: WireSession, event: GoawayReceived) -> None:
         # It is said again on each link, and of interest once.
@@ -516,6 +562,8 @@ def _refused(error: Exception) -> Exception:
     sentences = {
         UNAUTHENTICATED: "the server refused the credentials (auth=)",
         FORBIDDEN: "the server does not let these credentials in",
+        LIMIT: "the server has a limit that another attempt would meet again",
+        TRY_AGAIN_LATER: "the server has no room at the moment; try again later",
         HELLO_TIMEOUT: "the server did not say hello in time",
         1006: "the connection broke before the server said hello",
     }

@@ -12,7 +12,7 @@ from typing import Any
 from .limits import Limits
 from .session import Session
 
-__all__ = ["SessionTable"]
+__all__ = ["SessionTable", "same_principal"]
 
 # Bytes of a token from the system's random source (RESUME-5).
 TOKEN_BYTES = 32
@@ -66,11 +66,7 @@ class SessionTable(Mapping[str, Session]):
         """The session that a token is good for, if it is this principal's."""
         digest = _digest(token)
         session = self._by_token.get(digest)
-        if (
-            session is None
-            or session.principal != principal
-            or type(session.principal) is not type(principal)
-        ):
+        if session is None or session.closed or not same_principal(session.principal, principal):
             return None
         # The look-up by hash tells an attacker by its duration nothing that helps to find a token;
         # the comparison that decides takes the same time for all.
@@ -141,6 +137,11 @@ class SessionTable(Mapping[str, Session]):
     def _too_many(self) -> bool:
         limits = self._limits
         return len(self._detached) > limits.max_detached or self._held > limits.max_detached_bytes
+
+
+def same_principal(one: Any, other: Any) -> bool:
+    """Whether two that `authenticate` returned are the same; 1, 1.0 and True are not."""
+    return type(one) is type(other) and bool(one == other)
 
 
 def _digest(token: str) -> bytes:

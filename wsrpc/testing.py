@@ -40,6 +40,7 @@ from .backoff import Backoff
 from .contract import Reflection, describe
 from .controller import expose_all
 from .dispatch import Target, targets_of
+from .handler import Authorize
 from .interceptor import Interceptor
 from .keeper import Keeper
 from .limits import Limits
@@ -70,6 +71,8 @@ class connected_pair:
         client_limits: Bounds of the connecting side.
         interceptors: Run around every call that the accepting side handles.
         client_interceptors: Run around every call that the connecting side makes.
+        authorize: Asked before each call that the accepting side handles.
+        client_authorize: Asked before each call that the connecting side handles.
         debug: Whether unexpected errors cross with text and traceback, both ways.
         principal: Who the connecting side is to the accepting side's handlers.
         reconnect: Whether the connecting side comes back after a lost connection, as `connect` does.
@@ -86,6 +89,8 @@ class connected_pair:
         client_limits: Limits | None = None,
         interceptors: Sequence[Interceptor] = (),
         client_interceptors: Sequence[Interceptor] = (),
+        authorize: Authorize | None = None,
+        client_authorize: Authorize | None = None,
         debug: bool = False,
         principal: Any = None,
         reconnect: bool = False,
@@ -96,6 +101,7 @@ class connected_pair:
             controllers,
             limits=limits if reconnect else replace(limits, resume_window=0),
             authenticate=self._authenticate,
+            authorize=authorize,
             interceptors=interceptors,
             debug=debug,
         )
@@ -103,6 +109,7 @@ class connected_pair:
         self._client_limits = client_limits or limits
         self._client_targets = _targets(client_controllers)
         self._interceptors = client_interceptors
+        self._authorize = client_authorize
         self._debug = debug
         self._principal = principal
         self._reconnect = reconnect
@@ -120,6 +127,7 @@ class connected_pair:
             runtime,
             self._nursery,
             targets=self._client_targets,
+            authorize=self._authorize,
             interceptors=self._interceptors,
             debug=self._debug,
         )

@@ -18,9 +18,11 @@ from .deadlines import Deadline
 from .dispatch import Dispatcher, Target
 from .driver import driver_for
 from .errors import ConnectionLost, ProtocolError
+from .handler import Authorize
 from .protocol.endpoint import Endpoint
 from .protocol.events import (
     ArgumentsReceived,
+    AuthReceived,
     CallReceived,
     CancelReceived,
     CreditReceived,
@@ -49,6 +51,7 @@ __all__ = [
     "NORMAL",
     "RESTART",
     "STOPPING",
+    "TRY_AGAIN_LATER",
     "Owner",
     "WireSession",
     "first_message",
@@ -60,6 +63,7 @@ NORMAL = 1000
 GOING_AWAY = 1001
 INTERNAL = 1011
 RESTART = 1012
+TRY_AGAIN_LATER = 1013
 HELLO_TIMEOUT = 4008
 SUPERSEDED = 4506
 
@@ -87,6 +91,9 @@ class Owner(Protocol):
     def wire_draining(self, wire: WireSession, event: GoawayReceived) -> None:
         """The peer takes no new calls, and is about to go."""
 
+    def wire_auth(self, wire: WireSession, event: AuthReceived) -> None:
+        """Accepting side: the peer has fresh credentials, of which nothing is believed yet."""
+
 
 async def first_message(link: Link, timeout: float) -> bytes:
     """The peer's first message, within the time that it has for it (HELLO-9).
@@ -112,6 +119,7 @@ class WireSession:
         runtime: The event loop.
         nursery: The parent of everything that runs here.
         targets: What the peer may call.
+        authorize: Asked before each of its calls.
         check: Whether results are validated before they leave.
         debug: Whether unexpected errors cross with their text.
         stats: Where to count.
@@ -130,13 +138,16 @@ class WireSession:
         nursery: Nursery,
         *,
         targets: Mapping[str, Target],
+        authorize: Authorize | None,
         check: bool,
         debug: bool,
         stats: Stats,
     ) -> None:
         self.endpoint = endpoint
         self.shell = Shell(session, endpoint, runtime, nursery)
-        self.dispatcher = Dispatcher(self.shell, targets, check=check, debug=debug, stats=stats)
+        self.dispatcher = Dispatcher(
+            self.shell, targets, authorize=authorize, check=check, debug=debug, stats=stats
+        )
         self.comes_back = True
         self._owner = owner
         self._runtime = runtime
@@ -188,11 +199,8 @@ class WireSession:
             return how()
         except ProtocolError as error:
             if error.close_code != SUPERSEDED:
-                older = self._link
                 self._take_unreported()
-                self.lose(error.close_code, error.reason)
-                if older is not None:
-                    self._nursery.spawn(self._close, older, error.close_code, error.reason)
+                self.expel(error.close_code, error.reason)
             raise
 
     async def serve(self, link: Link, events: list[Event] | None) -> None:
@@ -210,7 +218,7 @@ class WireSession:
         if older is not None and older_driver is not None:
             older_driver.stop()
             self._stats.closes[SUPERSEDED] += 1
-            self._nursery.spawn(self._close, older, SUPERSEDED, "a newer link has taken over")
+            self._close_soon(older, SUPERSEDED, "a newer link has taken over")
         failure: LinkClosed | ProtocolError
         try:
             await driver.start()
@@ -277,8 +285,17 @@ class WireSession:
         return endpoint.peer_draining and code == RESTART
 
     async def _close(self, link: Link, code: int, reason: str) -> None:
+        await self._closed(link, code, reason, self._begin_closing())
+
+    def _close_soon(self, link: Link, code: int, reason: str) -> None:
+        self._nursery.spawn(self._closed, link, code, reason, self._begin_closing())
+
+    def _begin_closing(self) -> Future:
         done = self._runtime.future()
         self._closing.add(done)
+        return done
+
+    async def _closed(self, link: Link, code: int, reason: str, done: Future) -> None:
         try:
             with anyio.CancelScope(shield=True):
                 await link.close(code, reason)
@@ -331,6 +348,33 @@ class WireSession:
             if link is not None and not self.over:
                 await self._close(link, code, reason)
             self.lose(code, reason)
+
+    def expel(self, code: int, reason: str) -> None:
+        """End the session now, and close the link behind that: nothing of the peer's acts any more."""
+        link = self._link
+        self.lose(code, reason)
+        if link is not None:
+            self._close_soon(link, code, reason)
+
+    def refresh(self, auth: Any) -> None:
+        """Connecting side: send fresh credentials, if there is a link that has begun.
+
+        Raises:
+            ValueError: They cannot travel.
+        """
+        if self._link is not None and self.endpoint.state == "open":
+            self.endpoint.refresh(auth)
+            self.shell.wake()
+
+    def trust_until(self, when: float) -> None:
+        """Accepting side: when the credentials of the present link run out (AUTH-3)."""
+        self.endpoint.trust_until(when)
+        if self._link is not None:
+            self._arm()
+
+    def refuse_link(self, link: Link, error: ProtocolError) -> None:
+        """Close a link that cannot be trusted any more, if it is still the present one."""
+        self._writing_failed(link, error)
 
     async def _flush(self) -> None:
         """Wait until everything queued has gone to the link."""
@@ -457,6 +501,9 @@ class WireSession:
         # The calls that will not be answered are finished by events behind this one.
         self._owner.wire_draining(self, event)
 
+    def _on_auth(self, event: AuthReceived) -> None:
+        self._owner.wire_auth(self, event)
+
     def _on_confirmed(self, event: TokenConfirmed) -> None:
         self._owner.wire_confirmed(self)
 
@@ -468,6 +515,7 @@ class WireSession:
         CallReceived: _on_call,
         ArgumentsReceived: _on_arguments,
         GoawayReceived: _on_goaway,
+        AuthReceived: _on_auth,
         ItemsReceived: _on_items,
         StreamFinished: _on_finished,
         CancelReceived: _on_cancel,

@@ -17,11 +17,14 @@ from websockets.typing import Subprotocol
 from websockets.uri import parse_uri
 
 from tests.support import Codec, soon
+from wsrpc import runtime as runtimes
 from wsrpc.errors import ProtocolError
 from wsrpc.limits import Limits
 from wsrpc.transport.base import Link, LinkClosed
 from wsrpc.transport.choice import Transport, listen, open_link
+from wsrpc.transport.door import Door
 from wsrpc.transport.memory import memory_link_pair
+from wsrpc.transport.pending import PendingLinks
 
 Carrier: TypeAlias = Literal["memory"] | Transport
 
@@ -39,11 +42,11 @@ async def listening(
     *,
     limits: Limits = QUICK,
     subprotocols: Sequence[str] = ("wsrpc.v1.json", "wsrpc.v1.msgpack"),
-    origins: Sequence[str | None] | None = None,
     path: str | None = None,
     ssl: Any = None,
 ) -> AsyncIterator[str]:
     """`listen` on a free port; yields the URL."""
+    door = Door(limits, PendingLinks(limits), runtimes.current().now)
     async with listen(
         handle,
         transport=transport,
@@ -51,7 +54,7 @@ async def listening(
         port=0,
         path=path,
         subprotocols=subprotocols,
-        origins=origins,
+        door=door,
         limits=limits,
         ssl=ssl,
     ) as bound:

@@ -75,7 +75,7 @@ async def test_a_request_is_answered_by_the_rules(
     changes: dict[str, str], status: str, also: str
 ) -> None:
     """LINK-2."""
-    async with served([Who()], origins=["https://good.example", None]) as listener:
+    async with served([Who()], origins=["https://good.example"]) as listener:
         answer = await ask(listener.url, UPGRADE | changes)
         assert answer.startswith(f"http/1.1 {status} ")
         assert also in answer

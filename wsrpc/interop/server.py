@@ -32,12 +32,44 @@ def parser() -> argparse.ArgumentParser:
         "--port", type=int, default=8765, help="0 for a free one (default: %(default)s)"
     )
     made.add_argument("--backend", choices=["asyncio", "trio"], default="asyncio")
-    made.add_argument("--auth-token", metavar="TOKEN", help="what the hello's auth must equal")
+    made.add_argument(
+        "--auth-token",
+        metavar="TOKEN",
+        help="what the hello's auth must equal; the principal is 'token' then",
+    )
+    made.add_argument(
+        "--auth-user",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("NAME", "TOKEN"),
+        help="another principal and its token, repeatable",
+    )
+    made.add_argument(
+        "--auth-expires",
+        type=seconds,
+        metavar="SECONDS",
+        help="how long credentials hold, from when they were shown",
+    )
+    made.add_argument(
+        "--deny",
+        action="append",
+        default=[],
+        metavar="METHOD",
+        help="a method that nobody may call, such as Interop.blob, repeatable",
+    )
     made.add_argument(
         "--origin",
         action="append",
         default=[],
-        help="an Origin header to let in, repeatable; without any, all are",
+        help="one more Origin to let in than the server's own, repeatable; '*' lets in all",
+    )
+    made.add_argument(
+        "--trusted-proxy",
+        action="append",
+        default=[],
+        metavar="NETWORK",
+        help="whose X-Forwarded-For and Forwarded are believed, repeatable",
     )
     made.add_argument(
         "--debug", action="store_true", help="let unexpected errors cross with their traceback"
@@ -146,10 +178,21 @@ async def serve(server: Server, host: str, port: int) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
-    args = parser().parse_args(argv)
-    server = interop_server(
-        limits=limits_of(args), auth_token=args.auth_token, origins=args.origin, debug=args.debug
-    )
+    options = parser()
+    args = options.parse_args(argv)
+    try:
+        server = interop_server(
+            limits=limits_of(args),
+            auth_token=args.auth_token,
+            auth_users=dict(args.auth_user),
+            auth_expires=args.auth_expires,
+            deny=args.deny,
+            origins=args.origin,
+            trusted_proxies=args.trusted_proxy,
+            debug=args.debug,
+        )
+    except ValueError as error:
+        options.error(str(error))
     try:
         anyio.run(serve, server, args.host, args.port, backend=args.backend)
     except OSError as error:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Annotated, TypeAlias
 
 import anyio
 from pydantic import Field
 from typing_extensions import TypedDict
 
+from ..admission import Grant
 from ..call import Tracked
-from ..context import current
+from ..context import CallContext, current
 from ..controller import method
 from ..errors import Code, RpcError
 from ..limits import Limits
@@ -244,7 +245,11 @@ def interop_server(
     *,
     limits: Limits | None = None,
     auth_token: str | None = None,
+    auth_users: Mapping[str, str] | None = None,
+    auth_expires: float | None = None,
+    deny: Sequence[str] = (),
     origins: Sequence[str] = (),
+    trusted_proxies: Sequence[str] = (),
     debug: bool = False,
 ) -> Server:
     """A server that offers `Interop`, ready to listen.
@@ -252,28 +257,50 @@ def interop_server(
     Args:
         limits: Its bounds.
         auth_token: What the hello's `auth` must equal; the principal is "token" then.
-        origins: The `Origin` headers that are let in; a connection without one always is, since
-            only browsers send it.
+        auth_users: Other principals, and the token of each.
+        auth_expires: Seconds for which credentials hold, from when they were shown.
+        deny: Full names of methods that nobody may call.
+        origins: More web pages that may connect than those of the host that they ask for; "*"
+            among them stands for all.
+        trusted_proxies: Whose word is taken for where others come from.
         debug: Whether unexpected errors cross with their text and traceback.
     """
+    users = dict(auth_users or {})
+    if auth_token is not None:
+        users["token"] = auth_token
     service = Interop()
     service.server = Server(
         [service],
         limits=limits,
-        authenticate=None if auth_token is None else _TokenCheck(auth_token),
-        origins=[None, *origins] if origins else None,
+        authenticate=_TokenCheck(users, auth_expires) if users else None,
+        authorize=_Denial(deny) if deny else None,
+        origins="*" if "*" in origins else origins,
+        trusted_proxies=trusted_proxies,
         debug=debug,
     )
     return service.server
 
 
 class _TokenCheck:
-    """Lets in whoever knows the token."""
+    """Lets in whoever knows a token."""
 
-    def __init__(self, token: str) -> None:
-        self._token = token.encode()
+    def __init__(self, users: Mapping[str, str], expires_in: float | None) -> None:
+        self._users = {name: token.encode() for name, token in users.items()}
+        self._expires_in = expires_in
 
-    async def __call__(self, handshake: Handshake, auth: object) -> str:
-        if not isinstance(auth, str) or not hmac.compare_digest(auth.encode(), self._token):
+    async def __call__(self, handshake: Handshake, auth: object) -> Grant:
+        shown = auth.encode() if isinstance(auth, str) else b""
+        known = [name for name, token in self._users.items() if hmac.compare_digest(shown, token)]
+        if not known:
             raise RpcError(Code.UNAUTHENTICATED, "wrong token")
-        return "token"
+        return Grant(known[0], self._expires_in)
+
+
+class _Denial:
+    """Lets nobody call some methods."""
+
+    def __init__(self, methods: Sequence[str]) -> None:
+        self._methods = frozenset(methods)
+
+    async def __call__(self, call: CallContext) -> bool:
+        return f"{call.controller}.{call.method}" not in self._methods

@@ -19,7 +19,7 @@ from ..limits import FLOOR_MAX_BATCH, Limits
 from .calls import LocalProtocolError, OutCall
 from .codec import Codec
 from .drain import Drain
-from .events import Event, HelloReceived, SessionExpired, TokenConfirmed
+from .events import AuthReceived, Event, HelloReceived, SessionExpired, TokenConfirmed
 from .frames import (
     Ack,
     Auth,
@@ -35,18 +35,22 @@ from .frames import (
 from .heartbeat import Heartbeat
 from .hello import TOO_BIG, VERSION, Opening, announce, hello_of
 from .link import CANNOT_RESUME, LINK, LinkState
-from .outbox import BATCH_TARGET, Batch, Outbox
+from .outbox import BATCH_TARGET, FRAME_OVERHEAD, Batch, Outbox
 from .replay import Acks, Replay
 from .window import violation
 
 __all__ = ["Continuity"]
 
 # Close codes, besides 4505.
+EXPIRED = 4003
 ENHANCE_YOUR_CALM = 4004
 SUPERSEDED = 4506
 
 # So many links in a row that carried nothing forward end a session (RESUME-9).
 MAX_BARREN_LINKS = 5
+
+# Seconds from one `auth` frame to the next (AUTH-2).
+AUTH_INTERVAL = 1.0
 
 
 class Continuity:
@@ -140,6 +144,8 @@ class Continuity:
         self._heartbeat: Heartbeat | None = None
         self._pings = 0
         self._drain: Drain | None = None
+        self._trusted_until = math.inf
+        self._auth_taken = -math.inf
         self._now = 0.0
         # What the frames of a batch have done so far.
         self._events: list[Event] = []
@@ -371,6 +377,33 @@ class Continuity:
             self._barren_links = self._barren_links + 1 if barren else 0
             self._counts = counts
 
+    # ---------------------------------------------------------------- credentials
+
+    def refresh(self, auth: Any) -> None:
+        """Connecting side: send fresh credentials on the present link, at most once a second.
+
+        Others that still wait to be sent are forgotten.
+
+        Raises:
+            ValueError: `auth` is no value, or too large.
+        """
+        if self.side != "connecting" or self.state != "open":
+            raise LocalProtocolError("this endpoint has no credentials to refresh, or no link")
+        encoded = self.codec.dump_value(auth)
+        if len(encoded) > FLOOR_MAX_BATCH - FRAME_OVERHEAD:
+            raise ValueError(f"credentials of {len(encoded)} bytes; at most 64 KiB can travel")
+        links = self._outbox.links
+        links[:] = [frame for frame in links if type(frame) is not Auth]
+        links.append(Auth(Raw(encoded)))
+
+    def trust_until(self, when: float) -> None:
+        """Accepting side: when the credentials of this link run out; holds until it is called again.
+
+        Args:
+            when: Seconds on the shell's clock; infinity for never.
+        """
+        self._trusted_until = when
+
     # ---------------------------------------------------------------- time
 
     @property
@@ -384,7 +417,7 @@ class Continuity:
             return self._expires
         if self.state != "open":
             return None
-        due = self._acks.due
+        due = min(self._acks.due, self._trusted_until)
         if self._heartbeat is not None:
             due = min(due, self._heartbeat.due)
         return due if due < math.inf else None
@@ -398,7 +431,8 @@ class Continuity:
                 alarm itself comes late is noticed here.
 
         Raises:
-            ProtocolError: 4002, nothing was heard of the peer for too long (HEART-2).
+            ProtocolError: 4002, nothing was heard of the peer for too long (HEART-2); 4003, its
+                credentials have run out (AUTH-3).
         """
         self._now = now
         if self.state == "detached":
@@ -406,6 +440,8 @@ class Continuity:
             return [SessionExpired()] if expired else []
         if self.state != "open":
             return []
+        if now >= self._trusted_until:
+            raise ProtocolError(EXPIRED, "the credentials have expired")
         if now >= self._acks.due:
             self._tell()
         if self._heartbeat is not None and self._heartbeat.check(now, lag):
@@ -499,6 +535,11 @@ class Continuity:
     def _on_auth(self, frame: Auth) -> None:
         if self.side == "connecting":
             raise violation("auth from the accepting side")
+        if self._now < self._auth_taken + AUTH_INTERVAL:
+            self._excess = "fresh credentials more than once a second"
+            return
+        self._auth_taken = self._now
+        self._events.append(AuthReceived(frame.value))
 
     def _on_link_leftover(self, frame: Frame) -> None:
         """Legal, and nothing to do in this version."""

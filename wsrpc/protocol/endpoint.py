@@ -975,7 +975,12 @@ class Endpoint(Continuity):
 
     def refuse(self, call: InCall, code: str, message: str) -> None:
         """End a call whose handler never ran, vouching for that."""
-        self._send_error(call, ErrorBody(code, message, not_started=True))
+        self.decline(call, ErrorBody(code, message))
+
+    def decline(self, call: InCall, body: ErrorBody) -> None:
+        """The same, with an error of the application's: it did not let the call begin."""
+        body.not_started = True
+        self._send_error(call, body)
 
     def _send_error(self, lane: Sender, body: ErrorBody) -> None:
         lane.send("error")

@@ -11,6 +11,7 @@ from .frames import End, Error, HelloBody, Result
 
 __all__ = [
     "ArgumentsReceived",
+    "AuthReceived",
     "CallReceived",
     "CancelReceived",
     "CreditReceived",
@@ -88,6 +89,16 @@ class GoawayReceived(Struct):
     reconnect_after: float
 
 
+class AuthReceived(Struct):
+    """Accepting side: the peer has fresh credentials; still encoded, and nothing of them believed.
+
+    Find out whose they are: those of another principal, and wrong ones, end the session with 4501
+    (AUTH-1); with others the link goes on, for as long as `Endpoint.trust_until` says.
+    """
+
+    value: Raw
+
+
 class TokenConfirmed(Struct):
     """Accepting side: the peer has this link's token, and every older one is void (RESUME-5)."""
 
@@ -105,6 +116,7 @@ Event: TypeAlias = (
     | CancelReceived
     | CreditReceived
     | GoawayReceived
+    | AuthReceived
     | TokenConfirmed
     | SessionExpired
 )

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from .pending import Pending
 
 __all__ = ["Bound", "DirectLink", "Handshake", "Link", "LinkClosed"]
 
@@ -45,12 +48,18 @@ class Handshake:
         headers: The request's headers, names in lower case.
         remote: The peer's address as text, such as "127.0.0.1:50312"; "" where there is none.
         tls: Whether the connection is encrypted.
+        address: The client's address, without a port: that of the peer, or what trusted proxies
+            say of it; "" where there is none.
+        certificate: The client's TLS certificate, checked, in the form of
+            `ssl.SSLSocket.getpeercert()`; None where TLS does not ask for one.
     """
 
     path: str = "/"
     headers: Mapping[str, str] = field(default_factory=dict)
     remote: str = ""
     tls: bool = False
+    address: str = ""
+    certificate: Mapping[str, Any] | None = None
 
 
 class Link(Protocol):
@@ -62,10 +71,12 @@ class Link(Protocol):
     Attributes:
         subprotocol: What the handshake agreed on, or None.
         handshake: What the accepting side knows of the connection.
+        pending: Its place among those that have not been let in, where it has one already.
     """
 
     subprotocol: str | None
     handshake: Handshake
+    pending: Pending | None
 
     async def send(self, data: bytes) -> None:
         """Send one message; returns when the transport takes more."""

@@ -12,6 +12,7 @@ from msgspec import Raw
 from ..protocol.codec import SUBPROTOCOLS
 from .base import Handshake, LinkClosed
 from .faults import Faults, Side
+from .pending import Pending
 
 __all__ = ["MemoryLink", "memory_link_pair"]
 
@@ -27,6 +28,7 @@ class MemoryLink:
     def __init__(self, subprotocol: str, side: Side, faults: Faults | None) -> None:
         self.subprotocol: str | None = subprotocol
         self.handshake = Handshake(remote="memory")
+        self.pending: Pending | None = None
         self._codec = SUBPROTOCOLS[subprotocol]
         self._side: Side = side
         self._faults = faults

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import socket
 import ssl as ssl_module
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import SplitResult, quote, urlsplit
 
+import anyio
+
 from ..errors import ConnectError
 
 __all__ = [
+    "bound_sockets",
     "bound_url",
     "refused",
     "remote_of",
@@ -93,6 +97,45 @@ def _reason(error: OSError) -> str:
 # -------------------------------------------------------------------------------- accepting
 
 
+async def bound_sockets(
+    host: str | None, port: int, kind: Callable[..., socket.socket]
+) -> list[socket.socket]:
+    """Sockets that are bound to a host's addresses, as asyncio binds them; nobody listens yet.
+
+    Args:
+        host: None for every interface.
+        port: 0 for a free one.
+        kind: The class of the sockets.
+
+    Raises:
+        OSError: One of them cannot be bound.
+    """
+    flags = socket.AI_PASSIVE
+    found = await anyio.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=flags)
+    bound: list[socket.socket] = []
+    try:
+        for family, _, proto, _, address in dict.fromkeys(found):
+            try:
+                one = kind(family, socket.SOCK_STREAM, proto)
+            except OSError:
+                # This machine does without it: IPv6, most often.
+                continue
+            bound.append(one)
+            if os.name == "posix":
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, True)
+            if family == socket.AF_INET6:
+                one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, True)
+            one.setblocking(False)
+            one.bind(address)
+        if not bound:
+            raise OSError(errno.EADDRNOTAVAIL, f"{host} has no address here")
+    except BaseException:
+        for one in bound:
+            one.close()
+        raise
+    return bound
+
+
 def bound_url(sockets: Iterable[Any], path: str | None, tls: bool) -> str:
     """Where to connect to what has been bound."""
     if path is not None:
@@ -112,7 +155,7 @@ def remote_of(address: Any) -> str:
     return f"{address[0]}:{address[1]}" if isinstance(address, tuple) and address else ""
 
 
-def unix_listener(path: str, kind: type[socket.socket] = socket.socket) -> socket.socket:
+def unix_listener(path: str, kind: Callable[..., socket.socket] = socket.socket) -> socket.socket:
     """A Unix socket that is bound to `path`.
 
     Raises:

@@ -10,14 +10,17 @@ closed, so that the server never finishes. Here it is.
 from __future__ import annotations
 
 from collections import deque
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import trio
 from websockets.trio.client import ClientConnection
 from websockets.trio.connection import Connection
 from websockets.trio.server import ServerConnection
 
-__all__ = ["TrioClient", "TrioServer"]
+if TYPE_CHECKING:
+    from .door import Door
+
+__all__ = ["TrioClient", "TrioListener", "TrioServer"]
 
 
 # Answers that the reader leaves to a writer: pongs. Whoever pings more and does not read has to wait.
@@ -66,6 +69,29 @@ class _Reading(Connection):
         await super().close_stream()
         if self.recv_flow_control is not None:
             self.resume_reading()
+
+
+class TrioListener(trio.abc.Listener[trio.SocketStream]):
+    """A listener that asks at the door whether there is room for whom it accepts."""
+
+    def __init__(self, listener: trio.SocketListener, door: Door) -> None:
+        self.socket = listener.socket
+        self._listener = listener
+        self._door = door
+
+    async def accept(self) -> trio.SocketStream:
+        while True:
+            stream = await self._listener.accept()
+            try:
+                peer = stream.socket.getpeername()
+            except OSError:
+                peer = None
+            if self._door.arrive(stream.socket, peer):
+                return stream
+            await trio.aclose_forcefully(stream)
+
+    async def aclose(self) -> None:
+        await self._listener.aclose()
 
 
 class TrioClient(_Reading, ClientConnection):

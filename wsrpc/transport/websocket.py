@@ -13,7 +13,7 @@ import asyncio
 import logging
 import ssl as ssl_module
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -29,17 +29,17 @@ from websockets.exceptions import (
     InvalidURI,
 )
 from websockets.frames import Frame, Opcode
-from websockets.typing import Origin, Subprotocol
+from websockets.typing import Subprotocol
 
 from ..errors import ConnectError, ProtocolError
 from ..limits import Limits
 from ..protocol.codec import SUBPROTOCOLS
 from . import direct
 from .base import Bound, Handshake
+from .door import FORBIDDEN_ORIGIN, Door, headers_of, listening_sockets
 from .opening import (
     bound_url,
     refused,
-    remote_of,
     removed_again,
     short_reason,
     split_url,
@@ -49,7 +49,10 @@ from .opening import (
 )
 
 if TYPE_CHECKING:
+    from websockets.http11 import Request, Response
+
     from .base import Link
+    from .pending import Pending
 
 __all__ = ["WebSocketLink", "listen", "open_link"]
 
@@ -90,6 +93,7 @@ class WebSocketLink:
 
     def __init__(self, connection: Any, handshake: Handshake, close_timeout: float) -> None:
         self._connection = connection
+        self.pending: Pending | None = None
         self.subprotocol: str | None = connection.subprotocol
         self.handshake = handshake
         self._text = self.subprotocol is not None and SUBPROTOCOLS[self.subprotocol].text
@@ -289,7 +293,7 @@ async def listen(
     port: int,
     path: str | None,
     subprotocols: Sequence[str],
-    origins: Sequence[str | None] | None,
+    door: Door,
     limits: Limits,
     ssl: ssl_module.SSLContext | None,
 ) -> AsyncIterator[Bound]:
@@ -300,29 +304,54 @@ async def listen(
     options = _options(limits, subprotocols)
     options["open_timeout"] = limits.hello_timeout
     options["server_header"] = None
-    if origins is not None:
-        options["origins"] = [None if origin is None else Origin(origin) for origin in origins]
+
+    def look(connection: Any, request: Request) -> Response | None:
+        if door.forbids(headers_of(request.headers.raw_items())):
+            return connection.respond(403, FORBIDDEN_ORIGIN)  # type: ignore[no-any-return]
+        return None
+
+    options["process_request"] = look
 
     async def run(connection: Any) -> None:
-        await handle(_link(connection, _handshake(connection, ssl is not None), limits))
+        link = _link(connection, _handshake(connection, door, ssl is not None), limits)
+        link.pending = door.opened(_socket_of(connection).fileno())
+        await handle(link)
 
     serve = _listen_asyncio if _on_asyncio() else _listen_trio
-    async with serve(run, host, port, path, ssl, options) as bound:
+    async with serve(run, host, port, path, ssl, door, options) as bound:
         with removed_again(path):
             yield bound
 
 
-def _handshake(connection: Any, tls: bool) -> Handshake:
-    request = connection.request
+def _socket_of(connection: Any) -> Any:
+    if _on_asyncio():
+        return connection.transport.get_extra_info("socket")
+    stream = connection.stream
+    return getattr(stream, "transport_stream", stream).socket
+
+
+def _peer_of(connection: Any) -> Any:
+    """Where a connection comes from, in the form of its address family; None once it is gone."""
     try:
-        remote = connection.remote_address
+        return connection.remote_address
     except OSError:
-        remote = None
-    handshake = Handshake(
-        path=request.path,
-        headers={name.lower(): value for name, value in request.headers.raw_items()},
-        remote=remote_of(remote),
+        return None
+
+
+def _certificate_of(connection: Any) -> Any:
+    if _on_asyncio():
+        return connection.transport.get_extra_info("peercert")
+    return connection.stream.getpeercert()
+
+
+def _handshake(connection: Any, door: Door, tls: bool) -> Handshake:
+    request = connection.request
+    handshake = door.handshake(
+        request.path,
+        headers_of(request.headers.raw_items()),
+        _peer_of(connection),
         tls=tls,
+        certificate=_certificate_of(connection) if tls else None,
     )
     # They are read no more, and a tenth of what an idle connection costs in memory.
     request.headers.clear()
@@ -337,19 +366,29 @@ async def _listen_asyncio(
     port: int,
     path: str | None,
     ssl: ssl_module.SSLContext | None,
+    door: Door,
     options: dict[str, Any],
 ) -> AsyncIterator[Bound]:
     options["create_connection"] = direct.DirectServer if direct.available() else _AsyncioServer
     options["write_limit"] = WRITE_AHEAD
     if ssl is not None:
         options["ssl"] = ssl
-    if path is not None:
-        manager = asyncio_server.unix_serve(run, path, **options)
-    else:
-        manager = asyncio_server.serve(run, host, port, **options)
-    async with manager as server:
-        refuse = partial(server.close, close_connections=False)
-        yield Bound(bound_url(server.sockets, path, ssl is not None), refuse)
+        # Zero seconds are not allowed here.
+        options["ssl_handshake_timeout"] = max(options["open_timeout"], 0.001)
+    async with AsyncExitStack() as stack:
+        sockets = await listening_sockets(door, host, port, path)
+        for one in sockets:
+            stack.callback(one.close)
+        servers: list[Any] = []
+        for one in sockets:
+            serve = asyncio_server.serve(run, sock=one, **options)
+            servers.append(await stack.enter_async_context(serve))
+
+        def refuse() -> None:
+            for server in servers:
+                server.close(close_connections=False)
+
+        yield Bound(bound_url(sockets, path, ssl is not None), refuse)
 
 
 @asynccontextmanager
@@ -359,12 +398,13 @@ async def _listen_trio(
     port: int,
     path: str | None,
     ssl: ssl_module.SSLContext | None,
+    door: Door,
     options: dict[str, Any],
 ) -> AsyncIterator[Bound]:
     import trio
     import websockets.trio.server as trio_server
 
-    from .trio_connections import TrioServer
+    from .trio_connections import TrioListener, TrioServer
 
     class WatchedServer(_Watch, TrioServer):
         pass
@@ -377,11 +417,12 @@ async def _listen_trio(
     else:
         listeners = await trio.open_tcp_listeners(port, host=host)
     sockets = [listener.socket for listener in listeners]
+    watched: list[Any] = [TrioListener(listener, door) for listener in listeners]
     async with trio.open_nursery() as nursery:
 
         async def serve(task_status: Any) -> None:
             await trio_server.serve(
-                run, listeners=listeners, ssl=ssl, task_status=task_status, **options
+                run, listeners=watched, ssl=ssl, task_status=task_status, **options
             )
 
         server = await nursery.start(serve)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
+import socket
 import ssl as ssl_module
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import replace
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from picows import (
@@ -20,12 +20,13 @@ from picows import (
 from websockets.datastructures import Headers
 from websockets.http11 import Request
 from websockets.server import ServerProtocol
-from websockets.typing import Origin, Subprotocol
+from websockets.typing import Subprotocol
 
 from ... import runtime as runtimes
 from ...limits import Limits
-from ..base import Bound, Handshake
-from ..opening import bound_url, remote_of, removed_again, unix_listener
+from ..base import Bound
+from ..door import FORBIDDEN_ORIGIN, Door, Listening, headers_of, listening_sockets
+from ..opening import bound_url, removed_again
 from .link import PicowsLink
 from .settings import UnixSocket, muted, options
 
@@ -49,7 +50,7 @@ async def listen(
     port: int,
     path: str | None,
     subprotocols: Sequence[str],
-    origins: Sequence[str | None] | None,
+    door: Door,
     limits: Limits,
     ssl: ssl_module.SSLContext | None,
 ) -> AsyncIterator[Bound]:
@@ -57,61 +58,63 @@ async def listen(
 
     Leaving stops listening and waits until every `handle` has returned.
     """
-    door = _Door(handle, subprotocols, origins, limits, ssl is not None)
-    server: Any = await _bound(door.judge, host, port, path, limits, ssl)
-    try:
+    porter = _Porter(handle, subprotocols, door, limits, ssl is not None)
+    async with AsyncExitStack() as stack:
+        kind = Listening if path is None else UnixSocket
+        sockets = await listening_sockets(door, host, port, path, kind)
+        for one in sockets:
+            stack.callback(one.close)
         with removed_again(path):
-            await server.start_serving()
-            yield Bound(bound_url(server.sockets, path, ssl is not None), server.close)
-    finally:
-        server.close()
-        door.shut()
-        await runtimes.current().to_the_end(door.empty)
-        # What is left has not got as far as asking for a WebSocket.
-        if hasattr(server, "abort_clients"):
-            server.abort_clients()
+            # They do not accept yet, so that none is left behind by a cancellation.
+            servers = [await _bound(porter.judge, one, path, limits, ssl) for one in sockets]
+
+            def refuse() -> None:
+                for server in servers:
+                    server.close()
+
+            try:
+                for server in servers:
+                    await server.start_serving()
+                yield Bound(bound_url(sockets, path, ssl is not None), refuse)
+            finally:
+                refuse()
+                porter.shut()
+                await runtimes.current().to_the_end(porter.empty)
+                # What is left has not got as far as asking for a WebSocket.
+                for server in servers:
+                    if hasattr(server, "abort_clients"):
+                        server.abort_clients()
 
 
 async def _bound(
     judge: Callable[[WSUpgradeRequest], WSUpgradeResponseWithListener],
-    host: str | None,
-    port: int,
+    listener: socket.socket,
     path: str | None,
     limits: Limits,
     ssl: ssl_module.SSLContext | None,
-) -> asyncio.Server:
-    """A server that does not accept yet, so that none is left behind by a cancellation."""
+) -> Any:
+    """A server that does not accept yet."""
     settings = options(limits, None if ssl is None else limits.hello_timeout, path is not None)
     settings["websocket_handshake_timeout"] = limits.hello_timeout
     settings["ssl"] = ssl
     settings["start_serving"] = False
-    if path is None:
-        return await ws_create_server(judge, host, port, **settings)
-    listener = unix_listener(path, UnixSocket)
-    try:
-        return await ws_create_server(judge, sock=listener, **settings)
-    except BaseException:
-        listener.close()
-        os.unlink(path)
-        raise
+    return await ws_create_server(judge, sock=listener, **settings)
 
 
-class _Door:
+class _Porter:
     """Who is let in, and the tasks that look after them."""
 
     def __init__(
         self,
         handle: Callable[[Link], Awaitable[None]],
         subprotocols: Sequence[str],
-        origins: Sequence[str | None] | None,
+        door: Door,
         limits: Limits,
         tls: bool,
     ) -> None:
         self._handle = handle
         self._subprotocols = [Subprotocol(name) for name in subprotocols]
-        self._origins: list[Origin | None] | None = None
-        if origins is not None:
-            self._origins = [None if one is None else Origin(one) for one in origins]
+        self._door = door
         self._limits = limits
         self._tls = tls
         self._inside: dict[PicowsLink, asyncio.Task[None]] = {}
@@ -123,10 +126,14 @@ class _Door:
         for name, value in request.headers.items():
             headers[name] = value.encode("ascii", "surrogateescape").decode("latin-1")
         path = request.path.decode("ascii", "surrogateescape")
-        rules = ServerProtocol(origins=self._origins, subprotocols=self._subprotocols, logger=muted)
-        verdict = rules.accept(Request(path, headers))
+        rules = ServerProtocol(subprotocols=self._subprotocols, logger=muted)
+        asked = headers_of(headers.raw_items())
         if self._shut:
             verdict = rules.reject(503, "the server is stopping")
+        elif self._door.forbids(asked):
+            verdict = rules.reject(403, FORBIDDEN_ORIGIN)
+        else:
+            verdict = rules.accept(Request(path, headers))
         if verdict.status_code != 101:
             told = {name: verdict.headers[name] for name in ("Upgrade",) if name in verdict.headers}
             return WSUpgradeResponseWithListener(
@@ -138,17 +145,23 @@ class _Door:
         # picows looks at these again, and knows fewer ways to write them: browsers send
         # "keep-alive, Upgrade".
         request.headers["Connection"], request.headers["Upgrade"] = "Upgrade", "websocket"
-        link = PicowsLink(rules.subprotocol, self._limits, self._let_in)
-        link.handshake = Handshake(
-            path=path,
-            headers={name.lower(): value for name, value in headers.raw_items()},
-            tls=self._tls,
+        link = PicowsLink(
+            rules.subprotocol,
+            self._limits,
+            partial(self._let_in, path, asked),
         )
         told = {"Sec-WebSocket-Protocol": str(rules.subprotocol)}
         return WSUpgradeResponseWithListener(WSUpgradeResponse.create_101_response(told), link)
 
-    def _let_in(self, link: PicowsLink) -> None:
-        link.handshake = replace(link.handshake, remote=remote_of(link.peer_address))
+    def _let_in(self, path: str, headers: dict[str, str], link: PicowsLink) -> None:
+        link.pending = self._door.opened(link.extra("socket").fileno())
+        link.handshake = self._door.handshake(
+            path,
+            headers,
+            link.extra("peername"),
+            tls=self._tls,
+            certificate=link.extra("peercert") if self._tls else None,
+        )
         loop = asyncio.get_running_loop()
         self._inside[link] = asyncio.Task(self._look_after(link), loop=loop)
 

@@ -19,6 +19,7 @@ from ...limits import Limits
 from ...protocol.codec import SUBPROTOCOLS
 from ..base import Handshake, LinkClosed
 from ..opening import short_reason
+from ..pending import Pending
 
 __all__ = ["PicowsLink"]
 
@@ -66,6 +67,7 @@ class PicowsLink(WSListener):
     ) -> None:
         self.subprotocol = subprotocol
         self.handshake = Handshake()
+        self.pending: Pending | None = None
         text = subprotocol in SUBPROTOCOLS and SUBPROTOCOLS[subprotocol].text
         self._kind = WSMsgType.TEXT if text else WSMsgType.BINARY
         self._max_size = limits.max_batch
@@ -135,10 +137,9 @@ class PicowsLink(WSListener):
         if self._lost is None:
             self._say_goodbye(code, short_reason(reason))
 
-    @property
-    def peer_address(self) -> Any:
-        """Where the peer is, in the form of its address family."""
-        return self._transport.get_extra_info("peername")
+    def extra(self, name: str) -> Any:
+        """What asyncio knows of the connection: "peername", "socket" or "peercert"."""
+        return self._transport.get_extra_info(name)
 
     # ------------------------------------------------------------ the contract of direct links
 

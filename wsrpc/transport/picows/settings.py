@@ -7,6 +7,7 @@ import socket
 from typing import Any
 
 from ...limits import Limits
+from ..door import Listening
 
 __all__ = ["UnixSocket", "muted", "options"]
 
@@ -33,7 +34,7 @@ def options(limits: Limits, tls_timeout: float | None, unix: bool) -> dict[str, 
     return options
 
 
-class UnixSocket(socket.socket):
+class UnixSocket(Listening):
     """A Unix socket that bears with picows, which sets options of TCP on every socket."""
 
     def setsockopt(self, level: int, *args: Any) -> None:
