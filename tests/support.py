@@ -14,7 +14,7 @@ import wsrpc
 from wsrpc import runtime as runtimes
 from wsrpc.protocol.codec import CODECS
 from wsrpc.testing import connected_pair
-from wsrpc.transport.base import LinkClosed
+from wsrpc.transport.base import Handshake, LinkClosed
 from wsrpc.transport.memory import MemoryLink, memory_link_pair
 
 Codec: TypeAlias = Literal["json", "msgpack"]
@@ -183,6 +183,34 @@ async def bare_client(
                 # They would wait for their peer to come back.
                 for session in server.sessions.values():
                     group.start_soon(session.aclose)
+
+
+@asynccontextmanager
+async def visited(server: wsrpc.Server) -> AsyncIterator[Callable[..., Peer]]:
+    """Any number of bare connecting sides of one server."""
+    links: list[MemoryLink] = []
+    with soon():
+        async with anyio.create_task_group() as group:
+
+            def visit(codec: Codec = "json", address: str = "") -> Peer:
+                accepting, connecting = memory_link_pair(f"wsrpc.v1.{codec}")
+                accepting.handshake = Handshake(remote="memory", address=address)
+                links.append(connecting)
+                group.start_soon(server._handle, runtimes.current(), accepting)
+                return Peer(connecting)
+
+            try:
+                yield visit
+            finally:
+                for link in links:
+                    link.abort()
+                for session in server.sessions.values():
+                    group.start_soon(session.aclose)
+
+
+def returning(token: str, link: int, **fields: Any) -> list[Any]:
+    """A hello that asks for a session."""
+    return ["hello", {"version": 1, "token": token, "link": link, "received": 0, **fields}]
 
 
 def patched_link(monkeypatch: pytest.MonkeyPatch, codec: Codec = "json") -> Peer:

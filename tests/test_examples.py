@@ -20,6 +20,7 @@ from openai.types import CompletionUsage
 
 import wsrpc
 from examples import (
+    authorization,
     chat_room,
     errors,
     hello,
@@ -68,6 +69,12 @@ def test_each_example_runs_by_itself_and_ends_well(program: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout
+
+
+async def test_a_role_decides_about_each_call() -> None:
+    """AUTHZ-1."""
+    with soon():
+        assert await authorization.main() == ["changed", "permission_denied"]
 
 
 async def test_hello_puts_the_tokens_together() -> None:

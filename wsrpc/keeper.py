@@ -109,7 +109,7 @@ class Keeper:
         self._nursery.spawn(partial(self._keep, wire, self._address, at_once=at_once))
 
     async def credentials(self, value: Any = None) -> Any:
-        auth = self._auth
+        auth: Any = self._auth
         if value is None:
             return await auth() if callable(auth) else auth
         if not callable(auth):

@@ -74,7 +74,8 @@ class connected_pair:
         authorize: Asked before each call that the accepting side handles.
         client_authorize: Asked before each call that the connecting side handles.
         debug: Whether unexpected errors cross with text and traceback, both ways.
-        principal: Who the connecting side is to the accepting side's handlers.
+        principal: Who the connecting side is to the accepting side's handlers; a `Grant` where
+            that does not hold for ever.
         reconnect: Whether the connecting side comes back after a lost connection, as `connect` does.
         reconnect_delay: Seconds that it then stays away each time, in place of a random delay.
     """

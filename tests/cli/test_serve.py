@@ -61,3 +61,26 @@ def test_a_port_that_is_taken_exits_3(run: Run) -> None:
         result = run("serve", "tests.cli.service:server", "--port", str(port))
     assert (result.exit_code, result.stdout) == (3, "")
     assert f"cannot listen on 127.0.0.1:{port}: Address already in use" in result.stderr
+
+
+@pytest.mark.parametrize("option", ["--origin=https://app.example", "--trusted-proxy=10.0.0.0/8"])
+def test_a_server_says_itself_who_may_connect(run: Run, option: str) -> None:
+    result = run("serve", "tests.cli.service:server", option)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "is a Server, which says itself who may connect" in result.stderr
+
+
+@pytest.mark.parametrize("option", ["--origin=app.example", "--trusted-proxy=proxy"])
+def test_an_origin_or_a_proxy_that_is_none_is_wrong_usage(run: Run, option: str) -> None:
+    result = run("serve", "tests.cli.service:Desk", option)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert option.partition("=")[2] in result.stderr
+
+
+def test_a_page_of_another_origin_may_connect_where_that_is_said(run: Run) -> None:
+    page = "--header=Origin: https://app.example"
+    with serving("tests.cli.service:Desk", "--origin", "https://app.example") as (_, url):
+        assert lines(run("call", url, "Desk.greet", "name=Ann", page)) == ['"Hello, Ann!"']
+        result = run("call", url, "Desk.greet", "name=Ann", "--header=Origin: https://b.example")
+        assert result.exit_code == 3
+        assert "403" in result.stderr

@@ -194,6 +194,36 @@ def test_bad_usage_is_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
     assert "no such limit: 'max_cals'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("option", [["--origin", "app.example"], ["--trusted-proxy", "proxy"]])
+def test_an_origin_or_a_proxy_that_is_none_is_wrong_usage(
+    option: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(option)
+    assert caught.value.code == 2
+    assert repr(option[1]) in capsys.readouterr().err
+
+
+async def test_the_service_can_be_told_whom_to_let_in_and_for_how_long() -> None:
+    """AUTH-1, AUTH-3, AUTHZ-1: as `--auth-user`, `--auth-expires` and `--deny` do."""
+    users = {"ann": "a", "bob": "b"}
+    server = interop_server(auth_users=users, auth_expires=0.4, deny=["Interop.blob"])
+    with soon():
+        async with server.listen() as listener:
+            async with (
+                open_bare(listener.url, "json") as bare,
+                open_bare(listener.url, "json") as other,
+            ):
+                await bare.hello(auth="a")
+                await other.hello(auth="b")
+                await other.send(call(1, "Interop.blob", {"size": 1}), call(3, "Interop.whoami"))
+                assert (await other.terminal(1))[2]["code"] == "permission_denied"
+                assert (await other.terminal(3))[2]["principal"] == "bob"
+                await other.send(["auth", "a"])
+                assert await other.closed() == 4501
+                assert await bare.closed() == 4003
+
+
 # ------------------------------------------------------------------------ the client's report
 
 

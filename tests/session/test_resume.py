@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -12,13 +12,11 @@ import pytest
 
 import wsrpc
 from tests.proxy import Proxy, resetting_proxy
-from tests.support import Codec, Peer, error_of, served, soon, turns, until
-from wsrpc import runtime as runtimes
+from tests.support import Codec, error_of, returning, served, soon, turns, until, visited
 from wsrpc.backoff import Backoff
 from wsrpc.session import StateChange
 from wsrpc.testing import connected_pair
 from wsrpc.transport.base import Link
-from wsrpc.transport.memory import MemoryLink, memory_link_pair
 
 
 class Work:
@@ -364,33 +362,6 @@ async def test_what_the_peer_has_is_not_kept(codec: Codec) -> None:
 
 async def anybody(handshake: wsrpc.Handshake, auth: Any) -> Any:
     return auth
-
-
-@asynccontextmanager
-async def visited(server: wsrpc.Server) -> AsyncIterator[Callable[..., Peer]]:
-    """Any number of bare connecting sides of one server."""
-    links: list[MemoryLink] = []
-    with soon():
-        async with anyio.create_task_group() as group:
-
-            def visit(codec: Codec = "json") -> Peer:
-                accepting, connecting = memory_link_pair(f"wsrpc.v1.{codec}")
-                links.append(connecting)
-                group.start_soon(server._handle, runtimes.current(), accepting)
-                return Peer(connecting)
-
-            try:
-                yield visit
-            finally:
-                for link in links:
-                    link.abort()
-                for session in server.sessions.values():
-                    group.start_soon(session.aclose)
-
-
-def returning(token: str, link: int, **fields: Any) -> list[Any]:
-    """A hello that asks for a session."""
-    return ["hello", {"version": 1, "token": token, "link": link, "received": 0, **fields}]
 
 
 async def test_a_newer_link_takes_over_and_the_older_is_told(codec: Codec) -> None:

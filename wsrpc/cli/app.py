@@ -116,6 +116,21 @@ def serve(
     debug: Annotated[
         bool, typer.Option("--debug", help="Show tracebacks, to callers too; not for strangers.")
     ] = False,
+    origin: Annotated[
+        list[str],
+        typer.Option(
+            metavar="ORIGIN",
+            help="A web page's origin that may connect, such as https://app.example, or * for all; "
+            "pages of the server's own host may in any case.",
+        ),
+    ] = [],  # noqa: B006  (typer reads it)
+    trusted_proxy: Annotated[
+        list[str],
+        typer.Option(
+            metavar="NETWORK",
+            help="A proxy whose X-Forwarded-For and Forwarded are believed, such as 10.0.0.0/8.",
+        ),
+    ] = [],  # noqa: B006
     drain_grace: Annotated[
         Optional[float],  # noqa: UP045
         typer.Option(
@@ -132,7 +147,8 @@ def serve(
     """
 
     async def body() -> int:
-        return await serve_until_stopped(load_server(what, debug=debug), host, port, drain_grace)
+        server = load_server(what, debug=debug, origins=origin, trusted_proxies=trusted_proxy)
+        return await serve_until_stopped(server, host, port, drain_grace)
 
     run(body, debug=debug, cancelled="stopping")
 

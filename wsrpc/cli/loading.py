@@ -6,6 +6,7 @@ import importlib
 import inspect
 import sys
 import traceback
+from collections.abc import Sequence
 from typing import Any
 
 from ..errors import RegistrationError
@@ -15,24 +16,44 @@ from .failures import Failure, did_you_mean
 __all__ = ["load_server"]
 
 
-def load_server(spec: str, *, debug: bool = False) -> Server:
+def load_server(
+    spec: str,
+    *,
+    debug: bool = False,
+    origins: Sequence[str] = (),
+    trusted_proxies: Sequence[str] = (),
+) -> Server:
     """The server that `module:object` names.
 
     Args:
         spec: The object is a `Server`, a controller (instance, class or factory), or a list of them.
         debug: Whether a server made here reveals its unexpected errors.
+        origins: More web pages that may connect to a server made here; "*" stands for all.
+        trusted_proxies: Whose word a server made here takes for where others come from.
 
     Raises:
         Failure: The module or the object is not there, or cannot be served.
     """
     found = _load(spec)
     if isinstance(found, Server):
+        if origins or trusted_proxies:
+            raise Failure(
+                f"{spec} is a Server, which says itself who may connect: write "
+                "Server(…, origins=[…], trusted_proxies=[…]) there"
+            )
         return found
     controllers = list(found) if isinstance(found, (list, tuple)) else [found]
     try:
-        return Server(controllers, debug=debug)
+        return Server(
+            controllers,
+            debug=debug,
+            origins="*" if "*" in origins else origins,
+            trusted_proxies=trusted_proxies,
+        )
     except RegistrationError as error:
         raise Failure(f"{spec} cannot be served: {error}") from error
+    except ValueError as error:
+        raise Failure(str(error)) from error
 
 
 def _load(spec: str) -> Any:

@@ -441,6 +441,8 @@ class Continuity:
         if self.state != "open":
             return []
         if now >= self._trusted_until:
+            # Said once: the link has to go, and the next one brings credentials of its own.
+            self._trusted_until = math.inf
             raise ProtocolError(EXPIRED, "the credentials have expired")
         if now >= self._acks.due:
             self._tell()

@@ -91,7 +91,7 @@ def bucket_of(address: str) -> str:
     parsed = _address(address)
     if isinstance(parsed, IPv6Address):
         return str(IPv6Network((parsed, 64), strict=False))
-    return address
+    return address if parsed is None else str(parsed)
 
 
 def _address(text: str) -> IPv4Address | IPv6Address | None:

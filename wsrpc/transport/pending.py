@@ -66,7 +66,7 @@ class PendingLinks:
     def __len__(self) -> int:
         return len(self._all)
 
-    def __contains__(self, pending: Pending) -> bool:
+    def __contains__(self, pending: object) -> bool:
         return pending in self._all
 
     def add(

@@ -1,0 +1,344 @@
+"""Strangers on real sockets: who is slow, who is one too many, whose page may connect."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.abc
+import pytest
+import trustme
+
+import wsrpc
+from tests.support import served, until
+from wsrpc.transport.opening import bound_sockets
+
+from .support import knocking
+from .test_handshakes import UPGRADE, ask, port_of
+
+pytestmark = pytest.mark.usefixtures("transport")
+
+HALF = b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Slow: "
+
+
+class Who:
+    @wsrpc.method
+    async def handshake(self) -> dict[str, Any]:
+        known = wsrpc.current().session.handshake
+        certificate = None if known.certificate is None else known.certificate.get("subject")
+        return {"address": known.address, "certificate": certificate, "path": known.path}
+
+
+async def where(session: wsrpc.Session) -> dict[str, Any]:
+    found: dict[str, Any] = await session.clientize(Who).handshake()
+    return found
+
+
+@asynccontextmanager
+async def slow(url: str) -> AsyncIterator[anyio.abc.SocketStream]:
+    """A peer that begins an opening handshake and does not end it."""
+    async with await anyio.connect_tcp("127.0.0.1", port_of(url)) as stream:
+        await stream.send(HALF)
+        yield stream
+
+
+async def hung_up(stream: anyio.abc.SocketStream) -> None:
+    """Wait until the server has closed."""
+    with pytest.raises((anyio.EndOfStream, anyio.BrokenResourceError)):
+        while True:
+            await stream.receive()
+
+
+# ------------------------------------------------------------------------------------ who is slow
+
+
+async def test_a_peer_that_sends_its_headers_byte_by_byte_is_dropped_in_time() -> None:
+    """HELLO-9: and others are served meanwhile."""
+    limits = wsrpc.Limits(hello_timeout=0.15)
+    async with served([Who()], limits=limits) as listener:
+        async with wsrpc.connect(listener.url) as session, slow(listener.url) as stream:
+            with pytest.raises(
+                (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError)
+            ):
+                while True:
+                    await stream.send(b"x")
+                    with anyio.move_on_after(0.02):
+                        await stream.receive()
+                    await where(session)
+
+
+async def test_a_peer_that_says_no_hello_is_closed_with_4008() -> None:
+    """HELLO-9."""
+    limits = wsrpc.Limits(hello_timeout=0.1, close_timeout=0.2)
+    async with served([Who()], limits=limits) as listener:
+        async with wsrpc.connect(listener.url) as session:
+            async with knocking(listener.url) as peer:
+                assert await peer.close_code() == 4008
+            await where(session)
+
+
+async def test_a_peer_that_does_not_finish_tls_is_dropped_in_time() -> None:
+    """HELLO-9."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
+    limits = wsrpc.Limits(hello_timeout=0.1, close_timeout=0.1)
+    async with served([Who()], limits=limits, listen={"ssl": context}) as listener:
+        for begun in (b"", b"\x16\x03\x01\x02\x00"):
+            async with await anyio.connect_tcp("127.0.0.1", port_of(listener.url)) as stream:
+                if begun:
+                    await stream.send(begun)
+                await hung_up(stream)
+        pending = listener.server._admission.pending
+        await until(lambda: len(pending) == 0)
+
+
+async def test_a_crowd_that_is_slow_makes_room_and_harms_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """LIMIT-3."""
+    monkeypatch.setattr("wsrpc.transport.pending.PATIENCE", 0.0)
+    limits = wsrpc.Limits(max_unauthenticated=8)
+    async with served([Who()], limits=limits) as listener, AsyncExitStack() as stack:
+        pending = listener.server._admission.pending
+        async with wsrpc.connect(listener.url) as before:
+            crowd = [await stack.enter_async_context(slow(listener.url)) for _ in range(30)]
+            await until(lambda: len(pending) == 8)
+            for _ in range(3):
+                async with wsrpc.connect(listener.url) as session:
+                    await where(session)
+            await where(before)
+            assert len(pending) <= 8
+            for stream in crowd[:22]:
+                await hung_up(stream)
+
+
+async def test_those_who_come_and_go_take_no_room() -> None:
+    """LIMIT-3."""
+    async with served([Who()], limits=wsrpc.Limits(max_unauthenticated=2)) as listener:
+        for _ in range(8):
+            async with slow(listener.url):
+                pass
+            await ask(listener.url, UPGRADE | {"Upgrade": "h2c"})
+            async with wsrpc.connect(listener.url) as session:
+                await where(session)
+        assert len(listener.server._admission.pending) <= 2
+
+
+async def test_a_server_bounds_those_of_all_its_listeners_together() -> None:
+    """LIMIT-3."""
+    server = wsrpc.Server([Who()], limits=wsrpc.Limits(max_unauthenticated=2, hello_timeout=0.3))
+    async with server.listen() as first, server.listen() as second:
+        async with slow(first.url), slow(second.url), slow(first.url) as third:
+            await hung_up(third)
+
+
+# ------------------------------------------------------------------------------------ from where
+
+
+def through(*hops: str) -> dict[str, str]:
+    return {"X-Forwarded-For": ", ".join(hops)}
+
+
+async def test_a_trusted_proxy_tells_where_a_connection_comes_from() -> None:
+    async with served([Who()], trusted_proxies=["127.0.0.0/8"]) as listener:
+        for headers, address in (
+            ({}, "127.0.0.1"),
+            (through("6.6.6.6", "1.2.3.4"), "1.2.3.4"),
+            ({"Forwarded": "for=1.2.3.4"}, "1.2.3.4"),
+        ):
+            async with wsrpc.connect(listener.url, headers=headers) as session:
+                assert (await where(session))["address"] == address
+
+
+async def test_nobody_else_does() -> None:
+    async with served([Who()]) as listener:
+        async with wsrpc.connect(listener.url, headers=through("1.2.3.4")) as session:
+            assert (await where(session))["address"] == "127.0.0.1"
+
+
+@pytest.mark.parametrize("trusted", [["127.0.0.1"], []])
+async def test_links_are_bounded_by_the_address_of_the_client(trusted: list[str]) -> None:
+    """LIMIT-2: behind a proxy that is not trusted all come from one."""
+    limits = wsrpc.Limits(max_links_per_address=1)
+    async with served([Who()], limits=limits, trusted_proxies=trusted) as listener:
+        async with wsrpc.connect(listener.url, headers=through("1.1.1.1")) as first:
+            second = wsrpc.connect(listener.url, headers=through("1.1.1.2"))
+            if trusted:
+                async with second:
+                    pass
+            else:
+                await refused(second, 4504)
+            await refused(wsrpc.connect(listener.url, headers=through("1.1.1.1")), 4504)
+            await where(first)
+
+
+async def refused(attempt: wsrpc.connect, code: int) -> None:
+    with pytest.raises(wsrpc.ConnectError) as caught:
+        async with attempt:
+            pytest.fail("let in")
+    assert caught.value.close_code == code
+
+
+@pytest.mark.parametrize("trusted", [["127.0.0.1"], []])
+async def test_those_who_say_nothing_are_bounded_by_the_address_of_the_client(
+    trusted: list[str],
+) -> None:
+    """LIMIT-3."""
+    limits = wsrpc.Limits(max_unauthenticated_per_address=1)
+    options: dict[str, Any] = {"limits": limits, "trusted_proxies": trusted}
+    async with served([Who()], **options) as listener, AsyncExitStack() as stack:
+        pending = listener.server._admission.pending
+        streams: list[anyio.abc.SocketStream] = []
+        for n in range(1, 4):
+            streams.append(await stack.enter_async_context(slow(listener.url)))
+            await until(partial(settled, pending, n if trusted else 1))
+        if trusted:
+            async with wsrpc.connect(listener.url, headers=through("1.1.1.9")) as session:
+                await where(session)
+        else:
+            await hung_up(streams[-1])
+
+
+def settled(pending: Any, n: int) -> bool:
+    return len(pending) == n
+
+
+async def test_a_unix_socket_has_no_address_but_its_proxy_may_know_one(tmp_path: Path) -> None:
+    path = str(tmp_path / "s")
+    for trusted, address in (([], ""), (["unix"], "1.2.3.4")):
+        options: dict[str, Any] = {"trusted_proxies": trusted, "listen": {"path": path}}
+        async with served([Who()], **options) as listener:
+            async with wsrpc.connect(listener.url, headers=through("1.2.3.4")) as session:
+                assert (await where(session))["address"] == address
+
+
+async def test_several_headers_of_one_name_are_a_list() -> None:
+    headers = {
+        "Host": "localhost",
+        **UPGRADE,
+        "X-Forwarded-For": "6.6.6.6\r\nX-Forwarded-For: 1.2.3.4",
+    }
+    seen: list[wsrpc.Handshake] = []
+
+    async def authenticate(handshake: wsrpc.Handshake, auth: Any) -> None:
+        seen.append(handshake)
+
+    options: dict[str, Any] = {"authenticate": authenticate, "trusted_proxies": ["127.0.0.1"]}
+    async with served([Who()], **options) as listener:
+        text = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        async with await anyio.connect_tcp("127.0.0.1", port_of(listener.url)) as stream:
+            await stream.send(f"GET / HTTP/1.1\r\n{text}\r\n".encode())
+            await stream.receive()
+            hello = b'[["hello",{"version":1}]]'
+            await stream.send(bytes([0x81, 0x80 | len(hello), 0, 0, 0, 0]) + hello)
+            await until(lambda: bool(seen))
+    assert seen[0].headers["x-forwarded-for"] == "6.6.6.6, 1.2.3.4"
+    assert seen[0].address == "1.2.3.4"
+
+
+async def test_a_client_certificate_reaches_authenticate() -> None:
+    authority = trustme.CA()
+    server_side = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(server_side)
+    authority.configure_trust(server_side)
+    server_side.verify_mode = ssl.CERT_REQUIRED
+    client_side = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    authority.configure_trust(client_side)
+    authority.issue_cert("ann@example.org", common_name="Ann").configure_cert(client_side)
+    seen: list[wsrpc.Handshake] = []
+
+    async def authenticate(handshake: wsrpc.Handshake, auth: Any) -> str:
+        seen.append(handshake)
+        assert handshake.certificate is not None
+        subject = dict(pair for (pair,) in handshake.certificate["subject"])
+        return str(subject["commonName"])
+
+    options: dict[str, Any] = {"authenticate": authenticate, "listen": {"ssl": server_side}}
+    async with served([Who()], **options) as listener:
+        async with wsrpc.connect(f"{listener.url}/a?b=c", ssl=client_side) as session:
+            assert (await where(session))["path"] == "/a?b=c"
+            assert listener.server.sessions[session.id].principal == "Ann"
+    assert seen[0].tls
+
+
+# ------------------------------------------------------------------------------------ whose page
+
+
+@pytest.mark.parametrize(
+    ("options", "headers", "status"),
+    [
+        ({}, {}, "101"),
+        ({}, {"Origin": "http://localhost"}, "101"),
+        ({}, {"Origin": "https://localhost"}, "101"),
+        ({}, {"Host": "localhost:81", "Origin": "http://localhost:81"}, "101"),
+        ({}, {"Host": "localhost:81", "Origin": "http://localhost"}, "403"),
+        ({}, {"Origin": "https://evil.example"}, "403"),
+        ({}, {"Origin": "null"}, "403"),
+        ({"origins": ["https://app.example"]}, {"Origin": "https://app.example"}, "101"),
+        ({"origins": ["https://app.example"]}, {"Origin": "http://localhost"}, "101"),
+        ({"origins": ["https://app.example"]}, {"Origin": "http://app.example"}, "403"),
+        ({"origins": "*"}, {"Origin": "https://evil.example"}, "101"),
+        ({"origins": "*"}, {"Origin": "null"}, "101"),
+        # A proxy that asks under another name says under which it was asked.
+        ({}, {"Origin": "https://a.example", "X-Forwarded-Host": "a.example"}, "403"),
+        (
+            {"trusted_proxies": ["127.0.0.1"]},
+            {"Origin": "https://a.example", "X-Forwarded-Host": "a.example"},
+            "101",
+        ),
+        (
+            {"trusted_proxies": ["127.0.0.1"]},
+            {"Origin": "http://localhost", "X-Forwarded-Host": "a.example"},
+            "403",
+        ),
+    ],
+)
+async def test_a_page_connects_to_its_own_host_or_where_it_may(
+    options: dict[str, Any], headers: dict[str, str], status: str
+) -> None:
+    """ORIGIN-1."""
+    async with served([Who()], **options) as listener:
+        answer = await ask(listener.url, UPGRADE | headers)
+        assert answer.startswith(f"http/1.1 {status} ")
+        async with wsrpc.connect(listener.url) as session:
+            await where(session)
+
+
+async def test_two_origins_are_none() -> None:
+    """ORIGIN-1."""
+    async with served([Who()]) as listener:
+        twice = {"Origin": "http://localhost\r\nOrigin: http://localhost"}
+        answer = await ask(listener.url, UPGRADE | twice)
+        assert answer.startswith("http/1.1 403 ")
+
+
+# ------------------------------------------------------------------------------------ what is bound
+
+
+async def test_every_interface_is_bound_and_a_name_with_two_addresses() -> None:
+    for host in (None, "localhost"):
+        async with served([Who()], listen={"host": host}) as listener:
+            async with wsrpc.connect(listener.url) as session:
+                assert (await where(session))["address"] in ("127.0.0.1", "::1")
+
+
+async def test_a_port_that_is_taken_is_an_error_and_nothing_stays_bound() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(OSError):
+            async with served([Who()], listen={"port": port}):
+                pytest.fail("bound twice")
+
+
+async def test_without_an_address_family_there_is_nothing_to_bind() -> None:
+    def none_here(*parameters: Any) -> socket.socket:
+        raise OSError("address family not supported")
+
+    with pytest.raises(OSError, match="no address"):
+        await bound_sockets("127.0.0.1", 0, none_here)
