@@ -40,7 +40,6 @@ def number(id: str) -> tuple[str, int]:
 def test_the_rules_are_found() -> None:
     implemented, planned = rules()
     assert len(implemented) > 80
-    assert planned
     assert not implemented & planned
 
 

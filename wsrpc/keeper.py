@@ -109,12 +109,12 @@ class Keeper:
         self._nursery.spawn(partial(self._keep, wire, self._address, at_once=at_once))
 
     async def credentials(self, value: Any = None) -> Any:
-        auth: Any = self._auth
-        if value is None:
-            return await auth() if callable(auth) else auth
-        if not callable(auth):
-            self._auth = value
-        return value
+        if not callable(self._auth):
+            if value is not None:
+                self._auth = value
+            return self._auth
+        ask: Any = self._auth
+        return await ask() if value is None else value
 
     async def _begin(self, wire: WireSession) -> None:
         try:

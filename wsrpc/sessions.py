@@ -128,7 +128,7 @@ class SessionTable(Mapping[str, Session]):
     def _evict(self, session: Session) -> None:
         while self._detached and self._too_many():
             others = (one for one in self._detached if one is not session)
-            same = [one for one in others if one.principal == session.principal]
+            same = [one for one in others if same_principal(one.principal, session.principal)]
             # Otherwise who was lost first, and comes back least likely.
             victim = next(iter(same or self._detached))
             self.attach(victim)

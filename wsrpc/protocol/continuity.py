@@ -76,6 +76,7 @@ class Continuity:
 
     __slots__ = (
         "_acks",
+        "_auth_taken",
         "_barren_links",
         "_broken",
         "_confirmed",
@@ -92,6 +93,7 @@ class Continuity:
         "_pings",
         "_replay",
         "_session_id",
+        "_trusted_until",
         "agent",
         "codec",
         "established",
