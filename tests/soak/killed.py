@@ -72,8 +72,19 @@ class Client:
             self.tracked.note(item.value)
 
 
-async def killed(clients: int = 50, items: int = 100, seed: int = 1, *, timed: bool = True) -> bool:
-    """Show what happens when it comes back; returns whether all is well."""
+async def killed(
+    clients: int = 50,
+    items: int = 100,
+    down: float = 0.0,
+    seed: int = 1,
+    *,
+    timed: bool = True,
+) -> bool:
+    """Show what happens when it comes back; returns whether all is well.
+
+    The longer it was down, the longer clients may wait before they try again: 2 s are certain only
+    where it was gone for a moment.
+    """
     verdict = Verdict(f"killed: {clients} clients, and a restart", seed, timed=timed)
     crowd: list[Client] = []
     died = up = inf
@@ -84,6 +95,7 @@ async def killed(clients: int = 50, items: int = 100, seed: int = 1, *, timed: b
                 crowd = await _begun(group, first.url, clients, items)
                 await first.end(signal.SIGKILL)
                 died = time.monotonic()
+                await anyio.sleep(down)
                 await second.order("go")
                 up = float(await second.line("listening"))
                 with anyio.move_on_after(PAUSE * items + 30):

@@ -16,7 +16,7 @@ import wsrpc
 from wsrpc.session import StateChange
 
 from .service import Ledger, Soak
-from .support import Verdict, child, main
+from .support import Child, Verdict, child, main
 from .usage import Usage, usage
 
 RATE = 5
@@ -24,7 +24,7 @@ LIFETIME = (0.5, 4.0)
 # Seconds that calls may take beyond what their items take, the time without a link included.
 PATIENCE = 20
 # A connection lasts 2.25 s on average, and the way back 0.45 s and what it costs to connect.
-RESETS_PER_SECOND = 1 / 2.78
+RESETS_PER_SECOND = 1 / 3
 
 
 class Client:
@@ -52,7 +52,7 @@ class Client:
             await anyio.sleep_until(begin + i / RATE)
             yield i
 
-    async def run(self, ready: anyio.Semaphore, go: anyio.Event) -> None:
+    async def run(self, ready: anyio.Semaphore, go: anyio.Event, leave: anyio.Event) -> None:
         async with wsrpc.connect(self.url, on_state=self.on_state) as session:
             soak = session.clientize(Soak, timeout=None)
             ready.release()
@@ -62,6 +62,8 @@ class Client:
                     group.start_soon(self.read, soak.download(self.n, 1 / RATE))
                     group.start_soon(self.read, soak.exchange(self.numbers()))
                     group.start_soon(self.upload, soak)
+            ready.release()
+            await leave.wait()
 
     async def read(self, stream: wsrpc.Stream[int]) -> None:
         ledger = Ledger()
@@ -90,22 +92,29 @@ class Client:
         return self.items[item] - reset if item < len(self.items) else 0.0
 
 
-async def crowd(names: range, url: str, n: int, begin: anyio.Event | None = None) -> list[Client]:
-    """Let so many clients run to their end."""
+async def crowd(names: range, url: str, n: int, proxy: Child) -> list[Client]:
+    """Let so many clients run to their end, and leave when it is calm.
+
+    Where a goodbye is lost, the server keeps its session for as long as any other.
+    """
     clients = [Client(str(name), url, n) for name in names]
     ready = anyio.Semaphore(0)
-    go = begin or anyio.Event()
+    go, leave = anyio.Event(), anyio.Event()
     async with anyio.create_task_group() as group:
         for client in clients:
-            group.start_soon(client.run, ready, go)
-        for _ in clients:
-            await ready.acquire()
-        go.set()
+            group.start_soon(client.run, ready, go, leave)
+        for step in (go, leave):
+            for _ in clients:
+                await ready.acquire()
+            if step is leave:
+                await proxy.order("calm")
+                await anyio.sleep(LIFETIME[1])
+            step.set()
     return clients
 
 
 async def storm(
-    clients: int = 200, seconds: float = 72.0, seed: int = 1, settle: float = 15.0
+    clients: int = 200, seconds: float = 78.0, seed: int = 1, settle: float = 15.0
 ) -> bool:
     """Show it; returns whether all is well."""
     verdict = Verdict(
@@ -116,13 +125,12 @@ async def storm(
     async with child(verdict, "tests.soak.service") as server:
         async with child(verdict, "tests.proxy", server.url, "--seed", seed) as proxy:
             # What is made once and kept is made now.
-            await crowd(range(clients), proxy.url, 5)
+            await crowd(range(clients), proxy.url, 5, proxy)
             await anyio.sleep(min(settle, 2))
             before = [usage(), await usage_of(server.url)]
             await proxy.order(f"lifetime {LIFETIME[0]} {LIFETIME[1]}")
             seen = len(proxy.lines)
-            done = await crowd(range(clients), proxy.url, round(seconds * RATE))
-            await proxy.order("calm")
+            done = await crowd(range(clients), proxy.url, round(seconds * RATE), proxy)
             during = [usage(), await usage_of(server.url)]
             await anyio.sleep(settle)
             after = [usage(), await usage_of(server.url)]
