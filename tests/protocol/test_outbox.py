@@ -13,7 +13,7 @@ from wsrpc.protocol.codec import Codec
 from wsrpc.protocol.endpoint import MAX_LEFTOVERS, MAX_REFUSALS
 from wsrpc.protocol.events import CallReceived
 from wsrpc.protocol.frames import CallOptions, ErrorBody
-from wsrpc.protocol.outbox import QUANTUM, BATCH_TARGET
+from wsrpc.protocol.outbox import BATCH_TARGET, QUANTUM
 
 from .harness import Bare, decode
 
