@@ -695,8 +695,8 @@ def test_a_chunk_means_the_same_alone_and_among_others(batch: bytes, code: int |
         except ProtocolError as error:
             outcomes.append((error.close_code, b""))
         else:
-            pieces = client.endpoint._arriving[1].pieces
-            assert pieces is not None
-            outcomes.append((None, b"".join(pieces)))
+            whole = client.endpoint._arriving[1].whole
+            assert whole is not None
+            outcomes.append((None, bytes(whole.value())))
     assert outcomes[0] == outcomes[1]
     assert outcomes[0][0] == code
