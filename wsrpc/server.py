@@ -314,9 +314,9 @@ class Server:
                         session = begun = await self._begin(runtime, link)
                         hosted.sessions.add(begun)
                     how = self._accept if session is begun else self._resume
-                    session.handshake = link.handshake
                     wire = session._wire
                     events = [wire.begin(partial(how, session, opening, grant, pending))]
+                    session.handshake = link.handshake
                 finally:
                     self._admission.pending.remove(pending)
                 del opening, grant, pending, how, session

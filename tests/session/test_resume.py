@@ -399,6 +399,24 @@ async def test_of_two_that_race_with_one_token_one_lives() -> None:
         assert await one.expect("result") == ["result", 1, "a"]
 
 
+async def test_a_link_that_is_turned_away_leaves_no_trace() -> None:
+    """RESUME-3."""
+    server = wsrpc.Server([Work()])
+    async with visited(server) as visit:
+        [_, hello] = await visit().say_hello()
+        session = server.sessions[hello["session"]]
+        late = visit()
+        late.link._peer.handshake = wsrpc.Handshake(remote="elsewhere")
+        await late.send(returning(hello["token"], 1))
+        assert await late.closed() == 4506
+        assert session.handshake.remote == "memory"
+        again = visit()
+        again.link._peer.handshake = wsrpc.Handshake(remote="elsewhere")
+        await again.send(returning(hello["token"], 2))
+        await again.expect("hello")
+        assert session.handshake.remote == "elsewhere"
+
+
 async def test_a_token_is_void_once_its_successor_is_confirmed() -> None:
     """RESUME-2, RESUME-5."""
     async with visited(wsrpc.Server([Work()])) as visit:
