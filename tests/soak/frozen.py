@@ -1,4 +1,4 @@
-"""A process of clients is frozen with SIGSTOP: for longer than the window, and for less.
+"""A process of clients is frozen with SIGSTOP: for a moment, within the window, and beyond it.
 
 The server takes it for dead after the heartbeat, and keeps its sessions for the window behind that.
 """
@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import random
 import signal
+import time
+from typing import Literal
 
 import anyio
 
@@ -15,7 +17,7 @@ import wsrpc
 
 from .consumer import Outcome
 from .service import Soak
-from .support import Verdict, child, main
+from .support import Child, Verdict, child, main
 
 BEAT = (1.0, 1.0)
 PAUSE = 0.05
@@ -24,32 +26,41 @@ STREAMS = 3
 # Seconds for which the clients have something to send, the freeze aside.
 ACTIVE = 2.5
 
-# Seconds beyond what the heartbeat takes until a silent client has certainly been detached.
-MARGIN = 1.5
+# Until when they are frozen.
+Until = Literal["soon", "detached", "gone"]
+TITLES: dict[Until, str] = {
+    "soon": "for a moment",
+    "detached": "until their sessions have no link",
+    "gone": "until their sessions are gone",
+}
 
 
 async def frozen(clients: int = 20, window: float = 5.0, seed: int = 1) -> bool:
     """Show it; returns whether all is well."""
     passed = True
-    for seconds in (0.5, sum(BEAT) + MARGIN, sum(BEAT) + window + MARGIN):
-        passed &= await freeze(seconds, clients, window, seed)
+    for until in TITLES:
+        passed &= await freeze(until, clients, window, seed)
     return passed
 
 
-async def freeze(seconds: float, clients: int, window: float, seed: int) -> bool:
-    """Freeze them once for so many seconds."""
+async def freeze(
+    until: Until, clients: int, window: float, seed: int, *, timed: bool = True
+) -> bool:
+    """Freeze them once."""
     beat = sum(BEAT)
     verdict = Verdict(
-        f"frozen: {clients} clients for {seconds:g} s, window {window:g} s behind a heartbeat of "
-        f"{beat:g} s",
+        f"frozen: {clients} clients, {TITLES[until]}; heartbeat {BEAT[0]:g} and {BEAT[1]:g} s, "
+        f"window {window:g} s",
         seed,
+        timed=timed,
     )
-    outcomes, counts = await _thawed(verdict, seconds, clients, window)
-    lost = seconds > beat + window
+    seconds, outcomes = await _thawed(verdict, until, clients, window)
+    if until == "detached":
+        verdict.within("found to be silent", [seconds], beat + 1.2, BEAT[1])
+    elif until == "gone":
+        verdict.within("given up", [seconds], beat + window + 1.4, BEAT[1] + window)
     verdict.equal("clients", len(outcomes), clients)
-    if not lost:
-        detached = clients if seconds > beat else 0
-        verdict.equal("sessions without a link at the thaw", counts["detached"], detached)
+    lost = until == "gone"
     ends = [end for one in outcomes for end in one["ends"]]
     wanted = "ConnectionLost unavailable" if lost else "whole"
     name = "streams whose caller was told that they are lost" if lost else "streams whole"
@@ -65,23 +76,41 @@ async def freeze(seconds: float, clients: int, window: float, seed: int) -> bool
 
 
 async def _thawed(
-    verdict: Verdict, seconds: float, clients: int, window: float
-) -> tuple[list[Outcome], dict[str, int]]:
-    """What became of the clients, and what the server counted when they were thawed."""
+    verdict: Verdict, until: Until, clients: int, window: float
+) -> tuple[float, list[Outcome]]:
+    """For how long the clients were frozen, and what became of them."""
     options = ("--resume-window", window, "--heartbeat", *BEAT)
     n = round(ACTIVE / PAUSE)
     async with child(verdict, "tests.soak.service", *options) as server:
         async with child(verdict, "tests.soak.consumer", server.url, clients, n, PAUSE) as consumer:
             await consumer.line("begun")
             await anyio.sleep(random.uniform(0.2, 0.7))
+            begin = time.monotonic()
             consumer.signal(signal.SIGSTOP)
             try:
-                await anyio.sleep(seconds)
-                async with wsrpc.connect(server.url) as session:
-                    counts = await session.clientize(Soak).counts()
+                await _reached(server, until, clients)
             finally:
                 consumer.signal(signal.SIGCONT)
-            return json.loads(await consumer.line("outcomes")), counts
+            return time.monotonic() - begin, json.loads(await consumer.line("outcomes"))
+
+
+async def _reached(server: Child, until: Until, clients: int) -> None:
+    if until == "soon":
+        await anyio.sleep(0.5)
+        return
+    async with wsrpc.connect(server.url) as session:
+        soak = session.clientize(Soak)
+        with anyio.move_on_after(60):
+            while True:
+                counts = await soak.counts()
+                # This session is one of those that are left.
+                if (
+                    counts["detached"] == clients
+                    if until == "detached"
+                    else counts["sessions"] == 1
+                ):
+                    return
+                await anyio.sleep(0.05)
 
 
 if __name__ == "__main__":
