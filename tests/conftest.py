@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import wsrpc
+from wsrpc import logs
 from wsrpc.transport.choice import Transport
 from wsrpc.transport.memory import MemoryLink
 
@@ -81,6 +82,13 @@ def wire(monkeypatch: pytest.MonkeyPatch) -> Wire:
 
     monkeypatch.setattr(MemoryLink, "send", noting)
     return wire
+
+
+@pytest.fixture(autouse=True)
+def fresh_logs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one test logs does not count for the next one."""
+    monkeypatch.setattr(logs, "_tap", logs._Tap())
+    monkeypatch.setattr(logs.everyone, "_bucket", None)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -103,6 +103,7 @@ class _Complaints(logging.Handler):
         message = record.getMessage()
         if record.name == "asyncio" or message.startswith("a fault in wsrpc"):
             if record.exc_info and record.exc_info[1] is not None:
+                # asyncio's own.
                 message = f"{message}: {record.exc_info[1]!r}"
             self.messages.append(message)
 

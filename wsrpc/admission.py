@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -13,6 +12,7 @@ import anyio
 
 from .errors import ProtocolError, RpcError
 from .limits import FLOOR_MAX_BATCH, Limits
+from .logs import everyone
 from .protocol.codec import SUBPROTOCOLS
 from .protocol.hello import TOO_BIG, UNAUTHENTICATED, Opening, read_opening
 from .session import FORBIDDEN, LIMIT
@@ -23,8 +23,6 @@ from .transport.pending import Pending, PendingLinks
 from .wire import TRY_AGAIN_LATER, first_message
 
 __all__ = ["CROWDED", "REVOKED", "Admission", "Authenticate", "Grant", "expiry"]
-
-logger = logging.getLogger("wsrpc")
 
 REVOKED = "the credentials were revoked"
 CROWDED = "too many connections that do not say who they are"
@@ -143,10 +141,10 @@ class Admission:
             raise ProtocolError(UNAUTHENTICATED, "unauthenticated") from None
         except ProtocolError:
             raise
-        except Exception:
-            logger.exception("authenticate raised; the peer is refused")
+        except Exception as error:  # noqa: BLE001  (logged)
+            everyone.error("authenticate raised; the peer is refused", error=error, secret=True)
             raise ProtocolError(UNAUTHENTICATED, "unauthenticated") from None
-        logger.warning("authenticate took longer than Limits.auth_timeout")
+        everyone.warning("authenticate took longer than Limits.auth_timeout")
         raise UnavailableError
 
     # ------------------------------------------------------------ how many

@@ -5,7 +5,6 @@ The same code serves the methods of proxies and the callbacks that a handler was
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
@@ -27,8 +26,6 @@ from .shell import Conversation, Shell, Terminal, error_from
 from .values import Adapter, InvalidValue
 
 __all__ = ["Timing", "WrongKindError", "begin", "invoke", "wrong_kind"]
-
-logger = logging.getLogger("wsrpc")
 
 # Seconds by which the far side's clock may be ahead of this one's at the end of a long call.
 CLOCK_SKEW = 1.0

@@ -18,6 +18,7 @@ from .handler import Authorize
 from .interceptor import Interceptor
 from .keeper import Keeper
 from .limits import Limits
+from .logs import DEBUGGING, everyone
 from .protocol.codec import CODECS
 from .protocol.endpoint import Endpoint
 from .proxy import Validate
@@ -109,6 +110,8 @@ class connect:
         )
         self._check = validate == "both"
         self._debug = debug
+        if debug:
+            everyone.warning(DEBUGGING, "connect")
         own = expose_all(controllers)
         builtin = [Reflection(lambda: describe(own))] if reflection else []
         self._targets = targets_of(expose_all(controllers, builtin=builtin), ())

@@ -18,12 +18,19 @@ from .handler import Authorize, CallbackHandler, Handler, MethodHandler
 from .interceptor import Interceptor
 from .protocol.calls import InCall
 from .protocol.frames import ErrorBody
+from .protocol.patience import Bucket
 from .runtime import Future
 from .shell import Offered, Shell, settle
 from .signature import MethodSpec, near
 from .stats import Stats
 
 __all__ = ["Dispatcher", "Target", "targets_of"]
+
+
+# Looking for names that resemble a wrong one takes milliseconds where there are many methods: a
+# person who mistypes is helped, and a program that asks for thousands need not be.
+HINTS = 20
+HINTS_PER_SECOND = 5
 
 
 class Target:
@@ -62,6 +69,18 @@ def targets_of(
     return targets
 
 
+def _baggage(call: InCall) -> int:
+    """Characters that travel with a call for its handler, and are held for as long as that runs."""
+    options = call.options
+    size = 0
+    if options.metadata:
+        size = sum(len(key) + len(value) for key, value in options.metadata.items())
+    if options.key:
+        size += len(options.key)
+    last_id = getattr(options, "last_id", None)
+    return size + len(last_id) if last_id else size
+
+
 class Dispatcher:
     """Runs the calls of one session.
 
@@ -91,6 +110,7 @@ class Dispatcher:
         self._idle: list[Future] = []
         self._instances: dict[str, Any] = {}
         self._functions: dict[str, Callable[..., Any]] = {}
+        self._hints: Bucket | None = None
 
     def receive(self, call: InCall, complete: bool) -> None:
         """Start what the peer asked for, or answer why not; never waits.
@@ -113,15 +133,27 @@ class Dispatcher:
                 Code.FAILED_PRECONDITION, f"{target.label} cannot be notified: call it instead"
             )
             self.shell.endpoint.fail(call, body)
+        elif _baggage(call) > self.shell.limits.max_metadata:
+            limit = self.shell.limits.max_metadata
+            body = ErrorBody(
+                Code.RESOURCE_EXHAUSTED,
+                f"metadata, key and last_id of {target.label} exceed {limit} bytes (max_metadata)",
+            )
+            self.shell.endpoint.fail(call, body)
         else:
             MethodHandler(self, call, target).start(complete)
 
     def _unknown(self, call: InCall, method: str) -> None:
-        names = near(method, self.targets)
+        names = near(method, self.targets) if self._may_hint() else []
         hint = f"; did you mean {' or '.join(names)}?" if names else ""
         body = ErrorBody(Code.UNIMPLEMENTED, f"there is no method {method[:200]!r} here{hint}")
         body.data = Raw(self.shell.codec.dump({"near": names}))
         self.shell.endpoint.fail(call, body)
+
+    def _may_hint(self) -> bool:
+        if self._hints is None:
+            self._hints = Bucket(HINTS, HINTS_PER_SECOND)
+        return self._hints.take(self.shell.runtime.now())
 
     def function(self, target: Target) -> Callable[..., Any]:
         """The method, bound to this session's controller: a shared one, or one made for it."""

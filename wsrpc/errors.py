@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Generic, cast, get_args, get_origin
 from typing_extensions import TypeVar, get_original_bases
 
 __all__ = [
+    "CODES",
     "Code",
     "ConnectError",
     "ConnectionLost",
@@ -108,6 +109,7 @@ class RpcError(WsrpcError, Generic[D]):
         error_id: For an unexpected exception, the id under which the other side logged it.
         not_started: True where the other end vouches that the handler never ran.
         retry_after: Seconds after which trying again makes sense, or None.
+        remote: Whether the other end raised it, so that its text is the other end's.
 
     Raises:
         ValueError: `code` is none of the sixteen.
@@ -128,6 +130,7 @@ class RpcError(WsrpcError, Generic[D]):
         self.error_id: str | None = None
         self.not_started = False
         self.retry_after: float | None = None
+        self.remote = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -161,6 +164,7 @@ def revive(cls: type[RpcError[Any]], code: str, message: str, data: Any) -> RpcE
     """An instance of `cls` without running its own `__init__`, whose arguments never travelled."""
     error = cls.__new__(cls)
     RpcError.__init__(error, code if code in CODES else Code.UNKNOWN, message, data)
+    error.remote = True
     return error
 
 

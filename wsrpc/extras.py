@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncIterable, Callable, Mapping
 from contextvars import Context, copy_context
 from typing import Any
@@ -21,8 +20,6 @@ from .signature import Param
 from .values import Adapter, Unencodable
 
 __all__ = ["Extras"]
-
-logger = logging.getLogger("wsrpc")
 
 
 class Extras:
@@ -145,8 +142,8 @@ class _Pump(Conversation):
 
     def _failed(self, error: BaseException) -> ErrorBody:
         if self._stopped:
-            logger.error(
-                "the source of %s failed while it was stopped", self._label, exc_info=error
+            self._shell.log.error(
+                "the source of %s failed while it was stopped", self._label, error=error
             )
             return ErrorBody(Code.CANCELLED, "the upload was stopped")
         if isinstance(error, ValueTooLargeError):
@@ -199,7 +196,9 @@ class _Pump(Conversation):
         self._killer = self._shell.deadlines.add(when, self._kill)
 
     def _kill(self) -> None:
-        logger.warning("the source of %s was still cleaning up after cleanup_timeout", self._label)
+        self._shell.log.warning(
+            "the source of %s was still cleaning up after cleanup_timeout", self._label
+        )
         assert self.task is not None
         self.task.cancel()
         self._arm_killer()

@@ -6,7 +6,6 @@ behind its terminal.
 
 from __future__ import annotations
 
-import logging
 import secrets
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -40,8 +39,6 @@ if TYPE_CHECKING:
     from .dispatch import Dispatcher, Target
 
 __all__ = ["Authorize", "CallbackHandler", "Handler", "MethodHandler"]
-
-logger = logging.getLogger("wsrpc")
 
 T = TypeVar("T")
 
@@ -196,7 +193,7 @@ class Handler(Conversation):
 
     def _kill(self) -> None:
         """The cleanup takes too long: cancel it as well, and go on doing so."""
-        logger.warning("%s was still cleaning up after cleanup_timeout", self.label)
+        self.shell.log.warning("%s was still cleaning up after cleanup_timeout", self.label)
         if self._begun and not self._threaded:
             assert self._task is not None
             self._task.cancel()
@@ -342,7 +339,7 @@ class Handler(Conversation):
 
     def _log(self, error: BaseException, what: str) -> str:
         error_id = secrets.token_hex(8)
-        logger.error("%s %s, error id %s", self.label, what, error_id, exc_info=error)
+        self.shell.log.error("%s %s, error id %s", self.label, what, error_id, error=error)
         return error_id
 
 

@@ -15,6 +15,9 @@ FLOOR_MAX_VALUE = 64 * 1024
 # Seconds. The fastest heartbeat.
 FLOOR_HEARTBEAT = 1.0
 
+# Of anything a peer may send so much at once.
+FLOOR_BURST = 100
+
 # `Limits.max_held` left out.
 TWICE_MAX_VALUE = -1
 
@@ -56,7 +59,8 @@ class Limits:
         max_detached: Sessions without a connection that a server keeps; beyond it one has to go,
             one of the same principal first.
         max_detached_bytes: Bytes that all of these together may hold.
-        max_metadata: Bytes. Keys and values of one call's metadata together.
+        max_metadata: Bytes. Keys and values of one call's metadata together, its `key` and `last_id`
+            included; of calls that leave, and of calls that come in.
         heartbeat_interval: Seconds of silence after which either end asks the other for a sign of
             life; the accepting side's holds for both. At least 1; 0: nobody asks, and a dead peer
             is found when something is sent to it.
@@ -86,6 +90,17 @@ class Limits:
             one, and below half of them nothing is repeated; 0 turns repeats off that would cost
             the other end anything.
         retry_refund: Tokens that come back for each call sent, and for each second.
+        idle_burst: Frames without effect that the peer may send at once: for calls that are over,
+            extensions that nobody knows, credit or acks that nothing has called for. Beyond this and
+            `idle_rate` the connection is closed (close code 4004).
+        idle_rate: Frames of that kind a second.
+        ping_burst: Pings that the peer may send at once, those of WebSockets included; beyond this
+            and `ping_rate` the connection is closed (close code 4004).
+        ping_rate: Pings a second.
+        refusal_burst: Calls that the peer may send at once though they have to be refused: more than
+            `max_calls` at a time, after this side has said that it drains, or with arguments above
+            `max_value`. Beyond this and `refusal_rate` the connection is closed (close code 4004).
+        refusal_rate: Calls of that kind a second.
         stall_timeout: Seconds that the peer may take no byte while some wait for it (close code 4001).
         cleanup_timeout: Seconds that a cancelled handler's cleanup may take, shielded.
     """
@@ -118,6 +133,12 @@ class Limits:
     retry_attempts: int = 5
     retry_tokens: int = 1000
     retry_refund: float = 0.1
+    idle_burst: int = 10_000
+    idle_rate: float = 10_000.0
+    ping_burst: int = 1000
+    ping_rate: float = 100.0
+    refusal_burst: int = 1000
+    refusal_rate: float = 100.0
     stall_timeout: float = 10.0
     cleanup_timeout: float = 5.0
 
@@ -136,6 +157,10 @@ class Limits:
             "max_links": 1,
             "max_links_per_principal": 1,
             "max_links_per_address": 1,
+            # What an honest peer may send by chance.
+            "idle_burst": FLOOR_BURST,
+            "ping_burst": FLOOR_BURST,
+            "refusal_burst": FLOOR_BURST,
         }
         for field in fields(self):
             value = getattr(self, field.name)

@@ -8,7 +8,6 @@ used.
 from __future__ import annotations
 
 import inspect
-import logging
 from collections.abc import AsyncIterable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,7 +22,7 @@ from .caller import Timing, begin, invalid_answer, invoke
 from .context import checked_metadata, is_unicode, outgoing_metadata
 from .contract import UntypedInterface
 from .controller import Interface
-from .errors import Code, ConnectionLost, DeadlineExceeded, RpcError
+from .errors import CODES, Code, ConnectionLost, DeadlineExceeded, RpcError
 from .extras import Extras
 from .fetcher import StreamFetcher
 from .inbox import Inbox, InboxStream, Tally
@@ -39,8 +38,6 @@ from .shell import Conversation, Shell, Terminal
 from .signature import Param, near
 from .tracked import TrackedAdapter
 from .values import Adapter, Unencodable
-
-logger = logging.getLogger("wsrpc")
 
 if TYPE_CHECKING:
     from .session import Session
@@ -462,12 +459,15 @@ class Notification(Conversation):
             await self._again()
         except RpcError as error:
             # Not the error itself: whoever keeps the record would keep the session.
-            logger.warning("the notification %s was never sent: %s", self._label, str(error))
+            self._shell.log.warning(
+                "the notification %s was never sent: %s", self._label, error.code
+            )
 
     def on_finished(self, frame: Terminal) -> None:
         self._shell.notified(self)
         if isinstance(frame, Error):
-            logger.debug("the notification %s ended with %s", self._label, frame.body.code)
+            code = frame.body.code if frame.body.code in CODES else Code.UNKNOWN
+            self._shell.log.debug("the notification %s ended with %s", self._label, code)
 
 
 async def _queue_again(notifications: list[Any]) -> None:

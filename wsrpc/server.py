@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import secrets
 import signal
 import ssl as ssl_module
@@ -25,6 +24,7 @@ from .errors import ConnectionLost, ProtocolError
 from .handler import Authorize
 from .interceptor import Interceptor
 from .limits import Limits
+from .logs import DEBUGGING, everyone
 from .protocol.codec import SUBPROTOCOLS
 from .protocol.endpoint import Endpoint
 from .protocol.events import AuthReceived, Event
@@ -45,8 +45,6 @@ from .version import AGENT
 from .wire import GOING_AWAY, RESTART, STOPPING, TRY_AGAIN_LATER, WireSession
 
 __all__ = ["Listener", "Server"]
-
-logger = logging.getLogger("wsrpc")
 
 CANNOT_RESUME = 4010
 
@@ -115,6 +113,8 @@ class Server:
         self._proxies = Proxies(trusted_proxies)
         self._check = validate == "both"
         self._debug = debug
+        if debug:
+            everyone.warning(DEBUGGING, "Server")
         own = expose_all(controllers)
         builtin = [Reflection(lambda: describe(own))] if reflection else []
         self._exposed = own
@@ -449,7 +449,7 @@ class Server:
     async def _refuse(self, link: Link, error: ProtocolError) -> None:
         self.stats.closes[error.close_code] += 1
         peer = link.handshake.remote or "a peer"
-        logger.info("refusing %s with %d: %s", peer, error.close_code, error.reason)
+        everyone.info("refusing %s with %d: %s", peer, error.close_code, error.reason)
         with anyio.CancelScope(shield=True):
             await link.close(error.close_code, error.reason)
 

@@ -6,7 +6,6 @@ is what runs over links, and this is what hands out proxies and tells what state
 
 from __future__ import annotations
 
-import logging
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from .fetcher import StreamFetcher
 from .handler import Authorize
 from .interceptor import Interceptor
 from .limits import Limits
+from .logs import one_line
 from .overflow import Overflow
 from .protocol.endpoint import Endpoint
 from .protocol.events import AuthReceived, GoawayReceived
@@ -37,8 +37,6 @@ from .transport.base import Handshake
 from .wire import HELLO_TIMEOUT, NORMAL, TRY_AGAIN_LATER, WireSession
 
 __all__ = ["OnState", "Session", "State", "StateChange"]
-
-logger = logging.getLogger("wsrpc")
 
 C = TypeVar("C")
 
@@ -161,7 +159,9 @@ class Session:
 
     def __repr__(self) -> str:
         side = self._wire.endpoint.side
-        return f"<wsrpc session {self.id or '(no hello yet)'}, {side}, {self.state}>"
+        # On the connecting side the other end has chosen the name.
+        name = one_line(self.id[:64]) or "(no hello yet)"
+        return f"<wsrpc session {name}, {side}, {self.state}>"
 
     # ------------------------------------------------------------ the public face
 
@@ -476,14 +476,15 @@ class Session:
 
     def _enter(self, change: StateChange) -> None:
         self._change = change
-        logger.debug("%r: %s", self, change.cause)
+        # Not the cause, which may be in the other end's words.
+        self._shell.log.debug("%r", self)
         for watcher in self._watchers:
             watcher.add(change)
         if self._on_state is not None:
             try:
                 self._on_state(self, change)
-            except Exception:
-                logger.exception("on_state raised for %r", self)
+            except Exception as error:  # noqa: BLE001  (logged)
+                self._shell.log.error("on_state raised for %r", self, error=error)
 
     # ------------------------------------------------------------ begin and end
 
@@ -508,7 +509,7 @@ class Session:
         if not self._ready.done():
             self._ready.set_result(error)
         elif not self.closed:
-            logger.error("a fault in wsrpc itself ended %r", self, exc_info=error)
+            self._shell.log.error("a fault in wsrpc itself ended %r", self, error=error)
             self._closing = True
             self._wire.lose(1011, "internal error")
 

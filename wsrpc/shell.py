@@ -15,6 +15,7 @@ from msgspec import Raw
 
 from .deadlines import Deadlines
 from .errors import Code, ConnectionLost, DeadlineExceeded, RpcError, error_class, revive
+from .logs import Log
 from .protocol.endpoint import Endpoint
 from .protocol.frames import End, Error, ErrorBody, Result
 from .runtime import Future, Nursery, Runtime
@@ -73,6 +74,7 @@ class Shell:
         endpoint: The protocol.
         runtime: The event loop.
         nursery: The parent of everything that this session runs.
+        log: The lines about this session.
         deadlines: What happens when.
         driver: What moves bytes between the endpoint and the link, while there is one.
         wake: Tells it that the endpoint may have output.
@@ -95,6 +97,7 @@ class Shell:
         self.limits = endpoint.limits
         self.runtime = runtime
         self.nursery = nursery
+        self.log = Log()
         self.deadlines = Deadlines(runtime, nursery)
         self.lost: ConnectionLost | None = None
         self.on_lost: list[Future] = []

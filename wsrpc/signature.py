@@ -78,8 +78,14 @@ class Param:
     optional_stream: bool = False
 
 
+# Characters. A longer one is no slip of the pen, and takes long to compare.
+LONGEST_NAME = 200
+
+
 def near(name: str, candidates: abc.Iterable[str]) -> list[str]:
     """At most three of `candidates` that `name` may have meant."""
+    if len(name) > LONGEST_NAME:
+        return []
     pool = list(candidates)
     folded = {one.lower(): one for one in pool}
     return get_close_matches(name, pool, 3) or [

@@ -7,7 +7,6 @@ and to the session is told to whoever owns it, as `Owner`.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -56,8 +55,6 @@ __all__ = [
     "WireSession",
     "first_message",
 ]
-
-logger = logging.getLogger("wsrpc")
 
 NORMAL = 1000
 GOING_AWAY = 1001
@@ -248,7 +245,7 @@ class WireSession:
             self._leave(failure.code, failure.reason)
         else:
             code, reason = failure.close_code, failure.reason
-            logger.info("closing %r with %d: %s", self.shell.session, code, reason)
+            self.shell.log.info("closing %r with %d: %s", self.shell.session, code, reason)
             # First the verdict, then the handshake: nobody's call waits for a peer to say goodbye.
             self._leave(code, reason)
             await self._close(link, code, reason)
@@ -313,7 +310,7 @@ class WireSession:
             self._nursery.spawn(self._link_ended, link, verdict)
 
     def _own_fault(self, error: Exception) -> ProtocolError:
-        logger.error("a fault in wsrpc itself ended %r", self.shell.session, exc_info=error)
+        self.shell.log.error("a fault in wsrpc itself ended %r", self.shell.session, error=error)
         return ProtocolError(INTERNAL, "internal error")
 
     # ------------------------------------------------------------ the end

@@ -6,6 +6,8 @@ import ssl
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -96,7 +98,9 @@ async def test_a_redirect_is_not_followed() -> None:
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_pings_of_a_peer_that_does_not_read_cost_a_bounded_amount(side: str) -> None:
     many = 200
-    async with by_hand("picows", side) as (link, peer):
+    # So many that it is the socket, and not CALM-2, that bounds them.
+    patient = replace(QUICK, ping_burst=10**6)
+    async with by_hand("picows", side, limits=patient) as (link, peer):
         assert isinstance(link, DirectLink)
         pings = b"".join(peer.frame(Opcode.PING, b"%0125d" % n) for n in range(500))
         for _ in range(many):
@@ -136,7 +140,8 @@ async def test_a_fault_of_wsrpc_itself_ends_the_link_and_is_logged(
     side: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     logged: list[str] = []
-    monkeypatch.setattr("wsrpc.transport.picows.link.logger.exception", logged.append)
+    log = SimpleNamespace(error=lambda message, error: logged.append(message))
+    monkeypatch.setattr("wsrpc.transport.picows.link.everyone", log)
     ends: list[Exception] = []
 
     def fail(data: bytes) -> None:
@@ -166,7 +171,8 @@ async def test_a_handler_that_raises_or_returns_ends_its_connection() -> None:
 
     logged: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("wsrpc.transport.picows.accepting.logger.exception", logged.append)
+        log = SimpleNamespace(error=lambda message, error: logged.append(message))
+        patch.setattr("wsrpc.transport.picows.accepting.everyone", log)
         for handle, code in ((broken, 1011), (brief, 1000)):
             with soon():
                 async with listening("picows", handle) as url:

@@ -550,7 +550,7 @@ class Upload(Sender):
         """The call was numbered, and this upload with it."""
         self.id = id
         self.state = "uploading"
-        self.credit.balance = credit
+        self.credit = SendCredit(credit)
 
 
 class UploadReader(Receiver):

@@ -25,7 +25,6 @@ from .frames import (
     Auth,
     CallOptions,
     Extension,
-    Frame,
     Hello,
     HelloBody,
     Ping,
@@ -36,6 +35,7 @@ from .heartbeat import Heartbeat
 from .hello import TOO_BIG, VERSION, Opening, announce, hello_of
 from .link import CANNOT_RESUME, LINK, LinkState
 from .outbox import BATCH_TARGET, FRAME_OVERHEAD, Batch, Outbox
+from .patience import Patience
 from .replay import Acks, Replay
 from .window import violation
 
@@ -151,8 +151,9 @@ class Continuity:
         self._now = 0.0
         # What the frames of a batch have done so far.
         self._events: list[Event] = []
-        # Why the peer has to calm down, once it has (OUT-4).
+        # Why the peer has to calm down, once it has (OUT-4, CALM).
         self._excess: str | None = None
+        self._patience = Patience(limits)
 
     # ---------------------------------------------------------------- links come and go
 
@@ -493,6 +494,7 @@ class Continuity:
         """
         self._events = events
         numbered = self._numbered
+        ignored = self.ignored
         count = 0
         try:
             for frame in frames:
@@ -510,6 +512,11 @@ class Continuity:
         finally:
             self._events = []
         self.received += count
+        patience = self._patience
+        if self.ignored != ignored:
+            patience.idle += self.ignored - ignored
+        if patience.idle or patience.pings or patience.refused:
+            self._excess = patience.exhausted(self._now) or self._excess
         if self._excess is not None:
             # With the whole batch taken, for the session may go on over a new link.
             excess, self._excess = self._excess, None
@@ -528,12 +535,15 @@ class Continuity:
             raise violation(
                 f"ack {frame.received} after {replay.acked}, with {replay.carried} frames sent"
             )
-        replay.trim(frame.received)
         if not self._link_confirmed and self.side == "accepting" and self.resume_window:
             self._link_confirmed = self._confirmed = True
             self._events.append(TokenConfirmed())
+        elif frame.received == replay.acked:
+            self._patience.idle += 1
+        replay.trim(frame.received)
 
     def _on_ping(self, frame: Ping) -> None:
+        self._patience.pings += 1
         self._outbox.pong = frame.value
 
     def _on_auth(self, frame: Auth) -> None:
@@ -545,8 +555,9 @@ class Continuity:
         self._auth_taken = self._now
         self._events.append(AuthReceived(frame.value))
 
-    def _on_link_leftover(self, frame: Frame) -> None:
-        """Legal, and nothing to do in this version."""
+    def _on_pong(self, frame: Pong) -> None:
+        # That something came is all that the heartbeat wants to know.
+        self._patience.idle += 1
 
     def _on_extension(self, frame: Extension) -> None:
         self.ignored += 1
@@ -557,7 +568,7 @@ class Continuity:
         Hello: _on_second_hello,
         Ack: _on_ack,
         Ping: _on_ping,
-        Pong: _on_link_leftover,
+        Pong: _on_pong,
         Auth: _on_auth,
         Extension: _on_extension,
     }

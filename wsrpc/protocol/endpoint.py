@@ -122,15 +122,12 @@ from .frames import (
 )
 from .outbox import BATCH_TARGET, FRAME_OVERHEAD, Outbox
 from .splice import Encoded
-from .window import violation
+from .window import SendCredit, violation
 
 __all__ = ["Endpoint", "NoSlotError", "PeerDrainingError", "ValueTooLargeError"]
 
 # Refusals that the protocol demands and that may wait while the outbox is full: 64 KiB of them.
 MAX_REFUSALS = 512
-
-# Frames for finished ids that a peer may send in a second.
-MAX_LEFTOVERS = 10_000
 
 # Characters. What is left of an error's message when the error would not fit a batch.
 SHORT_MESSAGE = 1000
@@ -220,15 +217,14 @@ class Endpoint(Continuity):
         self._parity = 1 if side == "connecting" else 0
         self._next_id = 1 if side == "connecting" else 2
         self._peer_highest = 0
+        # The highest id of this side's that the peer begins, now that it drains.
+        self._last_begun: float = math.inf
         self._lanes: dict[int, Lane] = {}
         self._incoming = IncomingValues(limits.max_held, codec.gathering)
         self._arriving = self._incoming.by_id
         self._given_up: set[Receiver] = set()
         # Calls that were refused a place, until the refusal has gone.
         self._refused = Slots(MAX_REFUSALS)
-        # Frames for finished ids, and since when they are counted.
-        self._leftovers = 0
-        self._leftovers_since = -math.inf
         # Bytes of the largest frame that goes whole, and of the largest value.
         self._whole = FLOOR_MAX_BATCH
         self._unbroken = FLOOR_MAX_BATCH - FRAME_OVERHEAD
@@ -279,12 +275,6 @@ class Endpoint(Continuity):
 
     # ---------------------------------------------------------------- frames in
 
-    def _count_leftovers(self) -> None:
-        """A peer may send so many frames that mean nothing, but not within a second (OUT-4)."""
-        if self._now < self._leftovers_since + 1:
-            self._excess = f"{MAX_LEFTOVERS} frames within a second for ids that are finished"
-        self._leftovers, self._leftovers_since = 0, self._now
-
     def _find(self, id: int, frame: str) -> Lane | None:
         """The live lane of an id, or None for one that is finished; 4505 if never opened."""
         lane = self._lanes.get(id)
@@ -296,9 +286,6 @@ class Endpoint(Continuity):
         if id >= self._next_id if ours else id > self._peer_highest:
             raise violation(f"{frame} for id {id}, which was never opened")
         self.ignored += 1
-        self._leftovers += 1
-        if self._leftovers >= MAX_LEFTOVERS:
-            self._count_leftovers()
         return None
 
     def _on_message(self, frame: SizedMessage) -> None:
@@ -451,10 +438,12 @@ class Endpoint(Continuity):
             self.ignored += 1
             return
         if lane.state in ("notified", "invoked"):
+            self._patience.idle += 1
             return
         assert isinstance(lane, Sender)
         was_ready = lane.credit.balance >= 1
-        lane.credit.grant(frame.n)
+        if not lane.credit.grant(frame.n):
+            self._patience.idle += 1
         if not was_ready and lane.credit.balance >= 1:
             self._events.append(CreditReceived(lane))
 
@@ -470,7 +459,7 @@ class Endpoint(Continuity):
         if options is not None and options.credit is not None:
             if options.credit > MAX_CREDIT:
                 raise violation(f"a call with a credit of {options.credit}")
-            call.credit.balance = options.credit
+            call.credit = SendCredit(options.credit)
         self._take_slot(call)
         if frame.size is not None:
             self._await_arguments(call, frame, frame.size)
@@ -518,9 +507,9 @@ class Endpoint(Continuity):
         """Let the call begin if there is a slot for it, and answer it otherwise."""
         limit = self.limits.max_calls
         if self._drain is not None and not self._serves_live(call):
-            self.refuse(call, "unavailable", "this end is draining and takes no new calls")
+            self._turn_away(call, "unavailable", "this end is draining and takes no new calls")
         elif self.running.live >= limit:
-            self.refuse(call, "resource_exhausted", f"more than {limit} calls at a time")
+            self._turn_away(call, "resource_exhausted", f"more than {limit} calls at a time")
         else:
             self.running.live += 1
             call.pool = self.running
@@ -536,7 +525,7 @@ class Endpoint(Continuity):
         if isinstance(offer, CallbackOffer):
             if offer.live >= MAX_CALLBACK_CALLS:
                 message = f"more than {MAX_CALLBACK_CALLS} calls of one callback at a time"
-                self.refuse(call, "resource_exhausted", message)
+                self._turn_away(call, "resource_exhausted", message)
             else:
                 offer.live += 1
                 call.pool = call.offer = offer
@@ -547,6 +536,11 @@ class Endpoint(Continuity):
         else:
             raise violation(f"a call of {id}, which is no callback")
 
+    def _turn_away(self, call: InCall, code: str, message: str) -> None:
+        """Refuse a call that an honest peer knows better than to make (CALM-3)."""
+        self._patience.refused += 1
+        self.refuse(call, code, message)
+
     def _begin(self, call: InCall) -> None:
         size = call.size
         if call.timeout == 0:
@@ -554,7 +548,7 @@ class Endpoint(Continuity):
         elif size is None:
             self._events.append(CallReceived(call))
         elif size > self.limits.max_value:
-            self.refuse(call, "resource_exhausted", self._above_limit(size))
+            self._turn_away(call, "resource_exhausted", self._above_limit(size))
         else:
             call.args = ABSENT
             self._events.append(CallReceived(call, complete=False))
@@ -564,6 +558,11 @@ class Endpoint(Continuity):
         body = frame.body
         self.peer_draining = True
         self._events.append(GoawayReceived(body.grace / 1000, (body.reconnect_after or 0) / 1000))
+        if body.last_id >= self._last_begun:
+            # Said again, as on each new link; calls that it concerned have had their answer.
+            self._patience.idle += 1
+            return
+        self._last_begun = body.last_id
         sent = [lane for lane in self._lanes.values() if isinstance(lane, OutCall)]
         for call in [*self.slots.waiting, *self._unsent(), *sent]:
             if call.serves_live or 0 < call.id <= body.last_id:

@@ -38,23 +38,37 @@ def cost_of(size: int) -> int:
     return 1 + size // COST_UNIT
 
 
+# Frames of credit that a receiver may send without having had an item for each, for a window that
+# grows.
+SPARE_GRANTS = 64
+
+
 class SendCredit:
     """The sender's balance: how many more items it may begin."""
 
-    __slots__ = ("balance",)
+    __slots__ = ("_mark", "balance")
 
     def __init__(self, initial: int) -> None:
         self.balance = initial
+        # What the balance would be if nothing had been spent, and as much more as grants may come
+        # for nothing; less what grants that came have used up of that.
+        self._mark = initial + SPARE_GRANTS
 
-    def grant(self, n: int) -> None:
-        """Add what the receiver allowed.
+    def grant(self, n: int) -> bool:
+        """Add what the receiver allowed; whether that was called for by what it was sent.
+
+        A receiver that gives back each item by itself sends a grant for each. Who sends many more
+        does not do so because of what was consumed (CALM-1).
 
         Raises:
             ProtocolError: 4505, the balance would pass 2**31 - 1; the peer's fault.
         """
         if self.balance + n > MAX_CREDIT:
             raise violation(f"credit that lifts {self.balance} above 2^31 - 1")
+        called_for = self._mark > self.balance
         self.balance += n
+        self._mark += n - 1 if called_for else n
+        return called_for
 
     def spend(self, size: int) -> None:
         """Begin an item of `size` encoded bytes; the balance must be at least 1."""

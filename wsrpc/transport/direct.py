@@ -27,6 +27,7 @@ from websockets.version import version
 from ..errors import ProtocolError
 from ..protocol.codec import SUBPROTOCOLS
 from .base import LinkClosed
+from .calm import ENHANCE_YOUR_CALM, TOO_MUCH, Calm
 from .framing import BINARY, TEXT, packed, unpacked
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ NEEDED = {
         "send_data",
         "close_exc",
     ),
-    Protocol: ("send_text", "send_binary", "state", "parse"),
+    Protocol: ("send_text", "send_binary", "state", "parse", "fail"),
     StreamReader: ("at_eof",),
 }
 
@@ -78,6 +79,10 @@ def translated(closed: ConnectionClosed) -> LinkClosed:
 # begins, so all connections of a thread can share one buffer.
 READ_SIZE = 256 * 1024
 
+# Bytes that the library takes in one go. It reads all the frames in them and answers all the pings
+# before anybody can say that there are too many: at most 15 ms of work.
+HANDED_OVER = 8 * 1024
+
 
 class _Shared(threading.local):
     def __init__(self) -> None:
@@ -106,6 +111,7 @@ class Tap(Connection, asyncio.BufferedProtocol):
     # Apart from what the library keeps: a dictionary of so many would take a kilobyte more.
     __slots__ = (
         "_between",
+        "_calm",
         "_closing",
         "_fragments",
         "_head",
@@ -122,7 +128,11 @@ class Tap(Connection, asyncio.BufferedProtocol):
         "_waiting",
     )
 
+    # This side's; of a subclass for each listener, so that a connection has no word of it.
+    bounds: Limits | None = None
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._calm: Calm | None = None
         self._on_message: Callable[[bytes], None] | None = None
         self._on_lost: Callable[[Exception], None] | None = None
         self._on_drained: Callable[[], None] | None = None
@@ -167,13 +177,30 @@ class Tap(Connection, asyncio.BufferedProtocol):
 
     def _hand_over(self, data: bytes) -> None:
         """Let the library have what is not for here."""
-        self.data_received(data)
+        for begin in range(0, len(data), HANDED_OVER):
+            self.data_received(data[begin : begin + HANDED_OVER])
+        sent = self.protocol.close_sent
+        if sent is not None and self.protocol.close_rcvd is None and not self._closing:
+            # The library has failed the connection, and would wait until the peer leaves.
+            self._end(LinkClosed(sent.code, sent.reason))
         self._between = self._head is not None and between_frames(self.protocol)
 
     # ---------------------------------------------------------------- from the library
 
     def process_event(self, event: Any) -> None:
-        if type(event) is Frame and event.opcode in DATA:
+        if type(event) is not Frame:
+            super().process_event(event)
+            return
+        if self._calm is None and self.bounds is not None:
+            self._calm = Calm(self.bounds)
+        calm = self._calm
+        if calm is not None and not calm.bears(event.opcode, len(event.data), final=event.fin):
+            if self.protocol.state is OPEN:
+                # What is behind it is read and dropped.
+                self.protocol.fail(ENHANCE_YOUR_CALM, TOO_MUCH)
+                self.send_data()
+                self._end(LinkClosed(ENHANCE_YOUR_CALM, TOO_MUCH))
+        elif event.opcode in DATA:
             self._data(event)
         else:
             super().process_event(event)

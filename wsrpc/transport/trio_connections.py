@@ -1,10 +1,12 @@
-"""Connections of `websockets` on trio, without two of the library's ways to wait for ever.
+"""Connections of `websockets` on trio, without three of the library's ways to wait for ever.
 
 Its reader writes what the protocol has to answer behind every read, under the lock that a writer
 holds for as long as the socket takes no more: when both directions are full, each end waits for the
 other one to read. Here the reader leaves its answers to the writer that holds the lock, and reads
 on. And a reader that was paused because nobody took the messages is not told when the connection is
-closed, so that the server never finishes. Here it is.
+closed, so that the server never finishes. Here it is. And
+where the library fails a connection for what the peer sent, it waits until the peer leaves. Here it
+waits as long as for any closing handshake.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ class _Reading(Connection):
     def __init__(self, *args: Any, **options: Any) -> None:
         self._unsent: deque[bytes] = deque()
         self._reader: trio.lowlevel.Task | None = None
+        self._leaving = False
         super().__init__(*args, **options)
 
     async def recv_events(self) -> None:
@@ -41,6 +44,8 @@ class _Reading(Connection):
 
     async def send_data(self) -> None:
         self._unsent += self.protocol.data_to_send()
+        if self.protocol.parser_exc is not None and not self.stream_closed.is_set():
+            self.say()
         if (
             self.send_lock.locked()
             and trio.lowlevel.current_task() is self._reader
@@ -54,6 +59,23 @@ class _Reading(Connection):
                     await self.stream.send_all(data)
                 else:
                     await self._end_output()
+
+    def say(self) -> None:
+        """The connection has failed: tell the peer, and do not wait for ever until it leaves."""
+        if not self._leaving:
+            self._leaving = True
+            self.nursery.start_soon(self._leave)
+
+    async def _leave(self) -> None:
+        try:
+            with trio.move_on_after(self.close_timeout or 0):
+                await self.send_data()
+                await self.stream_closed.wait()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            # The reader meets the same end.
+            return
+        if not self.stream_closed.is_set():
+            await trio.aclose_forcefully(self.stream)
 
     async def _end_output(self) -> None:
         """As the library does: half-close where that can be done, else close."""

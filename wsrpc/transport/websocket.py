@@ -29,6 +29,7 @@ from websockets.exceptions import (
     InvalidURI,
 )
 from websockets.frames import Frame, Opcode
+from websockets.protocol import State
 from websockets.typing import Subprotocol
 
 from ..errors import ConnectError, ProtocolError
@@ -36,6 +37,7 @@ from ..limits import Limits
 from ..protocol.codec import SUBPROTOCOLS
 from . import direct
 from .base import Bound, Handshake
+from .calm import ENHANCE_YOUR_CALM, TOO_MUCH, Calm
 from .door import FORBIDDEN_ORIGIN, Door, headers_of, listening_sockets
 from .opening import (
     bound_url,
@@ -66,10 +68,17 @@ NO_SUBPROTOCOL = 1002
 
 
 class _Watch:
-    """Notes the WebSocket type of the messages that a connection receives."""
+    """Notes the WebSocket type of the messages that a connection receives, and floods of others."""
 
     saw_text = False
     saw_binary = False
+    # This side's; of a subclass for each listener.
+    bounds: Limits | None = None
+    calm: Calm | None = None
+    failed = False
+    protocol: Any
+    # Sends what the protocol has to say.
+    say: Callable[[], None]
 
     def process_event(self, event: Any) -> None:
         if type(event) is Frame:
@@ -77,15 +86,29 @@ class _Watch:
                 self.saw_text = True
             elif event.opcode is Opcode.BINARY:
                 self.saw_binary = True
+            if self.calm is None and self.bounds is not None:
+                self.calm = Calm(self.bounds)
+            calm = self.calm
+            if calm is None or self.protocol.state is not State.OPEN:
+                # What was read together with what failed the connection is dropped.
+                if self.failed:
+                    return
+            elif not calm.bears(event.opcode, len(event.data), final=event.fin):
+                self.failed = True
+                self.protocol.fail(ENHANCE_YOUR_CALM, TOO_MUCH)
+                self.say()
+                return
         super().process_event(event)  # type: ignore[misc]
 
 
 class _AsyncioClient(_Watch, asyncio_client.ClientConnection):
-    pass
+    def say(self) -> None:
+        self.send_data()
 
 
 class _AsyncioServer(_Watch, asyncio_server.ServerConnection):
-    pass
+    def say(self) -> None:
+        self.send_data()
 
 
 class WebSocketLink:
@@ -165,6 +188,11 @@ async def _abort(connection: Any) -> None:
         await trio.aclose_forcefully(connection.stream)
 
 
+def _bounded(kind: type[Any], limits: Limits) -> type[Any]:
+    """A kind of connection that knows how much it has to bear."""
+    return type(kind.__name__, (kind,), {"bounds": limits})
+
+
 def _options(limits: Limits, subprotocols: Sequence[str]) -> dict[str, Any]:
     return {
         "subprotocols": [Subprotocol(name) for name in subprotocols],
@@ -214,7 +242,7 @@ async def open_link(
     if ssl is not None:
         options["ssl"] = ssl
     try:
-        manager = await _connector("ws://localhost/" if path else url, path, options)
+        manager = await _connector("ws://localhost/" if path else url, path, limits, options)
         connection = await manager.__aenter__()
     except (InvalidURI, InvalidHandshake, OSError, TimeoutError, EOFError, ValueError) as error:
         raise _connect_error(url, error) from error
@@ -247,9 +275,10 @@ def _trio_errors() -> tuple[type[Exception], ...]:
     return trio.BrokenResourceError, trio.ClosedResourceError
 
 
-async def _connector(url: str, path: str | None, options: dict[str, Any]) -> Any:
+async def _connector(url: str, path: str | None, limits: Limits, options: dict[str, Any]) -> Any:
     if _on_asyncio():
-        options["create_connection"] = direct.DirectClient if direct.available() else _AsyncioClient
+        kind = direct.DirectClient if direct.available() else _AsyncioClient
+        options["create_connection"] = _bounded(kind, limits)
         options["write_limit"] = WRITE_AHEAD
         if path is not None:
             return asyncio_client.unix_connect(path, url, **options)
@@ -262,7 +291,7 @@ async def _connector(url: str, path: str | None, options: dict[str, Any]) -> Any
     class WatchedClient(_Watch, TrioClient):
         pass
 
-    options["create_connection"] = WatchedClient
+    options["create_connection"] = _bounded(WatchedClient, limits)
     if path is not None:
         options["stream"] = await trio.open_unix_socket(path)
     return trio_client.connect(url, **options)
@@ -318,7 +347,7 @@ async def listen(
         await handle(link)
 
     serve = _listen_asyncio if _on_asyncio() else _listen_trio
-    async with serve(run, host, port, path, ssl, door, options) as bound:
+    async with serve(run, host, port, path, ssl, door, limits, options) as bound:
         with removed_again(path):
             yield bound
 
@@ -367,9 +396,11 @@ async def _listen_asyncio(
     path: str | None,
     ssl: ssl_module.SSLContext | None,
     door: Door,
+    limits: Limits,
     options: dict[str, Any],
 ) -> AsyncIterator[Bound]:
-    options["create_connection"] = direct.DirectServer if direct.available() else _AsyncioServer
+    kind = direct.DirectServer if direct.available() else _AsyncioServer
+    options["create_connection"] = _bounded(kind, limits)
     options["write_limit"] = WRITE_AHEAD
     if ssl is not None:
         options["ssl"] = ssl
@@ -399,6 +430,7 @@ async def _listen_trio(
     path: str | None,
     ssl: ssl_module.SSLContext | None,
     door: Door,
+    limits: Limits,
     options: dict[str, Any],
 ) -> AsyncIterator[Bound]:
     import trio
@@ -409,7 +441,7 @@ async def _listen_trio(
     class WatchedServer(_Watch, TrioServer):
         pass
 
-    options["create_connection"] = WatchedServer
+    options["create_connection"] = _bounded(WatchedServer, limits)
     if path is not None:
         unix = trio.socket.from_stdlib_socket(unix_listener(path))
         unix.listen(128)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
 import ssl as ssl_module
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -24,6 +23,7 @@ from websockets.typing import Subprotocol
 
 from ... import runtime as runtimes
 from ...limits import Limits
+from ...logs import everyone
 from ..base import Bound
 from ..door import FORBIDDEN_ORIGIN, Door, Listening, headers_of, listening_sockets
 from ..opening import bound_url, removed_again
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from ..base import Link
 
 __all__ = ["listen"]
-
-logger = logging.getLogger("wsrpc")
 
 NORMAL = 1000
 GOING_AWAY = 1001
@@ -169,8 +167,8 @@ class _Porter:
         code = NORMAL
         try:
             await self._handle(link)
-        except Exception:
-            logger.exception("a fault in wsrpc itself ended a connection")
+        except Exception as error:  # noqa: BLE001  (logged)
+            everyone.error("a fault in wsrpc itself ended a connection", error=error)
             code = INTERNAL
         finally:
             link.begin_close(code)

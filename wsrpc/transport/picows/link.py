@@ -7,7 +7,6 @@ fragments, the type of a message, the closing handshake, pongs, and when to stop
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import deque
 from collections.abc import Callable
 from typing import Any, cast
@@ -16,14 +15,14 @@ from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
 
 from ...errors import ProtocolError
 from ...limits import Limits
+from ...logs import everyone
 from ...protocol.codec import SUBPROTOCOLS
 from ..base import Handshake, LinkClosed
+from ..calm import ENHANCE_YOUR_CALM, TOO_MUCH, Calm
 from ..opening import short_reason
 from ..pending import Pending
 
 __all__ = ["PicowsLink"]
-
-logger = logging.getLogger("wsrpc")
 
 BROKEN_RULE = 1002
 NO_CODE = 1005
@@ -73,6 +72,8 @@ class PicowsLink(WSListener):
         self._max_size = limits.max_batch
         self._close_timeout = limits.close_timeout
         self._opened = opened
+        self._limits = limits
+        self._calm: Calm | None = None
         self._loop = asyncio.get_running_loop()
         self._websocket: WSTransport
         self._transport: asyncio.Transport
@@ -243,10 +244,17 @@ class PicowsLink(WSListener):
             return
         elif frame.rsv1 or frame.rsv2 or frame.rsv3:
             self._fail(BROKEN_RULE, "reserved bits must be 0")
+        elif not self._bears(_number(kind), frame):
+            self._fail(ENHANCE_YOUR_CALM, TOO_MUCH)
         elif kind == WSMsgType.PING:
             self._on_ping(frame.get_payload_as_bytes())
         elif kind != WSMsgType.PONG:
             self._on_fragment(kind, frame)
+
+    def _bears(self, opcode: int, frame: WSFrame) -> bool:
+        if self._calm is None:
+            self._calm = Calm(self._limits)
+        return self._calm.bears(opcode, frame.payload_size, final=frame.fin)
 
     def _on_failure(self, frame: WSFrame) -> None:
         """picows met a broken rule, before it handed on this frame.
@@ -303,8 +311,8 @@ class PicowsLink(WSListener):
         assert self._on_message is not None
         try:
             self._on_message(data)
-        except Exception:
-            logger.exception("a fault in wsrpc itself ended a link")
+        except Exception as error:  # noqa: BLE001  (logged)
+            everyone.error("a fault in wsrpc itself ended a link", error=error)
             self._queue.clear()
             self._refuse(ProtocolError(INTERNAL, "internal error"))
 
@@ -414,7 +422,7 @@ class PicowsLink(WSListener):
         self._deliver()
 
 
-def _number(code: WSCloseCode) -> int:
+def _number(code: WSCloseCode | WSMsgType) -> int:
     # An IntEnum in truth, which picows types as an Enum.
     return cast(int, code)
 
