@@ -236,7 +236,7 @@ async def test_anything_else_is_internal_with_an_error_id_and_nothing_more(
     assert error.data is None
     assert error.error_id
     assert error.error_id in str(error)
-    assert all(b"1234" not in data and b"ValueError" not in data for _, data in wire.batches)
+    assert all(b"password" not in data and b"ValueError" not in data for _, data in wire.batches)
     assert error.error_id in caplog.text
     assert "the password is 1234" in caplog.text
     assert "Traceback" in caplog.text

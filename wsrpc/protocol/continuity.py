@@ -90,6 +90,7 @@ class Continuity:
         "_now",
         "_numbering",
         "_outbox",
+        "_patience",
         "_pings",
         "_replay",
         "_session_id",

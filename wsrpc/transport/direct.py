@@ -25,6 +25,7 @@ from websockets.streams import StreamReader
 from websockets.version import version
 
 from ..errors import ProtocolError
+from ..limits import Limits
 from ..protocol.codec import SUBPROTOCOLS
 from .base import LinkClosed
 from .calm import ENHANCE_YOUR_CALM, TOO_MUCH, Calm
