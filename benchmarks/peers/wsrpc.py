@@ -9,10 +9,11 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import cache
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import anyio
 from pydantic import BaseModel
+from typing_extensions import TypedDict
 
 import wsrpc
 from benchmarks import data
@@ -25,6 +26,14 @@ _ROOMY = wsrpc.Limits(max_calls=20_000, max_value=128 * data.MEBIBYTE, max_held=
 
 class Point(BaseModel):
     """The small model, as `data.point` has it."""
+
+    x: int
+    y: float
+    label: str
+
+
+class Row(TypedDict):
+    """The same for who wants no models: a dict on either end."""
 
     x: int
     y: float
@@ -55,6 +64,11 @@ class Bench:
     async def items(self, n: int) -> AsyncIterator[Point]:
         for number in range(n):
             yield _point(number)
+
+    @wsrpc.method
+    async def rows(self, n: int) -> AsyncIterator[Row]:
+        for number in range(n):
+            yield cast(Row, data.point(number))
 
     @wsrpc.method
     async def yielding(self, n: int) -> AsyncIterator[Point]:
@@ -163,7 +177,7 @@ class RoomyWsrpcClient(WsrpcClient):
     """See `base.RoomyClient`."""
 
     def unvalidated(self, n: int) -> AsyncIterator[Any]:
-        return self._sessions["json", False].clientize(Bench, validate="none").items(n=n)
+        return self._sessions["json", False].clientize(Bench, validate="none").rows(n=n)
 
     async def gated(self, n: int) -> AsyncIterator[Point]:
         return (await self._proxy("json", roomy=True)).gated(n)
