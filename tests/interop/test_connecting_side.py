@@ -306,8 +306,8 @@ async def test_an_answer_that_is_an_error_arrives_as_it_is() -> None:
             ({"code": "aborted", "message": "x", "data": [1]}, ("aborted", "x", [1], False)),
             ({"code": "no_such_code", "message": "y"}, ("unknown", "y", None, False)),
             (
-                {"code": "unavailable", "message": "", "not_started": True, "data": None},
-                ("unavailable", "", None, True),
+                {"code": "unauthenticated", "message": "", "not_started": True, "data": None},
+                ("unauthenticated", "", None, True),
             ),
         ]
         for body, expected in bodies:
