@@ -59,9 +59,9 @@ class Child:
         """Wait for a line that begins with this word; returns the rest of it.
 
         Raises:
-            TimeoutError: None came within 30 s.
+            TimeoutError: None came within 100 s.
         """
-        with anyio.fail_after(30):
+        with anyio.fail_after(100):
             while True:
                 for line in self.lines:
                     first, _, rest = line.partition(" ")
