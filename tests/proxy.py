@@ -2,7 +2,7 @@
 
 By itself, as `python -m tests.proxy URL`, it prints its own URL, then a line for each reset, and
 takes orders on stdin: `lifetime 0.5 4` resets each connection after a time between these, `calm`
-none any more, `reset` all at once, `silence` carries nothing more over those that are there,
+no new one any more, `reset` all at once, `silence` carries nothing more over those that are there,
 `shut` and `open` are about new ones, `stop` ends it.
 """
 
@@ -57,6 +57,12 @@ class Proxy:
     def connections(self) -> int:
         """How many are through at present."""
         return len(self._scopes)
+
+    def limit(self, low: float, high: float) -> None:
+        """Reset each connection after a time between these seconds, from now on."""
+        self.lifetime = low, high
+        for scope in self._scopes:
+            scope.deadline = anyio.current_time() + self._rng.uniform(low, high)
 
     def reset(self) -> None:
         """Reset all connections."""
@@ -159,8 +165,7 @@ async def _main(target: str, seed: int) -> None:
         while True:
             order, *numbers = (await anyio.to_thread.run_sync(sys.stdin.readline)).split() or [""]
             if order == "lifetime":
-                low, high = map(float, numbers)
-                proxy.lifetime = low, high
+                proxy.limit(*map(float, numbers))
             elif order == "calm":
                 proxy.lifetime = None
             elif order == "reset":
