@@ -12,6 +12,7 @@ from trio.testing import MockClock
 
 import wsrpc
 from tests.support import until
+from wsrpc.backoff import Backoff
 from wsrpc.protocol.endpoint import Endpoint
 from wsrpc.protocol.events import Event
 from wsrpc.testing import connected_pair
@@ -204,6 +205,22 @@ async def test_a_pair_comes_back_when_it_is_told_to() -> None:
         # The handler ran on, and its result had to wait.
         assert anyio.current_time() - begin == pytest.approx(20, abs=0.1)
         assert client.state == "connected"
+
+
+async def test_a_link_that_lasted_was_of_use_though_it_carried_nothing() -> None:
+    """RETRY-2: who loses a connection once a day comes back as soon as after the first time."""
+    pair = connected_pair(reconnect=True)
+    pair._backoff = Backoff(lambda: 1.0)
+    delays: list[float] = []
+    async with pair as (_, client):
+        for lasted in (HOUR, HOUR, 14, 16, HOUR):
+            await anyio.sleep(lasted)
+            pair.cut()
+            begin = anyio.current_time()
+            await until(lambda: client.state == "detached")
+            await until(lambda: client.state == "connected")
+            delays.append(anyio.current_time() - begin)
+    assert delays == pytest.approx([0.9, 0.9, 1.8, 0.9, 0.9], abs=0.1)
 
 
 # ------------------------------------------------------------------------------------ heartbeats

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from random import random
 
-__all__ = ["Backoff"]
+__all__ = ["LONGEST", "Backoff"]
 
 # Seconds.
 FIRST = 0.9

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import anyio
 
-from .backoff import Backoff
+from .backoff import LONGEST, Backoff
 from .errors import ConnectError, ConnectionLost, WsrpcError
 from .protocol.link import may_reconnect
 from .runtime import Nursery
@@ -200,9 +200,12 @@ class Keeper:
                     return None
                 if wire is self._session._wire:
                     self._address = address
+                opened = self._session._runtime.now()
                 await wire.connect(link, auth)
         except (WsrpcError, OSError) as error:
             return error
-        if endpoint.received + endpoint.acked > before:
+        carried = endpoint.received + endpoint.acked > before
+        if carried or self._session._runtime.now() >= opened + LONGEST:
+            # It was of use, if only to one who had nothing to say.
             self._backoff.reset()
         return None

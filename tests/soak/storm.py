@@ -39,8 +39,10 @@ class Client:
         self.sums: list[list[int]] = []
         self.errors: list[str] = []
         self.hung = 3
+        self.attached = False
 
     def on_state(self, session: wsrpc.Session, change: StateChange) -> None:
+        self.attached = change.state == "connected"
         if change.state == "connected":
             self.connected.append(monotonic())
         elif change.state in ("connecting", "closed") and self.hung:
@@ -114,6 +116,8 @@ async def crowd(
             await ready.acquire()
         await proxy.order("calm")
         await anyio.sleep(LIFETIME[1])
+        while not all(client.attached for client in clients):
+            await anyio.sleep(0.05)
         leave.set()
     return clients
 
