@@ -327,3 +327,38 @@ async def test_who_was_held_up_does_not_take_the_other_for_dead(
         pair.delay(0)
         assert await client.clientize(Slow).nap(0) == 0
         assert (server.state, client.state) == ("connected", "connected")
+
+
+async def test_a_link_lasts_for_as_long_as_its_credentials_are_refreshed() -> None:
+    """AUTH-1, AUTH-3."""
+    changes: list[str] = []
+    pair = connected_pair([Slow()], principal=wsrpc.Grant("ann", expires_in=60), reconnect=True)
+    async with pair as (server, client):
+
+        async def watch() -> None:
+            async for change in server.states():
+                changes.append(change.state)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(watch)
+            for _ in range(60):
+                await anyio.sleep(59)
+                await client.refresh_auth()
+            assert changes == ["connected"]
+            await anyio.sleep(61)
+            await until(lambda: len(changes) == 3)
+            assert changes == ["connected", "detached", "connected"]
+            assert server.principal == "ann"
+            group.cancel_scope.cancel()
+
+
+async def test_credentials_that_are_refreshed_in_a_rush_go_out_apart() -> None:
+    """AUTH-2."""
+    pair = connected_pair([Slow()], principal="ann", reconnect=True)
+    async with pair as (server, client):
+        begin = anyio.current_time()
+        async with anyio.create_task_group() as group:
+            for _ in range(5):
+                group.start_soon(client.refresh_auth)
+        assert anyio.current_time() - begin == pytest.approx(8.0)
+        assert (server.state, client.state) == ("connected", "connected")

@@ -48,6 +48,9 @@ __all__ = ["Listener", "Server"]
 
 CANNOT_RESUME = 4010
 
+# Seconds for a last word to a peer that had to make room for another.
+GOODBYE = 0.1
+
 
 class Server:
     """Controllers that peers can call, over any number of listeners.
@@ -297,37 +300,39 @@ class Server:
         hosted = hosted or _Hosted()
         begun: _ServedSession | None = None
         leave = _nothing
+        pending: Pending | None = None
         self.stats.links += 1
         try:
             try:
                 pending = self._arrive(runtime, link)
-                try:
-                    opening, grant = await self._admit(runtime, link, pending, hosted)
-                    session = self._to_resume(opening, grant)
-                    leave = self._admission.enter(
-                        grant.principal,
-                        link.handshake.address,
-                        resumes=session is not None,
-                        replaces=session is not None and session._wire.link is not None,
-                    )
-                    if session is None:
-                        session = begun = await self._begin(runtime, link)
-                        hosted.sessions.add(begun)
-                    how = self._accept if session is begun else self._resume
-                    wire = session._wire
-                    events = [wire.begin(partial(how, session, opening, grant, pending))]
-                    session.handshake = link.handshake
-                finally:
-                    self._admission.pending.remove(pending)
-                del opening, grant, pending, how, session
+                opening, grant = await self._admit(runtime, link, pending, hosted)
+                session = self._to_resume(opening, grant)
+                leave = self._admission.enter(
+                    grant.principal,
+                    link.handshake.address,
+                    resumes=session is not None,
+                    replaces=session is not None and session._wire.link is not None,
+                )
+                if session is None:
+                    session = begun = await self._begin(runtime, link)
+                    hosted.sessions.add(begun)
+                how = self._accept if session is begun else self._resume
+                wire = session._wire
+                events = [wire.begin(partial(how, session, opening, grant, pending))]
+                session.handshake = link.handshake
+                self._admission.pending.remove(pending)
+                del opening, grant, how, session
+                pending = None
                 await wire.serve(link, events.pop())
             except LinkClosed as gone:
                 self.stats.closes[gone.code] += 1
             except ProtocolError as error:
-                await self._refuse(link, error)
+                await self._refuse(link, error, pending)
             finally:
                 self.stats.links -= 1
                 leave()
+                if pending is not None:
+                    self._admission.pending.remove(pending)
             if begun is not None:
                 # Other links may come and go; whoever began a session is the parent of its tasks.
                 await begun._wire.wait_ended()
@@ -351,6 +356,7 @@ class Server:
     async def _admit(
         self, runtime: Runtime, link: Link, pending: Pending, hosted: _Hosted
     ) -> tuple[Opening, Grant]:
+        hang_up = pending.dismiss
         with anyio.CancelScope() as door:
             hosted.doors.add(door)
             pending.dismiss = door.cancel
@@ -361,7 +367,7 @@ class Server:
                 return opening, grant
             finally:
                 hosted.doors.discard(door)
-                pending.dismiss = _nothing
+                pending.dismiss = hang_up
         if pending.dismissed:
             raise ProtocolError(TRY_AGAIN_LATER, CROWDED)
         raise ProtocolError(hosted.closing or GOING_AWAY, STOPPING)
@@ -446,12 +452,22 @@ class Server:
             deadlines=Deadlines(runtime, nursery),
         )
 
-    async def _refuse(self, link: Link, error: ProtocolError) -> None:
+    async def _refuse(self, link: Link, error: ProtocolError, pending: Pending | None) -> None:
+        """Close a link that was not let in; until it is closed it takes up its place."""
         self.stats.closes[error.close_code] += 1
         peer = link.handshake.remote or "a peer"
         everyone.info("refusing %s with %d: %s", peer, error.close_code, error.reason)
         with anyio.CancelScope(shield=True):
-            await link.close(error.close_code, error.reason)
+            async with anyio.create_task_group() as group:
+                group.start_soon(link.close, error.close_code, error.reason)
+                if pending is None:
+                    return
+                # The server waits for nothing but its goodbye.
+                pending.waits = True
+                if pending.dismissed:
+                    # It has no place any more, and gets no time either.
+                    await anyio.sleep(GOODBYE)
+                    pending.dismiss()
 
 
 class _ServedSession(Session):

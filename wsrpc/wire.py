@@ -151,6 +151,8 @@ class WireSession:
         self._nursery = nursery
         self._stats = stats
         self._link: Link | None = None
+        # Why the present link has to go, until it does.
+        self._verdict: ProtocolError | None = None
         # Links that this side is closing.
         self._closing: set[Future] = set()
         self._alarm: Deadline | None = None
@@ -208,7 +210,7 @@ class WireSession:
             events: What its first message brought; None if that has yet to come.
         """
         older, older_driver = self._link, self.shell.driver
-        self._link = link
+        self._link, self._verdict = link, None
         driver = self.shell.driver = driver_for(
             link, self.shell, self._process, partial(self._writing_failed, link)
         )
@@ -240,6 +242,8 @@ class WireSession:
         """The present link is gone, or has to go."""
         if self._link is not link:
             return
+        # The reader may notice that its driver was stopped before that is acted on.
+        failure, self._verdict = self._verdict or failure, None
         self._take_unreported()
         if isinstance(failure, LinkClosed):
             self._leave(failure.code, failure.reason)
@@ -302,12 +306,12 @@ class WireSession:
 
     def _writing_failed(self, link: Link, error: Exception) -> None:
         """The driver cannot write, by its own fault or the peer's: the link has to go."""
-        if self._link is link:
-            verdict = error if isinstance(error, ProtocolError) else self._own_fault(error)
+        if self._link is link and self._verdict is None:
+            self._verdict = error if isinstance(error, ProtocolError) else self._own_fault(error)
             driver = self.shell.driver
             if driver is not None:
                 driver.stop()
-            self._nursery.spawn(self._link_ended, link, verdict)
+            self._nursery.spawn(self._link_ended, link, self._verdict)
 
     def _own_fault(self, error: Exception) -> ProtocolError:
         self.shell.log.error("a fault in wsrpc itself ended %r", self.shell.session, error=error)

@@ -471,6 +471,18 @@ async def test_a_revoked_client_does_not_come_back() -> None:
                 assert await other.clientize(Work).who() == "bob"
 
 
+async def test_a_revoked_client_is_told_so_in_the_midst_of_a_stream(transport: str) -> None:
+    """AUTH-4: the close frame does not end up inside of a message."""
+    for _ in range(5):
+        async with served([Work()], authenticate=anybody) as listener:
+            async with wsrpc.connect(listener.url, auth="ann") as session:
+                with error_of("unavailable"):
+                    async for n in session.clientize(Work).ticks():
+                        if n == 2000:
+                            listener.server.revoke("ann")
+                assert (await session.wait_closed()).close_code == 4501
+
+
 async def test_principals_of_different_types_are_different() -> None:
     async with served([Work()], authenticate=anybody) as listener:
         async with wsrpc.connect(listener.url, auth=1) as session:

@@ -130,6 +130,46 @@ async def test_those_who_come_and_go_take_no_room() -> None:
         assert len(listener.server._admission.pending) <= 2
 
 
+async def test_those_who_were_refused_take_up_room_until_they_are_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """LIMIT-3: a peer that does not answer the close frame cannot stay for nothing."""
+
+    async def authenticate(handshake: wsrpc.Handshake, auth: Any) -> str:
+        if auth is None:
+            raise wsrpc.RpcError("unauthenticated")
+        return str(auth)
+
+    limits = wsrpc.Limits(max_unauthenticated=1, close_timeout=5)
+    async with served([Who()], authenticate=authenticate, limits=limits) as listener:
+        pending = listener.server._admission.pending
+        async with knocking(listener.url) as peer:
+            await peer.text(b'[["hello",{"version":1}]]')
+            assert await peer.close_code() == 4501
+            assert len(pending) == 1
+            with pytest.raises(wsrpc.ConnectError):
+                async with wsrpc.connect(listener.url, auth="ann"):
+                    pytest.fail("there was no room")
+            monkeypatch.setattr("wsrpc.transport.pending.PATIENCE", 0.0)
+            async with wsrpc.connect(listener.url, auth="ann") as session:
+                await where(session)
+                await hung_up(peer.stream)
+            assert len(pending) == 0
+
+
+async def test_one_that_makes_room_is_told_so_and_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """LIMIT-3."""
+    monkeypatch.setattr("wsrpc.transport.pending.PATIENCE", 0.0)
+    limits = wsrpc.Limits(max_unauthenticated=1, close_timeout=5)
+    async with served([Who()], limits=limits) as listener:
+        async with knocking(listener.url) as peer:
+            await until(lambda: listener.server.snapshot().links == 1)
+            async with wsrpc.connect(listener.url) as session:
+                assert await peer.close_code() == 1013
+                await hung_up(peer.stream)
+                await where(session)
+
+
 async def test_a_server_bounds_those_of_all_its_listeners_together() -> None:
     """LIMIT-3."""
     server = wsrpc.Server([Who()], limits=wsrpc.Limits(max_unauthenticated=2, hello_timeout=0.3))

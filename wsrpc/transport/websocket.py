@@ -148,6 +148,18 @@ class WebSocketLink:
             await _abort(self._connection)
 
 
+class TrioWebSocketLink(WebSocketLink):
+    """The same on trio, where a cancelled send leaves half a message on the wire.
+
+    Whatever came behind it could not be read, the close frame with its code included. So a send that
+    has begun goes on; a peer that does not take it is dropped by `close`, which ends the send too.
+    """
+
+    async def send(self, data: bytes) -> None:
+        with anyio.CancelScope(shield=True):
+            await super().send(data)
+
+
 class DirectWebSocketLink(WebSocketLink):
     """The same, driven by callbacks: a `DirectLink`."""
 
@@ -174,7 +186,9 @@ class DirectWebSocketLink(WebSocketLink):
 
 
 def _link(connection: Any, handshake: Handshake, limits: Limits) -> WebSocketLink:
-    kind = DirectWebSocketLink if isinstance(connection, direct.Tap) else WebSocketLink
+    kind = WebSocketLink if _on_asyncio() else TrioWebSocketLink
+    if isinstance(connection, direct.Tap):
+        kind = DirectWebSocketLink
     return kind(connection, handshake, limits.close_timeout)
 
 
