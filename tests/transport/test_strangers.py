@@ -48,7 +48,7 @@ async def slow(url: str) -> AsyncIterator[anyio.abc.SocketStream]:
         yield stream
 
 
-async def hung_up(stream: anyio.abc.SocketStream) -> None:
+async def hung_up(stream: anyio.abc.ByteStream) -> None:
     """Wait until the server has closed."""
     with pytest.raises((anyio.EndOfStream, anyio.BrokenResourceError)):
         while True:
