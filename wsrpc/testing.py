@@ -114,7 +114,7 @@ class connected_pair:
         self._debug = debug
         self._principal = principal
         self._reconnect = reconnect
-        self._backoff = _Steady(reconnect_delay)
+        self._backoff: Backoff = _Steady(reconnect_delay)
         self._faults = Faults()
         self._links: tuple[MemoryLink, MemoryLink] | None = None
         self._sessions: list[Session] = []
