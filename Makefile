@@ -36,7 +36,9 @@ check: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/pyright
-	$(BIN)/python -m pytest tests/test_layout.py
+	$(BIN)/bandit -q -c pyproject.toml -r wsrpc
+	$(BIN)/python -m tests.audit
+	$(BIN)/python -m pytest tests/test_layout.py tests/test_source.py
 
 format: $(VENV)/.dev
 	$(BIN)/ruff format .

@@ -225,8 +225,13 @@ class Codec:
             raise ValueError(f"no value: {error}"[:120]) from None
 
 
+_QUOTED = re.compile(r"Invalid value '.*'", re.DOTALL)
+
+
 def _bad_frame(what: str, error: Exception) -> ProtocolError:
     reason = "values nested too deeply" if isinstance(error, RecursionError) else str(error)
+    # The one message that quotes what came, which may be anything, and ends up in logs.
+    reason = _QUOTED.sub("Unknown name", reason)
     return ProtocolError(BAD_FRAME, f"{what}: {reason}"[:120])
 
 

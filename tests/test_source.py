@@ -1,0 +1,100 @@
+"""What the package's source does not do: run what came over a wire, or look it up on an object."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import wsrpc
+
+ROOT = Path(wsrpc.__file__).parent
+FILES = sorted(ROOT.rglob("*.py"))
+
+# Modules that run, or make objects of, what they are given; or that reach around Python.
+FORBIDDEN_MODULES = {
+    "cloudpickle", "code", "codeop", "cPickle", "ctypes", "dbm", "dill", "jsonpickle", "marshal",
+    "pickle", "pty", "runpy", "shelve", "subprocess", "yaml",
+}  # fmt: skip
+
+# `wsrpc bench --self` starts Python with arguments of its own.
+STARTS_PROCESSES = {"cli/processes.py"}
+
+FORBIDDEN_CALLS = {"__import__", "delattr", "eval", "exec", "globals", "input", "locals"}
+
+ATTRIBUTES = {"getattr", "hasattr", "setattr"}
+
+# Where a name that is no literal is looked up on an object, how often, and whose name it is.
+BY_NAME = {
+    # The names of this class's own fields.
+    "limits.py": 1,
+    # "schema", "item", "result": this module's own.
+    "contract.py": 1,
+    # Marks of this module's own, on methods and classes that are exposed.
+    "controller.py": 2,
+    # The parts of anyio that the fast path needs, by this module's own list.
+    "runtime/on_asyncio.py": 1,
+    # What the person at the terminal typed: a method of a proxy, whose every name is a call.
+    "cli/calling.py": 1,
+    # What the person at the terminal typed: `module:object`.
+    "cli/loading.py": 1,
+    # The parts of `websockets` that the short way needs, by this module's own list.
+    "transport/direct.py": 1,
+}
+
+# Where source is compiled: the annotations of controllers, for the names in them. It is not run.
+COMPILES = {"signature.py"}
+
+# Where modules are imported by name: the command's `module:object`, and the one optional transport.
+IMPORTS = {"cli/loading.py", "transport/choice.py"}
+
+
+def name_of(file: Path) -> str:
+    return str(file.relative_to(ROOT))
+
+
+def calls(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            called = node.func
+            if isinstance(called, ast.Name):
+                yield called.id, node
+            elif isinstance(called, ast.Attribute):
+                yield called.attr, node
+
+
+def imported(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module.partition(".")[0]
+
+
+@pytest.mark.parametrize("file", FILES, ids=name_of)
+def test_nothing_is_run_or_unpickled_or_looked_up_by_a_name_of_the_wire(file: Path) -> None:
+    name = name_of(file)
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    allowed = {"subprocess"} if name in STARTS_PROCESSES else set[str]()
+    assert not set(imported(tree)) & (FORBIDDEN_MODULES - allowed)
+    looked_up = 0
+    for called, node in calls(tree):
+        builtin = isinstance(node.func, ast.Name)
+        assert not (builtin and called in FORBIDDEN_CALLS), f"{name}:{node.lineno} calls {called}"
+        if builtin and called == "compile":
+            assert name in COMPILES, f"{name}:{node.lineno} compiles"
+        if called == "import_module":
+            assert name in IMPORTS, f"{name}:{node.lineno} imports by name"
+        assert called not in ("popen", "spawnl", "spawnv", "system"), f"{name}:{node.lineno}"
+        if builtin and called in ATTRIBUTES:
+            looked_up += not isinstance(node.args[1], ast.Constant)
+        # A getter made of a name, which is the same by another way.
+        assert called not in ("attrgetter", "methodcaller"), f"{name}:{node.lineno}"
+    assert looked_up == BY_NAME.get(name, 0), f"{name}: names that are no literals"
+
+
+def test_the_exceptions_are_there() -> None:
+    names = set(map(name_of, FILES))
+    assert {*BY_NAME, *COMPILES, *IMPORTS, *STARTS_PROCESSES} <= names
