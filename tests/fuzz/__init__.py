@@ -1,0 +1,1 @@
+"""Recorded conversations, tampered with a million times: `python -m tests.fuzz`."""
