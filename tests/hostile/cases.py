@@ -138,6 +138,8 @@ def _no_batches() -> Iterator[Case]:
         "an extension type": b"\xd4\x01\x00",
         "a frame that is an extension type": b"\x91\xd4\x01\x00",
         "a timestamp": b"\xd6\xff\x00\x00\x00\x00",
+        "a name of an extension type": b"\x91\x92\xd4\x01\x00\x01",
+        "a name that is a timestamp": b"\x91\x92\xd6\xff\x00\x00\x00\x00\x01",
         "two documents": b"\x91\x91\xa3x-a\x91\x91\xa3x-b",
         "a name of bytes": b"\x91\x92\xc4\x06cancel\x01",
         "a name that is no UTF-8": b"\x91\x92\xa2x\xff\x01",

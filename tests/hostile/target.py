@@ -65,6 +65,15 @@ class Target:
         await anyio.sleep_forever()
 
     @wsrpc.method
+    async def call_back(self, f: Callable[[], Awaitable[None]]) -> None:
+        await f()
+
+    @wsrpc.method
+    async def flow(self, size: int) -> AsyncIterator[str]:
+        while True:
+            yield "x" * size
+
+    @wsrpc.method
     async def huge(self) -> str:
         return "x" * 100_000
 

@@ -151,7 +151,8 @@ class Codec:
     def _is_extension(self, raw: Raw) -> bool:
         try:
             name = self.load(self.split_array(raw)[0])
-        except (*Undecodable, IndexError):
+        except (*Undecodable, ValueError, IndexError):
+            # A name of an extension type of MessagePack is a ValueError.
             return False
         return isinstance(name, str) and name.startswith("x-")
 
