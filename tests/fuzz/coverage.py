@@ -8,6 +8,8 @@ message that comes in the place of the recorded one.
 from __future__ import annotations
 
 import sys
+from importlib import import_module
+from typing import Any
 
 from tests.protocol.harness import deliver
 from wsrpc.errors import ProtocolError
@@ -43,7 +45,7 @@ def one_input(data: bytes) -> None:
 
 def main() -> None:
     try:
-        import atheris  # pyright: ignore[reportMissingImports]
+        atheris: Any = import_module("atheris")
     except ImportError:
         sys.exit("atheris is not installed; `python -m tests.fuzz` does without")
     atheris.instrument_all()

@@ -105,6 +105,7 @@ async def live(seed: int, mutations: int, *, say: bool = True) -> bool:
     before = snapshot()
     begun = 0.0
     with watched_logs() as complaints:
+        codec: Codec
         for codec in CODECS_BY_TURN:
             # What is made once and kept is made by the first of them.
             await _tamper(codec, mutations // 20, random, codes, say=False)

@@ -83,7 +83,7 @@ def _unharmed(endpoint: Endpoint, data: bytes, tally: Tally) -> bool:
     """Whether the endpoint refused the message as a whole, and is as it was (BATCH-3)."""
     state, received = endpoint.state, endpoint.received
     events: list[Event] = []
-    code = 0
+    code, reason = 0, ""
     begin = thread_time()
     try:
         events = deliver(endpoint, data)
