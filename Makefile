@@ -28,12 +28,7 @@ fuzz: $(VENV)/.dev
 
 soak: $(VENV)/.dev
 	$(BIN)/python -m tests.simulator --seeds 10000
-	$(BIN)/python -m tests.soak.storm
-	$(BIN)/python -m tests.soak.killed
-	$(BIN)/python -m tests.soak.frozen
-	$(BIN)/python -m tests.soak.drained
-	$(BIN)/python -m tests.soak.herd
-	$(BIN)/python -m tests.soak.cleanups
+	$(BIN)/python -m tests.soak
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -31,11 +32,17 @@ def main(*shows: Callable[..., Awaitable[bool]]) -> None:
                 known[name] = type(parameter.default)
                 parser.add_argument(f"--{name.replace('_', '-')}", type=known[name])
     given = {name: value for name, value in vars(parser.parse_args()).items() if value is not None}
-    passed = True
+    failed: list[str] = []
     for show in shows:
         mine = {name: given[name] for name in inspect.signature(show).parameters if name in given}
-        passed &= anyio.run(partial(show, **mine))
-    sys.exit(not passed)
+        try:
+            passed = anyio.run(partial(show, **mine))
+        except Exception:  # noqa: BLE001  (the others are to run all the same)
+            traceback.print_exc()
+            passed = False
+        if not passed:
+            failed.append(show.__name__)
+    sys.exit(f"failed: {', '.join(failed)}" if failed else 0)
 
 
 class Child:

@@ -1,0 +1,14 @@
+"""`python -m tests.soak`: all of them, one after the other; exit code 1 if one has failed."""
+
+from __future__ import annotations
+
+from .cleanups import cleanups
+from .drained import drained, stubborn
+from .frozen import frozen
+from .herd import herd
+from .killed import gone, killed
+from .storm import storm
+from .support import main
+
+if __name__ == "__main__":
+    main(storm, killed, gone, frozen, drained, stubborn, herd, cleanups)
