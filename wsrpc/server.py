@@ -48,8 +48,9 @@ __all__ = ["Listener", "Server"]
 
 CANNOT_RESUME = 4010
 
-# Seconds for a last word to a peer that had to make room for another.
+# Seconds for a last word to a peer that had to make room for another, and to one that was revoked.
 GOODBYE = 0.1
+FAREWELL = 0.5
 
 
 class Server:
@@ -242,7 +243,7 @@ class Server:
 
         Those count too that wait without a connection, and those that are just being let in. Their
         handlers are cancelled, and clean up. It happens at once; only the closing handshakes go on
-        behind it. Nothing is remembered: `authenticate` has to refuse the principal from now on,
+        behind it, for half a second at most. Nothing is remembered: `authenticate` has to refuse the principal from now on,
         before this is called.
 
         Args:
@@ -255,7 +256,7 @@ class Server:
         found = [one for one in self._sessions.values() if same_principal(one.principal, principal)]
         for session in found:
             self._sessions.remove(session)
-            session._wire.expel(UNAUTHENTICATED, REVOKED)
+            session._wire.expel(UNAUTHENTICATED, REVOKED, within=FAREWELL)
         return len(found)
 
     async def _serve_until_signal(

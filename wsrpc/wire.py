@@ -350,12 +350,20 @@ class WireSession:
                 await self._close(link, code, reason)
             self.lose(code, reason)
 
-    def expel(self, code: int, reason: str) -> None:
-        """End the session now, and close the link behind that: nothing of the peer's acts any more."""
+    def expel(self, code: int, reason: str, within: float | None = None) -> None:
+        """End the session now, and close the link behind that: nothing of the peer's acts any more.
+
+        Args:
+            code: The close code.
+            reason: For people.
+            within: Seconds for the goodbye; as long as others have, if None.
+        """
         link = self._link
         self.lose(code, reason)
         if link is not None:
             self._close_soon(link, code, reason)
+            if within is not None:
+                self.shell.deadlines.add(self._runtime.now() + within, link.abort)
 
     def refresh(self, auth: Any) -> None:
         """Connecting side: send fresh credentials, if there is a link that has begun.

@@ -178,6 +178,34 @@ async def test_a_server_bounds_those_of_all_its_listeners_together() -> None:
             await hung_up(third)
 
 
+async def test_a_revoked_peer_that_does_not_answer_or_read_is_dropped() -> None:
+    """AUTH-4: within a second, however long others may take for their goodbyes."""
+
+    async def authenticate(handshake: wsrpc.Handshake, auth: Any) -> str:
+        return "ann"
+
+    class Flood:
+        @wsrpc.method
+        async def blobs(self) -> AsyncIterator[bytes]:
+            while True:
+                yield bytes(30_000)
+
+    limits = wsrpc.Limits(close_timeout=60, stall_timeout=60, resume_window=0)
+    async with served([Flood()], authenticate=authenticate, limits=limits) as listener:
+        sessions = listener.server.sessions
+        async with knocking(listener.url) as deaf, knocking(listener.url) as mute:
+            for peer in (deaf, mute):
+                await peer.text(b'[["hello",{"version":1}],["ack",0]]')
+            await deaf.text(b'[["call",1,"Flood.blobs",{},{"credit":1000}]]')
+            await until(lambda: any(one.outbox_bytes > 0 for one in sessions.values()))
+            assert listener.server.revoke("ann") == 2
+            assert await mute.close_code() == 4501
+            with anyio.fail_after(5):
+                await hung_up(mute.stream)
+                await hung_up(deaf.stream)
+            await until(lambda: listener.server.snapshot().links == 0)
+
+
 # ------------------------------------------------------------------------------------ from where
 
 

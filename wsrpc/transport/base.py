@@ -88,6 +88,9 @@ class Link(Protocol):
     async def close(self, code: int, reason: str = "") -> None:
         """Close with this code, and wait a bounded time for the other side; never raises."""
 
+    def abort(self) -> None:
+        """Drop the connection without a goodbye, or in the midst of one: `close` then returns."""
+
 
 @runtime_checkable
 class DirectLink(Link, Protocol):

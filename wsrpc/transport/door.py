@@ -16,7 +16,7 @@ from .opening import bound_sockets, remote_of, unix_listener
 from .origins import Origins
 from .pending import Pending, PendingLinks
 
-__all__ = ["FORBIDDEN_ORIGIN", "Door", "Listening", "headers_of", "listening_sockets"]
+__all__ = ["FORBIDDEN_ORIGIN", "Door", "Listening", "hang_up", "headers_of", "listening_sockets"]
 
 FORBIDDEN_ORIGIN = "This origin may not connect here.\n"
 
@@ -66,7 +66,7 @@ class Door:
         It has `Limits.hello_timeout` from now, TLS and the opening handshake included.
         """
         address = _host_of(peer)
-        end = partial(_hang_up, connection)
+        end = partial(hang_up, connection)
         pending = self._pending.add(
             "" if self._proxies.trust(address) else address,
             self._now(),
@@ -184,7 +184,7 @@ def _host_of(peer: Any) -> str:
     return peer[0] if isinstance(peer, tuple) and peer else ""
 
 
-def _hang_up(connection: Socket) -> None:
+def hang_up(connection: Socket) -> None:
     """End a connection under the hands of whoever reads from it, who sees that it has ended."""
     with suppress(OSError):
         connection.shutdown(socket.SHUT_RDWR)

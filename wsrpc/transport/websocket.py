@@ -38,7 +38,7 @@ from ..protocol.codec import SUBPROTOCOLS
 from . import direct
 from .base import Bound, Handshake
 from .calm import ENHANCE_YOUR_CALM, TOO_MUCH, Calm
-from .door import FORBIDDEN_ORIGIN, Door, headers_of, listening_sockets
+from .door import FORBIDDEN_ORIGIN, Door, hang_up, headers_of, listening_sockets
 from .opening import (
     bound_url,
     refused,
@@ -147,6 +147,9 @@ class WebSocketLink:
         if scope.cancelled_caught:
             await _abort(self._connection)
 
+    def abort(self) -> None:
+        self._connection.transport.abort()
+
 
 class TrioWebSocketLink(WebSocketLink):
     """The same on trio, where a cancelled send leaves half a message on the wire.
@@ -158,6 +161,9 @@ class TrioWebSocketLink(WebSocketLink):
     async def send(self, data: bytes) -> None:
         with anyio.CancelScope(shield=True):
             await super().send(data)
+
+    def abort(self) -> None:
+        hang_up(_socket_of(self._connection))
 
 
 class DirectWebSocketLink(WebSocketLink):

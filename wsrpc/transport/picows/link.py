@@ -128,6 +128,9 @@ class PicowsLink(WSListener):
         self.begin_close(code, reason)
         await self._gone.wait()
 
+    def abort(self) -> None:
+        self._transport.abort()
+
     def begin_close(self, code: int, reason: str = "") -> None:
         """Close as `close` does, and do not wait; the socket is dropped in time in any case.
 
