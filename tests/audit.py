@@ -22,9 +22,10 @@ def main() -> int:
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=PATIENCE, check=False
         )
-        packages = json.loads(done.stdout)["dependencies"]
     except subprocess.TimeoutExpired:
         return not_audited(f"no answer within {PATIENCE} s")
+    try:
+        packages = json.loads(done.stdout)["dependencies"]
     except (ValueError, KeyError, TypeError):
         said = done.stderr.strip().splitlines()
         return not_audited(said[-1] if said else f"pip-audit ended with {done.returncode}")

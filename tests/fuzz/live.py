@@ -56,7 +56,7 @@ class Fuzzer:
         self.mutations = 0
         self.codes: Counter[int] = Counter()
         self._url = url
-        self._codec = codec
+        self._codec: Codec = codec
         self._random = random
         encode = CODECS[codec].dump
         self._good = [encode(batch) for batch in script()]
@@ -105,7 +105,6 @@ async def live(seed: int, mutations: int, *, say: bool = True) -> bool:
     before = snapshot()
     begun = 0.0
     with watched_logs() as complaints:
-        codec: Codec
         for codec in CODECS_BY_TURN:
             # What is made once and kept is made by the first of them.
             await _tamper(codec, mutations // 20, random, codes, say=False)

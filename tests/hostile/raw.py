@@ -30,6 +30,7 @@ __all__ = [
     "RawLink",
     "raw_link",
     "raw_server",
+    "refusal",
     "ws",
 ]
 
@@ -40,7 +41,7 @@ BROKEN = 1006
 REQUEST = (
     "GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
-    "Sec-WebSocket-Protocol: wsrpc.v1.{codec}\r\n\r\n"
+    "Sec-WebSocket-Protocol: wsrpc.v1.{codec}\r\n{more}\r\n"
 )
 
 
@@ -159,17 +160,32 @@ class RawLink:
 @asynccontextmanager
 async def raw_link(url: str, codec: Codec) -> AsyncIterator[RawLink]:
     """Connect, and do no more than the opening handshake."""
+    async with _handshake(url, codec, "") as (stream, status, rest):
+        assert status == 101, status
+        yield RawLink(stream, codec, rest)
+
+
+async def refusal(url: str, codec: Codec, **headers: str) -> int:
+    """The HTTP status with which an opening handshake with these headers is answered."""
+    more = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    async with _handshake(url, codec, more) as (_, status, _):
+        return status
+
+
+@asynccontextmanager
+async def _handshake(
+    url: str, codec: Codec, more: str
+) -> AsyncIterator[tuple[anyio.abc.SocketStream, int, bytes]]:
     parts = urlsplit(url)
     assert parts.hostname
     assert parts.port
     async with await anyio.connect_tcp(parts.hostname, parts.port) as stream:
-        await stream.send(REQUEST.format(codec=codec).encode())
+        await stream.send(REQUEST.format(codec=codec, more=more).encode("latin-1"))
         answer = b""
         while b"\r\n\r\n" not in answer:
             answer += await stream.receive()
         head, _, rest = answer.partition(b"\r\n\r\n")
-        assert head.startswith(b"HTTP/1.1 101 "), head
-        yield RawLink(stream, codec, rest)
+        yield stream, int(head.split()[1]), rest
 
 
 # RFC 6455, section 1.3.
