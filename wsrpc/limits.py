@@ -36,6 +36,10 @@ class Limits:
     Each end has its own limits; the ones marked "announced" travel in its hello, so that the other
     end waits on its own side instead of running into them.
 
+    Fixed by the protocol, and the same everywhere: values nest 100 deep at most, a call opens 16 ids
+    at most (itself, its uploads and its callbacks, so that `max_calls` bounds the streams of a
+    session as well), and of one callback 8 calls run at a time.
+
     Attributes:
         max_calls: Calls. Inbound calls and notifications running at a time; announced. At least 8.
         max_waiting: Calls. Outbound calls that may wait for a free slot; the next one fails with

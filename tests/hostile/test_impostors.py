@@ -225,3 +225,52 @@ async def test_a_page_of_another_origin_gets_no_websocket(codec: Codec, origin: 
     async with serving(codec) as (url, friend):
         assert await refusal(url, codec, Origin=origin) in (400, 403)
         await friend.call()
+
+
+# ------------------------------------------------------------------------------ credentials in URLs
+
+
+async def test_neither_credentials_nor_tokens_go_into_urls_or_headers(codec: Codec) -> None:
+    """HELLO-7, RESUME-1: both travel in the hello."""
+    seen: list[Handshake] = []
+
+    async def look(handshake: Handshake, auth: Any) -> str:
+        seen.append(handshake)
+        assert auth == "hunter2"
+        return "ann"
+
+    server = wsrpc.Server([Target()], limits=wsrpc.Limits(close_timeout=0.5), authenticate=look)
+    with soon():
+        async with server.listen() as listener:
+            async with wsrpc.connect(listener.url, codec=codec, auth="hunter2") as session:
+                token = session._wire.endpoint.token
+                assert token
+                link = session._wire.link
+                assert link is not None
+                await link.close(1001)
+                while len(seen) < 2:
+                    await anyio.sleep(0.01)
+                await session.clientize(Target).greet("Ann")
+    for handshake in seen:
+        told = f"{handshake.path} {dict(handshake.headers)}"
+        assert "hunter2" not in told
+        assert token not in told
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ws://ann:hunter2@127.0.0.1:1/path?token=hunter2",
+        "ws://hunter2@127.0.0.1:1",
+        "ws://127.0.0.1:1/?a=b&token=hunter2#x",
+        "http://ann:hunter2@127.0.0.1/",
+        "ws://ann:hunter2@[::1",
+        "ws://ann:hunter2@127.0.0.1:1/a@b?c=hunter2",
+    ],
+)
+async def test_what_is_secret_in_a_url_is_in_no_message(url: str) -> None:
+    with soon(), pytest.raises(wsrpc.ConnectError) as caught:
+        async with wsrpc.connect(url, reconnect=False):
+            pass
+    assert "hunter2" not in str(caught.value)
+    assert "://" in str(caught.value)

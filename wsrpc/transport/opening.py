@@ -24,6 +24,7 @@ __all__ = [
     "remote_of",
     "removed_again",
     "short_reason",
+    "shown",
     "split_url",
     "unix_listener",
     "unreachable",
@@ -32,6 +33,16 @@ __all__ = [
 
 
 # -------------------------------------------------------------------------------- connecting
+
+
+# What may hold a credential: everything between the scheme and an @, and the query.
+_USER = re.compile(r"(?<=://)[^/?#]*@")
+_QUERY = re.compile(r"\?.*", re.DOTALL)
+
+
+def shown(url: str) -> str:
+    """A URL as it may stand in a message: credentials do not belong there, and some have them."""
+    return _QUERY.sub("?…", _USER.sub("…@", url))
 
 
 def split_url(url: str) -> SplitResult:
@@ -43,10 +54,10 @@ def split_url(url: str) -> SplitResult:
     try:
         parts = urlsplit(url)
     except ValueError as error:
-        raise ConnectError(f"{url!r} is no URL: {error}") from None
+        raise ConnectError(f"{shown(url)!r} is no URL: {error}") from None
     if parts.scheme not in ("ws", "wss", "ws+unix"):
         raise ConnectError(
-            f"{url!r} is no WebSocket URL: it must begin with ws://, wss:// or ws+unix://"
+            f"{shown(url)!r} is no WebSocket URL: it must begin with ws://, wss:// or ws+unix://"
         )
     return parts
 
@@ -59,13 +70,13 @@ def refused(url: str, status: int) -> ConnectError:
         404: "nothing listens at this path",
         426: "it wants another protocol",
     }.get(status, "it does not serve WebSockets here")
-    return ConnectError(f"{url} answered the handshake with HTTP {status}: {hint}")
+    return ConnectError(f"{shown(url)} answered the handshake with HTTP {status}: {hint}")
 
 
 def wrong_subprotocol(url: str, wanted: str, chosen: str | None) -> ConnectError:
     """The server opened a WebSocket, but for something else."""
     return ConnectError(
-        f"{url} is a WebSocket server, but does not speak {wanted}: "
+        f"{shown(url)} is a WebSocket server, but does not speak {wanted}: "
         f"it chose {chosen or 'no subprotocol'}"
     )
 
@@ -74,17 +85,17 @@ def unreachable(url: str, error: Exception) -> ConnectError:
     """One sentence for each way in which a connection does not come about."""
     if isinstance(error, EOFError):
         return ConnectError(
-            f"{url} is no WebSocket server: it did not answer the handshake in HTTP"
+            f"{shown(url)} is no WebSocket server: it did not answer the handshake in HTTP"
         )
     if isinstance(error, ssl_module.SSLError):
-        return ConnectError(f"{url}: TLS failed: {error.reason or error}")
+        return ConnectError(f"{shown(url)}: TLS failed: {error.reason or error}")
     if isinstance(error, TimeoutError):
-        return ConnectError(f"{url} did not answer the handshake in time")
+        return ConnectError(f"{shown(url)} did not answer the handshake in time")
     if isinstance(error, ValueError):
-        return ConnectError(f"{url!r} is no WebSocket URL: {error}")
+        return ConnectError(f"{shown(url)!r} is no WebSocket URL: {error}")
     if isinstance(error, OSError):
-        return ConnectError(f"cannot connect to {url}: {_reason(error)}")
-    return ConnectError(f"{url} refused the handshake: {error}")
+        return ConnectError(f"cannot connect to {shown(url)}: {_reason(error)}")
+    return ConnectError(f"{shown(url)} refused the handshake: {error}")
 
 
 def _reason(error: OSError) -> str:

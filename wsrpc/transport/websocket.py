@@ -44,6 +44,7 @@ from .opening import (
     refused,
     removed_again,
     short_reason,
+    shown,
     split_url,
     unix_listener,
     unreachable,
@@ -321,11 +322,11 @@ def _connect_error(url: str, error: Exception) -> ConnectError:
     if isinstance(error, InvalidStatus):
         return refused(url, error.response.status_code)
     if isinstance(error, InvalidURI):
-        return ConnectError(f"{url!r} is no WebSocket URL: {error.msg}")
+        return ConnectError(f"{shown(url)!r} is no WebSocket URL: {error.msg}")
     if isinstance(error, InvalidMessage):
         return unreachable(url, EOFError())
     if isinstance(error, InvalidHandshake):
-        return ConnectError(f"{url} refused the handshake: {error}")
+        return ConnectError(f"{shown(url)} refused the handshake: {error}")
     return unreachable(url, error)
 
 

@@ -31,7 +31,7 @@ from websockets.uri import WebSocketURI, parse_uri
 from ...errors import ConnectError
 from ...limits import Limits
 from ..base import Handshake
-from ..opening import refused, split_url, unreachable, wrong_subprotocol
+from ..opening import refused, shown, split_url, unreachable, wrong_subprotocol
 from .link import PicowsLink
 from .settings import UnixSocket, options
 
@@ -180,9 +180,9 @@ def _connect_error(url: str, error: Exception) -> ConnectError:
     if isinstance(error, WSInvalidStatusError) and error.response is not None:
         return refused(url, int(error.response.status))
     if isinstance(error, InvalidURI):
-        return ConnectError(f"{url!r} is no WebSocket URL: {error.msg}")
+        return ConnectError(f"{shown(url)!r} is no WebSocket URL: {error.msg}")
     if isinstance(error, WSInvalidMessageError):
         return unreachable(url, EOFError())
     if isinstance(error, ProxyError):
-        return ConnectError(f"cannot connect to {url} by the proxy: {error}")
-    return ConnectError(f"{url} refused the handshake: {error}")
+        return ConnectError(f"cannot connect to {shown(url)} by the proxy: {error}")
+    return ConnectError(f"{shown(url)} refused the handshake: {error}")
