@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -65,7 +65,7 @@ async def tried(url: str, codec: Codec, token: str, /, **fields: Any) -> dict[st
         return await attempt(link, token, **fields)
 
 
-FORGED = {
+FORGED: dict[str, Callable[[str], str]] = {
     "one character less": lambda token: token[:-1],
     "one character more": lambda token: token + "A",
     "another first character": lambda token: ("B" if token[0] == "A" else "A") + token[1:],
