@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test fuzz soak check format bench clean
+.PHONY: demo test fuzz soak autobahn check format bench clean
 
 # One marker a set of extras: pip runs once, and again when pyproject.toml changes.
 $(VENV)/.dev: pyproject.toml
@@ -29,6 +29,11 @@ fuzz: $(VENV)/.dev
 soak: $(VENV)/.dev
 	$(BIN)/python -m tests.simulator --seeds 10000
 	$(BIN)/python -m tests.soak
+
+# Needs Python 2.7; tests/soak/autobahn.py says how to get it.
+WSTEST ?= wstest
+autobahn: $(VENV)/.dev
+	$(BIN)/python -m tests.soak.autobahn --wstest $(WSTEST)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .

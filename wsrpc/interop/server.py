@@ -1,9 +1,14 @@
-"""`python -m wsrpc.interop.server`: serve the interop service of protocol.md."""
+"""`python -m wsrpc.interop.server`: serve the interop service of protocol.md.
+
+With `--raw-echo` it echoes plain WebSocket messages instead, by the same transport code, so that the
+tools which test WebSocket implementations have something to talk to (`tests/soak/autobahn.py`).
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import fields, replace
@@ -14,6 +19,8 @@ import anyio
 
 from ..limits import Limits
 from ..server import Server
+from ..transport.choice import Transport
+from .raw_echo import ECHO, echoing
 from .service import interop_server
 
 __all__ = ["main"]
@@ -32,6 +39,12 @@ def parser() -> argparse.ArgumentParser:
         "--port", type=int, default=8765, help="0 for a free one (default: %(default)s)"
     )
     made.add_argument("--backend", choices=["asyncio", "trio"], default="asyncio")
+    made.add_argument("--transport", choices=["websockets", "picows"], default="websockets")
+    made.add_argument(
+        "--raw-echo",
+        action="store_true",
+        help="echo WebSocket messages, without a subprotocol; of the other options only the limits",
+    )
     made.add_argument(
         "--auth-token",
         metavar="TOKEN",
@@ -168,12 +181,20 @@ def limits_from(text: str) -> Limits:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-async def serve(server: Server, host: str, port: int) -> None:
+async def serve(server: Server, host: str, port: int, transport: Transport) -> None:
     """Listen, say where, and drain on the first SIGINT or SIGTERM."""
-    async with server.listen(host, port) as listener:
+    async with server.listen(host, port, transport=transport) as listener:
         # Signals are heard before anybody can know that the server is there.
         ready = partial(print, f"listening {listener.url}", flush=True)
         await server._serve_until_signal(ready=ready)
+
+
+async def echo(limits: Limits, host: str, port: int, transport: Transport) -> None:
+    """Listen, say where, and end on SIGINT or SIGTERM."""
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async with echoing(host, port, transport=transport, limits=limits) as url:
+            print(f"listening {url}", flush=True)
+            await anext(aiter(signals))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -194,7 +215,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ValueError as error:
         options.error(str(error))
     try:
-        anyio.run(serve, server, args.host, args.port, backend=args.backend)
+        run = partial(echo, args.limits or ECHO) if args.raw_echo else partial(serve, server)
+        anyio.run(run, args.host, args.port, args.transport, backend=args.backend)
     except OSError as error:
         print(
             f"cannot listen on {args.host}:{args.port}: {error.strerror or error}", file=sys.stderr

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 if TYPE_CHECKING:
     from .pending import Pending
 
-__all__ = ["Bound", "DirectLink", "Handshake", "Link", "LinkClosed"]
+__all__ = ["Binary", "Bound", "DirectLink", "Handshake", "Link", "LinkClosed"]
 
 
 class LinkClosed(Exception):
@@ -24,6 +24,10 @@ class LinkClosed(Exception):
         super().__init__(f"link closed with {code} {reason}".rstrip())
         self.code = code
         self.reason = reason
+
+
+class Binary(bytes):
+    """A binary message of a link without subprotocol, which carries text as plain bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +73,8 @@ class Link(Protocol):
     else once the link is gone.
 
     Attributes:
-        subprotocol: What the handshake agreed on, or None.
+        subprotocol: What the handshake agreed on, which says of what type messages are; or None,
+            and then they are of both: binary ones are `Binary`, and text is not checked.
         handshake: What the accepting side knows of the connection.
         pending: Its place among those that have not been let in, where it has one already.
     """

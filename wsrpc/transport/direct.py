@@ -27,7 +27,7 @@ from websockets.version import version
 from ..errors import ProtocolError
 from ..limits import Limits
 from ..protocol.codec import SUBPROTOCOLS
-from .base import LinkClosed
+from .base import Binary, LinkClosed
 from .calm import ENHANCE_YOUR_CALM, TOO_MUCH, Calm
 from .framing import BINARY, TEXT, packed, unpacked
 
@@ -221,7 +221,10 @@ class Tap(Connection, asyncio.BufferedProtocol):
                 return
             data, self._fragments = self._fragments, None
         subprotocol = self.protocol.subprotocol
-        text = subprotocol is not None and SUBPROTOCOLS[subprotocol].text
+        if subprotocol is None:
+            self._deliver(bytes(data) if self._opcode is Opcode.TEXT else Binary(data))
+            return
+        text = SUBPROTOCOLS[subprotocol].text
         if (self._opcode is Opcode.TEXT) is not text:
             wanted = "text" if text else "binary"
             self._end(ProtocolError(BAD_FRAME, f"{subprotocol} travels in {wanted} messages"))
@@ -285,8 +288,9 @@ class Tap(Connection, asyncio.BufferedProtocol):
     ) -> None:
         self._on_message, self._on_lost, self._on_drained = on_message, on_lost, on_drained
         protocol = self.protocol
-        if not (protocol.extensions or protocol.debug) and protocol.subprotocol in SUBPROTOCOLS:
-            self._head = TEXT if SUBPROTOCOLS[protocol.subprotocol].text else BINARY
+        if not (protocol.extensions or protocol.debug):
+            name = protocol.subprotocol
+            self._head = TEXT if name is None or SUBPROTOCOLS[name].text else BINARY
             self._limit = min(protocol.max_message_size or READ_SIZE, READ_SIZE)
             self._between = between_frames(protocol)
         self.resume()
@@ -318,11 +322,12 @@ class Tap(Connection, asyncio.BufferedProtocol):
             self.transport.resume_reading()
 
     def send_nowait(self, data: bytes, text: bool) -> bool:
-        if self._head is not None and self.protocol.state is OPEN:
-            self.transport.write(packed(self._head, data, masked=not self._masked))
+        head = None if type(data) is Binary else self._head
+        if head is not None and self.protocol.state is OPEN:
+            self.transport.write(packed(head, data, masked=not self._masked))
             return not self.paused
         try:
-            if text:
+            if text and type(data) is not Binary:
                 self.protocol.send_text(data)
             else:
                 self.protocol.send_binary(data)

@@ -36,7 +36,7 @@ from ..errors import ConnectError, ProtocolError
 from ..limits import Limits
 from ..protocol.codec import SUBPROTOCOLS
 from . import direct
-from .base import Bound, Handshake
+from .base import Binary, Bound, Handshake
 from .calm import ENHANCE_YOUR_CALM, TOO_MUCH, Calm
 from .door import FORBIDDEN_ORIGIN, Door, hang_up, headers_of, listening_sockets
 from .opening import (
@@ -120,21 +120,26 @@ class WebSocketLink:
         self.pending: Pending | None = None
         self.subprotocol: str | None = connection.subprotocol
         self.handshake = handshake
-        self._text = self.subprotocol is not None and SUBPROTOCOLS[self.subprotocol].text
+        self._text = self.subprotocol is None or SUBPROTOCOLS[self.subprotocol].text
         self._close = getattr(connection, "aclose", None) or connection.close
         self._close_timeout = close_timeout
 
     async def send(self, data: bytes) -> None:
         try:
-            await self._connection.send(data, text=self._text)
+            await self._connection.send(data, text=self._text and type(data) is not Binary)
         except ConnectionClosed as closed:
             raise direct.translated(closed) from None
 
     async def receive(self) -> bytes:
         try:
-            data: bytes = await self._connection.recv(decode=False)
+            decode = None if self.subprotocol is None else False
+            data: bytes | str = await self._connection.recv(decode=decode)
         except ConnectionClosed as closed:
             raise direct.translated(closed) from None
+        if isinstance(data, str):
+            return data.encode()
+        if self.subprotocol is None:
+            return Binary(data)
         if self._connection.saw_binary if self._text else self._connection.saw_text:
             wanted = "text" if self._text else "binary"
             raise ProtocolError(BAD_FRAME, f"{self.subprotocol} travels in {wanted} messages")

@@ -148,7 +148,7 @@ class _Porter:
             self._limits,
             partial(self._let_in, path, asked),
         )
-        told = {"Sec-WebSocket-Protocol": str(rules.subprotocol)}
+        told = {"Sec-WebSocket-Protocol": rules.subprotocol} if rules.subprotocol else {}
         return WSUpgradeResponseWithListener(WSUpgradeResponse.create_101_response(told), link)
 
     def _let_in(self, path: str, headers: dict[str, str], link: PicowsLink) -> None:

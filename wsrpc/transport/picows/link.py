@@ -17,7 +17,7 @@ from ...errors import ProtocolError
 from ...limits import Limits
 from ...logs import everyone
 from ...protocol.codec import SUBPROTOCOLS
-from ..base import Handshake, LinkClosed
+from ..base import Binary, Handshake, LinkClosed
 from ..calm import ENHANCE_YOUR_CALM, TOO_MUCH, Calm
 from ..opening import short_reason
 from ..pending import Pending
@@ -30,6 +30,8 @@ BROKEN = 1006
 TOO_BIG = 1009
 INTERNAL = 1011
 BAD_FRAME = 4500
+
+RESERVED = "reserved bits must be 0"
 
 # Messages that wait for a reader before the socket is paused, and at which it is read again. As
 # `websockets` has them.
@@ -67,7 +69,7 @@ class PicowsLink(WSListener):
         self.subprotocol = subprotocol
         self.handshake = Handshake()
         self.pending: Pending | None = None
-        text = subprotocol in SUBPROTOCOLS and SUBPROTOCOLS[subprotocol].text
+        text = subprotocol not in SUBPROTOCOLS or SUBPROTOCOLS[subprotocol].text
         self._kind = WSMsgType.TEXT if text else WSMsgType.BINARY
         self._max_size = limits.max_batch
         self._close_timeout = limits.close_timeout
@@ -85,6 +87,8 @@ class PicowsLink(WSListener):
         # Inward. `_whole` says that the next frame may be a message like most.
         self._whole = True
         self._fragments: bytearray | None = None
+        # Whether they are of the other type, which only a link without subprotocol takes.
+        self._odd = False
         self._reading = True
         self._queue: deque[bytes] = deque()
         self._arrived: asyncio.Future[None] | None = None
@@ -163,12 +167,13 @@ class PicowsLink(WSListener):
         return not self._full
 
     def _write(self, data: bytes) -> None:
+        kind = WSMsgType.BINARY if type(data) is Binary else self._kind
         if len(data) <= ONE_BUFFER or self._websocket.is_client_side:
-            self._websocket.send(self._kind, data)
+            self._websocket.send(kind, data)
         else:
             buffer = bytearray(HEADER)
             buffer += data
-            self._websocket.send_reuse_external_bytearray(self._kind, buffer, len(HEADER))
+            self._websocket.send_reuse_external_bytearray(kind, buffer, len(HEADER))
 
     def pause(self) -> None:
         self._held, self._direct = True, False
@@ -246,7 +251,7 @@ class PicowsLink(WSListener):
             # Until the peer has read the verdict, it may say what it likes.
             return
         elif frame.rsv1 or frame.rsv2 or frame.rsv3:
-            self._fail(BROKEN_RULE, "reserved bits must be 0")
+            self._fail(BROKEN_RULE, RESERVED)
         elif not self._bears(_number(kind), frame):
             self._fail(ENHANCE_YOUR_CALM, TOO_MUCH)
         elif kind == WSMsgType.PING:
@@ -283,7 +288,7 @@ class PicowsLink(WSListener):
         """A part of a message, or a message of the wrong type."""
         if (kind == WSMsgType.CONTINUATION) is (self._fragments is None):
             self._fail(BROKEN_RULE, "fragments out of order")
-        elif kind not in (self._kind, WSMsgType.CONTINUATION):
+        elif kind not in (self._kind, WSMsgType.CONTINUATION) and self.subprotocol is not None:
             wanted = "text" if self._kind == WSMsgType.TEXT else "binary"
             self._refuse(
                 ProtocolError(BAD_FRAME, f"{self.subprotocol} travels in {wanted} messages")
@@ -292,12 +297,13 @@ class PicowsLink(WSListener):
             # One buffer, so that many small fragments take no more room than few large ones.
             if self._fragments is None:
                 self._fragments, self._whole = bytearray(), False
+                self._odd = kind != self._kind
             self._fragments += frame.get_payload_as_memoryview()
             if len(self._fragments) > self._max_size:
                 self._fail(TOO_BIG, f"a message of more than {self._max_size} bytes")
             elif frame.fin:
-                data, self._fragments, self._whole = bytes(self._fragments), None, True
-                self._put(data)
+                data, self._fragments, self._whole = self._fragments, None, True
+                self._put(Binary(data) if self._odd else bytes(data))
 
     # ------------------------------------------------------------ messages to whoever wants them
 
@@ -413,7 +419,9 @@ class PicowsLink(WSListener):
 
     def _on_farewell(self, code: int, frame: WSFrame) -> None:
         """The peer closes first; answer with its own words."""
-        if frame.payload_size == 0:
+        if frame.rsv1 or frame.rsv2 or frame.rsv3:
+            self._say_goodbye(BROKEN_RULE, RESERVED)
+        elif frame.payload_size == 0:
             self._websocket.send(WSMsgType.CLOSE, None)
             self._lose(LinkClosed(NO_CODE))
         elif code in (0, BROKEN) or code >= 5000:
