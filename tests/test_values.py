@@ -274,7 +274,7 @@ def test_a_value_arrives_equal_and_of_the_same_type(
     annotation: Any, value: Any, codec: Codec
 ) -> None:
     one = adapter(annotation)
-    raw = one.dump(value, codec)
+    raw = bytes(one.dump(value, codec))
     loaded = one.load(Raw(raw), codec)
     assert loaded == value
     assert type(loaded) is type(value)

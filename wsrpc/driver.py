@@ -42,6 +42,7 @@ class Driver(Protocol):
     @property
     def behind(self) -> bool:
         """Whether the end of a message is still to be acted on, now that others have a turn."""
+        ...
 
     async def caught_up(self) -> None:
         """Wait until it has been, or the link is gone."""

@@ -20,6 +20,7 @@ from typing_extensions import TypeAliasType
 from .call import Final, Stream, Tracked
 from .errors import RegistrationError
 from .protocol.codec import Codec
+from .protocol.splice import Encoded
 from .tracked import TrackedAdapter
 from .values import MAX_DEPTH, Adapter
 
@@ -314,7 +315,7 @@ class MethodSpec:
         self.bind = Binder(name, params, positional, positional_only).bind
         args = _args_adapter(f"{controller}.{name}", params)
         self.dump_args = args.dump
-        self.load_args: Callable[[Raw | bytes, Codec], dict[str, Any]] = args.load
+        self.load_args: Callable[[Raw | Encoded, Codec], dict[str, Any]] = args.load
 
     @property
     def idempotent(self) -> bool:
