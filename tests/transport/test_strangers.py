@@ -14,6 +14,7 @@ import anyio
 import anyio.abc
 import pytest
 import trustme
+from websockets.frames import Opcode
 
 import wsrpc
 from tests.support import served, until
@@ -204,6 +205,43 @@ async def test_a_revoked_peer_that_does_not_answer_or_read_is_dropped() -> None:
                 await hung_up(mute.stream)
                 await hung_up(deaf.stream)
             await until(lambda: listener.server.snapshot().links == 0)
+
+
+async def test_a_request_that_goes_on_and_on_is_dropped() -> None:
+    """LIMIT-3: and nobody else with it."""
+    async with served([Who()]) as listener:
+        async with wsrpc.connect(listener.url) as session, slow(listener.url) as stream:
+            with pytest.raises((anyio.EndOfStream, anyio.BrokenResourceError)):
+                for n in range(20):
+                    await stream.send(b"x" * 4000 + b"\r\nX-%d: " % n)
+                while True:
+                    await stream.receive()
+            await where(session)
+
+
+async def test_a_stranger_may_send_a_hello_and_whoever_is_let_in_more() -> None:
+    """HELLO-6, BATCH-6."""
+
+    class Echo:
+        @wsrpc.method
+        async def size(self, text: str) -> int:
+            return len(text)
+
+    def padded(size: int) -> bytes:
+        hello = b'[["hello",{"version":1,"window":9}],["x-pad","%s"]]'
+        return hello % (b"x" * (size - len(hello) + 2))
+
+    async with served([Echo()]) as listener:
+        for size, code in ((65_536, None), (65_537, 1009)):
+            async with knocking(listener.url) as peer:
+                await peer.text(padded(size))
+                if code is not None:
+                    assert await peer.close_code() == code
+                    continue
+                assert b"hello" in await peer.expect(Opcode.TEXT)
+                call = b'[["ack",0],["x-pad","%s"],["call",1,"Echo.size",{"text":"a"}]]'
+                await peer.text(call % (b"x" * 200_000))
+                assert b'["result",1,1]' in await peer.expect(Opcode.TEXT)
 
 
 # ------------------------------------------------------------------------------------ from where

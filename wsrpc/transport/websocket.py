@@ -33,7 +33,7 @@ from websockets.protocol import State
 from websockets.typing import Subprotocol
 
 from ..errors import ConnectError, ProtocolError
-from ..limits import Limits
+from ..limits import FLOOR_MAX_BATCH, Limits
 from ..protocol.codec import SUBPROTOCOLS
 from . import direct
 from .base import Binary, Bound, Handshake
@@ -66,6 +66,9 @@ logger.setLevel(logging.CRITICAL)
 
 BAD_FRAME = 4500
 NO_SUBPROTOCOL = 1002
+
+# Bytes of a request, its headers included, that the accepting side takes.
+MAX_HEAD = 32 * 1024
 
 
 class _Watch:
@@ -112,11 +115,40 @@ class _AsyncioServer(_Watch, asyncio_server.ServerConnection):
         self.send_data()
 
 
+class _Stranger:
+    """Mixed into a connection that was accepted: a peer's request takes up little memory.
+
+    The library bounds lines and their number, which makes a megabyte.
+    """
+
+    protocol: Any
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._head_left = MAX_HEAD
+        # For as long as there is no request, in place of the class's own.
+        self.protocol.receive_data = self._receive_head
+
+    def _receive_head(self, data: bytes) -> None:
+        self._head_left -= len(data)
+        if self._head_left >= 0:
+            type(self.protocol).receive_data(self.protocol, data)
+        else:
+            hang_up(_socket_of(self))
+
+    def process_event(self, event: Any) -> None:
+        vars(self.protocol).pop("receive_data", None)
+        super().process_event(event)  # type: ignore[misc]
+
+
 class WebSocketLink:
     """A `websockets` connection of either backend, as a `Link`."""
 
-    def __init__(self, connection: Any, handshake: Handshake, close_timeout: float) -> None:
+    def __init__(
+        self, connection: Any, handshake: Handshake, close_timeout: float, max_size: int
+    ) -> None:
         self._connection = connection
+        self._max_size = max_size
         self.pending: Pending | None = None
         self.subprotocol: str | None = connection.subprotocol
         self.handshake = handshake
@@ -153,6 +185,9 @@ class WebSocketLink:
         if scope.cancelled_caught:
             await _abort(self._connection)
 
+    def admitted(self) -> None:
+        self._connection.protocol.max_message_size = self._max_size
+
     def abort(self) -> None:
         self._connection.transport.abort()
 
@@ -175,8 +210,10 @@ class TrioWebSocketLink(WebSocketLink):
 class DirectWebSocketLink(WebSocketLink):
     """The same, driven by callbacks: a `DirectLink`."""
 
-    def __init__(self, connection: direct.Tap, handshake: Handshake, close_timeout: float) -> None:
-        super().__init__(connection, handshake, close_timeout)
+    def __init__(
+        self, connection: direct.Tap, handshake: Handshake, close_timeout: float, max_size: int
+    ) -> None:
+        super().__init__(connection, handshake, close_timeout, max_size)
         self._tap = connection
         self.attach = connection.attach
         self.pause = connection.pause
@@ -201,7 +238,7 @@ def _link(connection: Any, handshake: Handshake, limits: Limits) -> WebSocketLin
     kind = WebSocketLink if _on_asyncio() else TrioWebSocketLink
     if isinstance(connection, direct.Tap):
         kind = DirectWebSocketLink
-    return kind(connection, handshake, limits.close_timeout)
+    return kind(connection, handshake, limits.close_timeout, limits.max_batch)
 
 
 async def _abort(connection: Any) -> None:
@@ -214,9 +251,9 @@ async def _abort(connection: Any) -> None:
         await trio.aclose_forcefully(connection.stream)
 
 
-def _bounded(kind: type[Any], limits: Limits) -> type[Any]:
+def _bounded(kind: type[Any], limits: Limits, *mixins: type[Any]) -> type[Any]:
     """A kind of connection that knows how much it has to bear."""
-    return type(kind.__name__, (kind,), {"bounds": limits})
+    return type(kind.__name__, (*mixins, kind), {"bounds": limits})
 
 
 def _options(limits: Limits, subprotocols: Sequence[str]) -> dict[str, Any]:
@@ -359,6 +396,8 @@ async def listen(
     options = _options(limits, subprotocols)
     options["open_timeout"] = limits.hello_timeout
     options["server_header"] = None
+    # Enough for a hello; `admitted` lifts it.
+    options["max_size"] = FLOOR_MAX_BATCH
 
     def look(connection: Any, request: Request) -> Response | None:
         if door.forbids(headers_of(request.headers.raw_items())):
@@ -426,7 +465,7 @@ async def _listen_asyncio(
     options: dict[str, Any],
 ) -> AsyncIterator[Bound]:
     kind = direct.DirectServer if direct.available() else _AsyncioServer
-    options["create_connection"] = _bounded(kind, limits)
+    options["create_connection"] = _bounded(kind, limits, _Stranger)
     options["write_limit"] = WRITE_AHEAD
     if ssl is not None:
         options["ssl"] = ssl
@@ -467,7 +506,7 @@ async def _listen_trio(
     class WatchedServer(_Watch, TrioServer):
         pass
 
-    options["create_connection"] = _bounded(WatchedServer, limits)
+    options["create_connection"] = _bounded(WatchedServer, limits, _Stranger)
     if path is not None:
         unix = trio.socket.from_stdlib_socket(unix_listener(path))
         unix.listen(128)
