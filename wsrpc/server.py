@@ -318,7 +318,6 @@ class Server:
                     session = begun = await self._begin(runtime, link)
                     hosted.sessions.add(begun)
                 how = self._accept if session is begun else self._resume
-                link.admitted()
                 wire = session._wire
                 events = [wire.begin(partial(how, session, opening, grant, pending))]
                 session.handshake = link.handshake

@@ -71,7 +71,6 @@ class Guest:
 
     async def handle(self, link: Link) -> None:
         self.link = link
-        link.admitted()
         self._came.set()
         await self._over.wait()
 

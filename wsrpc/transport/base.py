@@ -93,12 +93,6 @@ class Link(Protocol):
     async def close(self, code: int, reason: str = "") -> None:
         """Close with this code, and wait a bounded time for the other side; never raises."""
 
-    def admitted(self) -> None:
-        """The peer was let in: from now on it may send messages of `Limits.max_batch`.
-
-        Until then a link takes what a hello may have, so that strangers take up little memory.
-        """
-
     def abort(self) -> None:
         """Drop the connection without a goodbye, or in the midst of one: `close` then returns."""
 

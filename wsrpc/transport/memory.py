@@ -67,9 +67,6 @@ class MemoryLink:
             self._put(LinkClosed(code, reason))
             self.wake()
 
-    def admitted(self) -> None:
-        """The endpoint looks at the size of messages by itself."""
-
     def abort(self, code: int = BROKEN, reason: str = "") -> None:
         """Close without waiting; what is queued can still be received."""
         for end in (self, self._peer):

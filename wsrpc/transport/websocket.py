@@ -33,7 +33,7 @@ from websockets.protocol import State
 from websockets.typing import Subprotocol
 
 from ..errors import ConnectError, ProtocolError
-from ..limits import FLOOR_MAX_BATCH, Limits
+from ..limits import Limits
 from ..protocol.codec import SUBPROTOCOLS
 from . import direct
 from .base import Binary, Bound, Handshake
@@ -144,11 +144,8 @@ class _Stranger:
 class WebSocketLink:
     """A `websockets` connection of either backend, as a `Link`."""
 
-    def __init__(
-        self, connection: Any, handshake: Handshake, close_timeout: float, max_size: int
-    ) -> None:
+    def __init__(self, connection: Any, handshake: Handshake, close_timeout: float) -> None:
         self._connection = connection
-        self._max_size = max_size
         self.pending: Pending | None = None
         self.subprotocol: str | None = connection.subprotocol
         self.handshake = handshake
@@ -185,9 +182,6 @@ class WebSocketLink:
         if scope.cancelled_caught:
             await _abort(self._connection)
 
-    def admitted(self) -> None:
-        self._connection.protocol.max_message_size = self._max_size
-
     def abort(self) -> None:
         self._connection.transport.abort()
 
@@ -210,10 +204,8 @@ class TrioWebSocketLink(WebSocketLink):
 class DirectWebSocketLink(WebSocketLink):
     """The same, driven by callbacks: a `DirectLink`."""
 
-    def __init__(
-        self, connection: direct.Tap, handshake: Handshake, close_timeout: float, max_size: int
-    ) -> None:
-        super().__init__(connection, handshake, close_timeout, max_size)
+    def __init__(self, connection: direct.Tap, handshake: Handshake, close_timeout: float) -> None:
+        super().__init__(connection, handshake, close_timeout)
         self._tap = connection
         self.attach = connection.attach
         self.pause = connection.pause
@@ -238,7 +230,7 @@ def _link(connection: Any, handshake: Handshake, limits: Limits) -> WebSocketLin
     kind = WebSocketLink if _on_asyncio() else TrioWebSocketLink
     if isinstance(connection, direct.Tap):
         kind = DirectWebSocketLink
-    return kind(connection, handshake, limits.close_timeout, limits.max_batch)
+    return kind(connection, handshake, limits.close_timeout)
 
 
 async def _abort(connection: Any) -> None:
@@ -396,8 +388,6 @@ async def listen(
     options = _options(limits, subprotocols)
     options["open_timeout"] = limits.hello_timeout
     options["server_header"] = None
-    # Enough for a hello; `admitted` lifts it.
-    options["max_size"] = FLOOR_MAX_BATCH
 
     def look(connection: Any, request: Request) -> Response | None:
         if door.forbids(headers_of(request.headers.raw_items())):

@@ -132,9 +132,6 @@ class PicowsLink(WSListener):
         self.begin_close(code, reason)
         await self._gone.wait()
 
-    def admitted(self) -> None:
-        """picows takes frames of one size from first to last; the server looks at the hello's."""
-
     def abort(self) -> None:
         self._transport.abort()
 
