@@ -39,9 +39,10 @@ FLOODS: dict[str, Callable[[Codec], bytes]] = {
 
 @pytest.mark.parametrize("flood", FLOODS)
 async def test_a_flood_is_closed_with_4004_and_a_friend_does_not_notice(
-    codec: Codec, flood: str, transport: Transport
+    flood: str, transport: Transport
 ) -> None:
     """CALM-1, CALM-2, CALM-4."""
+    codec: Codec = "msgpack" if "WebSocket" in flood else "json"
     data = FLOODS[flood](codec)
     # A rate that no machine is too slow for.
     few = {"idle_burst": 2000, "idle_rate": 10.0, "ping_rate": 10.0}
