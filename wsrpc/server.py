@@ -150,6 +150,7 @@ class Server:
             generators_open=stats.generators_open,
             sessions=len(live),
             links=stats.links,
+            unauthenticated=len(self._admission.pending),
             outbox_bytes=sum(session.outbox_bytes for session in live),
             detached=self._sessions.detached,
             replay_bytes=sum(session.replay_bytes for session in live),

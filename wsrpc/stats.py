@@ -45,6 +45,8 @@ class Snapshot:
         sessions: Sessions, those without a connection included.
         detached: Sessions without a connection.
         links: Connections, those included that have not said hello.
+        unauthenticated: Connections of which it is not known yet who they are, those included that
+            are within the opening handshake.
         outbox_bytes: Bytes of values waiting to be written, of all sessions.
         replay_bytes: Bytes kept for replay, of all sessions.
         frames_ignored: Frames ignored so far, of all sessions, those that ended included.
@@ -57,6 +59,7 @@ class Snapshot:
     sessions: int
     detached: int
     links: int
+    unauthenticated: int
     outbox_bytes: int
     replay_bytes: int
     frames_ignored: int
