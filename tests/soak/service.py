@@ -147,6 +147,7 @@ async def _main(port: int, limits: wsrpc.Limits, standby: bool) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m tests.soak.service", description=__doc__)
     parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--max-calls", type=int, default=2048)
     parser.add_argument("--resume-window", type=float, default=30.0)
     parser.add_argument("--heartbeat", type=float, nargs=2, default=(20.0, 10.0))
     parser.add_argument("--drain-grace", type=float, default=30.0)
@@ -155,7 +156,7 @@ if __name__ == "__main__":
     arguments = parser.parse_args()
     interval, timeout = arguments.heartbeat
     limits = wsrpc.Limits(
-        max_calls=2048,
+        max_calls=arguments.max_calls,
         max_detached=4096,
         resume_window=arguments.resume_window,
         heartbeat_interval=interval,
