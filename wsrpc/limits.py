@@ -139,8 +139,8 @@ class Limits:
     retry_refund: float = 0.1
     idle_burst: int = 10_000
     idle_rate: float = 10_000.0
-    ping_burst: int = 1000
-    ping_rate: float = 100.0
+    ping_burst: int = 200
+    ping_rate: float = 20.0
     refusal_burst: int = 1000
     refusal_rate: float = 100.0
     stall_timeout: float = 10.0

@@ -21,7 +21,10 @@ PING = 0x9
 PONG = 0xA
 
 # Bytes. Nobody sends a message in smaller fragments; its last one may have any size.
-CRUMB = 1024
+CRUMB = 128
+
+# Of the frames without effect that are borne, so many may be crumbs: each costs as much as ten.
+PART = 0.1
 
 
 class Calm:
@@ -35,7 +38,7 @@ class Calm:
 
     def __init__(self, limits: Limits) -> None:
         self._pings = Bucket(limits.ping_burst, limits.ping_rate)
-        self._crumbs = Bucket(limits.idle_burst, limits.idle_rate)
+        self._crumbs = Bucket(limits.idle_burst * PART, limits.idle_rate * PART)
 
     def bears(self, opcode: int, size: int, *, final: bool) -> bool:
         """Whether one more frame of WebSocket is all right; if not, fail the connection with 4004.

@@ -81,8 +81,11 @@ def translated(closed: ConnectionClosed) -> LinkClosed:
 READ_SIZE = 256 * 1024
 
 # Bytes that the library takes in one go. It reads all the frames in them and answers all the pings
-# before anybody can say that there are too many: at most 15 ms of work.
-HANDED_OVER = 8 * 1024
+# before anybody can say that there are too many: at most 5 ms of work.
+HANDED_OVER = 2 * 1024
+
+# Messages that one read of the socket may bring and that are acted on before others have a turn.
+BURST = 64
 
 
 class _Shared(threading.local):
@@ -112,6 +115,7 @@ class Tap(Connection, asyncio.BufferedProtocol):
     # Apart from what the library keeps: a dictionary of so many would take a kilobyte more.
     __slots__ = (
         "_between",
+        "_burst",
         "_calm",
         "_closing",
         "_fragments",
@@ -125,6 +129,7 @@ class Tap(Connection, asyncio.BufferedProtocol):
         "_over",
         "_paused",
         "_rest",
+        "_resting",
         "_waiter",
         "_waiting",
     )
@@ -142,6 +147,8 @@ class Tap(Connection, asyncio.BufferedProtocol):
         self._fragments: bytearray | None = None
         self._opcode = Opcode.TEXT
         self._paused = False
+        self._burst = 0
+        self._resting = False
         self._over = False
         self._closing = False
         # Where frames are not plain ones, or the library wants to log each, it has them all.
@@ -158,6 +165,7 @@ class Tap(Connection, asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         data = _shared.buffer[:nbytes]
+        self._burst = 0
         if self._rest:
             data = memoryview(self._rest + data)
             self._rest = b""
@@ -234,11 +242,25 @@ class Tap(Connection, asyncio.BufferedProtocol):
     def _deliver(self, message: bytes) -> None:
         if self._over or self._closing:
             return
-        if self._on_message is not None and not self._paused:
+        if self._on_message is not None and not (self._paused or self._resting):
+            self._count()
             self._on_message(message)
         else:
             self._waiting.append(message)
             self._notify()
+
+    def _count(self) -> None:
+        """One more message in this turn of the event loop; behind so many, others have theirs."""
+        self._burst += 1
+        if self._burst == BURST:
+            self._resting = True
+            self.transport.pause_reading()
+            self.loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        self._burst, self._resting = 0, False
+        if not self._paused:
+            self.resume()
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
@@ -255,7 +277,7 @@ class Tap(Connection, asyncio.BufferedProtocol):
         if self._over:
             return
         self._over = True
-        if self._on_lost is not None and not self._paused:
+        if self._on_lost is not None and not (self._paused or self._resting):
             self._on_lost(error)
         else:
             self._waiting.append(error)
@@ -303,13 +325,17 @@ class Tap(Connection, asyncio.BufferedProtocol):
         self._paused = False
         assert self._on_message is not None
         assert self._on_lost is not None
-        while self._waiting and not self._paused:
-            item = self._waiting.pop(0)
+        waiting, self._waiting = self._waiting, []
+        for n, item in enumerate(waiting):
+            if self._paused or self._resting:
+                self._waiting = waiting[n:] + self._waiting
+                break
             if isinstance(item, Exception):
                 self._on_lost(item)
             else:
+                self._count()
                 self._on_message(item)
-        if not self._paused:
+        if not (self._paused or self._resting):
             self.transport.resume_reading()
 
     def drop(self) -> None:
