@@ -249,3 +249,23 @@ async def test_a_message_may_be_answered_where_it_arrives(transport: Transport) 
             attach(end)
         accepting.send_nowait(b"ball")
         await until(lambda: bounces == 1000)
+
+
+@pytest.mark.parametrize("fragments", [1, 2])
+async def test_a_read_of_many_tiny_messages_lets_others_have_their_turn(
+    transport: Transport, side: str, fragments: int
+) -> None:
+    """CALM-1, CALM-4: none of them waits for more than some milliseconds of work."""
+    async with by_hand(transport, side) as (link, peer):
+        driver = Driver(link)
+        driver.attach()
+        whole = peer.frame(0x1, b"a")
+        halves = peer.frame(0x1, b"", fin=False) + peer.frame(0x0, b"a")
+        await peer.write((whole if fragments == 1 else halves) * 900)
+        most = before = 0
+        with anyio.fail_after(10):
+            while len(driver.heard) < 900:
+                await anyio.sleep(0)
+                most, before = max(most, len(driver.heard) - before), len(driver.heard)
+        assert driver.heard == [b"a"] * 900
+        assert most <= 450

@@ -196,6 +196,14 @@ class Tap(Connection, asyncio.BufferedProtocol):
 
     # ---------------------------------------------------------------- from the library
 
+    def send_data(self) -> None:
+        if self.transport.is_closing():
+            # Answers to what was read before the connection broke. asyncio would log a line for
+            # each, so that pings and a reset would fill the application's log.
+            self.protocol.data_to_send()
+        else:
+            super().send_data()
+
     def process_event(self, event: Any) -> None:
         if type(event) is not Frame:
             super().process_event(event)
@@ -348,6 +356,8 @@ class Tap(Connection, asyncio.BufferedProtocol):
             self.transport.resume_reading()
 
     def send_nowait(self, data: bytes, text: bool) -> bool:
+        if self.transport.is_closing():
+            return True
         head = None if type(data) is Binary else self._head
         if head is not None and self.protocol.state is OPEN:
             self.transport.write(packed(head, data, masked=not self._masked))

@@ -217,6 +217,8 @@ class PicowsLink(WSListener):
                     self._others_first()
         else:
             self._on_other(transport, frame)
+            if frame.last_in_buffer:
+                self._burst = 0
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         if self._lost is None and not self._failed_already():
@@ -314,7 +316,11 @@ class PicowsLink(WSListener):
         if self._on_message is None:
             _wake(self._arrived)
         elif not self._later:
-            self._deliver()
+            self._burst += 1
+            if self._burst < BURST:
+                self._deliver()
+            else:
+                self._others_first()
 
     def _hand_over(self, data: bytes) -> None:
         assert self._on_message is not None
