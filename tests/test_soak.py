@@ -11,7 +11,9 @@ from functools import partial
 import anyio
 import pytest
 
-from .soak import cleanups, drained, frozen, herd, killed
+from wsrpc.transport.choice import Transport
+
+from .soak import cleanups, drained, floods, frozen, herd, killed
 
 
 @pytest.fixture
@@ -67,3 +69,10 @@ async def test_clients_that_are_all_dropped_at_once() -> None:
 async def test_streams_whose_callers_are_gone_in_one_way_or_another() -> None:
     """CLOSE-5, HEART-2, RESUME-8."""
     await all_pass(*(partial(cleanups.ended_by, end, 20, 1, timed=False) for end in cleanups.ENDS))
+
+
+async def test_floods_beside_a_client_who_behaves(transport: Transport) -> None:
+    """CALM-1, CALM-2, CALM-3, CALM-4, HELLO-9, SLOT-4."""
+    await all_pass(
+        partial(floods.floods, scale=0.02, hello_timeout=0.5, transport=transport, timed=False)
+    )

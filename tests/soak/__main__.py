@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .cleanups import cleanups
 from .drained import drained, stubborn
+from .floods import floods, over_picows
 from .frozen import frozen
 from .herd import herd
 from .killed import gone, killed
@@ -11,4 +12,4 @@ from .storm import storm
 from .support import main
 
 if __name__ == "__main__":
-    main(storm, killed, gone, frozen, drained, stubborn, herd, cleanups)
+    main(storm, killed, gone, frozen, drained, stubborn, herd, cleanups, floods, over_picows)

@@ -1,223 +1,207 @@
-"""Strangers flood a server in six ways; a good client beside them sees no error, and is served in time.
+"""Six floods, one after the other, beside a well-behaved client who is not to notice.
 
-The strangers live in a process of their own, one kind at a time. They ignore slots and rates, and come
-back when they are sent away.
+Calls that are cancelled at once, calls that fail, connections that are reset, tiny frames, pings, and
+handshakes that take their time. Server, flood and client have processes of their own.
 """
 
 from __future__ import annotations
 
-import argparse
-import socket
-import struct
-from collections.abc import Awaitable, Callable
-from itertools import count
-from time import perf_counter
+import json
+import os
+import time
+from typing import Literal
 
 import anyio
 
 import wsrpc
-from tests.hostile.raw import PING, TEXT, RawLink, raw_link, ws
 
+from .flooder import FLOODS, Sums
+from .friend import Served
 from .service import Soak
-from .support import Verdict, child, main
-from .usage import Usage, many_files
+from .support import Child, Verdict, child, main
+from .usage import MIB, Usage, many_files
 
-__all__ = ["floods"]
+# Calls of one session that run at a time.
+SLOTS = 256
 
-# Seconds for which the floods without a number last, and that the server has to come to rest.
-LASTS = 4.0
-REST = 10.0
+# MiB that the server may grow by, and seconds until it is back where it began.
+ROOM = 32
+RETURN = 10.0
 
-# The server's `Limits.max_calls`, and the good client's own calls.
-MOST_HANDLERS = 256 + 2
+# Seconds that a call of the client may take in any case, and how many times as long as otherwise.
+LATENCY, FACTOR = 0.1, 5
 
-
-# ------------------------------------------------------------------------------------ the strangers
-
-
-async def calls(url: str, frames: Callable[[int], list[list[object]]], n: int) -> None:
-    """So many calls, on as many connections as it takes."""
-    sent = 0
-    while sent < n:
-        async with raw_link(url, "json") as link, anyio.create_task_group() as group:
-            await link.hello()
-            group.start_soon(until_closed, link, group.cancel_scope)
-            for id in count(1, 200):
-                await link.send(*(one for k in range(id, id + 200, 2) for one in frames(k)))
-                sent += 100
-                if sent >= n:
-                    break
-            group.cancel_scope.cancel()
+QUIET = 3.0
 
 
-async def until_closed(link: RawLink, scope: anyio.CancelScope) -> None:
-    await link.closed()
-    scope.cancel()
-
-
-async def open_and_cancel(url: str) -> None:
-    def frames(id: int) -> list[list[object]]:
-        return [["call", id, "Soak.nap", {"seconds": 60}], ["cancel", id]]
-
-    await calls(url, frames, 10_000)
-
-
-async def failing(url: str) -> None:
-    def frames(id: int) -> list[list[object]]:
-        return [["call", id, "Soak.nap", {"seconds": "long"}]]
-
-    await calls(url, frames, 10_000)
-
-
-async def resets(url: str) -> None:
-    host, _, port = url.removeprefix("ws://").rstrip("/").partition(":")
-    for n in range(10_000):
-        stranger = socket.create_connection((host, int(port)))
-        if n % 2:
-            stranger.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n")
-        stranger.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        stranger.close()
-
-
-async def messages(url: str, data: bytes) -> None:
-    """The same bytes again and again, on a new connection where one is closed."""
-    with anyio.move_on_after(LASTS):
-        while True:
-            async with raw_link(url, "json") as link, anyio.create_task_group() as group:
-                await link.hello()
-                group.start_soon(until_closed, link, group.cancel_scope)
-                while True:
-                    await link.send_bytes(data)
-
-
-async def tiny_frames(url: str) -> None:
-    await messages(url, ws(TEXT, b'[["x-a"]]') * 100)
-
-
-async def pings(url: str) -> None:
-    await messages(url, ws(PING, b"x") * 100)
-
-
-async def slow_handshakes(url: str) -> None:
-    host, _, port = url.removeprefix("ws://").rstrip("/").partition(":")
-
-    async def one() -> None:
-        try:
-            async with await anyio.connect_tcp(host, int(port)) as stream:
-                for byte in b"GET / HTTP/1.1\r\nHost: localhost\r\n":
-                    await stream.send(bytes([byte]))
-                    await anyio.sleep(0.1)
-        except (OSError, anyio.BrokenResourceError):
-            # It was sent away.
-            return
-
-    with anyio.move_on_after(LASTS):
-        async with anyio.create_task_group() as group:
-            for _ in range(500):
-                group.start_soon(one)
-
-
-KINDS: dict[str, Callable[[str], Awaitable[None]]] = {
-    "10,000 calls that are opened and cancelled": open_and_cancel,
-    "10,000 calls that fail": failing,
-    "10,000 connections that are reset": resets,
-    "tiny frames": tiny_frames,
-    "pings": pings,
-    "500 slow handshakes": slow_handshakes,
-}
-
-
-async def attack(kind: str, url: str) -> None:
-    """What the process of the strangers does."""
-    print("begun", flush=True)
-    await KINDS[kind](url)
-    print("done", flush=True)
-
-
-# ------------------------------------------------------------------------------------ the good client
-
-
-class Good:
-    """Somebody who calls every few milliseconds."""
-
-    def __init__(self, session: wsrpc.Session) -> None:
-        self._soak = session.clientize(Soak, timeout=10)
-        self.took: list[float] = []
-        self.errors: list[str] = []
-        self.most_handlers = 0
-
-    async def call(self) -> None:
-        for n in count():
-            begin = perf_counter()
-            try:
-                await self._soak.echo(n)
-            except wsrpc.WsrpcError as error:
-                self.errors.append(repr(error))
-            self.took.append(perf_counter() - begin)
-            if n % 10 == 0:
-                now = await self._soak.counts()
-                self.most_handlers = max(self.most_handlers, now["calls"])
-            await anyio.sleep(0.005)
-
-    def p99(self) -> float:
-        """Of the calls since the last time; seconds."""
-        took, self.took = sorted(self.took), []
-        return took[len(took) * 99 // 100]
-
-
-async def floods() -> bool:
+async def floods(
+    scale: float = 1.0,
+    seed: int = 1,
+    hello_timeout: float = 10.0,
+    *,
+    transport: Literal["websockets", "picows"] = "websockets",
+    timed: bool = True,
+) -> bool:
     """Show it; returns whether all is well."""
-    verdict = Verdict(f"floods: {len(KINDS)} kinds, one after the other, beside a good client", 1)
     many_files()
-    options = ("--max-calls", 256, "--resume-window", 0)
-    async with child(verdict, "tests.soak.service", *options) as server:
-        async with wsrpc.connect(server.url) as session, anyio.create_task_group() as group:
-            soak, good = session.clientize(Soak), Good(session)
-            group.start_soon(good.call)
-            await anyio.sleep(1)
-            good.p99()
-            await anyio.sleep(2)
-            quiet = good.p99()
-            allowed = max(5 * quiet, 0.1)
-            verdict.check("p99 when it is quiet", f"{quiet * 1000:.1f} ms", good=True)
-            before = await soak.usage()
-            for kind in KINDS:
-                async with child(
-                    verdict, "tests.soak.floods", "--attack", kind, server.url
-                ) as other:
-                    with anyio.fail_after(120):
-                        while "done" not in other.lines:
-                            await anyio.sleep(0.01)
-                p99 = good.p99()
-                told = f"(at most {allowed * 1000:.0f} ms)"
-                verdict.check(f"p99 beside {kind}", f"{p99 * 1000:.1f} ms", p99 <= allowed, told)
-            verdict.zero("errors of the good client", len(good.errors))
-            most = good.most_handlers
-            verdict.check(
-                "most handlers", most, most <= MOST_HANDLERS, f"(at most {MOST_HANDLERS})"
-            )
-            await at_rest(verdict, soak, before)
-            group.cancel_scope.cancel()
+    verdict = Verdict(f"floods: over {transport}, at {scale:g} of full size", seed, timed=timed)
+    window = 2.0 if timed else 0.2
+    options = ("--max-calls", SLOTS, "--resume-window", window, "--hello-timeout", hello_timeout)
+    async with (
+        child(verdict, "tests.soak.service", *options, "--transport", transport) as server,
+        child(verdict, "tests.soak.friend", server.url) as friend,
+    ):
+        shown = Show(verdict, server, friend, scale, seed)
+        await shown.quiet(QUIET if timed else 0.5)
+        if timed:
+            # What is made once and kept is made now.
+            for name in FLOODS:
+                if name != "slow":
+                    await shown.flood(name, 0.1)
+                    await shown.at_rest(shown.before)
+        for name in FLOODS:
+            await shown.show(name)
     return verdict.end()
 
 
-async def at_rest(verdict: Verdict, soak: Soak, before: Usage) -> None:
-    """The server holds what it held, within 10 s."""
-    with anyio.move_on_after(REST):
-        while (await soak.counts())["links"] > 1:
-            await anyio.sleep(0.1)
-    now, after = await soak.counts(), await soak.usage()
-    verdict.check("links afterwards", now["links"], now["links"] == 1, "(the good client's)")
-    grown = after["memory"] - before["memory"]
-    verdict.check("memory grew by", f"{grown:.1f} MiB", grown <= 32, "(at most 32)")
+class Show:
+    """One server, its client, and what is judged of them."""
+
+    def __init__(
+        self, verdict: Verdict, server: Child, friend: Child, scale: float, seed: int
+    ) -> None:
+        self.before: Usage
+        self._verdict = verdict
+        self._server = server
+        self._friend = friend
+        self._scale = scale
+        self._seed = seed
+        self._usual = 0.0
+
+    async def quiet(self, seconds: float) -> None:
+        """How the client is served by itself."""
+        await self._friend.order("begin")
+        await anyio.sleep(seconds)
+        self._usual = _p99(await self._served())
+        print(f"        p99 without a flood {self._usual * 1000:.1f} ms", flush=True)
+        self.before, _ = await self.looked()
+
+    async def show(self, name: str) -> None:
+        """One flood at its size."""
+        verdict = self._verdict
+        before, _ = await self.looked()
+        await self._friend.order("begin")
+        begin = time.monotonic()
+        sums, most = await self.flood(name, self._scale)
+        seconds = time.monotonic() - begin
+        served = await self._served()
+        after, took, peaks = await self.at_rest(before)
+        told = {"answers": sums["answers"], "closes": sums["closes"]}
+        print(
+            f"  {name}: {sums['sent']} over {sums['links']} connections in {seconds:.1f} s; {told}"
+        )
+        verdict.zero(f"{name}: the client's errors", len(served["errors"]))
+        for error in served["errors"][:5]:
+            print(f"        {error}")
+        self._judge_times(name, served)
+        if name == "cancels":
+            verdict.check(
+                f"{name}: live handlers of a session",
+                peaks[0],
+                0 < peaks[0] <= SLOTS,
+                f"(1 to {SLOTS}; {peaks[1]} in all)",
+            )
+        for what in ("tasks", "generators", "sessions", "descriptors"):
+            good = after[what] <= before[what]
+            verdict.check(f"{name}: {what} again", after[what], good, f"(were {before[what]})")
+        verdict.within(f"{name}: that was so", [took], RETURN)
+        grown = round(most - before["memory"], 1)
+        verdict.check(f"{name}: MiB more", grown, grown <= ROOM, f"(at most {ROOM})")
+        kept = round(after["memory"] - before["memory"], 1)
+        verdict.check(f"{name}: MiB kept", kept, kept <= ROOM / 4, f"(at most {ROOM // 4})")
+
+    async def flood(self, name: str, scale: float) -> tuple[Sums, float]:
+        """Let it happen; returns what came of it, and the most MiB that the server had."""
+        n = max(round(FLOODS[name][1] * scale), 1)
+        most, told = 0.0, ""
+
+        async def watch() -> None:
+            nonlocal most
+            while True:
+                most = max(most, _memory(self._server))
+                await anyio.sleep(0.02)
+
+        async with (
+            child(
+                self._verdict, "tests.soak.flooder", self._server.url, name, n, self._seed
+            ) as flooder,
+            anyio.create_task_group() as group,
+        ):
+            group.start_soon(watch)
+            with anyio.fail_after(300):
+                await flooder.ended()
+            told = await flooder.line("sums")
+            group.cancel_scope.cancel()
+        sums: Sums = json.loads(told)
+        return sums, most
+
+    async def at_rest(self, before: Usage) -> tuple[Usage, float, tuple[int, int]]:
+        """The server once it is back where it was, how long that took, and its peaks."""
+        begin = time.monotonic()
+        most = (0, 0)
+        while True:
+            after, peaks = await self.looked()
+            most = max(most, peaks)
+            took = time.monotonic() - begin
+            back = all(
+                after[what] <= before[what]
+                for what in ("tasks", "generators", "sessions", "descriptors")
+            )
+            if back or took > 2 * RETURN:
+                return after, took, most
+            await anyio.sleep(0.2)
+
+    async def looked(self) -> tuple[Usage, tuple[int, int]]:
+        """What the server holds, and the most handlers that have lingered since the last look."""
+        async with wsrpc.connect(self._server.url) as session:
+            soak = session.clientize(Soak)
+            return await soak.usage(), await soak.peaks()
+
+    async def _served(self) -> Served:
+        """How the client was served since it was told to begin."""
+        self._friend.lines.clear()
+        await self._friend.order("end")
+        served: Served = json.loads(await self._friend.line("served"))
+        return served
+
+    def _judge_times(self, name: str, served: Served) -> None:
+        bound = max(LATENCY, FACTOR * self._usual)
+        self._verdict.within(f"{name}: p99 of {len(served['times'])} calls", [_p99(served)], bound)
+        longest = [
+            f"{max(times, default=0):.3f} s" for times in (served["times"], served["visits"])
+        ]
+        print(
+            f"        longest call {longest[0]}; longest of {len(served['visits'])} visits "
+            f"{longest[1]}",
+            flush=True,
+        )
+
+
+def _p99(served: Served) -> float:
+    times = sorted(served["times"])
+    return times[len(times) * 99 // 100] if times else 0.0
+
+
+def _memory(server: Child) -> float:
+    """MiB that it has in memory."""
+    with open(f"/proc/{server.process.pid}/statm", encoding="ascii") as statm:
+        return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / MIB
+
+
+async def over_picows(scale: float = 1.0, seed: int = 1, hello_timeout: float = 10.0) -> bool:
+    """The same over the other transport."""
+    return await floods(scale, seed, hello_timeout, transport="picows")
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--attack", choices=KINDS)
-    parser.add_argument("url", nargs="?")
-    options, _ = parser.parse_known_args()
-    if options.attack:
-        anyio.run(attack, options.attack, options.url)
-    else:
-        main(floods)
+    main(floods, over_picows)

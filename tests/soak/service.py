@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, Literal
 
 import anyio
 
 import wsrpc
+from wsrpc.transport.choice import Transport
 
 from .usage import Usage, usage
 
 __all__ = ["Ledger", "Soak"]
+
+
+EXPECTED = "as asked for"
 
 
 class Ledger:
@@ -49,6 +55,10 @@ class Ledger:
 
 class Soak:
     """Streams with numbered items, and calls that last."""
+
+    def __init__(self) -> None:
+        self._lingering: Counter[str] = Counter()
+        self._peaks = (0, 0)
 
     @wsrpc.method
     async def download(self, n: int, delay: float) -> AsyncIterator[int]:
@@ -100,6 +110,35 @@ class Soak:
         await anyio.sleep(seconds)
         return seconds
 
+    @wsrpc.method
+    async def linger(self, cleanup: float) -> None:
+        """Does not end by itself, and takes its time to clean up."""
+        session = wsrpc.current().session.id
+        self._lingering[session] += 1
+        most = max(self._peaks[0], self._lingering[session])
+        self._peaks = most, max(self._peaks[1], self._lingering.total())
+        try:
+            await anyio.sleep_forever()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(cleanup)
+            self._lingering[session] -= 1
+            if not self._lingering[session]:
+                del self._lingering[session]
+
+    @wsrpc.method
+    async def peaks(self) -> tuple[int, int]:
+        """The most that have lingered since the last look, of one session and in all."""
+        peaks, self._peaks = self._peaks, (0, 0)
+        return peaks
+
+    @wsrpc.method
+    async def fail(self, how: Literal["rpc", "fault"]) -> None:
+        """Fails, as it is told."""
+        if how == "rpc":
+            raise wsrpc.RpcError("aborted", EXPECTED, {"how": how})
+        raise ValueError(EXPECTED)
+
     @wsrpc.method(oneway=True)
     async def drop_all(self) -> None:
         """Break all connections at once, as a cable that is pulled does."""
@@ -129,13 +168,18 @@ class Soak:
 server_of: list[wsrpc.Server] = []
 
 
-async def _main(port: int, limits: wsrpc.Limits, standby: bool) -> None:
+def unexpected(record: logging.LogRecord) -> bool:
+    """Whether a line of the log is no failure that was asked for."""
+    return EXPECTED not in record.getMessage()
+
+
+async def _main(port: int, limits: wsrpc.Limits, transport: Transport, standby: bool) -> None:
     server = wsrpc.Server([Soak()], limits=limits)
     server_of.append(server)
     if standby:
         print("standing by", flush=True)
         await anyio.to_thread.run_sync(sys.stdin.readline)
-    async with server.listen(port=port) as listener:
+    async with server.listen(port=port, transport=transport) as listener:
 
         def ready() -> None:
             print(listener.url, flush=True)
@@ -147,16 +191,19 @@ async def _main(port: int, limits: wsrpc.Limits, standby: bool) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m tests.soak.service", description=__doc__)
     parser.add_argument("--port", type=int, default=0)
-    parser.add_argument("--max-calls", type=int, default=2048)
     parser.add_argument("--resume-window", type=float, default=30.0)
     parser.add_argument("--heartbeat", type=float, nargs=2, default=(20.0, 10.0))
     parser.add_argument("--drain-grace", type=float, default=30.0)
     parser.add_argument("--cleanup-timeout", type=float, default=5.0)
+    parser.add_argument("--max-calls", type=int, default=2048)
+    parser.add_argument("--hello-timeout", type=float, default=10.0)
+    parser.add_argument("--transport", default="websockets")
     parser.add_argument("--standby", action="store_true", help="listen when told to, on stdin")
     arguments = parser.parse_args()
     interval, timeout = arguments.heartbeat
     limits = wsrpc.Limits(
         max_calls=arguments.max_calls,
+        hello_timeout=arguments.hello_timeout,
         max_detached=4096,
         resume_window=arguments.resume_window,
         heartbeat_interval=interval,
@@ -164,4 +211,5 @@ if __name__ == "__main__":
         drain_grace=arguments.drain_grace,
         cleanup_timeout=arguments.cleanup_timeout,
     )
-    anyio.run(_main, arguments.port, limits, arguments.standby)
+    logging.getLogger("wsrpc").addFilter(unexpected)
+    anyio.run(_main, arguments.port, limits, arguments.transport, arguments.standby)
