@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -81,11 +80,11 @@ def translated(closed: ConnectionClosed) -> LinkClosed:
 # begins, so all connections of a thread can share one buffer.
 READ_SIZE = 256 * 1024
 
-# Bytes that the library takes in one go, before others have a turn. It reads all the frames in them
-# and answers all the pings before anybody can say that there are too many: at most 15 ms of work.
-HANDED_OVER = 8 * 1024
+# Bytes that the library takes in one go. It reads all the frames in them and answers all the pings
+# before anybody can say that there are too many: at most 5 ms of work.
+HANDED_OVER = 2 * 1024
 
-# Messages that are acted on before others have a turn. One read may bring 15,000 tiny ones.
+# Messages that one read of the socket may bring and that are acted on before others have a turn.
 BURST = 64
 
 
@@ -121,10 +120,8 @@ class Tap(Connection, asyncio.BufferedProtocol):
         "_closing",
         "_fragments",
         "_head",
-        "_later",
         "_limit",
         "_masked",
-        "_more",
         "_on_drained",
         "_on_lost",
         "_on_message",
@@ -132,6 +129,7 @@ class Tap(Connection, asyncio.BufferedProtocol):
         "_over",
         "_paused",
         "_rest",
+        "_resting",
         "_waiter",
         "_waiting",
     )
@@ -144,11 +142,13 @@ class Tap(Connection, asyncio.BufferedProtocol):
         self._on_message: Callable[[bytes], None] | None = None
         self._on_lost: Callable[[Exception], None] | None = None
         self._on_drained: Callable[[], None] | None = None
-        self._waiting: deque[bytes | Exception] = deque()
+        self._waiting: list[bytes | Exception] = []
         self._waiter: asyncio.Future[None] | None = None
         self._fragments: bytearray | None = None
         self._opcode = Opcode.TEXT
         self._paused = False
+        self._burst = 0
+        self._resting = False
         self._over = False
         self._closing = False
         # Where frames are not plain ones, or the library wants to log each, it has them all.
@@ -156,10 +156,6 @@ class Tap(Connection, asyncio.BufferedProtocol):
         self._masked = self.protocol.side is SERVER
         self._between = False
         self._rest = b""
-        # What the library is to have when others had a turn, and whether they are having it.
-        self._more = b""
-        self._later = False
-        self._burst = BURST
         super().connection_made(transport)
 
     # ---------------------------------------------------------------- from asyncio
@@ -169,13 +165,10 @@ class Tap(Connection, asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         data = _shared.buffer[:nbytes]
-        if self._rest or self._more:
-            data = memoryview(b"".join((self._rest, self._more, data)))
-            self._rest = self._more = b""
-        self._burst = BURST
-        self._take(data)
-
-    def _take(self, data: memoryview) -> None:
+        self._burst = 0
+        if self._rest:
+            data = memoryview(self._rest + data)
+            self._rest = b""
         if self._between and self._head is not None and self.protocol.state is OPEN:
             messages, taken, more = unpacked(
                 data, self._head, masked=self._masked, limit=self._limit
@@ -193,31 +186,13 @@ class Tap(Connection, asyncio.BufferedProtocol):
 
     def _hand_over(self, data: bytes) -> None:
         """Let the library have what is not for here."""
-        self.data_received(data[:HANDED_OVER])
+        for begin in range(0, len(data), HANDED_OVER):
+            self.data_received(data[begin : begin + HANDED_OVER])
         sent = self.protocol.close_sent
         if sent is not None and self.protocol.close_rcvd is None and not self._closing:
             # The library has failed the connection, and would wait until the peer leaves.
             self._end(LinkClosed(sent.code, sent.reason))
         self._between = self._head is not None and between_frames(self.protocol)
-        if len(data) > HANDED_OVER:
-            self._more = data[HANDED_OVER:]
-            self._others_first()
-
-    def _others_first(self) -> None:
-        """Let others have a turn before the rest of what one read brought."""
-        self.transport.pause_reading()
-        if not self._later:
-            self._later = True
-            self.loop.call_soon(self._go_on)
-
-    def _go_on(self) -> None:
-        self._later = False
-        self._burst = BURST
-        if self._on_message is not None:
-            if not self._paused:
-                self._drain()
-        elif not self._waiting:
-            self._take_more()
 
     # ---------------------------------------------------------------- from the library
 
@@ -275,15 +250,25 @@ class Tap(Connection, asyncio.BufferedProtocol):
     def _deliver(self, message: bytes) -> None:
         if self._over or self._closing:
             return
-        if self._on_message is None or self._paused:
-            self._waiting.append(message)
-            self._notify()
-        elif self._burst and not self._waiting:
-            self._burst -= 1
+        if self._on_message is not None and not (self._paused or self._resting):
+            self._count()
             self._on_message(message)
         else:
             self._waiting.append(message)
-            self._others_first()
+            self._notify()
+
+    def _count(self) -> None:
+        """One more message in this turn of the event loop; behind so many, others have theirs."""
+        self._burst += 1
+        if self._burst == BURST:
+            self._resting = True
+            self.transport.pause_reading()
+            self.loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        self._burst, self._resting = 0, False
+        if not self._paused:
+            self.resume()
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
@@ -300,7 +285,7 @@ class Tap(Connection, asyncio.BufferedProtocol):
         if self._over:
             return
         self._over = True
-        if self._on_lost is not None and not self._paused and not self._waiting:
+        if self._on_lost is not None and not (self._paused or self._resting):
             self._on_lost(error)
         else:
             self._waiting.append(error)
@@ -315,16 +300,14 @@ class Tap(Connection, asyncio.BufferedProtocol):
     async def receive(self) -> bytes:
         """The next message, while not attached."""
         while not self._waiting:
-            self._take_more()
-            if self._waiting:
-                break
+            self.transport.resume_reading()
             self._waiter = self.loop.create_future()
             await self._waiter
         first = self._waiting[0]
         if isinstance(first, Exception):
             # Left in its place: there is nothing behind it.
             raise first
-        self._waiting.popleft()
+        self._waiting.pop(0)
         return first
 
     def attach(
@@ -348,41 +331,25 @@ class Tap(Connection, asyncio.BufferedProtocol):
 
     def resume(self) -> None:
         self._paused = False
-        self._drain()
-
-    def _drain(self) -> None:
-        """Deliver what waits, then take what is left of the last read, then read again."""
-        while self._waiting and not self._paused:
-            item = self._waiting.popleft()
+        assert self._on_message is not None
+        assert self._on_lost is not None
+        waiting, self._waiting = self._waiting, []
+        for n, item in enumerate(waiting):
+            if self._paused or self._resting:
+                self._waiting = waiting[n:] + self._waiting
+                break
             if isinstance(item, Exception):
-                if self._on_lost is not None:
-                    self._on_lost(item)
-                continue
-            assert self._on_message is not None
-            self._on_message(item)
-            self._burst -= 1
-            if self._burst <= 0 and self._waiting:
-                self._others_first()
-                return
-        if not self._paused:
-            self._take_more()
-
-    def _take_more(self) -> None:
-        """Take what is left of the last read, then read again."""
-        if self._more:
-            data, self._more = memoryview(self._more), b""
-            self._take(data)
-        if not (self._more or self._waiting or self._paused):
+                self._on_lost(item)
+            else:
+                self._count()
+                self._on_message(item)
+        if not (self._paused or self._resting):
             self.transport.resume_reading()
 
     def drop(self) -> None:
         """Deliver nothing but the end from here on: the link is being closed."""
         self._closing = True
-        if self._over:
-            # The last one says how it ended.
-            while len(self._waiting) > 1:
-                self._waiting.popleft()
-        else:
+        if not self._over:
             self._waiting.clear()
             self._paused = False
             # The peer's close frame has to be read.
