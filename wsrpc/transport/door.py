@@ -134,6 +134,11 @@ class Door:
         pending.dismiss()
 
 
+# Connections that are accepted in one turn of the event loop. asyncio would accept a hundred; they
+# would take their turns with each other, and all of them come in when the last one does.
+AT_ONCE = 2
+
+
 class Listening(socket.socket):
     """A listening socket of asyncio's that knows whom it accepts.
 
@@ -142,9 +147,19 @@ class Listening(socket.socket):
     """
 
     door: Door | None = None
+    accepted = 0
 
     def accept(self) -> tuple[socket.socket, Any]:
-        connection, peer = super().accept()
+        if self.accepted == AT_ONCE:
+            self.accepted = 0
+            # The loop asks again in its next turn.
+            raise BlockingIOError
+        try:
+            connection, peer = super().accept()
+        except BlockingIOError:
+            self.accepted = 0
+            raise
+        self.accepted += 1
         if self.door is not None and not self.door.arrive(connection, peer):
             connection.close()
             # The loop takes it for a peer that has thought better of it.
