@@ -475,6 +475,9 @@ class Server:
 class _ServedSession(Session):
     """A session on the accepting side, with its place in the server's table."""
 
+    # With more than thirty names the dictionary of each session would take a kilobyte more.
+    __slots__ = ("admission", "table")
+
     table: SessionTable
     admission: Admission
 
