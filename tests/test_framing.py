@@ -89,6 +89,9 @@ class Wire(asyncio.Transport):
     def can_write_eof(self) -> bool:
         return False
 
+    def is_closing(self) -> bool:
+        return False
+
     def close(self) -> None:
         pass
 
