@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 import wsrpc
-from wsrpc import logs
-from wsrpc.transport.choice import Transport
+from wsrpc.telemetry import logs
 from wsrpc.transport.memory import MemoryLink
+from wsrpc.transport.registry import Transport
 
 from .leaks import leaks_since, snapshot, watched_logs
 from .support import Codec, Wire

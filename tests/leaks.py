@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import anyio
 import anyio.lowlevel
 
-from wsrpc.session import Session
+from wsrpc.session.live_session import Session
 
 
 def _tasks() -> dict[int, str]:

@@ -13,7 +13,7 @@ import pytest
 import wsrpc
 from wsrpc import runtime as runtimes
 from wsrpc.protocol.codec import CODECS
-from wsrpc.testing import connected_pair
+from wsrpc.testing.pairs import connected_pair
 from wsrpc.transport.base import Handshake, LinkClosed
 from wsrpc.transport.memory import MemoryLink, memory_link_pair
 

@@ -11,7 +11,8 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
-from wsrpc.call import (
+from wsrpc.errors import WsrpcError
+from wsrpc.stream import (
     Final,
     LocalStream,
     NotFinished,
@@ -20,7 +21,6 @@ from wsrpc.call import (
     UntypedCall,
     stream_of,
 )
-from wsrpc.errors import WsrpcError
 
 
 class Source:

@@ -9,12 +9,17 @@ from typing import Annotated, Any
 import pytest
 from pydantic import BaseModel, Field
 
-from wsrpc.call import Final
-from wsrpc.contract import Reflection, describe, interface_from_contract, with_names
-from wsrpc.controller import expose_all, method
+from wsrpc.contract.controller import expose_all, method
+from wsrpc.contract.description import (
+    Reflection,
+    describe,
+    interface_from_contract,
+    with_names,
+)
+from wsrpc.contract.signature import near
 from wsrpc.errors import RegistrationError
 from wsrpc.protocol.codec import CODECS
-from wsrpc.signature import near
+from wsrpc.stream import Final
 
 
 class Progress(BaseModel):

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, runtime_check
 import pytest
 from pydantic import BaseModel
 
-from wsrpc.call import Final, Stream
-from wsrpc.controller import MethodOptions, expose, expose_all, interface, method
+from wsrpc.contract.controller import MethodOptions, expose, expose_all, interface, method
 from wsrpc.errors import RegistrationError
+from wsrpc.stream import Final, Stream
 
 if TYPE_CHECKING:
     from decimal import Decimal as OnlyForCheckers

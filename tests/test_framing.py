@@ -14,8 +14,8 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import CLIENT, SERVER, Protocol, Side
 from websockets.typing import Subprotocol
 
-from wsrpc.transport import direct
-from wsrpc.transport.framing import BINARY, TEXT, packed, unpacked
+from wsrpc.transport.websockets import direct
+from wsrpc.transport.websockets.framing import BINARY, TEXT, packed, unpacked
 
 SIZES = (0, 1, 125, 126, 127, 65_535, 65_536, 70_000)
 

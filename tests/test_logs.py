@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 import wsrpc
 from tests.support import Codec, bare_client, bare_server, error_of, pair, soon, until
-from wsrpc.logs import LONGEST, OF_A_SESSION, OF_THE_PROCESS, Log, one_line
+from wsrpc.telemetry.logs import LONGEST, OF_A_SESSION, OF_THE_PROCESS, Log, one_line
 from wsrpc.transport.base import Handshake
 
 EVIL = "x\r\n2026-01-01 ERROR forged\x1b[31m\x00\u202e\u2028"
@@ -84,7 +84,7 @@ def test_a_session_logs_five_lines_a_second_and_says_how_many_were_suppressed(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 1000.0
-    monkeypatch.setattr("wsrpc.logs.monotonic", lambda: now)
+    monkeypatch.setattr("wsrpc.telemetry.logs.monotonic", lambda: now)
     log, other = Log(), Log()
     for n in range(20):
         log.warning("line %d", n)
@@ -100,7 +100,7 @@ def test_a_process_logs_fifty_lines_a_second(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 1000.0
-    monkeypatch.setattr("wsrpc.logs.monotonic", lambda: now)
+    monkeypatch.setattr("wsrpc.telemetry.logs.monotonic", lambda: now)
     for _ in range(100):
         Log().error("one of many")
     assert len(texts(caplog)) == OF_THE_PROCESS

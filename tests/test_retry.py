@@ -10,7 +10,7 @@ import pytest
 
 import wsrpc
 from wsrpc.backoff import Backoff
-from wsrpc.retry import FIRST, JITTER, LONGEST, Attempts, Budget, is_repeatable
+from wsrpc.calling.retry import FIRST, JITTER, LONGEST, Attempts, Budget, is_repeatable
 
 
 def error(

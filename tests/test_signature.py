@@ -24,11 +24,11 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 from typing_extensions import TypeAliasType
 
-from wsrpc.call import Final, Stream
+from wsrpc.contract.signature import MethodOptions, MethodSpec, near, read, substitute
 from wsrpc.errors import RegistrationError
 from wsrpc.protocol.codec import CODECS, Codec
-from wsrpc.signature import MethodOptions, MethodSpec, near, read, substitute
-from wsrpc.values import InvalidValue, Unencodable
+from wsrpc.stream import Final, Stream
+from wsrpc.values.adapter import InvalidValue, Unencodable
 
 T = TypeVar("T")
 U = TypeVar("U")

@@ -11,7 +11,7 @@ from functools import partial
 import anyio
 import pytest
 
-from wsrpc.transport.choice import Transport
+from wsrpc.transport.registry import Transport
 
 from .soak import cleanups, drained, floods, frozen, herd, killed
 

@@ -31,24 +31,24 @@ BY_NAME = {
     # The names of this class's own fields.
     "limits.py": 1,
     # "schema", "item", "result": this module's own.
-    "contract.py": 1,
+    "contract/description.py": 1,
     # Marks of this module's own, on methods and classes that are exposed.
-    "controller.py": 2,
+    "contract/controller.py": 2,
     # The parts of anyio that the fast path needs, by this module's own list.
     "runtime/on_asyncio.py": 1,
     # What the person at the terminal typed: a method of a proxy, whose every name is a call.
-    "cli/calling.py": 1,
+    "cli/call_command.py": 1,
     # What the person at the terminal typed: `module:object`.
     "cli/loading.py": 1,
     # The parts of `websockets` that the short way needs, by this module's own list.
-    "transport/direct.py": 1,
+    "transport/websockets/direct.py": 1,
 }
 
 # Where source is compiled: the annotations of controllers, for the names in them. It is not run.
-COMPILES = {"signature.py"}
+COMPILES = {"contract/signature.py"}
 
 # Where modules are imported by name: the command's `module:object`, and the one optional transport.
-IMPORTS = {"cli/loading.py", "transport/choice.py"}
+IMPORTS = {"cli/loading.py", "transport/registry.py"}
 
 
 def name_of(file: Path) -> str:

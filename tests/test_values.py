@@ -49,10 +49,11 @@ from pydantic import (
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 from typing_extensions import TypedDict
 
-from wsrpc import plain, values
 from wsrpc.errors import RegistrationError, RpcError
 from wsrpc.protocol.codec import CODECS, Codec
-from wsrpc.values import Adapter, InvalidValue, Unencodable
+from wsrpc.values import adapter as values
+from wsrpc.values import checks as plain
+from wsrpc.values.adapter import Adapter, InvalidValue, Unencodable
 
 JSON = CODECS["json"]
 MSGPACK = CODECS["msgpack"]

@@ -15,7 +15,7 @@ from tests.support import until
 from wsrpc.backoff import Backoff
 from wsrpc.protocol.endpoint import Endpoint
 from wsrpc.protocol.events import Event
-from wsrpc.testing import connected_pair
+from wsrpc.testing.pairs import connected_pair
 
 HOUR = 3600.0
 

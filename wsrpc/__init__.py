@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from .admission import Grant
-from .call import Final, Stream, Tracked, stream_of
+from .admission.authentication import Grant
+from .calling.fetcher import (
+    FetchStream,
+    StreamFetcher,
+    StreamRequest,
+    default_stream_fetcher,
+)
 from .client import connect
 from .context import CallContext, current, metadata
-from .controller import method
+from .contract.controller import method
 from .errors import (
     Code,
     ConnectError,
@@ -18,12 +23,12 @@ from .errors import (
     StreamOverflow,
     WsrpcError,
 )
-from .fetcher import FetchStream, StreamFetcher, StreamRequest, default_stream_fetcher
-from .interceptor import Interceptor, Next, Request
+from .interfaces import Interceptor, Next, Request
 from .limits import Limits
-from .server import Listener, Server
-from .session import Session
-from .stats import Snapshot, Stats
+from .server.server import Listener, Server
+from .session.live_session import Session
+from .stream import Final, Stream, Tracked, stream_of
+from .telemetry.counters import Snapshot, Stats
 from .transport.base import Handshake
 from .version import __version__
 

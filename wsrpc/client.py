@@ -10,21 +10,21 @@ from types import TracebackType
 from typing import Any, Literal, TypeAlias
 
 from . import runtime as runtimes
+from .calling.proxy import Validate
 from .context import checked_metadata
-from .contract import Reflection, describe
-from .controller import expose_all
-from .dispatch import targets_of
-from .handler import Authorize
-from .interceptor import Interceptor
-from .keeper import Keeper
+from .contract.controller import expose_all
+from .contract.description import Reflection, describe
+from .handling.dispatch import targets_of
+from .handling.handler import Authorize
+from .interfaces import Interceptor
 from .limits import Limits
-from .logs import DEBUGGING, everyone
 from .protocol.codec import CODECS
 from .protocol.endpoint import Endpoint
-from .proxy import Validate
-from .session import OnState, Session
+from .session.live_session import OnState, Session
+from .session.reconnect import Keeper
+from .telemetry.logs import DEBUGGING, everyone
 from .transport.base import Link
-from .transport.choice import Transport, checked, open_link
+from .transport.registry import Transport, checked, open_link
 from .version import AGENT
 
 __all__ = ["connect"]

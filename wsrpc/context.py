@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from weakref import ref
 
 if TYPE_CHECKING:
-    from .protocol.calls import InCall
     from .protocol.endpoint import Endpoint
-    from .session import Session
+    from .protocol.lanes import InCall
+    from .session.live_session import Session
 
 __all__ = ["CallContext", "current", "metadata"]
 

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from wsrpc.cli.contract import Contract
 from wsrpc.cli.failures import ExitCode, Failure
+from wsrpc.cli.remote_contract import Contract
 from wsrpc.cli.schemas import type_text
 from wsrpc.cli.text import printable, to_json
 

@@ -8,11 +8,11 @@ from msgspec import Raw
 
 from tests.protocol.harness import Pair, deliver
 from wsrpc.limits import Limits
-from wsrpc.protocol.calls import InCall
 from wsrpc.protocol.codec import Codec
 from wsrpc.protocol.endpoint import Endpoint
 from wsrpc.protocol.events import CallReceived
 from wsrpc.protocol.frames import CallOptions, ErrorBody
+from wsrpc.protocol.lanes import InCall
 
 __all__ = ["CODES", "LIMITS", "conversation"]
 

@@ -9,7 +9,7 @@ import pytest
 
 import wsrpc
 from tests.support import Codec, soon, until
-from wsrpc.transport.choice import Transport
+from wsrpc.transport.registry import Transport
 
 from .cases import GOOD
 from .raw import BINARY, CONTINUATION, PING, PONG, TEXT, raw_link, ws

@@ -14,7 +14,7 @@ from websockets.typing import Subprotocol
 
 import wsrpc
 from tests.support import Codec, soon
-from wsrpc.interop.bare import SUBPROTOCOLS, Bare, Frame, open_bare
+from wsrpc.interop.bare_peer import SUBPROTOCOLS, Bare, Frame, open_bare
 
 R = TypeVar("R")
 

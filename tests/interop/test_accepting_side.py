@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 import wsrpc
 from tests.support import Codec, served, soon, until
-from wsrpc.interop.bare import Bare, Refused, hello, open_bare
+from wsrpc.interop.bare_peer import Bare, Refused, hello, open_bare
 from wsrpc.interop.service import interop_server
 
 from .support import Background, bare_client, body_of, call, error

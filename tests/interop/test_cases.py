@@ -10,9 +10,9 @@ from tests.support import Codec
 from wsrpc import Limits
 from wsrpc.interop.case import Case
 from wsrpc.interop.client import ALL_CASES, try_case
+from wsrpc.interop.frame_cases import wire_cases
 from wsrpc.interop.service import interop_server
-from wsrpc.interop.wire import wire_cases
-from wsrpc.transport.choice import Transport
+from wsrpc.transport.registry import Transport
 
 TOKEN = "open sesame"
 

@@ -20,7 +20,7 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 import wsrpc
 from tests.support import soon
 from wsrpc.interop import client
-from wsrpc.interop.bare import open_bare
+from wsrpc.interop.bare_peer import open_bare
 from wsrpc.interop.case import Cases, Ground, connect_as, equal, require
 from wsrpc.interop.server import limits_from, limits_of, main, parser
 from wsrpc.interop.service import Interop, interop_server

@@ -11,7 +11,7 @@ import pytest
 
 import wsrpc
 from tests.support import Codec, error_of, until
-from wsrpc.interop.bare import Bare, Frame
+from wsrpc.interop.bare_peer import Bare, Frame
 
 from .support import HELLO, Background, BareServer, bare_server, body_of, call, conversation, error
 

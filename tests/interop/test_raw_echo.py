@@ -9,7 +9,7 @@ from tests.hostile.raw import BINARY, BROKEN, CLOSE, CONTINUATION, PING, PONG, T
 from tests.support import soon
 from wsrpc.interop.raw_echo import ECHO, echoing
 from wsrpc.limits import Limits
-from wsrpc.transport.choice import Transport
+from wsrpc.transport.registry import Transport
 
 BYE = ws(CLOSE, (1000).to_bytes(2, "big"))
 SNOWMAN = "☃".encode()

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import wsrpc
 from tests.support import Codec, served, until
-from wsrpc.interop.bare import Bare, Frame, open_bare
+from wsrpc.interop.bare_peer import Bare, Frame, open_bare
 
 PROTOCOL = Path(__file__).parents[2] / "protocol.md"
 

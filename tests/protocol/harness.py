@@ -15,11 +15,11 @@ from msgspec import Raw
 
 from wsrpc.errors import ProtocolError
 from wsrpc.limits import Limits
-from wsrpc.protocol.calls import InCall
 from wsrpc.protocol.codec import Codec
 from wsrpc.protocol.endpoint import Endpoint
 from wsrpc.protocol.events import CallReceived, Event, HelloReceived, ItemsReceived
 from wsrpc.protocol.hello import Opening, read_opening
+from wsrpc.protocol.lanes import InCall
 
 Side: TypeAlias = Literal["connecting", "accepting"]
 Frame: TypeAlias = list[Any]

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from wsrpc.protocol.calls import LocalProtocolError
 from wsrpc.protocol.codec import Codec
 from wsrpc.protocol.events import AuthReceived, Event, HelloReceived
 from wsrpc.protocol.hello import read_opening
+from wsrpc.protocol.lanes import LocalProtocolError
 
 from .harness import Bare, encode, only, rejected
 

@@ -8,9 +8,9 @@ import msgspec
 import pytest
 
 from wsrpc.limits import Limits
-from wsrpc.protocol.calls import OutCall
 from wsrpc.protocol.codec import Codec
 from wsrpc.protocol.events import CallReceived, ItemsReceived, StreamFinished
+from wsrpc.protocol.lanes import OutCall
 
 from .harness import Bare, encode, only, rejected
 

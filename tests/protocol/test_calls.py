@@ -10,7 +10,11 @@ from msgspec import Raw
 
 from wsrpc.errors import RpcError, error_class, revive
 from wsrpc.limits import Limits
-from wsrpc.protocol.calls import (
+from wsrpc.protocol.codec import Codec
+from wsrpc.protocol.endpoint import NoSlotError, ValueTooLargeError
+from wsrpc.protocol.events import CallReceived, CancelReceived, ItemsReceived, StreamFinished
+from wsrpc.protocol.frames import CallOptions, End, Error, ErrorBody, Result, SizedCall
+from wsrpc.protocol.lanes import (
     InCall,
     Lane,
     LocalProtocolError,
@@ -19,10 +23,6 @@ from wsrpc.protocol.calls import (
     Sender,
     Slots,
 )
-from wsrpc.protocol.codec import Codec
-from wsrpc.protocol.endpoint import NoSlotError, ValueTooLargeError
-from wsrpc.protocol.events import CallReceived, CancelReceived, ItemsReceived, StreamFinished
-from wsrpc.protocol.frames import CallOptions, End, Error, ErrorBody, Result, SizedCall
 from wsrpc.protocol.window import SendCredit
 
 from .harness import Bare, Pair, decode, only, values

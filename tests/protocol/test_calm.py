@@ -11,7 +11,7 @@ from wsrpc.errors import ProtocolError
 from wsrpc.limits import Limits
 from wsrpc.protocol.codec import Codec
 from wsrpc.protocol.events import CallReceived
-from wsrpc.protocol.patience import Bucket
+from wsrpc.protocol.rates import Bucket
 from wsrpc.protocol.window import SPARE_GRANTS, SendCredit
 
 from .harness import Bare, Frame, Pair, Side, deliver

@@ -8,7 +8,6 @@ import pytest
 from msgspec import Raw
 
 from wsrpc.limits import Limits
-from wsrpc.protocol.calls import InCall, LocalProtocolError, OutCall
 from wsrpc.protocol.codec import Codec
 from wsrpc.protocol.events import (
     CallReceived,
@@ -18,6 +17,7 @@ from wsrpc.protocol.events import (
     StreamFinished,
 )
 from wsrpc.protocol.frames import CallOptions, End, Error, ErrorBody
+from wsrpc.protocol.lanes import InCall, LocalProtocolError, OutCall
 
 from .harness import Bare, decode, only, values
 

@@ -9,7 +9,6 @@ from msgspec import Raw
 
 from wsrpc.errors import ProtocolError
 from wsrpc.limits import Limits
-from wsrpc.protocol.calls import InCall, OutCall
 from wsrpc.protocol.codec import CODECS, Codec
 from wsrpc.protocol.endpoint import ValueTooLargeError
 from wsrpc.protocol.events import (
@@ -21,6 +20,7 @@ from wsrpc.protocol.events import (
     StreamFinished,
 )
 from wsrpc.protocol.frames import CallOptions, Error, ErrorBody, SizedResult
+from wsrpc.protocol.lanes import InCall, OutCall
 
 from .harness import Bare, Frame, Pair, Side, decode, encode, only
 

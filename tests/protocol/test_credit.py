@@ -8,9 +8,9 @@ import pytest
 
 from wsrpc.errors import ProtocolError
 from wsrpc.limits import COST_UNIT, Limits
-from wsrpc.protocol.calls import OutCall
 from wsrpc.protocol.codec import Codec
 from wsrpc.protocol.events import CreditReceived, ItemsReceived
+from wsrpc.protocol.lanes import OutCall
 from wsrpc.protocol.window import ReceiveWindow, SendCredit, cost_of
 
 from .harness import Bare, only, rejected

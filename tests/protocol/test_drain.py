@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from wsrpc.limits import Limits
-from wsrpc.protocol.calls import InCall, OutCall
 from wsrpc.protocol.codec import Codec
 from wsrpc.protocol.endpoint import Endpoint, PeerDrainingError
 from wsrpc.protocol.events import CallReceived, GoawayReceived, StreamFinished
 from wsrpc.protocol.frames import Error, ErrorBody
 from wsrpc.protocol.hello import read_opening
+from wsrpc.protocol.lanes import InCall, OutCall
 
 from .harness import Bare, Frame, Side, encode, only
 

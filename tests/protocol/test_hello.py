@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from wsrpc.limits import Limits
-from wsrpc.protocol.calls import LocalProtocolError
 from wsrpc.protocol.codec import Codec
 from wsrpc.protocol.endpoint import Endpoint
 from wsrpc.protocol.events import (
@@ -19,6 +18,7 @@ from wsrpc.protocol.events import (
 )
 from wsrpc.protocol.frames import Error
 from wsrpc.protocol.hello import read_opening
+from wsrpc.protocol.lanes import LocalProtocolError
 
 from .harness import Bare, Side, decode, encode, only, rejected
 

@@ -19,7 +19,6 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from msgspec import Raw
 
 from wsrpc.limits import Limits
-from wsrpc.protocol.calls import SENT, InCall, Lane, OutCall, Receiver, Sender, Upload, UploadReader
 from wsrpc.protocol.chunks import Outgoing
 from wsrpc.protocol.codec import CODECS, Codec
 from wsrpc.protocol.endpoint import Endpoint, NoSlotError
@@ -36,6 +35,16 @@ from wsrpc.protocol.events import (
 )
 from wsrpc.protocol.frames import CallOptions, End, ErrorBody, Result
 from wsrpc.protocol.hello import Opening, read_opening
+from wsrpc.protocol.lanes import (
+    SENT,
+    InCall,
+    Lane,
+    OutCall,
+    Receiver,
+    Sender,
+    Upload,
+    UploadReader,
+)
 from wsrpc.protocol.window import cost_of
 
 from .referee import Referee

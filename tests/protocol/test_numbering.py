@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from wsrpc.limits import Limits
-from wsrpc.protocol.calls import InCall
 from wsrpc.protocol.codec import Codec
 from wsrpc.protocol.frames import ErrorBody
+from wsrpc.protocol.lanes import InCall
 
 from .harness import Bare, Side
 

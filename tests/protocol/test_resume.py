@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from wsrpc.limits import Limits
-from wsrpc.protocol.calls import InCall, LocalProtocolError
 from wsrpc.protocol.codec import CODECS, Codec
 from wsrpc.protocol.endpoint import Endpoint
 from wsrpc.protocol.events import (
@@ -20,7 +19,8 @@ from wsrpc.protocol.events import (
     TokenConfirmed,
 )
 from wsrpc.protocol.hello import read_opening
-from wsrpc.protocol.link import LINK, may_reconnect, may_resume
+from wsrpc.protocol.lanes import InCall, LocalProtocolError
+from wsrpc.protocol.link_states import LINK, may_reconnect, may_resume
 
 from .harness import Bare, Side, encode, rejected, values
 

@@ -272,7 +272,7 @@ async def test_what_cannot_be_checked_now_changes_nothing(how: str) -> None:
 
 async def test_the_newest_of_several_credentials_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     """AUTH-1: while some are looked at, one more waits."""
-    monkeypatch.setattr("wsrpc.protocol.continuity.AUTH_INTERVAL", 0.0)
+    monkeypatch.setattr("wsrpc.protocol.link_layer.AUTH_INTERVAL", 0.0)
     seen: list[Any] = []
     go_on = anyio.Event()
 
@@ -609,7 +609,7 @@ async def test_those_who_say_nothing_are_bounded_and_make_room(
             await until(partial(has_links, server, n))
         # Nobody has kept the server waiting for long.
         assert await visit().closed() == 1013
-        monkeypatch.setattr("wsrpc.transport.pending.PATIENCE", 0.0)
+        monkeypatch.setattr("wsrpc.admission.unauthenticated.PATIENCE", 0.0)
         guest = visit()
         assert await silent[0].closed() == 1013
         await guest.say_hello()
@@ -622,7 +622,7 @@ async def test_those_whose_credentials_are_looked_at_keep_their_place(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """LIMIT-3."""
-    monkeypatch.setattr("wsrpc.transport.pending.PATIENCE", 0.0)
+    monkeypatch.setattr("wsrpc.admission.unauthenticated.PATIENCE", 0.0)
     entered: list[Any] = []
     go_on = anyio.Event()
 

@@ -24,7 +24,7 @@ from tests.support import (
     turns,
     until,
 )
-from wsrpc.testing import connected_pair
+from wsrpc.testing.pairs import connected_pair
 from wsrpc.transport.memory import MemoryLink
 
 

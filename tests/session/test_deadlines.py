@@ -12,7 +12,7 @@ import pytest
 
 import wsrpc
 from tests.support import LIMIT, Codec, Wire, bare_client, error_of, pair, soon, turns, until
-from wsrpc.testing import connected_pair
+from wsrpc.testing.pairs import connected_pair
 
 
 class Clock:

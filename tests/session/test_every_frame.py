@@ -11,7 +11,7 @@ import pytest
 
 import wsrpc
 from tests.support import Codec, soon, until
-from wsrpc.testing import connected_pair
+from wsrpc.testing.pairs import connected_pair
 
 # Tight, so that credit has to travel for each few items.
 LIMITS = wsrpc.Limits(window=2)

@@ -11,7 +11,7 @@ import pytest
 
 import wsrpc
 from tests.support import Codec, error_of, soon, turns, until
-from wsrpc.testing import connected_pair
+from wsrpc.testing.pairs import connected_pair
 from wsrpc.transport.faults import FrameName
 
 

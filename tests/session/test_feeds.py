@@ -14,7 +14,7 @@ from typing_extensions import TypedDict
 
 import wsrpc
 from tests.support import Codec, error_of, pair, turns
-from wsrpc.values import Adapter
+from wsrpc.values.adapter import Adapter
 
 
 class Point(BaseModel):

@@ -9,7 +9,7 @@ import anyio
 import wsrpc
 from tests.proxy import resetting_proxy
 from tests.support import served, soon, turns, until
-from wsrpc.testing import connected_pair
+from wsrpc.testing.pairs import connected_pair
 
 # The fastest there is.
 FAST = wsrpc.Limits(heartbeat_interval=1, heartbeat_timeout=1, close_timeout=0.1)

@@ -12,7 +12,7 @@ from pydantic import AfterValidator
 
 import wsrpc
 from tests.support import Codec, Wire, bare_server, error_of, pair, turns, until
-from wsrpc.testing import connected_pair
+from wsrpc.testing.pairs import connected_pair
 
 Policy: TypeAlias = Literal["latest", "drop_oldest", "fail"]
 Lossy: TypeAlias = Literal["latest", "drop_oldest"]

@@ -14,8 +14,8 @@ import wsrpc
 from tests.proxy import Proxy, resetting_proxy
 from tests.support import Codec, error_of, returning, served, soon, turns, until, visited
 from wsrpc.backoff import Backoff
-from wsrpc.session import StateChange
-from wsrpc.testing import connected_pair
+from wsrpc.session.live_session import StateChange
+from wsrpc.testing.pairs import connected_pair
 from wsrpc.transport.base import Link
 
 

@@ -14,8 +14,8 @@ from pydantic import BaseModel
 import wsrpc
 from tests.support import Codec, error_of, pair, soon, until
 from wsrpc.backoff import Backoff
-from wsrpc.server import Server
-from wsrpc.testing import connected_pair
+from wsrpc.server.server import Server
+from wsrpc.testing.pairs import connected_pair
 from wsrpc.transport.base import Link
 
 
@@ -23,8 +23,10 @@ from wsrpc.transport.base import Link
 def no_delays(monkeypatch: pytest.MonkeyPatch) -> None:
     """How long to wait is shown without an event loop; here nobody has to wait for it."""
     at_once = partial(Backoff, lambda: 0.0)
-    monkeypatch.setattr("wsrpc.keeper.Backoff", at_once)
-    monkeypatch.setattr("wsrpc.retry.Backoff", lambda uniform, **options: at_once(**options))
+    monkeypatch.setattr("wsrpc.session.reconnect.Backoff", at_once)
+    monkeypatch.setattr(
+        "wsrpc.calling.retry.Backoff", lambda uniform, **options: at_once(**options)
+    )
 
 
 class Pair(connected_pair):
@@ -365,7 +367,9 @@ async def test_a_call_that_waits_to_be_repeated_can_be_cancelled(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """RETRY-1."""
-    monkeypatch.setattr("wsrpc.retry.Backoff", lambda *_, **__: Backoff(lambda: 1.0, first=5))
+    monkeypatch.setattr(
+        "wsrpc.calling.retry.Backoff", lambda *_, **__: Backoff(lambda: 1.0, first=5)
+    )
     service = Service()
     service.failing = 1
     async with pair([service]) as (_, client), anyio.create_task_group() as group:
@@ -645,7 +649,9 @@ async def test_a_tracked_stream_that_is_closed_while_it_waits_just_ends(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """RETRY-3."""
-    monkeypatch.setattr("wsrpc.retry.Backoff", lambda *_, **__: Backoff(lambda: 1.0, first=5))
+    monkeypatch.setattr(
+        "wsrpc.calling.retry.Backoff", lambda *_, **__: Backoff(lambda: 1.0, first=5)
+    )
     service = Service()
     async with pair([service]) as (_, client):
         service.failing = 1

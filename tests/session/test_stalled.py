@@ -18,7 +18,7 @@ from websockets.uri import parse_uri
 
 import wsrpc
 from tests.support import bare_client, served, soon, turns, until
-from wsrpc.transport import direct
+from wsrpc.transport.websockets import direct
 
 ITEM = "x" * 10_000
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 import wsrpc
 from tests.support import Codec, Wire, error_of, pair, turns, until
-from wsrpc.call import NotFinished
+from wsrpc.stream import NotFinished
 
 
 class Token(BaseModel):

@@ -15,7 +15,6 @@ from msgspec import Raw
 
 from wsrpc.errors import ProtocolError
 from wsrpc.limits import Limits
-from wsrpc.protocol.calls import SENT, InCall, OutCall, Receiver, Sender, Upload, UploadReader
 from wsrpc.protocol.codec import CODECS
 from wsrpc.protocol.endpoint import Endpoint, NoSlotError, PeerDrainingError
 from wsrpc.protocol.events import (
@@ -31,7 +30,8 @@ from wsrpc.protocol.events import (
 )
 from wsrpc.protocol.frames import CallOptions, End, Error, ErrorBody, Result
 from wsrpc.protocol.hello import Opening, read_opening
-from wsrpc.protocol.link import may_resume
+from wsrpc.protocol.lanes import SENT, InCall, OutCall, Receiver, Sender, Upload, UploadReader
+from wsrpc.protocol.link_states import may_resume
 from wsrpc.protocol.window import cost_of
 
 from .world import Wire, World

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import anyio
 
 import wsrpc
-from wsrpc.transport.choice import Transport
+from wsrpc.transport.registry import Transport
 
 from .usage import Usage, usage
 

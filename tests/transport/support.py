@@ -18,13 +18,13 @@ from websockets.uri import parse_uri
 
 from tests.support import Codec, soon
 from wsrpc import runtime as runtimes
+from wsrpc.admission.door import Door
+from wsrpc.admission.unauthenticated import PendingLinks
 from wsrpc.errors import ProtocolError
 from wsrpc.limits import Limits
 from wsrpc.transport.base import Link, LinkClosed
-from wsrpc.transport.choice import Transport, listen, open_link
-from wsrpc.transport.door import Door
 from wsrpc.transport.memory import memory_link_pair
-from wsrpc.transport.pending import PendingLinks
+from wsrpc.transport.registry import Transport, listen, open_link
 
 Carrier: TypeAlias = Literal["memory"] | Transport
 

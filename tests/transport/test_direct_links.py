@@ -10,7 +10,7 @@ import pytest
 
 from tests.support import turns, until
 from wsrpc.transport.base import DirectLink, Link, LinkClosed
-from wsrpc.transport.choice import Transport
+from wsrpc.transport.registry import Transport
 
 from .support import by_hand, links
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from wsrpc.transport.forwarded import Proxies, bucket_of
+from wsrpc.admission.forwarded import Proxies, bucket_of
 
 TRUSTED = Proxies(["10.0.0.0/8", "::1", "192.0.2.7"])
 

@@ -12,7 +12,7 @@ import pytest
 
 import wsrpc
 from tests.support import served, soon
-from wsrpc.transport.choice import Transport
+from wsrpc.transport.registry import Transport
 
 from .support import Guest, listening
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from wsrpc.transport.origins import Origins
+from wsrpc.admission.origins import Origins
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from wsrpc.admission.unauthenticated import PATIENCE, Pending, PendingLinks
 from wsrpc.limits import Limits
-from wsrpc.transport.pending import PATIENCE, Pending, PendingLinks
 
 
 class Crowd:

@@ -19,7 +19,7 @@ import wsrpc
 from tests.support import served, soon, until
 from wsrpc.errors import ProtocolError
 from wsrpc.transport.base import DirectLink, Link, LinkClosed
-from wsrpc.transport.choice import open_link
+from wsrpc.transport.registry import open_link
 
 from .support import QUICK, Guest, by_hand, links, listening
 

@@ -18,7 +18,7 @@ from websockets.frames import Opcode
 
 import wsrpc
 from tests.support import served, until
-from wsrpc.transport.opening import bound_sockets
+from wsrpc.transport.urls import bound_sockets
 
 from .support import knocking
 from .test_handshakes import UPGRADE, ask, port_of
@@ -103,7 +103,7 @@ async def test_a_crowd_that_is_slow_makes_room_and_harms_nobody(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """LIMIT-3."""
-    monkeypatch.setattr("wsrpc.transport.pending.PATIENCE", 0.0)
+    monkeypatch.setattr("wsrpc.admission.unauthenticated.PATIENCE", 0.0)
     limits = wsrpc.Limits(max_unauthenticated=8)
     async with served([Who()], limits=limits) as listener, AsyncExitStack() as stack:
         pending = listener.server._admission.pending
@@ -151,7 +151,7 @@ async def test_those_who_were_refused_take_up_room_until_they_are_gone(
             with pytest.raises(wsrpc.ConnectError):
                 async with wsrpc.connect(listener.url, auth="ann"):
                     pytest.fail("there was no room")
-            monkeypatch.setattr("wsrpc.transport.pending.PATIENCE", 0.0)
+            monkeypatch.setattr("wsrpc.admission.unauthenticated.PATIENCE", 0.0)
             async with wsrpc.connect(listener.url, auth="ann") as session:
                 await where(session)
                 await hung_up(peer.stream)
@@ -160,7 +160,7 @@ async def test_those_who_were_refused_take_up_room_until_they_are_gone(
 
 async def test_one_that_makes_room_is_told_so_and_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     """LIMIT-3."""
-    monkeypatch.setattr("wsrpc.transport.pending.PATIENCE", 0.0)
+    monkeypatch.setattr("wsrpc.admission.unauthenticated.PATIENCE", 0.0)
     limits = wsrpc.Limits(max_unauthenticated=1, close_timeout=5)
     async with served([Who()], limits=limits) as listener:
         async with knocking(listener.url) as peer:

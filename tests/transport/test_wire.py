@@ -9,7 +9,7 @@ from websockets.frames import Opcode
 from tests.support import Codec
 from wsrpc.limits import Limits
 from wsrpc.transport.base import Link, LinkClosed
-from wsrpc.transport.choice import Transport
+from wsrpc.transport.registry import Transport
 
 from .support import Peer, by_hand, end_of, refusal_of
 

@@ -8,9 +8,9 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from ..contract import with_names
+from ..contract.description import with_names
 from ..version import __version__
-from .calling import call as make_call
+from .call_command import call as make_call
 from .connection import CodecName, Target, parse_auth, parse_headers, parse_metadata
 from .connection import describe as describe_target
 from .failures import Failure
@@ -18,7 +18,7 @@ from .listing import entries, listing, page, part
 from .loading import load_server
 from .output import Output
 from .running import run
-from .serving import serve as serve_until_stopped
+from .serve_command import serve as serve_until_stopped
 
 __all__ = ["app", "run_app"]
 

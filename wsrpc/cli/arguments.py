@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..call import stream_of
-from .contract import Method, Param
+from ..stream import stream_of
 from .failures import Failure, did_you_mean
+from .remote_contract import Method, Param
 from .stdin import load_json
 
 __all__ = ["Argument", "bind", "hints", "parse"]

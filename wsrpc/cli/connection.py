@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 from ..client import connect
 from ..errors import Code, RpcError
-from ..session import Session
-from .contract import Contract
+from ..session.live_session import Session
 from .failures import ExitCode, Failure
+from .remote_contract import Contract
 from .stdin import load_json
 
 __all__ = ["Target", "contract_of", "describe", "parse_auth", "parse_headers", "parse_metadata"]

@@ -10,8 +10,8 @@ from typing import Any
 
 import typer
 
+from ..contract.signature import near
 from ..errors import ConnectError, RegistrationError, RpcError, WsrpcError
-from ..signature import near
 from .text import printable, to_json
 
 __all__ = ["ExitCode", "Failure", "did_you_mean", "note", "report"]

@@ -7,8 +7,8 @@ from typing import Any
 
 from rich.text import Text
 
-from .contract import Contract, Controller, Method, Param, split_path
 from .failures import Failure, did_you_mean
+from .remote_contract import Contract, Controller, Method, Param, split_path
 from .schemas import fields_of, type_text
 from .text import printable
 

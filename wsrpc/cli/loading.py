@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..errors import RegistrationError
-from ..server import Server
+from ..server.server import Server
 from .failures import Failure, did_you_mean
 
 __all__ = ["load_server"]

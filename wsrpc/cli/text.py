@@ -6,7 +6,7 @@ import base64
 import json
 from typing import Any
 
-from ..call import Tracked
+from ..stream import Tracked
 
 __all__ = ["printable", "to_json"]
 

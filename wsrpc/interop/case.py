@@ -10,8 +10,8 @@ from typing import Any, TypeAlias, TypeVar
 import anyio
 
 from ..client import connect
-from ..session import Session
-from .bare import Bare, Codec, Failed, open_bare, same, short
+from ..session.live_session import Session
+from .bare_peer import Bare, Codec, Failed, open_bare, same, short
 from .service import Interop, Partner, Stats
 
 __all__ = ["PATIENCE", "Case", "Cases", "Failed", "Ground", "equal", "raises", "require"]

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 import anyio
 
 from ..errors import ConnectError
-from .bare import Codec
+from .bare_peer import Codec
+from .call_cases import cases
 from .case import PATIENCE, Case, Cases, Ground, connect_as
-from .cases import cases
-from .wire import wire_cases
+from .frame_cases import wire_cases
 
 __all__ = ["ALL_CASES", "main", "run", "try_case"]
 

@@ -8,11 +8,11 @@ from contextlib import asynccontextmanager
 import anyio
 
 from .. import runtime as runtimes
+from ..admission.door import Door
+from ..admission.unauthenticated import PendingLinks
 from ..limits import Limits
 from ..transport.base import Binary, DirectLink, Link, LinkClosed
-from ..transport.choice import Transport, listen
-from ..transport.door import Door
-from ..transport.pending import PendingLinks
+from ..transport.registry import Transport, listen
 
 __all__ = ["ECHO", "echoing"]
 

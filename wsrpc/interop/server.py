@@ -18,8 +18,8 @@ from math import inf
 import anyio
 
 from ..limits import Limits
-from ..server import Server
-from ..transport.choice import Transport
+from ..server.server import Server
+from ..transport.registry import Transport
 from .raw_echo import ECHO, echoing
 from .service import interop_server
 

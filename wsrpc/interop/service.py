@@ -10,13 +10,13 @@ import anyio
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from ..admission import Grant
-from ..call import Tracked
+from ..admission.authentication import Grant
 from ..context import CallContext, current
-from ..controller import method
+from ..contract.controller import method
 from ..errors import Code, RpcError
 from ..limits import Limits
-from ..server import Server
+from ..server.server import Server
+from ..stream import Tracked
 from ..transport.base import Handshake
 
 __all__ = ["Interop", "Partner", "Stats", "Token", "WhoAmI", "interop_server"]

@@ -30,7 +30,7 @@ from .splice import Encoded, Gathering
 from .window import violation
 
 if TYPE_CHECKING:
-    from .calls import Lane, Sender
+    from .lanes import Lane, Sender
     from .outbox import Batch
 
 __all__ = ["LARGEST_PIECE", "Incoming", "IncomingValues", "Outgoing", "OutgoingValues", "place_of"]

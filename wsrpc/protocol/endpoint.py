@@ -67,27 +67,8 @@ from ..limits import (
     MAX_IDS_PER_CALL,
     Limits,
 )
-from .calls import (
-    CHANNEL_OVERHEAD,
-    LONGEST,
-    OPENING_OVERHEAD,
-    SENT,
-    CallbackOffer,
-    CallbackTarget,
-    InCall,
-    Lane,
-    LocalProtocolError,
-    OutCall,
-    Receiver,
-    Sender,
-    Slots,
-    Upload,
-    UploadReader,
-    finish_reason,
-)
 from .chunks import LARGEST_PIECE, IncomingValues, Outgoing
 from .codec import Codec
-from .continuity import Continuity
 from .events import (
     ArgumentsReceived,
     CallReceived,
@@ -120,6 +101,25 @@ from .frames import (
     SizedNotify,
     SizedResult,
 )
+from .lanes import (
+    CHANNEL_OVERHEAD,
+    LONGEST,
+    OPENING_OVERHEAD,
+    SENT,
+    CallbackOffer,
+    CallbackTarget,
+    InCall,
+    Lane,
+    LocalProtocolError,
+    OutCall,
+    Receiver,
+    Sender,
+    Slots,
+    Upload,
+    UploadReader,
+    finish_reason,
+)
+from .link_layer import Continuity
 from .outbox import BATCH_TARGET, FRAME_OVERHEAD, Outbox
 from .splice import Encoded
 from .window import SendCredit, violation

@@ -6,8 +6,8 @@ from typing import TypeAlias
 
 from msgspec import Raw, Struct
 
-from .calls import InCall, OutCall, Receiver, Sender, UploadReader
 from .frames import End, Error, HelloBody, Result
+from .lanes import InCall, OutCall, Receiver, Sender, UploadReader
 
 __all__ = [
     "ArgumentsReceived",

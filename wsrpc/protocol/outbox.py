@@ -16,7 +16,7 @@ from .codec import Codec
 from .frames import Ack, CallOptions, Frame, Hello, LinkFrame, Pong
 
 if TYPE_CHECKING:
-    from .calls import Lane, OutCall
+    from .lanes import Lane, OutCall
 
 __all__ = ["BATCH_TARGET", "FRAME_OVERHEAD", "QUANTUM", "Batch", "Outbox"]
 

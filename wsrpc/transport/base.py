@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from .pending import Pending
+    from ..admission.unauthenticated import Pending
 
 __all__ = ["Binary", "Bound", "DirectLink", "Handshake", "Link", "LinkClosed"]
 

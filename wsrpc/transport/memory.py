@@ -9,10 +9,10 @@ from collections.abc import Sequence
 import anyio
 from msgspec import Raw
 
+from ..admission.unauthenticated import Pending
 from ..protocol.codec import SUBPROTOCOLS
 from .base import Handshake, LinkClosed
 from .faults import Faults, Side
-from .pending import Pending
 
 __all__ = ["MemoryLink", "memory_link_pair"]
 

@@ -11,9 +11,9 @@ import anyio
 
 from ...errors import Code, RpcError
 from ..connection import Target, contract_of
-from ..contract import Contract
 from ..failures import ExitCode, Failure, did_you_mean
 from ..processes import ended, listening, python
+from ..remote_contract import Contract
 from .measure import Extent, measure
 from .progress import progress
 from .report import Conditions, Report

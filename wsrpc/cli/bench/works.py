@@ -10,7 +10,7 @@ from typing import TypeAlias
 import anyio
 
 from ...interop.service import Interop
-from ...session import Session
+from ...session.live_session import Session
 from ..connection import Target
 from ..failures import ExitCode, Failure, did_you_mean
 from .histogram import Histogram

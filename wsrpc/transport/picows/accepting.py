@@ -22,11 +22,17 @@ from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
 from ... import runtime as runtimes
+from ...admission.door import (
+    FORBIDDEN_ORIGIN,
+    Door,
+    Listening,
+    headers_of,
+    listening_sockets,
+)
 from ...limits import Limits
-from ...logs import everyone
+from ...telemetry.logs import everyone
 from ..base import Bound
-from ..door import FORBIDDEN_ORIGIN, Door, Listening, headers_of, listening_sockets
-from ..opening import bound_url, removed_again
+from ..urls import bound_url, removed_again
 from .link import PicowsLink
 from .settings import UnixSocket, muted, options
 

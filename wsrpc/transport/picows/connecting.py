@@ -31,7 +31,7 @@ from websockets.uri import WebSocketURI, parse_uri
 from ...errors import ConnectError
 from ...limits import Limits
 from ..base import Handshake
-from ..opening import refused, shown, split_url, unreachable, wrong_subprotocol
+from ..urls import refused, shown, split_url, unreachable, wrong_subprotocol
 from .link import PicowsLink
 from .settings import UnixSocket, options
 

@@ -13,14 +13,14 @@ from typing import Any, cast
 
 from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
 
+from ...admission.unauthenticated import Pending
 from ...errors import ProtocolError
 from ...limits import Limits
-from ...logs import everyone
 from ...protocol.codec import SUBPROTOCOLS
+from ...telemetry.logs import everyone
 from ..base import Binary, Handshake, LinkClosed
-from ..calm import ENHANCE_YOUR_CALM, TOO_MUCH, Calm
-from ..opening import short_reason
-from ..pending import Pending
+from ..floods import ENHANCE_YOUR_CALM, TOO_MUCH, Calm
+from ..urls import short_reason
 
 __all__ = ["PicowsLink"]
 

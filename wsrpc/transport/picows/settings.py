@@ -6,8 +6,8 @@ import logging
 import socket
 from typing import Any
 
+from ...admission.door import Listening
 from ...limits import Limits
-from ..door import Listening
 
 __all__ = ["UnixSocket", "muted", "options"]
 

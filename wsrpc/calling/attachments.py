@@ -1,0 +1,214 @@
+"""What travels beside a call's arguments: uploads and callbacks."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, Callable, Mapping
+from contextvars import Context, copy_context
+from typing import Any
+
+import anyio
+
+from ..contract.signature import Param
+from ..engine.hub import Conversation, Offered, Shell, as_text
+from ..errors import Code, ConnectionLost, RpcError
+from ..protocol.endpoint import ValueTooLargeError
+from ..protocol.frames import ErrorBody
+from ..protocol.lanes import OutCall, Upload
+from ..runtime import Future, Task
+from ..runtime.timers import Deadline
+from ..streams.producer import Feed, Packer
+from ..values.adapter import Adapter, Unencodable
+
+__all__ = ["Extras"]
+
+
+class Extras:
+    """The uploads and callbacks that travel with one call.
+
+    Attributes:
+        uploads: Async iterators by parameter.
+        callbacks: Functions by parameter.
+        failure: What the source of an upload raised first; the caller gets that rather than
+            the other end's complaint about it.
+    """
+
+    def __init__(
+        self,
+        label: str,
+        params: Mapping[str, Param],
+        uploads: dict[str, AsyncIterable[Any]],
+        callbacks: dict[str, Callable[..., Any]],
+        check: bool,
+    ) -> None:
+        self._label = label
+        self._params = params
+        self._check = check
+        self.uploads = uploads
+        self.callbacks = callbacks
+        self.failure: BaseException | None = None
+        self._pumps: list[_Pump] = []
+        self._context = copy_context()
+
+    @property
+    def begun(self) -> bool:
+        """Whether an upload may have been read from, so that it cannot go with another attempt."""
+        return any(pump.task is not None for pump in self._pumps)
+
+    def attach(self, shell: Shell, call: OutCall) -> None:
+        """Connect the call's lanes with what they carry, in place of those of an earlier attempt."""
+        self._pumps.clear()
+        for name, lane in call.uploads.items():
+            item = self._params[name].item
+            assert item is not None
+            label = f"{self._label}({name}=…)"
+            pump = _Pump(shell, self, lane, label, item)
+            pump.source = self.uploads[name]
+            lane.context = pump
+            self._pumps.append(pump)
+        for name, offer in call.callbacks.items():
+            offer.context = Offered(self._label, self._params[name], self.callbacks[name])
+
+    def start(self) -> None:
+        """The call is numbered: its uploads may flow."""
+        for pump in self._pumps:
+            pump.start(self._context)
+
+    def stop(self) -> None:
+        """The call is over: nobody wants the rest of the uploads."""
+        for pump in self._pumps:
+            pump.stop()
+
+    async def close(self) -> None:
+        """Stop, and wait until the sources are closed: they are the caller's own code."""
+        self.stop()
+        with anyio.CancelScope(shield=True):
+            for pump in self._pumps:
+                if pump.task is not None:
+                    await pump.done
+
+
+class _Pump(Conversation):
+    """One upload on its way out."""
+
+    def __init__(
+        self, shell: Shell, extras: Extras, lane: Upload, label: str, item: Adapter
+    ) -> None:
+        self._shell = shell
+        self._extras = extras
+        packer = Packer(
+            shell,
+            item,
+            None,
+            check=extras._check,
+            no_final=f"{label}: an upload has no final value; yield items only",
+        )
+        self._feed = Feed(shell, lane, packer, halt=self._halt, spare=self._spare)
+        self._lane = lane
+        self._label = label
+        self._reason: str | None = None
+        self._stopped = False
+        self._begun = False
+        self._killer: Deadline | None = None
+        self.source: AsyncIterable[Any]
+        self.task: Task | None = None
+        self.done: Future = shell.runtime.future()
+
+    def start(self, context: Context) -> None:
+        self._shell.pumps.add(self)
+        self.task = self._shell.nursery.spawn(self.run, context=context, once=True)
+
+    async def run(self) -> None:
+        self._begun = True
+        body: ErrorBody | None = None
+        try:
+            if not self._stopped:
+                await self._feed.run(self.source)
+        except self._shell.runtime.cancelled_class():
+            body = ErrorBody(Code.CANCELLED, "the upload was stopped")
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # noqa: BLE001  (it is the caller's, and raised there)
+            body = self._failed(error)
+        finally:
+            self._ended()
+        self._terminate(body)
+
+    def _ended(self) -> None:
+        self._shell.pumps.discard(self)
+        if self._killer is not None:
+            self._shell.deadlines.remove(self._killer)
+        if not self.done.done():
+            self.done.set_result(None)
+
+    def _failed(self, error: BaseException) -> ErrorBody:
+        if self._stopped:
+            self._shell.log.error(
+                "the source of %s failed while it was stopped", self._label, error=error
+            )
+            return ErrorBody(Code.CANCELLED, "the upload was stopped")
+        if isinstance(error, ValueTooLargeError):
+            error = RpcError(Code.RESOURCE_EXHAUSTED, f"an item of {self._label}: {error}")
+        elif isinstance(error, Unencodable):
+            error = RpcError(Code.INVALID_ARGUMENT, f"an item of {self._label}: {error}")
+        if self._extras.failure is None:
+            self._extras.failure = error
+        if isinstance(error, RpcError):
+            try:
+                return self._shell.error_body(error)
+            except Exception:  # noqa: BLE001  (its data cannot travel; the caller has it anyway)
+                return ErrorBody(str(error.code), as_text(error.message))
+        return ErrorBody(Code.ABORTED, "the source of the upload failed")
+
+    def _terminate(self, body: ErrorBody | None) -> None:
+        shell, lane = self._shell, self._lane
+        if shell.lost is not None or lane.state not in ("uploading", "stopping"):
+            return
+        if lane.state == "stopping":
+            body = ErrorBody(self._reason or "cancelled", "the upload was stopped on request")
+        if body is None:
+            shell.endpoint.finish(lane)
+        else:
+            shell.endpoint.fail(lane, body)
+        shell.wake()
+
+    def stop(self) -> None:
+        """Cancel the source; its cleanup then has `Limits.cleanup_timeout`."""
+        if self._stopped or self.done.done():
+            return
+        self._stopped = True
+        # asyncio drops a task that is cancelled before its first step; `run` looks itself.
+        if self.task is not None and self._begun:
+            if not self._feed.closing:
+                self._shell.runtime.cancel(self.task)
+            self._feed.stop()
+            self._arm_killer()
+
+    def _halt(self) -> None:
+        assert self.task is not None
+        self._shell.runtime.cancel(self.task)
+
+    def _spare(self) -> None:
+        assert self.task is not None
+        self._shell.runtime.spare(self.task)
+
+    def _arm_killer(self) -> None:
+        when = self._shell.runtime.now() + self._shell.limits.cleanup_timeout
+        self._killer = self._shell.deadlines.add(when, self._kill)
+
+    def _kill(self) -> None:
+        self._shell.log.warning(
+            "the source of %s was still cleaning up after cleanup_timeout", self._label
+        )
+        assert self.task is not None
+        self.task.cancel()
+        self._arm_killer()
+
+    def on_credit(self) -> None:
+        self._feed.wake()
+
+    def on_cancel(self, reason: str) -> None:
+        self._reason = reason
+        self.stop()
+
+    def on_lost(self, error: ConnectionLost) -> None:
+        self.stop()

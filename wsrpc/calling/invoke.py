@@ -1,0 +1,386 @@
+"""Calls out: begin one, wait for its answer.
+
+The same code serves the methods of proxies and the callbacks that a handler was given.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
+from typing import Any
+
+import anyio
+from msgspec import Raw
+
+from ..context import checked_metadata, handling, outgoing_metadata
+from ..engine.hub import Conversation, Shell, Terminal, error_from
+from ..errors import Code, ConnectionLost, DeadlineExceeded, RpcError
+from ..protocol.endpoint import NoSlotError, PeerDrainingError, ValueTooLargeError
+from ..protocol.frames import CallOptions, Error, Result
+from ..protocol.lanes import CallbackTarget, OutCall
+from ..protocol.splice import Encoded
+from ..runtime import Future
+from ..values.adapter import Adapter, InvalidValue
+from .attachments import Extras
+from .retry import Retry
+
+__all__ = ["Timing", "WrongKindError", "begin", "invoke", "wrong_kind"]
+
+# Seconds by which the far side's clock may be ahead of this one's at the end of a long call.
+CLOCK_SKEW = 1.0
+
+INFINITY = math.inf
+
+# Seconds by which an event loop may be early with a timer.
+CLOCK_GRAIN = 0.001
+
+
+class WrongKindError(RpcError[Any], TypeError):
+    """A stream was awaited, or a value iterated; the message says what to write instead.
+
+    Attributes:
+        answer: The value that came instead of a stream, in a tuple; for who could not know.
+    """
+
+    def __init__(self, message: str) -> None:
+        RpcError.__init__(self, Code.INTERNAL, message)
+        self.answer: tuple[Any] | None = None
+
+    def __str__(self) -> str:
+        return self.message
+
+
+def wrong_kind(label: str, *, streams: bool) -> WrongKindError:
+    """The error for a method that turned out to be of the other kind (CALL-8)."""
+    if streams:
+        return WrongKindError(f"{label} streams: write `async for item in …`, not `await`")
+    return WrongKindError(f"{label} returns a value: write `await …`, not `async for`")
+
+
+class Timing:
+    """When a call must be over, and whose deadline that is.
+
+    Attributes:
+        deadline: Seconds on the loop's clock, or None.
+        by_scope: Whether it is the deadline of the caller's own cancel scope, which fires by
+            itself and must be the one to do so.
+        alarm: The deadline, where this package has to keep it.
+    """
+
+    __slots__ = ("alarm", "by_scope", "deadline")
+
+    def __init__(self, shell: Shell, timeout: float | None) -> None:
+        runtime = shell.runtime
+        scope = runtime.effective_deadline()
+        deadline = INFINITY if timeout is None else runtime.now() + timeout
+        handled = handling.get()
+        if handled is not None and handled.deadline is not None and handled.deadline < deadline:
+            deadline = handled.deadline
+        self.deadline: float | None
+        self.alarm: float | None
+        if scope < deadline:
+            self.by_scope = True
+            self.deadline = scope
+            self.alarm = None
+        else:
+            self.by_scope = False
+            self.deadline = self.alarm = None if deadline == INFINITY else deadline
+
+    def reason(self, shell: Shell) -> str:
+        """Why the caller's await was cancelled, as far as one can tell."""
+        now = shell.runtime.now() + CLOCK_GRAIN
+        if self.by_scope and self.deadline is not None and now >= self.deadline:
+            return "deadline_exceeded"
+        return "cancelled"
+
+    async def let_scope_fire(self) -> None:
+        """The far side's clock was ahead of the caller's scope: wait for the scope (TIME-1).
+
+        Returns if the scope does not fire after all, since the caller may have left it; and at once
+        where the scope is not due yet: then a handler raised the error by itself, or the stream
+        idled for too long.
+        """
+        if self.by_scope and self.deadline is not None:
+            scope = anyio.current_effective_deadline()
+            left = scope - anyio.current_time()
+            if scope <= self.deadline and left <= CLOCK_SKEW:
+                await anyio.sleep(max(0.0, left) + 0.1)
+
+
+def begin(
+    shell: Shell,
+    label: str,
+    method: str | int,
+    payload: Encoded,
+    timing: Timing,
+    *,
+    metadata: Mapping[str, str] | None = None,
+    oneway: bool = False,
+    extras: Extras | None = None,
+    target: CallbackTarget | None = None,
+    window: int | None = None,
+    last_id: str | None = None,
+) -> OutCall:
+    """Hand a call to the endpoint.
+
+    Raises:
+        RpcError: It cannot even be queued; `not_started` is set.
+    """
+    if shell.lost is not None:
+        raise shell.lost_error(started=False)
+    ambient = outgoing_metadata.get()
+    options: CallOptions | None = None
+    if metadata or ambient:
+        carried = {**ambient, **(metadata or {})}
+        _check_metadata(shell, label, carried)
+        options = CallOptions(metadata=carried)
+    if last_id is not None:
+        options = options or CallOptions()
+        options.last_id = last_id
+    handled = handling.get()
+    parent = None if handled is None else handled.parent_in(shell.endpoint)
+    try:
+        return shell.endpoint.call(
+            method,
+            payload,
+            oneway=oneway,
+            deadline=timing.deadline,
+            options=options,
+            uploads=tuple(extras.uploads) if extras is not None else (),
+            callbacks=tuple(extras.callbacks) if extras is not None else (),
+            parent=parent,
+            target=target,
+            window=window,
+        )
+    except NoSlotError:
+        limit = shell.endpoint.slots.limit
+        error = RpcError(
+            Code.RESOURCE_EXHAUSTED,
+            f"{label}: all {limit} slots of the other end are taken, and a call made while "
+            "handling one of the same session does not wait",
+        )
+    except PeerDrainingError:
+        error = RpcError(Code.UNAVAILABLE, f"{label}: the other end is draining")
+    except ValueTooLargeError as too_large:
+        error = RpcError(Code.RESOURCE_EXHAUSTED, f"the arguments of {label}: {too_large}")
+    error.not_started = True
+    raise error
+
+
+def _check_metadata(shell: Shell, label: str, carried: Mapping[str, str]) -> None:
+    # Interceptors may have put anything there.
+    checked_metadata(carried)
+    if (
+        sum(len(k.encode()) + len(v.encode()) for k, v in carried.items())
+        > shell.limits.max_metadata
+    ):
+        limit = shell.limits.max_metadata
+        raise RpcError(
+            Code.RESOURCE_EXHAUSTED, f"the metadata of {label} exceeds {limit} bytes (max_metadata)"
+        )
+
+
+class Reply(Conversation):
+    """The wait for one value.
+
+    Attributes:
+        call: Set where there is a deadline to act on.
+    """
+
+    __slots__ = ("call", "extras", "future", "label", "shell")
+    call: OutCall
+
+    def __init__(self, shell: Shell, label: str, extras: Extras | None) -> None:
+        self.shell = shell
+        self.label = label
+        self.extras = extras
+        self.future: Future = shell.runtime.future()
+
+    def settle(self, outcome: Terminal | RpcError[Any]) -> None:
+        if not self.future.done():
+            self.future.set_result(outcome)
+
+    def expire(self) -> None:
+        """The caller's own clock ran out: tell the far end, and do not wait for it (TIME-3)."""
+        error = DeadlineExceeded(f"{self.label} did not answer before its deadline")
+        error.not_started = self.call.id == 0
+        self.shell.endpoint.cancel(self.call, "deadline_exceeded")
+        self.shell.wake()
+        self.settle(error)
+
+    def on_finished(self, frame: Terminal) -> None:
+        if not self.future.done():
+            self.future.set_result(frame)
+        if self.extras is not None:
+            self.extras.stop()
+
+    def on_lost(self, error: ConnectionLost) -> None:
+        self.settle(error)
+        if self.extras is not None:
+            self.extras.stop()
+
+    def on_items(self, items: list[Raw]) -> None:
+        self.settle(wrong_kind(self.label, streams=True))
+
+    def on_started(self) -> None:
+        if self.extras is not None:
+            self.extras.start()
+
+
+async def invoke(
+    shell: Shell,
+    label: str,
+    method: str | int,
+    payload: Encoded,
+    result: Adapter,
+    timeout: float | None,
+    *,
+    check: bool = True,
+    metadata: Mapping[str, str] | None = None,
+    extras: Extras | None = None,
+    target: CallbackTarget | None = None,
+    timing: Timing | None = None,
+    retry: Retry | None = None,
+) -> Any:
+    """Make a unary call and return its validated answer.
+
+    If the await is cancelled, the handler is cancelled with it.
+
+    Args:
+        shell: Where to make it.
+        label: What messages call it.
+        method: Its name on the wire, or the id of a callback.
+        payload: The encoded arguments.
+        result: The type of the answer.
+        timeout: Seconds, if `timing` is not given.
+        check: Whether the answer is validated.
+        metadata: What travels with it.
+        extras: Uploads and callbacks.
+        target: What a callback's calls are counted with.
+        timing: That of the first attempt, for a later one.
+        retry: Whether to make it again where it failed in a way that makes that safe; what costs
+            anything for that is entered on a failure only.
+
+    Raises:
+        RpcError: What the handler raised, or why there is no answer.
+    """
+    if timing is None:
+        timing = Timing(shell, timeout)
+    call: OutCall | None = None
+    try:
+        if shell.endpoint.outbox_full:
+            await shell.room(timing.alarm)
+        call = begin(
+            shell, label, method, payload, timing, metadata=metadata, extras=extras, target=target
+        )
+        reply = call.context = Reply(shell, label, extras)
+        if extras is not None:
+            extras.attach(shell, call)
+        entry = None
+        if timing.alarm is not None:
+            reply.call = call
+            entry = shell.deadlines.add(timing.alarm, reply.expire)
+        shell.flush()
+        try:
+            outcome = await reply.future
+        except BaseException as error:
+            _abandon(shell, call, extras, timing.reason(shell))
+            if extras is not None and not isinstance(error, GeneratorExit):
+                await extras.close()
+            raise
+        finally:
+            if entry is not None:
+                shell.deadlines.remove(entry)
+        if extras is not None:
+            await extras.close()
+        if not isinstance(outcome, Result):
+            raise await _failure(shell, call, label, outcome, timing, extras)
+        # The two point at each other; left so, each call would be garbage for the collector.
+        call.context = None
+        try:
+            return result.load(outcome.value, shell.codec, check=check)
+        except InvalidValue as invalid:
+            # The other end's fault (ERROR table).
+            raise invalid_answer(label, invalid) from None
+    except RpcError as error:
+        if retry is None or not retry.wants(error, extras, refused=call is None):
+            raise
+        failed = error
+
+    # No closure: each variable that one used would cost every call.
+    repeat = partial(
+        invoke,
+        label=label,
+        method=method,
+        payload=payload,
+        result=result,
+        timeout=None,
+        check=check,
+        metadata=metadata,
+        extras=extras,
+        timing=timing,
+    )
+    return await _repeated(failed, shell, timing, retry, extras, repeat)
+
+
+async def _repeated(
+    error: RpcError[Any],
+    shell: Shell,
+    timing: Timing,
+    retry: Retry,
+    extras: Extras | None,
+    repeat: Callable[[Shell], Coroutine[Any, Any, Any]],
+) -> Any:
+    """Make a failed call again, as often as that may be, over what the session runs on by then."""
+    attempts = retry.attempts(timing.deadline)
+    while (delay := retry.delay(attempts, error, shell)) is not None:
+        await anyio.sleep(delay)
+        shell = retry.session._shell
+        try:
+            return await repeat(shell)
+        except RpcError as again:
+            error = again
+        if not retry.wants(error, extras):
+            break
+    raise attempts.concluded(error)
+
+
+async def _failure(
+    shell: Shell,
+    call: OutCall,
+    label: str,
+    outcome: Terminal | RpcError[Any],
+    timing: Timing,
+    extras: Extras | None,
+) -> BaseException:
+    """What to raise where there is no value."""
+    error: RpcError[Any]
+    if isinstance(outcome, Error):
+        error = error_from(shell, outcome.body)
+        if error.code == Code.DEADLINE_EXCEEDED:
+            await timing.let_scope_fire()
+    elif isinstance(outcome, RpcError):
+        error = outcome
+        if shell.endpoint.cancel(call):
+            shell.wake()
+    else:
+        error = wrong_kind(label, streams=True)
+    if extras is not None and extras.failure is not None:
+        extras.failure.__cause__ = error
+        return extras.failure
+    return error
+
+
+def invalid_answer(label: str, invalid: InvalidValue) -> RpcError[Any]:
+    return RpcError(
+        Code.INTERNAL, f"what {label} answered does not validate: {invalid}", invalid.data()
+    )
+
+
+def _abandon(shell: Shell, call: OutCall, extras: Extras | None, reason: str) -> None:
+    if shell.lost is None:
+        shell.endpoint.cancel(call, reason)
+        shell.wake()
+    if extras is not None:
+        extras.stop()

@@ -1,0 +1,202 @@
+"""When a call that failed is made again (protocol.md RETRY-1): decided here, waited for elsewhere.
+
+The budget is that of gRPC's `retryThrottling`
+(https://github.com/grpc/proposal/blob/master/A6-client-retries.md): a server in trouble gets a burst
+of repeats at most, and then a small part of the usual load on top, instead of twice the load.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import random
+from typing import TYPE_CHECKING, Any
+
+from ..backoff import Backoff
+from ..errors import Code, RpcError
+
+if TYPE_CHECKING:
+    from ..engine.hub import Shell
+    from ..session.live_session import Session
+    from .attachments import Extras
+
+__all__ = ["Attempts", "Budget", "Retry", "is_repeatable"]
+
+# Seconds. The bound of the delay before the first repeat, which doubles, and what it doubles to.
+FIRST = 0.1
+LONGEST = 5.0
+
+# Seconds added at random to a delay that the other end asked for (`retry_after`).
+JITTER = 0.1
+
+
+def is_repeatable(error: RpcError[Any], *, idempotent: bool) -> bool:
+    """Whether a failure is of the kind after which a call may be made again by itself."""
+    if error.code == Code.UNAVAILABLE:
+        return error.not_started or idempotent
+    return error.code == Code.RESOURCE_EXHAUSTED and error.not_started
+
+
+class Budget:
+    """What all calls of one session may spend on repeats together: a bucket of tokens.
+
+    Each failure that is worth a repeat costs one. While more than half of them are left, calls are
+    repeated; below that failures are passed on, until enough calls have been made again.
+
+    Args:
+        tokens: Tokens. How many there are at most, and at first; 0: nothing is ever repeated.
+        refund: Tokens that come back for each call sent, and for each second. The seconds are for
+            sessions that hold a few streams for weeks.
+    """
+
+    def __init__(self, tokens: float, refund: float) -> None:
+        self._most = self._tokens = tokens
+        self._refund = refund
+        self._sent = 0
+        self._now: float | None = None
+
+    @property
+    def tokens(self) -> float:
+        """How many are left."""
+        return self._tokens
+
+    def spend(self, now: float, sent: int) -> bool:
+        """A call has failed; whether there is enough left to repeat it.
+
+        Args:
+            now: Seconds on a clock that does not go back.
+            sent: Calls sent so far, in all.
+        """
+        earned = sent - self._sent + (0.0 if self._now is None else now - self._now)
+        self._sent, self._now = sent, now
+        self._tokens = max(0.0, min(self._most, self._tokens + earned * self._refund) - 1)
+        return self._tokens > self._most / 2
+
+
+class Attempts:
+    """The attempts at one call, or at one stretch of a stream between two items.
+
+    Args:
+        budget: The session's.
+        most: Attempts, the first one included.
+        idempotent: Whether the call may be repeated though it may have begun.
+        deadline: Seconds on the clock of `delay`; when the first attempt had to be over.
+        uniform: Gives numbers from 0 to 1.
+
+    Attributes:
+        made: Attempts so far.
+    """
+
+    def __init__(
+        self,
+        budget: Budget,
+        *,
+        most: int,
+        idempotent: bool,
+        deadline: float | None,
+        uniform: Callable[[], float] = random,
+    ) -> None:
+        self._budget = budget
+        self._most = most
+        self._idempotent = idempotent
+        self._deadline = deadline
+        self._uniform = uniform
+        self._may_have_run = False
+        self.reset()
+
+    def reset(self) -> None:
+        """The stream has got on: what was tried before does not count any more."""
+        self.made = 1
+        self._backoff = Backoff(self._uniform, first=FIRST, longest=LONGEST, jitter=JITTER)
+
+    def delay(
+        self, error: RpcError[Any], now: float, sent: int, *, moved: bool = False
+    ) -> float | None:
+        """Seconds after which the call is to be made again; None: it has failed for good.
+
+        Args:
+            error: What the last attempt came to.
+            now: Seconds on the clock of the deadline.
+            sent: Calls sent so far in this session.
+            moved: Whether the session of the wire that refused the call is gone for good, and
+                another has taken its place.
+        """
+        if not is_repeatable(error, idempotent=self._idempotent):
+            return None
+        if not error.not_started:
+            self._may_have_run = True
+        if self._deadline is not None and now >= self._deadline:
+            return None
+        if moved and error.not_started:
+            # It asks for nothing twice, and for no more than if it had been made a moment later.
+            return 0.0
+        if self.made >= self._most or not self._budget.spend(now, sent):
+            return None
+        delay = self._backoff.next(error.retry_after)
+        if self._deadline is not None and now + delay >= self._deadline:
+            return None
+        self.made += 1
+        return delay
+
+    def concluded(self, error: RpcError[Any]) -> RpcError[Any]:
+        """The last attempt's error, as the application gets it."""
+        if self._may_have_run:
+            # That attempt may not have begun; an earlier one may.
+            error.not_started = False
+        if self.made > 1:
+            error.add_note(f"This was attempt {self.made}; it is not repeated any more.")
+        return error
+
+
+class Retry:
+    """How the calls of one method are repeated.
+
+    Args:
+        session: Whose calls they are.
+        idempotent: Whether the method is declared so.
+    """
+
+    __slots__ = ("_idempotent", "session")
+
+    def __init__(self, session: Session, *, idempotent: bool) -> None:
+        self.session = session
+        self._idempotent = idempotent
+
+    def wants(self, error: RpcError[Any], extras: Extras | None, *, refused: bool = False) -> bool:
+        """Whether it is worth thinking about.
+
+        Args:
+            error: What a call came to.
+            extras: What travels with it. An upload that has begun cannot be wound back.
+            refused: Whether this side did not even queue it. It would do the same again, where that
+                was for want of room; and a call that must not wait for a slot (SLOT-3) does not
+                wait for one this way either.
+        """
+        if refused and error.code == Code.RESOURCE_EXHAUSTED:
+            return False
+        if extras is not None and extras.begun:
+            return False
+        return not self.session.closed and is_repeatable(error, idempotent=self._idempotent)
+
+    def attempts(self, deadline: float | None) -> Attempts:
+        """The account of one call, opened at its first failure."""
+        session = self.session
+        return Attempts(
+            session._budget,
+            most=session.limits.retry_attempts,
+            idempotent=self._idempotent,
+            deadline=deadline,
+        )
+
+    def delay(self, attempts: Attempts, error: RpcError[Any], shell: Shell) -> float | None:
+        """Seconds after which to try again, None for not at all; see `Attempts.delay`.
+
+        Args:
+            attempts: The call's.
+            error: What the last attempt came to.
+            shell: Where that was made.
+        """
+        session = self.session
+        if session.closed:
+            return None
+        moved = session._shell is not shell
+        return attempts.delay(error, shell.runtime.now(), session._calls_sent, moved=moved)

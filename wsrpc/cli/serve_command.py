@@ -1,0 +1,63 @@
+"""`wsrpc serve`: listen until a signal comes."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+
+from ..server.server import Server
+from .failures import ExitCode, Failure, note
+
+__all__ = ["serve"]
+
+
+async def serve(server: Server, host: str, port: int, grace: float | None) -> int:
+    """Serve until SIGTERM or Ctrl-C, then drain; a second signal does not wait for the calls.
+
+    Prints `listening ws://…` on stdout once peers can connect.
+
+    Args:
+        server: What to serve.
+        host: What to bind.
+        port: 0 for a free one.
+        grace: Seconds for the calls that run; None: as the server's limits say.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        Failure: The address cannot be bound.
+    """
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.WARNING,
+        format="%(asctime)s %(name)s %(levelname)s %(message)s",
+    )
+    seconds = server.limits.drain_grace if grace is None else grace
+    caught: list[int] = []
+
+    def ready() -> None:
+        print(f"listening {listener.url}", flush=True)
+        names = ", ".join(server.contract()["controllers"])
+        note(f"serving {names}; Ctrl-C stops")
+
+    def on_signal(number: int) -> None:
+        caught.append(number)
+        if len(caught) > 1:
+            note("stopping at once")
+        else:
+            calls = server.stats.calls_live
+            running = f"up to {seconds:g} s for {calls} running calls" if calls else "no call runs"
+            note(f"stopping: {running}; Ctrl-C again does not wait")
+
+    try:
+        async with server.listen(host, port) as listener:
+            await server._serve_until_signal(grace, ready=ready, on_signal=on_signal)
+    except OSError as error:
+        # asyncio repeats the address in its own words; the system's are shorter.
+        system = error.errno is not None and error.errno > 0
+        reason = os.strerror(error.errno) if system and error.errno else error.strerror or error
+        raise Failure(f"cannot listen on {host}:{port}: {reason}", ExitCode.UNREACHABLE) from error
+    return ExitCode.INTERRUPTED if signal.SIGINT in caught else ExitCode.OK

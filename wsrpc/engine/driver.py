@@ -1,0 +1,368 @@
+"""One link at work: what arrives goes into the endpoint, what the endpoint has goes out.
+
+There are two ways to drive a link. `TaskDriver` works with every link: one task reads, one writes.
+`DirectDriver` takes links that call back, and does without tasks: what arrives is acted on in the
+callback that brought it, and what is ready is written in the same turn of the event loop, behind
+everything else that was ready in it. So a batch gathers all that one turn produced, and a single
+call is not kept waiting for another turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Protocol
+
+from ..errors import ProtocolError
+from ..protocol.events import Event
+from ..runtime import Future, Task
+from ..runtime.timers import Deadline
+from ..transport.base import DirectLink, Link, LinkClosed
+from .hub import Shell, settle
+
+__all__ = ["DirectDriver", "Driver", "TaskDriver", "driver_for"]
+
+# Events of one message that are acted on before others have a turn. With all 64 answers of a full
+# batch in one go the two ends would take turns instead of working at the same time.
+SLICE = 16
+
+# Messages that may wait for their turn before the socket is no longer read.
+BACKLOG = 4
+
+NO_STATUS = 1005
+SLOW_CONSUMER = 4001
+
+Process = Callable[[list[Event]], None]
+Fault = Callable[[Exception], None]
+
+
+class Driver(Protocol):
+    """What the session and its shell need of a link at work."""
+
+    @property
+    def behind(self) -> bool:
+        """Whether the end of a message is still to be acted on, now that others have a turn."""
+        ...
+
+    async def caught_up(self) -> None:
+        """Wait until it has been, or the link is gone."""
+
+    async def start(self) -> None:
+        """Send what is ready; the connecting side's hello is."""
+
+    async def run(self) -> None:
+        """Read until the link is gone, and raise why.
+
+        Raises:
+            LinkClosed: It is closed, or broke.
+            ProtocolError: The peer broke a rule, or does not read.
+        """
+
+    def wake(self) -> None:
+        """The endpoint may have output: write it soon."""
+
+    def flush(self) -> None:
+        """The endpoint has output: write it now, unless others are about to add to it."""
+
+    async def flushed(self) -> None:
+        """Wait until the endpoint has no output left, or the link is gone."""
+
+    def stop(self) -> None:
+        """Read and write no more; what the endpoint has taken already is acted on at once."""
+
+
+def driver_for(link: Link, shell: Shell, process: Process, fault: Fault) -> Driver:
+    """The best driver for this link.
+
+    Args:
+        link: The connection.
+        shell: Whose endpoint it serves.
+        process: Acts on the endpoint's events.
+        fault: Told of what writing fails with, when that is not the link's end: close the link.
+    """
+    if isinstance(link, DirectLink):
+        return DirectDriver(link, shell, process, fault)
+    return TaskDriver(link, shell, process, fault)
+
+
+class _Stall:
+    """Watches one write that the transport does not take (protocol.md OUT-4)."""
+
+    def __init__(self, shell: Shell, unsent: Callable[[], int], fault: Fault) -> None:
+        self._shell = shell
+        self._unsent = unsent
+        self._fault = fault
+        self._entry: Deadline | None = None
+        self._left = 0
+
+    def begin(self) -> None:
+        self._left = self._unsent()
+        when = self._shell.runtime.now() + self._shell.limits.stall_timeout
+        self._entry = self._shell.deadlines.add(when, self._expire)
+
+    def end(self) -> None:
+        if self._entry is not None:
+            self._shell.deadlines.remove(self._entry)
+            self._entry = None
+
+    def _expire(self) -> None:
+        if self._unsent() < self._left:
+            self.begin()
+        else:
+            seconds = self._shell.limits.stall_timeout
+            self._fault(ProtocolError(SLOW_CONSUMER, f"no byte was accepted for {seconds:g} s"))
+
+
+class TaskDriver:
+    """Drives any link, with a task that reads and one that writes."""
+
+    def __init__(self, link: Link, shell: Shell, process: Process, fault: Fault) -> None:
+        self._link = link
+        self._shell = shell
+        self._process = process
+        self._fault = fault
+        self._stall = _Stall(shell, lambda: 0, fault)
+        self._ready: Future | None = None
+        self._flushed: list[Future] = []
+        self._writer: Task | None = None
+        self._events: list[Event] = []
+        self._caught_up: list[Future] = []
+        self._over = False
+
+    @property
+    def behind(self) -> bool:
+        return bool(self._events)
+
+    async def caught_up(self) -> None:
+        waiter = self._shell.runtime.future()
+        self._caught_up.append(waiter)
+        await waiter
+
+    async def start(self) -> None:
+        self._writer = self._shell.nursery.spawn(self._write)
+
+    async def run(self) -> None:
+        receive, take, process = self._link.receive, self._shell.endpoint.receive, self._process
+        now, pause = self._shell.runtime.now, self._shell.runtime.pause
+        while True:
+            data = await receive()
+            if self._over:
+                raise LinkClosed(NO_STATUS)
+            events = take(data, now())
+            while len(events) > SLICE:
+                events, self._events = events[:SLICE], events[SLICE:]
+                process(events)
+                await pause()
+                events, self._events = self._events, []
+            process(events)
+            if self._caught_up:
+                settle(self._caught_up)
+
+    async def _write(self) -> None:
+        shell, endpoint, send = self._shell, self._shell.endpoint, self._link.send
+        now, stall = shell.runtime.now, self._stall
+        try:
+            # What a batch takes from the endpoint must not be taken for a link that is left.
+            while not self._over:
+                data = endpoint.next_batch(now())
+                if data is not None:
+                    shell.took()
+                    stall.begin()
+                    await send(data)
+                    stall.end()
+                    continue
+                settle(self._flushed)
+                self._ready = shell.runtime.future()
+                await self._ready
+        except LinkClosed:
+            # The reader meets the same end and acts on it.
+            return
+        except Exception as error:  # noqa: BLE001  (whoever is told acts on it)
+            self._fault(error)
+        finally:
+            stall.end()
+
+    def wake(self) -> None:
+        ready, self._ready = self._ready, None
+        if ready is not None and not ready.done():
+            ready.set_result(None)
+
+    flush = wake
+
+    async def flushed(self) -> None:
+        if not self._over:
+            waiter = self._shell.runtime.future()
+            self._flushed.append(waiter)
+            self.wake()
+            await waiter
+
+    def stop(self) -> None:
+        if self._over:
+            return
+        self._over = True
+        if self._writer is not None:
+            self._writer.cancel()
+        settle(self._flushed)
+        settle(self._caught_up)
+        events, self._events = self._events, []
+        self._process(events)
+
+
+class DirectDriver:
+    """Drives a link by its callbacks; for event loops of asyncio."""
+
+    def __init__(self, link: DirectLink, shell: Shell, process: Process, fault: Fault) -> None:
+        self._link = link
+        self._shell = shell
+        self._process = process
+        self._fault = fault
+        self._stall = _Stall(shell, lambda: link.unsent, fault)
+        self._soon = shell.runtime.call_soon
+        self._idle = shell.runtime.idle
+        self._now = shell.runtime.now
+        self._lost: Future = shell.runtime.future()
+        self._events: list[Event] = []
+        self._backlog: list[bytes] = []
+        self._caught_up: list[Future] = []
+        self._flushed: list[Future] = []
+        # Until the link is attached nothing tells when it takes more.
+        self._scheduled = True
+        self._blocked = False
+        self._over = False
+        self._stopped = False
+
+    @property
+    def behind(self) -> bool:
+        return bool(self._events)
+
+    async def caught_up(self) -> None:
+        waiter = self._shell.runtime.future()
+        self._caught_up.append(waiter)
+        await waiter
+
+    async def start(self) -> None:
+        data = self._shell.endpoint.next_batch(self._shell.runtime.now())
+        if data is not None:
+            self._shell.took()
+            await self._link.send(data)
+
+    async def run(self) -> None:
+        self._link.attach(self._on_message, self._on_lost, self._on_drained)
+        self._flush()
+        error: Exception = await self._lost
+        raise error
+
+    # ---------------------------------------------------------------- bytes in
+
+    def _on_message(self, data: bytes) -> None:
+        if self._events or self._backlog:
+            self._backlog.append(data)
+            if len(self._backlog) == BACKLOG:
+                self._link.pause()
+        elif not self._over:
+            self._take(data)
+            if self._events:
+                self._soon(self._go_on)
+
+    def _take(self, data: bytes) -> None:
+        try:
+            events = self._shell.endpoint.receive(data, self._now())
+            if len(events) > SLICE:
+                self._events = events[SLICE:]
+                del events[SLICE:]
+            self._process(events)
+        except Exception as error:  # noqa: BLE001  (raised by `run`)
+            self._fail(error)
+
+    def _go_on(self) -> None:
+        """Act on the next slice of a message, or on the next message, now that others had a turn."""
+        if self._over:
+            return
+        if not self._events:
+            if len(self._backlog) == BACKLOG:
+                self._link.resume()
+            self._take(self._backlog.pop(0))
+        else:
+            events, self._events = self._events[:SLICE], self._events[SLICE:]
+            try:
+                self._process(events)
+            except Exception as error:  # noqa: BLE001  (raised by `run`)
+                self._fail(error)
+            if self._caught_up and not self._events:
+                settle(self._caught_up)
+        if not self._over and (self._events or self._backlog):
+            self._soon(self._go_on)
+
+    def _on_lost(self, error: Exception) -> None:
+        if self._events or self._backlog:
+            # It came behind them.
+            self._soon(partial(self._on_lost, error))
+        else:
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        self._over = True
+        self._stall.end()
+        if not self._lost.done():
+            self._lost.set_result(error)
+
+    # ---------------------------------------------------------------- bytes out
+
+    def wake(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            self._soon(self._flush)
+
+    def flush(self) -> None:
+        if not self._scheduled:
+            if self._idle():
+                self._flush()
+            else:
+                self._scheduled = True
+                self._soon(self._flush)
+
+    def _flush(self) -> None:
+        # While this runs, and while the transport takes no more, nobody needs to ask for it.
+        self._scheduled = True
+        if self._over or self._blocked:
+            return
+        shell, endpoint, send = self._shell, self._shell.endpoint, self._link.send_nowait
+        try:
+            while endpoint.has_output:
+                data = endpoint.next_batch(shell.runtime.now())
+                if data is None:
+                    break
+                shell.took()
+                if not send(data):
+                    self._blocked = True
+                    self._stall.begin()
+                    return
+        except Exception as error:  # noqa: BLE001  (whoever is told acts on it)
+            self._fault(error)
+            return
+        self._scheduled = False
+        settle(self._flushed)
+
+    def _on_drained(self) -> None:
+        if self._blocked:
+            self._blocked = False
+            self._stall.end()
+            self._flush()
+
+    async def flushed(self) -> None:
+        if not self._over:
+            waiter = self._shell.runtime.future()
+            self._flushed.append(waiter)
+            self.wake()
+            await waiter
+
+    def stop(self) -> None:
+        if self._stopped:
+            return
+        self._stopped = self._over = True
+        self._stall.end()
+        settle(self._flushed)
+        settle(self._caught_up)
+        self._backlog.clear()
+        events, self._events = self._events, []
+        self._process(events)

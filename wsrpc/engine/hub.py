@@ -1,0 +1,293 @@
+"""What calls out and calls in share: a pure endpoint, and the waiting around it.
+
+The endpoint decides; the shell waits. Each live id's `context` is a `Conversation`, to which the
+session hands what the endpoint reports. All of it runs on one event loop, between two awaits at a
+time, so there are no locks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Raw
+
+from ..contract.signature import Param
+from ..errors import Code, ConnectionLost, DeadlineExceeded, RpcError, error_class, revive
+from ..protocol.endpoint import Endpoint
+from ..protocol.frames import End, Error, ErrorBody, Result
+from ..runtime import Future, Nursery, Runtime
+from ..runtime.timers import Deadlines
+from ..telemetry.logs import Log
+from ..values.adapter import Adapter, InvalidValue
+
+if TYPE_CHECKING:
+    from ..session.live_session import Session
+    from ..streams.producer import Feed
+    from .driver import Driver
+
+__all__ = [
+    "Conversation",
+    "Offered",
+    "Shell",
+    "Terminal",
+    "as_text",
+    "error_from",
+    "settle",
+]
+
+Terminal = Result | End | Error
+
+
+class Conversation:
+    """The shell's side of one live id; each kind overrides what can happen to it."""
+
+    __slots__ = ()
+
+    def on_arguments(self) -> None:
+        raise AssertionError(f"arguments for {self!r}")
+
+    def on_items(self, items: list[Raw]) -> None:
+        raise AssertionError(f"items for {self!r}")
+
+    def on_finished(self, frame: Terminal) -> None:
+        raise AssertionError(f"a terminal for {self!r}")
+
+    def on_credit(self) -> None:
+        """More may be sent; of no interest to whoever does not send a stream."""
+
+    def on_cancel(self, reason: str) -> None:
+        raise AssertionError(f"cancel for {self!r}")
+
+    def on_started(self) -> None:
+        """The call was numbered."""
+
+    def on_lost(self, error: ConnectionLost) -> None:
+        raise AssertionError(f"the loss of {self!r}")
+
+
+class Shell:
+    """The loop-side state of one session.
+
+    Attributes:
+        endpoint: The protocol.
+        runtime: The event loop.
+        nursery: The parent of everything that this session runs.
+        log: The lines about this session.
+        deadlines: What happens when.
+        driver: What moves bytes between the endpoint and the link, while there is one.
+        wake: Tells it that the endpoint may have output.
+        flush: The same, where nothing more is to come from the caller: it may be written at once.
+        unlinked: Told of it instead while there is no driver, from the next time on that one goes.
+        lost: Why there is no session any more, once there is none.
+        on_lost: Who waits for that.
+        pumps: The uploads of this side that run.
+        notifications: Those of this side that the other end has not finished.
+        unsent: Notifications that were waiting when the session ended, for the next one.
+        feeds: How many streams of this side run.
+    """
+
+    def __init__(
+        self, session: Session, endpoint: Endpoint, runtime: Runtime, nursery: Nursery
+    ) -> None:
+        self.session = session
+        self.endpoint = endpoint
+        self.codec = endpoint.codec
+        self.limits = endpoint.limits
+        self.runtime = runtime
+        self.nursery = nursery
+        self.log = Log()
+        self.deadlines = Deadlines(runtime, nursery)
+        self.lost: ConnectionLost | None = None
+        self.on_lost: list[Future] = []
+        self._driver: Driver | None = None
+        self.wake: Callable[[], None] = _nothing
+        self.flush: Callable[[], None] = _nothing
+        self.unlinked: Callable[[], None] = _nothing
+        self._blocked: set[Feed] = set()
+        self._room: list[Future] = []
+        self.pumps: set[Any] = set()
+        self.notifications: set[Conversation] = set()
+        self.unsent: list[Conversation] = []
+        self.feeds = 0
+        self._closing: list[Future] = []
+        self._draining: list[Future] = []
+
+    @property
+    def driver(self) -> Driver | None:
+        return self._driver
+
+    @driver.setter
+    def driver(self, driver: Driver | None) -> None:
+        self._driver = driver
+        self.wake = self.unlinked if driver is None else driver.wake
+        self.flush = self.unlinked if driver is None else driver.flush
+
+    def took(self) -> None:
+        """The writer took a batch: start what was numbered, let those go on who waited for room."""
+        endpoint = self.endpoint
+        if endpoint.started:
+            started, endpoint.started = endpoint.started, []
+            for call in started:
+                call.context.on_started()
+        if (self._blocked or self._room) and not endpoint.outbox_full:
+            self._make_room()
+        if self._draining:
+            self.settle_drained()
+
+    def _make_room(self) -> None:
+        blocked, self._blocked = self._blocked, set()
+        for feed in blocked:
+            feed.wake()
+        settle(self._room)
+
+    def block(self, feed: Feed) -> None:
+        """Wake `feed` when the outbox has room again."""
+        self._blocked.add(feed)
+
+    def notified(self, notification: Conversation) -> None:
+        """A notification has ended, at the other end or before it got there."""
+        self.notifications.discard(notification)
+        if self._closing and not self.notifications:
+            settle(self._closing)
+
+    async def all_notified(self) -> None:
+        """Wait until the other end has finished every notification."""
+        if self.notifications:
+            waiter = self.runtime.future()
+            self._closing.append(waiter)
+            await waiter
+
+    async def drained(self) -> None:
+        """Wait until nothing is live any more on a session that drains (DRAIN-3), or it is over."""
+        while self.lost is None and not self.endpoint.drained:
+            waiter = self.runtime.future()
+            self._draining.append(waiter)
+            await waiter
+
+    def settle_drained(self) -> None:
+        """Something was sent or taken: it may have been the last."""
+        if self.endpoint.drained:
+            settle(self._draining)
+
+    async def room(self, alarm: float | None = None) -> None:
+        """Wait until the outbox takes another value.
+
+        Args:
+            alarm: Seconds on the loop's clock; how long to wait at most (TIME-4).
+
+        Raises:
+            ConnectionLost: The session ended meanwhile.
+            DeadlineExceeded: There was no room before `alarm`.
+        """
+        while self.endpoint.outbox_full and self.lost is None:
+            waiter = self.runtime.future()
+            self._room.append(waiter)
+            if alarm is None:
+                await waiter
+            elif not await self._before(alarm, waiter):
+                error = DeadlineExceeded("no room in the outbox before the deadline")
+                error.not_started = True
+                raise error
+        if self.lost is not None:
+            raise self.lost_error(started=False)
+
+    async def _before(self, alarm: float, waiter: Future) -> bool:
+        """Wait for `waiter`; False if `alarm` came first."""
+
+        def expire() -> None:
+            if not waiter.done():
+                waiter.set_result("expired")
+
+        entry = self.deadlines.add(alarm, expire)
+        try:
+            outcome: str | None = await waiter
+            return outcome != "expired"
+        finally:
+            self.deadlines.remove(entry)
+
+    def lose(self, error: ConnectionLost) -> None:
+        """The session is over: nobody waits for anything of it any longer."""
+        self.lost = error
+        for call in self.endpoint.close():
+            if call.context is not None:
+                call.context.on_lost(self.lost_error(started=call.id != 0))
+        self._make_room()
+        self.wake()
+        settle(self._draining)
+        settle(self.on_lost)
+
+    def lost_error(self, *, started: bool) -> ConnectionLost:
+        """A fresh error for one call: exceptions must not be shared between tasks."""
+        lost = self.lost
+        assert lost is not None
+        error = ConnectionLost(lost.message, lost.close_code, lost.close_reason)
+        error.not_started = not started
+        return error
+
+    def error_body(self, error: RpcError[Any]) -> ErrorBody:
+        """What of an error raised on purpose crosses the wire (ERROR-2)."""
+        body = ErrorBody(str(error.code), as_text(error.message))
+        cls = type(error)
+        if cls is not RpcError and cls is not ConnectionLost:
+            body.type = cls.type_name
+        if error.data is not None:
+            adapter = Adapter(cls.data_type, where=f"the data of {cls.__name__}")
+            body.data = Raw(bytes(adapter.dump(error.data, self.codec)))
+        if error.retry_after is not None:
+            body.retry_after = max(0, round(error.retry_after * 1000))
+        return body
+
+
+def _nothing() -> None:
+    """There is no driver to tell."""
+
+
+def settle(waiters: list[Future]) -> None:
+    """Let all of them go on; none waits any more."""
+    for waiter in waiters:
+        # asyncio cancels a future together with whoever waits for it.
+        if not waiter.done():
+            waiter.set_result(None)
+    waiters.clear()
+
+
+def as_text(value: object) -> str:
+    """What can travel of a message: a string without lone surrogates."""
+    return str(value).encode("utf-8", "replace").decode()
+
+
+def error_from(shell: Shell, body: ErrorBody) -> RpcError[Any]:
+    """The exception for an error frame (ERROR-1, ERROR-6)."""
+    cls = error_class(body.type)
+    if cls is RpcError and body.code == Code.DEADLINE_EXCEEDED:
+        cls = error_class("DeadlineExceeded")
+    data: Any = None
+    if len(body.data):
+        try:
+            data = Adapter(cls.data_type, where=cls.__name__).load(body.data, shell.codec)
+        except InvalidValue:
+            cls = RpcError
+            try:
+                data = Adapter(Any, where="error data").load(body.data, shell.codec)
+            except InvalidValue:
+                data = None
+    error = revive(cls, body.code, body.message, data)
+    error.error_id = body.error_id
+    error.not_started = bool(body.not_started)
+    error.retry_after = None if body.retry_after is None else body.retry_after / 1000
+    return error
+
+
+class Offered:
+    """A callback that travels with a call: what to run when the peer calls it."""
+
+    __slots__ = ("context", "fn", "label", "param")
+
+    def __init__(self, label: str, param: Param, fn: Callable[..., Any]) -> None:
+        self.label = label
+        self.param = param
+        self.fn = fn
+        # The callback runs as the code that passed it would: with that code's context variables.
+        self.context = copy_context()

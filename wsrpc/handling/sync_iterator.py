@@ -1,0 +1,103 @@
+"""Sync generators as async iterators: each step runs in a worker thread."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from ..runtime import Future
+
+if TYPE_CHECKING:
+    from .handler import MethodHandler
+
+__all__ = ["ThreadIterator"]
+
+# Seconds for which a sync generator runs ahead in its thread, to save hops for the next items.
+THREAD_SLICE = 0.001
+
+
+class ThreadIterator:
+    """A sync iterator as an async one: each step runs in a worker thread.
+
+    A step takes as many items as come within a millisecond, but never more than the stream has
+    credit for, so a fast generator costs one hop for many items. Those that are there can be taken
+    while the step still runs, so a slow generator delays none.
+    """
+
+    def __init__(self, handler: MethodHandler, make: Callable[[], Iterator[Any]]) -> None:
+        self._handler = handler
+        self._shell = handler.shell
+        self._make = make
+        self._iterator: Iterator[Any] | None = None
+        self._ready: deque[Any] = deque()
+        self._error: BaseException | None = None
+        self._running = False
+        self._over = False
+        self._waiter: Future | None = None
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self
+
+    async def __anext__(self) -> Any:
+        while not self._ready:
+            if not self._running:
+                if self._error is not None:
+                    error, self._error = self._error, None
+                    raise error
+                if self._over:
+                    raise StopAsyncIteration
+                self._running = True
+                self._shell.nursery.spawn(self._step, max(1, self._handler.call.credit.balance))
+            await self._news()
+        return self._ready.popleft()
+
+    async def _news(self) -> None:
+        self._waiter = waiter = self._shell.runtime.future()
+        await waiter
+
+    def _wake(self) -> None:
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    async def _step(self, allowance: int) -> None:
+        try:
+            await anyio.to_thread.run_sync(self._advance, allowance)
+        finally:
+            self._running = False
+            self._wake()
+
+    def _advance(self, allowance: int) -> None:
+        """One step; in the thread."""
+        ready = self._ready
+        until = time.monotonic() + THREAD_SLICE
+        try:
+            if self._iterator is None:
+                # A method that only returns an iterator may block before it does.
+                self._iterator = iter(self._make())
+            for item in islice(self._iterator, allowance):
+                ready.append(item)
+                if len(ready) == 1:
+                    # Somebody may be waiting for just this one, and the next may take long.
+                    self._shell.runtime.call_threadsafe(self._wake)
+                if time.monotonic() >= until or self._handler.stopped is not None:
+                    return
+                allowance -= 1
+            self._over = allowance > 0
+        except BaseException as error:  # noqa: BLE001  (raised behind the items before it)
+            self._error = error
+            self._over = True
+
+    async def aclose(self) -> None:
+        # A step cannot be cancelled, and the generator cannot be closed while it runs.
+        with anyio.CancelScope(shield=True):
+            while self._running:
+                await self._handler.undisturbed(self._news())
+            close = getattr(self._iterator, "close", None)
+            if close is not None:
+                await self._handler.undisturbed(anyio.to_thread.run_sync(close))

@@ -1,0 +1,148 @@
+"""The sessions of a server: by id for people, by token for peers that come back."""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from collections.abc import Iterator, Mapping
+from functools import partial
+from hashlib import sha256
+from typing import Any
+
+from ..limits import Limits
+from ..session.live_session import Session
+
+__all__ = ["SessionTable", "same_principal"]
+
+# Bytes of a token from the system's random source (RESUME-5).
+TOKEN_BYTES = 32
+
+EVICTED = 1013
+
+
+class SessionTable(Mapping[str, Session]):
+    """All sessions of a server, those without a link included, which are bounded.
+
+    Tokens are kept hashed: who reads the server's memory cannot resume its sessions. Of each
+    session the token that its peer came with and the one given out last are good (RESUME-5).
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._by_id: dict[str, Session] = {}
+        self._by_token: dict[bytes, Session] = {}
+        self._tokens: dict[Session, list[bytes]] = {}
+        # Those without a link, first lost first, each with the bytes that it holds; and their sum.
+        self._detached: dict[Session, int] = {}
+        self._held = 0
+
+    def __getitem__(self, id: str) -> Session:
+        return self._by_id[id]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._by_id)
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    @property
+    def detached(self) -> int:
+        """How many have no link."""
+        return len(self._detached)
+
+    def add(self, session: Session) -> None:
+        """A session has begun."""
+        self._by_id[session.id] = session
+        self._tokens[session] = []
+
+    def remove(self, session: Session) -> None:
+        """A session has ended."""
+        self._by_id.pop(session.id, None)
+        self.attach(session)
+        for digest in self._tokens.pop(session, ()):
+            del self._by_token[digest]
+
+    def find(self, token: str, principal: Any) -> Session | None:
+        """The session that a token is good for, if it is this principal's."""
+        digest = _digest(token)
+        session = self._by_token.get(digest)
+        if session is None or session.closed or not same_principal(session.principal, principal):
+            return None
+        # The look-up by hash tells an attacker by its duration nothing that helps to find a token;
+        # the comparison that decides takes the same time for all.
+        good = [hmac.compare_digest(digest, known) for known in self._tokens[session]]
+        return session if any(good) else None
+
+    @staticmethod
+    def new_token() -> str:
+        """A token that nobody can guess."""
+        return secrets.token_urlsafe(TOKEN_BYTES)
+
+    def issued(self, session: Session, token: str, presented: str | None = None) -> None:
+        """A session's peer was given a token.
+
+        Args:
+            session: Whose.
+            token: The new one.
+            presented: The one with which it came, which stays good until the new one is confirmed;
+                no other does.
+        """
+        kept = [] if presented is None else [_digest(presented)]
+        self._replace(session, [*kept, _digest(token)])
+
+    def confirmed(self, session: Session) -> None:
+        """The peer has the newest token: the one before it is void."""
+        self._replace(session, self._tokens[session][-1:])
+
+    def _replace(self, session: Session, digests: list[bytes]) -> None:
+        for digest in self._tokens[session]:
+            del self._by_token[digest]
+        self._tokens[session] = digests
+        for digest in digests:
+            self._by_token[digest] = session
+
+    def attach(self, session: Session) -> None:
+        """A session has a link, or has ended."""
+        self._held -= self._detached.pop(session, 0)
+
+    def detach(self, session: Session) -> None:
+        """A session has lost its link; where there are too many of those, one has to end."""
+        if session in self._tokens:
+            self._detached[session] = 0
+            self._weigh(session)
+        self._evict(session)
+
+    def grown(self, session: Session) -> None:
+        """A session without a link may have more to send; where all hold too much, one has to end."""
+        if session in self._detached:
+            self._weigh(session)
+            if self._too_many():
+                # Later: whoever has something to send is in the midst of it.
+                session._shell.deadlines.add(0.0, partial(self._evict, session))
+
+    def _weigh(self, session: Session) -> None:
+        held = session.replay_bytes + session.outbox_bytes
+        self._held += held - self._detached[session]
+        self._detached[session] = held
+
+    def _evict(self, session: Session) -> None:
+        while self._detached and self._too_many():
+            others = (one for one in self._detached if one is not session)
+            same = [one for one in others if same_principal(one.principal, session.principal)]
+            # Otherwise who was lost first, and comes back least likely.
+            victim = next(iter(same or self._detached))
+            self.attach(victim)
+            victim._wire.lose(EVICTED, "the server keeps too many sessions without a connection")
+
+    def _too_many(self) -> bool:
+        limits = self._limits
+        return len(self._detached) > limits.max_detached or self._held > limits.max_detached_bytes
+
+
+def same_principal(one: Any, other: Any) -> bool:
+    """Whether two that `authenticate` returned are the same; 1, 1.0 and True are not."""
+    return type(one) is type(other) and bool(one == other)
+
+
+def _digest(token: str) -> bytes:
+    return sha256(token.encode("utf-8", "replace")).digest()

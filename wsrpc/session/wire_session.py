@@ -1,0 +1,538 @@
+"""One session of the wire: an endpoint and all that runs around it, over one link after another.
+
+A user's `Session` has one of these at a time, or two while the older one is drained; when one
+cannot be resumed, the connecting side's `Session` goes on with the next. What happens to the links
+and to the session is told to whoever owns it, as `Owner`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+import anyio
+
+from ..engine.driver import driver_for
+from ..engine.hub import Shell
+from ..errors import ConnectionLost, ProtocolError
+from ..handling.dispatch import Dispatcher, Target
+from ..handling.handler import Authorize
+from ..protocol.endpoint import Endpoint
+from ..protocol.events import (
+    ArgumentsReceived,
+    AuthReceived,
+    CallReceived,
+    CancelReceived,
+    CreditReceived,
+    Event,
+    GoawayReceived,
+    HelloReceived,
+    ItemsReceived,
+    SessionExpired,
+    StreamFinished,
+    TokenConfirmed,
+)
+from ..protocol.frames import HelloBody
+from ..protocol.link_states import may_resume
+from ..runtime import Future, Nursery, Runtime
+from ..runtime.timers import Deadline
+from ..telemetry.counters import Stats
+from ..transport.base import Link, LinkClosed
+
+if TYPE_CHECKING:
+    from .live_session import Session
+
+__all__ = [
+    "GOING_AWAY",
+    "HELLO_TIMEOUT",
+    "INTERNAL",
+    "NORMAL",
+    "RESTART",
+    "STOPPING",
+    "TRY_AGAIN_LATER",
+    "Owner",
+    "WireSession",
+    "first_message",
+]
+
+NORMAL = 1000
+GOING_AWAY = 1001
+INTERNAL = 1011
+RESTART = 1012
+TRY_AGAIN_LATER = 1013
+HELLO_TIMEOUT = 4008
+SUPERSEDED = 4506
+
+STOPPING = "the server is stopping"
+
+# Seconds that handlers have to end once their cleanup was cancelled as well.
+KILLED = 0.5
+
+
+class Owner(Protocol):
+    """Who is told what becomes of a wire session."""
+
+    def wire_opened(self, wire: WireSession, hello: HelloBody) -> None:
+        """Both hellos of a link are through."""
+
+    def wire_detached(self, wire: WireSession, error: ConnectionLost) -> None:
+        """The link is lost, and the session waits to be resumed."""
+
+    def wire_ended(self, wire: WireSession, error: ConnectionLost) -> None:
+        """The session is over for good."""
+
+    def wire_confirmed(self, wire: WireSession) -> None:
+        """Accepting side: the peer has the newest token."""
+
+    def wire_draining(self, wire: WireSession, event: GoawayReceived) -> None:
+        """The peer takes no new calls, and is about to go."""
+
+    def wire_auth(self, wire: WireSession, event: AuthReceived) -> None:
+        """Accepting side: the peer has fresh credentials, of which nothing is believed yet."""
+
+
+async def first_message(link: Link, timeout: float) -> bytes:
+    """The peer's first message, within the time that it has for it (HELLO-9).
+
+    Raises:
+        ProtocolError: 4008, it did not come in time.
+        LinkClosed: The link is gone.
+    """
+    try:
+        with anyio.fail_after(timeout):
+            return await link.receive()
+    except TimeoutError:
+        raise ProtocolError(HELLO_TIMEOUT, "no hello in time") from None
+
+
+class WireSession:
+    """An endpoint at work.
+
+    Args:
+        session: The user's object.
+        owner: Who is told what happens.
+        endpoint: The protocol, new.
+        runtime: The event loop.
+        nursery: The parent of everything that runs here.
+        targets: What the peer may call.
+        authorize: Asked before each of its calls.
+        check: Whether results are validated before they leave.
+        debug: Whether unexpected errors cross with their text.
+        stats: Where to count.
+
+    Attributes:
+        shell: The waiting around the endpoint.
+        comes_back: Whether a lost link may be followed by another.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        owner: Owner,
+        endpoint: Endpoint,
+        runtime: Runtime,
+        nursery: Nursery,
+        *,
+        targets: Mapping[str, Target],
+        authorize: Authorize | None,
+        check: bool,
+        debug: bool,
+        stats: Stats,
+    ) -> None:
+        self.endpoint = endpoint
+        self.shell = Shell(session, endpoint, runtime, nursery)
+        self.dispatcher = Dispatcher(
+            self.shell, targets, authorize=authorize, check=check, debug=debug, stats=stats
+        )
+        self.comes_back = True
+        self._owner = owner
+        self._runtime = runtime
+        self._nursery = nursery
+        self._stats = stats
+        self._link: Link | None = None
+        # Why the present link has to go, until it does.
+        self._verdict: ProtocolError | None = None
+        # Links that this side is closing.
+        self._closing: set[Future] = set()
+        self._alarm: Deadline | None = None
+        self._alarm_at = 0.0
+
+    @property
+    def over(self) -> bool:
+        """Whether the session has ended for good."""
+        return self.shell.lost is not None
+
+    @property
+    def link(self) -> Link | None:
+        """The present link."""
+        return self._link
+
+    # ------------------------------------------------------------ links
+
+    async def connect(self, link: Link, auth: Any) -> None:
+        """Connecting side: say hello on a new link, and serve it until it is gone.
+
+        Args:
+            link: The connection.
+            auth: The credentials.
+        """
+        try:
+            self.endpoint.connect(auth)
+        except ValueError as error:
+            # It is this side's own fault and would recur.
+            self.lose(NORMAL, f"auth cannot travel: {error}")
+            return
+        await self.serve(link, None)
+
+    def begin(self, how: Callable[[], list[Event]]) -> list[Event]:
+        """Accepting side: let the endpoint begin on a new link; `serve` that with what it returns.
+
+        Args:
+            how: Lets the endpoint begin.
+
+        Raises:
+            ProtocolError: The first message does not fit. The link is the caller's to close.
+        """
+        try:
+            return how()
+        except ProtocolError as error:
+            if error.close_code != SUPERSEDED:
+                self._take_unreported()
+                self.expel(error.close_code, error.reason)
+            raise
+
+    async def serve(self, link: Link, events: list[Event] | None) -> None:
+        """Serve a link until it is gone; an older one is closed (RESUME-3).
+
+        Args:
+            link: The connection.
+            events: What its first message brought; None if that has yet to come.
+        """
+        older, older_driver = self._link, self.shell.driver
+        self._link, self._verdict = link, None
+        driver = self.shell.driver = driver_for(
+            link, self.shell, self._process, partial(self._writing_failed, link)
+        )
+        if older is not None and older_driver is not None:
+            older_driver.stop()
+            self._stats.closes[SUPERSEDED] += 1
+            self._close_soon(older, SUPERSEDED, "a newer link has taken over")
+        failure: LinkClosed | ProtocolError
+        try:
+            await driver.start()
+            if events is None:
+                data = await first_message(link, self.shell.limits.connect_timeout)
+                events = self.endpoint.receive(data, self._runtime.now())
+            self._process(events)
+            # A link may be idle for days: nothing of its beginning should stay for so long.
+            del events
+            await driver.run()
+            raise AssertionError("a driver that ends without a word")
+        except (LinkClosed, ProtocolError) as error:
+            failure = error
+        except Exception as error:  # noqa: BLE001  (logged)
+            failure = self._own_fault(error)
+        finally:
+            driver.stop()
+        if self.shell.driver is driver:
+            await self._link_ended(link, failure)
+
+    async def _link_ended(self, link: Link, failure: LinkClosed | ProtocolError) -> None:
+        """The present link is gone, or has to go."""
+        if self._link is not link:
+            return
+        # The reader may notice that its driver was stopped before that is acted on.
+        failure, self._verdict = self._verdict or failure, None
+        self._take_unreported()
+        if isinstance(failure, LinkClosed):
+            self._leave(failure.code, failure.reason)
+        else:
+            code, reason = failure.close_code, failure.reason
+            self.shell.log.info("closing %r with %d: %s", self.shell.session, code, reason)
+            # First the verdict, then the handshake: nobody's call waits for a peer to say goodbye.
+            self._leave(code, reason)
+            await self._close(link, code, reason)
+
+    def _take_unreported(self) -> None:
+        # What stood in front of a violation, in its message, has happened all the same.
+        before, self.endpoint.unreported = self.endpoint.unreported, []
+        self._process(before)
+
+    def _leave(self, code: int, reason: str) -> None:
+        """The link has ended with this code: so has the session, unless it may be resumed."""
+        if self._link is not None:
+            self._stats.closes[code] += 1
+        self._link = self.shell.driver = None
+        if self.over:
+            return
+        self.endpoint.detach(self._runtime.now())
+        resumable = self.comes_back and self.endpoint.resumable and not self._is_last(code)
+        if resumable and may_resume(code):
+            self.dispatcher.stop_attached()
+            self._arm()
+            self._owner.wire_detached(self, _lost(code, reason, "the connection was lost"))
+        else:
+            self.lose(code, reason)
+
+    def _is_last(self, code: int) -> bool:
+        """Whether no other link follows one that ended with this code, since a side drains.
+
+        A server that drains does not listen any more, and with 1012 it is through (DRAIN-3).
+        """
+        endpoint = self.endpoint
+        if endpoint.side == "accepting":
+            return endpoint.draining
+        return endpoint.peer_draining and code == RESTART
+
+    async def _close(self, link: Link, code: int, reason: str) -> None:
+        await self._closed(link, code, reason, self._begin_closing())
+
+    def _close_soon(self, link: Link, code: int, reason: str) -> None:
+        self._nursery.spawn(self._closed, link, code, reason, self._begin_closing())
+
+    def _begin_closing(self) -> Future:
+        done = self._runtime.future()
+        self._closing.add(done)
+        return done
+
+    async def _closed(self, link: Link, code: int, reason: str, done: Future) -> None:
+        try:
+            with anyio.CancelScope(shield=True):
+                await link.close(code, reason)
+        finally:
+            self._closing.discard(done)
+            done.set_result(None)
+
+    def _writing_failed(self, link: Link, error: Exception) -> None:
+        """The driver cannot write, by its own fault or the peer's: the link has to go."""
+        if self._link is link and self._verdict is None:
+            self._verdict = error if isinstance(error, ProtocolError) else self._own_fault(error)
+            driver = self.shell.driver
+            if driver is not None:
+                driver.stop()
+            self._nursery.spawn(self._link_ended, link, self._verdict)
+
+    def _own_fault(self, error: Exception) -> ProtocolError:
+        self.shell.log.error("a fault in wsrpc itself ended %r", self.shell.session, error=error)
+        return ProtocolError(INTERNAL, "internal error")
+
+    # ------------------------------------------------------------ the end
+
+    async def drain(self, grace: float, reconnect_after: float) -> None:
+        """Take no new calls, finish those that run, end the session (DRAIN-1, DRAIN-3).
+
+        Args:
+            grace: Seconds to finish in; the handlers that are left are cancelled then.
+            reconnect_after: Seconds that the peer is asked to stay away.
+        """
+        if self._link is None:
+            self.lose(RESTART, STOPPING)
+            return
+        self.endpoint.goaway(grace, self._runtime.now(), reconnect_after=reconnect_after)
+        self.shell.wake()
+        with anyio.move_on_after(grace):
+            await self.shell.drained()
+        if not self.over and self.dispatcher.live:
+            self.dispatcher.stop_all("unavailable")
+            with anyio.move_on_after(self.shell.limits.cleanup_timeout + KILLED):
+                await self.dispatcher.idle()
+        await self.close(RESTART, STOPPING)
+
+    async def close(self, code: int, reason: str) -> None:
+        """Send what is queued, close the link, end the session."""
+        with anyio.CancelScope(shield=True):
+            with anyio.move_on_after(self.shell.limits.close_timeout):
+                await self._flush()
+                await self.shell.all_notified()
+            link = self._link
+            if link is not None and not self.over:
+                await self._close(link, code, reason)
+            self.lose(code, reason)
+
+    def expel(self, code: int, reason: str, within: float | None = None) -> None:
+        """End the session now, and close the link behind that: nothing of the peer's acts any more.
+
+        Args:
+            code: The close code.
+            reason: For people.
+            within: Seconds for the goodbye; as long as others have, if None.
+        """
+        link = self._link
+        self.lose(code, reason)
+        if link is not None:
+            self._close_soon(link, code, reason)
+            if within is not None:
+                self.shell.deadlines.add(self._runtime.now() + within, link.abort)
+
+    def refresh(self, auth: Any) -> None:
+        """Connecting side: send fresh credentials, if there is a link that has begun.
+
+        Raises:
+            ValueError: They cannot travel.
+        """
+        if self._link is not None and self.endpoint.state == "open":
+            self.endpoint.refresh(auth)
+            self.shell.wake()
+
+    def trust_until(self, when: float) -> None:
+        """Accepting side: when the credentials of the present link run out (AUTH-3)."""
+        self.endpoint.trust_until(when)
+        if self._link is not None:
+            self._arm()
+
+    def refuse_link(self, link: Link, error: ProtocolError) -> None:
+        """Close a link that cannot be trusted any more, if it is still the present one."""
+        self._writing_failed(link, error)
+
+    async def _flush(self) -> None:
+        """Wait until everything queued has gone to the link."""
+        driver = self.shell.driver
+        if driver is not None and not self.over and self.endpoint.established:
+            await driver.flushed()
+
+    def lose(self, code: int, reason: str) -> None:
+        """The session is over for good: fail what is pending, cancel what runs (CLOSE-4, CLOSE-5)."""
+        if self.over:
+            return
+        if self._link is not None:
+            self._stats.closes[code] += 1
+            self._link = None
+        driver = self.shell.driver
+        if driver is not None:
+            driver.stop()
+        self._disarm()
+        error = _lost(code, reason, f"the session ended with close code {code}")
+        self._stats.frames_ignored += self.endpoint.ignored
+        self.shell.lose(error)
+        self.dispatcher.stop_all()
+        self._owner.wire_ended(self, error)
+
+    async def wait_ended(self) -> None:
+        """Wait until the session is over for good."""
+        if not self.over:
+            waiter = self._runtime.future()
+            self.shell.on_lost.append(waiter)
+            await waiter
+
+    async def idle(self) -> None:
+        """Wait until handlers and uploads have cleaned up; the session has ended, in any case."""
+        self.lose(NORMAL, "")
+        await self._runtime.to_the_end(self._cleaned_up)
+
+    async def _cleaned_up(self) -> None:
+        await self.dispatcher.idle()
+        for pump in list(self.shell.pumps):
+            await pump.done
+        for closing in list(self._closing):
+            # A closing handshake that is cut short makes websockets on trio wait for its whole
+            # timeout.
+            await closing
+        self.shell.deadlines.close()
+
+    # ------------------------------------------------------------ time
+
+    def _arm(self) -> None:
+        """Let the endpoint do what it has to do at a certain time."""
+        when = self.endpoint.next_alarm
+        if when is None or (self._alarm is not None and self._alarm_at <= when):
+            return
+        self._disarm()
+        self._alarm_at = when
+        self._alarm = self.shell.deadlines.add(when, self._on_alarm)
+
+    def _disarm(self) -> None:
+        if self._alarm is not None:
+            self.shell.deadlines.remove(self._alarm)
+            self._alarm = None
+
+    def _on_alarm(self) -> None:
+        self._alarm = None
+        if self.over:
+            return
+        now = self._runtime.now()
+        try:
+            # It may be early for what is due by now, and yet late itself.
+            self._process(self.endpoint.alarm(now, lag=now - self._alarm_at))
+        except ProtocolError as error:
+            # Not armed again: what was due stays due, and whoever leaves the link arms what follows.
+            if self._link is not None:
+                self._writing_failed(self._link, error)
+        else:
+            self._arm()
+
+    # ------------------------------------------------------------ what the endpoint reports
+
+    def _process(self, events: list[Event]) -> None:
+        if self.over:
+            # Nothing may begin any more on a session that has ended.
+            return
+        handlers = self._on
+        for event in events:
+            handlers[type(event)](self, event)
+        endpoint = self.endpoint
+        if endpoint.draining:
+            self.shell.settle_drained()
+        if endpoint.has_output:
+            self.shell.wake()
+        self._arm()
+
+    def _on_hello(self, event: HelloReceived) -> None:
+        self._owner.wire_opened(self, event.body)
+
+    def _on_call(self, event: CallReceived) -> None:
+        self.dispatcher.receive(event.call, event.complete)
+
+    # A lane without context is one whose call was refused, or has ended, by an earlier event of the
+    # same message: nobody is there any more to be told.
+
+    def _on_arguments(self, event: ArgumentsReceived) -> None:
+        if event.call.context is not None:
+            event.call.context.on_arguments()
+
+    def _on_items(self, event: ItemsReceived) -> None:
+        if event.lane.context is not None:
+            event.lane.context.on_items(event.items)
+
+    def _on_finished(self, event: StreamFinished) -> None:
+        if event.lane.context is not None:
+            event.lane.context.on_finished(event.frame)
+
+    def _on_cancel(self, event: CancelReceived) -> None:
+        if event.lane.context is not None:
+            event.lane.context.on_cancel(event.reason)
+
+    def _on_credit(self, event: CreditReceived) -> None:
+        if event.lane.context is not None:
+            event.lane.context.on_credit()
+
+    def _on_goaway(self, event: GoawayReceived) -> None:
+        # The calls that will not be answered are finished by events behind this one.
+        self._owner.wire_draining(self, event)
+
+    def _on_auth(self, event: AuthReceived) -> None:
+        self._owner.wire_auth(self, event)
+
+    def _on_confirmed(self, event: TokenConfirmed) -> None:
+        self._owner.wire_confirmed(self)
+
+    def _on_expired(self, event: SessionExpired) -> None:
+        self.lose(1006, f"it was not resumed within {self.endpoint.resume_window:g} s")
+
+    _on: ClassVar[dict[type[Any], Callable[[WireSession, Any], None]]] = {
+        HelloReceived: _on_hello,
+        CallReceived: _on_call,
+        ArgumentsReceived: _on_arguments,
+        GoawayReceived: _on_goaway,
+        AuthReceived: _on_auth,
+        ItemsReceived: _on_items,
+        StreamFinished: _on_finished,
+        CancelReceived: _on_cancel,
+        CreditReceived: _on_credit,
+        TokenConfirmed: _on_confirmed,
+        SessionExpired: _on_expired,
+    }
+
+
+def _lost(code: int, reason: str, what: str) -> ConnectionLost:
+    return ConnectionLost(f"{what}: {reason}" if reason else what, code, reason)

@@ -1,0 +1,462 @@
+"""The receiving end of a stream: what arrived, what was consumed, who waits.
+
+An inbox is held by its lane; the `Stream` that the user holds only points at it. So when the user
+drops the stream, its finalizer runs at once and the far end can be told.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any, cast
+
+from msgspec import Raw
+
+from ..calling.attachments import Extras
+from ..calling.invoke import wrong_kind
+from ..engine.hub import Conversation, Shell, Terminal, error_from
+from ..errors import ConnectionLost, DeadlineExceeded, RpcError
+from ..limits import COST_UNIT
+from ..protocol.codec import Codec
+from ..protocol.frames import End, Error, Result
+from ..protocol.lanes import OutCall, Receiver, UploadReader
+from ..protocol.window import cost_of
+from ..runtime import Future
+from ..runtime.timers import Deadline
+from ..stream import Stream
+from ..values.adapter import Adapter, InvalidValue
+
+__all__ = ["Frame", "Inbox", "InboxStream", "Tally"]
+
+
+class Frame:
+    """The items of one `message`, copied out of the batch that brought them.
+
+    Undecoded items are views of their batch and keep all of it in memory. A stream whose consumer
+    takes its time would hold one batch, most of it other streams' items, for each item it waits
+    with. The copy costs nothing: to be validated in one go they have to be joined anyway. A large
+    item is most of its batch, and stays where it is.
+
+    Attributes:
+        count: Items.
+        data: The encoding of an array of them, or of the item itself where there is but one.
+        costs: What each of them cost, unless that is 1 for all.
+    """
+
+    __slots__ = ("costs", "count", "data")
+
+    def __init__(self, items: list[Raw], codec: Codec) -> None:
+        self.count = len(items)
+        self.data: bytes | Raw
+        if self.count > 1:
+            self.data = codec.join(cast(list[bytes], items))
+        elif len(items[0]) >= COST_UNIT:
+            self.data = items[0]
+        else:
+            # A third cheaper than bytes(items[0]).
+            self.data = b"" + items[0]
+        self.costs: deque[int] | None = None
+        if len(self.data) >= COST_UNIT:
+            self.costs = deque(cost_of(len(item)) for item in items)
+
+
+class Tally:
+    """Counts the items that were let go.
+
+    Args:
+        whole: The tally of what is made of this stream and others.
+
+    Attributes:
+        dropped: Items.
+    """
+
+    __slots__ = ("_whole", "dropped")
+
+    def __init__(self, whole: Tally | None = None) -> None:
+        self._whole = whole
+        self.dropped = 0
+
+    def add(self, n: int) -> None:
+        self.dropped += n
+        if self._whole is not None:
+            self._whole.add(n)
+
+
+class Inbox(Conversation):
+    """Items of one lane on their way to the application.
+
+    Args:
+        shell: The session's.
+        lane: Where they come from.
+        adapter: The type of the items.
+        final_adapter: That of the final value, if there may be one.
+        invalid: Makes the error to raise of what is wrong with an item.
+        label: What messages call the stream.
+        extras: What travels with the call.
+        check: Whether items are validated; otherwise they come as plain decoded values.
+        tally: Counts the items that are let go (`overflow`).
+        room: Items. How many may wait where they can be let go.
+
+    Attributes:
+        items: Validated items, ready to be taken; the fast path pops from here.
+        taken: Items. Cost consumed and not yet reported to the endpoint.
+        final: The stream's final value, once it has ended with one.
+    """
+
+    __slots__ = (
+        "_adapter",
+        "_check",
+        "_costs",
+        "_end",
+        "_entry",
+        "_extras",
+        "_final_adapter",
+        "_frames",
+        "_invalid",
+        "_label",
+        "_lane",
+        "_room",
+        "_shell",
+        "_tally",
+        "_terminal",
+        "_waiter",
+        "_window",
+        "final",
+        "items",
+        "taken",
+    )
+
+    def __init__(
+        self,
+        shell: Shell,
+        lane: Receiver,
+        adapter: Adapter,
+        final_adapter: Adapter | None,
+        invalid: Callable[[InvalidValue], RpcError[Any]],
+        *,
+        label: str,
+        extras: Extras | None = None,
+        check: bool = True,
+        tally: Tally | None = None,
+        room: int = 0,
+    ) -> None:
+        self._shell = shell
+        self._tally = tally or Tally()
+        self._room = room
+        self._check = check
+        self._lane = lane
+        self._window = lane.window
+        self._adapter = adapter
+        self._final_adapter = final_adapter
+        self._invalid = invalid
+        self._label = label
+        self._extras = extras
+        self._entry: Deadline | None = None
+        self._frames: deque[Frame] = deque()
+        self._costs: deque[int] | None = None
+        self._terminal: Terminal | RpcError[Any] | None = None
+        self._end: RpcError[Any] | StopAsyncIteration | None = None
+        self._waiter: Future | None = None
+        self.items: deque[Any] = deque()
+        self.taken = 0
+        self.final: Any = None
+
+    # ------------------------------------------------------------ from the session
+
+    def on_items(self, items: list[Raw]) -> None:
+        if not self.closed:
+            self._frames.append(Frame(items, self._shell.codec))
+            self._notify()
+
+    def on_finished(self, frame: Terminal) -> None:
+        self._terminate(frame)
+
+    def on_lost(self, error: ConnectionLost) -> None:
+        self._terminate(error)
+
+    def on_started(self) -> None:
+        if self._extras is not None:
+            self._extras.start()
+
+    def expire_at(self, when: float) -> None:
+        """End the stream at `when`, the call's deadline on this side (TIME-3)."""
+
+        def expire() -> None:
+            error = DeadlineExceeded(f"{self._label} did not end before its deadline")
+            error.not_started = self._lane.id == 0
+            self.stop("deadline_exceeded")
+            self.fail(error)
+
+        self._entry = self._shell.deadlines.add(when, expire)
+
+    def stop(self, reason: str) -> None:
+        """Tell the other end that nobody wants the rest."""
+        if self._terminal is None and self._shell.lost is None:
+            self._shell.endpoint.cancel(self._cancellable(), reason)
+            self._shell.wake()
+
+    def stop_soon(self) -> None:
+        """The same as `stop`, from a finalizer."""
+        self._shell.runtime.call_threadsafe(lambda: self.stop("cancelled"))
+
+    def discard(self) -> None:
+        """Forget what is queued: the application wants no more."""
+        self._frames.clear()
+        self.items.clear()
+        self._costs = None
+        self._end = StopAsyncIteration()
+        self._notify()
+
+    def fail(self, error: RpcError[Any]) -> None:
+        """End the stream here, whatever is still queued: a deadline passed, or it was closed."""
+        self._frames.clear()
+        self.items.clear()
+        self._costs = None
+        self._terminate(error)
+
+    def _terminate(self, terminal: Terminal | RpcError[Any]) -> None:
+        if self._terminal is None:
+            self._terminal = terminal
+            if self._extras is not None:
+                self._extras.stop()
+            if self._entry is not None:
+                self._shell.deadlines.remove(self._entry)
+            self._notify()
+
+    def _notify(self) -> None:
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    # ------------------------------------------------------------ to the application
+
+    @property
+    def closed(self) -> bool:
+        """Whether the application takes nothing that is still to arrive."""
+        return self._terminal is not None or self._end is not None
+
+    @property
+    def lag(self) -> int:
+        """Items that have arrived and wait to be taken."""
+        return len(self.items) + sum(frame.count for frame in self._frames)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the terminal has come; items may still be queued."""
+        return self._terminal is not None
+
+    def pop(self) -> Any:
+        """The next item of `items`, accounted for; `items` must not be empty."""
+        item = self.items.popleft()
+        costs = self._costs
+        self.taken += 1 if costs is None else costs.popleft()
+        if self.taken >= self._window.threshold:
+            self.report(waiting=False)
+        return item
+
+    def _cancellable(self) -> OutCall | UploadReader:
+        lane = self._lane
+        assert isinstance(lane, (OutCall, UploadReader))
+        return lane
+
+    def report(self, *, waiting: bool) -> None:
+        """Give credit back for what was taken."""
+        taken, self.taken = self.taken, 0
+        if self._shell.endpoint.consumed(self._lane, taken, waiting=waiting):
+            self._shell.wake()
+
+    async def next(self, idle_timeout: float | None = None) -> Any:
+        """The next item.
+
+        Raises:
+            StopAsyncIteration: The stream is complete.
+            RpcError: It failed, here or at the other end.
+        """
+        while True:
+            if self.items:
+                return self.pop()
+            if self._end is not None:
+                # Like a generator's, an error is raised once; after it the stream is just over.
+                end, self._end = self._end, StopAsyncIteration()
+                raise end
+            if self._frames:
+                self._decode(self._frames.popleft())
+            elif self._terminal is not None:
+                self._conclude(self._terminal)
+            else:
+                window = self._window
+                if window.wanting or self.taken >= window.threshold:
+                    self.report(waiting=True)
+                await self._wait(idle_timeout)
+
+    async def _wait(self, idle_timeout: float | None) -> None:
+        self._waiter = waiter = self._shell.runtime.future()
+        if idle_timeout is None:
+            await waiter
+            return
+        entry = self._arm_idle(idle_timeout)
+        try:
+            await waiter
+        finally:
+            self._shell.deadlines.remove(entry)
+
+    def _arm_idle(self, idle_timeout: float) -> Deadline:
+        def expire() -> None:
+            self.stop("deadline_exceeded")
+            self.fail(
+                DeadlineExceeded(f"{self._label}: no item for {idle_timeout:g} s (idle_timeout)")
+            )
+
+        return self._shell.deadlines.add(self._shell.runtime.now() + idle_timeout, expire)
+
+    def _decode(self, frame: Frame) -> None:
+        codec, check = self._shell.codec, self._check
+        self._costs = frame.costs
+        try:
+            if frame.count == 1:
+                self.items.append(self._adapter.load(frame.data, codec, check=check))
+            else:
+                assert isinstance(frame.data, bytes)
+                self.items.extend(self._adapter.load_many(frame.data, codec, check=check))
+        except InvalidValue as error:
+            self._frames.clear()
+            self._end = self._invalid(self._first_invalid(frame) or error)
+            self.stop("cancelled")
+
+    def _first_invalid(self, frame: Frame) -> InvalidValue | None:
+        """What is wrong with the first bad item; those before it are items all the same."""
+        if frame.count > 1:
+            codec = self._shell.codec
+            for raw in codec.split_array(frame.data):
+                try:
+                    self.items.append(self._adapter.load(raw, codec, check=self._check))
+                except InvalidValue as error:
+                    return error
+        return None
+
+    def _conclude(self, terminal: Terminal | RpcError[Any]) -> None:
+        """Turn the terminal into what every further `next` raises."""
+        if isinstance(terminal, RpcError):
+            self._end = terminal
+        elif isinstance(terminal, End):
+            self._end = StopAsyncIteration()
+            if terminal.final is not None and self._final_adapter is not None:
+                try:
+                    self.final = self._final_adapter.load(
+                        terminal.final[0], self._shell.codec, check=self._check
+                    )
+                except InvalidValue as error:
+                    self._end = self._invalid(error)
+        elif isinstance(terminal, Error):
+            self._end = error_from(self._shell, terminal.body)
+        else:
+            wrong = wrong_kind(self._label, streams=False)
+            if isinstance(terminal, Result):
+                try:
+                    wrong.answer = (self._adapter.load(terminal.value, self._shell.codec),)
+                except InvalidValue:
+                    pass
+            self._end = wrong
+
+
+class InboxStream(Stream[Any, Any]):
+    """The stream that users hold, over an inbox."""
+
+    def __init__(self, inbox: Inbox | None, label: str, idle_timeout: float | None = None) -> None:
+        super().__init__(label)
+        self._inbox = inbox
+        self._idle_timeout = idle_timeout
+        self._busy = False
+        self._over = False
+        # Whether an item has been delivered since whoever wants to know last looked.
+        self.fresh = False
+
+    @property
+    def lag(self) -> int:
+        return 0 if self._inbox is None else self._inbox.lag
+
+    async def _start(self) -> Inbox:
+        """Begin whatever fills the inbox; only called where there is none yet."""
+        raise NotImplementedError
+
+    async def __anext__(self) -> Any:
+        inbox = self._inbox
+        if inbox is not None and inbox.items and not self._over:
+            return inbox.pop()
+        return await self._next()
+
+    async def _next(self) -> Any:
+        if self._over:
+            raise StopAsyncIteration
+        if self._busy:
+            self._refuse_second()
+        self._busy = True
+        try:
+            while True:
+                try:
+                    if self._inbox is None:
+                        self._inbox = await self._start()
+                    if self._over:
+                        # Meanwhile somebody else closed it.
+                        self._close(self._reason())
+                    item = await self._inbox.next(self._idle_timeout)
+                    self.fresh = True
+                    return item
+                except RpcError as error:
+                    if not await self._reopens(error):
+                        raise
+                if self._over:
+                    raise StopAsyncIteration
+        except StopAsyncIteration:
+            if not self._over and self._inbox is not None:
+                self._finish(self._inbox.final)
+            self._over = True
+            await self._settle()
+            raise
+        except RpcError as error:
+            self._over = True
+            cause = await self._failed(error)
+            if cause is error:
+                raise
+            raise cause from error
+        except BaseException as error:
+            self._close(self._reason())
+            if not isinstance(error, GeneratorExit):
+                await self._settle()
+            raise
+        finally:
+            self._busy = False
+
+    async def _reopens(self, error: RpcError[Any]) -> bool:
+        """Whether the stream goes on in spite of `error`, with a new inbox."""
+        return False
+
+    async def _failed(self, error: RpcError[Any]) -> BaseException:
+        """What to raise for `error`."""
+        return error
+
+    async def _settle(self) -> None:
+        """Wait for what of this side's own must not outlive the stream."""
+
+    def _reason(self) -> str:
+        return "cancelled"
+
+    def _close(self, reason: str) -> None:
+        self._over = True
+        inbox = self._inbox
+        if inbox is not None:
+            inbox.stop(reason)
+            inbox.discard()
+
+    def cancel(self) -> None:
+        self._close("cancelled")
+
+    async def aclose(self) -> None:
+        self._close("cancelled")
+
+    def __del__(self) -> None:
+        # The last reference is gone. Finalizers may run at any allocation, in any thread, so the
+        # far end is told from the event loop, not from here.
+        inbox = getattr(self, "_inbox", None)
+        if inbox is not None and not (self._over or inbox.ended):
+            inbox.stop_soon()

@@ -1,0 +1,124 @@
+"""What becomes of items that a consumer does not take in time (`clientize(…, overflow=)`).
+
+Under "block" credit comes back as the application takes items, and so the producer waits for it.
+Under the other policies it comes back as they arrive: the producer runs at its own pace, and what
+the consumer does not take in time is let go here. The other end does not know the difference.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeAlias
+
+from msgspec import Raw
+
+from ..errors import StreamOverflow
+from ..limits import COST_UNIT, MAX_CREDIT, Limits
+from .consumer import Frame, Inbox
+
+__all__ = ["INBOXES", "Overflow", "first_credit"]
+
+Overflow: TypeAlias = Literal["block", "latest", "drop_oldest", "fail"]
+
+
+def first_credit(overflow: Overflow, window: int | None, limits: Limits) -> int | None:
+    """Items. The credit with which a stream starts, if not the one announced in hello."""
+    if overflow in ("block", "latest"):
+        return window
+    # As many as fit `window_bytes` whatever their size; from there on the window grows.
+    return max(1, min(window or limits.window, limits.window_bytes // COST_UNIT))
+
+
+class DropOldest(Inbox):
+    """Keeps the newest items, as many as there is room for.
+
+    They wait one by one and undecoded, so that none is validated only to be let go. The window does
+    not grow beyond the room: whatever arrives at once then fits an empty queue, and a consumer that
+    keeps up loses nothing, however the items fall into batches.
+    """
+
+    __slots__ = ("_bytes",)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._bytes = 0
+        self._lane.window.most = self._room
+
+    def on_items(self, items: list[Raw]) -> None:
+        if not self.closed:
+            lane = self._lane
+            if self._shell.endpoint.consumed(lane, lane.window.queued, waiting=True):
+                self._shell.wake()
+            self._admit(items)
+            self._notify()
+
+    def _admit(self, items: list[Raw]) -> None:
+        frames = self._frames
+        gone = max(0, len(items) - self._room)
+        self._append(items[gone:])
+        while self._exceeds(len(frames), self._bytes - len(frames[-1].data)):
+            self._bytes -= len(frames.popleft().data)
+            gone += 1
+        self._tally.add(gone)
+
+    def _append(self, items: list[Raw]) -> None:
+        codec = self._shell.codec
+        self._frames.extend([Frame([item], codec) for item in items])
+        self._bytes += sum(map(len, items))
+
+    def _exceeds(self, count: int, older: int) -> bool:
+        """Whether this is more than may wait.
+
+        Args:
+            count: Items that wait.
+            older: Bytes of all of them but the newest, which may have any size.
+        """
+        return count > self._room or older > self._shell.limits.window_bytes
+
+    def _decode(self, frame: Frame) -> None:
+        self._bytes -= len(frame.data)
+        super()._decode(frame)
+
+    def report(self, *, waiting: bool) -> None:
+        """No credit is owed: it was given back on arrival."""
+        self.taken = 0
+
+
+class Latest(DropOldest):
+    """Keeps the newest item; the window grows as it may, since bursts do no harm."""
+
+    __slots__ = ()
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._lane.window.most = MAX_CREDIT
+        self._room = 1
+
+
+class Fail(DropOldest):
+    """Keeps all items for as long as there is room, and ends the stream when there is none."""
+
+    __slots__ = ()
+
+    def _admit(self, items: list[Raw]) -> None:
+        count = len(self._frames) + len(items)
+        size = self._bytes + sum(map(len, items))
+        if not self._exceeds(count, size - len(items[-1])):
+            self._append(items)
+            return
+        self._tally.add(count)
+        self.stop("cancelled")
+        self.fail(
+            StreamOverflow(
+                f"{self._label}: the consumer fell behind by {count} items ({size} bytes); "
+                f"overflow='fail' lets {self._room} items (window=) and "
+                f"{self._shell.limits.window_bytes} bytes (Limits.window_bytes) wait"
+            )
+        )
+
+
+INBOXES: dict[Overflow, type[Inbox]] = {
+    "block": Inbox,
+    "latest": Latest,
+    "drop_oldest": DropOldest,
+    "fail": Fail,
+}

@@ -1,0 +1,425 @@
+"""The sending end of a stream: asks a source for items as credit and room allow.
+
+Used for what handlers yield and for what callers upload. Items are gathered while the source goes
+on without waiting for anything, and handed over together: when it waits, when the credit is used
+up, or when others should have a turn. So an item is never held back by a source that waits.
+
+Encoding many at once costs a third of encoding each, but an item may wait for that only if nobody
+can change it meanwhile: it holds nothing but plain values, and its source has let go of it.
+"""
+
+from __future__ import annotations
+
+import types
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator
+from sys import getrefcount
+from typing import Any, NoReturn
+
+from ..engine.hub import Shell
+from ..protocol.lanes import Sender
+from ..protocol.splice import Encoded
+from ..runtime import Future
+from ..stream import Final
+from ..values.adapter import Adapter, Unencodable
+
+__all__ = ["Feed", "Packer"]
+
+# Items after which a stream that never waits lets others run; a turn of the loop costs about as much
+# as a dozen items, and what one turn brings travels as one message. Alone it may send more. One of
+# many sends fewer: with a hundred of 32 each, those that come first would be done with streams of a
+# few hundred items when the last have a fifth to go.
+TURN = 32
+LONG_TURN = 256
+SHORT_TURN = 32
+
+# Items of the first turn of a stream among others: where many were asked for together, the last one
+# should not begin behind a whole turn of all of them.
+FIRST_TURN = 8
+
+# Items of all streams in one turn of the loop.
+LOOP_TURN = 1024
+
+# Seconds after which others have a turn, whatever the number of items.
+TURN_TIME = 0.0005
+
+# Bytes. Items gathered unencoded are on average no larger than this, and go as one only if all of
+# them are not larger than a lane's turn in the outbox.
+SMALL = 512
+PACK = 16 * 1024
+
+# Items of these types nobody can change.
+UNCHANGING = frozenset((bool, bytes, float, int, str, type(None)))
+
+# The states in which a sender may still begin an item.
+OPEN = frozenset(("running", "yielding", "uploading"))
+
+
+class Packer:
+    """Encodes what one stream carries.
+
+    Args:
+        shell: Whose codec it is for.
+        item: The declared type of the items.
+        final: That of the final value, if there may be one.
+        check: Whether values are validated before they leave.
+        no_final: What a final value raises that was not declared.
+    """
+
+    __slots__ = ("_check", "_codec", "_final", "_item", "_no_final", "keeps")
+
+    def __init__(
+        self, shell: Shell, item: Adapter, final: Adapter | None, *, check: bool, no_final: str
+    ) -> None:
+        self._codec = shell.codec
+        self._no_final = no_final
+        self._item = item
+        self._final = final
+        self._check = check
+        # Whether an item that nobody else can change stays what it is until it is encoded.
+        self.keeps = check and item.flat and self._codec.text
+
+    def one(self, item: Any) -> Encoded:
+        """The encoding of an item."""
+        return self._item.dump(item, self._codec, check=self._check)
+
+    def many(self, items: list[Any]) -> bytes:
+        """The encodings of items, one behind the other."""
+        return self._item.dump_many(items)
+
+    def final(self, value: Any) -> Encoded:
+        """The encoding of the final value."""
+        if self._final is None:
+            raise TypeError(self._no_final)
+        return self._final.dump(value, self._codec, check=self._check)
+
+
+@types.coroutine
+def _go_on(step: Generator[Any, Any, Any], waits_for: Any) -> Generator[Any, Any, Any]:
+    """Await a step that has been begun by hand and waits for something."""
+    while True:
+        sent, thrown = None, None
+        try:
+            sent = yield waits_for
+        except GeneratorExit:
+            step.close()
+            raise
+        except BaseException as error:  # noqa: BLE001  (thrown on to where it belongs)
+            thrown = error
+        try:
+            waits_for = step.send(sent) if thrown is None else step.throw(thrown)
+        except StopIteration as stop:
+            return stop.value
+        finally:
+            # An exception that is held here would hold this frame by its traceback.
+            del thrown
+
+
+def _references_of_an_unshared_item() -> int:
+    """What `getrefcount` says in `Feed.run` of an item that its source has let go of."""
+
+    async def source(shared: list[Any]) -> AsyncGenerator[Any, None]:
+        yield object()
+        shared.append(object())
+        yield shared[0]
+
+    counts = []
+    items = source([])
+    for _ in range(2):
+        item = None
+        try:
+            items.__anext__().send(None)
+        except StopIteration as stop:
+            item = stop.value
+        counts.append(getrefcount(item))
+    # Where the two do not differ, as on an interpreter that does not count, no item may wait.
+    return counts[0] if counts[0] < counts[1] else -1
+
+
+_UNSHARED = _references_of_an_unshared_item()
+
+
+class Feed:
+    """One stream of this side's; whoever runs it sends the terminal.
+
+    Args:
+        shell: Whose stream it is.
+        lane: Its id.
+        packer: Encodes it.
+        halt: Cancels the task that runs it.
+        spare: Takes back a cancellation that has not reached that task.
+
+    Attributes:
+        lane: Its id.
+        final: The encoding of the final value, once the source has ended with one.
+        closing: Whether the source is being closed; to cancel it then would cut its cleanup short.
+    """
+
+    __slots__ = (
+        "_halt",
+        "_held",
+        "_late",
+        "_mean",
+        "_packer",
+        "_shell",
+        "_spare",
+        "_stopped",
+        "_waiter",
+        "closing",
+        "final",
+        "lane",
+    )
+
+    def __init__(
+        self,
+        shell: Shell,
+        lane: Sender,
+        packer: Packer,
+        *,
+        halt: Callable[[], None],
+        spare: Callable[[], None],
+    ) -> None:
+        self._shell = shell
+        self._packer = packer
+        self._halt = halt
+        self._spare = spare
+        self.lane = lane
+        self.final: Encoded | None = None
+        self._waiter: Future | None = None
+        self._stopped = False
+        self.closing = False
+        # Gathered, not encoded yet.
+        self._held: list[Any] = []
+        # Encoded, and larger than anybody could expect: without credit or room for the time being.
+        self._late: deque[Encoded] = deque()
+        self._mean: float | None = None
+
+    def stop(self) -> None:
+        """Ask for no further item, even if the source ignores its cancellation."""
+        self._stopped = True
+        self.wake()
+
+    def wake(self) -> None:
+        """There is credit or room again, or no reason to wait for it any more."""
+        if self._late:
+            self._push_late()
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    def _open(self) -> bool:
+        return self.lane.state in OPEN and not self._stopped and self._shell.lost is None
+
+    async def _allowed(self) -> bool:
+        """Wait until an item may be begun; False when the stream is to stop instead."""
+        shell, lane = self._shell, self.lane
+        while self._open():
+            if not self._late and shell.endpoint.may_push(lane):
+                return True
+            await self._wait()
+        return False
+
+    async def _wait(self) -> None:
+        shell = self._shell
+        self._waiter = waiter = shell.runtime.future()
+        if shell.endpoint.lacks_room(self.lane):
+            shell.block(self)
+        await waiter
+
+    # ---------------------------------------------------------------- the source
+
+    async def run(self, source: AsyncIterable[Any]) -> None:
+        """Send the items of `source` to its end; the source is closed in any case.
+
+        A `Final` ends it, and its value is kept in `final`. What `source` or the packer raises is
+        passed on; what was yielded before it has been queued and will arrive.
+        """
+        shell = self._shell
+        items = aiter(source)
+        shell.feeds += 1
+        try:
+            try:
+                if isinstance(items, types.AsyncGeneratorType):
+                    await self._run_generator(items)
+                else:
+                    await self._run_iterator(items)
+            except Exception:
+                await self._all_gone()
+                raise
+            await self._all_gone()
+        finally:
+            shell.feeds -= 1
+            self.closing = True
+            if self._stopped:
+                self._spare()
+            close = getattr(items, "aclose", None)
+            if close is not None:
+                await close()
+
+    async def _all_gone(self) -> None:
+        """Wait until nothing is late any more: what ends the stream comes behind it."""
+        while self._late and self._open():
+            await self._wait()
+
+    async def _run_iterator(self, items: Any) -> None:
+        advance, pause = items.__anext__, self._shell.runtime.pause
+        turn = 0
+        while True:
+            if self._late or not self._shell.endpoint.may_push(self.lane):
+                if not await self._allowed():
+                    return
+                turn = 0
+            try:
+                item = await advance()
+            except StopAsyncIteration:
+                return
+            if not self._take(item):
+                return
+            turn += 1
+            if turn >= TURN:
+                turn = 0
+                await pause()
+
+    async def _run_generator(self, items: AsyncGenerator[Any, Any]) -> None:
+        """The same, driven step by step: what is yielded without waiting is gathered."""
+        shell, credit, held, keeps = self._shell, self.lane.credit, self._held, self._packer.keeps
+        advance, now = items.__anext__, shell.runtime.now
+        if shell.driver is not None and shell.driver.behind:
+            # With those that were asked for in the same message.
+            await shell.driver.caught_up()
+        # Items in this turn; how many may follow before the next look at everything else.
+        turn, room, began, most = 0, 0, 0.0, LONG_TURN
+        first = shell.feeds > 1
+        try:
+            while True:
+                if room <= 0:
+                    self._hand_over()
+                    if not self._open():
+                        return
+                    if self._late or not shell.endpoint.may_push(self.lane):
+                        if not await self._allowed():
+                            return
+                        turn = 0
+                    elif turn >= most or (turn and now() - began > TURN_TIME):
+                        await shell.runtime.pause()
+                        turn = 0
+                        if not shell.endpoint.may_push(self.lane):
+                            continue
+                    if turn == 0:
+                        began = now()
+                        most = max(SHORT_TURN, min(LONG_TURN, LOOP_TURN // shell.feeds))
+                        if first:
+                            first, most = False, FIRST_TURN
+                    room = min(credit.balance, TURN, most)
+                step: Any = advance()
+                try:
+                    waits_for = step.send(None)
+                except StopIteration as stop:
+                    item = stop.value
+                except StopAsyncIteration:
+                    return
+                else:
+                    try:
+                        self._hand_over()
+                    except Exception as failure:  # noqa: BLE001  (raised behind the step)
+                        await self._let_down(step, waits_for, failure)
+                    try:
+                        item = await _go_on(step, waits_for)
+                    except StopAsyncIteration:
+                        return
+                    if not self._open():
+                        return
+                    turn = 0
+                turn += 1
+                room -= 1
+                if (
+                    keeps
+                    and (getrefcount(item) == _UNSHARED or type(item) in UNCHANGING)
+                    and self._mean is not None
+                    and self._mean < SMALL
+                    and type(item) is not Final
+                ):
+                    held.append(item)
+                else:
+                    self._hand_over()
+                    if not self._take(item):
+                        return
+                    # Nothing may follow a large item until all of it has gone.
+                    room = min(room, credit.balance) if self.lane.value is None else 0
+        finally:
+            self._hand_over()
+
+    async def _let_down(
+        self, step: Generator[Any, Any, Any], waits_for: Any, failure: Exception
+    ) -> NoReturn:
+        """Raise `failure` while the source waits, with which it must not be left alone.
+
+        A generator cannot be closed in the middle of a step, and an event loop must hear of a wait
+        that was begun. So the wait is begun and cancelled, as the peer's `cancel` would do it.
+        """
+        self.closing = True
+        self._halt()
+        try:
+            await _go_on(step, waits_for)
+        except (self._shell.runtime.cancelled_class(), StopAsyncIteration):
+            pass
+        finally:
+            self._spare()
+        raise failure
+
+    # ---------------------------------------------------------------- to the endpoint
+
+    def _take(self, item: Any) -> bool:
+        """Send one item; False where it was the last."""
+        if type(item) is Final:
+            self.final = self._packer.final(item.value)
+            return False
+        if not self._open():
+            return False
+        self._send(self._packer.one(item))
+        return True
+
+    def _hand_over(self) -> None:
+        """Send what was gathered."""
+        n = len(self._held)
+        if n == 0:
+            return
+        held = self._held.copy()
+        self._held.clear()
+        if not self._open():
+            return
+        pack = None
+        if n > 1 and not self._late:
+            try:
+                pack = self._packer.many(held)
+            except Unencodable:
+                # One of them does not fit. Those before it go.
+                pass
+        if pack is not None and len(pack) <= PACK:
+            self._mean = len(pack) / n
+            self._shell.endpoint.push_pack(self.lane, pack, n)
+            self._shell.wake()
+            return
+        for item in held:
+            self._send(self._packer.one(item))
+
+    def _send(self, data: Encoded) -> None:
+        size = len(data)
+        self._mean = size if self._mean is None else self._mean + (size - self._mean) / 8
+        if self._late or not self._shell.endpoint.may_push(self.lane):
+            # Here it fails at its place; later nobody could raise it where it belongs.
+            self._shell.endpoint.check_size(size)
+            self._late.append(data)
+            if self._shell.endpoint.lacks_room(self.lane):
+                self._shell.block(self)
+        else:
+            self._shell.endpoint.push(self.lane, data)
+            self._shell.wake()
+
+    def _push_late(self) -> None:
+        endpoint = self._shell.endpoint
+        while self._late and endpoint.may_push(self.lane):
+            endpoint.push(self.lane, self._late.popleft())
+            self._shell.wake()
+        if self._late and endpoint.lacks_room(self.lane):
+            self._shell.block(self)

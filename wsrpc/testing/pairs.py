@@ -1,0 +1,296 @@
+"""For tests of programs that use wsrpc: connected sessions without a socket, and faults to order.
+
+The connection of a `connected_pair` breaks, stalls and lags when a test says so, at once or at a
+certain frame::
+
+    pair = connected_pair([Shop()])
+    pair.cut(before="result")       # the order goes through, the receipt never arrives
+    async with pair as (server, client):
+        with pytest.raises(wsrpc.ConnectionLost):
+            await client.clientize(Shop).order("tea")
+
+A frame is named by its index or by what it is ("call", "message", "result", … as in protocol.md).
+Frames are counted from 0 as they arrive, those of both sides together, over all links of the pair.
+So a test can try each place in turn, without knowing how many there are::
+
+    for index in itertools.count():
+        pair = connected_pair([Shop()], reconnect=True)
+        async with pair as (server, client):
+            pair.cut(before=pair.frames() + index)      # and again with after=
+            ...
+        if not pair.cuts:
+            break
+
+On trio, time can be virtual: under `trio.testing.MockClock(autojump_threshold=0)` whatever waits,
+deadlines and delays included, is over at once, and the clock says how long it would have taken.
+Threads are not part of that: while a sync method runs in one, virtual time may fly past it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from functools import partial
+from types import TracebackType
+from typing import Any, Literal
+
+from .. import runtime as runtimes
+from ..backoff import Backoff
+from ..contract.controller import expose_all
+from ..contract.description import Reflection, describe
+from ..handling.dispatch import Target, targets_of
+from ..handling.handler import Authorize
+from ..interfaces import Interceptor
+from ..limits import Limits
+from ..protocol.codec import CODECS
+from ..protocol.endpoint import Endpoint
+from ..runtime import Nursery
+from ..server.server import Server
+from ..session.live_session import Session
+from ..session.reconnect import Keeper
+from ..transport.base import Link
+from ..transport.faults import Action, Faults, FrameName, Side
+from ..transport.memory import MemoryLink, memory_link_pair
+
+__all__ = ["connected_pair"]
+
+
+class connected_pair:
+    """Two sessions joined in memory: `async with connected_pair([Server()], [Client()]) as (a, b)`.
+
+    The first is the accepting side and exposes `controllers`; the second is the connecting side
+    and exposes `client_controllers`. Everything but the socket is real: encoding, validation,
+    credit, deadlines, cancellation.
+
+    Args:
+        controllers: What the accepting side exposes.
+        client_controllers: What the connecting side exposes.
+        codec: "json" or "msgpack".
+        limits: Bounds of the accepting side, and of the connecting side too if that has none.
+        client_limits: Bounds of the connecting side.
+        interceptors: Run around every call that the accepting side handles.
+        client_interceptors: Run around every call that the connecting side makes.
+        authorize: Asked before each call that the accepting side handles.
+        client_authorize: Asked before each call that the connecting side handles.
+        debug: Whether unexpected errors cross with text and traceback, both ways.
+        principal: Who the connecting side is to the accepting side's handlers; a `Grant` where
+            that does not hold for ever.
+        reconnect: Whether the connecting side comes back after a lost connection, as `connect` does.
+        reconnect_delay: Seconds that it then stays away each time, in place of a random delay.
+    """
+
+    def __init__(
+        self,
+        controllers: Sequence[Any] = (),
+        client_controllers: Sequence[Any] = (),
+        *,
+        codec: Literal["json", "msgpack"] = "json",
+        limits: Limits | None = None,
+        client_limits: Limits | None = None,
+        interceptors: Sequence[Interceptor] = (),
+        client_interceptors: Sequence[Interceptor] = (),
+        authorize: Authorize | None = None,
+        client_authorize: Authorize | None = None,
+        debug: bool = False,
+        principal: Any = None,
+        reconnect: bool = False,
+        reconnect_delay: float = 0.0,
+    ) -> None:
+        limits = limits or Limits()
+        self._server = Server(
+            controllers,
+            limits=limits if reconnect else replace(limits, resume_window=0),
+            authenticate=self._authenticate,
+            authorize=authorize,
+            interceptors=interceptors,
+            debug=debug,
+        )
+        self._codec = CODECS[codec]
+        self._client_limits = client_limits or limits
+        self._client_targets = _targets(client_controllers)
+        self._interceptors = client_interceptors
+        self._authorize = client_authorize
+        self._debug = debug
+        self._principal = principal
+        self._reconnect = reconnect
+        self._backoff: Backoff = _Steady(reconnect_delay)
+        self._faults = Faults()
+        self._links: tuple[MemoryLink, MemoryLink] | None = None
+        self._sessions: list[Session] = []
+        self._nursery: Nursery | None = None
+
+    async def __aenter__(self) -> tuple[Session, Session]:
+        runtime = runtimes.current()
+        self._nursery = await runtime.open_nursery()
+        client = Session(
+            partial(Endpoint, "connecting", self._codec, self._client_limits, agent="connecting"),
+            runtime,
+            self._nursery,
+            targets=self._client_targets,
+            authorize=self._authorize,
+            interceptors=self._interceptors,
+            debug=self._debug,
+        )
+        self._sessions = [client]
+        Keeper(
+            client,
+            self,
+            None,
+            self._nursery,
+            reconnect=self._reconnect,
+            backoff=self._backoff,
+        ).begin()
+        try:
+            await client.ready()
+            server = self._server.sessions[client.id]
+        except BaseException:
+            await self._close()
+            raise
+        self._sessions.append(server)
+        return server, client
+
+    async def addresses(self) -> int:
+        return 1
+
+    @asynccontextmanager
+    async def open(self, address: int) -> AsyncIterator[Link]:
+        """A new connection, subject to the same faults: the connecting side's end."""
+        assert self._nursery is not None
+        self._links = accepting, connecting = memory_link_pair(
+            self._codec.subprotocol, self._faults
+        )
+        self._nursery.spawn(self._server._handle, runtimes.current(), accepting)
+        yield connecting
+
+    async def _authenticate(self, handshake: object, auth: object) -> Any:
+        return self._principal
+
+    # ------------------------------------------------------------ faults
+
+    @property
+    def cuts(self) -> int:
+        """How often the connection was cut so far."""
+        return self._faults.cuts
+
+    def frames(self, sender: Side | None = None) -> int:
+        """Frames that have arrived so far, of one side or of both."""
+        return self._faults.arrived(sender)
+
+    def cut(
+        self,
+        *,
+        before: int | FrameName | None = None,
+        after: int | FrameName | None = None,
+        sender: Side | None = None,
+    ) -> None:
+        """Break the connection, as a pulled cable does; what has not arrived by then is lost.
+
+        May be called ahead, before the pair is entered too; each cut that is planned happens once.
+
+        Args:
+            before: The first frame that does not arrive: its index, or what it is, for the next
+                of that kind. Without this and `after`, the connection breaks now.
+            after: The last frame that arrives, likewise.
+            sender: Whose frames these two mean: "accepting" or "connecting"; both, otherwise.
+
+        Raises:
+            ValueError: That frame has arrived already.
+            RuntimeError: The pair is not entered yet, and no frame is given.
+        """
+        self._fault("cut", before, after, sender)
+
+    def stall(
+        self,
+        *,
+        before: int | FrameName | None = None,
+        after: int | FrameName | None = None,
+        sender: Side | None = None,
+    ) -> None:
+        """Let nothing arrive any more and nothing fail, as on a half-open connection.
+
+        It lasts until `mend`, or `cut`. Whoever sends finds the connection full after a while, and
+        closing it goes unheard as well.
+
+        Args:
+            before: The first frame that does not arrive, as for `cut`.
+            after: The last frame that arrives, likewise.
+            sender: Whose frames are meant, and stall: "accepting" or "connecting"; both, otherwise.
+
+        Raises:
+            ValueError: That frame has arrived already.
+        """
+        self._fault("stall", before, after, sender)
+
+    def delay(self, seconds: float, *, sender: Side | None = None) -> None:
+        """Let each message take a while on its way, from now on.
+
+        Args:
+            seconds: Seconds for one way.
+            sender: Whose messages: "accepting" or "connecting"; both, otherwise.
+        """
+        self._faults.delay(seconds, sender)
+
+    def mend(self) -> None:
+        """Let what is stalled arrive, take back what is planned, and delay nothing any more."""
+        self._faults.mend()
+        for link in self._links or ():
+            link.wake()
+
+    def _fault(
+        self,
+        action: Action,
+        before: int | FrameName | None,
+        after: int | FrameName | None,
+        sender: Side | None,
+    ) -> None:
+        if self._faults.plan(action, before=before, after=after, sender=sender):
+            return
+        if action == "stall":
+            self._faults.stall(sender)
+        elif self._links is None:
+            raise RuntimeError("nothing is connected yet: say before= or after= which frame to cut")
+        else:
+            self._links[0].cut()
+
+    # ------------------------------------------------------------ the end
+
+    async def _close(self) -> None:
+        assert self._nursery is not None
+        try:
+            await runtimes.current().to_the_end(self._end)
+        finally:
+            await self._nursery.close()
+
+    async def _end(self) -> None:
+        if self._faults.stalled and self._links is not None:
+            # Nobody would hear that the sessions close.
+            self._links[0].abort()
+        for session in self._sessions:
+            await session.aclose()
+            await session.idle()
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._close()
+
+
+class _Steady(Backoff):
+    """The same delay before each attempt: chance has no place in a test."""
+
+    def __init__(self, delay: float) -> None:
+        super().__init__()
+        self._delay = delay
+
+    def next(self, floor: float | None = None) -> float:
+        return max(self._delay, floor or 0.0)
+
+
+def _targets(controllers: Sequence[Any]) -> dict[str, Target]:
+    own = expose_all(controllers)
+    reflection = Reflection(lambda: describe(own))
+    return targets_of(expose_all(controllers, builtin=[reflection]), ())

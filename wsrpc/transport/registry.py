@@ -1,0 +1,82 @@
+"""Transports by name: the libraries that can carry a WebSocket, each loaded when it is wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from .. import runtime as runtimes
+from .websockets import link as websocket
+
+if TYPE_CHECKING:
+    from .base import Bound, Link
+
+__all__ = ["Transport", "checked", "listen", "open_link"]
+
+Transport: TypeAlias = Literal["websockets", "picows"]
+
+NAMES = ("websockets", "picows")
+
+
+def checked(transport: str) -> str:
+    """The name of a transport that can be used.
+
+    Raises:
+        ValueError: There is no such transport.
+        ImportError: It is not installed; the message says how to get it.
+    """
+    if transport not in NAMES:
+        known = " or ".join(map(repr, NAMES))
+        raise ValueError(f"transport must be {known}, not {transport!r}")
+    if transport == "picows":
+        try:
+            import_module("picows")
+        except ImportError as error:
+            raise ImportError(
+                "transport='picows' needs the package picows, and it cannot be imported "
+                f"({error}). It comes with the extra of the distribution, wsrpc-anyio[picows], "
+                "or by itself: pip install 'picows>=2.3'"
+            ) from error
+    return transport
+
+
+def _need_asyncio(transport: str) -> None:
+    if not isinstance(runtimes.current(), runtimes.AsyncioRuntime):
+        raise RuntimeError(
+            f"transport={transport!r} works on asyncio only, and this event loop is trio's: leave "
+            "transport= out, or run the program by anyio.run(main, backend='asyncio')"
+        )
+
+
+def open_link(
+    url: str, subprotocol: str, *, transport: str, **options: Any
+) -> AbstractAsyncContextManager[Link]:
+    """Connect by the transport of this name; see `websocket.open_link`.
+
+    Raises:
+        RuntimeError: The transport does not work on this event loop.
+    """
+    if transport == "websockets":
+        return websocket.open_link(url, subprotocol, **options)
+    _need_asyncio(transport)
+    from .picows.connecting import open_link as open_picows_link
+
+    return open_picows_link(url, subprotocol, **options)
+
+
+def listen(
+    handle: Callable[[Link], Awaitable[None]], *, transport: str, **options: Any
+) -> AbstractAsyncContextManager[Bound]:
+    """Accept by the transport of this name; see `websocket.listen`.
+
+    Raises:
+        RuntimeError: The transport does not work on this event loop.
+    """
+    if transport == "websockets":
+        return websocket.listen(handle, **options)
+    _need_asyncio(transport)
+    from .picows.accepting import listen as listen_by_picows
+
+    return listen_by_picows(handle, **options)

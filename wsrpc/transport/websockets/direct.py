@@ -1,0 +1,386 @@
+"""The short way into `websockets` on asyncio: callbacks instead of a task and a queue.
+
+The one file that goes beyond the documented interface of `websockets`. `recv()` wakes a task for
+every message and `send()` enters two context managers, which together cost about a third of a
+small call; here a message goes from the socket to the session, and a batch back to the socket,
+within one turn of the event loop. Plain frames do not go through the library at all (`framing`).
+All that is used of its inside is listed in `NEEDED`; with a version that was not tried, or lacks any
+of it, `websocket.py` takes the documented way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from websockets.asyncio.client import ClientConnection
+from websockets.asyncio.connection import Connection
+from websockets.asyncio.server import ServerConnection
+from websockets.exceptions import InvalidState
+from websockets.frames import Frame, Opcode
+from websockets.protocol import OPEN, SERVER, Protocol
+from websockets.streams import StreamReader
+from websockets.version import version
+
+from ...errors import ProtocolError
+from ...limits import Limits
+from ...protocol.codec import SUBPROTOCOLS
+from ..base import Binary, LinkClosed
+from ..floods import ENHANCE_YOUR_CALM, TOO_MUCH, Calm
+from .framing import BINARY, TEXT, packed, unpacked
+
+if TYPE_CHECKING:
+    from websockets.exceptions import ConnectionClosed
+
+__all__ = ["DirectClient", "DirectServer", "Tap", "available"]
+
+TRIED = "17."
+
+NEEDED = {
+    Connection: (
+        "connection_made",
+        "connection_lost",
+        "data_received",
+        "process_event",
+        "resume_writing",
+        "send_data",
+        "close_exc",
+    ),
+    Protocol: ("send_text", "send_binary", "state", "parse", "fail"),
+    StreamReader: ("at_eof",),
+}
+
+BAD_FRAME = 4500
+
+DATA = frozenset((Opcode.TEXT, Opcode.BINARY, Opcode.CONT))
+
+
+def available() -> bool:
+    """Whether the installed `websockets` is as this file expects it."""
+    return version.startswith(TRIED) and all(
+        hasattr(owner, name) for owner, names in NEEDED.items() for name in names
+    )
+
+
+def translated(closed: ConnectionClosed) -> LinkClosed:
+    """What a close means to a session: the peer's code, or the one this side sent first."""
+    frames = [closed.rcvd, closed.sent]
+    if closed.rcvd_then_sent is False:
+        frames.reverse()
+    for frame in frames:
+        if frame is not None:
+            return LinkClosed(frame.code, frame.reason)
+    return LinkClosed(1006)
+
+
+# asyncio offers the socket 256 KiB of fresh memory for every read, which the system maps and unmaps
+# again: most of the time of a small read. What a read brought is copied out before the next one
+# begins, so all connections of a thread can share one buffer.
+READ_SIZE = 256 * 1024
+
+# Bytes that the library takes in one go. It reads all the frames in them and answers all the pings
+# before anybody can say that there are too many: at most 5 ms of work.
+HANDED_OVER = 2 * 1024
+
+# Messages that one read of the socket may bring and that are acted on before others have a turn.
+BURST = 64
+
+
+class _Shared(threading.local):
+    def __init__(self) -> None:
+        self.buffer = memoryview(bytearray(READ_SIZE))
+
+
+_shared = _Shared()
+
+
+def between_frames(protocol: Protocol) -> bool:
+    """Whether the library has taken whole messages so far, and waits for the next one to begin."""
+    waiting: Any = protocol.parser
+    while waiting.gi_yieldfrom is not None:
+        waiting = waiting.gi_yieldfrom
+    return waiting.gi_code is StreamReader.at_eof.__code__ and protocol.current_size is None
+
+
+class Tap(Connection, asyncio.BufferedProtocol):
+    """Mixed into a connection: its messages come here instead of into the queue of `recv()`.
+
+    Until it is attached it holds what one read of the socket brought, and reads no further. Once
+    attached, it takes plain frames apart by itself as long as the library stands between two
+    messages, and hands it everything else.
+    """
+
+    # Apart from what the library keeps: a dictionary of so many would take a kilobyte more.
+    __slots__ = (
+        "_between",
+        "_burst",
+        "_calm",
+        "_closing",
+        "_fragments",
+        "_head",
+        "_limit",
+        "_masked",
+        "_on_drained",
+        "_on_lost",
+        "_on_message",
+        "_opcode",
+        "_over",
+        "_paused",
+        "_rest",
+        "_resting",
+        "_waiter",
+        "_waiting",
+    )
+
+    # This side's; of a subclass for each listener, so that a connection has no word of it.
+    bounds: Limits | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._calm: Calm | None = None
+        self._on_message: Callable[[bytes], None] | None = None
+        self._on_lost: Callable[[Exception], None] | None = None
+        self._on_drained: Callable[[], None] | None = None
+        self._waiting: list[bytes | Exception] = []
+        self._waiter: asyncio.Future[None] | None = None
+        self._fragments: bytearray | None = None
+        self._opcode = Opcode.TEXT
+        self._paused = False
+        self._burst = 0
+        self._resting = False
+        self._over = False
+        self._closing = False
+        # Where frames are not plain ones, or the library wants to log each, it has them all.
+        self._head: int | None = None
+        self._masked = self.protocol.side is SERVER
+        self._between = False
+        self._rest = b""
+        super().connection_made(transport)
+
+    # ---------------------------------------------------------------- from asyncio
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return _shared.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        data = _shared.buffer[:nbytes]
+        self._burst = 0
+        if self._rest:
+            data = memoryview(self._rest + data)
+            self._rest = b""
+        if self._between and self._head is not None and self.protocol.state is OPEN:
+            messages, taken, more = unpacked(
+                data, self._head, masked=self._masked, limit=self._limit
+            )
+            if more:
+                # Should no more come, the connection has broken in the middle of a message, which
+                # is all that the library would have made of this.
+                self._rest = bytes(data[taken:])
+            for message in messages:
+                self._deliver(message)
+            if more:
+                return
+            data = data[taken:]
+        self._hand_over(bytes(data))
+
+    def _hand_over(self, data: bytes) -> None:
+        """Let the library have what is not for here."""
+        for begin in range(0, len(data), HANDED_OVER):
+            self.data_received(data[begin : begin + HANDED_OVER])
+        sent = self.protocol.close_sent
+        if sent is not None and self.protocol.close_rcvd is None and not self._closing:
+            # The library has failed the connection, and would wait until the peer leaves.
+            self._end(LinkClosed(sent.code, sent.reason))
+        self._between = self._head is not None and between_frames(self.protocol)
+
+    # ---------------------------------------------------------------- from the library
+
+    def send_data(self) -> None:
+        if self.transport.is_closing():
+            # Answers to what was read before the connection broke. asyncio would log a line for
+            # each, so that pings and a reset would fill the application's log.
+            self.protocol.data_to_send()
+        else:
+            super().send_data()
+
+    def process_event(self, event: Any) -> None:
+        if type(event) is not Frame:
+            super().process_event(event)
+            return
+        if self._calm is None and self.bounds is not None:
+            self._calm = Calm(self.bounds)
+        calm = self._calm
+        if calm is not None and not calm.bears(event.opcode, len(event.data), final=event.fin):
+            if self.protocol.state is OPEN:
+                # What is behind it is read and dropped.
+                self.protocol.fail(ENHANCE_YOUR_CALM, TOO_MUCH)
+                self.send_data()
+                self._end(LinkClosed(ENHANCE_YOUR_CALM, TOO_MUCH))
+        elif event.opcode in DATA:
+            self._data(event)
+        else:
+            super().process_event(event)
+
+    def _data(self, frame: Frame) -> None:
+        if self._over or self._closing:
+            return
+        if frame.opcode is not Opcode.CONT:
+            self._opcode = frame.opcode
+        data = frame.data
+        if not frame.fin or self._fragments is not None:
+            # The library bounds their sum. Joined at once, thousands of tiny ones cost no more.
+            if self._fragments is None:
+                self._fragments = bytearray()
+            self._fragments += data
+            if not frame.fin:
+                return
+            data, self._fragments = self._fragments, None
+        subprotocol = self.protocol.subprotocol
+        if subprotocol is None:
+            self._deliver(bytes(data) if self._opcode is Opcode.TEXT else Binary(data))
+            return
+        text = SUBPROTOCOLS[subprotocol].text
+        if (self._opcode is Opcode.TEXT) is not text:
+            wanted = "text" if text else "binary"
+            self._end(ProtocolError(BAD_FRAME, f"{subprotocol} travels in {wanted} messages"))
+            return
+        self._deliver(data if type(data) is bytes else bytes(data))
+
+    def _deliver(self, message: bytes) -> None:
+        if self._over or self._closing:
+            return
+        if self._on_message is not None and not (self._paused or self._resting):
+            self._count()
+            self._on_message(message)
+        else:
+            self._waiting.append(message)
+            self._notify()
+
+    def _count(self) -> None:
+        """One more message in this turn of the event loop; behind so many, others have theirs."""
+        self._burst += 1
+        if self._burst == BURST:
+            self._resting = True
+            self.transport.pause_reading()
+            self.loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        self._burst, self._resting = 0, False
+        if not self._paused:
+            self.resume()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._end(translated(self.close_exc))
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._on_drained is not None:
+            self._on_drained()
+
+    # ---------------------------------------------------------------- to the link
+
+    def _end(self, error: Exception) -> None:
+        if self._over:
+            return
+        self._over = True
+        if self._on_lost is not None and not (self._paused or self._resting):
+            self._on_lost(error)
+        else:
+            self._waiting.append(error)
+            self._notify()
+
+    def _notify(self) -> None:
+        self.transport.pause_reading()
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    async def receive(self) -> bytes:
+        """The next message, while not attached."""
+        while not self._waiting:
+            self.transport.resume_reading()
+            self._waiter = self.loop.create_future()
+            await self._waiter
+        first = self._waiting[0]
+        if isinstance(first, Exception):
+            # Left in its place: there is nothing behind it.
+            raise first
+        self._waiting.pop(0)
+        return first
+
+    def attach(
+        self,
+        on_message: Callable[[bytes], None],
+        on_lost: Callable[[Exception], None],
+        on_drained: Callable[[], None],
+    ) -> None:
+        self._on_message, self._on_lost, self._on_drained = on_message, on_lost, on_drained
+        protocol = self.protocol
+        if not (protocol.extensions or protocol.debug):
+            name = protocol.subprotocol
+            self._head = TEXT if name is None or SUBPROTOCOLS[name].text else BINARY
+            self._limit = min(protocol.max_message_size or READ_SIZE, READ_SIZE)
+            self._between = between_frames(protocol)
+        self.resume()
+
+    def pause(self) -> None:
+        self._paused = True
+        self.transport.pause_reading()
+
+    def resume(self) -> None:
+        self._paused = False
+        assert self._on_message is not None
+        assert self._on_lost is not None
+        waiting, self._waiting = self._waiting, []
+        for n, item in enumerate(waiting):
+            if self._paused or self._resting:
+                self._waiting = waiting[n:] + self._waiting
+                break
+            if isinstance(item, Exception):
+                self._on_lost(item)
+            else:
+                self._count()
+                self._on_message(item)
+        if not (self._paused or self._resting):
+            self.transport.resume_reading()
+
+    def drop(self) -> None:
+        """Deliver nothing but the end from here on: the link is being closed."""
+        self._closing = True
+        if not self._over:
+            self._waiting.clear()
+            self._paused = False
+            # The peer's close frame has to be read.
+            self.transport.resume_reading()
+
+    def send_nowait(self, data: bytes, text: bool) -> bool:
+        if self.transport.is_closing():
+            return True
+        head = None if type(data) is Binary else self._head
+        if head is not None and self.protocol.state is OPEN:
+            self.transport.write(packed(head, data, masked=not self._masked))
+            return not self.paused
+        try:
+            if text and type(data) is not Binary:
+                self.protocol.send_text(data)
+            else:
+                self.protocol.send_binary(data)
+        except InvalidState:
+            return True
+        self.send_data()
+        return not self.paused
+
+    @property
+    def unsent(self) -> int:
+        size: int = self.transport.get_write_buffer_size()
+        return size
+
+
+class DirectClient(Tap, ClientConnection):
+    pass
+
+
+class DirectServer(Tap, ServerConnection):
+    pass

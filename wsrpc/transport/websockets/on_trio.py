@@ -1,0 +1,124 @@
+"""Connections of `websockets` on trio, without three of the library's ways to wait for ever.
+
+Its reader writes what the protocol has to answer behind every read, under the lock that a writer
+holds for as long as the socket takes no more: when both directions are full, each end waits for the
+other one to read. Here the reader leaves its answers to the writer that holds the lock, and reads
+on. And a reader that was paused because nobody took the messages is not told when the connection is
+closed, so that the server never finishes. Here it is. And
+where the library fails a connection for what the peer sent, it waits until the peer leaves. Here it
+waits as long as for any closing handshake.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+import trio
+from websockets.trio.client import ClientConnection
+from websockets.trio.connection import Connection
+from websockets.trio.server import ServerConnection
+
+if TYPE_CHECKING:
+    from ...admission.door import Door
+
+__all__ = ["TrioClient", "TrioListener", "TrioServer"]
+
+
+# Answers that the reader leaves to a writer: pongs. Whoever pings more and does not read has to wait.
+ANSWERS = 64
+
+
+class _Reading(Connection):
+    """Mixed into a connection of either side."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self._unsent: deque[bytes] = deque()
+        self._reader: trio.lowlevel.Task | None = None
+        self._leaving = False
+        super().__init__(*args, **options)
+
+    async def recv_events(self) -> None:
+        self._reader = trio.lowlevel.current_task()
+        await super().recv_events()
+
+    async def send_data(self) -> None:
+        self._unsent += self.protocol.data_to_send()
+        if self.protocol.parser_exc is not None and not self.stream_closed.is_set():
+            self.say()
+        if (
+            self.send_lock.locked()
+            and trio.lowlevel.current_task() is self._reader
+            and len(self._unsent) < ANSWERS
+        ):
+            return
+        async with self.send_lock:
+            while self._unsent:
+                data = self._unsent.popleft()
+                if data:
+                    await self.stream.send_all(data)
+                else:
+                    await self._end_output()
+
+    def say(self) -> None:
+        """The connection has failed: tell the peer, and do not wait for ever until it leaves."""
+        if not self._leaving:
+            self._leaving = True
+            self.nursery.start_soon(self._leave)
+
+    async def _leave(self) -> None:
+        try:
+            with trio.move_on_after(self.close_timeout or 0):
+                await self.send_data()
+                await self.stream_closed.wait()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            # The reader meets the same end.
+            return
+        if not self.stream_closed.is_set():
+            await trio.aclose_forcefully(self.stream)
+
+    async def _end_output(self) -> None:
+        """As the library does: half-close where that can be done, else close."""
+        if isinstance(self.stream, trio.abc.HalfCloseableStream):
+            try:
+                await self.stream.send_eof()
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                pass
+        else:
+            await self.stream.aclose()
+
+    async def close_stream(self) -> None:
+        await super().close_stream()
+        if self.recv_flow_control is not None:
+            self.resume_reading()
+
+
+class TrioListener(trio.abc.Listener[trio.SocketStream]):
+    """A listener that asks at the door whether there is room for whom it accepts."""
+
+    def __init__(self, listener: trio.SocketListener, door: Door) -> None:
+        self.socket = listener.socket
+        self._listener = listener
+        self._door = door
+
+    async def accept(self) -> trio.SocketStream:
+        while True:
+            stream = await self._listener.accept()
+            try:
+                peer = stream.socket.getpeername()
+            except OSError:
+                peer = None
+            if self._door.arrive(stream.socket, peer):
+                return stream
+            await trio.aclose_forcefully(stream)
+
+    async def aclose(self) -> None:
+        await self._listener.aclose()
+
+
+class TrioClient(_Reading, ClientConnection):
+    pass
+
+
+class TrioServer(_Reading, ServerConnection):
+    pass
