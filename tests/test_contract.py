@@ -9,14 +9,15 @@ from typing import Annotated, Any
 import pytest
 from pydantic import BaseModel, Field
 
-from wsrpc.contract.controller import expose_all, method
+from wsrpc.contract.binding import near
+from wsrpc.contract.decorator import method
 from wsrpc.contract.description import (
     Reflection,
     describe,
     interface_from_contract,
     with_names,
 )
-from wsrpc.contract.signature import near
+from wsrpc.contract.expose import expose_all
 from wsrpc.errors import RegistrationError
 from wsrpc.protocol.codec import CODECS
 from wsrpc.stream import Final

@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, runtime_check
 import pytest
 from pydantic import BaseModel
 
-from wsrpc.contract.controller import MethodOptions, expose, expose_all, interface, method
+from wsrpc.contract.controller import interface
+from wsrpc.contract.decorator import method
+from wsrpc.contract.expose import expose, expose_all
+from wsrpc.contract.signature import MethodOptions
 from wsrpc.errors import RegistrationError
 from wsrpc.stream import Final, Stream
 

@@ -24,7 +24,9 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 from typing_extensions import TypeAliasType
 
-from wsrpc.contract.signature import MethodOptions, MethodSpec, near, read, substitute
+from wsrpc.contract.annotations import substitute
+from wsrpc.contract.binding import near
+from wsrpc.contract.signature import MethodOptions, MethodSpec, read
 from wsrpc.errors import RegistrationError
 from wsrpc.protocol.codec import CODECS, Codec
 from wsrpc.stream import Final, Stream

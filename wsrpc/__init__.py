@@ -11,7 +11,7 @@ from .calling.fetcher import (
 )
 from .client import connect
 from .context import CallContext, current, metadata
-from .contract.controller import method
+from .contract.decorator import method
 from .errors import (
     Code,
     ConnectError,

@@ -12,8 +12,8 @@ from typing import Any, Literal, TypeAlias
 from . import runtime as runtimes
 from .calling.proxy import Validate
 from .context import checked_metadata
-from .contract.controller import expose_all
 from .contract.description import Reflection, describe
+from .contract.expose import expose_all
 from .handling.dispatch import targets_of
 from .handling.handler import Authorize
 from .interfaces import Interceptor

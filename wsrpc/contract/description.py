@@ -10,8 +10,11 @@ from ..protocol.codec import Codec
 from ..protocol.splice import Encoded
 from ..values.adapter import MAX_DEPTH, Adapter
 from ..values.tracked import TrackedAdapter
-from .controller import Exposed, Interface, method
-from .signature import Binder, MethodSpec, Param, near
+from .binding import Binder, Param, near
+from .controller import Interface
+from .decorator import method
+from .expose import Exposed
+from .signature import MethodSpec
 
 __all__ = [
     "Reflection",

@@ -12,7 +12,7 @@ from typing import Any
 
 from msgspec import Raw
 
-from ..contract.controller import Exposed
+from ..contract.expose import Exposed
 from ..contract.signature import MethodSpec, near
 from ..engine.hub import Offered, Shell, settle
 from ..errors import Code

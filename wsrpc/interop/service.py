@@ -12,7 +12,7 @@ from typing_extensions import TypedDict
 
 from ..admission.authentication import Grant
 from ..context import CallContext, current
-from ..contract.controller import method
+from ..contract.decorator import method
 from ..errors import Code, RpcError
 from ..limits import Limits
 from ..server.server import Server

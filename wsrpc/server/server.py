@@ -28,8 +28,8 @@ from ..admission.forwarded import Proxies
 from ..admission.origins import AllowedOrigins, Origins
 from ..admission.unauthenticated import Pending
 from ..calling.proxy import Validate
-from ..contract.controller import expose_all
 from ..contract.description import Reflection, describe, with_names
+from ..contract.expose import expose_all
 from ..errors import ConnectionLost, ProtocolError
 from ..handling.dispatch import targets_of
 from ..handling.handler import Authorize

@@ -37,8 +37,8 @@ from typing import Any, Literal
 
 from .. import runtime as runtimes
 from ..backoff import Backoff
-from ..contract.controller import expose_all
 from ..contract.description import Reflection, describe
+from ..contract.expose import expose_all
 from ..handling.dispatch import Target, targets_of
 from ..handling.handler import Authorize
 from ..interfaces import Interceptor

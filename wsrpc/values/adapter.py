@@ -1,27 +1,19 @@
 """One annotated type, ready to travel: validated and serialised for both codecs.
 
-pydantic does the work, on an edited copy of its own core schema of the type (`coreschema`).
+pydantic does the work, on an edited copy of its own core schema of the type (`pydantic_schema`).
 """
 
 from __future__ import annotations
 
 from typing import Any, Literal, cast
-from weakref import WeakValueDictionary
 
 import msgspec
 from msgspec import Raw
-from pydantic import PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
+from pydantic import ValidationError
 from pydantic.errors import PydanticInvalidForJsonSchema
-from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
-from pydantic_core import (
-    PydanticCustomError,
-    SchemaError,
-    SchemaSerializer,
-    SchemaValidator,
-    to_jsonable_python,
-)
+from pydantic_core import SchemaError, SchemaSerializer
 
-from ..errors import RegistrationError, WsrpcError
+from ..errors import RegistrationError
 from ..protocol.codec import Codec
 from ..protocol.splice import Encoded, Spliced
 from .checks import (
@@ -39,29 +31,22 @@ from .checks import (
     may_hold_not_finite,
     may_hold_replaced,
     may_say_nan,
-    protected,
-    with_bytes,
 )
-from .pydantic_schema import (
-    CONFIG,
-    Facts,
-    Schema,
-    for_serialization,
-    for_validation,
-    is_flat,
-    is_json_only,
-    is_same_json,
-    rewrite,
-    simplified,
+from .core import WireSchema, builtins, core_of
+from .facts import is_flat, is_same_json
+from .invalid import (
+    TOO_DEEP_WORDS,
+    UNDECODABLE,
+    InvalidValue,
+    Unencodable,
+    from_decoder,
+    from_pydantic,
+    invalid,
+    too_deep,
 )
+from .pydantic_schema import CONFIG, is_json_only
 
 __all__ = ["MAX_DEPTH", "Adapter", "InvalidValue", "Unencodable"]
-
-MAX_ERRORS = 8
-MAX_ERROR_BYTES = 4096
-
-# Rendering costs pydantic a microsecond an error and cannot be cut short.
-MAX_ERRORS_RENDERED = 10_000
 
 # Above this size the first wrong element of a list ends its validation: a hostile megabyte would
 # otherwise hold the event loop for a fifth of a second, collecting errors that nobody reads.
@@ -73,184 +58,6 @@ FAIL_FAST_BYTES = 16 * 1024
 # then asks again for the proper message.
 __warningregistry__ = ()
 
-
-# --- Errors ----------------------------------------------------------------------------------------
-
-
-class InvalidValue(WsrpcError):
-    """A value that arrived does not fit its declared type.
-
-    Attributes:
-        errors: What is wrong, each with `loc`, `msg` and `type`; at most 8, never the input.
-        total: How many there were.
-    """
-
-    def __init__(self, errors: list[dict[str, Any]], total: int | None = None) -> None:
-        self.errors = errors[:MAX_ERRORS]
-        self.total = len(errors) if total is None else total
-        super().__init__(_summary(self.errors, self.total))
-
-    def data(self) -> dict[str, Any]:
-        """The error as it travels: at most 4 KiB when encoded."""
-        errors = list(self.errors)
-        data = {"errors": errors, "total": self.total}
-        while errors and len(msgspec.json.encode(data)) > MAX_ERROR_BYTES:
-            errors.pop()
-        return data
-
-
-class Unencodable(WsrpcError):
-    """A value must not leave: it does not fit its declared type, or nothing can encode it."""
-
-
-def _summary(errors: list[dict[str, Any]], total: int) -> str:
-    parts = [
-        f"{'.'.join(map(str, error['loc']))}: {error['msg']}" if error["loc"] else error["msg"]
-        for error in errors
-    ]
-    if len(errors) == MAX_ERRORS < total:
-        parts.append(f"and {total - len(errors)} more")
-    return "; ".join(parts)
-
-
-def _invalid(message: str, kind: str, total: int = 1) -> InvalidValue:
-    return InvalidValue([{"loc": [], "msg": message, "type": kind}], total)
-
-
-def _too_deep() -> InvalidValue:
-    return _invalid(f"Nested more than {MAX_DEPTH} deep", "too_deep")
-
-
-def _from_pydantic(error: ValidationError) -> InvalidValue:
-    total = error.error_count()
-    if total > MAX_ERRORS_RENDERED:
-        return _invalid(f"{total} errors, too many to list", "many_errors", total)
-    rendered = error.errors(include_url=False, include_context=False, include_input=False)
-    return InvalidValue([_shortened(one) for one in rendered[:MAX_ERRORS]], total)
-
-
-def _shortened(error: Any) -> dict[str, Any]:
-    # The path may hold keys of the peer's own choosing.
-    loc = [part if isinstance(part, int) else part[:64] for part in error["loc"][:16]]
-    return {"loc": loc, "msg": error["msg"][:256], "type": error["type"]}
-
-
-def _from_decoder(error: Exception) -> InvalidValue:
-    if isinstance(error, InvalidValue):
-        return error
-    if isinstance(error, ValidationError):
-        return _from_pydantic(error)
-    if isinstance(error, PydanticCustomError):
-        return _invalid(error.message(), error.type)
-    if isinstance(error, RecursionError):
-        return _too_deep()
-    return _invalid(f"Cannot be decoded: {error}"[:256], "undecodable")
-
-
-# How pydantic and Python say it.
-_TOO_DEEP_WORDS = ("RecursionError", "serialization depth")
-
-_UNDECODABLE = (InvalidValue, msgspec.MsgspecError, ValueError, RecursionError)
-
-
-# --- Compiling -------------------------------------------------------------------------------------
-
-
-class _WireSchema(GenerateJsonSchema):
-    """JSON Schema of what travels: bytes are base64url."""
-
-    def bytes_schema(self, schema: Any) -> JsonSchemaValue:
-        return {**super().bytes_schema(schema), "format": "base64url"}
-
-
-class _Core:
-    """The compiled form of a type, shared by all adapters for it.
-
-    What is seldom used is compiled when it is first needed.
-    """
-
-    __slots__ = ("__weakref__", "_built", "adapter", "facts")
-
-    def __init__(self, adapter: TypeAdapter[Any], facts: Facts) -> None:
-        self.adapter = adapter
-        self.facts = facts
-        self._built: dict[Any, Any] = {}
-
-    def validator(
-        self,
-        *,
-        checked: bool = False,
-        strict_bytes: bool = False,
-        fail_fast: bool = False,
-        many: bool = False,
-    ) -> SchemaValidator:
-        key = (checked, strict_bytes, fail_fast, many)
-        if key not in self._built:
-            edit = for_validation(
-                checked=checked and self.facts.any, strict_bytes=strict_bytes, fail_fast=fail_fast
-            )
-            schema: Any = rewrite(self.facts.schema, edit)
-            schema = _listed(schema, fail_fast) if many else schema
-            self._built[key] = SchemaValidator(schema, cast(Any, CONFIG), _use_prebuilt=False)
-        return cast(SchemaValidator, self._built[key])
-
-    def serializer(
-        self, *, native: bool = False, exact_keys: bool = False, many: bool = False
-    ) -> SchemaSerializer:
-        key = (native, exact_keys, many)
-        if key not in self._built:
-            free = _protected if native else _builtins
-            edit = for_serialization(free, native=native, exact_keys=exact_keys)
-            schema: Any = rewrite(self.facts.schema, edit)
-            schema = _listed(schema, fail_fast=False) if many else schema
-            self._built[key] = SchemaSerializer(schema, cast(Any, CONFIG), _use_prebuilt=False)
-        return cast(SchemaSerializer, self._built[key])
-
-    def to_plain(self, value: Any, **options: Any) -> Any:
-        """`value` in JSON's own types and bytes."""
-        native = self.facts.native
-        serializer = self._built.get((native, False, False)) or self.serializer(native=native)
-        if not native:
-            return serializer.to_python(value, mode="json", **options)
-        return with_bytes(lambda: serializer.to_python(value, mode="json", **options))
-
-
-def _listed(schema: Schema, fail_fast: bool) -> Schema:
-    if schema["type"] == "definitions":
-        return {**schema, "schema": _listed(schema["schema"], fail_fast)}
-    return {"type": "list", "items_schema": schema, "fail_fast": fail_fast}
-
-
-_cores: WeakValueDictionary[Any, _Core] = WeakValueDictionary()
-
-
-def _core(annotation: Any, where: str) -> _Core:
-    # `A | B` equals `B | A`, but which comes first may matter to pydantic: hence the text.
-    key = (annotation, str(annotation))
-    try:
-        core = _cores.get(key)
-    except TypeError:
-        return _compiled(annotation, where)
-    if core is None:
-        core = _cores[key] = _compiled(annotation, where)
-    return core
-
-
-def _compiled(annotation: Any, where: str) -> _Core:
-    try:
-        adapter = TypeAdapter(annotation)
-        schema = simplified(dict(adapter.core_schema))
-    except PydanticSchemaGenerationError as error:
-        what = str(error).split(". Set `arbitrary")[0]
-        raise RegistrationError(f"{where}: {what}; use a model, dataclass or TypedDict") from error
-    except (PydanticUserError, TypeError, NameError) as error:
-        reason = str(error).split("\n")[0]
-        raise RegistrationError(f"{where}: {reason}") from error
-    return _Core(adapter, Facts(schema, where))
-
-
-# --- Any -------------------------------------------------------------------------------------------
-
 # The initials of NaN and Infinity, and what an escape begins with.
 _N, _I, _BACKSLASH = b"NI\\"
 
@@ -258,27 +65,6 @@ _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
 
 _ANY_TO_JSON = SchemaSerializer({"type": "any"}, cast(Any, CONFIG)).to_json
-
-
-def _builtins(value: Any) -> Any:
-    """`value` in JSON's own types and bytes, whatever it is."""
-    return msgspec.to_builtins(
-        value, builtin_types=BYTES, str_keys=True, enc_hook=_builtins_of_other
-    )
-
-
-def _builtins_of_other(value: Any) -> Any:
-    kind = type(value)
-    if hasattr(kind, "__pydantic_core_schema__"):
-        return _core(kind, kind.__name__).to_plain(value, warnings="error")
-    return to_jsonable_python(value, bytes_mode="base64", inf_nan_mode="constants")
-
-
-def _protected(value: Any) -> Any:
-    return protected(_builtins(value))
-
-
-# --- The adapter -----------------------------------------------------------------------------------
 
 
 class Adapter:
@@ -319,7 +105,7 @@ class Adapter:
         self.annotation = annotation
         self.where = where
         self._depth = depth
-        self._core = core = _core(annotation, where)
+        self._core = core = core_of(annotation, where)
         self._facts = facts = core.facts
         self._deep = facts.deep
         self._floats = facts.floats
@@ -360,7 +146,7 @@ class Adapter:
             if self._floats and (_N in data or _I in data or self._free):
                 _refuse_odd_numbers(data)
             if self._deep and is_json_deeper(data, self._depth):
-                raise _too_deep()
+                raise too_deep()
             if self._keys and may_hold_replaced(data):
                 self._core.serializer(exact_keys=True).to_json(value)
         except Exception as error:
@@ -386,7 +172,7 @@ class Adapter:
 
     def _dump_otherwise(self, value: Any, codec: Codec, check: bool) -> Encoded:
         if self._is_any:
-            value = _builtins(value)
+            value = builtins(value)
             if codec.text:
                 return self._surely(_ANY_TO_JSON(value, fallback=bytes))
             return self._dump_plain(value, codec)
@@ -410,7 +196,7 @@ class Adapter:
         if self._free or may_say_nan(text):
             _refuse_odd_numbers(text)
         if is_json_deeper(text, self._depth):
-            raise _too_deep()
+            raise too_deep()
         return text
 
     def _dump_plain(self, plain: Any, codec: Codec, *, surely: bool = False) -> Encoded:
@@ -422,14 +208,14 @@ class Adapter:
         ):
             raise ValueError("NaN and Infinity cannot travel")
         if (self._deep or surely) and len(data) > self._depth and is_deeper(plain, self._depth):
-            raise _too_deep()
+            raise too_deep()
         return data
 
     def _refusal(self, value: Any, error: Exception) -> Unencodable:
         if isinstance(error, ValidationError):
-            return Unencodable(f"{self.where}: {_from_pydantic(error)}")
-        if any(word in f"{error!r}" for word in _TOO_DEEP_WORDS):
-            return Unencodable(f"{self.where}: {_too_deep()}, or in itself")
+            return Unencodable(f"{self.where}: {from_pydantic(error)}")
+        if any(word in f"{error!r}" for word in TOO_DEEP_WORDS):
+            return Unencodable(f"{self.where}: {too_deep()}, or in itself")
         reason = error
         if isinstance(error, TypeError) and not self._is_any:
             reason = self._serialization_error(value) or error
@@ -465,8 +251,8 @@ class Adapter:
             if self._is_bytes and codec.text:
                 return self._validate_json(cast(bytes, data))
             return codec.load(data)
-        except _UNDECODABLE as error:
-            raise _from_decoder(error) from None
+        except UNDECODABLE as error:
+            raise from_decoder(error) from None
 
     def load_many(self, data: bytes, codec: Codec, *, check: bool = True) -> list[Any]:
         """The values that an encoded array holds, validated in one pass.
@@ -483,8 +269,8 @@ class Adapter:
             if check or (self._is_bytes and codec.text):
                 return cast(list[Any], self._load(data, codec, many=True))
             return cast(list[Any], codec.load(data))
-        except _UNDECODABLE as error:
-            raise _from_decoder(error) from None
+        except UNDECODABLE as error:
+            raise from_decoder(error) from None
 
     def _load(self, data: Encoded, codec: Codec, *, many: bool) -> Any:
         if self._is_any:
@@ -496,7 +282,7 @@ class Adapter:
     def _load_any(self, data: Encoded, codec: Codec, many: bool) -> Any:
         value = codec.load(data)
         if self._is_json_only and _may_hold_bin(data) and holds_bytes(value):
-            raise _invalid("Bytes are no JSON value", "invalid-json-value")
+            raise invalid("Bytes are no JSON value", "invalid-json-value")
         # Of JSON the decoder has refused all that the text does not give away.
         if (
             not codec.text
@@ -510,13 +296,13 @@ class Adapter:
     def _load_json(self, data: bytes, many: bool) -> Any:
         facts = self._facts
         if facts.deep and is_json_deeper(data, self._depth + many):
-            raise _too_deep()
+            raise too_deep()
         if facts.textual and not many and len(data) > FAIL_FAST_BYTES and _BACKSLASH in data:
             # A long text with escapes, as one of several lines, takes pydantic 1.7 ms a megabyte,
             # most of it for memory that it lets grow step by step, and msgspec 0.35.
             try:
                 return self._validate_python(_decode(data))
-            except _UNDECODABLE:
+            except UNDECODABLE:
                 # What is wrong with it shall not depend on its size.
                 pass
         return self._core.validator(
@@ -529,7 +315,7 @@ class Adapter:
         facts = self._facts
         value = codec.load(data)
         if facts.deep and is_deeper(value, self._depth + many):
-            raise _too_deep()
+            raise too_deep()
         may_hold_bytes = _may_hold_bin(data)
         # For keys that are strings pydantic sees to it, but takes bytes for strings.
         if (
@@ -537,7 +323,7 @@ class Adapter:
             and (facts.keyed or may_hold_bytes or not facts.alike)
             and holds_odd_key(value)
         ):
-            raise _invalid("The keys of an object are strings", "string_key")
+            raise invalid("The keys of an object are strings", "string_key")
         fail_fast = len(data) > FAIL_FAST_BYTES
         if facts.any or (facts.alike and (facts.bytes or not may_hold_bytes)):
             if self._simple and not (facts.bytes or fail_fast or many):
@@ -547,14 +333,14 @@ class Adapter:
             ).validate_python(value)
         # Where python mode would differ from JSON mode, JSON mode decides for both codecs.
         if facts.floats and holds_not_finite(value):
-            raise _invalid("NaN and Infinity are refused", "finite_number")
+            raise invalid("NaN and Infinity are refused", "finite_number")
         json_mode = self._core.validator(fail_fast=fail_fast, many=many)
         return json_mode.validate_json(msgspec.json.encode(value))
 
     def json_schema(self, mode: Literal["validation", "serialization"]) -> dict[str, Any]:
         """The JSON Schema of the type; empty where pydantic has none."""
         try:
-            return self._core.adapter.json_schema(mode=mode, schema_generator=_WireSchema)
+            return self._core.adapter.json_schema(mode=mode, schema_generator=WireSchema)
         except PydanticInvalidForJsonSchema:
             return {}
 

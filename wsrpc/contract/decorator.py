@@ -1,0 +1,267 @@
+"""The decorator that makes a method callable from the other end."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Iterator
+from types import FrameType
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar, overload
+
+from typing_extensions import ParamSpec
+
+from ..errors import RegistrationError
+from ..stream import Final, LocalStream, Stream, UnaryCall
+from .annotations import is_stream, names_in, resolve_hints
+from .signature import MethodOptions, nature
+
+__all__ = ["Marked", "mark_of", "method"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+U = TypeVar("U")
+Call: TypeAlias = Coroutine[Any, Any, R]
+
+_MARK = "__wsrpc_method__"
+
+
+class _Item(Protocol):
+    """Everything but `Final`, which has no `__dir__` for type checkers."""
+
+    def __dir__(self) -> Iterable[str]: ...
+
+
+T = TypeVar("T", bound=_Item | None)
+
+
+class _Any:
+    """A return type that only `Any` matches."""
+
+
+class _Decorator(Protocol):
+    """What `method(…)` with options returns; typed as `method` itself is."""
+
+    @overload
+    def __call__(self, fn: Callable[P, Call[_Any]], /) -> Callable[P, Call[Any]]: ...
+    @overload
+    def __call__(  # type: ignore[overload-overlap]
+        self,
+        fn: Callable[P, AsyncIterable[T]],
+        /,  # pyright: ignore[reportOverlappingOverload]
+    ) -> Callable[P, Stream[T]]: ...
+    @overload
+    def __call__(  # type: ignore[overload-overlap]
+        self, fn: Callable[P, AsyncIterable[T | Final[U]]], /
+    ) -> Callable[P, Stream[T, U]]: ...
+    @overload
+    def __call__(  # type: ignore[overload-overlap]
+        self,
+        fn: Callable[P, Call[AsyncIterable[T]]],
+        /,  # pyright: ignore[reportOverlappingOverload]
+    ) -> Callable[P, Stream[T]]: ...
+    @overload
+    def __call__(  # type: ignore[overload-overlap]
+        self, fn: Callable[P, Call[AsyncIterable[T | Final[U]]]], /
+    ) -> Callable[P, Stream[T, U]]: ...
+    @overload
+    def __call__(  # type: ignore[overload-overlap]
+        self, fn: Callable[P, Iterator[T]], /
+    ) -> Callable[P, Stream[T]]: ...
+    @overload
+    def __call__(  # type: ignore[overload-overlap]
+        self, fn: Callable[P, Iterator[T | Final[U]]], /
+    ) -> Callable[P, Stream[T, U]]: ...
+    @overload
+    def __call__(self, fn: Callable[P, Call[R]], /) -> Callable[P, Call[R]]: ...
+    @overload
+    def __call__(self, fn: Callable[P, R], /) -> Callable[P, Call[R]]: ...
+
+
+class _OnewayDecorator(Protocol):
+    """What `method(oneway=True)` returns: calls that are over when they are queued."""
+
+    def __call__(self, fn: Callable[P, object], /) -> Callable[P, Call[None]]: ...
+
+
+@overload
+def method(fn: Callable[P, Call[_Any]], /) -> Callable[P, Call[Any]]: ...
+@overload
+def method(  # type: ignore[overload-overlap]
+    fn: Callable[P, AsyncIterable[T]],
+    /,  # pyright: ignore[reportOverlappingOverload]
+) -> Callable[P, Stream[T]]: ...
+@overload
+def method(  # type: ignore[overload-overlap]
+    fn: Callable[P, AsyncIterable[T | Final[U]]], /
+) -> Callable[P, Stream[T, U]]: ...
+@overload
+def method(  # type: ignore[overload-overlap]
+    fn: Callable[P, Call[AsyncIterable[T]]],
+    /,  # pyright: ignore[reportOverlappingOverload]
+) -> Callable[P, Stream[T]]: ...
+@overload
+def method(  # type: ignore[overload-overlap]
+    fn: Callable[P, Call[AsyncIterable[T | Final[U]]]], /
+) -> Callable[P, Stream[T, U]]: ...
+@overload
+def method(  # type: ignore[overload-overlap]
+    fn: Callable[P, Iterator[T]], /
+) -> Callable[P, Stream[T]]: ...
+@overload
+def method(  # type: ignore[overload-overlap]
+    fn: Callable[P, Iterator[T | Final[U]]], /
+) -> Callable[P, Stream[T, U]]: ...
+@overload
+def method(fn: Callable[P, Call[R]], /) -> Callable[P, Call[R]]: ...
+@overload
+def method(fn: Callable[P, R], /) -> Callable[P, Call[R]]: ...
+@overload
+def method(
+    *,
+    oneway: Literal[True],
+    idempotent: bool = ...,
+    on_disconnect: Literal["detach", "cancel"] = ...,
+) -> _OnewayDecorator: ...
+@overload
+def method(
+    *,
+    oneway: Literal[False] = ...,
+    idempotent: bool = ...,
+    on_disconnect: Literal["detach", "cancel"] = ...,
+) -> _Decorator: ...
+def method(
+    fn: Any = None,
+    /,
+    *,
+    oneway: bool = False,
+    idempotent: bool = False,
+    on_disconnect: Literal["detach", "cancel"] = "detach",
+) -> Any:
+    """Make a method callable from the other end.
+
+    What it returns is what a caller gets, here as there: a coroutine function stays one, a plain
+    function is awaited, and a method that returns an async iterator, or yields, gives a `Stream`.
+    It goes above every other decorator except `@staticmethod` and `@classmethod`, which may stand
+    on either side; type checkers follow only those that stand above it.
+
+    Args:
+        fn: The function.
+        oneway: Nobody waits for an answer; the call is over once it is queued.
+        idempotent: Calling it twice does no harm, so that a retry is safe.
+        on_disconnect: What happens to a running call when the connection is lost: "detach" lets it
+            run on for the resume window, "cancel" cancels it at once.
+
+    Raises:
+        RegistrationError: What is decorated is no function.
+    """
+    if on_disconnect not in ("detach", "cancel"):
+        raise ValueError(f"on_disconnect must be 'detach' or 'cancel', not {on_disconnect!r}")
+    options = MethodOptions(oneway, idempotent, on_disconnect)
+    frame = sys._getframe(1)
+    if fn is not None:
+        return _decorate(fn, options, frame)
+    return lambda inner: _decorate(inner, options, sys._getframe(1))
+
+
+class Marked:
+    """What the decorator knows of one function.
+
+    Attributes:
+        fn: The undecorated function.
+        options: What the decorator was told.
+        public: What stands in the class instead.
+        names: What the annotations refer to, of the locals where the class is defined.
+    """
+
+    __slots__ = ("_streams", "fn", "names", "options", "public")
+
+    def __init__(
+        self, fn: Callable[..., Any], options: MethodOptions, names: dict[str, Any]
+    ) -> None:
+        self.fn = fn
+        self.options = options
+        self.names = names
+        self.public: Any = fn
+        self._streams: bool | None = None
+
+    def streams(self) -> bool:
+        """Whether calling the function gives a stream; by its annotation, unless it yields."""
+        if self._streams is None:
+            self._streams = self._find_streams()
+        return self._streams
+
+    def _find_streams(self) -> bool:
+        if nature(self.fn) in ("async generator", "generator"):
+            return True
+        hints = resolve_hints(self.fn, self.fn.__qualname__, self.names)
+        return is_stream(hints.get("return"))
+
+
+def _decorate(fn: Any, options: MethodOptions, frame: FrameType) -> Any:
+    wrap: Any = type(fn) if isinstance(fn, (staticmethod, classmethod)) else None
+    raw = fn.__func__ if wrap is not None else fn
+    if isinstance(raw, (type, property, functools.partial)) or not callable(raw):
+        raise RegistrationError(f"@wsrpc.method decorates functions, not {raw!r}")
+    if _MARK in getattr(raw, "__dict__", {}):
+        raise RegistrationError(f"{raw.__qualname__} is decorated with @wsrpc.method twice")
+    marked = Marked(raw, options, _names_around(raw, frame))
+    public = marked.public = _public(marked)
+    setattr(public, _MARK, marked)
+    return public if wrap is None else wrap(public)
+
+
+def _public(marked: Marked) -> Any:
+    """What stands in the class: true to its type locally, too.
+
+    A plain coroutine function stays as it is, which keeps its tracebacks and costs nothing.
+    """
+    fn = marked.fn
+    if inspect.iscoroutinefunction(fn):
+        try:
+            streams = marked.streams()
+        except RegistrationError:
+            # A name that is defined further down; by the first call it will be there.
+            return _lazily(marked)
+        if not streams:
+            return fn
+    return _lazily(marked)
+
+
+def _lazily(marked: Marked) -> Any:
+    fn = marked.fn
+    label = fn.__qualname__.rpartition("<locals>.")[2]
+
+    @functools.wraps(fn)
+    def public(*args: Any, **kwargs: Any) -> Any:
+        if marked.streams():
+            return LocalStream(fn(*args, **kwargs), label)
+        return UnaryCall(_awaited(fn, args, kwargs), label)
+
+    return public
+
+
+async def _awaited(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    value = fn(*args, **kwargs)
+    return await value if inspect.isawaitable(value) else value
+
+
+def _names_around(fn: Callable[..., Any], frame: FrameType | None) -> dict[str, Any]:
+    """The locals of the class body and the function around it that the annotations refer to.
+
+    Only these are kept, so that no frame is held alive, and only for annotations that are strings.
+    """
+    annotations = getattr(fn, "__annotations__", {}).values()
+    wanted = frozenset().union(*(names_in(one) for one in annotations if isinstance(one, str)))
+    found: dict[str, Any] = {}
+    while wanted and frame is not None and frame.f_code.co_name != "<module>":
+        for name in wanted - found.keys():
+            if name in frame.f_locals:
+                found[name] = frame.f_locals[name]
+        frame = frame.f_back if not frame.f_code.co_flags & inspect.CO_NEWLOCALS else None
+    return found
+
+
+def mark_of(attribute: Any) -> Marked | None:
+    found = getattr(attribute, "__dict__", {}).get(_MARK)
+    return found if isinstance(found, Marked) else None

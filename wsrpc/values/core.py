@@ -1,0 +1,134 @@
+"""A type as it is compiled once, for all who send or receive values of it."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+from weakref import WeakValueDictionary
+
+import msgspec
+from pydantic import PydanticSchemaGenerationError, PydanticUserError, TypeAdapter
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core import SchemaSerializer, SchemaValidator, to_jsonable_python
+
+from ..errors import RegistrationError
+from .checks import BYTES, protected, with_bytes
+from .edits import for_serialization, for_validation
+from .facts import Facts
+from .pydantic_schema import CONFIG, Schema, rewrite, simplified
+
+# See `adapter`: a warning issued from here is an error.
+__warningregistry__ = ()
+
+
+class WireSchema(GenerateJsonSchema):
+    """JSON Schema of what travels: bytes are base64url."""
+
+    def bytes_schema(self, schema: Any) -> JsonSchemaValue:
+        return {**super().bytes_schema(schema), "format": "base64url"}
+
+
+class Core:
+    """The compiled form of a type, shared by all adapters for it.
+
+    What is seldom used is compiled when it is first needed.
+    """
+
+    __slots__ = ("__weakref__", "_built", "adapter", "facts")
+
+    def __init__(self, adapter: TypeAdapter[Any], facts: Facts) -> None:
+        self.adapter = adapter
+        self.facts = facts
+        self._built: dict[Any, Any] = {}
+
+    def validator(
+        self,
+        *,
+        checked: bool = False,
+        strict_bytes: bool = False,
+        fail_fast: bool = False,
+        many: bool = False,
+    ) -> SchemaValidator:
+        key = (checked, strict_bytes, fail_fast, many)
+        if key not in self._built:
+            edit = for_validation(
+                checked=checked and self.facts.any, strict_bytes=strict_bytes, fail_fast=fail_fast
+            )
+            schema: Any = rewrite(self.facts.schema, edit)
+            schema = _listed(schema, fail_fast) if many else schema
+            self._built[key] = SchemaValidator(schema, cast(Any, CONFIG), _use_prebuilt=False)
+        return cast(SchemaValidator, self._built[key])
+
+    def serializer(
+        self, *, native: bool = False, exact_keys: bool = False, many: bool = False
+    ) -> SchemaSerializer:
+        key = (native, exact_keys, many)
+        if key not in self._built:
+            free = _protected if native else builtins
+            edit = for_serialization(free, native=native, exact_keys=exact_keys)
+            schema: Any = rewrite(self.facts.schema, edit)
+            schema = _listed(schema, fail_fast=False) if many else schema
+            self._built[key] = SchemaSerializer(schema, cast(Any, CONFIG), _use_prebuilt=False)
+        return cast(SchemaSerializer, self._built[key])
+
+    def to_plain(self, value: Any, **options: Any) -> Any:
+        """`value` in JSON's own types and bytes."""
+        native = self.facts.native
+        serializer = self._built.get((native, False, False)) or self.serializer(native=native)
+        if not native:
+            return serializer.to_python(value, mode="json", **options)
+        return with_bytes(lambda: serializer.to_python(value, mode="json", **options))
+
+
+def _listed(schema: Schema, fail_fast: bool) -> Schema:
+    if schema["type"] == "definitions":
+        return {**schema, "schema": _listed(schema["schema"], fail_fast)}
+    return {"type": "list", "items_schema": schema, "fail_fast": fail_fast}
+
+
+_cores: WeakValueDictionary[Any, Core] = WeakValueDictionary()
+
+
+def core_of(annotation: Any, where: str) -> Core:
+    # `A | B` equals `B | A`, but which comes first may matter to pydantic: hence the text.
+    key = (annotation, str(annotation))
+    try:
+        core = _cores.get(key)
+    except TypeError:
+        return _compiled(annotation, where)
+    if core is None:
+        core = _cores[key] = _compiled(annotation, where)
+    return core
+
+
+def _compiled(annotation: Any, where: str) -> Core:
+    try:
+        adapter = TypeAdapter(annotation)
+        schema = simplified(dict(adapter.core_schema))
+    except PydanticSchemaGenerationError as error:
+        what = str(error).split(". Set `arbitrary")[0]
+        raise RegistrationError(f"{where}: {what}; use a model, dataclass or TypedDict") from error
+    except (PydanticUserError, TypeError, NameError) as error:
+        reason = str(error).split("\n")[0]
+        raise RegistrationError(f"{where}: {reason}") from error
+    return Core(adapter, Facts(schema, where))
+
+
+# --- Any -------------------------------------------------------------------------------------------
+
+
+def builtins(value: Any) -> Any:
+    """`value` in JSON's own types and bytes, whatever it is."""
+    return msgspec.to_builtins(
+        value, builtin_types=BYTES, str_keys=True, enc_hook=_builtins_of_other
+    )
+
+
+def _builtins_of_other(value: Any) -> Any:
+    kind = type(value)
+    if hasattr(kind, "__pydantic_core_schema__"):
+        return core_of(kind, kind.__name__).to_plain(value, warnings="error")
+    return to_jsonable_python(value, bytes_mode="base64", inf_nan_mode="constants")
+
+
+def _protected(value: Any) -> Any:
+    return protected(builtins(value))

@@ -1,0 +1,154 @@
+"""How a core schema is edited, to keep the wire's rules when values arrive and when they leave."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from .checks import MAX_INT, MIN_INT, check_any, check_json_value, stand_in
+from .pydantic_schema import (
+    CONFIG,
+    CONFIGURED,
+    FIELD_SETS,
+    FIELDS,
+    FREE,
+    SEQUENCES,
+    Schema,
+    is_json_only,
+)
+
+
+def for_validation(
+    *, checked: bool, strict_bytes: bool, fail_fast: bool
+) -> Callable[[Schema], Schema]:
+    """The edit for validators.
+
+    Args:
+        checked: Look into values of type Any.
+        strict_bytes: Take no string for bytes: in JSON it is base64, in MessagePack just a string.
+        fail_fast: Stop at the first wrong element of a list.
+    """
+
+    def edit(schema: Schema) -> Schema:
+        schema.pop("serialization", None)
+        kind = schema["type"]
+        if kind in CONFIGURED:
+            schema["config"] = {**(schema.get("config") or {}), **CONFIG}
+        elif kind in FIELDS:
+            _accept_own_output(schema)
+        elif kind == "int":
+            _bound(schema)
+        elif kind == "float":
+            schema["allow_inf_nan"] = False
+        elif kind == "bytes" and strict_bytes:
+            schema["strict"] = True
+        elif kind == "any" and checked:
+            return _followed_by(schema, check_json_value if is_json_only(schema) else check_any)
+        elif kind in SEQUENCES and fail_fast:
+            schema["fail_fast"] = True
+        return schema
+
+    return edit
+
+
+def _accept_own_output(field: Schema) -> None:
+    """Let what is written under a serialisation alias be read under it."""
+    written = field.get("serialization_alias")
+    read = field.get("validation_alias")
+    if written is None or written == read:
+        return
+    if read is None:
+        field["validation_alias"] = written
+    elif isinstance(read, str):
+        field["validation_alias"] = [[read], [written]]
+    elif read and isinstance(read[0], list):
+        field["validation_alias"] = [*read, [written]]
+    else:
+        field["validation_alias"] = [read, [written]]
+
+
+def _bound(integer: Schema) -> None:
+    if "gt" not in integer:
+        integer["ge"] = max(integer.get("ge", MIN_INT), MIN_INT)
+    if "lt" not in integer:
+        integer["le"] = min(integer.get("le", MAX_INT), MAX_INT)
+
+
+def _followed_by(schema: Schema, function: Callable[[Any], Any]) -> Schema:
+    ref = {"ref": schema.pop("ref")} if "ref" in schema else {}
+    return {
+        "type": "function-after",
+        "schema": schema,
+        "function": {"type": "no-info", "function": function},
+        **ref,
+    }
+
+
+def for_serialization(
+    free: Callable[[Any], Any],
+    *,
+    native: bool,
+    exact_keys: bool,
+) -> Callable[[Schema], Schema]:
+    """The edit for serialisers.
+
+    Args:
+        free: Turns what stands for Any into a plain value.
+        native: Leave stand-ins for bytes instead of base64.
+        exact_keys: Refuse keys with lone surrogates, which pydantic would replace.
+    """
+    plain = _serializer(free, {"type": "any"})
+
+    def edit(schema: Schema) -> Schema:
+        kind = schema["type"]
+        own = schema.get("serialization")
+        if kind in CONFIGURED:
+            _drop_computed_if_unreadable(schema)
+            schema["config"] = {**(schema.get("config") or {}), **CONFIG}
+        elif "keys_schema" in schema:
+            _edit_keys(schema["keys_schema"], exact_keys)
+        leaf = None
+        if kind in FREE:
+            leaf = plain
+        elif kind == "bytes" and native:
+            leaf = _serializer(stand_in, {"type": "str"})
+        if own is None:
+            if leaf is not None:
+                schema["serialization"] = leaf
+        elif own["type"] == "any":
+            schema["serialization"] = plain
+        elif own["type"] in ("function-plain", "function-wrap"):
+            own.setdefault("return_schema", {"type": "any", "serialization": plain})
+            if own["type"] == "function-wrap" and leaf is not None:
+                own.setdefault("schema", {"type": kind, "serialization": leaf})
+        return schema
+
+    return edit
+
+
+def _edit_keys(keys: Schema, exact: bool) -> None:
+    if keys["type"] == "bytes":
+        # A key is a string in both codecs.
+        keys.pop("serialization", None)
+    elif keys["type"] == "str" and exact:
+        keys["serialization"] = _serializer(_encodable, {"type": "str"})
+
+
+def _encodable(key: str) -> str:
+    key.encode()
+    return key
+
+
+def _serializer(function: Callable[[Any], Any], result: Schema) -> Schema:
+    return {"type": "function-plain", "function": function, "return_schema": result}
+
+
+def _drop_computed_if_unreadable(schema: Schema) -> None:
+    """Leave out computed fields where the class, by refusing fields unknown to it, refuses them."""
+    if (schema.get("config") or {}).get("extra_fields_behavior") != "forbid":
+        return
+    fields = schema
+    while fields["type"] not in FIELD_SETS and "schema" in fields:
+        fields = fields["schema"]
+    if "computed_fields" in fields:
+        fields["computed_fields"] = []
