@@ -33,7 +33,8 @@ BY_NAME = {
     # "schema", "item", "result": this module's own.
     "contract/description.py": 1,
     # Marks of this module's own, on methods and classes that are exposed.
-    "contract/controller.py": 2,
+    "contract/controller.py": 1,
+    "contract/decorator.py": 1,
     # The parts of anyio that the fast path needs, by this module's own list.
     "runtime/on_asyncio.py": 1,
     # What the person at the terminal typed: a method of a proxy, whose every name is a call.
@@ -45,7 +46,7 @@ BY_NAME = {
 }
 
 # Where source is compiled: the annotations of controllers, for the names in them. It is not run.
-COMPILES = {"contract/signature.py"}
+COMPILES = {"contract/annotations.py"}
 
 # Where modules are imported by name: the command's `module:object`, and the one optional transport.
 IMPORTS = {"cli/loading.py", "transport/registry.py"}
