@@ -99,7 +99,7 @@ STILL_CIRCULAR = {
     "streams.producer",
 }
 
-GROUND = {"version", "limits", "errors", "backoff"}
+GROUND = {"version", "limits", "close_codes", "errors", "backoff"}
 CORE_MAY_USE = {"errors", "limits", "close_codes"}
 
 FILES = sorted(ROOT.rglob("*.py"))

@@ -7,6 +7,8 @@ from typing import Any, ClassVar, Generic, cast, get_args, get_origin
 
 from typing_extensions import TypeVar, get_original_bases
 
+from .close_codes import CloseCode
+
 __all__ = [
     "CODES",
     "Code",
@@ -197,7 +199,9 @@ class ConnectionLost(RpcError[Any], ConnectionError):
         close_reason: What the closing side said, or "".
     """
 
-    def __init__(self, message: str, close_code: int = 1006, close_reason: str = "") -> None:
+    def __init__(
+        self, message: str, close_code: int = CloseCode.CONNECTION_LOST, close_reason: str = ""
+    ) -> None:
         RpcError.__init__(self, Code.UNAVAILABLE, message)
         self.close_code = close_code
         self.close_reason = close_reason

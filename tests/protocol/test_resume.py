@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from wsrpc.close_codes import may_reconnect, may_resume
 from wsrpc.limits import Limits
 from wsrpc.protocol.codec import CODECS, Codec
 from wsrpc.protocol.endpoint import Endpoint
@@ -20,7 +21,7 @@ from wsrpc.protocol.events import (
 )
 from wsrpc.protocol.hello import read_opening
 from wsrpc.protocol.lanes import InCall, LocalProtocolError
-from wsrpc.protocol.link_states import LINK, may_reconnect, may_resume
+from wsrpc.protocol.link_states import LINK
 
 from .harness import Bare, Side, encode, rejected, values
 

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from msgspec import Raw
 
+from wsrpc.close_codes import may_resume
 from wsrpc.errors import ProtocolError
 from wsrpc.limits import Limits
 from wsrpc.protocol.codec import CODECS
@@ -31,7 +32,6 @@ from wsrpc.protocol.events import (
 from wsrpc.protocol.frames import CallOptions, End, Error, ErrorBody, Result
 from wsrpc.protocol.hello import Opening, read_opening
 from wsrpc.protocol.lanes import SENT, InCall, OutCall, Receiver, Sender, Upload, UploadReader
-from wsrpc.protocol.link_states import may_resume
 from wsrpc.protocol.window import cost_of
 
 from .world import Wire, World

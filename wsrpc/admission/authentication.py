@@ -10,13 +10,13 @@ from typing import Any, TypeAlias
 
 import anyio
 
+from ..close_codes import CloseCode
 from ..errors import ProtocolError, RpcError
 from ..limits import FLOOR_MAX_BATCH, Limits
 from ..protocol.codec import SUBPROTOCOLS
-from ..protocol.hello import TOO_BIG, UNAUTHENTICATED, Opening, read_opening
+from ..protocol.hello import Opening, read_opening
 from ..server.session_table import same_principal
-from ..session.live_session import FORBIDDEN, LIMIT
-from ..session.wire_session import TRY_AGAIN_LATER, first_message
+from ..session.wire_session import first_message
 from ..telemetry.logs import everyone
 from ..transport.base import Handshake, Link
 from .forwarded import bucket_of
@@ -87,11 +87,11 @@ class Admission:
             LinkClosed: The link is gone.
         """
         if not self.pending.locate(pending, link.handshake.address, now):
-            raise ProtocolError(TRY_AGAIN_LATER, CROWDED)
+            raise ProtocolError(CloseCode.TRY_AGAIN_LATER, CROWDED)
         left = self._limits.hello_timeout - (now - pending.since)
         data = await first_message(link, max(left, 0))
         if len(data) > FLOOR_MAX_BATCH:
-            raise ProtocolError(TOO_BIG, "more than 64 KiB before authentication")
+            raise ProtocolError(CloseCode.TOO_BIG, "more than 64 KiB before authentication")
         assert link.subprotocol is not None
         opening = read_opening(SUBPROTOCOLS[link.subprotocol], data)
         pending.waits = False
@@ -107,7 +107,7 @@ class Admission:
             return await self._identified(handshake, auth)
         except UnavailableError:
             reason = "the server cannot check credentials at the moment; try again later"
-            raise ProtocolError(TRY_AGAIN_LATER, reason) from None
+            raise ProtocolError(CloseCode.TRY_AGAIN_LATER, reason) from None
 
     async def identify_again(self, handshake: Handshake, auth: Any, principal: Any) -> Grant | None:
         """Look at fresh credentials of a peer that is known (AUTH-1); None if nobody can now.
@@ -121,9 +121,9 @@ class Admission:
             # What holds so far holds for as long as it was to.
             return None
         except ProtocolError as error:
-            raise ProtocolError(UNAUTHENTICATED, error.reason) from None
+            raise ProtocolError(CloseCode.UNAUTHENTICATED, error.reason) from None
         if not same_principal(grant.principal, principal):
-            raise ProtocolError(UNAUTHENTICATED, "fresh credentials of another principal")
+            raise ProtocolError(CloseCode.UNAUTHENTICATED, "fresh credentials of another principal")
         return grant
 
     async def _identified(self, handshake: Handshake, auth: Any) -> Grant:
@@ -135,15 +135,15 @@ class Admission:
                 return _checked(found if isinstance(found, Grant) else Grant(found))
         except RpcError as error:
             if error.code == "permission_denied":
-                raise ProtocolError(FORBIDDEN, "forbidden") from None
+                raise ProtocolError(CloseCode.FORBIDDEN, "forbidden") from None
             if error.code == "unavailable":
                 raise UnavailableError from None
-            raise ProtocolError(UNAUTHENTICATED, "unauthenticated") from None
+            raise ProtocolError(CloseCode.UNAUTHENTICATED, "unauthenticated") from None
         except ProtocolError:
             raise
         except Exception as error:  # noqa: BLE001  (logged)
             everyone.error("authenticate raised; the peer is refused", error=error, secret=True)
-            raise ProtocolError(UNAUTHENTICATED, "unauthenticated") from None
+            raise ProtocolError(CloseCode.UNAUTHENTICATED, "unauthenticated") from None
         everyone.warning("authenticate took longer than Limits.auth_timeout")
         raise UnavailableError
 
@@ -168,8 +168,10 @@ class Admission:
         address = bucket_of(address)
         before = 1 if replaces else 0
         if self._links - before >= limits.max_links:
-            raise ProtocolError(TRY_AGAIN_LATER, "the server has no room; try again later")
-        code = TRY_AGAIN_LATER if resumes else LIMIT
+            raise ProtocolError(
+                CloseCode.TRY_AGAIN_LATER, "the server has no room; try again later"
+            )
+        code = CloseCode.TRY_AGAIN_LATER if resumes else CloseCode.LIMIT
         known = principal is not None
         if known and self._by_principal[principal] - before >= limits.max_links_per_principal:
             most = limits.max_links_per_principal
@@ -196,7 +198,7 @@ class Admission:
 def _checked(grant: Grant) -> Grant:
     """A grant that holds for some time at least."""
     if grant.expires_in is not None and not grant.expires_in > 0:
-        raise ProtocolError(UNAUTHENTICATED, "the credentials have expired")
+        raise ProtocolError(CloseCode.UNAUTHENTICATED, "the credentials have expired")
     return grant
 
 

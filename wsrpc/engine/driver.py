@@ -13,6 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
+from ..close_codes import CloseCode
 from ..errors import ProtocolError
 from ..protocol.events import Event
 from ..runtime import Future, Task
@@ -28,9 +29,6 @@ SLICE = 16
 
 # Messages that may wait for their turn before the socket is no longer read.
 BACKLOG = 4
-
-NO_STATUS = 1005
-SLOW_CONSUMER = 4001
 
 Process = Callable[[list[Event]], None]
 Fault = Callable[[Exception], None]
@@ -110,7 +108,9 @@ class _Stall:
             self.begin()
         else:
             seconds = self._shell.limits.stall_timeout
-            self._fault(ProtocolError(SLOW_CONSUMER, f"no byte was accepted for {seconds:g} s"))
+            self._fault(
+                ProtocolError(CloseCode.SLOW_CONSUMER, f"no byte was accepted for {seconds:g} s")
+            )
 
 
 class TaskDriver:
@@ -147,7 +147,7 @@ class TaskDriver:
         while True:
             data = await receive()
             if self._over:
-                raise LinkClosed(NO_STATUS)
+                raise LinkClosed(CloseCode.NO_STATUS)
             events = take(data, now())
             while len(events) > SLICE:
                 events, self._events = events[:SLICE], events[SLICE:]

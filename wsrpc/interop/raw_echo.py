@@ -10,14 +10,12 @@ import anyio
 from .. import runtime as runtimes
 from ..admission.door import Door
 from ..admission.unauthenticated import PendingLinks
+from ..close_codes import CloseCode
 from ..limits import Limits
 from ..transport.base import Binary, DirectLink, Link, LinkClosed
 from ..transport.registry import Transport, listen
 
 __all__ = ["ECHO", "echoing"]
-
-NORMAL = 1000
-INVALID_DATA = 1007
 
 # Room for the messages of 16 MiB of the Autobahn test suite, and for its fragments of 64 bytes.
 ECHO = Limits(max_batch=32 * 1024 * 1024, idle_burst=1_000_000, idle_rate=1_000_000)
@@ -63,10 +61,10 @@ async def _echo(link: Link) -> int:
         while True:
             data = await link.receive()
             if not _valid(data):
-                return INVALID_DATA
+                return CloseCode.INVALID_DATA
             await link.send(data)
     except LinkClosed:
-        return NORMAL
+        return CloseCode.NORMAL
 
 
 class _Echo:
@@ -75,7 +73,7 @@ class _Echo:
     def __init__(self, link: DirectLink) -> None:
         self._link = link
         self._over = anyio.Event()
-        self._code = NORMAL
+        self._code = CloseCode.NORMAL
 
     async def run(self) -> int:
         """Echo to the end; returns the code to close with."""
@@ -85,7 +83,7 @@ class _Echo:
 
     def _on_message(self, data: bytes) -> None:
         if not _valid(data):
-            self._code = INVALID_DATA
+            self._code = CloseCode.INVALID_DATA
             self._link.pause()
             self._over.set()
         elif not self._link.send_nowait(data):

@@ -16,6 +16,7 @@ from typing import Any, ClassVar, TypeAlias, cast
 import msgspec
 from msgspec import Raw
 
+from ..close_codes import CloseCode
 from ..errors import ProtocolError
 from ..limits import MAX_ID
 from .chunks import place_of
@@ -23,9 +24,6 @@ from .frames import ABSENT, Chunk, Extension, Frame, Sized, SizedCall, SizedNoti
 from .splice import Encoded, Gathering, Spliced, Splicing, spliced
 
 __all__ = ["CODECS", "MAX_DEPTH", "Codec", "JsonCodec", "MsgpackCodec", "codec_for"]
-
-BAD_FRAME = 4500
-NOT_UTF8 = 1007
 
 # More bytes than any message has.
 MANY = 2**63
@@ -108,7 +106,7 @@ class Codec:
             # Only then is it worth looking at each alone, to tell extensions from garbage.
             return [self.decode_one(raw) for raw in self.split(data)]
         if not frames:
-            raise ProtocolError(BAD_FRAME, "an empty batch")
+            raise ProtocolError(CloseCode.BAD_FRAME, "an empty batch")
         for frame in frames:
             if (type(frame) is SizedCall or type(frame) is SizedNotify) and frame.size is None:
                 self._check_args(frame)
@@ -127,7 +125,7 @@ class Codec:
         except Undecodable as error:
             raise _bad_frame("not a batch", error) from None
         if not raws:
-            raise ProtocolError(BAD_FRAME, "an empty batch")
+            raise ProtocolError(CloseCode.BAD_FRAME, "an empty batch")
         return raws
 
     def decode_one(self, raw: Raw) -> Taken | Extension:
@@ -163,7 +161,9 @@ class Codec:
             # A piece that is a view keeps its whole message in memory.
             frame.piece = cast(Raw, piece if 2 * len(piece) >= message else bytes(piece))
         elif place_of(cast(Sized, frame)) not in (self.null, ABSENT):
-            raise ProtocolError(BAD_FRAME, "a value besides the size of one that is to come")
+            raise ProtocolError(
+                CloseCode.BAD_FRAME, "a value besides the size of one that is to come"
+            )
 
     def _check_args(self, frame: SizedCall | SizedNotify) -> None:
         """Arguments are an array in the call of a callback, and an object in all others (CALL-1)."""
@@ -171,7 +171,7 @@ class Codec:
         begin = self._arrays if positional else self._objects
         if memoryview(frame.args)[0] not in begin:
             wanted = "a callback must be an array" if positional else "a call must be an object"
-            raise ProtocolError(BAD_FRAME, f"the arguments of {wanted}")
+            raise ProtocolError(CloseCode.BAD_FRAME, f"the arguments of {wanted}")
 
     def _piece(self, raw: Raw) -> bytes | memoryview:
         """What a chunk carries: a view of its message wherever that is possible.
@@ -233,7 +233,7 @@ def _bad_frame(what: str, error: Exception) -> ProtocolError:
     reason = "values nested too deeply" if isinstance(error, RecursionError) else str(error)
     # The one message that quotes what came, which may be anything, and ends up in logs.
     reason = _QUOTED.sub("Unknown name", reason)
-    return ProtocolError(BAD_FRAME, f"{what}: {reason}"[:120])
+    return ProtocolError(CloseCode.BAD_FRAME, f"{what}: {reason}"[:120])
 
 
 class JsonCodec(Codec):
@@ -284,7 +284,7 @@ class JsonCodec(Codec):
     def _piece(self, raw: Raw) -> bytes | memoryview:
         view = memoryview(raw)
         if view[0] != 0x22:
-            raise ProtocolError(BAD_FRAME, "the piece of a chunk must be a string")
+            raise ProtocolError(CloseCode.BAD_FRAME, "the piece of a chunk must be a string")
         if b"\\" not in (data := bytes(view)):
             return view[1:-1]
         try:
@@ -362,7 +362,7 @@ def _check_utf8(data: bytes) -> None:
             data.decode()
         except UnicodeDecodeError as error:
             raise ProtocolError(
-                NOT_UTF8, f"a text message that is not UTF-8: {error}"[:120]
+                CloseCode.INVALID_DATA, f"a text message that is not UTF-8: {error}"[:120]
             ) from None
 
 
@@ -415,7 +415,9 @@ class MsgpackCodec(Codec):
         view = memoryview(raw)
         header = _BIN_HEADERS.get(view[0])
         if header is None:
-            raise ProtocolError(BAD_FRAME, "the piece of a chunk must be of the bin formats")
+            raise ProtocolError(
+                CloseCode.BAD_FRAME, "the piece of a chunk must be of the bin formats"
+            )
         return view[header:]
 
     def load(self, raw: Raw | Encoded) -> Any:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from math import inf
 from typing import Self
 
+from ..close_codes import CloseCode
 from ..errors import ProtocolError
 from ..limits import FLOOR_HEARTBEAT
 from . import frames
 
 __all__ = ["Heartbeat"]
-
-DEAD = 4002
 
 # Seconds. An alarm that comes later than this was held up, and what has arrived meanwhile may not
 # have been read: then the verdict waits for as long as `GRACE`.
@@ -91,6 +90,8 @@ class Heartbeat:
         if max(lag, now - due) > LAG:
             self._verdict = max(self._verdict, now + GRACE)
         if now >= self._verdict:
-            raise ProtocolError(DEAD, f"no sign of life for {now - self.heard:.1f} s")
+            raise ProtocolError(
+                CloseCode.HEARTBEAT, f"no sign of life for {now - self.heard:.1f} s"
+            )
         self._look = now + LOOK
         return False

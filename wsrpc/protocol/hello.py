@@ -12,19 +12,16 @@ from dataclasses import dataclass
 
 from msgspec import Raw
 
+from ..close_codes import CloseCode
 from ..errors import ProtocolError
 from ..limits import FLOOR_MAX_BATCH, Limits
 from .codec import Codec
 from .frames import Extension, Hello, HelloBody, HelloLimits, Taken
 from .window import violation
 
-__all__ = ["TOO_BIG", "VERSION", "Opening", "announce", "hello_of", "read_opening"]
+__all__ = ["VERSION", "Opening", "announce", "hello_of", "read_opening"]
 
 VERSION = 1
-
-TOO_BIG = 1009
-UNAUTHENTICATED = 4501
-UNSUPPORTED_VERSION = 4507
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +60,14 @@ def read_opening(codec: Codec, data: bytes) -> Opening:
             value; close the link with the error's code. No session is affected.
     """
     if len(data) > FLOOR_MAX_BATCH:
-        raise ProtocolError(TOO_BIG, f"{len(data)} bytes before authentication")
+        raise ProtocolError(CloseCode.TOO_BIG, f"{len(data)} bytes before authentication")
     first, *behind = codec.split(data)
     hello = hello_of(codec.decode_one(first))
     try:
         hello.auth = codec.load_value(hello.auth)
     except ValueError as error:
         reason = f"credentials that are no value: {error}"
-        raise ProtocolError(UNAUTHENTICATED, reason[:120]) from None
+        raise ProtocolError(CloseCode.UNAUTHENTICATED, reason[:120]) from None
     return Opening(codec, hello, behind)
 
 
@@ -85,7 +82,7 @@ def hello_of(frame: Taken | Extension) -> HelloBody:
     version = frame.body.version
     if version != VERSION:
         reason = f"this end speaks version {VERSION}, not {version}"
-        raise ProtocolError(UNSUPPORTED_VERSION, reason[:120])
+        raise ProtocolError(CloseCode.VERSION, reason[:120])
     return frame.body
 
 

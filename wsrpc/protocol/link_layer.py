@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal
 
 from msgspec import Raw
 
+from ..close_codes import CloseCode
 from ..errors import ProtocolError
 from ..limits import FLOOR_MAX_BATCH, Limits
 from .codec import Codec
@@ -31,9 +32,9 @@ from .frames import (
     Taken,
 )
 from .heartbeat import Heartbeat
-from .hello import TOO_BIG, VERSION, Opening, announce, hello_of
+from .hello import VERSION, Opening, announce, hello_of
 from .lanes import LocalProtocolError, OutCall
-from .link_states import CANNOT_RESUME, LINK, LinkState
+from .link_states import LINK, LinkState
 from .outbox import BATCH_TARGET, FRAME_OVERHEAD, Batch, Outbox
 from .rates import Patience
 from .replay import Acks, Replay
@@ -41,10 +42,6 @@ from .window import violation
 
 __all__ = ["Continuity"]
 
-# Close codes, besides 4505.
-EXPIRED = 4003
-ENHANCE_YOUR_CALM = 4004
-SUPERSEDED = 4506
 
 # So many links in a row that carried nothing forward end a session (RESUME-9).
 MAX_BARREN_LINKS = 5
@@ -239,7 +236,7 @@ class Continuity:
         """
         hello = opening.hello
         if hello.token is not None:
-            raise ProtocolError(CANNOT_RESUME, "there is no such session to resume")
+            raise ProtocolError(CloseCode.CANNOT_RESUME, "there is no such session to resume")
         if hello.received:
             raise violation("a new session that has received something")
         if heartbeat is not None:
@@ -270,16 +267,20 @@ class Continuity:
         """
         hello = opening.hello
         if (hello.link or 1) <= self.link:
-            raise ProtocolError(SUPERSEDED, f"link {hello.link or 1} after link {self.link}"[:120])
+            raise ProtocolError(
+                CloseCode.SUPERSEDED, f"link {hello.link or 1} after link {self.link}"[:120]
+            )
         if opening.codec is not self.codec:
-            raise ProtocolError(CANNOT_RESUME, f"the session speaks {self.codec.subprotocol}")
+            raise ProtocolError(
+                CloseCode.CANNOT_RESUME, f"the session speaks {self.codec.subprotocol}"
+            )
         self._check_count(hello.received)
         was_open = self.state == "open"
         self._step("resume")
         self._confirmed = True
         self._leave_link(was_open=was_open)
         if not self.resumable:
-            raise ProtocolError(CANNOT_RESUME, "too many links carried nothing")
+            raise ProtocolError(CloseCode.CANNOT_RESUME, "too many links carried nothing")
         self._replay.rewind(hello.received or 0)
         return self._enter(opening, token, now)
 
@@ -324,7 +325,7 @@ class Continuity:
         resumed = self.established
         if resumed:
             if not hello.resumed:
-                raise ProtocolError(CANNOT_RESUME, "the server began another session")
+                raise ProtocolError(CloseCode.CANNOT_RESUME, "the server began another session")
             self._check_count(hello.received)
             self._replay.rewind(hello.received or 0)
         else:
@@ -355,7 +356,7 @@ class Continuity:
         replay = self._replay
         if not replay.acked <= (received or 0) <= replay.numbered:
             reason = f"{received or 0} frames taken, of {replay.numbered}, {replay.acked} acked"
-            raise ProtocolError(CANNOT_RESUME, reason[:120])
+            raise ProtocolError(CloseCode.CANNOT_RESUME, reason[:120])
 
     def detach(self, now: float) -> None:
         """The link is gone. `resumable` tells whether the session goes on without it.
@@ -447,7 +448,7 @@ class Continuity:
         if now >= self._trusted_until:
             # Said once: the link has to go, and the next one brings credentials of its own.
             self._trusted_until = math.inf
-            raise ProtocolError(EXPIRED, "the credentials have expired")
+            raise ProtocolError(CloseCode.AUTH_EXPIRED, "the credentials have expired")
         if now >= self._acks.due:
             self._tell()
         if self._heartbeat is not None and self._heartbeat.check(now, lag):
@@ -477,7 +478,7 @@ class Continuity:
         if self._heartbeat is not None:
             self._heartbeat.heard = self._now
         if len(data) > self.limits.max_batch:
-            raise ProtocolError(TOO_BIG, f"a message of {len(data)} bytes")
+            raise ProtocolError(CloseCode.TOO_BIG, f"a message of {len(data)} bytes")
         if self.state == "open":
             return self._apply(self.codec.decode(data), len(data), [])
         if self.closed:
@@ -522,7 +523,7 @@ class Continuity:
             # With the whole batch taken, for the session may go on over a new link.
             excess, self._excess = self._excess, None
             self.unreported = events
-            raise ProtocolError(ENHANCE_YOUR_CALM, excess)
+            raise ProtocolError(CloseCode.ENHANCE_YOUR_CALM, excess)
         if count and self._replay.keeping and self._acks.took(self.received, size, self._now):
             self._tell()
         return events

@@ -1,4 +1,4 @@
-"""The life of an endpoint over its links, and what the end of one means for the session.
+"""The life of an endpoint over its links.
 
 `LINK` is the state table of an endpoint. What a row does not name cannot happen in that state.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias
 
-__all__ = ["LINK", "LinkState", "may_reconnect", "may_resume"]
+__all__ = ["LINK", "LinkState"]
 
 LinkState: TypeAlias = Literal["new", "greeting", "open", "detached", "closed"]
 
@@ -25,16 +25,3 @@ LINK: dict[LinkState, dict[str, LinkState]] = {
     "closed":   {"detach": "closed", "close": "closed"},
 }
 # fmt: on
-
-CANNOT_RESUME = 4010
-DETACHING = frozenset((1001, 1005, 1006, *range(1011, 1016), *range(4000, 4500)))
-
-
-def may_resume(code: int) -> bool:
-    """Whether a session may outlive a link that ended with this close code (CLOSE-1, CLOSE-2)."""
-    return code in DETACHING and code != CANNOT_RESUME
-
-
-def may_reconnect(code: int) -> bool:
-    """Whether the connecting side comes back after this close code, if as a new session."""
-    return code in DETACHING

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence, Sized
 
+from ..close_codes import CloseCode
 from ..errors import ProtocolError
 from ..limits import COST_UNIT, MAX_CREDIT
 
@@ -30,7 +31,7 @@ __all__ = ["ReceiveWindow", "SendCredit", "cost_of", "violation"]
 
 def violation(reason: str) -> ProtocolError:
     """The peer broke a rule about who may send what, about credit, or about counts."""
-    return ProtocolError(4505, reason[:120])
+    return ProtocolError(CloseCode.VIOLATION, reason[:120])
 
 
 def cost_of(size: int) -> int:

@@ -28,6 +28,7 @@ from ..admission.forwarded import Proxies
 from ..admission.origins import AllowedOrigins, Origins
 from ..admission.unauthenticated import Pending
 from ..calling.proxy import Validate
+from ..close_codes import CloseCode
 from ..contract.description import Reflection, describe, with_names
 from ..contract.expose import expose_all
 from ..errors import ConnectionLost, ProtocolError
@@ -39,15 +40,12 @@ from ..protocol.codec import SUBPROTOCOLS
 from ..protocol.endpoint import Endpoint
 from ..protocol.events import AuthReceived, Event
 from ..protocol.frames import HelloBody
-from ..protocol.hello import UNAUTHENTICATED, Opening
+from ..protocol.hello import Opening
 from ..runtime import Future, Nursery, Runtime
 from ..runtime.timers import Deadlines
 from ..session.live_session import OnState, Session
 from ..session.wire_session import (
-    GOING_AWAY,
-    RESTART,
     STOPPING,
-    TRY_AGAIN_LATER,
     WireSession,
 )
 from ..telemetry.counters import Snapshot, Stats
@@ -58,8 +56,6 @@ from ..version import AGENT
 from .session_table import SessionTable, same_principal
 
 __all__ = ["Listener", "Server"]
-
-CANNOT_RESUME = 4010
 
 # Seconds for a last word to a peer that had to make room for another, and to one that was revoked.
 GOODBYE = 0.1
@@ -270,7 +266,7 @@ class Server:
         found = [one for one in self._sessions.values() if same_principal(one.principal, principal)]
         for session in found:
             self._sessions.remove(session)
-            session._wire.expel(UNAUTHENTICATED, REVOKED, within=FAREWELL)
+            session._wire.expel(CloseCode.UNAUTHENTICATED, REVOKED, within=FAREWELL)
         return len(found)
 
     async def _serve_until_signal(
@@ -365,7 +361,7 @@ class Server:
                 link.handshake.address, runtime.now(), dismiss=_nothing
             )
         if pending is None or pending.dismissed:
-            raise ProtocolError(TRY_AGAIN_LATER, CROWDED)
+            raise ProtocolError(CloseCode.TRY_AGAIN_LATER, CROWDED)
         return pending
 
     async def _admit(
@@ -384,8 +380,8 @@ class Server:
                 hosted.doors.discard(door)
                 pending.dismiss = hang_up
         if pending.dismissed:
-            raise ProtocolError(TRY_AGAIN_LATER, CROWDED)
-        raise ProtocolError(hosted.closing or GOING_AWAY, STOPPING)
+            raise ProtocolError(CloseCode.TRY_AGAIN_LATER, CROWDED)
+        raise ProtocolError(hosted.closing or CloseCode.GOING_AWAY, STOPPING)
 
     def _to_resume(self, opening: Opening, grant: Grant) -> _ServedSession | None:
         """The session that a link is to go on with; None where it begins one."""
@@ -394,7 +390,7 @@ class Server:
             return None
         session = self._sessions.find(token, grant.principal)
         if session is None:
-            raise ProtocolError(CANNOT_RESUME, "there is no such session to resume")
+            raise ProtocolError(CloseCode.CANNOT_RESUME, "there is no such session to resume")
         assert isinstance(session, _ServedSession)
         return session
 
@@ -423,7 +419,7 @@ class Server:
     ) -> list[Event]:
         if self._drains:
             # It came in while the drain began.
-            raise ProtocolError(RESTART, STOPPING)
+            raise ProtocolError(CloseCode.RESTART, STOPPING)
         # And while the session was made.
         _check_revoked(pending, grant)
         session.trust(grant)
@@ -544,7 +540,9 @@ class _ServedSession(Session):
         try:
             auth = wire.endpoint.codec.load_value(fresh)
         except ValueError:
-            raise ProtocolError(UNAUTHENTICATED, "credentials that are no value") from None
+            raise ProtocolError(
+                CloseCode.UNAUTHENTICATED, "credentials that are no value"
+            ) from None
         grant = await self.admission.identify_again(link.handshake, auth, self.principal)
         if grant is not None and wire.link is link:
             self.trust(grant)
@@ -553,7 +551,7 @@ class _ServedSession(Session):
 def _check_revoked(pending: Pending, grant: Grant) -> None:
     """Refuse who was revoked while its credentials were looked at."""
     if any(same_principal(grant.principal, one) for one in pending.revoked):
-        raise ProtocolError(UNAUTHENTICATED, REVOKED)
+        raise ProtocolError(CloseCode.UNAUTHENTICATED, REVOKED)
 
 
 def _nothing() -> None:
@@ -608,7 +606,7 @@ class Listener:
     def refuse(self) -> None:
         """Accept no further connection; those that have not said who they are may try elsewhere."""
         if self._hosted.closing is None and self._bound is not None:
-            self._hosted.closing = RESTART
+            self._hosted.closing = CloseCode.RESTART
             self._bound.refuse()
             for door in self._hosted.doors:
                 door.cancel()
@@ -683,12 +681,12 @@ class Listener:
     async def _shut_down(self) -> None:
         assert self._stop is not None
         assert self._stopped is not None
-        self._hosted.closing = GOING_AWAY
+        self._hosted.closing = CloseCode.GOING_AWAY
         for door in self._hosted.doors:
             door.cancel()
         async with anyio.create_task_group() as group:
             for session in self._hosted.sessions:
-                group.start_soon(session.aclose, GOING_AWAY, STOPPING)
+                group.start_soon(session.aclose, CloseCode.GOING_AWAY, STOPPING)
         if not self._stop.done():
             self._stop.set_result(None)
         failure: Exception | None = await self._stopped

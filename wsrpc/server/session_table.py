@@ -9,6 +9,7 @@ from functools import partial
 from hashlib import sha256
 from typing import Any
 
+from ..close_codes import CloseCode
 from ..limits import Limits
 from ..session.live_session import Session
 
@@ -16,8 +17,6 @@ __all__ = ["SessionTable", "same_principal"]
 
 # Bytes of a token from the system's random source (RESUME-5).
 TOKEN_BYTES = 32
-
-EVICTED = 1013
 
 
 class SessionTable(Mapping[str, Session]):
@@ -132,7 +131,9 @@ class SessionTable(Mapping[str, Session]):
             # Otherwise who was lost first, and comes back least likely.
             victim = next(iter(same or self._detached))
             self.attach(victim)
-            victim._wire.lose(EVICTED, "the server keeps too many sessions without a connection")
+            victim._wire.lose(
+                CloseCode.TRY_AGAIN_LATER, "the server keeps too many sessions without a connection"
+            )
 
     def _too_many(self) -> bool:
         limits = self._limits

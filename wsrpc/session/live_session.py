@@ -17,6 +17,7 @@ import anyio
 from ..calling.fetcher import StreamFetcher
 from ..calling.proxy import AnyInterface, LooseInterface, Options, Proxy, Validate
 from ..calling.retry import Budget
+from ..close_codes import CloseCode
 from ..context import checked_metadata
 from ..contract.controller import interface
 from ..contract.description import interface_from_contract
@@ -34,17 +35,13 @@ from ..streams.overflow import Overflow
 from ..telemetry.counters import Stats
 from ..telemetry.logs import one_line
 from ..transport.base import Handshake
-from .wire_session import HELLO_TIMEOUT, NORMAL, TRY_AGAIN_LATER, WireSession
+from .wire_session import WireSession
 
 __all__ = ["OnState", "Session", "State", "StateChange"]
 
 C = TypeVar("C")
 
 State: TypeAlias = Literal["connecting", "connected", "detached", "draining", "closed"]
-
-UNAUTHENTICATED = 4501
-FORBIDDEN = 4503
-LIMIT = 4504
 
 # Changes of state that may wait for one who watches them.
 CHANGES = 100
@@ -358,7 +355,7 @@ class Session:
         for wire in self._wires():
             wire.refresh(value)
 
-    async def aclose(self, code: int = NORMAL, reason: str = "") -> None:
+    async def aclose(self, code: int = CloseCode.NORMAL, reason: str = "") -> None:
         """End the session: send what is queued, close the link, fail what is pending.
 
         Notifications are sent and handled before that, as far as `Limits.close_timeout` allows.
@@ -511,7 +508,7 @@ class Session:
         elif not self.closed:
             self._shell.log.error("a fault in wsrpc itself ended %r", self, error=error)
             self._closing = True
-            self._wire.lose(1011, "internal error")
+            self._wire.lose(CloseCode.SERVER_TROUBLE, "internal error")
 
     async def idle(self) -> None:
         """Wait until handlers and uploads have cleaned up; the session has ended, in any case."""
@@ -560,13 +557,13 @@ def _refused(error: Exception) -> Exception:
     if not isinstance(error, ConnectionLost):
         return error
     code, reason = error.close_code, error.close_reason
-    sentences = {
-        UNAUTHENTICATED: "the server refused the credentials (auth=)",
-        FORBIDDEN: "the server does not let these credentials in",
-        LIMIT: "the server has a limit that another attempt would meet again",
-        TRY_AGAIN_LATER: "the server has no room at the moment; try again later",
-        HELLO_TIMEOUT: "the server did not say hello in time",
-        1006: "the connection broke before the server said hello",
+    sentences: dict[int, str] = {
+        CloseCode.UNAUTHENTICATED: "the server refused the credentials (auth=)",
+        CloseCode.FORBIDDEN: "the server does not let these credentials in",
+        CloseCode.LIMIT: "the server has a limit that another attempt would meet again",
+        CloseCode.TRY_AGAIN_LATER: "the server has no room at the moment; try again later",
+        CloseCode.HELLO_TIMEOUT: "the server did not say hello in time",
+        CloseCode.CONNECTION_LOST: "the connection broke before the server said hello",
     }
     sentence = sentences.get(code, "the server closed the connection before it said hello")
     said = f": {reason}" if reason else ""

@@ -10,16 +10,14 @@ from typing import Any, Protocol
 import anyio
 
 from ..backoff import LONGEST, Backoff
+from ..close_codes import CloseCode, may_reconnect
 from ..errors import ConnectError, ConnectionLost, WsrpcError
-from ..protocol.link_states import may_reconnect
 from ..runtime import Nursery
 from ..transport.base import Link
 from .live_session import Session
 from .wire_session import WireSession
 
 __all__ = ["Dial", "Keeper"]
-
-CANNOT_RESUME = 4010
 
 # Attempts to get back to the server that has the session, before another address is tried.
 FAITHFUL = 3
@@ -88,7 +86,7 @@ class Keeper:
     def goes_on(self, error: ConnectionLost) -> bool:
         if not self._reconnect or not may_reconnect(error.close_code):
             return False
-        if error.close_code == CANNOT_RESUME:
+        if error.close_code == CloseCode.CANNOT_RESUME:
             # The server is there, and told us at a time of our choosing: no need to wait again.
             self._backoff.reset()
             self._at_once = True
@@ -162,10 +160,13 @@ class Keeper:
             if not resumes:
                 address += 1
             elif wire.endpoint.peer_draining:
-                wire.lose(1006, f"the server was about to go, and takes nobody back: {error}")
+                wire.lose(
+                    CloseCode.CONNECTION_LOST,
+                    f"the server was about to go, and takes nobody back: {error}",
+                )
             elif failures >= FAITHFUL and self._addresses > 1:
                 self._address = address + 1
-                wire.lose(1006, f"the server cannot be reached: {error}")
+                wire.lose(CloseCode.CONNECTION_LOST, f"the server cannot be reached: {error}")
 
     def _open_to_all(self, address: int) -> int:
         """The first address from this one on that did not ask to be left alone; else this one."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import anyio
 
+from ..close_codes import CloseCode, may_resume
 from ..engine.driver import driver_for
 from ..engine.hub import Shell
 from ..errors import ConnectionLost, ProtocolError
@@ -34,7 +35,6 @@ from ..protocol.events import (
     TokenConfirmed,
 )
 from ..protocol.frames import HelloBody
-from ..protocol.link_states import may_resume
 from ..runtime import Future, Nursery, Runtime
 from ..runtime.timers import Deadline
 from ..telemetry.counters import Stats
@@ -44,25 +44,11 @@ if TYPE_CHECKING:
     from .live_session import Session
 
 __all__ = [
-    "GOING_AWAY",
-    "HELLO_TIMEOUT",
-    "INTERNAL",
-    "NORMAL",
-    "RESTART",
     "STOPPING",
-    "TRY_AGAIN_LATER",
     "Owner",
     "WireSession",
     "first_message",
 ]
-
-NORMAL = 1000
-GOING_AWAY = 1001
-INTERNAL = 1011
-RESTART = 1012
-TRY_AGAIN_LATER = 1013
-HELLO_TIMEOUT = 4008
-SUPERSEDED = 4506
 
 STOPPING = "the server is stopping"
 
@@ -103,7 +89,7 @@ async def first_message(link: Link, timeout: float) -> bytes:
         with anyio.fail_after(timeout):
             return await link.receive()
     except TimeoutError:
-        raise ProtocolError(HELLO_TIMEOUT, "no hello in time") from None
+        raise ProtocolError(CloseCode.HELLO_TIMEOUT, "no hello in time") from None
 
 
 class WireSession:
@@ -181,7 +167,7 @@ class WireSession:
             self.endpoint.connect(auth)
         except ValueError as error:
             # It is this side's own fault and would recur.
-            self.lose(NORMAL, f"auth cannot travel: {error}")
+            self.lose(CloseCode.NORMAL, f"auth cannot travel: {error}")
             return
         await self.serve(link, None)
 
@@ -197,7 +183,7 @@ class WireSession:
         try:
             return how()
         except ProtocolError as error:
-            if error.close_code != SUPERSEDED:
+            if error.close_code != CloseCode.SUPERSEDED:
                 self._take_unreported()
                 self.expel(error.close_code, error.reason)
             raise
@@ -216,8 +202,8 @@ class WireSession:
         )
         if older is not None and older_driver is not None:
             older_driver.stop()
-            self._stats.closes[SUPERSEDED] += 1
-            self._close_soon(older, SUPERSEDED, "a newer link has taken over")
+            self._stats.closes[CloseCode.SUPERSEDED] += 1
+            self._close_soon(older, CloseCode.SUPERSEDED, "a newer link has taken over")
         failure: LinkClosed | ProtocolError
         try:
             await driver.start()
@@ -283,7 +269,7 @@ class WireSession:
         endpoint = self.endpoint
         if endpoint.side == "accepting":
             return endpoint.draining
-        return endpoint.peer_draining and code == RESTART
+        return endpoint.peer_draining and code == CloseCode.RESTART
 
     async def _close(self, link: Link, code: int, reason: str) -> None:
         await self._closed(link, code, reason, self._begin_closing())
@@ -315,7 +301,7 @@ class WireSession:
 
     def _own_fault(self, error: Exception) -> ProtocolError:
         self.shell.log.error("a fault in wsrpc itself ended %r", self.shell.session, error=error)
-        return ProtocolError(INTERNAL, "internal error")
+        return ProtocolError(CloseCode.SERVER_TROUBLE, "internal error")
 
     # ------------------------------------------------------------ the end
 
@@ -327,7 +313,7 @@ class WireSession:
             reconnect_after: Seconds that the peer is asked to stay away.
         """
         if self._link is None:
-            self.lose(RESTART, STOPPING)
+            self.lose(CloseCode.RESTART, STOPPING)
             return
         self.endpoint.goaway(grace, self._runtime.now(), reconnect_after=reconnect_after)
         self.shell.wake()
@@ -337,7 +323,7 @@ class WireSession:
             self.dispatcher.stop_all("unavailable")
             with anyio.move_on_after(self.shell.limits.cleanup_timeout + KILLED):
                 await self.dispatcher.idle()
-        await self.close(RESTART, STOPPING)
+        await self.close(CloseCode.RESTART, STOPPING)
 
     async def close(self, code: int, reason: str) -> None:
         """Send what is queued, close the link, end the session."""
@@ -417,7 +403,7 @@ class WireSession:
 
     async def idle(self) -> None:
         """Wait until handlers and uploads have cleaned up; the session has ended, in any case."""
-        self.lose(NORMAL, "")
+        self.lose(CloseCode.NORMAL, "")
         await self._runtime.to_the_end(self._cleaned_up)
 
     async def _cleaned_up(self) -> None:
@@ -517,7 +503,10 @@ class WireSession:
         self._owner.wire_confirmed(self)
 
     def _on_expired(self, event: SessionExpired) -> None:
-        self.lose(1006, f"it was not resumed within {self.endpoint.resume_window:g} s")
+        self.lose(
+            CloseCode.CONNECTION_LOST,
+            f"it was not resumed within {self.endpoint.resume_window:g} s",
+        )
 
     _on: ClassVar[dict[type[Any], Callable[[WireSession, Any], None]]] = {
         HelloReceived: _on_hello,

@@ -11,9 +11,8 @@ from time import monotonic
 from ..limits import Limits
 from ..protocol.rates import Bucket
 
-__all__ = ["ENHANCE_YOUR_CALM", "TOO_MUCH", "Calm"]
+__all__ = ["TOO_MUCH", "Calm"]
 
-ENHANCE_YOUR_CALM = 4004
 TOO_MUCH = "too many pings or tiny fragments"
 
 # RFC 6455, section 5.2.

@@ -10,6 +10,7 @@ import anyio
 from msgspec import Raw
 
 from ..admission.unauthenticated import Pending
+from ..close_codes import CloseCode
 from ..protocol.codec import SUBPROTOCOLS
 from .base import Handshake, LinkClosed
 from .faults import Faults, Side
@@ -18,8 +19,6 @@ __all__ = ["MemoryLink", "memory_link_pair"]
 
 # Messages. As many as `websockets` holds before it pauses the socket.
 QUEUE = 16
-
-BROKEN = 1006
 
 
 class MemoryLink:
@@ -67,7 +66,7 @@ class MemoryLink:
             self._put(LinkClosed(code, reason))
             self.wake()
 
-    def abort(self, code: int = BROKEN, reason: str = "") -> None:
+    def abort(self, code: int = CloseCode.CONNECTION_LOST, reason: str = "") -> None:
         """Close without waiting; what is queued can still be received."""
         for end in (self, self._peer):
             if end._closed is None:

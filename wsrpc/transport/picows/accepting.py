@@ -29,6 +29,7 @@ from ...admission.door import (
     headers_of,
     listening_sockets,
 )
+from ...close_codes import CloseCode
 from ...limits import Limits
 from ...telemetry.logs import everyone
 from ..base import Bound
@@ -40,10 +41,6 @@ if TYPE_CHECKING:
     from ..base import Link
 
 __all__ = ["listen"]
-
-NORMAL = 1000
-GOING_AWAY = 1001
-INTERNAL = 1011
 
 
 @asynccontextmanager
@@ -170,12 +167,12 @@ class _Porter:
         self._inside[link] = asyncio.Task(self._look_after(link), loop=loop)
 
     async def _look_after(self, link: PicowsLink) -> None:
-        code = NORMAL
+        code = CloseCode.NORMAL
         try:
             await self._handle(link)
         except Exception as error:  # noqa: BLE001  (logged)
             everyone.error("a fault in wsrpc itself ended a connection", error=error)
-            code = INTERNAL
+            code = CloseCode.SERVER_TROUBLE
         finally:
             link.begin_close(code)
             self._inside.pop(link)
@@ -184,7 +181,7 @@ class _Porter:
         """Let nobody in any more, and ask those who are inside to leave."""
         self._shut = True
         for link in self._inside:
-            link.begin_close(GOING_AWAY, "the server is stopping")
+            link.begin_close(CloseCode.GOING_AWAY, "the server is stopping")
 
     async def empty(self) -> None:
         """Wait until nobody is inside."""

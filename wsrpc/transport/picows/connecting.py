@@ -28,6 +28,7 @@ from websockets.headers import build_authorization_basic, build_host
 from websockets.proxy import get_proxy
 from websockets.uri import WebSocketURI, parse_uri
 
+from ...close_codes import CloseCode
 from ...errors import ConnectError
 from ...limits import Limits
 from ..base import Handshake
@@ -39,9 +40,6 @@ if TYPE_CHECKING:
     from ..base import Link
 
 __all__ = ["open_link"]
-
-NORMAL = 1000
-NO_SUBPROTOCOL = 1002
 
 
 @asynccontextmanager
@@ -70,13 +68,13 @@ async def open_link(
         raise unreachable(url, error) from error
     try:
         if link.subprotocol != subprotocol:
-            await link.close(NO_SUBPROTOCOL, "no subprotocol")
+            await link.close(CloseCode.PROTOCOL_ERROR, "no subprotocol")
             raise wrong_subprotocol(url, subprotocol, link.subprotocol)
         link.handshake = Handshake(path=parts.path or "/", tls=parts.scheme == "wss")
         yield link
     finally:
         with anyio.CancelScope(shield=True):
-            await link.close(NORMAL)
+            await link.close(CloseCode.NORMAL)
             await _take_note(websocket)
 
 

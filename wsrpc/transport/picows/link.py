@@ -14,22 +14,16 @@ from typing import Any, cast
 from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
 
 from ...admission.unauthenticated import Pending
+from ...close_codes import CloseCode
 from ...errors import ProtocolError
 from ...limits import Limits
 from ...protocol.codec import SUBPROTOCOLS
 from ...telemetry.logs import everyone
 from ..base import Binary, Handshake, LinkClosed
-from ..floods import ENHANCE_YOUR_CALM, TOO_MUCH, Calm
+from ..floods import TOO_MUCH, Calm
 from ..urls import short_reason
 
 __all__ = ["PicowsLink"]
-
-BROKEN_RULE = 1002
-NO_CODE = 1005
-BROKEN = 1006
-TOO_BIG = 1009
-INTERNAL = 1011
-BAD_FRAME = 4500
 
 RESERVED = "reserved bits must be 0"
 
@@ -222,7 +216,7 @@ class PicowsLink(WSListener):
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         if self._lost is None and not self._failed_already():
-            self._lose(LinkClosed(BROKEN))
+            self._lose(LinkClosed(CloseCode.CONNECTION_LOST))
         if self._drop is not None:
             self._drop.cancel()
             self._drop = None
@@ -253,9 +247,9 @@ class PicowsLink(WSListener):
             # Until the peer has read the verdict, it may say what it likes.
             return
         elif frame.rsv1 or frame.rsv2 or frame.rsv3:
-            self._fail(BROKEN_RULE, RESERVED)
+            self._fail(CloseCode.PROTOCOL_ERROR, RESERVED)
         elif not self._bears(_number(kind), frame):
-            self._fail(ENHANCE_YOUR_CALM, TOO_MUCH)
+            self._fail(CloseCode.ENHANCE_YOUR_CALM, TOO_MUCH)
         elif kind == WSMsgType.PING:
             self._on_ping(frame.get_payload_as_bytes())
         elif kind != WSMsgType.PONG:
@@ -289,11 +283,13 @@ class PicowsLink(WSListener):
     def _on_fragment(self, kind: WSMsgType, frame: WSFrame) -> None:
         """A part of a message, or a message of the wrong type."""
         if (kind == WSMsgType.CONTINUATION) is (self._fragments is None):
-            self._fail(BROKEN_RULE, "fragments out of order")
+            self._fail(CloseCode.PROTOCOL_ERROR, "fragments out of order")
         elif kind not in (self._kind, WSMsgType.CONTINUATION) and self.subprotocol is not None:
             wanted = "text" if self._kind == WSMsgType.TEXT else "binary"
             self._refuse(
-                ProtocolError(BAD_FRAME, f"{self.subprotocol} travels in {wanted} messages")
+                ProtocolError(
+                    CloseCode.BAD_FRAME, f"{self.subprotocol} travels in {wanted} messages"
+                )
             )
         else:
             # One buffer, so that many small fragments take no more room than few large ones.
@@ -302,7 +298,7 @@ class PicowsLink(WSListener):
                 self._odd = kind != self._kind
             self._fragments += frame.get_payload_as_memoryview()
             if len(self._fragments) > self._max_size:
-                self._fail(TOO_BIG, f"a message of more than {self._max_size} bytes")
+                self._fail(CloseCode.TOO_BIG, f"a message of more than {self._max_size} bytes")
             elif frame.fin:
                 data, self._fragments, self._whole = self._fragments, None, True
                 self._put(Binary(data) if self._odd else bytes(data))
@@ -329,7 +325,7 @@ class PicowsLink(WSListener):
         except Exception as error:  # noqa: BLE001  (logged)
             everyone.error("a fault in wsrpc itself ended a link", error=error)
             self._queue.clear()
-            self._refuse(ProtocolError(INTERNAL, "internal error"))
+            self._refuse(ProtocolError(CloseCode.SERVER_TROUBLE, "internal error"))
 
     def _deliver(self) -> None:
         """Call back with what waits, as far as it is wanted, and others had a turn."""
@@ -426,13 +422,13 @@ class PicowsLink(WSListener):
     def _on_farewell(self, code: int, frame: WSFrame) -> None:
         """The peer closes first; answer with its own words."""
         if frame.rsv1 or frame.rsv2 or frame.rsv3:
-            self._say_goodbye(BROKEN_RULE, RESERVED)
+            self._say_goodbye(CloseCode.PROTOCOL_ERROR, RESERVED)
         elif frame.payload_size == 0:
             self._websocket.send(WSMsgType.CLOSE, None)
-            self._lose(LinkClosed(NO_CODE))
-        elif code in (0, BROKEN) or code >= 5000:
+            self._lose(LinkClosed(CloseCode.NO_STATUS))
+        elif code in (0, CloseCode.CONNECTION_LOST) or code >= 5000:
             # The other ones that may not be sent picows refuses itself (RFC 6455, section 7.4).
-            self._say_goodbye(BROKEN_RULE, "invalid close code")
+            self._say_goodbye(CloseCode.PROTOCOL_ERROR, "invalid close code")
         else:
             reason = frame.get_close_reason() or ""
             self._say_goodbye(code, reason)

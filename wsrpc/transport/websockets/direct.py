@@ -24,11 +24,12 @@ from websockets.protocol import OPEN, SERVER, Protocol
 from websockets.streams import StreamReader
 from websockets.version import version
 
+from ...close_codes import CloseCode
 from ...errors import ProtocolError
 from ...limits import Limits
 from ...protocol.codec import SUBPROTOCOLS
 from ..base import Binary, LinkClosed
-from ..floods import ENHANCE_YOUR_CALM, TOO_MUCH, Calm
+from ..floods import TOO_MUCH, Calm
 from .framing import BINARY, TEXT, packed, unpacked
 
 if TYPE_CHECKING:
@@ -52,8 +53,6 @@ NEEDED = {
     StreamReader: ("at_eof",),
 }
 
-BAD_FRAME = 4500
-
 DATA = frozenset((Opcode.TEXT, Opcode.BINARY, Opcode.CONT))
 
 
@@ -72,7 +71,7 @@ def translated(closed: ConnectionClosed) -> LinkClosed:
     for frame in frames:
         if frame is not None:
             return LinkClosed(frame.code, frame.reason)
-    return LinkClosed(1006)
+    return LinkClosed(CloseCode.CONNECTION_LOST)
 
 
 # asyncio offers the socket 256 KiB of fresh memory for every read, which the system maps and unmaps
@@ -214,9 +213,9 @@ class Tap(Connection, asyncio.BufferedProtocol):
         if calm is not None and not calm.bears(event.opcode, len(event.data), final=event.fin):
             if self.protocol.state is OPEN:
                 # What is behind it is read and dropped.
-                self.protocol.fail(ENHANCE_YOUR_CALM, TOO_MUCH)
+                self.protocol.fail(CloseCode.ENHANCE_YOUR_CALM, TOO_MUCH)
                 self.send_data()
-                self._end(LinkClosed(ENHANCE_YOUR_CALM, TOO_MUCH))
+                self._end(LinkClosed(CloseCode.ENHANCE_YOUR_CALM, TOO_MUCH))
         elif event.opcode in DATA:
             self._data(event)
         else:
@@ -243,7 +242,9 @@ class Tap(Connection, asyncio.BufferedProtocol):
         text = SUBPROTOCOLS[subprotocol].text
         if (self._opcode is Opcode.TEXT) is not text:
             wanted = "text" if text else "binary"
-            self._end(ProtocolError(BAD_FRAME, f"{subprotocol} travels in {wanted} messages"))
+            self._end(
+                ProtocolError(CloseCode.BAD_FRAME, f"{subprotocol} travels in {wanted} messages")
+            )
             return
         self._deliver(data if type(data) is bytes else bytes(data))
 

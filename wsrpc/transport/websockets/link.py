@@ -39,11 +39,12 @@ from ...admission.door import (
     headers_of,
     listening_sockets,
 )
+from ...close_codes import CloseCode
 from ...errors import ConnectError, ProtocolError
 from ...limits import Limits
 from ...protocol.codec import SUBPROTOCOLS
 from ..base import Binary, Bound, Handshake
-from ..floods import ENHANCE_YOUR_CALM, TOO_MUCH, Calm
+from ..floods import TOO_MUCH, Calm
 from ..urls import (
     bound_url,
     refused,
@@ -69,9 +70,6 @@ logger = logging.getLogger("wsrpc.websockets")
 # Every message of websockets concerns one connection, whose end the session reports itself; what a
 # stranger's broken handshake looks like is no business of the application's stderr.
 logger.setLevel(logging.CRITICAL)
-
-BAD_FRAME = 4500
-NO_SUBPROTOCOL = 1002
 
 # Bytes of a request, its headers included, that the accepting side takes.
 MAX_HEAD = 32 * 1024
@@ -105,7 +103,7 @@ class _Watch:
                     return
             elif not calm.bears(event.opcode, len(event.data), final=event.fin):
                 self.failed = True
-                self.protocol.fail(ENHANCE_YOUR_CALM, TOO_MUCH)
+                self.protocol.fail(CloseCode.ENHANCE_YOUR_CALM, TOO_MUCH)
                 self.say()
                 return
         super().process_event(event)  # type: ignore[misc]
@@ -177,7 +175,9 @@ class WebSocketLink:
             return Binary(data)
         if self._connection.saw_binary if self._text else self._connection.saw_text:
             wanted = "text" if self._text else "binary"
-            raise ProtocolError(BAD_FRAME, f"{self.subprotocol} travels in {wanted} messages")
+            raise ProtocolError(
+                CloseCode.BAD_FRAME, f"{self.subprotocol} travels in {wanted} messages"
+            )
         return data
 
     async def close(self, code: int, reason: str = "") -> None:
@@ -319,7 +319,9 @@ async def open_link(
         raise _connect_error(url, reason) from error
     try:
         if connection.subprotocol != subprotocol:
-            await _link(connection, Handshake(), limits).close(NO_SUBPROTOCOL, "no subprotocol")
+            await _link(connection, Handshake(), limits).close(
+                CloseCode.PROTOCOL_ERROR, "no subprotocol"
+            )
             raise wrong_subprotocol(url, subprotocol, connection.subprotocol)
         handshake = Handshake(path=parts.path or "/", tls=parts.scheme == "wss")
         yield _link(connection, handshake, limits)
