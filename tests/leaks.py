@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import anyio
 import anyio.lowlevel
 
-from wsrpc.session.live_session import Session
+from wsrpc.session.live_session import LiveSession
 
 
 def _tasks() -> dict[int, str]:
@@ -44,7 +44,7 @@ def _objects() -> dict[int, str]:
     return {
         id(one): repr(one)
         for one in gc.get_objects()
-        if type(one) is Session or type(one) is types.AsyncGeneratorType
+        if issubclass(type(one), LiveSession) or type(one) is types.AsyncGeneratorType
     }
 
 

@@ -12,9 +12,12 @@ import pytest
 
 import wsrpc
 from wsrpc import runtime as runtimes
+from wsrpc.interfaces import Handshake
 from wsrpc.protocol.codec import CODECS
+from wsrpc.session.live_session import LiveSession
+from wsrpc.session.wire_session import WireSession
 from wsrpc.testing.pairs import connected_pair
-from wsrpc.transport.base import Handshake, LinkClosed
+from wsrpc.transport.base import LinkClosed
 from wsrpc.transport.memory import MemoryLink, memory_link_pair
 
 Codec: TypeAlias = Literal["json", "msgpack"]
@@ -42,6 +45,17 @@ async def turns(n: int = 20) -> None:
     """Let everybody else run for a while; for what must *not* happen."""
     for _ in range(n):
         await anyio.sleep(0)
+
+
+def live(session: wsrpc.Session) -> LiveSession:
+    """What is behind the interface: a session of this process."""
+    assert isinstance(session, LiveSession)
+    return session
+
+
+def wire_of(session: wsrpc.Session) -> WireSession:
+    """What runs over the links of a session."""
+    return live(session).wire
 
 
 @asynccontextmanager

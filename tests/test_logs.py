@@ -11,8 +11,8 @@ from pydantic import BaseModel
 
 import wsrpc
 from tests.support import Codec, bare_client, bare_server, error_of, pair, soon, until
+from wsrpc.interfaces import Handshake
 from wsrpc.telemetry.logs import LONGEST, OF_A_SESSION, OF_THE_PROCESS, Log, one_line
-from wsrpc.transport.base import Handshake
 
 EVIL = "x\r\n2026-01-01 ERROR forged\x1b[31m\x00\u202e\u2028"
 

@@ -11,7 +11,7 @@ import pytest
 from trio.testing import MockClock
 
 import wsrpc
-from tests.support import until
+from tests.support import until, wire_of
 from wsrpc.backoff import Backoff
 from wsrpc.protocol.endpoint import Endpoint
 from wsrpc.protocol.events import Event
@@ -277,7 +277,7 @@ async def test_a_half_open_connection_is_found_in_time_on_both_ends(
                     return
 
     async with pair as (server, client):
-        await until(lambda: server._wire.endpoint.resumable)
+        await until(lambda: wire_of(server).endpoint.resumable)
         await anyio.sleep(1234.5)
         silence = anyio.current_time()
         async with anyio.create_task_group() as group:
@@ -320,7 +320,7 @@ async def test_who_was_held_up_does_not_take_the_other_for_dead(
             await anyio.sleep(1)
             pair.delay(3.0)
             await anyio.sleep(BEAT[0] + 0.5)
-            assert client._wire.endpoint._pings == server._wire.endpoint._pings == 1
+            assert wire_of(client).endpoint._pings == wire_of(server).endpoint._pings == 1
         # The loop of both ends stands still: nobody reads, nobody rings.
         clock.jump(500)
         await anyio.sleep(5)

@@ -3,12 +3,6 @@
 from __future__ import annotations
 
 from .admission.authentication import Grant
-from .calling.fetcher import (
-    FetchStream,
-    StreamFetcher,
-    StreamRequest,
-    default_stream_fetcher,
-)
 from .client import connect
 from .context import CallContext, current, metadata
 from .contract.decorator import method
@@ -23,13 +17,21 @@ from .errors import (
     StreamOverflow,
     WsrpcError,
 )
-from .interfaces import Interceptor, Next, Request
+from .interfaces import (
+    FetchStream,
+    Handshake,
+    Interceptor,
+    Next,
+    Request,
+    Session,
+    StreamFetcher,
+    StreamRequest,
+    default_stream_fetcher,
+)
 from .limits import Limits
 from .server.server import Listener, Server
-from .session.live_session import Session
 from .stream import Final, Stream, Tracked, stream_of
 from .telemetry.counters import Snapshot, Stats
-from .transport.base import Handshake
 from .version import __version__
 
 __all__ = [

@@ -10,17 +10,15 @@ from types import TracebackType
 from typing import Any, Literal, TypeAlias
 
 from . import runtime as runtimes
-from .calling.proxy import Validate
-from .context import checked_metadata
+from .context import Authorize, checked_metadata
 from .contract.description import Reflection, describe
 from .contract.expose import expose_all
 from .handling.dispatch import targets_of
-from .handling.handler import Authorize
-from .interfaces import Interceptor
+from .interfaces import Interceptor, OnState, Session, Validate
 from .limits import Limits
 from .protocol.codec import CODECS
 from .protocol.endpoint import Endpoint
-from .session.live_session import OnState, Session
+from .session.live_session import LiveSession
 from .session.reconnect import Keeper
 from .telemetry.logs import DEBUGGING, everyone
 from .transport.base import Link
@@ -115,14 +113,14 @@ class connect:
         own = expose_all(controllers)
         builtin = [Reflection(lambda: describe(own))] if reflection else []
         self._targets = targets_of(expose_all(controllers, builtin=builtin), ())
-        self._session: Session | None = None
+        self._session: LiveSession | None = None
 
     async def __aenter__(self) -> Session:
         if self._session is not None:
             raise RuntimeError("a connect() object serves once; call connect() again")
         runtime = runtimes.current()
         nursery = await runtime.open_nursery()
-        session = self._session = Session(
+        session = self._session = LiveSession(
             partial(Endpoint, "connecting", self._codec, self._limits, agent=AGENT),
             runtime,
             nursery,

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 from weakref import ref
 
-if TYPE_CHECKING:
-    from .protocol.endpoint import Endpoint
-    from .protocol.lanes import InCall
-    from .session.live_session import Session
+from .interfaces import Session
+from .protocol.endpoint import Endpoint
+from .protocol.lanes import InCall
 
-__all__ = ["CallContext", "current", "metadata"]
+__all__ = ["Authorize", "CallContext", "current", "metadata"]
 
 NO_METADATA: Mapping[str, str] = MappingProxyType({})
 
@@ -101,6 +100,9 @@ class CallContext:
     def __repr__(self) -> str:
         return f"<call {self.call_id} of {self.controller}.{self.method}>"
 
+
+Authorize: TypeAlias = Callable[[CallContext], Awaitable[bool | None]]
+"""Decides about a call before it begins: False, or an error raised, refuses it."""
 
 handling: ContextVar[CallContext | None] = ContextVar("wsrpc_handling", default=None)
 outgoing_metadata: ContextVar[Mapping[str, str]] = ContextVar("wsrpc_metadata", default=NO_METADATA)

@@ -1,15 +1,280 @@
-"""Code around calls: one type for both directions, for single values and for streams."""
+"""The public types that name each other: a session, a call as code around it sees it, a stream's fetcher.
+
+`Session` is an interface. Whatever carries calls to a peer implements it, and all that stands below
+knows nothing else of a session.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeAlias
+from types import EllipsisType
+from typing import Any, Literal, Protocol, Self, TypeAlias, TypeVar, overload
 
-if TYPE_CHECKING:
-    from .session.live_session import Session
+from .close_codes import CloseCode
+from .errors import ConnectionLost, WsrpcError
+from .limits import Limits
+from .stream import Stream
 
-__all__ = ["Interceptor", "Next", "Request", "fold"]
+__all__ = [
+    "FetchStream",
+    "Handshake",
+    "Interceptor",
+    "Next",
+    "OnState",
+    "Overflow",
+    "Request",
+    "Session",
+    "State",
+    "StateChange",
+    "StreamFetcher",
+    "StreamRequest",
+    "Validate",
+    "default_stream_fetcher",
+    "fold",
+]
+
+C = TypeVar("C")
+
+State: TypeAlias = Literal["connecting", "connected", "detached", "draining", "closed"]
+
+Validate: TypeAlias = Literal["both", "arrival", "none"]
+"""What is validated: arguments before they leave and results on arrival, only results, nothing."""
+
+Overflow: TypeAlias = Literal["block", "latest", "drop_oldest", "fail"]
+"""What becomes of items that a consumer does not take in time; see `Session.clientize`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Handshake:
+    """What is known of a connection before its first message.
+
+    Attributes:
+        path: The request's path with its query, such as "/rpc".
+        headers: The request's headers, names in lower case.
+        remote: The peer's address as text, such as "127.0.0.1:50312"; "" where there is none.
+        tls: Whether the connection is encrypted.
+        address: The client's address, without a port: that of the peer, or what trusted proxies
+            say of it; "" where there is none.
+        certificate: The client's TLS certificate, checked, in the form of
+            `ssl.SSLSocket.getpeercert()`; None where TLS does not ask for one.
+    """
+
+    path: str = "/"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    remote: str = ""
+    tls: bool = False
+    address: str = ""
+    certificate: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StateChange:
+    """A session's state, and why it is in it.
+
+    Attributes:
+        state: "connecting": there is no session of the wire yet, or no longer; "connected";
+            "detached": the connection is lost, and nothing else is so far; "draining": one end is
+            about to go, and finishes what it has; "closed": for good.
+        cause: One sentence for people and logs.
+        error: What went wrong, if something did.
+    """
+
+    state: State
+    cause: str
+    error: WsrpcError | None = None
+
+
+OnState: TypeAlias = Callable[["Session", StateChange], None]
+
+
+class Session:
+    """One end of a conversation with a peer, for as long as it lasts.
+
+    On the connecting side it is what `async with connect(…) as session` gives; on the accepting
+    side `current().session` and `server.sessions[id]` give it.
+
+    Attributes:
+        id: The public name that the accepting side gave it; no secret. On the connecting side it
+            changes when the server has forgotten the session, and this object goes on with another.
+        principal: Who the peer is, as `authenticate` returned it; None on the connecting side.
+        peer: What the peer calls itself, from its hello.
+        handshake: What the accepting side knows of the connection, the newest one.
+        interceptors: What runs around every call out of this session, outermost first.
+    """
+
+    id: str
+    principal: Any
+    peer: str
+    handshake: Handshake
+    interceptors: tuple[Interceptor, ...]
+
+    @property
+    def limits(self) -> Limits:
+        """This end's limits."""
+        raise NotImplementedError
+
+    @property
+    def state(self) -> State:
+        """What the session is doing; see `StateChange`."""
+        raise NotImplementedError
+
+    @property
+    def closed(self) -> bool:
+        """Whether the session has ended for good; calls on it fail with `ConnectionLost`."""
+        raise NotImplementedError
+
+    @property
+    def outbox_bytes(self) -> int:
+        """Bytes of encoded values that wait to be written."""
+        raise NotImplementedError
+
+    @property
+    def replay_bytes(self) -> int:
+        """Bytes of frames kept until the peer has them, in case the connection breaks."""
+        raise NotImplementedError
+
+    @property
+    def frames_ignored(self) -> int:
+        """Frames of the peer that were ignored: for finished ids, and unknown extensions."""
+        raise NotImplementedError
+
+    def states(self) -> AsyncGenerator[StateChange, None]:
+        """The present state, and then each change of it with its cause; ends after "closed".
+
+        A consumer that falls behind by more than 100 changes misses the oldest of them.
+        """
+        raise NotImplementedError
+
+    @overload
+    def clientize(
+        self,
+        controller: type[C],
+        /,
+        *,
+        stream_fetcher: StreamFetcher | None = None,
+        timeout: float | EllipsisType | None = ...,
+        idle_timeout: float | None = None,
+        metadata: Mapping[str, str] | None = None,
+        validate: Validate = "both",
+        overflow: Overflow = "block",
+        window: int | None = None,
+        interceptors: Sequence[Interceptor] = (),
+    ) -> C: ...
+
+    @overload
+    def clientize(
+        self,
+        controller: str | Mapping[str, Any],
+        /,
+        *,
+        stream_fetcher: StreamFetcher | None = None,
+        timeout: float | EllipsisType | None = ...,
+        idle_timeout: float | None = None,
+        metadata: Mapping[str, str] | None = None,
+        validate: Validate = "both",
+        overflow: Overflow = "block",
+        window: int | None = None,
+        interceptors: Sequence[Interceptor] = (),
+    ) -> Any: ...
+
+    @overload
+    def clientize(
+        self,
+        controller: Callable[..., C],
+        /,
+        *,
+        stream_fetcher: StreamFetcher | None = None,
+        timeout: float | EllipsisType | None = ...,
+        idle_timeout: float | None = None,
+        metadata: Mapping[str, str] | None = None,
+        validate: Validate = "both",
+        overflow: Overflow = "block",
+        window: int | None = None,
+        interceptors: Sequence[Interceptor] = (),
+    ) -> C: ...
+
+    def clientize(
+        self,
+        controller: Any,
+        /,
+        *,
+        stream_fetcher: StreamFetcher | None = None,
+        timeout: float | EllipsisType | None = ...,
+        idle_timeout: float | None = None,
+        metadata: Mapping[str, str] | None = None,
+        validate: Validate = "both",
+        overflow: Overflow = "block",
+        window: int | None = None,
+        interceptors: Sequence[Interceptor] = (),
+    ) -> Any:
+        """A proxy of a controller at the other end, typed as the controller itself.
+
+        Making one sends nothing: an unknown controller shows when a method is called.
+
+        Args:
+            controller: The controller's class, or a Protocol or ABC that describes it; or its bare
+                name, for calls without type checking; or its part of a contract
+                (`wsrpc schema`), for calls checked against that.
+            stream_fetcher: Replaces how streams are fetched; see `StreamFetcher`.
+            timeout: Seconds for a whole call. Left out: 30 for single values, none for streams;
+                None: none at all. An enclosing cancel scope's deadline holds besides.
+            idle_timeout: Seconds that a stream's next item may take while the application waits.
+            metadata: Sent along with every call of this proxy.
+            validate: "both" checks arguments before they leave and results when they arrive;
+                "arrival" only results; "none" takes results as plain decoded values.
+            overflow: What a stream does whose consumer does not keep up. "block" makes the producer
+                wait. The others leave it alone, and let go of items here, undecoded: "latest" of
+                all but the newest, "drop_oldest" of all but the newest `window`; "fail" ends the
+                stream with `StreamOverflow` when more than `window` wait. All that waits but the
+                newest item is at most `Limits.window_bytes`, too. `Stream.lag` says how many wait,
+                `Stream.dropped` how many were let go. "drop_oldest" and "fail" let no more than
+                `window` items be under way, so what they lose is never due to a burst.
+            window: Items. The credit with which streams of this proxy start, which then adapts;
+                under "drop_oldest" and "fail" the most that may wait. `Limits.window` if left out.
+            interceptors: Run around every call of this proxy, inside those of the session.
+
+        Raises:
+            RegistrationError: The class cannot be a controller; the message says where.
+            TypeError: `controller` is none of these.
+        """
+        raise NotImplementedError
+
+    async def refresh_auth(self, value: Any = None) -> None:
+        """Connecting side: give the server fresh credentials, before the old ones run out.
+
+        The server does not answer: it goes on with them, or closes with 4501 where it does not
+        accept them or they are another principal's. Without a connection nothing is sent, since
+        the next one begins with fresh credentials anyway. Two of these are sent at least 2 s apart;
+        a call that comes earlier waits. A cancelled one has sent nothing.
+
+        Args:
+            value: The credentials; they take the place of what was given as `auth=`, unless that is
+                a function. None: what `auth=` is, or gives when it is asked anew.
+
+        Raises:
+            ConnectionLost: The session has ended for good.
+            RuntimeError: This is the accepting side.
+            ValueError: They cannot travel (protocol.md, Values), or have more than 64 KiB.
+            Exception: What the function given as `auth=` raises.
+        """
+        raise NotImplementedError
+
+    async def aclose(self, code: int = CloseCode.NORMAL, reason: str = "") -> None:
+        """End the session: send what is queued, close the link, fail what is pending.
+
+        Notifications are sent and handled before that, as far as `Limits.close_timeout` allows.
+        Handlers that still run here are cancelled and clean up; this does not wait for them.
+
+        Args:
+            code: The WebSocket close code.
+            reason: For people, at most 123 bytes.
+        """
+        raise NotImplementedError
+
+    async def wait_closed(self) -> ConnectionLost:
+        """Wait until the session has ended for good; returns why."""
+        raise NotImplementedError
 
 
 @dataclass(slots=True)
@@ -59,6 +324,31 @@ class Interceptor(Protocol):
     """
 
     def __call__(self, request: Request, call_next: Next, /) -> Awaitable[Any]: ...
+
+
+StreamRequest: TypeAlias = Request
+
+
+class FetchStream(Protocol):
+    """Fetches a stream over the session; nothing is sent before the first item is asked for."""
+
+    def __call__(self, request: StreamRequest, /) -> Stream[Any, Any]: ...
+
+
+class StreamFetcher(Protocol):
+    """Turns a request for a stream into an async iterator.
+
+    It may call `fetch(request)` never, once or many times, with the same request or a changed one
+    (`request.with_arguments(…)`), and may map, log, cache or merge what comes. A `final` value
+    passes through only when the iterator returned is a `Stream`.
+    """
+
+    def __call__(self, request: StreamRequest, fetch: FetchStream, /) -> AsyncIterator[Any]: ...
+
+
+def default_stream_fetcher(request: StreamRequest, fetch: FetchStream) -> Stream[Any, Any]:
+    """Just fetch: what happens without a `stream_fetcher`, and what custom ones build on."""
+    return fetch(request)
 
 
 def fold(interceptors: Sequence[Interceptor], innermost: Next) -> Next:

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 import wsrpc
 from tests.support import Codec
-from wsrpc.transport.base import Handshake
+from wsrpc.interfaces import Handshake
 
 from .cases import GOOD, KNOWN, LIMITS
 

@@ -10,8 +10,8 @@ import anyio
 import pytest
 
 import wsrpc
-from tests.support import Codec, soon
-from wsrpc.transport.base import Handshake
+from tests.support import Codec, soon, wire_of
+from wsrpc.interfaces import Handshake
 
 from .raw import RawLink, raw_link, refusal
 from .target import Friend, Target
@@ -242,9 +242,9 @@ async def test_neither_credentials_nor_tokens_go_into_urls_or_headers(codec: Cod
     with soon():
         async with server.listen() as listener:
             async with wsrpc.connect(listener.url, codec=codec, auth="hunter2") as session:
-                token = session._wire.endpoint.token
+                token = wire_of(session).endpoint.token
                 assert token
-                link = session._wire.link
+                link = wire_of(session).link
                 assert link is not None
                 await link.close(1001)
                 while len(seen) < 2:

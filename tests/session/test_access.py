@@ -21,6 +21,7 @@ from tests.support import (
     turns,
     until,
     visited,
+    wire_of,
 )
 from wsrpc.backoff import Backoff
 
@@ -386,7 +387,7 @@ async def test_without_a_connection_nothing_is_sent(monkeypatch: pytest.MonkeyPa
                 peer.link.abort()
                 await until(lambda: session.state == "detached")
                 await session.refresh_auth("new")
-                assert not session._wire.endpoint.has_output
+                assert not wire_of(session).endpoint.has_output
 
 
 # ------------------------------------------------------------------------------------ revoked

@@ -17,7 +17,7 @@ import pytest
 from pydantic import BaseModel
 
 import wsrpc
-from tests.support import pair, turns, until
+from tests.support import pair, turns, until, wire_of
 
 WINDOW = wsrpc.Limits().window
 WINDOW_BYTES = wsrpc.Limits().window_bytes
@@ -254,11 +254,13 @@ async def test_ten_thousand_calls_opened_and_cancelled_are_all_cleaned_up(moment
                 wanted = 1 if moment == "as they begin" else server.limits.max_calls
                 await until(lambda: market.begun >= wanted)
             group.cancel_scope.cancel()
-        await until(lambda: server._wire.endpoint.quiescent and client._wire.endpoint.quiescent)
+        await until(
+            lambda: wire_of(server).endpoint.quiescent and wire_of(client).endpoint.quiescent
+        )
         assert cancelled == 10_000
         assert market.begun == market.cleaned
         assert market.live == 0
         assert market.most_live <= server.limits.max_calls
         if moment == "when all slots are taken":
             assert market.most_live == server.limits.max_calls == 256
-        assert not server._wire.dispatcher.live
+        assert not wire_of(server).dispatcher.live

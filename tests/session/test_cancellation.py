@@ -13,7 +13,7 @@ import anyio.to_thread
 import pytest
 
 import wsrpc
-from tests.support import Codec, Wire, bare_client, error_of, pair, soon, turns, until
+from tests.support import Codec, Wire, bare_client, error_of, pair, soon, turns, until, wire_of
 
 
 class Work:
@@ -462,7 +462,9 @@ async def test_calls_cancelled_at_every_stage_leave_nothing_behind(wire: Wire) -
                     scope.cancel()
         assert await proxy.ping() == "pong"
         await until(lambda: work.events.count("cleaned") == work.begun)
-        await until(lambda: server._wire.endpoint.quiescent and client._wire.endpoint.quiescent)
+        await until(
+            lambda: wire_of(server).endpoint.quiescent and wire_of(client).endpoint.quiescent
+        )
     wire.assert_one_terminal_each()
 
 
@@ -540,7 +542,9 @@ async def test_streams_cancelled_at_every_stage_leave_nothing_behind(wire: Wire)
                         group.start_soon(proxy.count().collect)
                     await turns(delay)
                     scope.cancel()
-        await until(lambda: server._wire.endpoint.quiescent and client._wire.endpoint.quiescent)
+        await until(
+            lambda: wire_of(server).endpoint.quiescent and wire_of(client).endpoint.quiescent
+        )
         assert opened == closed
         assert opened > 0
     wire.assert_one_terminal_each()

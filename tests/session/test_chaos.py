@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 import wsrpc
-from tests.support import Codec, Wire, pair, until
+from tests.support import Codec, Wire, pair, until, wire_of
 
 # Tight, so that everybody waits for something most of the time.
 LIMITS = wsrpc.Limits(max_calls=8, window=2, outbox=2000, cleanup_timeout=5)
@@ -188,7 +188,9 @@ async def test_chaos(codec: Codec, seed: int, end: str, wire: Wire) -> None:
             lambda: all(driver.sources_opened == driver.sources_closed for driver in drivers)
         )
         if end == "quiet":
-            await until(lambda: server._wire.endpoint.quiescent and client._wire.endpoint.quiescent)
+            await until(
+                lambda: wire_of(server).endpoint.quiescent and wire_of(client).endpoint.quiescent
+            )
             wire.assert_one_terminal_each()
             outcomes = set().union(*(driver.outcomes for driver in drivers))
             assert {"done", "aborted", "cancelled", "deadline_exceeded"} <= outcomes

@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 import wsrpc
-from tests.support import Codec, bare_client, error_of, pair, soon, until
+from tests.support import Codec, bare_client, error_of, pair, soon, until, wire_of
 
 MIB = 1024 * 1024
 LARGE = 5 * MIB
@@ -149,7 +149,7 @@ async def test_a_caller_that_leaves_half_way_stops_the_arguments(codec: Codec) -
         await until(lambda: client.outbox_bytes == 0)
         assert await large.size("next") == 4
         assert service.begun == 1, "the handler of what was incomplete never ran"
-        endpoint = server._wire.endpoint
+        endpoint = wire_of(server).endpoint
         assert endpoint._incoming.held == 0
 
 
@@ -200,7 +200,7 @@ async def test_a_session_that_ends_half_way_leaves_nothing_behind(codec: Codec) 
         async with anyio.create_task_group() as group:
 
             async def end() -> None:
-                await until(lambda: bool(server._wire.endpoint._arriving))
+                await until(lambda: bool(wire_of(server).endpoint._arriving))
                 await server.aclose()
 
             group.start_soon(end)

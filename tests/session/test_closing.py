@@ -23,6 +23,7 @@ from tests.support import (
     soon,
     turns,
     until,
+    wire_of,
 )
 from wsrpc.testing.pairs import connected_pair
 from wsrpc.transport.memory import MemoryLink
@@ -131,7 +132,7 @@ async def end_by_oneself(server: wsrpc.Session, client: wsrpc.Session) -> int:
 
 
 async def end_by_cutting(server: wsrpc.Session, client: wsrpc.Session) -> int:
-    link = server._wire.link
+    link = wire_of(server).link
     assert isinstance(link, MemoryLink)
     link.cut()
     return 1006
@@ -536,7 +537,9 @@ async def test_one_terminal_each_over_a_session_of_everything(codec: Codec, wire
                 await client.clientize("Work").nothing()
             await proxy.note("x")
             assert await proxy.total(wsrpc.stream_of(range(50))) == 1225
-        await until(lambda: server._wire.endpoint.quiescent and client._wire.endpoint.quiescent)
+        await until(
+            lambda: wire_of(server).endpoint.quiescent and wire_of(client).endpoint.quiescent
+        )
     wire.assert_one_terminal_each()
 
 
@@ -549,7 +552,7 @@ async def test_a_session_that_is_not_to_come_back_ends_with_its_connection() -> 
                 async with anyio.create_task_group() as group:
                     group.start_soon(pending, session, "wait", errors)
                     await until(lambda: work.begun == 1)
-                    link = session._wire.link
+                    link = wire_of(session).link
                     assert link is not None
                     await link.close(1001, "lost")
                 assert session.state == "closed"

@@ -10,7 +10,7 @@ import pytest
 
 import wsrpc
 from tests.support import bare_client, bare_server, error_of, served, soon, until
-from wsrpc.session.live_session import StateChange
+from wsrpc.interfaces import StateChange
 
 
 class Work:

@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 import wsrpc
-from tests.support import Codec, soon, until
+from tests.support import Codec, soon, until, wire_of
 from wsrpc.testing.pairs import connected_pair
 
 # Tight, so that credit has to travel for each few items.
@@ -217,7 +217,7 @@ async def converse(codec: Codec, where: str, *at: int, together: bool) -> int:
     with soon():
         async with pair as (server, client):
             await until(lambda: pair.frames("connecting") == 2)
-            ends = [server._wire.endpoint, client._wire.endpoint]
+            ends = [wire_of(server).endpoint, wire_of(client).endpoint]
             first = pair.frames()
             for index in at:
                 frame: Any = {where: first + index}
@@ -231,7 +231,7 @@ async def converse(codec: Codec, where: str, *at: int, together: bool) -> int:
                 lambda: ends[0].received == ends[1].sent and ends[1].received == ends[0].sent
             )
             # It is the same session throughout.
-            assert [server._wire.endpoint, client._wire.endpoint] == ends
+            assert [wire_of(server).endpoint, wire_of(client).endpoint] == ends
         talk.check()
     return pair.cuts
 

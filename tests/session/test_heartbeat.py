@@ -8,7 +8,7 @@ import anyio
 
 import wsrpc
 from tests.proxy import resetting_proxy
-from tests.support import served, soon, turns, until
+from tests.support import live, served, soon, turns, until, wire_of
 from wsrpc.testing.pairs import connected_pair
 
 # The fastest there is.
@@ -33,16 +33,16 @@ async def test_both_ends_find_out_that_a_connection_is_half_open_and_go_on(trans
         async with resetting_proxy(listener.url) as proxy:
             async with wsrpc.connect(proxy.url, limits=FAST) as session:
                 [peer] = listener.server.sessions.values()
-                await until(lambda: peer._wire.endpoint.resumable)
+                await until(lambda: wire_of(peer).endpoint.resumable)
                 before = session.id
                 async with anyio.create_task_group() as group:
                     group.start_soon(call, session)
-                    await until(lambda: peer._wire.dispatcher.live != set())
+                    await until(lambda: wire_of(peer).dispatcher.live != set())
                     proxy.silence()
                     proxy.open = False
                     # Nobody says a word to either of them.
                     await until(lambda: session.state == peer.state == "detached")
-                    assert "no sign of life" in session._change.cause
+                    assert "no sign of life" in live(session).change.cause
                     assert listener.server.stats.closes[4002] == 1
                     proxy.open = True
                 assert (answers, session.id) == ([1.0], before)
@@ -54,7 +54,9 @@ async def test_a_loop_that_was_held_up_does_not_take_its_peer_for_dead() -> None
     with soon():
         async with pair as (server, client):
             pair.stall(before="pong")
-            await until(lambda: client._wire.endpoint._pings + server._wire.endpoint._pings > 0)
+            await until(
+                lambda: wire_of(client).endpoint._pings + wire_of(server).endpoint._pings > 0
+            )
             time.sleep(1.7)  # noqa: ASYNC251  (all stands still)
             await turns()
             pair.mend()

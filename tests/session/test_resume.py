@@ -12,9 +12,9 @@ import pytest
 
 import wsrpc
 from tests.proxy import Proxy, resetting_proxy
-from tests.support import Codec, error_of, returning, served, soon, turns, until, visited
+from tests.support import Codec, error_of, returning, served, soon, turns, until, visited, wire_of
 from wsrpc.backoff import Backoff
-from wsrpc.session.live_session import StateChange
+from wsrpc.interfaces import StateChange
 from wsrpc.testing.pairs import connected_pair
 from wsrpc.transport.base import Link
 
@@ -114,7 +114,7 @@ async def confirmed(server: wsrpc.Server) -> None:
     """Wait until the peers have the tokens: before that a session ends with its link (RESUME-5)."""
     await until(
         lambda: all(
-            one.state == "connected" and one._wire.endpoint.resumable
+            one.state == "connected" and wire_of(one).endpoint.resumable
             for one in server.sessions.values()
         )
     )
@@ -276,7 +276,7 @@ async def test_a_cancel_made_without_a_link_arrives_with_the_next(codec: Codec) 
             assert work.cleaned == []
             pair.gate.set()
             await until(lambda: work.cleaned == ["wait"])
-            await until(lambda: client._wire.endpoint.quiescent)
+            await until(lambda: wire_of(client).endpoint.quiescent)
 
 
 async def test_a_handler_that_is_not_to_outlive_the_link_is_cancelled_at_once(codec: Codec) -> None:
@@ -479,7 +479,7 @@ async def test_sessions_without_a_link_are_counted_and_bounded() -> None:
             peer = visit()
             id: str = (await peer.say_hello(auth=principal))[1]["session"]
             session = server.sessions[id]
-            await until(lambda: session._wire.endpoint.resumable)
+            await until(lambda: wire_of(session).endpoint.resumable)
             peer.link.abort()
             await until(lambda: session.state != "connected")
             return id

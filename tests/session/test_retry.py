@@ -12,7 +12,7 @@ import pytest
 from pydantic import BaseModel
 
 import wsrpc
-from tests.support import Codec, error_of, pair, soon, until
+from tests.support import Codec, error_of, pair, soon, until, wire_of
 from wsrpc.backoff import Backoff
 from wsrpc.server.server import Server
 from wsrpc.testing.pairs import connected_pair
@@ -51,7 +51,7 @@ class Pair(connected_pair):
         dead, self._server = self._server, self._make()
         self.cut()
         for session in dead.sessions.values():
-            session._wire.lose(1006, "killed")
+            wire_of(session).lose(1006, "killed")
         if self._up is not None:
             self._up.set()
 
@@ -172,7 +172,7 @@ async def test_a_call_that_was_never_sent_is_made_on_the_next_session(codec: Cod
             both.unplug()
             await until(lambda: client.state == "detached")
             group.start_soon(proxy.once, "a")
-            await until(lambda: client._wire.endpoint.outbox_bytes > 0)
+            await until(lambda: wire_of(client).endpoint.outbox_bytes > 0)
             both.restart()
             await until(lambda: service.runs == ["a"])
         assert service.runs == ["a"]
@@ -298,7 +298,7 @@ async def test_a_session_without_tokens_repeats_nothing_that_costs_anything() ->
             both.unplug()
             await until(lambda: client.state == "detached")
             group.start_soon(client.clientize(Service).once, "b")
-            await until(lambda: client._wire.endpoint.outbox_bytes > 0)
+            await until(lambda: wire_of(client).endpoint.outbox_bytes > 0)
             both.restart()
             await until(lambda: service.runs == ["a", "b"])
 
@@ -438,7 +438,7 @@ async def test_an_upload_that_has_not_begun_goes_with_the_call(codec: Codec) -> 
                 assert await client.clientize(Service).gather(letters(log)) == ["a", "b", "c"]
 
             group.start_soon(call)
-            await until(lambda: client._wire.endpoint.outbox_bytes > 0)
+            await until(lambda: wire_of(client).endpoint.outbox_bytes > 0)
             both.restart()
     assert (log, service.runs) == (["a", "b", "c"], ["gather"])
 
@@ -470,7 +470,7 @@ async def test_callbacks_go_with_the_call() -> None:
                 assert await client.clientize(Service).report(step) == "done"
 
             group.start_soon(call)
-            await until(lambda: client._wire.endpoint.outbox_bytes > 0)
+            await until(lambda: wire_of(client).endpoint.outbox_bytes > 0)
             both.restart()
     assert steps == [1]
 
@@ -502,7 +502,7 @@ async def test_notifications_that_wait_for_a_slot_go_to_the_next_session() -> No
             await until(lambda: client.state == "detached")
             for n in range(20):
                 group.start_soon(proxy.tell, str(n))
-            await until(lambda: client._wire.endpoint.outbox_bytes > 0)
+            await until(lambda: wire_of(client).endpoint.outbox_bytes > 0)
             both.restart()
             await until(lambda: len(service.runs) == 20)
     assert sorted(service.runs, key=int) == [str(n) for n in range(20)]
@@ -524,7 +524,7 @@ async def test_a_stream_that_was_never_opened_is_opened_on_the_next_session(code
                 assert await client.clientize(Service).numbers(3).collect() == [0, 1, 2]
 
             group.start_soon(read)
-            await until(lambda: client._wire.endpoint.outbox_bytes > 0)
+            await until(lambda: wire_of(client).endpoint.outbox_bytes > 0)
             both.restart()
     assert service.runs == ["numbers"]
 

@@ -13,7 +13,7 @@ import pytest
 from pydantic import BaseModel
 
 import wsrpc
-from tests.support import Codec, Wire, error_of, pair, turns, until
+from tests.support import Codec, Wire, error_of, pair, turns, until, wire_of
 from wsrpc.stream import NotFinished
 
 
@@ -521,8 +521,9 @@ async def test_a_lost_connection_raises_and_runs_the_finally() -> None:
     async with pair([tokens]) as (server, client):
         stream = client.clientize(Tokens).waiting()
         assert await anext(stream) == 0
-        assert server._wire.link is not None
-        await server._wire.link.close(1006)
+        link = wire_of(server).link
+        assert link is not None
+        await link.close(1006)
         with pytest.raises(wsrpc.ConnectionLost) as caught:
             await anext(stream)
         assert caught.value.code == "unavailable"

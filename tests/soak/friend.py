@@ -15,7 +15,7 @@ import anyio
 from typing_extensions import TypedDict
 
 import wsrpc
-from wsrpc.session.live_session import StateChange
+from wsrpc.interfaces import StateChange
 
 from .service import Soak
 

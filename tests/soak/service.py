@@ -8,11 +8,12 @@ import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import anyio
 
 import wsrpc
+from wsrpc.session.live_session import LiveSession
 from wsrpc.transport.registry import Transport
 
 from .usage import Usage, usage
@@ -143,7 +144,7 @@ class Soak:
     async def drop_all(self) -> None:
         """Break all connections at once, as a cable that is pulled does."""
         for session in server_of[0].sessions.values():
-            link: Any = session._wire.link
+            link: Any = cast(LiveSession, session).wire.link
             if link is not None:
                 link._connection.transport.abort()
 

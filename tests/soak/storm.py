@@ -13,7 +13,7 @@ from time import monotonic
 import anyio
 
 import wsrpc
-from wsrpc.session.live_session import StateChange
+from wsrpc.interfaces import StateChange
 
 from .service import Ledger, Soak
 from .support import Child, Verdict, child, main

@@ -10,7 +10,7 @@ import types
 
 from typing_extensions import TypedDict
 
-from wsrpc.session.live_session import Session
+from wsrpc.interfaces import Session
 
 __all__ = ["Usage", "many_files", "usage"]
 

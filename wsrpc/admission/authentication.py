@@ -12,13 +12,14 @@ import anyio
 
 from ..close_codes import CloseCode
 from ..errors import ProtocolError, RpcError
+from ..interfaces import Handshake
 from ..limits import FLOOR_MAX_BATCH, Limits
 from ..protocol.codec import SUBPROTOCOLS
 from ..protocol.hello import Opening, read_opening
 from ..server.session_table import same_principal
 from ..session.wire_session import first_message
 from ..telemetry.logs import everyone
-from ..transport.base import Handshake, Link
+from ..transport.base import Link
 from .forwarded import bucket_of
 from .unauthenticated import Pending, PendingLinks
 

@@ -8,9 +8,9 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol
 
+from ..interfaces import Handshake
 from ..limits import Limits
 from ..runtime.timers import Deadline, Deadlines
-from ..transport.base import Handshake
 from ..transport.urls import bound_sockets, remote_of, unix_listener
 from .forwarded import Proxies
 from .origins import Origins

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from types import EllipsisType
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 from weakref import WeakSet
 
 import anyio
@@ -23,7 +23,7 @@ from ..contract.description import UntypedInterface
 from ..contract.signature import Param, near
 from ..engine.hub import Conversation, Shell, Terminal
 from ..errors import CODES, Code, ConnectionLost, DeadlineExceeded, RpcError
-from ..interfaces import Interceptor, Request, fold
+from ..interfaces import Interceptor, Overflow, Request, StreamFetcher, Validate, fold
 from ..protocol.codec import Codec
 from ..protocol.frames import Error
 from ..protocol.lanes import OutCall
@@ -31,22 +31,19 @@ from ..protocol.splice import Encoded
 from ..runtime import Future
 from ..stream import LocalStream, Stream, UnaryCall, UntypedCall
 from ..streams.consumer import Inbox, InboxStream, Tally
-from ..streams.overflow import INBOXES, Overflow, first_credit
+from ..streams.overflow import INBOXES, first_credit
 from ..values.adapter import Adapter, Unencodable
 from ..values.tracked import TrackedAdapter
 from .attachments import Extras
-from .fetcher import StreamFetcher
 from .invoke import Timing, begin, invalid_answer, invoke
 from .retry import Attempts, Retry
 
 if TYPE_CHECKING:
-    from ..session.live_session import Session
+    from ..session.live_session import LiveSession
 
 __all__ = ["Options", "Proxy", "ProxyMethod", "RemoteStream"]
 
 UNARY_TIMEOUT = 30.0
-
-Validate: TypeAlias = Literal["both", "arrival", "none"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +149,7 @@ AnyInterface: TypeAlias = Interface | UntypedInterface | LooseInterface
 class Proxy:
     """Stands for a controller at the other end; its attributes are the methods."""
 
-    def __init__(self, session: Session, interface: AnyInterface, options: Options) -> None:
+    def __init__(self, session: LiveSession, interface: AnyInterface, options: Options) -> None:
         self._session = session
         self._interface = interface
         self._options = options
@@ -178,7 +175,7 @@ class Proxy:
 class ProxyMethod:
     """One method of a proxy: call it as the method itself."""
 
-    def __init__(self, session: Session, controller: str, spec: Any, options: Options) -> None:
+    def __init__(self, session: LiveSession, controller: str, spec: Any, options: Options) -> None:
         self._session = session
         self._controller = controller
         self._spec = spec

@@ -16,7 +16,7 @@ from ..errors import Code, RpcError
 
 if TYPE_CHECKING:
     from ..engine.hub import Shell
-    from ..session.live_session import Session
+    from ..session.live_session import LiveSession
     from .attachments import Extras
 
 __all__ = ["Attempts", "Budget", "Retry", "is_repeatable"]
@@ -157,7 +157,7 @@ class Retry:
 
     __slots__ = ("_idempotent", "session")
 
-    def __init__(self, session: Session, *, idempotent: bool) -> None:
+    def __init__(self, session: LiveSession, *, idempotent: bool) -> None:
         self.session = session
         self._idempotent = idempotent
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..calling.invoke import WrongKindError
 from ..errors import Code, RpcError
-from ..session.live_session import Session
+from ..interfaces import Session
 from ..stream import Stream
 from .arguments import Argument, bind, hints, parse
 from .connection import Target, contract_of

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from ..client import connect
 from ..errors import Code, RpcError
-from ..session.live_session import Session
+from ..interfaces import Session
 from .failures import ExitCode, Failure
 from .remote_contract import Contract
 from .stdin import load_json

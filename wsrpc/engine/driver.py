@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol
 
 from ..close_codes import CloseCode
 from ..errors import ProtocolError
@@ -19,9 +18,9 @@ from ..protocol.events import Event
 from ..runtime import Future, Task
 from ..runtime.timers import Deadline
 from ..transport.base import DirectLink, Link, LinkClosed
-from .hub import Shell, settle
+from .hub import Driver, Shell, settle
 
-__all__ = ["DirectDriver", "Driver", "TaskDriver", "driver_for"]
+__all__ = ["DirectDriver", "TaskDriver", "driver_for"]
 
 # Events of one message that are acted on before others have a turn. With all 64 answers of a full
 # batch in one go the two ends would take turns instead of working at the same time.
@@ -32,41 +31,6 @@ BACKLOG = 4
 
 Process = Callable[[list[Event]], None]
 Fault = Callable[[Exception], None]
-
-
-class Driver(Protocol):
-    """What the session and its shell need of a link at work."""
-
-    @property
-    def behind(self) -> bool:
-        """Whether the end of a message is still to be acted on, now that others have a turn."""
-        ...
-
-    async def caught_up(self) -> None:
-        """Wait until it has been, or the link is gone."""
-
-    async def start(self) -> None:
-        """Send what is ready; the connecting side's hello is."""
-
-    async def run(self) -> None:
-        """Read until the link is gone, and raise why.
-
-        Raises:
-            LinkClosed: It is closed, or broke.
-            ProtocolError: The peer broke a rule, or does not read.
-        """
-
-    def wake(self) -> None:
-        """The endpoint may have output: write it soon."""
-
-    def flush(self) -> None:
-        """The endpoint has output: write it now, unless others are about to add to it."""
-
-    async def flushed(self) -> None:
-        """Wait until the endpoint has no output left, or the link is gone."""
-
-    def stop(self) -> None:
-        """Read and write no more; what the endpoint has taken already is acted on at once."""
 
 
 def driver_for(link: Link, shell: Shell, process: Process, fault: Fault) -> Driver:

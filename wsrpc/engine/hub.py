@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextvars import copy_context
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from msgspec import Raw
 
 from ..contract.signature import Param
 from ..errors import Code, ConnectionLost, DeadlineExceeded, RpcError, error_class, revive
+from ..interfaces import Session
 from ..protocol.endpoint import Endpoint
 from ..protocol.frames import End, Error, ErrorBody, Result
 from ..runtime import Future, Nursery, Runtime
@@ -22,13 +23,9 @@ from ..runtime.timers import Deadlines
 from ..telemetry.logs import Log
 from ..values.adapter import Adapter, InvalidValue
 
-if TYPE_CHECKING:
-    from ..session.live_session import Session
-    from ..streams.producer import Feed
-    from .driver import Driver
-
 __all__ = [
     "Conversation",
+    "Driver",
     "Offered",
     "Shell",
     "Terminal",
@@ -65,6 +62,41 @@ class Conversation:
 
     def on_lost(self, error: ConnectionLost) -> None:
         raise AssertionError(f"the loss of {self!r}")
+
+
+class Driver(Protocol):
+    """What the session and its shell need of a link at work."""
+
+    @property
+    def behind(self) -> bool:
+        """Whether the end of a message is still to be acted on, now that others have a turn."""
+        ...
+
+    async def caught_up(self) -> None:
+        """Wait until it has been, or the link is gone."""
+
+    async def start(self) -> None:
+        """Send what is ready; the connecting side's hello is."""
+
+    async def run(self) -> None:
+        """Read until the link is gone, and raise why.
+
+        Raises:
+            LinkClosed: It is closed, or broke.
+            ProtocolError: The peer broke a rule, or does not read.
+        """
+
+    def wake(self) -> None:
+        """The endpoint may have output: write it soon."""
+
+    def flush(self) -> None:
+        """The endpoint has output: write it now, unless others are about to add to it."""
+
+    async def flushed(self) -> None:
+        """Wait until the endpoint has no output left, or the link is gone."""
+
+    def stop(self) -> None:
+        """Read and write no more; what the endpoint has taken already is acted on at once."""
 
 
 class Shell:
@@ -105,7 +137,7 @@ class Shell:
         self.wake: Callable[[], None] = _nothing
         self.flush: Callable[[], None] = _nothing
         self.unlinked: Callable[[], None] = _nothing
-        self._blocked: set[Feed] = set()
+        self._blocked: set[Callable[[], None]] = set()
         self._room: list[Future] = []
         self.pumps: set[Any] = set()
         self.notifications: set[Conversation] = set()
@@ -138,13 +170,13 @@ class Shell:
 
     def _make_room(self) -> None:
         blocked, self._blocked = self._blocked, set()
-        for feed in blocked:
-            feed.wake()
+        for wake in blocked:
+            wake()
         settle(self._room)
 
-    def block(self, feed: Feed) -> None:
-        """Wake `feed` when the outbox has room again."""
-        self._blocked.add(feed)
+    def block(self, wake: Callable[[], None]) -> None:
+        """Call `wake` when the outbox has room again."""
+        self._blocked.add(wake)
 
     def notified(self, notification: Conversation) -> None:
         """A notification has ended, at the other end or before it got there."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from msgspec import Raw
 
+from ..context import Authorize
 from ..contract.expose import Exposed
 from ..contract.signature import MethodSpec, near
 from ..engine.hub import Offered, Shell, settle
@@ -22,7 +23,7 @@ from ..protocol.lanes import InCall
 from ..protocol.rates import Bucket
 from ..runtime import Future
 from ..telemetry.counters import Stats
-from .handler import Authorize, CallbackHandler, Handler, MethodHandler
+from .handler import CallbackHandler, Handler, MethodHandler
 
 __all__ = ["Dispatcher", "Target", "targets_of"]
 

@@ -11,7 +11,7 @@ import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -38,12 +38,9 @@ from .sync_iterator import ThreadIterator
 if TYPE_CHECKING:
     from .dispatch import Dispatcher, Target
 
-__all__ = ["Authorize", "CallbackHandler", "Handler", "MethodHandler"]
+__all__ = ["CallbackHandler", "Handler", "MethodHandler"]
 
 T = TypeVar("T")
-
-Authorize: TypeAlias = Callable[[CallContext], Awaitable[bool | None]]
-"""Decides about a call before it begins: False, or an error raised, refuses it."""
 
 # Seconds that a handler has for a callback that it awaits, like any unary call.
 CALLBACK_TIMEOUT = 30.0

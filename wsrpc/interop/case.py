@@ -10,7 +10,7 @@ from typing import Any, TypeAlias, TypeVar
 import anyio
 
 from ..client import connect
-from ..session.live_session import Session
+from ..interfaces import Session
 from .bare_peer import Bare, Codec, Failed, open_bare, same, short
 from .service import Interop, Partner, Stats
 

@@ -14,10 +14,10 @@ from ..admission.authentication import Grant
 from ..context import CallContext, current
 from ..contract.decorator import method
 from ..errors import Code, RpcError
+from ..interfaces import Handshake
 from ..limits import Limits
 from ..server.server import Server
 from ..stream import Tracked
-from ..transport.base import Handshake
 
 __all__ = ["Interop", "Partner", "Stats", "Token", "WhoAmI", "interop_server"]
 

@@ -27,14 +27,13 @@ from ..admission.door import Door
 from ..admission.forwarded import Proxies
 from ..admission.origins import AllowedOrigins, Origins
 from ..admission.unauthenticated import Pending
-from ..calling.proxy import Validate
 from ..close_codes import CloseCode
+from ..context import Authorize
 from ..contract.description import Reflection, describe, with_names
 from ..contract.expose import expose_all
 from ..errors import ConnectionLost, ProtocolError
 from ..handling.dispatch import targets_of
-from ..handling.handler import Authorize
-from ..interfaces import Interceptor
+from ..interfaces import Interceptor, OnState, Session, Validate
 from ..limits import Limits
 from ..protocol.codec import SUBPROTOCOLS
 from ..protocol.endpoint import Endpoint
@@ -43,7 +42,7 @@ from ..protocol.frames import HelloBody
 from ..protocol.hello import Opening
 from ..runtime import Future, Nursery, Runtime
 from ..runtime.timers import Deadlines
-from ..session.live_session import OnState, Session
+from ..session.live_session import LiveSession
 from ..session.wire_session import (
     STOPPING,
     WireSession,
@@ -266,7 +265,7 @@ class Server:
         found = [one for one in self._sessions.values() if same_principal(one.principal, principal)]
         for session in found:
             self._sessions.remove(session)
-            session._wire.expel(CloseCode.UNAUTHENTICATED, REVOKED, within=FAREWELL)
+            session.wire.expel(CloseCode.UNAUTHENTICATED, REVOKED, within=FAREWELL)
         return len(found)
 
     async def _serve_until_signal(
@@ -322,13 +321,13 @@ class Server:
                     grant.principal,
                     link.handshake.address,
                     resumes=session is not None,
-                    replaces=session is not None and session._wire.link is not None,
+                    replaces=session is not None and session.wire.link is not None,
                 )
                 if session is None:
                     session = begun = await self._begin(runtime, link)
                     hosted.sessions.add(begun)
                 how = self._accept if session is begun else self._resume
-                wire = session._wire
+                wire = session.wire
                 events = [wire.begin(partial(how, session, opening, grant, pending))]
                 session.handshake = link.handshake
                 self._admission.pending.remove(pending)
@@ -346,7 +345,7 @@ class Server:
                     self._admission.pending.remove(pending)
             if begun is not None:
                 # Other links may come and go; whoever began a session is the parent of its tasks.
-                await begun._wire.wait_ended()
+                await begun.wire.wait_ended()
         finally:
             if begun is not None:
                 self._sessions.remove(begun)
@@ -433,7 +432,7 @@ class Server:
         if window:
             token = self._sessions.new_token()
             self._sessions.issued(session, token)
-        return session._wire.endpoint.accept(
+        return session.wire.endpoint.accept(
             opening,
             session.id,
             token=token,
@@ -447,7 +446,7 @@ class Server:
     ) -> list[Event]:
         # The endpoint looks first whether it fits; only then may the other tokens become void.
         token = self._sessions.new_token()
-        events = session._wire.endpoint.resume(opening, token=token, now=session._runtime.now())
+        events = session.wire.endpoint.resume(opening, token=token, now=session._runtime.now())
         self._sessions.issued(session, token, opening.hello.token)
         session.trust(grant)
         return events
@@ -481,7 +480,7 @@ class Server:
                     pending.dismiss()
 
 
-class _ServedSession(Session):
+class _ServedSession(LiveSession):
     """A session on the accepting side, with its place in the server's table."""
 
     # With more than thirty names the dictionary of each session would take a kilobyte more.
@@ -497,7 +496,7 @@ class _ServedSession(Session):
     def trust(self, grant: Grant) -> None:
         """Let the session go on as this principal's."""
         self.principal = grant.principal
-        self._wire.trust_until(expiry(grant, self._runtime.now()))
+        self.wire.trust_until(expiry(grant, self._runtime.now()))
 
     def wire_opened(self, wire: WireSession, hello: HelloBody) -> None:
         self.table.attach(self)
@@ -568,7 +567,7 @@ class _Hosted:
     """
 
     def __init__(self) -> None:
-        self.sessions: set[Session] = set()
+        self.sessions: set[LiveSession] = set()
         self.doors: set[anyio.CancelScope] = set()
         self.closing: int | None = None
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..close_codes import CloseCode
 from ..limits import Limits
-from ..session.live_session import Session
+from ..session.live_session import LiveSession
 
 __all__ = ["SessionTable", "same_principal"]
 
@@ -19,7 +19,7 @@ __all__ = ["SessionTable", "same_principal"]
 TOKEN_BYTES = 32
 
 
-class SessionTable(Mapping[str, Session]):
+class SessionTable(Mapping[str, LiveSession]):
     """All sessions of a server, those without a link included, which are bounded.
 
     Tokens are kept hashed: who reads the server's memory cannot resume its sessions. Of each
@@ -28,14 +28,14 @@ class SessionTable(Mapping[str, Session]):
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._by_id: dict[str, Session] = {}
-        self._by_token: dict[bytes, Session] = {}
-        self._tokens: dict[Session, list[bytes]] = {}
+        self._by_id: dict[str, LiveSession] = {}
+        self._by_token: dict[bytes, LiveSession] = {}
+        self._tokens: dict[LiveSession, list[bytes]] = {}
         # Those without a link, first lost first, each with the bytes that it holds; and their sum.
-        self._detached: dict[Session, int] = {}
+        self._detached: dict[LiveSession, int] = {}
         self._held = 0
 
-    def __getitem__(self, id: str) -> Session:
+    def __getitem__(self, id: str) -> LiveSession:
         return self._by_id[id]
 
     def __iter__(self) -> Iterator[str]:
@@ -49,19 +49,19 @@ class SessionTable(Mapping[str, Session]):
         """How many have no link."""
         return len(self._detached)
 
-    def add(self, session: Session) -> None:
+    def add(self, session: LiveSession) -> None:
         """A session has begun."""
         self._by_id[session.id] = session
         self._tokens[session] = []
 
-    def remove(self, session: Session) -> None:
+    def remove(self, session: LiveSession) -> None:
         """A session has ended."""
         self._by_id.pop(session.id, None)
         self.attach(session)
         for digest in self._tokens.pop(session, ()):
             del self._by_token[digest]
 
-    def find(self, token: str, principal: Any) -> Session | None:
+    def find(self, token: str, principal: Any) -> LiveSession | None:
         """The session that a token is good for, if it is this principal's."""
         digest = _digest(token)
         session = self._by_token.get(digest)
@@ -77,7 +77,7 @@ class SessionTable(Mapping[str, Session]):
         """A token that nobody can guess."""
         return secrets.token_urlsafe(TOKEN_BYTES)
 
-    def issued(self, session: Session, token: str, presented: str | None = None) -> None:
+    def issued(self, session: LiveSession, token: str, presented: str | None = None) -> None:
         """A session's peer was given a token.
 
         Args:
@@ -89,29 +89,29 @@ class SessionTable(Mapping[str, Session]):
         kept = [] if presented is None else [_digest(presented)]
         self._replace(session, [*kept, _digest(token)])
 
-    def confirmed(self, session: Session) -> None:
+    def confirmed(self, session: LiveSession) -> None:
         """The peer has the newest token: the one before it is void."""
         self._replace(session, self._tokens[session][-1:])
 
-    def _replace(self, session: Session, digests: list[bytes]) -> None:
+    def _replace(self, session: LiveSession, digests: list[bytes]) -> None:
         for digest in self._tokens[session]:
             del self._by_token[digest]
         self._tokens[session] = digests
         for digest in digests:
             self._by_token[digest] = session
 
-    def attach(self, session: Session) -> None:
+    def attach(self, session: LiveSession) -> None:
         """A session has a link, or has ended."""
         self._held -= self._detached.pop(session, 0)
 
-    def detach(self, session: Session) -> None:
+    def detach(self, session: LiveSession) -> None:
         """A session has lost its link; where there are too many of those, one has to end."""
         if session in self._tokens:
             self._detached[session] = 0
             self._weigh(session)
         self._evict(session)
 
-    def grown(self, session: Session) -> None:
+    def grown(self, session: LiveSession) -> None:
         """A session without a link may have more to send; where all hold too much, one has to end."""
         if session in self._detached:
             self._weigh(session)
@@ -119,19 +119,19 @@ class SessionTable(Mapping[str, Session]):
                 # Later: whoever has something to send is in the midst of it.
                 session._shell.deadlines.add(0.0, partial(self._evict, session))
 
-    def _weigh(self, session: Session) -> None:
+    def _weigh(self, session: LiveSession) -> None:
         held = session.replay_bytes + session.outbox_bytes
         self._held += held - self._detached[session]
         self._detached[session] = held
 
-    def _evict(self, session: Session) -> None:
+    def _evict(self, session: LiveSession) -> None:
         while self._detached and self._too_many():
             others = (one for one in self._detached if one is not session)
             same = [one for one in others if same_principal(one.principal, session.principal)]
             # Otherwise who was lost first, and comes back least likely.
             victim = next(iter(same or self._detached))
             self.attach(victim)
-            victim._wire.lose(
+            victim.wire.lose(
                 CloseCode.TRY_AGAIN_LATER, "the server keeps too many sessions without a connection"
             )
 

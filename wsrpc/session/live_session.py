@@ -8,40 +8,41 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from types import EllipsisType
-from typing import Any, Literal, Protocol, TypeAlias, TypeVar, overload
+from typing import Any, Protocol
 
 import anyio
 
-from ..calling.fetcher import StreamFetcher
-from ..calling.proxy import AnyInterface, LooseInterface, Options, Proxy, Validate
+from ..calling.proxy import AnyInterface, LooseInterface, Options, Proxy
 from ..calling.retry import Budget
 from ..close_codes import CloseCode
-from ..context import checked_metadata
+from ..context import Authorize, checked_metadata
 from ..contract.controller import interface
 from ..contract.description import interface_from_contract
 from ..engine.hub import Shell, settle
-from ..errors import ConnectError, ConnectionLost, WsrpcError
+from ..errors import ConnectError, ConnectionLost
 from ..handling.dispatch import Target
-from ..handling.handler import Authorize
-from ..interfaces import Interceptor
+from ..interfaces import (
+    Handshake,
+    Interceptor,
+    OnState,
+    Overflow,
+    Session,
+    State,
+    StateChange,
+    StreamFetcher,
+    Validate,
+)
 from ..limits import Limits
 from ..protocol.endpoint import Endpoint
 from ..protocol.events import AuthReceived, GoawayReceived
 from ..protocol.frames import HelloBody
 from ..runtime import Future, Nursery, Runtime
-from ..streams.overflow import Overflow
 from ..telemetry.counters import Stats
 from ..telemetry.logs import one_line
-from ..transport.base import Handshake
 from .wire_session import WireSession
 
-__all__ = ["OnState", "Session", "State", "StateChange"]
-
-C = TypeVar("C")
-
-State: TypeAlias = Literal["connecting", "connected", "detached", "draining", "closed"]
+__all__ = ["LiveSession"]
 
 # Changes of state that may wait for one who watches them.
 CHANGES = 100
@@ -49,26 +50,6 @@ CHANGES = 100
 # Seconds from one `auth` frame to the next: twice what AUTH-2 asks for, since what is sent apart may
 # arrive together.
 AUTH_INTERVAL = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class StateChange:
-    """A session's state, and why it is in it.
-
-    Attributes:
-        state: "connecting": there is no session of the wire yet, or no longer; "connected";
-            "detached": the connection is lost, and nothing else is so far; "draining": one end is
-            about to go, and finishes what it has; "closed": for good.
-        cause: One sentence for people and logs.
-        error: What went wrong, if something did.
-    """
-
-    state: State
-    cause: str
-    error: WsrpcError | None = None
-
-
-OnState: TypeAlias = Callable[["Session", StateChange], None]
 
 
 class Keeper(Protocol):
@@ -93,20 +74,8 @@ class Keeper(Protocol):
         """Fresh credentials: `value`, or else what `auth=` gives."""
 
 
-class Session:
-    """One end of a conversation with a peer, for as long as it lasts.
-
-    On the connecting side it is what `async with connect(…) as session` gives; on the accepting
-    side `current().session` and `server.sessions[id]` give it.
-
-    Attributes:
-        id: The public name that the accepting side gave it; no secret. On the connecting side it
-            changes when the server has forgotten the session, and this object goes on with another.
-        principal: Who the peer is, as `authenticate` returned it; None on the connecting side.
-        peer: What the peer calls itself, from its hello.
-        handshake: What the accepting side knows of the connection, the newest one.
-        interceptors: What runs around every call out of this session, outermost first.
-    """
+class LiveSession(Session):
+    """The `Session` of this process: one session of the wire after another, over their links."""
 
     def __init__(
         self,
@@ -141,7 +110,7 @@ class Session:
         self._on_state = on_state
         self._keeper: Keeper | None = None
         self._proxies: dict[Any, Proxy] = {}
-        self._change = StateChange("connecting", "it is new")
+        self.change = StateChange("connecting", "it is new")
         self._watchers: set[_Watcher] = set()
         self._ready: Future = runtime.future()
         self._lost: ConnectionLost | None = None
@@ -149,13 +118,13 @@ class Session:
         self._closing = False
         # Ended or drained, but with handlers that have not.
         self._older: set[WireSession] = set()
-        self._wire = self._new_wire()
-        self._shell: Shell = self._wire.shell
+        self.wire = self._new_wire()
+        self._shell: Shell = self.wire.shell
         self._sent_before = 0
         self._budget = Budget(self.limits.retry_tokens, self.limits.retry_refund)
 
     def __repr__(self) -> str:
-        side = self._wire.endpoint.side
+        side = self.wire.endpoint.side
         # On the connecting side the other end has chosen the name.
         name = one_line(self.id[:64]) or "(no hello yet)"
         return f"<wsrpc session {name}, {side}, {self.state}>"
@@ -164,41 +133,31 @@ class Session:
 
     @property
     def limits(self) -> Limits:
-        """This end's limits."""
-        return self._wire.endpoint.limits
+        return self.wire.endpoint.limits
 
     @property
     def state(self) -> State:
-        """What the session is doing; see `StateChange`."""
-        return self._change.state
+        return self.change.state
 
     @property
     def closed(self) -> bool:
-        """Whether the session has ended for good; calls on it fail with `ConnectionLost`."""
         return self._lost is not None
 
     @property
     def outbox_bytes(self) -> int:
-        """Bytes of encoded values that wait to be written."""
         return sum(wire.endpoint.outbox_bytes for wire in self._wires())
 
     @property
     def replay_bytes(self) -> int:
-        """Bytes of frames kept until the peer has them, in case the connection breaks."""
         return sum(wire.endpoint.replay_bytes for wire in self._wires())
 
     @property
     def frames_ignored(self) -> int:
-        """Frames of the peer that were ignored: for finished ids, and unknown extensions."""
         return sum(wire.endpoint.ignored for wire in self._wires())
 
     async def states(self) -> AsyncGenerator[StateChange, None]:
-        """The present state, and then each change of it with its cause; ends behind "closed".
-
-        A consumer that falls behind by more than 100 changes misses the oldest of them.
-        """
         watcher = _Watcher(self._runtime)
-        watcher.changes.append(self._change)
+        watcher.changes.append(self.change)
         self._watchers.add(watcher)
         try:
             while True:
@@ -208,54 +167,6 @@ class Session:
                     return
         finally:
             self._watchers.discard(watcher)
-
-    @overload
-    def clientize(
-        self,
-        controller: type[C],
-        /,
-        *,
-        stream_fetcher: StreamFetcher | None = None,
-        timeout: float | EllipsisType | None = ...,
-        idle_timeout: float | None = None,
-        metadata: Mapping[str, str] | None = None,
-        validate: Validate = "both",
-        overflow: Overflow = "block",
-        window: int | None = None,
-        interceptors: Sequence[Interceptor] = (),
-    ) -> C: ...
-
-    @overload
-    def clientize(
-        self,
-        controller: str | Mapping[str, Any],
-        /,
-        *,
-        stream_fetcher: StreamFetcher | None = None,
-        timeout: float | EllipsisType | None = ...,
-        idle_timeout: float | None = None,
-        metadata: Mapping[str, str] | None = None,
-        validate: Validate = "both",
-        overflow: Overflow = "block",
-        window: int | None = None,
-        interceptors: Sequence[Interceptor] = (),
-    ) -> Any: ...
-
-    @overload
-    def clientize(
-        self,
-        controller: Callable[..., C],
-        /,
-        *,
-        stream_fetcher: StreamFetcher | None = None,
-        timeout: float | EllipsisType | None = ...,
-        idle_timeout: float | None = None,
-        metadata: Mapping[str, str] | None = None,
-        validate: Validate = "both",
-        overflow: Overflow = "block",
-        window: int | None = None,
-        interceptors: Sequence[Interceptor] = (),
-    ) -> C: ...
 
     def clientize(
         self,
@@ -271,36 +182,6 @@ class Session:
         window: int | None = None,
         interceptors: Sequence[Interceptor] = (),
     ) -> Any:
-        """A proxy of a controller at the other end, typed as the controller itself.
-
-        Making one sends nothing: an unknown controller shows when a method is called.
-
-        Args:
-            controller: The controller's class, or a Protocol or ABC that describes it; or its bare
-                name, for calls without type checking; or its part of a contract
-                (`wsrpc schema`), for calls checked against that.
-            stream_fetcher: Replaces how streams are fetched; see `StreamFetcher`.
-            timeout: Seconds for a whole call. Left out: 30 for single values, none for streams;
-                None: none at all. An enclosing cancel scope's deadline holds besides.
-            idle_timeout: Seconds that a stream's next item may take while the application waits.
-            metadata: Sent along with every call of this proxy.
-            validate: "both" checks arguments before they leave and results when they arrive;
-                "arrival" only results; "none" takes results as plain decoded values.
-            overflow: What a stream does whose consumer does not keep up. "block" makes the producer
-                wait. The others leave it alone, and let go of items here, undecoded: "latest" of
-                all but the newest, "drop_oldest" of all but the newest `window`; "fail" ends the
-                stream with `StreamOverflow` when more than `window` wait. All that waits but the
-                newest item is at most `Limits.window_bytes`, too. `Stream.lag` says how many wait,
-                `Stream.dropped` how many were let go. "drop_oldest" and "fail" let no more than
-                `window` items be under way, so what they lose is never due to a burst.
-            window: Items. The credit with which streams of this proxy start, which then adapts;
-                under "drop_oldest" and "fail" the most that may wait. `Limits.window` if left out.
-            interceptors: Run around every call of this proxy, inside those of the session.
-
-        Raises:
-            RegistrationError: The class cannot be a controller; the message says where.
-            TypeError: `controller` is none of these.
-        """
         options = Options(
             stream_fetcher=stream_fetcher,
             timeout=timeout,
@@ -324,23 +205,6 @@ class Session:
         return Options(metadata=self._metadata)
 
     async def refresh_auth(self, value: Any = None) -> None:
-        """Connecting side: give the server fresh credentials, before the old ones run out.
-
-        The server does not answer: it goes on with them, or closes with 4501 where it does not
-        accept them or they are another principal's. Without a connection nothing is sent, since
-        the next one begins with fresh credentials anyway. Two of these are sent at least 2 s apart;
-        a call that comes earlier waits. A cancelled one has sent nothing.
-
-        Args:
-            value: The credentials; they take the place of what was given as `auth=`, unless that is
-                a function. None: what `auth=` is, or gives when it is asked anew.
-
-        Raises:
-            ConnectionLost: The session has ended for good.
-            RuntimeError: This is the accepting side.
-            ValueError: They cannot travel (protocol.md, Values), or have more than 64 KiB.
-            Exception: What the function given as `auth=` raises.
-        """
         keeper = self._keeper
         if keeper is None:
             raise RuntimeError("credentials go from the connecting side to the accepting one")
@@ -356,15 +220,6 @@ class Session:
             wire.refresh(value)
 
     async def aclose(self, code: int = CloseCode.NORMAL, reason: str = "") -> None:
-        """End the session: send what is queued, close the link, fail what is pending.
-
-        Notifications are sent and handled before that, as far as `Limits.close_timeout` allows.
-        Handlers that still run here are cancelled and clean up; this does not wait for them.
-
-        Args:
-            code: The WebSocket close code.
-            reason: For people, at most 123 bytes.
-        """
         self._closing = True
         with anyio.CancelScope(shield=True):
             async with anyio.create_task_group() as group:
@@ -372,7 +227,6 @@ class Session:
                     group.start_soon(wire.close, code, reason)
 
     async def wait_closed(self) -> ConnectionLost:
-        """Wait until the session has ended for good; returns why."""
         if self._lost is None:
             waiter = self._runtime.future()
             self._on_closed.append(waiter)
@@ -384,7 +238,7 @@ class Session:
     # ------------------------------------------------------------ sessions of the wire
 
     def _wires(self) -> list[WireSession]:
-        return [self._wire, *self._older]
+        return [self.wire, *self._older]
 
     def _new_wire(self) -> WireSession:
         return WireSession(
@@ -403,12 +257,12 @@ class Session:
     @property
     def _calls_sent(self) -> int:
         """Calls of this side so far; their uploads and callbacks count like calls."""
-        return self._sent_before + self._wire.endpoint.opened
+        return self._sent_before + self.wire.endpoint.opened
 
     def _go_on(self) -> None:
         """Let a new session of the wire take all calls from now on."""
-        older, self._wire = self._wire, self._new_wire()
-        self._shell = self._wire.shell
+        older, self.wire = self.wire, self._new_wire()
+        self._shell = self.wire.shell
         self._sent_before += older.endpoint.opened
         self._older.add(older)
         self._nursery.spawn(self._retire, older)
@@ -419,23 +273,23 @@ class Session:
         self._older.discard(wire)
 
     def wire_opened(self, wire: WireSession, hello: HelloBody) -> None:
-        if wire.endpoint.side == "connecting" and wire is self._wire:
+        if wire.endpoint.side == "connecting" and wire is self.wire:
             self.id = hello.session or ""
             self.peer = hello.agent or ""
         elif not self.peer:
             self.peer = hello.agent or ""
-        if wire is self._wire:
+        if wire is self.wire:
             cause = "the session goes on" if self.state == "detached" else "a session has begun"
             self._enter(StateChange("connected", cause))
         if not self._ready.done():
             self._ready.set_result(None)
 
     def wire_detached(self, wire: WireSession, error: ConnectionLost) -> None:
-        if wire is self._wire:
+        if wire is self.wire:
             self._enter(StateChange("detached", error.message, error))
 
     def wire_ended(self, wire: WireSession, error: ConnectionLost) -> None:
-        if wire is not self._wire:
+        if wire is not self.wire:
             if self.state == "draining" and not self._being_drained():
                 self._enter(StateChange("connecting", error.message, error))
             return
@@ -443,7 +297,7 @@ class Session:
         if self._ready.done() and not self._closing and keeper and keeper.goes_on(error):
             self._go_on()
             self._enter(StateChange("connecting", error.message, error))
-            keeper.keep(self._wire)
+            keeper.keep(self.wire)
             return
         self._lost = error
         if not self._ready.done():
@@ -462,17 +316,17 @@ class Session:
 
     def wire_draining(self, wire: WireSession, event: GoawayReceived) -> None:
         # It is said again on each link, and of interest once.
-        if wire is not self._wire or self._closing:
+        if wire is not self.wire or self._closing:
             return
         cause = f"the other end is about to go, and finishes what it has in {event.grace:g} s"
         self._enter(StateChange("draining", cause))
         keeper = self._keeper
         if keeper is not None and keeper.moves_on(event.reconnect_after):
             self._go_on()
-            keeper.keep(self._wire)
+            keeper.keep(self.wire)
 
     def _enter(self, change: StateChange) -> None:
-        self._change = change
+        self.change = change
         # Not the cause, which may be in the other end's words.
         self._shell.log.debug("%r", self)
         for watcher in self._watchers:
@@ -489,7 +343,7 @@ class Session:
         """Accepting side: take no new calls, finish those that run, end; see `Server.drain`."""
         self._closing = True
         self._enter(StateChange("draining", "this end is about to go, and finishes what it has"))
-        await self._wire.drain(grace, reconnect_after)
+        await self.wire.drain(grace, reconnect_after)
 
     async def ready(self) -> None:
         """Connecting side: wait for the server's first hello.
@@ -508,7 +362,7 @@ class Session:
         elif not self.closed:
             self._shell.log.error("a fault in wsrpc itself ended %r", self, error=error)
             self._closing = True
-            self._wire.lose(CloseCode.SERVER_TROUBLE, "internal error")
+            self.wire.lose(1011, "internal error")
 
     async def idle(self) -> None:
         """Wait until handlers and uploads have cleaned up; the session has ended, in any case."""

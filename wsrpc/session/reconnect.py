@@ -14,7 +14,7 @@ from ..close_codes import CloseCode, may_reconnect
 from ..errors import ConnectError, ConnectionLost, WsrpcError
 from ..runtime import Nursery
 from ..transport.base import Link
-from .live_session import Session
+from .live_session import LiveSession
 from .wire_session import WireSession
 
 __all__ = ["Dial", "Keeper"]
@@ -56,7 +56,7 @@ class Keeper:
 
     def __init__(
         self,
-        session: Session,
+        session: LiveSession,
         dial: Dial,
         auth: Any | Callable[[], Awaitable[Any]],
         nursery: Nursery,
@@ -80,8 +80,8 @@ class Keeper:
     def begin(self) -> None:
         """Make the first connection; whether that works, `Session.ready` tells."""
         self._session._keeper = self
-        self._session._wire.comes_back = self._reconnect
-        self._nursery.spawn(self._begin, self._session._wire)
+        self._session.wire.comes_back = self._reconnect
+        self._nursery.spawn(self._begin, self._session.wire)
 
     def goes_on(self, error: ConnectionLost) -> bool:
         if not self._reconnect or not may_reconnect(error.close_code):
@@ -199,7 +199,7 @@ class Keeper:
             async with self._dial.open(address) as link:
                 if wire.over:
                     return None
-                if wire is self._session._wire:
+                if wire is self._session.wire:
                     self._address = address
                 opened = self._session._runtime.now()
                 await wire.connect(link, auth)

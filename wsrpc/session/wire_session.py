@@ -9,16 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import anyio
 
 from ..close_codes import CloseCode, may_resume
+from ..context import Authorize
 from ..engine.driver import driver_for
 from ..engine.hub import Shell
 from ..errors import ConnectionLost, ProtocolError
 from ..handling.dispatch import Dispatcher, Target
-from ..handling.handler import Authorize
+from ..interfaces import Session
 from ..protocol.endpoint import Endpoint
 from ..protocol.events import (
     ArgumentsReceived,
@@ -39,9 +40,6 @@ from ..runtime import Future, Nursery, Runtime
 from ..runtime.timers import Deadline
 from ..telemetry.counters import Stats
 from ..transport.base import Link, LinkClosed
-
-if TYPE_CHECKING:
-    from .live_session import Session
 
 __all__ = [
     "STOPPING",

@@ -7,17 +7,16 @@ the consumer does not take in time is let go here. The other end does not know t
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 from msgspec import Raw
 
 from ..errors import StreamOverflow
+from ..interfaces import Overflow
 from ..limits import COST_UNIT, MAX_CREDIT, Limits
 from .consumer import Frame, Inbox
 
-__all__ = ["INBOXES", "Overflow", "first_credit"]
-
-Overflow: TypeAlias = Literal["block", "latest", "drop_oldest", "fail"]
+__all__ = ["INBOXES", "first_credit"]
 
 
 def first_credit(overflow: Overflow, window: int | None, limits: Limits) -> int | None:

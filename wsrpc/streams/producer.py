@@ -223,7 +223,7 @@ class Feed:
         shell = self._shell
         self._waiter = waiter = shell.runtime.future()
         if shell.endpoint.lacks_room(self.lane):
-            shell.block(self)
+            shell.block(self.wake)
         await waiter
 
     # ---------------------------------------------------------------- the source
@@ -411,7 +411,7 @@ class Feed:
             self._shell.endpoint.check_size(size)
             self._late.append(data)
             if self._shell.endpoint.lacks_room(self.lane):
-                self._shell.block(self)
+                self._shell.block(self.wake)
         else:
             self._shell.endpoint.push(self.lane, data)
             self._shell.wake()
@@ -422,4 +422,4 @@ class Feed:
             endpoint.push(self.lane, self._late.popleft())
             self._shell.wake()
         if self._late and endpoint.lacks_room(self.lane):
-            self._shell.block(self)
+            self._shell.block(self.wake)

@@ -37,17 +37,17 @@ from typing import Any, Literal
 
 from .. import runtime as runtimes
 from ..backoff import Backoff
+from ..context import Authorize
 from ..contract.description import Reflection, describe
 from ..contract.expose import expose_all
 from ..handling.dispatch import Target, targets_of
-from ..handling.handler import Authorize
-from ..interfaces import Interceptor
+from ..interfaces import Interceptor, Session
 from ..limits import Limits
 from ..protocol.codec import CODECS
 from ..protocol.endpoint import Endpoint
 from ..runtime import Nursery
 from ..server.server import Server
-from ..session.live_session import Session
+from ..session.live_session import LiveSession
 from ..session.reconnect import Keeper
 from ..transport.base import Link
 from ..transport.faults import Action, Faults, FrameName, Side
@@ -117,13 +117,13 @@ class connected_pair:
         self._backoff: Backoff = _Steady(reconnect_delay)
         self._faults = Faults()
         self._links: tuple[MemoryLink, MemoryLink] | None = None
-        self._sessions: list[Session] = []
+        self._sessions: list[LiveSession] = []
         self._nursery: Nursery | None = None
 
     async def __aenter__(self) -> tuple[Session, Session]:
         runtime = runtimes.current()
         self._nursery = await runtime.open_nursery()
-        client = Session(
+        client = LiveSession(
             partial(Endpoint, "connecting", self._codec, self._client_limits, agent="connecting"),
             runtime,
             self._nursery,
@@ -147,6 +147,7 @@ class connected_pair:
         except BaseException:
             await self._close()
             raise
+        assert isinstance(server, LiveSession)
         self._sessions.append(server)
         return server, client
 

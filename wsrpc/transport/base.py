@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from ..interfaces import Handshake
 
 if TYPE_CHECKING:
     from ..admission.unauthenticated import Pending
 
-__all__ = ["Binary", "Bound", "DirectLink", "Handshake", "Link", "LinkClosed"]
+__all__ = ["Binary", "Bound", "DirectLink", "Link", "LinkClosed"]
 
 
 class LinkClosed(Exception):
@@ -41,29 +43,6 @@ class Bound:
 
     url: str
     refuse: Callable[[], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Handshake:
-    """What is known of a connection before its first message.
-
-    Attributes:
-        path: The request's path with its query, such as "/rpc".
-        headers: The request's headers, names in lower case.
-        remote: The peer's address as text, such as "127.0.0.1:50312"; "" where there is none.
-        tls: Whether the connection is encrypted.
-        address: The client's address, without a port: that of the peer, or what trusted proxies
-            say of it; "" where there is none.
-        certificate: The client's TLS certificate, checked, in the form of
-            `ssl.SSLSocket.getpeercert()`; None where TLS does not ask for one.
-    """
-
-    path: str = "/"
-    headers: Mapping[str, str] = field(default_factory=dict)
-    remote: str = ""
-    tls: bool = False
-    address: str = ""
-    certificate: Mapping[str, Any] | None = None
 
 
 class Link(Protocol):

@@ -11,8 +11,9 @@ from msgspec import Raw
 
 from ..admission.unauthenticated import Pending
 from ..close_codes import CloseCode
+from ..interfaces import Handshake
 from ..protocol.codec import SUBPROTOCOLS
-from .base import Handshake, LinkClosed
+from .base import LinkClosed
 from .faults import Faults, Side
 
 __all__ = ["MemoryLink", "memory_link_pair"]

@@ -9,8 +9,8 @@ from typing import TypeAlias
 
 import anyio
 
+from ...interfaces import Session
 from ...interop.service import Interop
-from ...session.live_session import Session
 from ..connection import Target
 from ..failures import ExitCode, Failure, did_you_mean
 from .histogram import Histogram

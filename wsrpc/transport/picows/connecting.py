@@ -30,8 +30,8 @@ from websockets.uri import WebSocketURI, parse_uri
 
 from ...close_codes import CloseCode
 from ...errors import ConnectError
+from ...interfaces import Handshake
 from ...limits import Limits
-from ..base import Handshake
 from ..urls import refused, shown, split_url, unreachable, wrong_subprotocol
 from .link import PicowsLink
 from .settings import UnixSocket, options

@@ -16,10 +16,11 @@ from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
 from ...admission.unauthenticated import Pending
 from ...close_codes import CloseCode
 from ...errors import ProtocolError
+from ...interfaces import Handshake
 from ...limits import Limits
 from ...protocol.codec import SUBPROTOCOLS
 from ...telemetry.logs import everyone
-from ..base import Binary, Handshake, LinkClosed
+from ..base import Binary, LinkClosed
 from ..floods import TOO_MUCH, Calm
 from ..urls import short_reason
 

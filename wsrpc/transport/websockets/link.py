@@ -41,9 +41,10 @@ from ...admission.door import (
 )
 from ...close_codes import CloseCode
 from ...errors import ConnectError, ProtocolError
+from ...interfaces import Handshake
 from ...limits import Limits
 from ...protocol.codec import SUBPROTOCOLS
-from ..base import Binary, Bound, Handshake
+from ..base import Binary, Bound
 from ..floods import TOO_MUCH, Calm
 from ..urls import (
     bound_url,
