@@ -11,7 +11,6 @@ import anyio
 import pytest
 
 import wsrpc
-from wsrpc import runtime as runtimes
 from wsrpc.interfaces import Handshake
 from wsrpc.protocol.codec import CODECS
 from wsrpc.session.live_session import LiveSession
@@ -182,12 +181,13 @@ async def bare_client(
     Its session ends with its link, unless `resume` leaves that to the server.
     """
     if not resume:
-        server.limits = replace(server.limits, resume_window=0)
+        service = server._service
+        service.limits = replace(service.limits, resume_window=0)
     accepting, connecting = memory_link_pair(f"wsrpc.v1.{codec}")
     peer = Peer(connecting)
     with soon():
         async with anyio.create_task_group() as group:
-            group.start_soon(server._handle, runtimes.current(), accepting)
+            group.start_soon(server.acceptor().serve, accepting)
             try:
                 if hello:
                     await peer.say_hello()
@@ -210,7 +210,7 @@ async def visited(server: wsrpc.Server) -> AsyncIterator[Callable[..., Peer]]:
                 accepting, connecting = memory_link_pair(f"wsrpc.v1.{codec}")
                 accepting.handshake = Handshake(remote="memory", address=address)
                 links.append(connecting)
-                group.start_soon(server._handle, runtimes.current(), accepting)
+                group.start_soon(server.acceptor().serve, accepting)
                 return Peer(connecting)
 
             try:

@@ -29,7 +29,8 @@ from .interfaces import (
     default_stream_fetcher,
 )
 from .limits import Limits
-from .server.server import Listener, Server
+from .server.listener import Listener
+from .server.server import Server
 from .stream import Final, Stream, Tracked, stream_of
 from .telemetry.counters import Snapshot, Stats
 from .version import __version__

@@ -99,11 +99,11 @@ async def test_credentials_that_run_out_close_the_link_and_the_session_waits(cod
     async with visited(server) as visit:
         other = visit(codec)
         await other.say_hello(auth="bob")
-        server._admission._authenticate = granting(0.05)
+        server._service.authentication._authenticate = granting(0.05)
         peer = visit(codec)
         token = (await peer.say_hello(auth="ann"))[1]["token"]
         assert await peer.closed() == 4003
-        server._admission._authenticate = granting(None)
+        server._service.authentication._authenticate = granting(None)
         again = visit(codec)
         await again.send(returning(token, 2, auth="ann"))
         assert (await again.expect("hello"))[1]["resumed"]
@@ -663,7 +663,7 @@ async def test_the_time_for_a_hello_begins_with_the_connection() -> None:
     """HELLO-9."""
     server = wsrpc.Server([Work()], limits=wsrpc.Limits(hello_timeout=1000))
     async with visited(server) as visit:
-        pending = server._admission.pending.add("", anyio.current_time() - 1000, dismiss=turns)
+        pending = server._service.pending.add("", anyio.current_time() - 1000, dismiss=turns)
         peer = visit()
         assert peer.link._peer.pending is None
         peer.link._peer.pending = pending

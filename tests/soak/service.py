@@ -186,7 +186,7 @@ async def _main(port: int, limits: wsrpc.Limits, transport: Transport, standby: 
             print(listener.url, flush=True)
             print("listening", time.monotonic(), flush=True)
 
-        await server._serve_until_signal(ready=ready)
+        await server.drained_on_signal(ready=ready)
 
 
 if __name__ == "__main__":

@@ -95,7 +95,7 @@ async def test_a_peer_that_does_not_finish_tls_is_dropped_in_time() -> None:
                 if begun:
                     await stream.send(begun)
                 await hung_up(stream)
-        pending = listener.server._admission.pending
+        pending = listener.server._service.pending
         await until(lambda: len(pending) == 0)
 
 
@@ -106,7 +106,7 @@ async def test_a_crowd_that_is_slow_makes_room_and_harms_nobody(
     monkeypatch.setattr("wsrpc.admission.unauthenticated.PATIENCE", 0.0)
     limits = wsrpc.Limits(max_unauthenticated=8)
     async with served([Who()], limits=limits) as listener, AsyncExitStack() as stack:
-        pending = listener.server._admission.pending
+        pending = listener.server._service.pending
         async with wsrpc.connect(listener.url) as before:
             crowd = [await stack.enter_async_context(slow(listener.url)) for _ in range(30)]
             await until(lambda: len(pending) == 8)
@@ -128,7 +128,7 @@ async def test_those_who_come_and_go_take_no_room() -> None:
             await ask(listener.url, UPGRADE | {"Upgrade": "h2c"})
             async with wsrpc.connect(listener.url) as session:
                 await where(session)
-        assert len(listener.server._admission.pending) <= 2
+        assert len(listener.server._service.pending) <= 2
 
 
 async def test_those_who_were_refused_take_up_room_until_they_are_gone(
@@ -143,7 +143,7 @@ async def test_those_who_were_refused_take_up_room_until_they_are_gone(
 
     limits = wsrpc.Limits(max_unauthenticated=1, close_timeout=5)
     async with served([Who()], authenticate=authenticate, limits=limits) as listener:
-        pending = listener.server._admission.pending
+        pending = listener.server._service.pending
         async with knocking(listener.url) as peer:
             await peer.text(b'[["hello",{"version":1}]]')
             assert await peer.close_code() == 4501
@@ -300,7 +300,7 @@ async def test_those_who_say_nothing_are_bounded_by_the_address_of_the_client(
     limits = wsrpc.Limits(max_unauthenticated_per_address=1)
     options: dict[str, Any] = {"limits": limits, "trusted_proxies": trusted}
     async with served([Who()], **options) as listener, AsyncExitStack() as stack:
-        pending = listener.server._admission.pending
+        pending = listener.server._service.pending
         streams: list[anyio.abc.SocketStream] = []
         for n in range(1, 4):
             streams.append(await stack.enter_async_context(slow(listener.url)))

@@ -1,9 +1,8 @@
-"""Who may come in: the first message of a link, what `authenticate` says to it, and how many."""
+"""Who may come in: the first message of a link, and what `authenticate` says to it."""
 
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -16,14 +15,13 @@ from ..interfaces import Handshake
 from ..limits import FLOOR_MAX_BATCH, Limits
 from ..protocol.codec import SUBPROTOCOLS
 from ..protocol.hello import Opening, read_opening
-from ..server.session_table import same_principal
 from ..session.wire_session import first_message
 from ..telemetry.logs import everyone
 from ..transport.base import Link
-from .forwarded import bucket_of
+from .principals import same_principal
 from .unauthenticated import Pending, PendingLinks
 
-__all__ = ["CROWDED", "REVOKED", "Admission", "Authenticate", "Grant", "expiry"]
+__all__ = ["CROWDED", "REVOKED", "Authenticate", "Authentication", "Grant", "expiry"]
 
 REVOKED = "the credentials were revoked"
 CROWDED = "too many connections that do not say who they are"
@@ -61,24 +59,21 @@ class UnavailableError(Exception):
     """Nobody can tell at the moment who the peer is."""
 
 
-class Admission:
-    """The one place in which a server lets peers in.
+class Authentication:
+    """The one place in which a server finds out who its peers are.
 
     Args:
         limits: The server's.
         authenticate: Who a peer is; None: everybody is let in, as nobody in particular.
-
-    Attributes:
         pending: The connections of which it is not known yet.
     """
 
-    def __init__(self, limits: Limits, authenticate: Authenticate | None) -> None:
-        self.pending = PendingLinks(limits)
+    def __init__(
+        self, limits: Limits, authenticate: Authenticate | None, pending: PendingLinks
+    ) -> None:
+        self._pending = pending
         self._limits = limits
         self._authenticate = authenticate
-        self._links = 0
-        self._by_principal = _Tally()
-        self._by_address: Counter[str] = Counter()
 
     async def opening(self, link: Link, pending: Pending, now: float) -> Opening:
         """Read a link's hello, within the time that is left for it (HELLO-6, HELLO-9).
@@ -87,7 +82,7 @@ class Admission:
             ProtocolError: The link has to be closed with its code.
             LinkClosed: The link is gone.
         """
-        if not self.pending.locate(pending, link.handshake.address, now):
+        if not self._pending.locate(pending, link.handshake.address, now):
             raise ProtocolError(CloseCode.TRY_AGAIN_LATER, CROWDED)
         left = self._limits.hello_timeout - (now - pending.since)
         data = await first_message(link, max(left, 0))
@@ -148,53 +143,6 @@ class Admission:
         everyone.warning("authenticate took longer than Limits.auth_timeout")
         raise UnavailableError
 
-    # ------------------------------------------------------------ how many
-
-    def enter(
-        self, principal: Any, address: str, *, resumes: bool, replaces: bool
-    ) -> Callable[[], None]:
-        """Count a link that is let in; returns what counts it out again.
-
-        Args:
-            principal: Whose it is.
-            address: Where it comes from.
-            resumes: Whether it belongs to a session that exists: there is room for that another
-                time, while a new session would meet the same limit again.
-            replaces: Whether that session has another link, which this one ends.
-
-        Raises:
-            ProtocolError: There is no room.
-        """
-        limits = self._limits
-        address = bucket_of(address)
-        before = 1 if replaces else 0
-        if self._links - before >= limits.max_links:
-            raise ProtocolError(
-                CloseCode.TRY_AGAIN_LATER, "the server has no room; try again later"
-            )
-        code = CloseCode.TRY_AGAIN_LATER if resumes else CloseCode.LIMIT
-        known = principal is not None
-        if known and self._by_principal[principal] - before >= limits.max_links_per_principal:
-            most = limits.max_links_per_principal
-            raise ProtocolError(code, f"more than {most} connections of one principal")
-        if address and self._by_address[address] - before >= limits.max_links_per_address:
-            most = limits.max_links_per_address
-            raise ProtocolError(code, f"more than {most} connections from one address")
-        self._links += 1
-        self._by_address[address] += 1
-        if known:
-            self._by_principal.add(principal)
-
-        def leave() -> None:
-            self._links -= 1
-            self._by_address[address] -= 1
-            if not self._by_address[address]:
-                del self._by_address[address]
-            if known:
-                self._by_principal.remove(principal)
-
-        return leave
-
 
 def _checked(grant: Grant) -> Grant:
     """A grant that holds for some time at least."""
@@ -206,34 +154,3 @@ def _checked(grant: Grant) -> Grant:
 def expiry(grant: Grant, now: float) -> float:
     """When credentials that were just accepted run out; infinity for never."""
     return math.inf if grant.expires_in is None else now + grant.expires_in
-
-
-class _Tally:
-    """How often each principal occurs; those that cannot be hashed are compared one by one."""
-
-    def __init__(self) -> None:
-        self._hashed: Counter[Any] = Counter()
-        self._others: list[Any] = []
-
-    def __getitem__(self, principal: Any) -> int:
-        try:
-            return self._hashed[type(principal), principal]
-        except TypeError:
-            return sum(same_principal(principal, other) for other in self._others)
-
-    def add(self, principal: Any) -> None:
-        try:
-            self._hashed[type(principal), principal] += 1
-        except TypeError:
-            self._others.append(principal)
-
-    def remove(self, principal: Any) -> None:
-        """Take one away again, by its identity where it cannot be hashed."""
-        try:
-            key = type(principal), principal
-            self._hashed[key] -= 1
-            if not self._hashed[key]:
-                del self._hashed[key]
-        except TypeError:
-            place = next(i for i, other in enumerate(self._others) if other is principal)
-            del self._others[place]

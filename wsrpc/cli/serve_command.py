@@ -54,7 +54,7 @@ async def serve(server: Server, host: str, port: int, grace: float | None) -> in
 
     try:
         async with server.listen(host, port) as listener:
-            await server._serve_until_signal(grace, ready=ready, on_signal=on_signal)
+            await server.drained_on_signal(grace, ready=ready, on_signal=on_signal)
     except OSError as error:
         # asyncio repeats the address in its own words; the system's are shorter.
         system = error.errno is not None and error.errno > 0

@@ -186,7 +186,7 @@ async def serve(server: Server, host: str, port: int, transport: Transport) -> N
     async with server.listen(host, port, transport=transport) as listener:
         # Signals are heard before anybody can know that the server is there.
         ready = partial(print, f"listening {listener.url}", flush=True)
-        await server._serve_until_signal(ready=ready)
+        await server.drained_on_signal(ready=ready)
 
 
 async def echo(limits: Limits, host: str, port: int, transport: Transport) -> None:

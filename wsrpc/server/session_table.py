@@ -4,22 +4,46 @@ from __future__ import annotations
 
 import hmac
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from hashlib import sha256
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
+from ..admission.principals import same_principal
 from ..close_codes import CloseCode
 from ..limits import Limits
-from ..session.live_session import LiveSession
 
-__all__ = ["SessionTable", "same_principal"]
+__all__ = ["Kept", "SessionTable"]
 
 # Bytes of a token from the system's random source (RESUME-5).
 TOKEN_BYTES = 32
 
 
-class SessionTable(Mapping[str, LiveSession]):
+class Kept(Protocol):
+    """What the table needs of a session."""
+
+    id: str
+    principal: Any
+
+    @property
+    def closed(self) -> bool: ...
+
+    @property
+    def held(self) -> int:
+        """Bytes that it holds for its peer."""
+        ...
+
+    def soon(self, fn: Callable[[], None]) -> None:
+        """Call `fn`, which must not raise, once the caller is through."""
+
+    def end(self, code: int, reason: str) -> None:
+        """End the session; it has no link."""
+
+
+S = TypeVar("S", bound=Kept)
+
+
+class SessionTable(Mapping[str, S]):
     """All sessions of a server, those without a link included, which are bounded.
 
     Tokens are kept hashed: who reads the server's memory cannot resume its sessions. Of each
@@ -28,14 +52,14 @@ class SessionTable(Mapping[str, LiveSession]):
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._by_id: dict[str, LiveSession] = {}
-        self._by_token: dict[bytes, LiveSession] = {}
-        self._tokens: dict[LiveSession, list[bytes]] = {}
+        self._by_id: dict[str, S] = {}
+        self._by_token: dict[bytes, S] = {}
+        self._tokens: dict[S, list[bytes]] = {}
         # Those without a link, first lost first, each with the bytes that it holds; and their sum.
-        self._detached: dict[LiveSession, int] = {}
+        self._detached: dict[S, int] = {}
         self._held = 0
 
-    def __getitem__(self, id: str) -> LiveSession:
+    def __getitem__(self, id: str) -> S:
         return self._by_id[id]
 
     def __iter__(self) -> Iterator[str]:
@@ -49,19 +73,19 @@ class SessionTable(Mapping[str, LiveSession]):
         """How many have no link."""
         return len(self._detached)
 
-    def add(self, session: LiveSession) -> None:
+    def add(self, session: S) -> None:
         """A session has begun."""
         self._by_id[session.id] = session
         self._tokens[session] = []
 
-    def remove(self, session: LiveSession) -> None:
+    def remove(self, session: S) -> None:
         """A session has ended."""
         self._by_id.pop(session.id, None)
         self.attach(session)
         for digest in self._tokens.pop(session, ()):
             del self._by_token[digest]
 
-    def find(self, token: str, principal: Any) -> LiveSession | None:
+    def find(self, token: str, principal: Any) -> S | None:
         """The session that a token is good for, if it is this principal's."""
         digest = _digest(token)
         session = self._by_token.get(digest)
@@ -77,7 +101,7 @@ class SessionTable(Mapping[str, LiveSession]):
         """A token that nobody can guess."""
         return secrets.token_urlsafe(TOKEN_BYTES)
 
-    def issued(self, session: LiveSession, token: str, presented: str | None = None) -> None:
+    def issued(self, session: S, token: str, presented: str | None = None) -> None:
         """A session's peer was given a token.
 
         Args:
@@ -89,60 +113,55 @@ class SessionTable(Mapping[str, LiveSession]):
         kept = [] if presented is None else [_digest(presented)]
         self._replace(session, [*kept, _digest(token)])
 
-    def confirmed(self, session: LiveSession) -> None:
+    def confirmed(self, session: S) -> None:
         """The peer has the newest token: the one before it is void."""
         self._replace(session, self._tokens[session][-1:])
 
-    def _replace(self, session: LiveSession, digests: list[bytes]) -> None:
+    def _replace(self, session: S, digests: list[bytes]) -> None:
         for digest in self._tokens[session]:
             del self._by_token[digest]
         self._tokens[session] = digests
         for digest in digests:
             self._by_token[digest] = session
 
-    def attach(self, session: LiveSession) -> None:
+    def attach(self, session: S) -> None:
         """A session has a link, or has ended."""
         self._held -= self._detached.pop(session, 0)
 
-    def detach(self, session: LiveSession) -> None:
+    def detach(self, session: S) -> None:
         """A session has lost its link; where there are too many of those, one has to end."""
         if session in self._tokens:
             self._detached[session] = 0
             self._weigh(session)
         self._evict(session)
 
-    def grown(self, session: LiveSession) -> None:
+    def grown(self, session: S) -> None:
         """A session without a link may have more to send; where all hold too much, one has to end."""
         if session in self._detached:
             self._weigh(session)
             if self._too_many():
                 # Later: whoever has something to send is in the midst of it.
-                session._shell.deadlines.add(0.0, partial(self._evict, session))
+                session.soon(partial(self._evict, session))
 
-    def _weigh(self, session: LiveSession) -> None:
-        held = session.replay_bytes + session.outbox_bytes
+    def _weigh(self, session: S) -> None:
+        held = session.held
         self._held += held - self._detached[session]
         self._detached[session] = held
 
-    def _evict(self, session: LiveSession) -> None:
+    def _evict(self, session: S) -> None:
         while self._detached and self._too_many():
             others = (one for one in self._detached if one is not session)
             same = [one for one in others if same_principal(one.principal, session.principal)]
             # Otherwise who was lost first, and comes back least likely.
             victim = next(iter(same or self._detached))
             self.attach(victim)
-            victim.wire.lose(
+            victim.end(
                 CloseCode.TRY_AGAIN_LATER, "the server keeps too many sessions without a connection"
             )
 
     def _too_many(self) -> bool:
         limits = self._limits
         return len(self._detached) > limits.max_detached or self._held > limits.max_detached_bytes
-
-
-def same_principal(one: Any, other: Any) -> bool:
-    """Whether two that `authenticate` returned are the same; 1, 1.0 and True are not."""
-    return type(one) is type(other) and bool(one == other)
 
 
 def _digest(token: str) -> bytes:

@@ -161,7 +161,7 @@ class connected_pair:
         self._links = accepting, connecting = memory_link_pair(
             self._codec.subprotocol, self._faults
         )
-        self._nursery.spawn(self._server._handle, runtimes.current(), accepting)
+        self._nursery.spawn(self._server.acceptor().serve, accepting)
         yield connecting
 
     async def _authenticate(self, handshake: object, auth: object) -> Any:

@@ -1,0 +1,74 @@
+"""How many links there may be of those who were let in: in all, per principal and per address."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from ..close_codes import CloseCode
+from ..errors import ProtocolError
+from ..limits import Limits
+from .forwarded import bucket_of
+from .principals import Tally
+
+__all__ = ["Quotas"]
+
+
+class Quotas:
+    """The links of one server.
+
+    Args:
+        limits: The server's.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._links = 0
+        self._by_principal = Tally()
+        self._by_address: Counter[str] = Counter()
+
+    def enter(
+        self, principal: Any, address: str, *, resumes: bool, replaces: bool
+    ) -> Callable[[], None]:
+        """Count a link that is let in; returns what counts it out again.
+
+        Args:
+            principal: Whose it is.
+            address: Where it comes from.
+            resumes: Whether it belongs to a session that exists: there is room for that another
+                time, while a new session would meet the same limit again.
+            replaces: Whether that session has another link, which this one ends.
+
+        Raises:
+            ProtocolError: There is no room.
+        """
+        limits = self._limits
+        address = bucket_of(address)
+        before = 1 if replaces else 0
+        if self._links - before >= limits.max_links:
+            raise ProtocolError(
+                CloseCode.TRY_AGAIN_LATER, "the server has no room; try again later"
+            )
+        code = CloseCode.TRY_AGAIN_LATER if resumes else CloseCode.LIMIT
+        known = principal is not None
+        if known and self._by_principal[principal] - before >= limits.max_links_per_principal:
+            most = limits.max_links_per_principal
+            raise ProtocolError(code, f"more than {most} connections of one principal")
+        if address and self._by_address[address] - before >= limits.max_links_per_address:
+            most = limits.max_links_per_address
+            raise ProtocolError(code, f"more than {most} connections from one address")
+        self._links += 1
+        self._by_address[address] += 1
+        if known:
+            self._by_principal.add(principal)
+
+        def leave() -> None:
+            self._links -= 1
+            self._by_address[address] -= 1
+            if not self._by_address[address]:
+                del self._by_address[address]
+            if known:
+                self._by_principal.remove(principal)
+
+        return leave

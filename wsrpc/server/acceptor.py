@@ -1,0 +1,285 @@
+"""One accepted link, from the moment in which it is there to the end of the session that it begins."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import anyio
+
+from ..admission.authentication import CROWDED, REVOKED, Authentication, Grant
+from ..admission.forwarded import Proxies
+from ..admission.origins import Origins
+from ..admission.principals import same_principal
+from ..admission.quotas import Quotas
+from ..admission.unauthenticated import Pending, PendingLinks
+from ..close_codes import CloseCode
+from ..context import Authorize
+from ..errors import ProtocolError
+from ..handling.dispatch import Target
+from ..interfaces import OnState
+from ..limits import Limits
+from ..protocol.codec import SUBPROTOCOLS
+from ..protocol.endpoint import Endpoint
+from ..protocol.events import Event
+from ..protocol.hello import Opening
+from ..runtime import Runtime
+from ..session.wire_session import STOPPING
+from ..telemetry.counters import Stats
+from ..telemetry.logs import everyone
+from ..transport.base import Link, LinkClosed
+from ..version import AGENT
+from .served_session import ServedSession
+from .session_table import SessionTable
+
+__all__ = ["Acceptor", "Service"]
+
+# Seconds for a last word to a peer that had to make room for another.
+GOODBYE = 0.1
+
+
+@dataclass(slots=True)
+class Service:
+    """What the links of one server share, whichever carries them.
+
+    Attributes:
+        limits: The server's bounds.
+        targets: What peers may call.
+        authorize: Asked before each of their calls.
+        check: Whether results are validated before they leave.
+        debug: Whether unexpected errors cross with their text.
+        stats: Where to count.
+        on_state: Told of each session's changes.
+        sessions: All of them.
+        origins: Which web pages may connect.
+        proxies: Whose word is taken for where others come from.
+        pending: The connections of which it is not known yet who they are.
+        authentication: Who finds that out.
+        quotas: How many may come in.
+        drains: How many drains are going on.
+    """
+
+    limits: Limits
+    targets: Mapping[str, Target]
+    authorize: Authorize | None
+    check: bool
+    debug: bool
+    stats: Stats
+    on_state: OnState | None
+    sessions: SessionTable[ServedSession]
+    origins: Origins
+    proxies: Proxies
+    pending: PendingLinks
+    authentication: Authentication
+    quotas: Quotas
+    drains: int = 0
+
+
+class Acceptor:
+    """Serves the links that come in by one way: a listener, a pair in memory, another server's socket.
+
+    Args:
+        service: What is served.
+        runtime: The event loop.
+    """
+
+    def __init__(self, service: Service, runtime: Runtime) -> None:
+        self._service = service
+        self._runtime = runtime
+        # Those that began here.
+        self._sessions: set[ServedSession] = set()
+        # Around whoever is being authenticated.
+        self._entrances: set[anyio.CancelScope] = set()
+        # The code with which those are sent away who come all the same.
+        self._closing: int | None = None
+
+    @property
+    def closing(self) -> bool:
+        """Whether nobody is let in any more."""
+        return self._closing is not None
+
+    def refuse(self, code: int) -> None:
+        """Let nobody in any more; those that have not said who they are may try elsewhere.
+
+        Args:
+            code: The code to close their links with.
+        """
+        self._closing = code
+        for entrance in self._entrances:
+            entrance.cancel()
+
+    async def close(self) -> None:
+        """Close all sessions that began here with 1001; the handlers clean up behind that."""
+        self.refuse(CloseCode.GOING_AWAY)
+        async with anyio.create_task_group() as group:
+            for session in self._sessions:
+                group.start_soon(session.aclose, CloseCode.GOING_AWAY, STOPPING)
+
+    async def serve(self, link: Link) -> None:
+        """Serve one connection; where it begins a session, to the end of that."""
+        if self._closing is not None:
+            await link.close(self._closing, STOPPING)
+            return
+        service = self._service
+        begun: ServedSession | None = None
+        leave = _nothing
+        pending: Pending | None = None
+        service.stats.links += 1
+        try:
+            try:
+                pending = self._arrive(link)
+                opening, grant = await self._admit(link, pending)
+                session = self._to_resume(opening, grant)
+                leave = service.quotas.enter(
+                    grant.principal,
+                    link.handshake.address,
+                    resumes=session is not None,
+                    replaces=session is not None and session.linked,
+                )
+                if session is None:
+                    session = begun = await self._begin(link)
+                    self._sessions.add(begun)
+                how = self._accept if session is begun else self._resume
+                events = [session.begin(partial(how, session, opening, grant, pending))]
+                session.handshake = link.handshake
+                service.pending.remove(pending)
+                # A link may be idle for days: nothing of its beginning should stay for so long.
+                del opening, grant, how
+                pending = None
+                await session.serve(link, events.pop())
+            except LinkClosed as gone:
+                service.stats.closes[gone.code] += 1
+            except ProtocolError as error:
+                await self._refuse(link, error, pending)
+            finally:
+                service.stats.links -= 1
+                leave()
+                if pending is not None:
+                    service.pending.remove(pending)
+            if begun is not None:
+                # Other links may come and go; whoever began a session is the parent of its tasks.
+                await begun.wait_ended()
+        finally:
+            if begun is not None:
+                service.sessions.remove(begun)
+                self._sessions.discard(begun)
+                await begun.finish()
+
+    def _arrive(self, link: Link) -> Pending:
+        """The link's place among those that have not been let in."""
+        pending, link.pending = link.pending, None
+        if pending is None:
+            pending = self._service.pending.add(
+                link.handshake.address, self._runtime.now(), dismiss=_nothing
+            )
+        if pending is None or pending.dismissed:
+            raise ProtocolError(CloseCode.TRY_AGAIN_LATER, CROWDED)
+        return pending
+
+    async def _admit(self, link: Link, pending: Pending) -> tuple[Opening, Grant]:
+        authentication = self._service.authentication
+        hang_up = pending.dismiss
+        with anyio.CancelScope() as entrance:
+            self._entrances.add(entrance)
+            pending.dismiss = entrance.cancel
+            try:
+                opening = await authentication.opening(link, pending, self._runtime.now())
+                grant = await authentication.identify(link.handshake, opening.hello.auth)
+                _check_revoked(pending, grant)
+                return opening, grant
+            finally:
+                self._entrances.discard(entrance)
+                pending.dismiss = hang_up
+        if pending.dismissed:
+            raise ProtocolError(CloseCode.TRY_AGAIN_LATER, CROWDED)
+        raise ProtocolError(self._closing or CloseCode.GOING_AWAY, STOPPING)
+
+    def _to_resume(self, opening: Opening, grant: Grant) -> ServedSession | None:
+        """The session that a link is to go on with; None where it begins one."""
+        token = opening.hello.token
+        if token is None:
+            return None
+        session = self._service.sessions.find(token, grant.principal)
+        if session is None:
+            raise ProtocolError(CloseCode.CANNOT_RESUME, "there is no such session to resume")
+        return session
+
+    async def _begin(self, link: Link) -> ServedSession:
+        assert link.subprotocol is not None
+        service = self._service
+        codec = SUBPROTOCOLS[link.subprotocol]
+        session = ServedSession(
+            partial(Endpoint, "accepting", codec, service.limits, agent=AGENT),
+            self._runtime,
+            await self._runtime.open_nursery(),
+            targets=service.targets,
+            authorize=service.authorize,
+            check=service.check,
+            debug=service.debug,
+            stats=service.stats,
+            on_state=service.on_state,
+        )
+        session.entered(service.sessions, service.authentication, secrets.token_hex(8))
+        return session
+
+    def _accept(
+        self, session: ServedSession, opening: Opening, grant: Grant, pending: Pending
+    ) -> list[Event]:
+        service = self._service
+        if service.drains:
+            # It came in while the drain began.
+            raise ProtocolError(CloseCode.RESTART, STOPPING)
+        # And while the session was made.
+        _check_revoked(pending, grant)
+        session.trust(grant)
+        service.sessions.add(session)
+        limits = service.limits
+        window = limits.resume_window
+        heartbeat = None
+        if limits.heartbeat_interval:
+            heartbeat = (limits.heartbeat_interval, limits.heartbeat_timeout)
+        token = None
+        if window:
+            token = service.sessions.new_token()
+            service.sessions.issued(session, token)
+        return session.accept(opening, token=token, resume_window=window, heartbeat=heartbeat)
+
+    def _resume(
+        self, session: ServedSession, opening: Opening, grant: Grant, pending: Pending
+    ) -> list[Event]:
+        # The endpoint looks first whether it fits; only then may the other tokens become void.
+        sessions = self._service.sessions
+        token = sessions.new_token()
+        events = session.resume(opening, token=token)
+        sessions.issued(session, token, opening.hello.token)
+        session.trust(grant)
+        return events
+
+    async def _refuse(self, link: Link, error: ProtocolError, pending: Pending | None) -> None:
+        """Close a link that was not let in; until it is closed it takes up its place."""
+        self._service.stats.closes[error.close_code] += 1
+        peer = link.handshake.remote or "a peer"
+        everyone.info("refusing %s with %d: %s", peer, error.close_code, error.reason)
+        with anyio.CancelScope(shield=True):
+            async with anyio.create_task_group() as group:
+                group.start_soon(link.close, error.close_code, error.reason)
+                if pending is None:
+                    return
+                # The server waits for nothing but its goodbye.
+                pending.waits = True
+                if pending.dismissed:
+                    # It has no place any more, and gets no time either.
+                    await anyio.sleep(GOODBYE)
+                    pending.dismiss()
+
+
+def _nothing() -> None:
+    """There is nothing to end."""
+
+
+def _check_revoked(pending: Pending, grant: Grant) -> None:
+    """Refuse who was revoked while its credentials were looked at."""
+    if any(same_principal(grant.principal, one) for one in pending.revoked):
+        raise ProtocolError(CloseCode.UNAUTHENTICATED, REVOKED)

@@ -1,0 +1,149 @@
+"""One bound address."""
+
+from __future__ import annotations
+
+import ssl as ssl_module
+from contextlib import suppress
+from types import TracebackType
+from typing import Any, Generic, Self
+
+from typing_extensions import TypeVar
+
+from .. import runtime as runtimes
+from ..admission.door import Door
+from ..close_codes import CloseCode
+from ..protocol.codec import SUBPROTOCOLS
+from ..runtime import Future, Nursery, Runtime
+from ..runtime.timers import Deadlines
+from ..transport.base import Bound
+from ..transport.registry import listen
+from .acceptor import Acceptor, Service
+
+__all__ = ["Listener"]
+
+S = TypeVar("S", default=Any)
+
+
+class Listener(Generic[S]):
+    """One bound address of a server; `async with server.listen(…) as listener`.
+
+    Attributes:
+        url: Where to connect.
+        server: The server.
+    """
+
+    def __init__(
+        self,
+        server: S,
+        service: Service,
+        open_ones: set[Listener[Any]],
+        host: str | None,
+        port: int,
+        path: str | None,
+        ssl: ssl_module.SSLContext | None,
+        transport: str,
+    ) -> None:
+        self.server = server
+        self.url = ""
+        self._service = service
+        self._open_ones = open_ones
+        self._host = host
+        self._port = port
+        self._path = path
+        self._ssl = ssl
+        self._transport = transport
+        self._nursery: Nursery | None = None
+        self._stop: Future | None = None
+        self._stopped: Future | None = None
+        self._acceptor: Acceptor | None = None
+        self._bound: Bound | None = None
+
+    def refuse(self) -> None:
+        """Accept no further connection; those that have not said who they are may try elsewhere."""
+        if self._bound is not None and self._acceptor is not None and not self._acceptor.closing:
+            self._bound.refuse()
+            self._acceptor.refuse(CloseCode.RESTART)
+
+    async def __aenter__(self) -> Self:
+        runtime = runtimes.current()
+        self._nursery = await runtime.open_nursery()
+        self._acceptor = Acceptor(self._service, runtime)
+        self._stop, self._stopped, bound = runtime.future(), runtime.future(), runtime.future()
+        self._nursery.spawn(self._run, runtime, self._acceptor, bound)
+        try:
+            outcome = await bound
+        except BaseException:
+            # By now it may be bound, or be about to.
+            with suppress(Exception):
+                await self.__aexit__(None, None, None)
+            raise
+        if isinstance(outcome, Exception):
+            await self._nursery.close()
+            raise outcome
+        self.url = outcome
+        return self
+
+    async def _run(self, runtime: Runtime, acceptor: Acceptor, bound: Future) -> None:
+        assert self._stop is not None
+        assert self._stopped is not None
+        assert self._nursery is not None
+        failure: Exception | None = None
+        service = self._service
+        try:
+            async with listen(
+                acceptor.serve,
+                transport=self._transport,
+                host=self._host,
+                port=self._port,
+                path=self._path,
+                subprotocols=list(SUBPROTOCOLS),
+                door=self._door(runtime, self._nursery),
+                limits=service.limits,
+                ssl=self._ssl,
+            ) as self._bound:
+                self._open_ones.add(self)
+                if not bound.done():
+                    bound.set_result(self._bound.url)
+                await self._stop
+        except Exception as error:  # noqa: BLE001  (raised again by whoever listens)
+            failure = error
+            if not bound.done():
+                bound.set_result(error)
+        finally:
+            self._open_ones.discard(self)
+            if not self._stopped.done():
+                self._stopped.set_result(failure)
+
+    def _door(self, runtime: Runtime, nursery: Nursery) -> Door:
+        service = self._service
+        return Door(
+            service.limits,
+            service.pending,
+            runtime.now,
+            origins=service.origins,
+            proxies=service.proxies,
+            deadlines=Deadlines(runtime, nursery),
+        )
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        assert self._nursery is not None
+        try:
+            await runtimes.current().to_the_end(self._shut_down)
+        finally:
+            await self._nursery.close()
+
+    async def _shut_down(self) -> None:
+        assert self._stop is not None
+        assert self._stopped is not None
+        assert self._acceptor is not None
+        await self._acceptor.close()
+        if not self._stop.done():
+            self._stop.set_result(None)
+        failure: Exception | None = await self._stopped
+        if failure is not None:
+            raise failure

@@ -1,0 +1,172 @@
+"""A session on the accepting side: its place in the table, and what its peer's credentials are worth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from ..admission.authentication import Authentication, Grant, expiry
+from ..close_codes import CloseCode
+from ..errors import ConnectionLost, ProtocolError
+from ..protocol.events import AuthReceived, Event
+from ..protocol.frames import HelloBody
+from ..protocol.hello import Opening
+from ..session.live_session import LiveSession
+from ..session.wire_session import WireSession
+from ..transport.base import Link
+from .session_table import SessionTable
+
+__all__ = ["ServedSession"]
+
+
+class ServedSession(LiveSession):
+    """A session on the accepting side, with its place in the server's table."""
+
+    # With more than thirty names the dictionary of each session would take a kilobyte more.
+    __slots__ = ("authentication", "table")
+
+    table: SessionTable[ServedSession]
+    authentication: Authentication
+
+    # Credentials that came while others were looked at; only the newest matter.
+    _fresh: bytes | None = None
+    _looking = False
+
+    @property
+    def linked(self) -> bool:
+        """Whether it has a link."""
+        return self.wire.link is not None
+
+    @property
+    def held(self) -> int:
+        """Bytes that it holds for its peer."""
+        return self.replay_bytes + self.outbox_bytes
+
+    def entered(
+        self, table: SessionTable[ServedSession], authentication: Authentication, id: str
+    ) -> None:
+        """It is to have a place in a table, and a name; nothing has begun.
+
+        Args:
+            table: The server's sessions.
+            authentication: Who looks at its peer's credentials.
+            id: Its public name.
+        """
+        self.table = table
+        self.authentication = authentication
+        self.id = id
+        self._shell.unlinked = partial(table.grown, self)
+
+    def begin(self, how: Callable[[], list[Event]]) -> list[Event]:
+        """Let the protocol begin on a new link; `serve` that with what it returns.
+
+        Raises:
+            ProtocolError: The first message does not fit. The link is the caller's to close.
+        """
+        return self.wire.begin(how)
+
+    def accept(
+        self,
+        opening: Opening,
+        *,
+        token: str | None,
+        resume_window: float,
+        heartbeat: tuple[float, float] | None,
+    ) -> list[Event]:
+        """Answer the hello of a session that begins; within `begin`."""
+        return self.wire.endpoint.accept(
+            opening,
+            self.id,
+            token=token,
+            resume_window=resume_window,
+            heartbeat=heartbeat,
+            now=self._runtime.now(),
+        )
+
+    def resume(self, opening: Opening, *, token: str) -> list[Event]:
+        """Answer the hello of a peer that comes back; within `begin`."""
+        return self.wire.endpoint.resume(opening, token=token, now=self._runtime.now())
+
+    async def serve(self, link: Link, events: list[Event]) -> None:
+        """Serve a link until it is gone.
+
+        Args:
+            link: The connection.
+            events: What `begin` returned; emptied.
+        """
+        await self.wire.serve(link, events)
+
+    async def wait_ended(self) -> None:
+        """Wait until the session is over for good."""
+        await self.wire.wait_ended()
+
+    def soon(self, fn: Callable[[], None]) -> None:
+        """Call `fn`, which must not raise, once the caller is through."""
+        self._shell.deadlines.add(0.0, fn)
+
+    def end(self, code: int, reason: str) -> None:
+        """End the session; it has no link."""
+        self.wire.lose(code, reason)
+
+    def expel(self, code: int, reason: str, within: float) -> None:
+        """End the session now, and close its link behind that.
+
+        Args:
+            code: The close code.
+            reason: For people.
+            within: Seconds for the goodbye.
+        """
+        self.wire.expel(code, reason, within=within)
+
+    def trust(self, grant: Grant) -> None:
+        """Let the session go on as this principal's."""
+        self.principal = grant.principal
+        self.wire.trust_until(expiry(grant, self._runtime.now()))
+
+    def wire_opened(self, wire: WireSession, hello: HelloBody) -> None:
+        self.table.attach(self)
+        super().wire_opened(wire, hello)
+
+    def wire_detached(self, wire: WireSession, error: ConnectionLost) -> None:
+        super().wire_detached(wire, error)
+        self.table.detach(self)
+
+    def wire_confirmed(self, wire: WireSession) -> None:
+        self.table.confirmed(self)
+
+    def wire_auth(self, wire: WireSession, event: AuthReceived) -> None:
+        self._fresh = bytes(event.value)
+        if not self._looking:
+            self._looking = True
+            self._nursery.spawn(self._look_again, wire)
+
+    async def _look_again(self, wire: WireSession) -> None:
+        try:
+            while self._fresh is not None:
+                fresh, self._fresh = self._fresh, None
+                link = wire.link
+                if link is None:
+                    # Whoever resumes shows credentials anyway.
+                    return
+                try:
+                    await self._refreshed(wire, link, fresh)
+                except ProtocolError as error:
+                    wire.refuse_link(link, error)
+        finally:
+            self._looking = False
+
+    async def _refreshed(self, wire: WireSession, link: Link, fresh: bytes) -> None:
+        """Look at fresh credentials (AUTH-1).
+
+        Raises:
+            ProtocolError: They are not accepted.
+        """
+        try:
+            auth = wire.endpoint.codec.load_value(fresh)
+        except ValueError:
+            raise ProtocolError(
+                CloseCode.UNAUTHENTICATED, "credentials that are no value"
+            ) from None
+        grant = await self.authentication.identify_again(link.handshake, auth, self.principal)
+        if grant is not None and wire.link is link:
+            self.trust(grant)
