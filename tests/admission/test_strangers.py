@@ -18,10 +18,9 @@ from websockets.frames import Opcode
 
 import wsrpc
 from tests.support import served, until
+from tests.transport.support import knocking
+from tests.transport.test_handshakes import UPGRADE, ask, port_of
 from wsrpc.transport.urls import bound_sockets
-
-from .support import knocking
-from .test_handshakes import UPGRADE, ask, port_of
 
 pytestmark = pytest.mark.usefixtures("transport")
 
