@@ -13,27 +13,21 @@ In: the pieces of each value are written where the whole is to stay (`splice.py`
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, Generic, Protocol, TypeVar, cast
 
-from msgspec import Raw
-
-from .frames import (
-    Chunk,
-    Sized,
-    SizedCall,
-    SizedEnd,
-    SizedMessage,
-    SizedNotify,
-    SizedResult,
-)
+from .batch import Batch
+from .frames import Chunk, Sized, fill
 from .splice import Encoded, Gathering
 from .window import violation
 
-if TYPE_CHECKING:
-    from .lanes import Lane, Sender
-    from .outbox import Batch
-
-__all__ = ["LARGEST_PIECE", "Incoming", "IncomingValues", "Outgoing", "OutgoingValues", "place_of"]
+__all__ = [
+    "LARGEST_PIECE",
+    "Carrier",
+    "Incoming",
+    "IncomingValues",
+    "Outgoing",
+    "OutgoingValues",
+]
 
 # Bytes. What the protocol allows of a piece; only the last one may be smaller.
 SMALLEST_PIECE = 16 * 1024
@@ -44,35 +38,6 @@ SHORT_PIECE = SMALLEST_PIECE + 3
 
 # What may come on an id from a side whose value on it is not complete (CHUNK-4).
 BESIDE = frozenset(("chunk", "credit", "cancel", "error"))
-
-
-def place_of(frame: Sized) -> Raw | None:
-    """What stands in the place of the value; None where there is nothing."""
-    if isinstance(frame, (SizedCall, SizedNotify)):
-        return frame.args
-    if isinstance(frame, SizedMessage):
-        return frame.items[0] if len(frame.items) == 1 else None
-    if isinstance(frame, SizedResult):
-        return frame.value
-    if isinstance(frame, SizedEnd):
-        return frame.final[0] if frame.final else None
-    return frame.body.data
-
-
-def fill(frame: Sized, data: Encoded) -> None:
-    """Put the value in its place."""
-    # As bytes, not as Raw: whoever decodes it would have to copy that.
-    value = cast(Raw, data)
-    if isinstance(frame, (SizedCall, SizedNotify)):
-        frame.args = value
-    elif isinstance(frame, SizedMessage):
-        frame.items = [value]
-    elif isinstance(frame, SizedResult):
-        frame.value = value
-    elif isinstance(frame, SizedEnd):
-        frame.final = [value]
-    else:
-        frame.body.data = value
 
 
 class Outgoing:
@@ -98,7 +63,17 @@ class Outgoing:
         self.dropped = False
 
 
-class OutgoingValues:
+class Carrier(Protocol):
+    """What a value goes out on: one id, with at most one value at a time."""
+
+    id: int
+    value: Outgoing | None
+
+
+C = TypeVar("C", bound=Carrier)
+
+
+class OutgoingValues(Generic[C]):
     """The values on their way out, and how much of them the receiver is ready to hold.
 
     Args:
@@ -115,16 +90,16 @@ class OutgoingValues:
 
     __slots__ = ("bytes", "held", "limit", "parked", "piece", "terminals", "wake")
 
-    def __init__(self, wake: Callable[[Lane], None]) -> None:
+    def __init__(self, wake: Callable[[C], None]) -> None:
         self.wake = wake
         self.bytes = 0
         self.limit = 0
         self.held = 0
         self.piece = LARGEST_PIECE
-        self.parked: dict[Lane, None] = {}
-        self.terminals: dict[int, Sender] = {}
+        self.parked: dict[C, None] = {}
+        self.terminals: dict[int, C] = {}
 
-    def may_begin(self, lane: Lane, size: int) -> bool:
+    def may_begin(self, lane: C, size: int) -> bool:
         """Take `size` bytes of what the receiver holds, or park the lane until they are free."""
         parked = self.parked
         if self.held + size > self.limit or (parked and next(iter(parked)) is not lane):
@@ -140,7 +115,7 @@ class OutgoingValues:
             self.wake(lane)
             break
 
-    def take(self, lane: Lane, batch: Batch) -> bool:
+    def take(self, lane: C, batch: Batch) -> bool:
         """Put the next piece of the lane's value into `batch`; True when there is no other."""
         value = lane.value
         assert value is not None
@@ -173,7 +148,7 @@ class OutgoingValues:
         value.offset = end
         return part
 
-    def release(self, lane: Lane) -> None:
+    def release(self, lane: C) -> None:
         """The receiver holds nothing of the lane's value any more."""
         value, lane.value = lane.value, None
         if value is not None and value.begun:
@@ -183,7 +158,7 @@ class OutgoingValues:
         if self.terminals:
             self.terminals.pop(lane.id, None)
 
-    def drop(self, lane: Lane) -> None:
+    def drop(self, lane: C) -> None:
         """Send no more of the lane's value; one that is begun is held until a frame says so."""
         value = lane.value
         if value is None or value.dropped:
@@ -198,7 +173,7 @@ class OutgoingValues:
             self.parked.pop(lane, None)
             self._wake_first()
 
-    def forget(self, lane: Lane) -> None:
+    def forget(self, lane: C) -> None:
         """The id is finished, and the lane's value with it."""
         if lane.value is not None:
             self.drop(lane)
@@ -209,17 +184,15 @@ class Incoming:
     """One value on its way in.
 
     Attributes:
-        lane: Where.
         frame: What announced it.
         size: Bytes that it will have.
         received: Bytes that have come.
         whole: What has come of it, or None where nobody wants it.
     """
 
-    __slots__ = ("frame", "lane", "received", "size", "whole")
+    __slots__ = ("frame", "received", "size", "whole")
 
-    def __init__(self, lane: Lane, frame: Sized, size: int, whole: Gathering | None) -> None:
-        self.lane = lane
+    def __init__(self, frame: Sized, size: int, whole: Gathering | None) -> None:
         self.frame = frame
         self.size = size
         self.received = 0
@@ -255,7 +228,7 @@ class IncomingValues:
         if id in self.by_id and frame not in BESIDE:
             raise violation(f"{frame} on id {id}, amid the chunks of a value")
 
-    def begin(self, lane: Lane, frame: Sized, size: int) -> Incoming:
+    def begin(self, frame: Sized, size: int) -> Incoming:
         """Expect a value.
 
         Raises:
@@ -264,13 +237,13 @@ class IncomingValues:
         if self.held + size > self.limit:
             raise violation(f"a value of {size} bytes, with {self.held} of {self.limit} held")
         self.held += size
-        value = Incoming(lane, frame, size, self._gathering(size))
+        value = Incoming(frame, size, self._gathering(size))
         self.by_id[frame.id] = value
         return value
 
-    def skip(self, lane: Lane, frame: Sized, size: int) -> None:
+    def skip(self, frame: Sized, size: int) -> None:
         """Expect a value that nobody wants."""
-        self.by_id[frame.id] = Incoming(lane, frame, size, None)
+        self.by_id[frame.id] = Incoming(frame, size, None)
 
     def take(self, chunk: Chunk) -> Incoming | None:
         """Take a piece; returns the value that it completes, in its frame.

@@ -19,8 +19,17 @@ from msgspec import Raw
 from ..close_codes import CloseCode
 from ..errors import ProtocolError
 from ..limits import MAX_ID
-from .chunks import place_of
-from .frames import ABSENT, Chunk, Extension, Frame, Sized, SizedCall, SizedNotify, Taken
+from .frames import (
+    ABSENT,
+    Chunk,
+    Extension,
+    Frame,
+    Sized,
+    SizedCall,
+    SizedNotify,
+    Taken,
+    place_of,
+)
 from .splice import Encoded, Gathering, Spliced, Splicing, spliced
 
 __all__ = ["CODECS", "MAX_DEPTH", "Codec", "JsonCodec", "MsgpackCodec", "codec_for"]

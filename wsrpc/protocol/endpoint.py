@@ -67,6 +67,7 @@ from ..limits import (
     MAX_IDS_PER_CALL,
     Limits,
 )
+from .batch import BATCH_TARGET, FRAME_OVERHEAD
 from .chunks import LARGEST_PIECE, IncomingValues, Outgoing
 from .codec import Codec
 from .events import (
@@ -120,7 +121,7 @@ from .lanes import (
     finish_reason,
 )
 from .link_layer import Continuity
-from .outbox import BATCH_TARGET, FRAME_OVERHEAD, Outbox
+from .outbox import Outbox
 from .splice import Encoded
 from .window import SendCredit, violation
 
@@ -340,10 +341,10 @@ class Endpoint(Continuity):
         if name == "error":
             self._incoming.discard(lane.id)
         if size > self.limits.max_value:
-            self._incoming.skip(lane, frame, size)
+            self._incoming.skip(frame, size)
             self._give_up(lane, size)
         else:
-            self._incoming.begin(lane, frame, size)
+            self._incoming.begin(frame, size)
 
     def _give_up(self, lane: Receiver, size: int) -> None:
         """What comes is larger than this side takes: fail the call, and that alone (CHUNK-7)."""
@@ -412,6 +413,7 @@ class Endpoint(Continuity):
         lane = outbox.values.terminals.pop(frame.id, None)
         if lane is None:
             return
+        assert isinstance(lane, InCall)
         outbox.forget(lane.drop_items())
         outbox.values.drop(lane)
         if isinstance(lane.terminal, Outgoing):
@@ -472,7 +474,7 @@ class Endpoint(Continuity):
 
     def _await_arguments(self, call: InCall, frame: SizedCall | SizedNotify, size: int) -> None:
         if call.state != "finished":
-            self._incoming.begin(call, frame, size)
+            self._incoming.begin(frame, size)
 
     def _open(self, call: InCall, options: NotifyOptions | None) -> None:
         """Open the call's id, then its upload and callback ids, checking every one (ID-2)."""

@@ -6,11 +6,12 @@ that may be absent are `None` (or an empty `Raw` for an error's `data`), never t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeAlias, cast
 
 from msgspec import Meta, Raw, Struct
 
 from ..limits import FLOOR_MAX_BATCH, FLOOR_MAX_CALLS, FLOOR_MAX_VALUE, MAX_CREDIT, MAX_ID
+from .splice import Encoded
 
 __all__ = [
     "ABSENT",
@@ -46,6 +47,8 @@ __all__ = [
     "SizedNotify",
     "SizedResult",
     "Taken",
+    "fill",
+    "place_of",
 ]
 
 ABSENT = Raw(b"")
@@ -255,3 +258,32 @@ Taken: TypeAlias = LinkFrame | Sized | Cancel | Credit | Chunk
 Frame: TypeAlias = (
     LinkFrame | Call | Notify | Message | Result | End | Error | Cancel | Credit | Chunk
 )
+
+
+def place_of(frame: Sized) -> Raw | None:
+    """What stands in the place of the value; None where there is nothing."""
+    if isinstance(frame, (SizedCall, SizedNotify)):
+        return frame.args
+    if isinstance(frame, SizedMessage):
+        return frame.items[0] if len(frame.items) == 1 else None
+    if isinstance(frame, SizedResult):
+        return frame.value
+    if isinstance(frame, SizedEnd):
+        return frame.final[0] if frame.final else None
+    return frame.body.data
+
+
+def fill(frame: Sized, data: Encoded) -> None:
+    """Put the value in its place."""
+    # As bytes, not as Raw: whoever decodes it would have to copy that.
+    value = cast(Raw, data)
+    if isinstance(frame, (SizedCall, SizedNotify)):
+        frame.args = value
+    elif isinstance(frame, SizedMessage):
+        frame.items = [value]
+    elif isinstance(frame, SizedResult):
+        frame.value = value
+    elif isinstance(frame, SizedEnd):
+        frame.final = [value]
+    else:
+        frame.body.data = value

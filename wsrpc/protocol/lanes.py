@@ -20,12 +20,13 @@ row of the present state is a failed look-up, and the error names the frame, the
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from msgspec import Raw
 
 from ..limits import MAX_CALLBACK_CALLS
-from .chunks import Outgoing
+from .batch import Batch
+from .chunks import Outgoing, OutgoingValues
 from .frames import (
     Call,
     CallOptions,
@@ -40,9 +41,6 @@ from .frames import (
 )
 from .splice import Encoded
 from .window import ReceiveWindow, SendCredit, violation
-
-if TYPE_CHECKING:
-    from .outbox import Batch
 
 __all__ = [
     "RECEIVED",
@@ -159,6 +157,9 @@ class LocalProtocolError(RuntimeError):
     """This side asked for a frame that the state table does not allow: a bug on this side."""
 
 
+Values: TypeAlias = "OutgoingValues[Lane]"
+
+
 class Lane:
     """One live id at one end.
 
@@ -204,8 +205,13 @@ class Lane:
                 f"cannot send {frame} on id {self.id} as {self.role}, {self.state}"
             ) from None
 
-    def take(self, batch: Batch) -> bool:
-        """Put what fits of the pending into `batch`; True when nothing is left."""
+    def take(self, batch: Batch, values: Values) -> bool:
+        """Put what fits of the pending into `batch`; True when nothing is left.
+
+        Args:
+            batch: The message in the making.
+            values: All values that go in chunks, of this lane and others.
+        """
         raise NotImplementedError
 
     def drop(self) -> int:
@@ -233,16 +239,16 @@ class Sender(Lane):
         self.debt = 0
         self.terminal: Result | End | Error | Outgoing | None = None
 
-    def take(self, batch: Batch) -> bool:
+    def take(self, batch: Batch, values: Values) -> bool:
         if self.items and not self._take_items(batch):
             return False
-        if self.value is not None and not self._take_value(batch):
-            return self._parked(batch)
+        if self.value is not None and not self._take_value(batch, values):
+            return self._parked(batch, values)
         terminal = self.terminal
         if terminal is not None:
             if isinstance(terminal, Outgoing):
                 self.value, self.terminal = terminal, None
-                return self._take_value(batch) or self._parked(batch)
+                return self._take_value(batch, values) or self._parked(batch, values)
             size = self.pending_bytes
             if not batch.offer(terminal, size):
                 return False
@@ -251,25 +257,25 @@ class Sender(Lane):
             batch.freed += size
             if self.value is not None:
                 # It was begun and dropped; this error discards it at the other end.
-                batch.outbox.values.release(self)
+                values.release(self)
             if self.pool is not None:
                 self.pool.live -= 1
         return True
 
-    def _take_value(self, batch: Batch) -> bool:
+    def _take_value(self, batch: Batch, values: Values) -> bool:
         """Put a piece of `value` into the batch; True when there is no other."""
-        if not batch.outbox.values.take(self, batch):
+        if not values.take(self, batch):
             return False
         if self.value is None and self.terminal is None and self.state == END and self.pool:
             self.pool.live -= 1
         return True
 
-    def _parked(self, batch: Batch) -> bool:
+    def _parked(self, batch: Batch, values: Values) -> bool:
         """Whether the large value waits to be woken.
 
         One that was woken already, and found no room in this batch, keeps its place in the ring.
         """
-        return self in batch.outbox.values.parked and not batch.full
+        return self in values.parked and not batch.full
 
     def _take_items(self, batch: Batch) -> bool:
         """Put a quantum's worth of items into one `message`; True when none is left."""
@@ -334,7 +340,7 @@ class Receiver(Lane):
             window = self._window = ReceiveWindow(self._granted, self._target)
         return window
 
-    def take(self, batch: Batch) -> bool:
+    def take(self, batch: Batch, values: Values) -> bool:
         if self.state == END:
             return True
         if self.credit_due:
@@ -415,7 +421,7 @@ class OutCall(Receiver):
             return True
         return self.options is not None and self.options.parent is not None
 
-    def take(self, batch: Batch) -> bool:
+    def take(self, batch: Batch, values: Values) -> bool:
         if self.id == 0:
             if self.state == "finished":
                 return True
@@ -423,7 +429,7 @@ class OutCall(Receiver):
             if not batch.fits(self.pending_bytes):
                 return False
             value = self.value
-            if value is not None and not batch.outbox.values.may_begin(self, len(value.data)):
+            if value is not None and not values.may_begin(self, len(value.data)):
                 return True
             options = batch.open_call(self)
             frame: Call | Notify
@@ -431,7 +437,7 @@ class OutCall(Receiver):
                 value.begun = True
                 frame = self._announcement(batch.codec.null, options, len(value.data))
                 if self.cancel_reason is not None:
-                    batch.outbox.values.drop(self)
+                    values.drop(self)
             else:
                 args = self.args
                 assert args is not None
@@ -446,15 +452,15 @@ class OutCall(Receiver):
             self.pending_bytes = 0
             self.args = None
         waits = self.credit_due or self.cancel_reason is not None
-        if waits and not Receiver.take(self, batch):
+        if waits and not Receiver.take(self, batch, values):
             return False
         if self.value is None or self.state == END:
             return True
         if self.value.dropped:
             # The cancel that discards it at the other end has gone.
-            batch.outbox.values.release(self)
+            values.release(self)
             return True
-        return batch.outbox.values.take(self, batch)
+        return values.take(self, batch)
 
     def _announcement(
         self, null: Raw, options: CallOptions | None, size: int
@@ -573,7 +579,7 @@ class CallbackOffer(Lane):
         super().__init__(0, "offered")
         self.live = 0
 
-    def take(self, batch: Batch) -> bool:
+    def take(self, batch: Batch, values: Values) -> bool:
         return True
 
 
@@ -588,7 +594,7 @@ class CallbackTarget(Lane):
         self.slots = Slots(MAX_CALLBACK_CALLS)
         self.live: dict[OutCall, None] = {}
 
-    def take(self, batch: Batch) -> bool:
+    def take(self, batch: Batch, values: Values) -> bool:
         return True
 
 

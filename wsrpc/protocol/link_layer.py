@@ -17,6 +17,7 @@ from msgspec import Raw
 from ..close_codes import CloseCode
 from ..errors import ProtocolError
 from ..limits import FLOOR_MAX_BATCH, Limits
+from .batch import BATCH_TARGET, FRAME_OVERHEAD, Batch
 from .codec import Codec
 from .drain import Drain
 from .events import AuthReceived, Event, HelloReceived, SessionExpired, TokenConfirmed
@@ -35,7 +36,7 @@ from .heartbeat import Heartbeat
 from .hello import VERSION, Opening, announce, hello_of
 from .lanes import LocalProtocolError, OutCall
 from .link_states import LINK, LinkState
-from .outbox import BATCH_TARGET, FRAME_OVERHEAD, Batch, Outbox
+from .outbox import Outbox
 from .rates import Patience
 from .replay import Acks, Replay
 from .window import violation
@@ -609,7 +610,7 @@ class Continuity:
         self._now = now
         outbox, replay = self._outbox, self._replay
         target = min(BATCH_TARGET, self.peer_max_batch)
-        batch = Batch(self.codec, target, outbox, self._open_call)
+        batch = Batch(self.codec, target, outbox.ring, self._open_call)
         if replay.keeping:
             acks = self._acks
             if now >= acks.due or ((self.received >= acks.soon or now >= acks.late) and outbox):

@@ -13,7 +13,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .outbox import Batch
+    from .batch import Batch
 
 __all__ = ["ACK_BYTES", "ACK_DELAY", "ACK_FRAMES", "Acks", "Replay"]
 

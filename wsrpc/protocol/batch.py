@@ -1,0 +1,148 @@
+"""One WebSocket message in the making: which frames still fit, and which of them count.
+
+A batch is whatever is ready at the moment it is taken: no timer, no added delay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sized
+from typing import Any
+
+from .codec import Codec
+from .frames import CallOptions, Frame, LinkFrame
+
+__all__ = ["BATCH_TARGET", "FRAME_OVERHEAD", "QUANTUM", "Batch"]
+
+# A batch is closed once it is this large. Larger ones would gain nothing per item and delay
+# whoever comes next.
+BATCH_TARGET = 64 * 1024
+
+# Bytes. How much of one stream goes into a batch before the next id has its turn (protocol.md OUT).
+QUANTUM = 16 * 1024
+
+# Bytes. No frame is as large.
+UNBOUNDED = 2**62
+
+# Bytes. More than any frame needs around its values: name, id, brackets, flags.
+FRAME_OVERHEAD = 96
+
+
+class Batch:
+    """One WebSocket message in the making.
+
+    Args:
+        codec: The subprotocol's encoding.
+        target: Bytes after which no further frame joins.
+        waiting: The lanes that wait for their turn.
+        open_call: Numbers a call that goes into this batch; returns its options.
+
+    Attributes:
+        size: Bytes so far.
+        numbered: Frames so far that count.
+        freed: Bytes of the outbox that this batch gives back.
+        full: Whether a frame had to be left for the next batch.
+        alone: Bytes that a larger frame may have, which then goes alone.
+        links: Link frames, ahead of the others.
+        head: Bytes up to the end of the link frames.
+        quantum: Bytes that one lane may take in its turn.
+    """
+
+    __slots__ = (
+        "_waiting",
+        "alone",
+        "codec",
+        "freed",
+        "full",
+        "head",
+        "links",
+        "numbered",
+        "open_call",
+        "parts",
+        "quantum",
+        "size",
+        "target",
+    )
+
+    def __init__(
+        self,
+        codec: Codec,
+        target: int,
+        waiting: Sized,
+        open_call: Callable[[Any], CallOptions | None],
+    ) -> None:
+        self.codec = codec
+        self.target = target
+        self._waiting = waiting
+        self.open_call = open_call
+        self.parts: list[bytes] = []
+        self.size = self.head = 2
+        self.links = 0
+        self.numbered = 0
+        self.freed = 0
+        self.full = False
+        self.alone = UNBOUNDED
+        self.quantum = QUANTUM
+
+    def fits(self, payload: int) -> bool:
+        """Whether a frame with this many bytes of values may still join.
+
+        The first one may be larger than others: it goes alone.
+        """
+        if self.size + payload + FRAME_OVERHEAD > (self.target if self.parts else self.alone):
+            self.full = True
+            return False
+        return True
+
+    def takes(self, part: bytes) -> bool:
+        """Whether this frame may still join."""
+        if self.size + len(part) + 1 > (self.target if self.parts else self.alone):
+            self.full = True
+            return False
+        return True
+
+    @property
+    def contended(self) -> bool:
+        """Whether others wait for their turn."""
+        return bool(self._waiting)
+
+    def room(self) -> int:
+        """How many bytes of values the next frame may have, if there is anything before it."""
+        return self.target - self.size - FRAME_OVERHEAD
+
+    def bound(self, room: int) -> None:
+        """Take at most `room` more bytes, in one frame or in many."""
+        self.alone = self.size + room
+        self.target = min(self.target, self.alone)
+
+    def repeat(self, part: bytes) -> bool:
+        """Append a frame that was numbered before, unless it should wait for the next batch."""
+        if not self.takes(part):
+            return False
+        self.parts.append(part)
+        self.size += len(part) + 1
+        return True
+
+    def add(self, part: bytes) -> None:
+        """Append an encoded numbered frame."""
+        self.parts.append(part)
+        self.size += len(part) + 1
+        self.numbered += 1
+
+    def add_link(self, frame: LinkFrame) -> None:
+        """Append a link frame, which is not numbered."""
+        part = self.codec.encode(frame)
+        self.parts.append(part)
+        self.size += len(part) + 1
+        self.head = self.size
+        self.links += 1
+
+    def offer(self, frame: Frame, payload: int = 0) -> bool:
+        """Append a numbered frame, unless it should wait for the next batch."""
+        if not self.fits(payload):
+            return False
+        self.add(self.codec.encode(frame))
+        return True
+
+    def join(self) -> bytes | None:
+        """The message, or None where there is nothing to say."""
+        return self.codec.join(self.parts) if self.parts else None
