@@ -57,8 +57,6 @@ FRONT_DOORS = {"", "cluster", "gen", "interop", "runtime", "testing", "web"}
 STILL_UP = {
     ("calling.proxy", "session.live_session"),
     ("calling.retry", "session.live_session"),
-    ("streams.consumer", "calling.attachments"),
-    ("streams.consumer", "calling.invoke"),
     ("transport.base", "admission.unauthenticated"),
     ("transport.memory", "admission.unauthenticated"),
     ("transport.picows.accepting", "admission.door"),
@@ -76,11 +74,8 @@ STILL_CIRCULAR = {
     "calling.retry",
     "handling.dispatch",
     "handling.handler",
-    "handling.sync_iterator",
     "session.live_session",
     "session.wire_session",
-    "streams.consumer",
-    "streams.overflow",
 }
 
 GROUND = {"version", "limits", "close_codes", "errors", "backoff"}

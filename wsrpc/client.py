@@ -13,7 +13,7 @@ from . import runtime as runtimes
 from .context import Authorize, checked_metadata
 from .contract.description import Reflection, describe
 from .contract.expose import expose_all
-from .handling.dispatch import targets_of
+from .handling.target import entries_of
 from .interfaces import Interceptor, OnState, Session, Validate
 from .limits import Limits
 from .protocol.codec import CODECS
@@ -112,7 +112,7 @@ class connect:
             everyone.warning(DEBUGGING, "connect")
         own = expose_all(controllers)
         builtin = [Reflection(lambda: describe(own))] if reflection else []
-        self._targets = targets_of(expose_all(controllers, builtin=builtin), ())
+        self._entries = entries_of(expose_all(controllers, builtin=builtin), ())
         self._session: LiveSession | None = None
 
     async def __aenter__(self) -> Session:
@@ -124,7 +124,7 @@ class connect:
             partial(Endpoint, "connecting", self._codec, self._limits, agent=AGENT),
             runtime,
             nursery,
-            targets=self._targets,
+            entries=self._entries,
             authorize=self._authorize,
             interceptors=self._interceptors,
             metadata=self._metadata,

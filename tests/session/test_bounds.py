@@ -263,4 +263,4 @@ async def test_ten_thousand_calls_opened_and_cancelled_are_all_cleaned_up(moment
         assert market.most_live <= server.limits.max_calls
         if moment == "when all slots are taken":
             assert market.most_live == server.limits.max_calls == 256
-        assert not wire_of(server).dispatcher.live
+        assert not wire_of(server).calls.live

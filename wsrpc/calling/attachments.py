@@ -9,7 +9,8 @@ from typing import Any
 import anyio
 
 from ..contract.signature import Param
-from ..engine.hub import Conversation, Offered, Shell, as_text
+from ..engine.failures import as_text, error_body
+from ..engine.hub import Conversation, Offered, Shell
 from ..errors import Code, ConnectionLost, RpcError
 from ..protocol.endpoint import ValueTooLargeError
 from ..protocol.frames import ErrorBody
@@ -154,7 +155,7 @@ class _Pump(Conversation):
             self._extras.failure = error
         if isinstance(error, RpcError):
             try:
-                return self._shell.error_body(error)
+                return error_body(error, self._shell.codec)
             except Exception:  # noqa: BLE001  (its data cannot travel; the caller has it anyway)
                 return ErrorBody(str(error.code), as_text(error.message))
         return ErrorBody(Code.ABORTED, "the source of the upload failed")

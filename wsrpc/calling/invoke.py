@@ -14,7 +14,8 @@ import anyio
 from msgspec import Raw
 
 from ..context import checked_metadata, handling, outgoing_metadata
-from ..engine.hub import Conversation, Shell, Terminal, error_from
+from ..engine.failures import error_from, wrong_kind
+from ..engine.hub import Conversation, Shell, Terminal
 from ..errors import Code, ConnectionLost, DeadlineExceeded, RpcError
 from ..protocol.endpoint import NoSlotError, PeerDrainingError, ValueTooLargeError
 from ..protocol.frames import CallOptions, Error, Result
@@ -25,7 +26,7 @@ from ..values.adapter import Adapter, InvalidValue
 from .attachments import Extras
 from .retry import Retry
 
-__all__ = ["Timing", "WrongKindError", "begin", "invoke", "wrong_kind"]
+__all__ = ["Timing", "begin", "invoke"]
 
 # Seconds by which the far side's clock may be ahead of this one's at the end of a long call.
 CLOCK_SKEW = 1.0
@@ -34,28 +35,6 @@ INFINITY = math.inf
 
 # Seconds by which an event loop may be early with a timer.
 CLOCK_GRAIN = 0.001
-
-
-class WrongKindError(RpcError[Any], TypeError):
-    """A stream was awaited, or a value iterated; the message says what to write instead.
-
-    Attributes:
-        answer: The value that came instead of a stream, in a tuple; for who could not know.
-    """
-
-    def __init__(self, message: str) -> None:
-        RpcError.__init__(self, Code.INTERNAL, message)
-        self.answer: tuple[Any] | None = None
-
-    def __str__(self) -> str:
-        return self.message
-
-
-def wrong_kind(label: str, *, streams: bool) -> WrongKindError:
-    """The error for a method that turned out to be of the other kind (CALL-8)."""
-    if streams:
-        return WrongKindError(f"{label} streams: write `async for item in …`, not `await`")
-    return WrongKindError(f"{label} returns a value: write `await …`, not `async for`")
 
 
 class Timing:
@@ -357,7 +336,7 @@ async def _failure(
     """What to raise where there is no value."""
     error: RpcError[Any]
     if isinstance(outcome, Error):
-        error = error_from(shell, outcome.body)
+        error = error_from(outcome.body, shell.codec)
         if error.code == Code.DEADLINE_EXCEEDED:
             await timing.let_scope_fire()
     elif isinstance(outcome, RpcError):

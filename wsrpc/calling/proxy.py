@@ -581,7 +581,8 @@ class RemoteStream(InboxStream):
             # Not `self`: what the session holds must not keep the stream alive.
             lambda invalid: invalid_answer(method.label, invalid),
             label=self._label,
-            extras=extras,
+            on_started=None if extras is None else extras.start,
+            on_over=None if extras is None else extras.stop,
             check=method._check_results,
             tally=self._tally,
             room=options.window or shell.limits.window,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from ..calling.invoke import WrongKindError
+from ..engine.failures import WrongKindError
 from ..errors import Code, RpcError
 from ..interfaces import Session
 from ..stream import Stream

@@ -14,14 +14,13 @@ from typing import Any, Protocol
 from msgspec import Raw
 
 from ..contract.signature import Param
-from ..errors import Code, ConnectionLost, DeadlineExceeded, RpcError, error_class, revive
+from ..errors import ConnectionLost, DeadlineExceeded
 from ..interfaces import Session
 from ..protocol.endpoint import Endpoint
-from ..protocol.frames import End, Error, ErrorBody, Result
+from ..protocol.frames import End, Error, Result
 from ..runtime import Future, Nursery, Runtime
 from ..runtime.timers import Deadlines
 from ..telemetry.logs import Log
-from ..values.adapter import Adapter, InvalidValue
 
 __all__ = [
     "Conversation",
@@ -29,8 +28,6 @@ __all__ = [
     "Offered",
     "Shell",
     "Terminal",
-    "as_text",
-    "error_from",
     "settle",
 ]
 
@@ -258,19 +255,6 @@ class Shell:
         error.not_started = not started
         return error
 
-    def error_body(self, error: RpcError[Any]) -> ErrorBody:
-        """What of an error raised on purpose crosses the wire (ERROR-2)."""
-        body = ErrorBody(str(error.code), as_text(error.message))
-        cls = type(error)
-        if cls is not RpcError and cls is not ConnectionLost:
-            body.type = cls.type_name
-        if error.data is not None:
-            adapter = Adapter(cls.data_type, where=f"the data of {cls.__name__}")
-            body.data = Raw(bytes(adapter.dump(error.data, self.codec)))
-        if error.retry_after is not None:
-            body.retry_after = max(0, round(error.retry_after * 1000))
-        return body
-
 
 def _nothing() -> None:
     """There is no driver to tell."""
@@ -283,33 +267,6 @@ def settle(waiters: list[Future]) -> None:
         if not waiter.done():
             waiter.set_result(None)
     waiters.clear()
-
-
-def as_text(value: object) -> str:
-    """What can travel of a message: a string without lone surrogates."""
-    return str(value).encode("utf-8", "replace").decode()
-
-
-def error_from(shell: Shell, body: ErrorBody) -> RpcError[Any]:
-    """The exception for an error frame (ERROR-1, ERROR-6)."""
-    cls = error_class(body.type)
-    if cls is RpcError and body.code == Code.DEADLINE_EXCEEDED:
-        cls = error_class("DeadlineExceeded")
-    data: Any = None
-    if len(body.data):
-        try:
-            data = Adapter(cls.data_type, where=cls.__name__).load(body.data, shell.codec)
-        except InvalidValue:
-            cls = RpcError
-            try:
-                data = Adapter(Any, where="error data").load(body.data, shell.codec)
-            except InvalidValue:
-                data = None
-    error = revive(cls, body.code, body.message, data)
-    error.error_id = body.error_id
-    error.not_started = bool(body.not_started)
-    error.retry_after = None if body.retry_after is None else body.retry_after / 1000
-    return error
 
 
 class Offered:

@@ -11,7 +11,7 @@ import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -20,7 +20,8 @@ from msgspec import Raw
 from ..calling.invoke import invoke
 from ..context import NO_METADATA, CallContext, handling, outgoing_metadata
 from ..contract.signature import MethodSpec, Param
-from ..engine.hub import Conversation, Offered, as_text
+from ..engine.failures import as_text, error_body
+from ..engine.hub import Conversation, Offered
 from ..errors import Code, ConnectionLost, RpcError
 from ..interfaces import Request, fold
 from ..protocol.endpoint import ValueTooLargeError
@@ -33,10 +34,9 @@ from ..stream import NotFinished, Stream
 from ..streams.consumer import Inbox, InboxStream
 from ..streams.producer import Feed, Packer
 from ..values.adapter import Adapter, InvalidValue
+from .live import LiveCalls
 from .sync_iterator import ThreadIterator
-
-if TYPE_CHECKING:
-    from .dispatch import Dispatcher, Target
+from .target import MethodEntry
 
 __all__ = ["CallbackHandler", "Handler", "MethodHandler"]
 
@@ -64,17 +64,17 @@ class Handler(Conversation):
         "_task",
         "_threaded",
         "call",
+        "calls",
         "context",
-        "dispatcher",
         "feed",
         "label",
         "shell",
         "stopped",
     )
 
-    def __init__(self, dispatcher: Dispatcher, call: InCall, label: str) -> None:
-        self.dispatcher = dispatcher
-        self.shell = dispatcher.shell
+    def __init__(self, calls: LiveCalls, call: InCall, label: str) -> None:
+        self.calls = calls
+        self.shell = calls.shell
         self.call = call
         self.label = label
         self.feed: Feed | None = None
@@ -113,7 +113,7 @@ class Handler(Conversation):
         if timeout is not None:
             self._deadline = deadline = shell.runtime.now() + timeout / 1000
             self._entry = shell.deadlines.add(deadline, self._expire)
-        self.dispatcher.live.add(self)
+        self.calls.begin(self)
         if complete:
             self._launch()
         else:
@@ -126,7 +126,7 @@ class Handler(Conversation):
         """Do what can be done before they are here."""
 
     def _launch(self) -> None:
-        self.dispatcher.stats.begin_call()
+        self.calls.stats.begin_call()
         self._spawn()
 
     def _spawn(self) -> None:
@@ -228,7 +228,7 @@ class Handler(Conversation):
             # task groups raise them.
             self._fail(error)
         finally:
-            self.dispatcher.stats.calls_live -= 1
+            self.calls.stats.calls_live -= 1
             self._ended()
 
     async def _handle(self) -> None:
@@ -248,7 +248,7 @@ class Handler(Conversation):
         return self._deadline is not None and self.shell.runtime.now() >= self._deadline
 
     def _ended(self) -> None:
-        self.dispatcher.ended(self)
+        self.calls.end(self)
         # The two point at each other; left so, each call would be garbage for the collector.
         self.call.context = None
         if self.context is not None:
@@ -273,7 +273,7 @@ class Handler(Conversation):
         codec = self.shell.codec
         if self.call.oneway or adapter is None:
             return bytes(codec.null)
-        return adapter.dump(value, codec, check=self.dispatcher.check)
+        return adapter.dump(value, codec, check=self.calls.check)
 
     def _answer(self, payload: Encoded) -> None:
         shell, call = self.shell, self.call
@@ -317,7 +317,7 @@ class Handler(Conversation):
         single = _only_leaf(error)
         if isinstance(single, RpcError):
             try:
-                return self.shell.error_body(single)
+                return error_body(single, self.shell.codec)
             except Exception as unusable:  # noqa: BLE001  (whatever it is, the call must end)
                 error = unusable
         if isinstance(error, ValueTooLargeError):
@@ -328,7 +328,7 @@ class Handler(Conversation):
         error_id = self._log(error, "failed")
         body = ErrorBody(Code.INTERNAL, "internal error")
         body.error_id = error_id
-        if self.dispatcher.debug:
+        if self.calls.debug:
             body.message = as_text(f"{type(error).__name__}: {error}")
             lines = as_text("".join(traceback.format_exception(error))[-32_768:])
             body.data = Raw(self.shell.codec.dump({"traceback": lines}))
@@ -352,8 +352,8 @@ class CallbackHandler(Handler):
 
     __slots__ = ("_offered",)
 
-    def __init__(self, dispatcher: Dispatcher, call: InCall, offered: Offered) -> None:
-        super().__init__(dispatcher, call, f"{offered.label}({offered.param.name}=…)")
+    def __init__(self, calls: LiveCalls, call: InCall, offered: Offered) -> None:
+        super().__init__(calls, call, f"{offered.label}({offered.param.name}=…)")
         self._offered = offered
 
     def _spawn(self) -> None:
@@ -365,7 +365,7 @@ class CallbackHandler(Handler):
     async def _handle(self) -> None:
         param = self._offered.param
         self.context = context = CallContext(
-            self.shell.session, self.call, "", param.name, self._deadline
+            self.calls.session, self.call, "", param.name, self._deadline
         )
         handling.set(context)
         try:
@@ -393,13 +393,13 @@ class CallbackHandler(Handler):
 class MethodHandler(Handler):
     """A call of an exposed method."""
 
-    __slots__ = ("_arguments", "_inboxes", "_sources", "_unauthorized", "target")
+    __slots__ = ("_arguments", "_inboxes", "_sources", "_unauthorized", "entry")
 
-    def __init__(self, dispatcher: Dispatcher, call: InCall, target: Target) -> None:
-        super().__init__(dispatcher, call, target.label)
-        self.target = target
+    def __init__(self, calls: LiveCalls, call: InCall, entry: MethodEntry) -> None:
+        super().__init__(calls, call, entry.label)
+        self.entry = entry
         self._arguments: Future | None = None
-        self._unauthorized = dispatcher.authorize is not None
+        self._unauthorized = calls.authorize is not None
         self._inboxes: dict[str, Inbox] = {}
         self._sources: tuple[Any, ...] = ()
         # Now, not when the task begins: items may come with the very message that brought the call.
@@ -408,13 +408,13 @@ class MethodHandler(Handler):
 
     def _open_inboxes(self) -> None:
         for name, lane in self.call.uploads.items():
-            param = self.target.spec.params.get(name)
+            param = self.entry.spec.params.get(name)
             if param is not None and param.kind == "upload":
                 self._inboxes[name] = self._inbox(lane, param)
 
     @property
     def attached(self) -> bool:
-        return self.target.spec.options.on_disconnect == "cancel"
+        return self.entry.spec.options.on_disconnect == "cancel"
 
     @property
     def waits(self) -> bool:
@@ -438,10 +438,10 @@ class MethodHandler(Handler):
             inbox.fail(RpcError(Code.CANCELLED, f"{self.label} has ended, and its uploads with it"))
 
     async def _handle(self) -> None:
-        shell, target, call = self.shell, self.target, self.call
-        spec = target.spec
+        shell, entry, call = self.shell, self.entry, self.call
+        spec = entry.spec
         self.context = context = CallContext(
-            shell.session, call, target.exposed.name, spec.name, self._deadline
+            self.calls.session, call, entry.exposed.name, spec.name, self._deadline
         )
         handling.set(context)
         if outgoing_metadata.get() is not NO_METADATA:
@@ -452,15 +452,15 @@ class MethodHandler(Handler):
             arguments = spec.load_args(call.args, shell.codec)
             # It is a view of the message that brought it, and would keep all of that in memory.
             call.args = ABSENT
-            if target.channels or call.uploads or call.callbacks:
+            if entry.channels or call.uploads or call.callbacks:
                 self._add_channels(spec, arguments)
         except InvalidValue as invalid:
             raise _invalid_argument(self.label, invalid) from None
-        if target.interceptors:
+        if entry.interceptors:
             outcome = await self._intercepted(arguments, context)
         else:
             if spec.flavor == "coroutine":
-                pending = self.dispatcher.function(target)(**arguments)
+                pending = self.calls.function(entry)(**arguments)
             else:
                 pending = self._call(arguments)
             # An upload that the method drops must be gone, so that its producer stops.
@@ -476,7 +476,7 @@ class MethodHandler(Handler):
 
     async def _authorized(self, context: CallContext) -> bool:
         """Whether the call may begin, with its arguments there; else it is answered (AUTHZ-1)."""
-        authorize = self.dispatcher.authorize
+        authorize = self.calls.authorize
         assert authorize is not None
         body = ErrorBody(Code.PERMISSION_DENIED, f"{self.label} is not allowed")
         try:
@@ -496,29 +496,29 @@ class MethodHandler(Handler):
         return True
 
     async def _intercepted(self, arguments: dict[str, Any], context: CallContext) -> Any:
-        target = self.target
+        entry = self.entry
         request = Request(
-            controller=target.exposed.name,
-            method=target.spec.name,
+            controller=entry.exposed.name,
+            method=entry.spec.name,
             arguments=arguments,
-            kind=target.spec.kind,
+            kind=entry.spec.kind,
             metadata=dict(context.metadata),
             direction="inbound",
-            session=self.shell.session,
+            session=self.calls.session,
         )
 
         async def innermost(request: Request) -> Any:
             outcome = await self._call(request.arguments)
-            if target.spec.kind == "stream":
+            if entry.spec.kind == "stream":
                 self._sources = (*self._sources, outcome)
             return outcome
 
-        return await fold(target.interceptors, innermost)(request)
+        return await fold(entry.interceptors, innermost)(request)
 
     async def _call(self, arguments: dict[str, Any]) -> Any:
         """The method's value; for a stream, an async iterator that has not begun."""
-        spec = self.target.spec
-        fn = self.dispatcher.function(self.target)
+        spec = self.entry.spec
+        fn = self.calls.function(self.entry)
         match spec.flavor:
             case "coroutine" | "awaited_iterator":
                 return await fn(**arguments)
@@ -528,7 +528,13 @@ class MethodHandler(Handler):
                 work = partial(fn, **arguments)
                 return await self.undisturbed(anyio.to_thread.run_sync(work))
             case "sync_iterator":
-                return ThreadIterator(self, partial(fn, **arguments))
+                return ThreadIterator(
+                    self.shell,
+                    partial(fn, **arguments),
+                    credit=lambda: self.call.credit.balance,
+                    stopped=lambda: self.stopped is not None,
+                    undisturbed=self.undisturbed,
+                )
 
     async def undisturbed(self, wait: Awaitable[T]) -> T:
         """Wait for a worker thread, which nothing can cancel."""
@@ -540,18 +546,18 @@ class MethodHandler(Handler):
 
     async def _stream(self, source: AsyncIterator[Any]) -> None:
         shell, call = self.shell, self.call
-        spec = self.target.spec
+        spec = self.entry.spec
         assert spec.item is not None
         packer = Packer(
             shell,
             spec.item,
             spec.final,
-            check=self.dispatcher.check,
+            check=self.calls.check,
             no_final=f"{self.label} yielded wsrpc.Final, but is not annotated with it: write "
             "AsyncIterator[Item | wsrpc.Final[Value]]",
         )
         self.feed = Feed(shell, call, packer, halt=self.halt, spare=self.spare)
-        stats = self.dispatcher.stats
+        stats = self.calls.stats
         stats.generators_open += 1
         try:
             await self.feed.run(source)
@@ -573,7 +579,7 @@ class MethodHandler(Handler):
     def _final_of(self, source: Stream[Any, Any], packer: Packer) -> Encoded | None:
         """What a stream that the method handed on has ended with."""
         with suppress(NotFinished):
-            if self.target.spec.final is not None and source.final is not None:
+            if self.entry.spec.final is not None and source.final is not None:
                 return packer.final(source.final)
         return None
 

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol, TypeVar
 
 import anyio
 
+from ..engine.hub import Shell
 from ..runtime import Future
-
-if TYPE_CHECKING:
-    from .handler import MethodHandler
 
 __all__ = ["ThreadIterator"]
 
+T = TypeVar("T")
+
 # Seconds for which a sync generator runs ahead in its thread, to save hops for the next items.
 THREAD_SLICE = 0.001
+
+
+class Undisturbed(Protocol):
+    """Awaits what nothing can cancel."""
+
+    def __call__(self, wait: Awaitable[T], /) -> Awaitable[T]: ...
 
 
 class ThreadIterator:
@@ -27,12 +33,29 @@ class ThreadIterator:
     A step takes as many items as come within a millisecond, but never more than the stream has
     credit for, so a fast generator costs one hop for many items. Those that are there can be taken
     while the step still runs, so a slow generator delays none.
+
+    Args:
+        shell: The session's.
+        make: Makes the sync iterator; called in the thread.
+        credit: Items for which the stream has credit now.
+        stopped: Whether nobody wants more; asked in the thread.
+        undisturbed: Awaits a thread, while the handler is not to be cancelled.
     """
 
-    def __init__(self, handler: MethodHandler, make: Callable[[], Iterator[Any]]) -> None:
-        self._handler = handler
-        self._shell = handler.shell
+    def __init__(
+        self,
+        shell: Shell,
+        make: Callable[[], Iterator[Any]],
+        *,
+        credit: Callable[[], int],
+        stopped: Callable[[], bool],
+        undisturbed: Undisturbed,
+    ) -> None:
+        self._shell = shell
         self._make = make
+        self._credit = credit
+        self._stopped = stopped
+        self._undisturbed = undisturbed
         self._iterator: Iterator[Any] | None = None
         self._ready: deque[Any] = deque()
         self._error: BaseException | None = None
@@ -52,7 +75,7 @@ class ThreadIterator:
                 if self._over:
                     raise StopAsyncIteration
                 self._running = True
-                self._shell.nursery.spawn(self._step, max(1, self._handler.call.credit.balance))
+                self._shell.nursery.spawn(self._step, max(1, self._credit()))
             await self._news()
         return self._ready.popleft()
 
@@ -85,7 +108,7 @@ class ThreadIterator:
                 if len(ready) == 1:
                     # Somebody may be waiting for just this one, and the next may take long.
                     self._shell.runtime.call_threadsafe(self._wake)
-                if time.monotonic() >= until or self._handler.stopped is not None:
+                if time.monotonic() >= until or self._stopped():
                     return
                 allowance -= 1
             self._over = allowance > 0
@@ -97,7 +120,7 @@ class ThreadIterator:
         # A step cannot be cancelled, and the generator cannot be closed while it runs.
         with anyio.CancelScope(shield=True):
             while self._running:
-                await self._handler.undisturbed(self._news())
+                await self._undisturbed(self._news())
             close = getattr(self._iterator, "close", None)
             if close is not None:
-                await self._handler.undisturbed(anyio.to_thread.run_sync(close))
+                await self._undisturbed(anyio.to_thread.run_sync(close))

@@ -18,7 +18,7 @@ from ..admission.unauthenticated import Pending, PendingLinks
 from ..close_codes import CloseCode
 from ..context import Authorize
 from ..errors import ProtocolError
-from ..handling.dispatch import Target
+from ..handling.target import MethodEntry
 from ..interfaces import OnState
 from ..limits import Limits
 from ..protocol.codec import SUBPROTOCOLS
@@ -46,7 +46,7 @@ class Service:
 
     Attributes:
         limits: The server's bounds.
-        targets: What peers may call.
+        entries: What peers may call.
         authorize: Asked before each of their calls.
         check: Whether results are validated before they leave.
         debug: Whether unexpected errors cross with their text.
@@ -62,7 +62,7 @@ class Service:
     """
 
     limits: Limits
-    targets: Mapping[str, Target]
+    entries: Mapping[str, MethodEntry]
     authorize: Authorize | None
     check: bool
     debug: bool
@@ -214,7 +214,7 @@ class Acceptor:
             partial(Endpoint, "accepting", codec, service.limits, agent=AGENT),
             self._runtime,
             await self._runtime.open_nursery(),
-            targets=service.targets,
+            entries=service.entries,
             authorize=service.authorize,
             check=service.check,
             debug=service.debug,

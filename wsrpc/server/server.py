@@ -21,7 +21,7 @@ from ..close_codes import CloseCode
 from ..context import Authorize
 from ..contract.description import Reflection, describe, with_names
 from ..contract.expose import expose_all
-from ..handling.dispatch import targets_of
+from ..handling.target import entries_of
 from ..interfaces import Interceptor, OnState, Session, Validate
 from ..limits import Limits
 from ..telemetry.counters import Snapshot, Stats
@@ -99,7 +99,7 @@ class Server:
         self._exposed = own
         self._service = Service(
             limits=limits,
-            targets=targets_of(expose_all(controllers, builtin=builtin), interceptors),
+            entries=entries_of(expose_all(controllers, builtin=builtin), interceptors),
             authorize=authorize,
             check=validate == "both",
             debug=debug,

@@ -21,7 +21,7 @@ from ..contract.controller import interface
 from ..contract.description import interface_from_contract
 from ..engine.hub import Shell, settle
 from ..errors import ConnectError, ConnectionLost
-from ..handling.dispatch import Target
+from ..handling.target import MethodEntry
 from ..interfaces import (
     Handshake,
     Interceptor,
@@ -83,7 +83,7 @@ class LiveSession(Session):
         runtime: Runtime,
         nursery: Nursery,
         *,
-        targets: Mapping[str, Target],
+        entries: Mapping[str, MethodEntry],
         authorize: Authorize | None = None,
         interceptors: Sequence[Interceptor] = (),
         metadata: Mapping[str, str] | None = None,
@@ -101,7 +101,7 @@ class LiveSession(Session):
         self._make_endpoint = make_endpoint
         self._runtime = runtime
         self._nursery = nursery
-        self._targets = targets
+        self._entries = entries
         self._authorize = authorize
         self._auth_due = 0.0
         self._check = check
@@ -247,7 +247,7 @@ class LiveSession(Session):
             self._make_endpoint(),
             self._runtime,
             self._nursery,
-            targets=self._targets,
+            entries=self._entries,
             authorize=self._authorize,
             check=self._check,
             debug=self._debug,

@@ -18,7 +18,9 @@ from ..context import Authorize
 from ..engine.driver import driver_for
 from ..engine.hub import Shell
 from ..errors import ConnectionLost, ProtocolError
-from ..handling.dispatch import Dispatcher, Target
+from ..handling.dispatch import Dispatcher
+from ..handling.live import LiveCalls
+from ..handling.target import MethodEntry
 from ..interfaces import Session
 from ..protocol.endpoint import Endpoint
 from ..protocol.events import (
@@ -99,7 +101,7 @@ class WireSession:
         endpoint: The protocol, new.
         runtime: The event loop.
         nursery: The parent of everything that runs here.
-        targets: What the peer may call.
+        entries: What the peer may call.
         authorize: Asked before each of its calls.
         check: Whether results are validated before they leave.
         debug: Whether unexpected errors cross with their text.
@@ -107,6 +109,7 @@ class WireSession:
 
     Attributes:
         shell: The waiting around the endpoint.
+        calls: The calls of the peer that run.
         comes_back: Whether a lost link may be followed by another.
     """
 
@@ -118,7 +121,7 @@ class WireSession:
         runtime: Runtime,
         nursery: Nursery,
         *,
-        targets: Mapping[str, Target],
+        entries: Mapping[str, MethodEntry],
         authorize: Authorize | None,
         check: bool,
         debug: bool,
@@ -126,9 +129,10 @@ class WireSession:
     ) -> None:
         self.endpoint = endpoint
         self.shell = Shell(session, endpoint, runtime, nursery)
-        self.dispatcher = Dispatcher(
-            self.shell, targets, authorize=authorize, check=check, debug=debug, stats=stats
+        self.calls = LiveCalls(
+            self.shell, authorize=authorize, check=check, debug=debug, stats=stats
         )
+        self._dispatcher = Dispatcher(self.calls, entries)
         self.comes_back = True
         self._owner = owner
         self._runtime = runtime
@@ -253,7 +257,7 @@ class WireSession:
         self.endpoint.detach(self._runtime.now())
         resumable = self.comes_back and self.endpoint.resumable and not self._is_last(code)
         if resumable and may_resume(code):
-            self.dispatcher.stop_attached()
+            self.calls.stop_attached()
             self._arm()
             self._owner.wire_detached(self, _lost(code, reason, "the connection was lost"))
         else:
@@ -317,10 +321,10 @@ class WireSession:
         self.shell.wake()
         with anyio.move_on_after(grace):
             await self.shell.drained()
-        if not self.over and self.dispatcher.live:
-            self.dispatcher.stop_all("unavailable")
+        if not self.over and self.calls.live:
+            self.calls.stop_all("unavailable")
             with anyio.move_on_after(self.shell.limits.cleanup_timeout + KILLED):
-                await self.dispatcher.idle()
+                await self.calls.idle()
         await self.close(CloseCode.RESTART, STOPPING)
 
     async def close(self, code: int, reason: str) -> None:
@@ -389,7 +393,7 @@ class WireSession:
         error = _lost(code, reason, f"the session ended with close code {code}")
         self._stats.frames_ignored += self.endpoint.ignored
         self.shell.lose(error)
-        self.dispatcher.stop_all()
+        self.calls.stop_all()
         self._owner.wire_ended(self, error)
 
     async def wait_ended(self) -> None:
@@ -405,7 +409,7 @@ class WireSession:
         await self._runtime.to_the_end(self._cleaned_up)
 
     async def _cleaned_up(self) -> None:
-        await self.dispatcher.idle()
+        await self.calls.idle()
         for pump in list(self.shell.pumps):
             await pump.done
         for closing in list(self._closing):
@@ -465,7 +469,7 @@ class WireSession:
         self._owner.wire_opened(self, event.body)
 
     def _on_call(self, event: CallReceived) -> None:
-        self.dispatcher.receive(event.call, event.complete)
+        self._dispatcher.receive(event.call, event.complete)
 
     # A lane without context is one whose call was refused, or has ended, by an earlier event of the
     # same message: nobody is there any more to be told.

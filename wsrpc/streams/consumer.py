@@ -12,9 +12,8 @@ from typing import Any, cast
 
 from msgspec import Raw
 
-from ..calling.attachments import Extras
-from ..calling.invoke import wrong_kind
-from ..engine.hub import Conversation, Shell, Terminal, error_from
+from ..engine.failures import error_from, wrong_kind
+from ..engine.hub import Conversation, Shell, Terminal
 from ..errors import ConnectionLost, DeadlineExceeded, RpcError
 from ..limits import COST_UNIT
 from ..protocol.codec import Codec
@@ -92,7 +91,8 @@ class Inbox(Conversation):
         final_adapter: That of the final value, if there may be one.
         invalid: Makes the error to raise of what is wrong with an item.
         label: What messages call the stream.
-        extras: What travels with the call.
+        on_started: Called when the call is numbered.
+        on_over: Called when the stream has ended, with items still to be taken or not.
         check: Whether items are validated; otherwise they come as plain decoded values.
         tally: Counts the items that are let go (`overflow`).
         room: Items. How many may wait where they can be let go.
@@ -109,12 +109,13 @@ class Inbox(Conversation):
         "_costs",
         "_end",
         "_entry",
-        "_extras",
         "_final_adapter",
         "_frames",
         "_invalid",
         "_label",
         "_lane",
+        "_on_over",
+        "_on_started",
         "_room",
         "_shell",
         "_tally",
@@ -135,7 +136,8 @@ class Inbox(Conversation):
         invalid: Callable[[InvalidValue], RpcError[Any]],
         *,
         label: str,
-        extras: Extras | None = None,
+        on_started: Callable[[], None] | None = None,
+        on_over: Callable[[], None] | None = None,
         check: bool = True,
         tally: Tally | None = None,
         room: int = 0,
@@ -150,7 +152,8 @@ class Inbox(Conversation):
         self._final_adapter = final_adapter
         self._invalid = invalid
         self._label = label
-        self._extras = extras
+        self._on_started = on_started
+        self._on_over = on_over
         self._entry: Deadline | None = None
         self._frames: deque[Frame] = deque()
         self._costs: deque[int] | None = None
@@ -175,8 +178,8 @@ class Inbox(Conversation):
         self._terminate(error)
 
     def on_started(self) -> None:
-        if self._extras is not None:
-            self._extras.start()
+        if self._on_started is not None:
+            self._on_started()
 
     def expire_at(self, when: float) -> None:
         """End the stream at `when`, the call's deadline on this side (TIME-3)."""
@@ -217,8 +220,8 @@ class Inbox(Conversation):
     def _terminate(self, terminal: Terminal | RpcError[Any]) -> None:
         if self._terminal is None:
             self._terminal = terminal
-            if self._extras is not None:
-                self._extras.stop()
+            if self._on_over is not None:
+                self._on_over()
             if self._entry is not None:
                 self._shell.deadlines.remove(self._entry)
             self._notify()
@@ -348,7 +351,7 @@ class Inbox(Conversation):
                 except InvalidValue as error:
                     self._end = self._invalid(error)
         elif isinstance(terminal, Error):
-            self._end = error_from(self._shell, terminal.body)
+            self._end = error_from(terminal.body, self._shell.codec)
         else:
             wrong = wrong_kind(self._label, streams=False)
             if isinstance(terminal, Result):

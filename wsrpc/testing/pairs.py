@@ -40,7 +40,7 @@ from ..backoff import Backoff
 from ..context import Authorize
 from ..contract.description import Reflection, describe
 from ..contract.expose import expose_all
-from ..handling.dispatch import Target, targets_of
+from ..handling.target import MethodEntry, entries_of
 from ..interfaces import Interceptor, Session
 from ..limits import Limits
 from ..protocol.codec import CODECS
@@ -108,7 +108,7 @@ class connected_pair:
         )
         self._codec = CODECS[codec]
         self._client_limits = client_limits or limits
-        self._client_targets = _targets(client_controllers)
+        self._client_entries = _entries(client_controllers)
         self._interceptors = client_interceptors
         self._authorize = client_authorize
         self._debug = debug
@@ -127,7 +127,7 @@ class connected_pair:
             partial(Endpoint, "connecting", self._codec, self._client_limits, agent="connecting"),
             runtime,
             self._nursery,
-            targets=self._client_targets,
+            entries=self._client_entries,
             authorize=self._authorize,
             interceptors=self._interceptors,
             debug=self._debug,
@@ -291,7 +291,7 @@ class _Steady(Backoff):
         return max(self._delay, floor or 0.0)
 
 
-def _targets(controllers: Sequence[Any]) -> dict[str, Target]:
+def _entries(controllers: Sequence[Any]) -> dict[str, MethodEntry]:
     own = expose_all(controllers)
     reflection = Reflection(lambda: describe(own))
-    return targets_of(expose_all(controllers, builtin=[reflection]), ())
+    return entries_of(expose_all(controllers, builtin=[reflection]), ())

@@ -1,0 +1,77 @@
+"""Exceptions as error frames, and error frames as exceptions (protocol.md, Errors)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import Raw
+
+from ..errors import Code, ConnectionLost, RpcError, error_class, revive
+from ..protocol.codec import Codec
+from ..protocol.frames import ErrorBody
+from ..values.adapter import Adapter, InvalidValue
+
+__all__ = ["WrongKindError", "as_text", "error_body", "error_from", "wrong_kind"]
+
+
+class WrongKindError(RpcError[Any], TypeError):
+    """A stream was awaited, or a value iterated; the message says what to write instead.
+
+    Attributes:
+        answer: The value that came instead of a stream, in a tuple; for who could not know.
+    """
+
+    def __init__(self, message: str) -> None:
+        RpcError.__init__(self, Code.INTERNAL, message)
+        self.answer: tuple[Any] | None = None
+
+    def __str__(self) -> str:
+        return self.message
+
+
+def wrong_kind(label: str, *, streams: bool) -> WrongKindError:
+    """The error for a method that turned out to be of the other kind (CALL-8)."""
+    if streams:
+        return WrongKindError(f"{label} streams: write `async for item in …`, not `await`")
+    return WrongKindError(f"{label} returns a value: write `await …`, not `async for`")
+
+
+def as_text(value: object) -> str:
+    """What can travel of a message: a string without lone surrogates."""
+    return str(value).encode("utf-8", "replace").decode()
+
+
+def error_from(body: ErrorBody, codec: Codec) -> RpcError[Any]:
+    """The exception for an error frame (ERROR-1, ERROR-6)."""
+    cls = error_class(body.type)
+    if cls is RpcError and body.code == Code.DEADLINE_EXCEEDED:
+        cls = error_class("DeadlineExceeded")
+    data: Any = None
+    if len(body.data):
+        try:
+            data = Adapter(cls.data_type, where=cls.__name__).load(body.data, codec)
+        except InvalidValue:
+            cls = RpcError
+            try:
+                data = Adapter(Any, where="error data").load(body.data, codec)
+            except InvalidValue:
+                data = None
+    error = revive(cls, body.code, body.message, data)
+    error.error_id = body.error_id
+    error.not_started = bool(body.not_started)
+    error.retry_after = None if body.retry_after is None else body.retry_after / 1000
+    return error
+
+
+def error_body(error: RpcError[Any], codec: Codec) -> ErrorBody:
+    """What of an error raised on purpose crosses the wire (ERROR-2)."""
+    body = ErrorBody(str(error.code), as_text(error.message))
+    cls = type(error)
+    if cls is not RpcError and cls is not ConnectionLost:
+        body.type = cls.type_name
+    if error.data is not None:
+        adapter = Adapter(cls.data_type, where=f"the data of {cls.__name__}")
+        body.data = Raw(bytes(adapter.dump(error.data, codec)))
+    if error.retry_after is not None:
+        body.retry_after = max(0, round(error.retry_after * 1000))
+    return body

@@ -1,0 +1,119 @@
+"""The calls of the peer that run on one session, and what their handlers share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from ..context import Authorize
+from ..engine.hub import Shell, settle
+from ..interfaces import Session
+from ..runtime import Future
+from ..telemetry.counters import Stats
+from .target import MethodEntry
+
+__all__ = ["LiveCalls", "Running"]
+
+
+class Running(Protocol):
+    """A handler that runs."""
+
+    @property
+    def attached(self) -> bool:
+        """Whether it is to be cancelled when the connection is lost."""
+        ...
+
+    def stop(self, reason: str) -> None:
+        """Cancel it, so that it cleans up.
+
+        Args:
+            reason: The code with which its caller is told.
+        """
+
+
+class LiveCalls:
+    """The handlers of one session that have not ended.
+
+    Args:
+        shell: The session's.
+        authorize: Asked before each call of a method, if there is one.
+        check: Whether results are validated before they leave.
+        debug: Whether unexpected errors cross with their text.
+        stats: Where to count.
+
+    Attributes:
+        shell: The session's.
+        authorize: Asked before each call of a method, if there is one.
+        check: Whether results are validated before they leave.
+        debug: Whether unexpected errors cross with their text.
+        stats: Where to count.
+        live: The handlers.
+    """
+
+    def __init__(
+        self,
+        shell: Shell,
+        *,
+        authorize: Authorize | None,
+        check: bool,
+        debug: bool,
+        stats: Stats,
+    ) -> None:
+        self.shell = shell
+        self.authorize = authorize
+        self.check = check
+        self.debug = debug
+        self.stats = stats
+        self.live: set[Running] = set()
+        self._idle: list[Future] = []
+        self._instances: dict[str, Any] = {}
+        self._functions: dict[str, Callable[..., Any]] = {}
+
+    @property
+    def session(self) -> Session:
+        """The session of these calls."""
+        return self.shell.session
+
+    def begin(self, handler: Running) -> None:
+        """A handler has begun."""
+        self.live.add(handler)
+
+    def function(self, entry: MethodEntry) -> Callable[..., Any]:
+        """The method, bound to this session's controller: a shared one, or one made for it."""
+        try:
+            return self._functions[entry.label]
+        except KeyError:
+            name = entry.exposed.name
+            if name not in self._instances:
+                self._instances[name] = entry.exposed.instance(self.session)
+            function = entry.spec.target(self._instances[name])
+            self._functions[entry.label] = function
+            return function
+
+    async def idle(self) -> None:
+        """Wait until no handler runs any more."""
+        while self.live:
+            idle = self.shell.runtime.future()
+            self._idle.append(idle)
+            await idle
+
+    def end(self, handler: Running) -> None:
+        """A handler is through, its cleanup included."""
+        self.live.discard(handler)
+        if not self.live:
+            settle(self._idle)
+
+    def stop_all(self, reason: str = "cancelled") -> None:
+        """Cancel every handler, so that it cleans up (CLOSE-5, DRAIN-3).
+
+        Args:
+            reason: The code with which their callers are told, as far as the session goes on.
+        """
+        for handler in list(self.live):
+            handler.stop(reason)
+
+    def stop_attached(self) -> None:
+        """The link is lost: cancel the handlers that are not to run on without one (RESUME-8)."""
+        for handler in list(self.live):
+            if handler.attached:
+                handler.stop("cancelled")
