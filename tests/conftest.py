@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import gc
 import inspect
-from collections.abc import Awaitable, Callable, Generator
+import zlib
+from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -57,17 +58,56 @@ def transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
     return name
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items[:] = [item for item in items if not _is_picows_on_trio(item)]
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--full",
+        action="store_true",
+        help="the full product of backends, codecs and transports, and the tests marked slow",
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    kept = [item for item in items if not _is_picows_on_trio(item)]
+    if not config.getoption("--full"):
+        kept = list(_once_each(item for item in kept if not item.get_closest_marker("slow")))
+    items[:] = kept
+
+
+# What a test runs under. Of their product, `pytest` without `--full` takes as few as show each
+# value of each of them once.
+AXES = ("anyio_backend", "codec", "transport")
+
+
+def _params(item: pytest.Item) -> dict[str, Any]:
+    callspec = getattr(item, "callspec", None)
+    return {} if callspec is None else callspec.params
 
 
 def _is_picows_on_trio(item: pytest.Item) -> bool:
-    params = (
-        item.callspec.params
-        if isinstance(item, pytest.Function) and hasattr(item, "callspec")
-        else {}
-    )
+    params = _params(item)
     return "picows" in params.values() and "trio" in params.values()
+
+
+def _once_each(items: Iterable[pytest.Item]) -> Iterator[pytest.Item]:
+    """Those of the items that show a value of an axis first, in their order.
+
+    Which ones they are depends on the test's name alone, so that over all tests each pair of
+    values comes up, and the same ones in each run.
+    """
+    behaviours: dict[tuple[Any, ...], list[pytest.Item]] = {}
+    for item in items:
+        params = _params(item)
+        apart = tuple((name, repr(params[name])) for name in sorted(params) if name not in AXES)
+        behaviours.setdefault((item.nodeid.partition("[")[0], apart), []).append(item)
+    for (name, _), versions in behaviours.items():
+        shown: set[tuple[str, str]] = set()
+        turn = zlib.crc32(name.encode()) % len(versions)
+        for item in versions[turn:] + versions[:turn]:
+            params = _params(item)
+            values = {(axis, repr(params[axis])) for axis in AXES if axis in params}
+            if not values <= shown or len(versions) == 1:
+                shown |= values
+                yield item
 
 
 @pytest.fixture

@@ -36,6 +36,7 @@ async def all_pass(*shows: Callable[[], Awaitable[bool]]) -> None:
     assert all(passed)
 
 
+@pytest.mark.slow
 async def test_a_server_that_is_killed() -> None:
     """CLOSE-4, RETRY-3, RESUME-9."""
     await all_pass(
@@ -44,6 +45,7 @@ async def test_a_server_that_is_killed() -> None:
     )
 
 
+@pytest.mark.slow
 async def test_clients_that_are_frozen() -> None:
     """HEART-2, RESUME-2, RESUME-4."""
     await all_pass(
@@ -53,6 +55,7 @@ async def test_clients_that_are_frozen() -> None:
     )
 
 
+@pytest.mark.slow
 async def test_a_server_that_is_stopped() -> None:
     """DRAIN-1, DRAIN-3."""
     await all_pass(
@@ -61,6 +64,7 @@ async def test_a_server_that_is_stopped() -> None:
     )
 
 
+@pytest.mark.slow
 async def test_clients_that_are_all_dropped_at_once() -> None:
     """RETRY-2."""
     await all_pass(partial(herd.herd, clients=20, processes=2, timed=False))
@@ -71,6 +75,7 @@ async def test_streams_whose_callers_are_gone_in_one_way_or_another() -> None:
     await all_pass(*(partial(cleanups.ended_by, end, 20, 1, timed=False) for end in cleanups.ENDS))
 
 
+@pytest.mark.slow
 async def test_floods_beside_a_client_who_behaves(transport: Transport) -> None:
     """CALM-1, CALM-2, CALM-3, CALM-4, HELLO-9, SLOT-4."""
     await all_pass(

@@ -42,6 +42,7 @@ async def test_the_service_passes_every_case(codec: Codec, case: Case) -> None:
         assert await try_case(case, listener.url, codec, TOKEN) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.parametrize("codec", CODECS)
 async def test_every_case_holds_where_one_end_is_on_picows(
@@ -58,6 +59,7 @@ async def test_every_case_holds_where_one_end_is_on_picows(
     assert failed == {}
 
 
+@pytest.mark.slow
 async def test_the_service_passes_with_the_smallest_limits() -> None:
     limits = Limits(max_calls=8, max_batch=65_536, window=1, window_bytes=1, outbox=1)
     async with interop_server(limits=limits).listen() as listener:

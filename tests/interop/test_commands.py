@@ -71,6 +71,7 @@ async def stopped(process: Process, how: signal.Signals) -> tuple[int, str]:
     return await process.wait(), said.decode()
 
 
+@pytest.mark.slow
 async def test_the_two_commands_pass_every_case_together(backend: str) -> None:
     """INTEROP-1, INTEROP-2."""
     options = ["--backend", backend, "--auth-token", "open sesame"]

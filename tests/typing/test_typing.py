@@ -64,6 +64,7 @@ def checker(request: pytest.FixtureRequest) -> Checker:
     return run
 
 
+@pytest.mark.slow
 def test_every_call_and_item_is_inferred(checker: Checker) -> None:
     assert checker(HERE / "right.py") == {}
 
