@@ -24,7 +24,7 @@ from ..protocol.splice import Encoded
 from ..runtime import Future
 from ..values.adapter import Adapter, InvalidValue
 from .attachments import Extras
-from .retry import Retry
+from .route import Retry
 
 __all__ = ["Timing", "begin", "invoke"]
 
@@ -283,7 +283,9 @@ async def invoke(
             # The other end's fault (ERROR table).
             raise invalid_answer(label, invalid) from None
     except RpcError as error:
-        if retry is None or not retry.wants(error, extras, refused=call is None):
+        if retry is None or not retry.wants(
+            error, begun=extras is not None and extras.begun, refused=call is None
+        ):
             raise
         failed = error
 
@@ -315,12 +317,12 @@ async def _repeated(
     attempts = retry.attempts(timing.deadline)
     while (delay := retry.delay(attempts, error, shell)) is not None:
         await anyio.sleep(delay)
-        shell = retry.session._shell
+        shell = retry.route.hub
         try:
             return await repeat(shell)
         except RpcError as again:
             error = again
-        if not retry.wants(error, extras):
+        if not retry.wants(error, begun=extras is not None and extras.begun):
             break
     raise attempts.concluded(error)
 

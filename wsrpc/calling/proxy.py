@@ -12,7 +12,7 @@ from collections.abc import AsyncIterable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from types import EllipsisType
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 from weakref import WeakSet
 
 import anyio
@@ -23,7 +23,7 @@ from ..contract.description import UntypedInterface
 from ..contract.signature import Param, near
 from ..engine.hub import Conversation, Shell, Terminal
 from ..errors import CODES, Code, ConnectionLost, DeadlineExceeded, RpcError
-from ..interfaces import Interceptor, Overflow, Request, StreamFetcher, Validate, fold
+from ..interfaces import Interceptor, Overflow, Request, Session, StreamFetcher, Validate, fold
 from ..protocol.codec import Codec
 from ..protocol.frames import Error
 from ..protocol.lanes import OutCall
@@ -36,10 +36,8 @@ from ..values.adapter import Adapter, Unencodable
 from ..values.tracked import TrackedAdapter
 from .attachments import Extras
 from .invoke import Timing, begin, invalid_answer, invoke
-from .retry import Attempts, Retry
-
-if TYPE_CHECKING:
-    from ..session.live_session import LiveSession
+from .retry import Attempts
+from .route import Retry, Route
 
 __all__ = ["Options", "Proxy", "ProxyMethod", "RemoteStream"]
 
@@ -149,19 +147,24 @@ AnyInterface: TypeAlias = Interface | UntypedInterface | LooseInterface
 class Proxy:
     """Stands for a controller at the other end; its attributes are the methods."""
 
-    def __init__(self, session: LiveSession, interface: AnyInterface, options: Options) -> None:
+    def __init__(
+        self, session: Session, route: Route, interface: AnyInterface, options: Options
+    ) -> None:
         self._session = session
+        self._route = route
         self._interface = interface
         self._options = options
         for name, spec in interface.specs.items():
-            self.__dict__[name] = ProxyMethod(session, interface.name, spec, options)
+            self.__dict__[name] = ProxyMethod(session, route, interface.name, spec, options)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
         interface = self._interface
         if isinstance(interface, LooseInterface):
-            method = ProxyMethod(self._session, interface.name, interface.spec(name), self._options)
+            method = ProxyMethod(
+                self._session, self._route, interface.name, interface.spec(name), self._options
+            )
             self.__dict__[name] = method
             return method
         names = near(name, interface.specs)
@@ -175,18 +178,21 @@ class Proxy:
 class ProxyMethod:
     """One method of a proxy: call it as the method itself."""
 
-    def __init__(self, session: LiveSession, controller: str, spec: Any, options: Options) -> None:
+    def __init__(
+        self, session: Session, route: Route, controller: str, spec: Any, options: Options
+    ) -> None:
         self._session = session
+        self.route = route
         self._controller = controller
-        self._spec = spec
+        self.spec = spec
         self._bind = spec.bind
         self._dump_args = spec.dump_args
-        self._options = options
+        self.options = options
         self._timeout = options.unary_timeout()
         self._check_args = options.validate == "both"
-        self._check_results = options.validate != "none"
+        self.check_results = options.validate != "none"
         self._interceptors = (*session.interceptors, *options.interceptors)
-        self._retry = Retry(session, idempotent=spec.idempotent)
+        self.retry = Retry(route, idempotent=spec.idempotent)
         self.label = f"{controller}.{spec.name}"
         if not is_unicode(self.label):
             raise ValueError(f"{self.label!r} cannot be the name of a method")
@@ -198,14 +204,14 @@ class ProxyMethod:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         values, uploads, callbacks = self._bind(args, kwargs)
-        kind = self._spec.kind
+        kind = self.spec.kind
         if kind == "stream":
             return self._open_stream(values, uploads, callbacks)
         if kind == "untyped":
             return self._untyped(values, uploads, callbacks)
         if self._interceptors:
             return UnaryCall(self._intercepted(values, uploads, callbacks), self.label)
-        metadata = self._options.metadata
+        metadata = self.options.metadata
         return UnaryCall(self._invoke(values, uploads, callbacks, metadata), self.label)
 
     # ------------------------------------------------------------ what travels
@@ -213,7 +219,7 @@ class ProxyMethod:
     def dump_args(self, values: dict[str, Any]) -> Encoded:
         """The encoded arguments; what must not leave fails here, on this call (VALUE-3)."""
         try:
-            codec = self._session._shell.codec
+            codec = self.route.hub.codec
             payload: Encoded = self._dump_args(values, codec, check=self._check_args)
             return payload
         except Unencodable as error:
@@ -224,8 +230,8 @@ class ProxyMethod:
     def extras(self, uploads: dict[str, Any], callbacks: dict[str, Any]) -> Extras | None:
         if not uploads and not callbacks:
             return None
-        check = self._options.validate == "both"
-        return Extras(self.label, self._spec.params, uploads, callbacks, check)
+        check = self.options.validate == "both"
+        return Extras(self.label, self.spec.params, uploads, callbacks, check)
 
     # ------------------------------------------------------------ single values
 
@@ -245,33 +251,33 @@ class ProxyMethod:
         callbacks: dict[str, Any],
         metadata: Mapping[str, str],
     ) -> Coroutine[Any, Any, Any]:
-        if self._spec.kind == "notify":
+        if self.spec.kind == "notify":
             return self._notify(values, metadata)
         return invoke(
-            self._session._shell,
+            self.route.hub,
             self.label,
             self.label,
             self.dump_args(values),
-            self._spec.result,
+            self.spec.result,
             self._timeout,
-            check=self._check_results,
+            check=self.check_results,
             metadata=metadata,
             extras=self.extras(uploads, callbacks) if uploads or callbacks else None,
-            retry=self._retry,
+            retry=self.retry,
         )
 
     async def _notify(self, values: dict[str, Any], metadata: Mapping[str, str]) -> None:
         """Queue a notification; waits for room and for a slot, not for the other end."""
-        timing = Timing(self._session._shell, self._timeout)
+        timing = Timing(self.route.hub, self._timeout)
         metadata = {**outgoing_metadata.get(), **metadata}
         await self._queue(self.dump_args(values), timing, metadata)
 
     async def _queue(self, payload: Encoded, timing: Timing, metadata: Mapping[str, str]) -> None:
         """Queue it until a session of the wire has taken it, or none will."""
-        retry = self._retry
+        retry = self.retry
         attempts: Attempts | None = None
         while True:
-            shell = self._session._shell
+            shell = self.route.hub
             try:
                 await shell.room(timing.alarm)
                 call = begin(
@@ -284,7 +290,7 @@ class ProxyMethod:
                     await notification.queued(timing)
                 return
             except RpcError as error:
-                if not retry.wants(error, None, refused=True):
+                if not retry.wants(error, refused=True):
                     raise
                 failed = error
             attempts = attempts or retry.attempts(timing.deadline)
@@ -295,11 +301,11 @@ class ProxyMethod:
 
     def request(self, arguments: dict[str, Any]) -> Request:
         """The call as interceptors and fetchers see it."""
-        options = self._options
-        kind = self._spec.kind
+        options = self.options
+        kind = self.spec.kind
         return Request(
             controller=self._controller,
-            method=self._spec.name,
+            method=self.spec.name,
             arguments=arguments,
             kind="stream" if kind == "untyped" else kind,
             metadata={**outgoing_metadata.get(), **options.metadata},
@@ -318,7 +324,7 @@ class ProxyMethod:
         self, arguments: Mapping[str, Any]
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         """Arguments by name, as interceptors and fetchers see them, back into what travels how."""
-        params: Mapping[str, Param] = self._spec.params
+        params: Mapping[str, Param] = self.spec.params
         values: dict[str, Any] = {}
         channels: dict[str, dict[str, Any]] = {"upload": {}, "callback": {}, "value": values}
         for name, value in arguments.items():
@@ -331,7 +337,7 @@ class ProxyMethod:
     def _open_stream(
         self, values: dict[str, Any], uploads: dict[str, Any], callbacks: dict[str, Any]
     ) -> Stream[Any, Any]:
-        fetcher = self._options.stream_fetcher
+        fetcher = self.options.stream_fetcher
         request = self.request({**values, **uploads, **callbacks})
         if fetcher is None:
             return self.fetch(request)
@@ -365,7 +371,7 @@ class ProxyMethod:
         return MadeStream(fold(self._interceptors, innermost)(request), self.label, fetched)
 
     def _remote(self, request: Request, tally: Tally | None) -> RemoteStream:
-        kind = TrackedStream if isinstance(self._spec.item, TrackedAdapter) else RemoteStream
+        kind = TrackedStream if isinstance(self.spec.item, TrackedAdapter) else RemoteStream
         return kind(self, request, Tally(tally), *self._split(request.arguments))
 
     # ------------------------------------------------------------ kind unknown
@@ -534,7 +540,7 @@ class RemoteStream(InboxStream):
         uploads: dict[str, Any],
         callbacks: dict[str, Any],
     ) -> None:
-        super().__init__(None, method.label, method._options.idle_timeout)
+        super().__init__(None, method.label, method.options.idle_timeout)
         self._method = method
         self._tally = tally
         self._metadata = request.metadata
@@ -554,8 +560,8 @@ class RemoteStream(InboxStream):
 
     async def _start(self) -> Inbox:
         method, extras = self._method, self._extras
-        shell = self._shell = method._session._shell
-        options = method._options
+        shell = self._shell = method.route.hub
+        options = method.options
         self._call = None
         if self._payload is None:
             # Once: whoever changes an argument later does not mean this call.
@@ -576,14 +582,14 @@ class RemoteStream(InboxStream):
         inbox = INBOXES[options.overflow](
             shell,
             call,
-            method._spec.item,
-            method._spec.final,
+            method.spec.item,
+            method.spec.final,
             # Not `self`: what the session holds must not keep the stream alive.
             lambda invalid: invalid_answer(method.label, invalid),
             label=self._label,
             on_started=None if extras is None else extras.start,
             on_over=None if extras is None else extras.stop,
-            check=method._check_results,
+            check=method.check_results,
             tally=self._tally,
             room=options.window or shell.limits.window,
         )
@@ -602,10 +608,14 @@ class RemoteStream(InboxStream):
         return not self._delivered
 
     async def _reopens(self, error: RpcError[Any]) -> bool:
-        retry, shell, timing = self._method._retry, self._shell, self._timing
+        retry, shell, timing = self._method.retry, self._shell, self._timing
         if shell is None or timing is None or not self._goes_on():
             return False
-        if not retry.wants(error, self._extras, refused=self._call is None):
+        if not retry.wants(
+            error,
+            begun=self._extras is not None and self._extras.begun,
+            refused=self._call is None,
+        ):
             return False
         attempts = self._attempts = self._attempts or retry.attempts(timing.deadline)
         delay = retry.delay(attempts, error, shell)

@@ -9,17 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from random import random
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..backoff import Backoff
 from ..errors import Code, RpcError
 
-if TYPE_CHECKING:
-    from ..engine.hub import Shell
-    from ..session.live_session import LiveSession
-    from .attachments import Extras
-
-__all__ = ["Attempts", "Budget", "Retry", "is_repeatable"]
+__all__ = ["Attempts", "Budget", "is_repeatable"]
 
 # Seconds. The bound of the delay before the first repeat, which doubles, and what it doubles to.
 FIRST = 0.1
@@ -145,58 +140,3 @@ class Attempts:
         if self.made > 1:
             error.add_note(f"This was attempt {self.made}; it is not repeated any more.")
         return error
-
-
-class Retry:
-    """How the calls of one method are repeated.
-
-    Args:
-        session: Whose calls they are.
-        idempotent: Whether the method is declared so.
-    """
-
-    __slots__ = ("_idempotent", "session")
-
-    def __init__(self, session: LiveSession, *, idempotent: bool) -> None:
-        self.session = session
-        self._idempotent = idempotent
-
-    def wants(self, error: RpcError[Any], extras: Extras | None, *, refused: bool = False) -> bool:
-        """Whether it is worth thinking about.
-
-        Args:
-            error: What a call came to.
-            extras: What travels with it. An upload that has begun cannot be wound back.
-            refused: Whether this side did not even queue it. It would do the same again, where that
-                was for want of room; and a call that must not wait for a slot (SLOT-3) does not
-                wait for one this way either.
-        """
-        if refused and error.code == Code.RESOURCE_EXHAUSTED:
-            return False
-        if extras is not None and extras.begun:
-            return False
-        return not self.session.closed and is_repeatable(error, idempotent=self._idempotent)
-
-    def attempts(self, deadline: float | None) -> Attempts:
-        """The account of one call, opened at its first failure."""
-        session = self.session
-        return Attempts(
-            session._budget,
-            most=session.limits.retry_attempts,
-            idempotent=self._idempotent,
-            deadline=deadline,
-        )
-
-    def delay(self, attempts: Attempts, error: RpcError[Any], shell: Shell) -> float | None:
-        """Seconds after which to try again, None for not at all; see `Attempts.delay`.
-
-        Args:
-            attempts: The call's.
-            error: What the last attempt came to.
-            shell: Where that was made.
-        """
-        session = self.session
-        if session.closed:
-            return None
-        moved = session._shell is not shell
-        return attempts.delay(error, shell.runtime.now(), session._calls_sent, moved=moved)

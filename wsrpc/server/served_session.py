@@ -55,7 +55,7 @@ class ServedSession(LiveSession):
         self.table = table
         self.authentication = authentication
         self.id = id
-        self._shell.unlinked = partial(table.grown, self)
+        self.wire.shell.unlinked = partial(table.grown, self)
 
     def begin(self, how: Callable[[], list[Event]]) -> list[Event]:
         """Let the protocol begin on a new link; `serve` that with what it returns.
@@ -80,12 +80,12 @@ class ServedSession(LiveSession):
             token=token,
             resume_window=resume_window,
             heartbeat=heartbeat,
-            now=self._runtime.now(),
+            now=self.runtime.now(),
         )
 
     def resume(self, opening: Opening, *, token: str) -> list[Event]:
         """Answer the hello of a peer that comes back; within `begin`."""
-        return self.wire.endpoint.resume(opening, token=token, now=self._runtime.now())
+        return self.wire.endpoint.resume(opening, token=token, now=self.runtime.now())
 
     async def serve(self, link: Link, events: list[Event]) -> None:
         """Serve a link until it is gone.
@@ -102,7 +102,7 @@ class ServedSession(LiveSession):
 
     def soon(self, fn: Callable[[], None]) -> None:
         """Call `fn`, which must not raise, once the caller is through."""
-        self._shell.deadlines.add(0.0, fn)
+        self.wire.shell.deadlines.add(0.0, fn)
 
     def end(self, code: int, reason: str) -> None:
         """End the session; it has no link."""
@@ -121,7 +121,7 @@ class ServedSession(LiveSession):
     def trust(self, grant: Grant) -> None:
         """Let the session go on as this principal's."""
         self.principal = grant.principal
-        self.wire.trust_until(expiry(grant, self._runtime.now()))
+        self.wire.trust_until(expiry(grant, self.runtime.now()))
 
     def wire_opened(self, wire: WireSession, hello: HelloBody) -> None:
         self.table.attach(self)

@@ -14,12 +14,12 @@ from typing import Any, Protocol
 import anyio
 
 from ..calling.proxy import AnyInterface, LooseInterface, Options, Proxy
-from ..calling.retry import Budget
+from ..calling.route import Route
 from ..close_codes import CloseCode
 from ..context import Authorize, checked_metadata
 from ..contract.controller import interface
 from ..contract.description import interface_from_contract
-from ..engine.hub import Shell, settle
+from ..engine.hub import settle
 from ..errors import ConnectError, ConnectionLost
 from ..handling.target import MethodEntry
 from ..interfaces import (
@@ -99,7 +99,7 @@ class LiveSession(Session):
         self.interceptors = tuple(interceptors)
         self._metadata = checked_metadata(metadata or {})
         self._make_endpoint = make_endpoint
-        self._runtime = runtime
+        self.runtime = runtime
         self._nursery = nursery
         self._entries = entries
         self._authorize = authorize
@@ -119,9 +119,7 @@ class LiveSession(Session):
         # Ended or drained, but with handlers that have not.
         self._older: set[WireSession] = set()
         self.wire = self._new_wire()
-        self._shell: Shell = self.wire.shell
-        self._sent_before = 0
-        self._budget = Budget(self.limits.retry_tokens, self.limits.retry_refund)
+        self.route = Route(self.wire.shell)
 
     def __repr__(self) -> str:
         side = self.wire.endpoint.side
@@ -156,7 +154,7 @@ class LiveSession(Session):
         return sum(wire.endpoint.ignored for wire in self._wires())
 
     async def states(self) -> AsyncGenerator[StateChange, None]:
-        watcher = _Watcher(self._runtime)
+        watcher = _Watcher(self.runtime)
         watcher.changes.append(self.change)
         self._watchers.add(watcher)
         try:
@@ -195,7 +193,7 @@ class LiveSession(Session):
         plain = isinstance(controller, (type, str)) and options == self._plain_options
         if plain and controller in self._proxies:
             return self._proxies[controller]
-        proxy = Proxy(self, _interface_of(controller), options)
+        proxy = Proxy(self, self.route, _interface_of(controller), options)
         if plain:
             self._proxies[controller] = proxy
         return proxy
@@ -209,7 +207,7 @@ class LiveSession(Session):
         if keeper is None:
             raise RuntimeError("credentials go from the connecting side to the accepting one")
         value = await keeper.credentials(value)
-        now = self._runtime.now()
+        now = self.runtime.now()
         turn = max(now, self._auth_due)
         self._auth_due = turn + AUTH_INTERVAL
         if turn > now:
@@ -228,7 +226,7 @@ class LiveSession(Session):
 
     async def wait_closed(self) -> ConnectionLost:
         if self._lost is None:
-            waiter = self._runtime.future()
+            waiter = self.runtime.future()
             self._on_closed.append(waiter)
             await waiter
         lost = self._lost
@@ -245,7 +243,7 @@ class LiveSession(Session):
             self,
             self,
             self._make_endpoint(),
-            self._runtime,
+            self.runtime,
             self._nursery,
             entries=self._entries,
             authorize=self._authorize,
@@ -254,16 +252,10 @@ class LiveSession(Session):
             stats=self._stats,
         )
 
-    @property
-    def _calls_sent(self) -> int:
-        """Calls of this side so far; their uploads and callbacks count like calls."""
-        return self._sent_before + self.wire.endpoint.opened
-
     def _go_on(self) -> None:
         """Let a new session of the wire take all calls from now on."""
         older, self.wire = self.wire, self._new_wire()
-        self._shell = self.wire.shell
-        self._sent_before += older.endpoint.opened
+        self.route.lead_to(self.wire.shell)
         self._older.add(older)
         self._nursery.spawn(self._retire, older)
 
@@ -300,6 +292,7 @@ class LiveSession(Session):
             keeper.keep(self.wire)
             return
         self._lost = error
+        self.route.closed = True
         if not self._ready.done():
             self._ready.set_result(error)
         self._enter(StateChange("closed", error.message, error))
@@ -328,14 +321,14 @@ class LiveSession(Session):
     def _enter(self, change: StateChange) -> None:
         self.change = change
         # Not the cause, which may be in the other end's words.
-        self._shell.log.debug("%r", self)
+        self.wire.shell.log.debug("%r", self)
         for watcher in self._watchers:
             watcher.add(change)
         if self._on_state is not None:
             try:
                 self._on_state(self, change)
             except Exception as error:  # noqa: BLE001  (logged)
-                self._shell.log.error("on_state raised for %r", self, error=error)
+                self.wire.shell.log.error("on_state raised for %r", self, error=error)
 
     # ------------------------------------------------------------ begin and end
 
@@ -344,6 +337,10 @@ class LiveSession(Session):
         self._closing = True
         self._enter(StateChange("draining", "this end is about to go, and finishes what it has"))
         await self.wire.drain(grace, reconnect_after)
+
+    def supplied_by(self, keeper: Keeper) -> None:
+        """Connecting side: who gets links for this session."""
+        self._keeper = keeper
 
     async def ready(self) -> None:
         """Connecting side: wait for the server's first hello.
@@ -360,7 +357,7 @@ class LiveSession(Session):
         if not self._ready.done():
             self._ready.set_result(error)
         elif not self.closed:
-            self._shell.log.error("a fault in wsrpc itself ended %r", self, error=error)
+            self.wire.shell.log.error("a fault in wsrpc itself ended %r", self, error=error)
             self._closing = True
             self.wire.lose(1011, "internal error")
 
@@ -382,7 +379,7 @@ class _Watcher:
     """One consumer of `Session.states`."""
 
     def __init__(self, runtime: Runtime) -> None:
-        self._runtime = runtime
+        self.runtime = runtime
         self._waiter: Future | None = None
         self.changes: deque[StateChange] = deque(maxlen=CHANGES)
 
@@ -393,7 +390,7 @@ class _Watcher:
 
     async def next(self) -> StateChange:
         while not self.changes:
-            self._waiter = self._runtime.future()
+            self._waiter = self.runtime.future()
             await self._waiter
         return self.changes.popleft()
 

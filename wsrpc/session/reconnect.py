@@ -79,7 +79,7 @@ class Keeper:
 
     def begin(self) -> None:
         """Make the first connection; whether that works, `Session.ready` tells."""
-        self._session._keeper = self
+        self._session.supplied_by(self)
         self._session.wire.comes_back = self._reconnect
         self._nursery.spawn(self._begin, self._session.wire)
 
@@ -95,7 +95,7 @@ class Keeper:
     def moves_on(self, reconnect_after: float) -> bool:
         if not self._reconnect:
             return False
-        until = self._session._runtime.now() + reconnect_after
+        until = self._session.runtime.now() + reconnect_after
         self._away[self._address % self._addresses] = until
         # Alone it is the address of several servers, or of one that will be back.
         self._at_once = self._addresses > 1
@@ -177,7 +177,7 @@ class Keeper:
 
     def _floor(self, address: int) -> float:
         """Seconds that the server at this address still wants to be left alone."""
-        return self._away.get(address % self._addresses, 0.0) - self._session._runtime.now()
+        return self._away.get(address % self._addresses, 0.0) - self._session.runtime.now()
 
     def _delay(self, address: int | None, *, at_once: bool) -> float:
         """Seconds to wait before the next attempt (RETRY-2)."""
@@ -201,12 +201,12 @@ class Keeper:
                     return None
                 if wire is self._session.wire:
                     self._address = address
-                opened = self._session._runtime.now()
+                opened = self._session.runtime.now()
                 await wire.connect(link, auth)
         except (WsrpcError, OSError) as error:
             return error
         carried = endpoint.received + endpoint.acked > before
-        if carried or self._session._runtime.now() >= opened + LONGEST:
+        if carried or self._session.runtime.now() >= opened + LONGEST:
             # It was of use, if only to one who had nothing to say.
             self._backoff.reset()
         return None
