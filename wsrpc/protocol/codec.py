@@ -10,7 +10,6 @@ import re
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from math import isfinite
 from typing import Any, ClassVar, TypeAlias, cast
 
 import msgspec
@@ -31,8 +30,9 @@ from .frames import (
     place_of,
 )
 from .splice import Encoded, Gathering, Spliced, Splicing, spliced
+from .value_space import why_outside
 
-__all__ = ["CODECS", "MAX_DEPTH", "Codec", "JsonCodec", "MsgpackCodec", "codec_for"]
+__all__ = ["CODECS", "Codec", "JsonCodec", "MsgpackCodec", "codec_for"]
 
 # More bytes than any message has.
 MANY = 2**63
@@ -219,7 +219,8 @@ class Codec:
         Raises:
             ValueError: It is outside the value space (VALUE-1, VALUE-2).
         """
-        return self._encoder.encode(_checked(value, MAX_DEPTH, as_text=self.text))
+        value = _checked(value)
+        return self._encoder.encode(_as_text(value) if self.text else value)
 
     def load_value(self, raw: Raw | bytes) -> Any:
         """What `raw` encodes; None for an absent value.
@@ -230,7 +231,7 @@ class Codec:
         if not len(raw):
             return None
         try:
-            return _checked(self.load(raw), MAX_DEPTH, as_text=False)
+            return _checked(self.load(raw))
         except Undecodable as error:
             raise ValueError(f"no value: {error}"[:120]) from None
 
@@ -457,41 +458,28 @@ def _holds_timestamp(value: Any) -> bool:
     return isinstance(value, datetime)
 
 
-# ---------------------------------------------------------------- the value space
-
-MAX_DEPTH = 100
-MIN_INT = -(2**63)
-MAX_INT = 2**64 - 1
-
-
-def _checked(value: Any, room: int, *, as_text: bool) -> Any:
-    """`value`, which may nest `room` deep, with its bytes in base64url where they travel as text.
+def _checked(value: Any) -> Any:
+    """The value itself.
 
     Raises:
         ValueError: It is outside the value space (VALUE-1, VALUE-2).
     """
+    reason = why_outside(value)
+    if reason is not None:
+        raise ValueError(reason.text)
+    return value
+
+
+def _as_text(value: Any) -> Any:
+    """A value with its bytes in base64url (VALUE-5)."""
     kind = type(value)
-    if kind is str or kind is bool or value is None:
-        return value
-    if kind is int:
-        if not MIN_INT <= value <= MAX_INT:
-            raise ValueError("an integer outside -2**63 to 2**64 - 1")
-        return value
-    if kind is float:
-        if not isfinite(value):
-            raise ValueError("a number that is not finite")
-        return value
     if kind is bytes:
-        return urlsafe_b64encode(value).decode("ascii") if as_text else value
-    if kind is not list and kind is not dict:
-        raise ValueError(f"a {kind.__name__}, which is no kind of value")
-    if room == 0:
-        raise ValueError(f"nested more than {MAX_DEPTH} deep")
+        return urlsafe_b64encode(value).decode("ascii")
     if kind is list:
-        return [_checked(one, room - 1, as_text=as_text) for one in value]
-    if not all(type(key) is str for key in value):
-        raise ValueError("a key that is not a string")
-    return {key: _checked(one, room - 1, as_text=as_text) for key, one in value.items()}
+        return [_as_text(one) for one in value]
+    if kind is dict:
+        return {key: _as_text(one) for key, one in value.items()}
+    return value
 
 
 CODECS: dict[str, Codec] = {"json": JsonCodec(), "msgpack": MsgpackCodec()}

@@ -16,9 +16,9 @@ from pydantic_core import SchemaError, SchemaSerializer
 from ..errors import RegistrationError
 from ..protocol.codec import Codec
 from ..protocol.splice import Encoded, Spliced
+from ..protocol.value_space import MAX_DEPTH, NO_STRING_KEY, NOT_FINITE, WIDE_INT
 from .checks import (
     BYTES,
-    MAX_DEPTH,
     check_within,
     has_odd_numbers,
     holds_bytes,
@@ -42,6 +42,7 @@ from .invalid import (
     from_decoder,
     from_pydantic,
     invalid,
+    outside,
     too_deep,
 )
 from .pydantic_schema import CONFIG, is_json_only
@@ -206,7 +207,7 @@ class Adapter:
             and may_hold_not_finite(_beside(data))
             and holds_not_finite(plain)
         ):
-            raise ValueError("NaN and Infinity cannot travel")
+            raise ValueError(NOT_FINITE.text)
         if (self._deep or surely) and len(data) > self._depth and is_deeper(plain, self._depth):
             raise too_deep()
         return data
@@ -290,7 +291,7 @@ class Adapter:
             or has_odd_numbers(data)
             or is_json_deeper(data, self._depth + many)
         ):
-            check_within((value,), self._depth + many)
+            check_within(value, self._depth + many)
         return value
 
     def _load_json(self, data: bytes, many: bool) -> Any:
@@ -323,7 +324,7 @@ class Adapter:
             and (facts.keyed or may_hold_bytes or not facts.alike)
             and holds_odd_key(value)
         ):
-            raise invalid("The keys of an object are strings", "string_key")
+            raise outside(NO_STRING_KEY)
         fail_fast = len(data) > FAIL_FAST_BYTES
         if facts.any or (facts.alike and (facts.bytes or not may_hold_bytes)):
             if self._simple and not (facts.bytes or fail_fast or many):
@@ -333,7 +334,7 @@ class Adapter:
             ).validate_python(value)
         # Where python mode would differ from JSON mode, JSON mode decides for both codecs.
         if facts.floats and holds_not_finite(value):
-            raise invalid("NaN and Infinity are refused", "finite_number")
+            raise outside(NOT_FINITE)
         json_mode = self._core.validator(fail_fast=fail_fast, many=many)
         return json_mode.validate_json(msgspec.json.encode(value))
 
@@ -362,6 +363,6 @@ def _refuse_odd_numbers(text: bytes) -> None:
         try:
             value = msgspec.json.decode(text)
         except msgspec.DecodeError:
-            raise ValueError("NaN and Infinity cannot travel") from None
+            raise ValueError(NOT_FINITE.text) from None
         if holds_wide_int(value):
-            raise ValueError("an integer outside of -2**63 to 2**64 - 1")
+            raise ValueError(WIDE_INT.text)

@@ -10,13 +10,11 @@ import re
 import threading
 from collections.abc import Callable, Collection, Iterator
 from math import isfinite
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from pydantic_core import PydanticCustomError
 
-MAX_DEPTH: Final = 100
-MIN_INT: Final = -(2**63)
-MAX_INT: Final = 2**64 - 1
+from ..protocol.value_space import MAX_DEPTH, MAX_INT, MIN_INT, why_outside
 
 BYTES: Final = (bytes, bytearray, memoryview)
 
@@ -27,7 +25,7 @@ def check_any(value: Any) -> Any:
     Raises:
         PydanticCustomError: It lies outside of the value space.
     """
-    check_within((value,), MAX_DEPTH)
+    check_within(value, MAX_DEPTH)
     return value
 
 
@@ -42,27 +40,11 @@ def check_json_value(value: Any) -> Any:
     return check_any(value)
 
 
-def check_within(values: Collection[Any], room: int) -> None:
-    """Refuse decoded values outside of the value space, or nested more than `room` deep."""
-    for value in values:
-        kind = type(value)
-        if kind is str:
-            continue
-        if kind is float:
-            if value - value != 0:
-                raise PydanticCustomError("finite_number", "NaN and Infinity are refused")
-        elif kind is int:
-            if not MIN_INT <= value <= MAX_INT:
-                raise PydanticCustomError("int_range", "Integers go from -2**63 to 2**64 - 1")
-        elif kind is list or kind is dict:
-            if room <= 0:
-                raise PydanticCustomError("too_deep", "Nested more than 100 deep")
-            if kind is list:
-                check_within(value, room - 1)
-            elif not set(map(type, value)) <= {str}:
-                raise PydanticCustomError("string_key", "The keys of an object are strings")
-            else:
-                check_within(value.values(), room - 1)
+def check_within(value: Any, room: int) -> None:
+    """Refuse a decoded value outside of the value space, or nested more than `room` deep."""
+    reason = why_outside(value, room)
+    if reason is not None:
+        raise PydanticCustomError(*cast(Any, reason))
 
 
 # --- Second looks ----------------------------------------------------------------------------------

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .checks import MAX_INT, MIN_INT, check_any, check_json_value, stand_in
+from ..protocol.value_space import MAX_INT, MIN_INT
+from .checks import check_any, check_json_value, stand_in
 from .pydantic_schema import (
     CONFIG,
     CONFIGURED,

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from pydantic_core import PydanticCustomError
 
 from ..errors import WsrpcError
-from .checks import MAX_DEPTH
+from ..protocol.value_space import TOO_DEEP, Reason
 
 __all__ = ["InvalidValue", "Unencodable"]
 
@@ -61,7 +61,12 @@ def invalid(message: str, kind: str, total: int = 1) -> InvalidValue:
 
 
 def too_deep() -> InvalidValue:
-    return invalid(f"Nested more than {MAX_DEPTH} deep", "too_deep")
+    return outside(TOO_DEEP)
+
+
+def outside(reason: Reason) -> InvalidValue:
+    """The refusal of what is outside the value space."""
+    return invalid(reason.text, reason.kind)
 
 
 def from_pydantic(error: ValidationError) -> InvalidValue:
