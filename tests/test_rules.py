@@ -9,17 +9,20 @@ ROOT = Path(__file__).parents[1]
 RULE = re.compile(r"\*\*([A-Z]+-\d+)\*\*")
 MENTION = re.compile(r"\b[A-Z]+-\d+\b")
 NOT_YET = "> Specified, not yet implemented."
+PLANNED = re.compile(r"\*\*([A-Z]+-\d+)\*\* \*\(not yet implemented\)\*")
 
 
 def rules() -> tuple[set[str], set[str]]:
-    """The ids of the rules in implemented chapters, and of those in the others."""
+    """The ids of the rules that are implemented, and of the others."""
     text = (ROOT / "protocol.md").read_text(encoding="utf-8")
     implemented: set[str] = set()
     planned: set[str] = set()
     for chapter in re.split(r"^#+ ", text, flags=re.MULTILINE)[1:]:
         _, _, body = chapter.partition("\n")
         found = set(RULE.findall(body))
-        (planned if body.strip().startswith(NOT_YET) else implemented).update(found)
+        later = found if body.strip().startswith(NOT_YET) else set(PLANNED.findall(body))
+        planned |= later
+        implemented |= found - later
     return implemented, planned
 
 

@@ -253,3 +253,13 @@ def test_any_value_means_the_same_in_both_codecs(value: Any) -> None:
     """VALUE-6."""
     for codec in CODECS.values():
         assert codec.load_value(codec.dump_value(value)) == value
+
+
+def test_keys_that_are_special_elsewhere_and_integers_of_64_bits_arrive_as_they_are(
+    codec: Codec,
+) -> None:
+    """VALUE-8: what other receivers may take as their library does."""
+    value = {"__proto__": {"constructor": 1}, "constructor": 2, "n": [2**64 - 1, -(2**63), 1.0]}
+    loaded = codec.load_value(codec.dump_value(value))
+    assert loaded == value
+    assert [type(n) for n in loaded["n"]] == [int, int, float]

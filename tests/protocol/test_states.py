@@ -62,11 +62,12 @@ def moves(
 ) -> set[tuple[str, str]]:
     """Every (state, frame) that the rows allow in one direction."""
     allowed = set()
-    verb = {"received": "take", "sent": "send"}[direction]
+    verb = {"received": "take", "sent": "(send|handler ends)"}[direction]
     for states, event, target, _ in rows:
         if target.startswith("closed") or target == "(none)":
             continue
-        if not re.search(rf"\b{verb}\b", event):
+        if not re.search(rf"\b{verb}\b", event) or "`goaway`" in event:
+            # A `goaway` is a link frame: what it does to ids is not the affair of these tables.
             continue
         for state in re.sub(r"\(.*?\)", "", states).split(","):
             for name in names.get(state.strip(), []):

@@ -155,9 +155,11 @@ def _check_metadata(shell: Shell, label: str, carried: Mapping[str, str]) -> Non
         > shell.limits.max_metadata
     ):
         limit = shell.limits.max_metadata
-        raise RpcError(
+        error: RpcError[Any] = RpcError(
             Code.RESOURCE_EXHAUSTED, f"the metadata of {label} exceeds {limit} bytes (max_metadata)"
         )
+        error.not_started = True
+        raise error
 
 
 class Reply(Conversation):

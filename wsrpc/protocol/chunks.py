@@ -22,6 +22,7 @@ from .window import violation
 
 __all__ = [
     "LARGEST_PIECE",
+    "LARGEST_TEXT_PIECE",
     "Carrier",
     "Incoming",
     "IncomingValues",
@@ -29,9 +30,11 @@ __all__ = [
     "OutgoingValues",
 ]
 
-# Bytes. What the protocol allows of a piece; only the last one may be smaller.
+# Bytes. What the protocol allows of a piece; only the last one may be smaller. In JSON this side
+# sends less at a time, since quotes and backslashes double within a string.
 SMALLEST_PIECE = 16 * 1024
 LARGEST_PIECE = 64 * 1024
+LARGEST_TEXT_PIECE = 32 * 1024
 
 # Bytes. A piece cut back to a code point loses up to three, and must not fall below the least.
 SHORT_PIECE = SMALLEST_PIECE + 3
@@ -127,7 +130,14 @@ class OutgoingValues(Generic[C]):
                 return False
             value.begun = True
             batch.add(batch.codec.encode(value.frame))
-        part = value.part or self._cut(lane.id, value, batch)
+        part = value.part
+        if part is None:
+            rest = len(value.data) - value.offset
+            if batch.parts and batch.room() < min(SHORT_PIECE, rest):
+                # A small piece, cut now, would only make the next batch a small one.
+                batch.full = True
+                return False
+            part = self._cut(lane.id, value, batch)
         if not batch.takes(part):
             value.part = part
             return False
@@ -228,6 +238,15 @@ class IncomingValues:
         if id in self.by_id and frame not in BESIDE:
             raise violation(f"{frame} on id {id}, amid the chunks of a value")
 
+    def check_taken(self, frame: Sized) -> None:
+        """Whether this side takes values in chunks at all.
+
+        Raises:
+            ProtocolError: 4505, it does not; the peer's fault.
+        """
+        if not self.limit:
+            raise violation(f"a value in chunks on id {frame.id}, which this side does not take")
+
     def begin(self, frame: Sized, size: int) -> Incoming:
         """Expect a value.
 
@@ -256,11 +275,13 @@ class IncomingValues:
             raise violation(f"chunk on id {chunk.id}, where no value was begun")
         piece = chunk.piece
         size = len(piece)
-        if size > LARGEST_PIECE or (size < SMALLEST_PIECE and not chunk.last):
+        if not 0 < size <= LARGEST_PIECE or (size < SMALLEST_PIECE and not chunk.last):
             raise violation(f"a chunk of {size} bytes on id {chunk.id}")
         value.received += size
-        if value.received > value.size or (chunk.last and value.received < value.size):
-            raise violation(f"{value.received} bytes of a value of {value.size} on id {chunk.id}")
+        if value.received > value.size or chunk.last != (value.received == value.size):
+            last = ", the last piece included" if chunk.last else ""
+            reason = f"{value.received} bytes of a value of {value.size} on id {chunk.id}{last}"
+            raise violation(reason)
         whole = value.whole
         if whole is not None:
             whole.add(cast(Any, piece))

@@ -68,7 +68,7 @@ from ..limits import (
     Limits,
 )
 from .batch import BATCH_TARGET, FRAME_OVERHEAD
-from .chunks import LARGEST_PIECE, IncomingValues, Outgoing
+from .chunks import LARGEST_PIECE, LARGEST_TEXT_PIECE, IncomingValues, Outgoing
 from .codec import Codec
 from .events import (
     ArgumentsReceived,
@@ -255,7 +255,8 @@ class Endpoint(Continuity):
         values = self._outbox.values
         values.limit = held
         # Quotes and backslashes take two bytes each when JSON is put into a JSON string.
-        values.piece = min(LARGEST_PIECE, room // 2 if self.codec.text else room)
+        text = self.codec.text
+        values.piece = min(LARGEST_TEXT_PIECE, room // 2) if text else min(LARGEST_PIECE, room)
 
     def _catch_up(self, events: list[Event]) -> None:
         """Give what was begun before the accepting side's hello what the hello grants (HELLO-5)."""
@@ -332,6 +333,7 @@ class Endpoint(Continuity):
 
     def _announced(self, lane: Lane, frame: Sized, name: str, size: int) -> None:
         """A value will come in chunks: a large item, or that of a terminal."""
+        self._incoming.check_taken(frame)
         state = lane.state
         lane.receive(name)
         lane.state = state
@@ -449,6 +451,8 @@ class Endpoint(Continuity):
             self._events.append(CreditReceived(lane))
 
     def _on_call(self, frame: SizedCall) -> None:
+        if frame.size is not None:
+            self._incoming.check_taken(frame)
         call = InCall(frame, self.peer_window)
         options = frame.options
         self._open(call, options)
@@ -466,6 +470,8 @@ class Endpoint(Continuity):
             self._await_arguments(call, frame, frame.size)
 
     def _on_notify(self, frame: SizedNotify) -> None:
+        if frame.size is not None:
+            self._incoming.check_taken(frame)
         call = InCall(frame, 0)
         self._open(call, frame.options)
         self._take_slot(call)

@@ -147,8 +147,8 @@ SENT: dict[State, dict[str, State]] = {
 OPENING_OVERHEAD = 128
 CHANNEL_OVERHEAD = 24
 
-# Milliseconds. A longer duration means the same, and no longer fits a float.
-LONGEST = 2**53
+# Milliseconds. A longer duration means the same, and not everybody can hold it exactly.
+LONGEST = 2**53 - 1
 
 NO_OPTIONS = CallOptions()
 
