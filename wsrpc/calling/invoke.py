@@ -5,7 +5,6 @@ The same code serves the methods of proxies and the callbacks that a handler was
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from typing import Any
@@ -25,66 +24,9 @@ from ..runtime import Future
 from ..values.adapter import Adapter, InvalidValue
 from .attachments import Extras
 from .route import Retry
+from .timing import Timing
 
-__all__ = ["Timing", "begin", "invoke"]
-
-# Seconds by which the far side's clock may be ahead of this one's at the end of a long call.
-CLOCK_SKEW = 1.0
-
-INFINITY = math.inf
-
-# Seconds by which an event loop may be early with a timer.
-CLOCK_GRAIN = 0.001
-
-
-class Timing:
-    """When a call must be over, and whose deadline that is.
-
-    Attributes:
-        deadline: Seconds on the loop's clock, or None.
-        by_scope: Whether it is the deadline of the caller's own cancel scope, which fires by
-            itself and must be the one to do so.
-        alarm: The deadline, where this package has to keep it.
-    """
-
-    __slots__ = ("alarm", "by_scope", "deadline")
-
-    def __init__(self, shell: Shell, timeout: float | None) -> None:
-        runtime = shell.runtime
-        scope = runtime.effective_deadline()
-        deadline = INFINITY if timeout is None else runtime.now() + timeout
-        handled = handling.get()
-        if handled is not None and handled.deadline is not None and handled.deadline < deadline:
-            deadline = handled.deadline
-        self.deadline: float | None
-        self.alarm: float | None
-        if scope < deadline:
-            self.by_scope = True
-            self.deadline = scope
-            self.alarm = None
-        else:
-            self.by_scope = False
-            self.deadline = self.alarm = None if deadline == INFINITY else deadline
-
-    def reason(self, shell: Shell) -> str:
-        """Why the caller's await was cancelled, as far as one can tell."""
-        now = shell.runtime.now() + CLOCK_GRAIN
-        if self.by_scope and self.deadline is not None and now >= self.deadline:
-            return "deadline_exceeded"
-        return "cancelled"
-
-    async def let_scope_fire(self) -> None:
-        """The far side's clock was ahead of the caller's scope: wait for the scope (TIME-1).
-
-        Returns if the scope does not fire after all, since the caller may have left it; and at once
-        where the scope is not due yet: then a handler raised the error by itself, or the stream
-        idled for too long.
-        """
-        if self.by_scope and self.deadline is not None:
-            scope = anyio.current_effective_deadline()
-            left = scope - anyio.current_time()
-            if scope <= self.deadline and left <= CLOCK_SKEW:
-                await anyio.sleep(max(0.0, left) + 0.1)
+__all__ = ["begin", "invalid_answer", "invoke"]
 
 
 def begin(

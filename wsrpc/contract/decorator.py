@@ -12,7 +12,8 @@ from typing import Any, Literal, Protocol, TypeAlias, TypeVar, overload
 from typing_extensions import ParamSpec
 
 from ..errors import RegistrationError
-from ..stream import Final, LocalStream, Stream, UnaryCall
+from ..stream import Final, LocalStream, Stream
+from ..unary import UnaryCall
 from .annotations import is_stream, names_in, resolve_hints
 from .signature import MethodOptions, nature
 

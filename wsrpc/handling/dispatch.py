@@ -17,8 +17,9 @@ from ..errors import Code
 from ..protocol.frames import ErrorBody
 from ..protocol.lanes import InCall
 from ..protocol.rates import Bucket
-from .handler import CallbackHandler, MethodHandler
+from .callback import CallbackHandler
 from .live import LiveCalls
+from .method import MethodHandler
 from .target import MethodEntry
 
 __all__ = ["Dispatcher"]

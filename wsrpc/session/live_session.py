@@ -13,8 +13,10 @@ from typing import Any, Protocol
 
 import anyio
 
-from ..calling.proxy import AnyInterface, LooseInterface, Options, Proxy
+from ..calling.options import Options
+from ..calling.proxy import AnyInterface, Proxy
 from ..calling.route import Route
+from ..calling.untyped import LooseInterface
 from ..close_codes import CloseCode
 from ..context import Authorize, checked_metadata
 from ..contract.controller import interface

@@ -1,0 +1,63 @@
+"""What a call for a value and a stream share: the method, its options, where it goes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..context import is_unicode
+from ..errors import Code, RpcError
+from ..protocol.splice import Encoded
+from ..values.adapter import Unencodable
+from .attachments import Extras
+from .options import Options
+from .route import Retry, Route
+
+__all__ = ["RemoteMethod"]
+
+
+class RemoteMethod:
+    """One method at the other end.
+
+    Args:
+        route: Where its calls go.
+        controller: Name of the controller.
+        spec: The method's signature.
+        options: Those of `clientize`.
+
+    Attributes:
+        route: Where its calls go.
+        label: `"Controller.method"`.
+        spec: The method's signature.
+        options: Those of `clientize`.
+        check_results: Whether what comes back is validated.
+        retry: Which of its failures are worth another attempt.
+    """
+
+    def __init__(self, route: Route, controller: str, spec: Any, options: Options) -> None:
+        self.route = route
+        self.spec = spec
+        self.options = options
+        self.check_results = options.validate != "none"
+        self.retry = Retry(route, idempotent=spec.idempotent)
+        self.label = f"{controller}.{spec.name}"
+        if not is_unicode(self.label):
+            raise ValueError(f"{self.label!r} cannot be the name of a method")
+        self._dump_args = spec.dump_args
+        self._check_args = options.validate == "both"
+
+    def dump_args(self, values: dict[str, Any]) -> Encoded:
+        """The encoded arguments; what must not leave fails here, on this call (VALUE-3)."""
+        try:
+            codec = self.route.hub.codec
+            payload: Encoded = self._dump_args(values, codec, check=self._check_args)
+            return payload
+        except Unencodable as error:
+            raise RpcError(
+                Code.INVALID_ARGUMENT, f"the arguments of {self.label}: {error}"
+            ) from None
+
+    def extras(self, uploads: dict[str, Any], callbacks: dict[str, Any]) -> Extras | None:
+        if not uploads and not callbacks:
+            return None
+        check = self.options.validate == "both"
+        return Extras(self.label, self.spec.params, uploads, callbacks, check)

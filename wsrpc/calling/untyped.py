@@ -1,0 +1,81 @@
+"""Controllers and methods known by their bare names."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncIterable, Callable
+from typing import Any
+
+from ..contract.signature import Param
+from ..protocol.codec import Codec
+from ..protocol.splice import Encoded
+from ..values.adapter import Adapter
+
+__all__ = ["LooseInterface", "LooseMethod"]
+
+
+class LooseMethod:
+    """A method known by its bare name: arguments by keyword, kind decided by use."""
+
+    __slots__ = ("final", "item", "name", "params", "result")
+    kind = "untyped"
+    doc = ""
+    idempotent = False
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.params: dict[str, Param] = {}
+        self.result = self.item = self.final = Adapter(Any, where=name)
+
+    def bind(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        """Sort arguments by what they are: async iterables are uploads, functions callbacks."""
+        if args:
+            raise TypeError(
+                f"{self.name}() takes keyword arguments only: by bare name its parameters are "
+                "not known"
+            )
+        values: dict[str, Any] = {}
+        uploads: dict[str, Any] = {}
+        callbacks: dict[str, Any] = {}
+        for name, value in kwargs.items():
+            if isinstance(value, AsyncIterable):
+                uploads[name] = aiter(value)
+                self.params[name] = Param(name, "upload", Any, True, item=self.item)
+            elif callable(value):
+                callbacks[name] = value
+                arguments = (self.item,) * _arity(value)
+                self.params[name] = Param(
+                    name, "callback", Any, True, arguments=arguments, result=self.result
+                )
+            else:
+                values[name] = value
+        return values, uploads, callbacks
+
+    def dump_args(self, values: dict[str, Any], codec: Codec, check: bool = True) -> Encoded:
+        return self.item.dump(values, codec, check=check)
+
+
+def _arity(function: Callable[..., Any]) -> int:
+    """How many positional arguments a callback takes; 1 where it does not tell."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return 1
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return sum(parameter.kind in positional for parameter in parameters)
+
+
+class LooseInterface:
+    """A controller known by its bare name."""
+
+    __slots__ = ("name", "specs")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.specs: dict[str, LooseMethod] = {}
+
+    def spec(self, name: str) -> LooseMethod:
+        """Any method; whether it exists shows at the other end."""
+        return LooseMethod(name)

@@ -1,0 +1,61 @@
+"""Callbacks of this side's that the peer invokes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import Raw
+
+from ..context import CallContext, handling
+from ..contract.signature import Param
+from ..engine.hub import Offered
+from ..protocol.lanes import InCall
+from ..values.adapter import InvalidValue
+from .handler import Handler
+from .live import LiveCalls
+from .refusals import bad, invalid_argument, under
+
+__all__ = ["CallbackHandler"]
+
+
+class CallbackHandler(Handler):
+    """A callback of this side's, invoked by the peer: always unary, in its owner's context."""
+
+    __slots__ = ("_offered",)
+
+    def __init__(self, calls: LiveCalls, call: InCall, offered: Offered) -> None:
+        super().__init__(calls, call, f"{offered.label}({offered.param.name}=…)")
+        self._offered = offered
+
+    def _spawn(self) -> None:
+        context = self._offered.context.copy()
+        self._task = self.shell.nursery.spawn_handler(
+            self._run, context=context, deadline=self._deadline
+        )
+
+    async def _handle(self) -> None:
+        param = self._offered.param
+        self.context = context = CallContext(
+            self.calls.session, self.call, "", param.name, self._deadline
+        )
+        handling.set(context)
+        try:
+            arguments = self._arguments(param)
+        except InvalidValue as invalid:
+            raise invalid_argument(self.label, invalid) from None
+        payload = self._dump_result(param.result, await self._offered.fn(*arguments))
+        await self.shell.room()
+        self._answer(payload)
+
+    def _arguments(self, param: Param) -> list[Any]:
+        raws: list[Raw] = self.shell.codec.split_array(self.call.args)
+        if len(raws) != len(param.arguments):
+            message = f"expected {len(param.arguments)} arguments, got {len(raws)}"
+            raise bad((min(len(raws), len(param.arguments)),), message, "arguments")
+        arguments: list[Any] = []
+        for position, (adapter, raw) in enumerate(zip(param.arguments, raws, strict=True)):
+            try:
+                arguments.append(adapter.load(raw, self.shell.codec))
+            except InvalidValue as invalid:
+                raise under(position, invalid) from None
+        return arguments

@@ -1,0 +1,287 @@
+"""Calls of exposed methods: permission, arguments, interceptors, the method, its value or stream."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+from functools import partial
+from typing import Any, TypeVar
+
+import anyio
+import anyio.to_thread
+
+from ..calling.invoke import invoke
+from ..context import NO_METADATA, CallContext, handling, outgoing_metadata
+from ..contract.signature import MethodSpec, Param
+from ..errors import Code, RpcError
+from ..interfaces import Request, fold
+from ..protocol.frames import ABSENT, ErrorBody
+from ..protocol.lanes import CallbackTarget, InCall, UploadReader
+from ..protocol.splice import Encoded
+from ..runtime import Future
+from ..stream import NotFinished, Stream
+from ..streams.consumer import Inbox, InboxStream
+from ..streams.producer import Feed, Packer
+from ..values.adapter import InvalidValue
+from .handler import Handler
+from .live import LiveCalls
+from .refusals import bad, invalid_argument, under
+from .sync_iterator import ThreadIterator
+from .target import MethodEntry
+
+__all__ = ["MethodHandler"]
+
+T = TypeVar("T")
+
+# Seconds that a handler has for a callback that it awaits, like any unary call.
+CALLBACK_TIMEOUT = 30.0
+
+
+class MethodHandler(Handler):
+    """A call of an exposed method."""
+
+    __slots__ = ("_arguments", "_inboxes", "_sources", "_unauthorized", "entry")
+
+    def __init__(self, calls: LiveCalls, call: InCall, entry: MethodEntry) -> None:
+        super().__init__(calls, call, entry.label)
+        self.entry = entry
+        self._arguments: Future | None = None
+        self._unauthorized = calls.authorize is not None
+        self._inboxes: dict[str, Inbox] = {}
+        self._sources: tuple[Any, ...] = ()
+        # Now, not when the task begins: items may come with the very message that brought the call.
+        if call.uploads:
+            self._open_inboxes()
+
+    def _open_inboxes(self) -> None:
+        for name, lane in self.call.uploads.items():
+            param = self.entry.spec.params.get(name)
+            if param is not None and param.kind == "upload":
+                self._inboxes[name] = self._inbox(lane, param)
+
+    @property
+    def attached(self) -> bool:
+        return self.entry.spec.options.on_disconnect == "cancel"
+
+    @property
+    def waits(self) -> bool:
+        return self._unauthorized
+
+    def _await_arguments(self) -> None:
+        if self._unauthorized:
+            # The decision need not wait for them, nor they take up memory behind a no.
+            self._arguments = self.shell.runtime.future()
+            self._launch()
+
+    def on_arguments(self) -> None:
+        if self._arguments is None:
+            self._launch()
+        elif not self._arguments.done():
+            self._arguments.set_result(None)
+
+    def _close_uploads(self) -> None:
+        for inbox in self._inboxes.values():
+            # Whoever still holds the upload must not wait for items that cannot come.
+            inbox.fail(RpcError(Code.CANCELLED, f"{self.label} has ended, and its uploads with it"))
+
+    async def _handle(self) -> None:
+        shell, entry, call = self.shell, self.entry, self.call
+        spec = entry.spec
+        self.context = context = CallContext(
+            self.calls.session, call, entry.exposed.name, spec.name, self._deadline
+        )
+        handling.set(context)
+        if outgoing_metadata.get() is not NO_METADATA:
+            outgoing_metadata.set(NO_METADATA)
+        if self._unauthorized and not await self._authorized(context):
+            return
+        try:
+            arguments = spec.load_args(call.args, shell.codec)
+            # It is a view of the message that brought it, and would keep all of that in memory.
+            call.args = ABSENT
+            if entry.channels or call.uploads or call.callbacks:
+                self._add_channels(spec, arguments)
+        except InvalidValue as invalid:
+            raise invalid_argument(self.label, invalid) from None
+        if entry.interceptors:
+            outcome = await self._intercepted(arguments, context)
+        else:
+            if spec.flavor == "coroutine":
+                pending = self.calls.function(entry)(**arguments)
+            else:
+                pending = self._call(arguments)
+            # An upload that the method drops must be gone, so that its producer stops.
+            del arguments
+            outcome = await pending
+        if spec.kind == "stream":
+            await self._stream(outcome)
+            return
+        payload = self._dump_result(spec.result, outcome)
+        if shell.endpoint.outbox_full:
+            await shell.room()
+        self._answer(payload)
+
+    async def _authorized(self, context: CallContext) -> bool:
+        """Whether the call may begin, with its arguments there; else it is answered (AUTHZ-1)."""
+        authorize = self.calls.authorize
+        assert authorize is not None
+        body = ErrorBody(Code.PERMISSION_DENIED, f"{self.label} is not allowed")
+        try:
+            allowed = await authorize(context)
+        except Exception as error:  # noqa: BLE001  (the call has to be answered)
+            allowed, body = False, self._body(error)
+        if self._halted():
+            return False
+        if allowed is False:
+            if self._open:
+                self.shell.endpoint.decline(self.call, body)
+                self.shell.wake()
+            return False
+        if self._arguments is not None:
+            await self._arguments
+        self._unauthorized = False
+        return True
+
+    async def _intercepted(self, arguments: dict[str, Any], context: CallContext) -> Any:
+        entry = self.entry
+        request = Request(
+            controller=entry.exposed.name,
+            method=entry.spec.name,
+            arguments=arguments,
+            kind=entry.spec.kind,
+            metadata=dict(context.metadata),
+            direction="inbound",
+            session=self.calls.session,
+        )
+
+        async def innermost(request: Request) -> Any:
+            outcome = await self._call(request.arguments)
+            if entry.spec.kind == "stream":
+                self._sources = (*self._sources, outcome)
+            return outcome
+
+        return await fold(entry.interceptors, innermost)(request)
+
+    async def _call(self, arguments: dict[str, Any]) -> Any:
+        """The method's value; for a stream, an async iterator that has not begun."""
+        spec = self.entry.spec
+        fn = self.calls.function(self.entry)
+        match spec.flavor:
+            case "coroutine" | "awaited_iterator":
+                return await fn(**arguments)
+            case "async_iterator":
+                return fn(**arguments)
+            case "sync":
+                work = partial(fn, **arguments)
+                return await self.undisturbed(anyio.to_thread.run_sync(work))
+            case "sync_iterator":
+                return ThreadIterator(
+                    self.shell,
+                    partial(fn, **arguments),
+                    credit=lambda: self.call.credit.balance,
+                    stopped=lambda: self.stopped is not None,
+                    undisturbed=self.undisturbed,
+                )
+
+    async def undisturbed(self, wait: Awaitable[T]) -> T:
+        """Wait for a worker thread, which nothing can cancel."""
+        self._threaded = True
+        try:
+            return await wait
+        finally:
+            self._threaded = False
+
+    async def _stream(self, source: AsyncIterator[Any]) -> None:
+        shell, call = self.shell, self.call
+        spec = self.entry.spec
+        assert spec.item is not None
+        packer = Packer(
+            shell,
+            spec.item,
+            spec.final,
+            check=self.calls.check,
+            no_final=f"{self.label} yielded wsrpc.Final, but is not annotated with it: write "
+            "AsyncIterator[Item | wsrpc.Final[Value]]",
+        )
+        self.feed = Feed(shell, call, packer, halt=self.halt, spare=self.spare)
+        stats = self.calls.stats
+        stats.generators_open += 1
+        try:
+            await self.feed.run(source)
+        finally:
+            try:
+                # An interceptor that wraps a stream may forget to close it.
+                for inner in self._sources:
+                    if hasattr(inner, "aclose"):
+                        await inner.aclose()
+            finally:
+                stats.generators_open -= 1
+        if self._open and not self._halted():
+            final = self.feed.final
+            if final is None and isinstance(source, Stream):
+                final = self._final_of(source, packer)
+            shell.endpoint.finish(call, final)
+            shell.wake()
+
+    def _final_of(self, source: Stream[Any, Any], packer: Packer) -> Encoded | None:
+        """What a stream that the method handed on has ended with."""
+        with suppress(NotFinished):
+            if self.entry.spec.final is not None and source.final is not None:
+                return packer.final(source.final)
+        return None
+
+    # ------------------------------------------------------------ arguments
+
+    def _add_channels(self, spec: MethodSpec, arguments: dict[str, Any]) -> None:
+        """The call's streams and callbacks as arguments (CALL-4)."""
+        call = self.call
+        for name in call.uploads:
+            if name not in self._inboxes:
+                raise bad((name,), "no such upload parameter", "unexpected_upload")
+            arguments[name] = InboxStream(self._inboxes[name], f"{self.label}({name}=…)")
+        for name, target in call.callbacks.items():
+            param = spec.params.get(name)
+            if param is None or param.kind != "callback":
+                raise bad((name,), "no such callback", "unexpected_callback")
+            arguments[name] = self._callback(target, param)
+        for param in spec.params.values():
+            if param.required and param.kind != "value" and param.name not in arguments:
+                raise bad((param.name,), f"Missing {param.kind}", "missing")
+
+    def _inbox(self, lane: UploadReader, param: Param) -> Inbox:
+        assert param.item is not None
+
+        def invalid(error: InvalidValue) -> RpcError[Any]:
+            return invalid_argument(self.label, under(param.name, error))
+
+        label = f"{self.label}({param.name}=…)"
+        inbox = lane.context = Inbox(self.shell, lane, param.item, None, invalid, label=label)
+        return inbox
+
+    def _callback(self, target: CallbackTarget, param: Param) -> Callable[..., Awaitable[Any]]:
+        shell, label = self.shell, f"{self.label}({param.name}=…)"
+
+        async def callback(*arguments: Any) -> Any:
+            if len(arguments) != len(param.arguments):
+                raise TypeError(
+                    f"{label} takes {len(param.arguments)} arguments; got {len(arguments)}"
+                )
+            if target.state == "finished":
+                raise RpcError(Code.FAILED_PRECONDITION, f"{label}: its call has ended")
+            parts = [
+                bytes(adapter.dump(argument, shell.codec))
+                for adapter, argument in zip(param.arguments, arguments, strict=True)
+            ]
+            assert param.result is not None
+            return await invoke(
+                shell,
+                label,
+                target.id,
+                shell.codec.join(parts),
+                param.result,
+                CALLBACK_TIMEOUT,
+                target=target,
+            )
+
+        callback.__name__ = callback.__qualname__ = param.name
+        return callback
