@@ -99,3 +99,45 @@ def test_nothing_is_run_or_unpickled_or_looked_up_by_a_name_of_the_wire(file: Pa
 def test_the_exceptions_are_there() -> None:
     names = set(map(name_of, FILES))
     assert {*BY_NAME, *COMPILES, *IMPORTS, *STARTS_PROCESSES} <= names
+
+
+# Where a private attribute of another object is read or set, and why it has to be.
+PRIVATE = {
+    # A constructor of this class's own fills in what it has made.
+    "cli/remote_contract.py": {"_document"},
+    # The one way to leave a process whose event loop hangs.
+    "cli/running.py": {"_exit"},
+    # The frame in which a decorator stands, for the names in its annotations.
+    "contract/decorator.py": {"_getframe"},
+    # The table of the class above, to be added to.
+    "protocol/endpoint.py": {"_unnumbered"},
+    # anyio's table of tasks: what is needed of it is looked for first, and done without.
+    "runtime/on_asyncio.py": {
+        "_deadline", "_parent_scope", "_task_states", "_tasks",
+    },
+    # The two ends of one pair, which are of one class.
+    "transport/memory.py": {"_arrived", "_closed", "_peer", "_queue", "_side", "_taken"},
+}  # fmt: skip
+
+
+def private_reads(tree: ast.AST) -> Iterator[tuple[str, int]]:
+    """Private attributes of other objects than the one whose method it is, and their lines."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and node.attr.startswith("_"):
+            owner = node.value
+            own = isinstance(owner, ast.Name) and owner.id in ("self", "cls")
+            upper = isinstance(owner, ast.Call) and isinstance(owner.func, ast.Name)
+            above = upper and isinstance(owner.func, ast.Name) and owner.func.id == "super"
+            if not own and not above and not node.attr.endswith("__"):
+                yield node.attr, node.lineno
+
+
+@pytest.mark.parametrize("file", FILES, ids=name_of)
+def test_no_code_reads_a_private_attribute_of_another_object(file: Path) -> None:
+    name = name_of(file)
+    found = [
+        f"{name}:{line} {attribute}"
+        for attribute, line in private_reads(ast.parse(file.read_text(encoding="utf-8")))
+        if attribute not in PRIVATE.get(name, ())
+    ]
+    assert not found

@@ -9,6 +9,7 @@ from collections.abc import (
     Iterable,
     Iterator,
 )
+from contextlib import suppress
 from inspect import isawaitable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, cast
@@ -248,13 +249,21 @@ class LocalStream(Stream[T_co, U_co]):
             return await self._pull()
         except BaseException as error:
             if isinstance(error, StopAsyncIteration) and not self._closed:
-                source = self._source
-                self._finish(source._final if isinstance(source, Stream) else None)
+                self._end_as(self._source)
             self._closed = True
             self._release()
             raise
         finally:
             self._busy = False
+
+    def _end_as(self, source: Any) -> None:
+        """The source is at its end: take over the final value of a stream, if it has one."""
+        if not isinstance(source, Stream):
+            self._finish()
+            return
+        # One that was cut short has none, and so has this one.
+        with suppress(NotFinished):
+            self._finish(source.final)
 
     async def _pull(self) -> Any:
         # A Stream has `__await__`, to refuse: it only looks awaitable.

@@ -29,6 +29,7 @@ class Extras:
     Attributes:
         uploads: Async iterators by parameter.
         callbacks: Functions by parameter.
+        check: Whether what is sent is validated.
         failure: What the source of an upload raised first; the caller gets that rather than
             the other end's complaint about it.
     """
@@ -43,7 +44,7 @@ class Extras:
     ) -> None:
         self._label = label
         self._params = params
-        self._check = check
+        self.check = check
         self.uploads = uploads
         self.callbacks = callbacks
         self.failure: BaseException | None = None
@@ -100,7 +101,7 @@ class _Pump(Conversation):
             shell,
             item,
             None,
-            check=extras._check,
+            check=extras.check,
             no_final=f"{label}: an upload has no final value; yield items only",
         )
         self._feed = Feed(shell, lane, packer, halt=self._halt, spare=self._spare)
