@@ -31,11 +31,11 @@ def test_every_code_of_the_table_has_a_name_here_and_the_other_way_round() -> No
     assert {code for code, *_ in TABLE} == {int(code) for code in CloseCode}
 
 
+@pytest.mark.rule("CLOSE-1", "CLOSE-2")
 @pytest.mark.parametrize(("code", "name", "session", "comes_back"), TABLE)
 def test_a_code_means_what_the_table_says(
     code: int, name: str, session: str, comes_back: str
 ) -> None:
-    """CLOSE-1, CLOSE-2."""
     assert may_resume(code) is session.startswith("detaches")
     assert may_reconnect(code) is comes_back.startswith("yes")
 

@@ -52,8 +52,8 @@ async def collect_what_openai_left() -> None:
         await anyio.lowlevel.checkpoint()
 
 
+@pytest.mark.rule("RETRY-3")
 async def test_tracked_reads_each_line_once_over_two_servers() -> None:
-    """RETRY-3."""
     with soon():
         read, asked = await tracked.main()
     assert read == tracked.LINES
@@ -71,8 +71,8 @@ def test_each_example_runs_by_itself_and_ends_well(program: str) -> None:
     assert done.stdout
 
 
+@pytest.mark.rule("AUTHZ-1")
 async def test_a_role_decides_about_each_call() -> None:
-    """AUTHZ-1."""
     with soon():
         assert await authorization.main() == ["changed", "permission_denied"]
 

@@ -155,8 +155,8 @@ class Careful:
             raise RuntimeError("the caller did not answer") from error
 
 
+@pytest.mark.rule("HELLO-7")
 async def test_credentials_are_in_no_log(codec: Codec, caplog: pytest.LogCaptureFixture) -> None:
-    """HELLO-7."""
     caplog.set_level(logging.DEBUG, "wsrpc")
 
     async def authenticate(handshake: Handshake, auth: Any) -> None:
@@ -171,8 +171,8 @@ async def test_credentials_are_in_no_log(codec: Codec, caplog: pytest.LogCapture
     assert "hunter" not in caplog.text
 
 
+@pytest.mark.rule("ERROR-3")
 async def test_what_callers_send_is_in_no_log(caplog: pytest.LogCaptureFixture) -> None:
-    """ERROR-3."""
     caplog.set_level(logging.DEBUG, "wsrpc")
 
     async def refuse() -> None:
@@ -194,6 +194,7 @@ async def test_what_callers_send_is_in_no_log(caplog: pytest.LogCaptureFixture) 
     assert all(line.isprintable() for line in texts(caplog))
 
 
+@pytest.mark.rule("BATCH-2", "BATCH-3")
 @pytest.mark.parametrize(
     "frames",
     [
@@ -209,7 +210,6 @@ async def test_what_callers_send_is_in_no_log(caplog: pytest.LogCaptureFixture) 
 async def test_what_a_stranger_breaks_the_rules_with_is_in_no_log(
     codec: Codec, frames: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """BATCH-2, BATCH-3."""
     caplog.set_level(logging.DEBUG, "wsrpc")
     async with bare_client(wsrpc.Server([Careful()]), codec) as peer:
         await peer.send(*frames)

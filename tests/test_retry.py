@@ -39,11 +39,11 @@ def attempts(
     )
 
 
+@pytest.mark.rule("RETRY-1")
 @pytest.mark.parametrize("code", list(wsrpc.Code))
 @pytest.mark.parametrize("not_started", [True, False])
 @pytest.mark.parametrize("idempotent", [True, False])
 def test_which_failures_are_worth_a_repeat(code: str, not_started: bool, idempotent: bool) -> None:
-    """RETRY-1."""
     worth = {
         ("unavailable", True, False),
         ("unavailable", True, True),
@@ -57,8 +57,8 @@ def test_which_failures_are_worth_a_repeat(code: str, not_started: bool, idempot
     )
 
 
+@pytest.mark.rule("RETRY-1")
 def test_delays_are_uniform_below_a_bound_that_doubles() -> None:
-    """RETRY-1."""
     bounds = [FIRST * 2**n for n in range(10)]
     tried = attempts()
     assert [tried.delay(error(), 0, 0) for _ in range(10)] == [min(one, LONGEST) for one in bounds]
@@ -70,22 +70,22 @@ def test_delays_are_uniform_below_a_bound_that_doubles() -> None:
             assert 0 <= delay <= min(bound, LONGEST)
 
 
+@pytest.mark.rule("RETRY-1")
 def test_a_delay_that_was_asked_for_is_kept_with_jitter_on_top() -> None:
-    """RETRY-1."""
     assert attempts().delay(error(retry_after=3), 0, 0) == 3 + JITTER
     assert attempts(uniform=lambda: 0.0).delay(error(retry_after=3), 0, 0) == 3
 
 
+@pytest.mark.rule("RETRY-1")
 def test_no_repeat_that_would_begin_behind_the_deadline() -> None:
-    """RETRY-1."""
     tried = attempts(deadline=10.0)
     assert tried.delay(error(retry_after=5), 4.0, 0) == 5 + JITTER
     assert tried.delay(error(retry_after=5), 5.0, 0) is None
     assert tried.delay(error(not_started=True), 10.0, 0, moved=True) is None
 
 
+@pytest.mark.rule("RETRY-1")
 def test_so_many_attempts_and_no_more_until_the_stream_has_got_on() -> None:
-    """RETRY-1."""
     tried = attempts(most=3)
     assert [tried.delay(error(), 0, 0) for _ in range(3)] == [FIRST, 2 * FIRST, None]
     assert tried.made == 3
@@ -93,8 +93,8 @@ def test_so_many_attempts_and_no_more_until_the_stream_has_got_on() -> None:
     assert tried.delay(error(), 0, 0) == FIRST
 
 
+@pytest.mark.rule("RETRY-1")
 def test_a_call_that_never_left_goes_over_to_the_next_session_at_once_and_free_of_charge() -> None:
-    """RETRY-1."""
     budget = Budget(0, 0)
     tried = attempts(budget=budget, most=1, idempotent=False)
     for _ in range(10):
@@ -103,8 +103,8 @@ def test_a_call_that_never_left_goes_over_to_the_next_session_at_once_and_free_o
     assert tried.delay(error(), 0, 0, moved=True) is None
 
 
+@pytest.mark.rule("RETRY-1")
 def test_a_call_that_may_have_run_once_is_not_said_to_be_not_started() -> None:
-    """RETRY-1."""
     tried = attempts(most=2)
     last = error(not_started=True)
     tried.delay(error(), 0, 0)
@@ -115,15 +115,15 @@ def test_a_call_that_may_have_run_once_is_not_said_to_be_not_started() -> None:
     assert attempts().concluded(fresh).not_started
 
 
+@pytest.mark.rule("RETRY-1")
 def test_below_half_of_the_tokens_nothing_is_repeated() -> None:
-    """RETRY-1."""
     budget = Budget(10, 0.1)
     assert [budget.spend(0, 0) for _ in range(8)] == [True] * 4 + [False] * 4
     assert budget.tokens == 2
 
 
+@pytest.mark.rule("RETRY-1")
 def test_tokens_come_back_with_each_call_and_each_second_and_never_above_the_most() -> None:
-    """RETRY-1."""
     budget = Budget(10, 0.1)
     for _ in range(20):
         budget.spend(0, 0)
@@ -148,25 +148,25 @@ def repeats_of(calls: int, budget: Budget, *, failing: Callable[[int], bool]) ->
         yield tried.made
 
 
+@pytest.mark.rule("RETRY-1")
 @pytest.mark.parametrize("tokens", [10, 100, 1000])
 def test_a_server_that_always_fails_gets_a_burst_and_then_hardly_more_than_without(
     tokens: int,
 ) -> None:
-    """RETRY-1."""
     made = list(repeats_of(10_000, Budget(tokens, 0.1), failing=lambda call: True))
     assert sum(made) - len(made) <= tokens / 2 + 0.15 * len(made)
     assert sum(made[-1000:]) <= 1150
 
 
+@pytest.mark.rule("RETRY-1")
 def test_rare_failures_are_always_repeated() -> None:
-    """RETRY-1."""
     made = list(repeats_of(10_000, Budget(100, 0.1), failing=lambda call: call % 100 == 0))
     # Each of the hundred calls that fail for good is tried as often as allowed.
     assert sum(one == 5 for one in made) == 100
 
 
+@pytest.mark.rule("RETRY-2")
 def test_delays_before_a_connection_are_uniform_below_a_bound_that_doubles() -> None:
-    """RETRY-2."""
     bounds = [0.9, 1.8, 3.6, 7.2, 14.4, 15, 15]
     backoff = Backoff(lambda: 1.0)
     assert [backoff.next() for _ in bounds] == pytest.approx(bounds)
@@ -175,7 +175,7 @@ def test_delays_before_a_connection_are_uniform_below_a_bound_that_doubles() -> 
     assert Backoff(lambda: 0.0).next() == 0
 
 
+@pytest.mark.rule("RETRY-2")
 def test_a_server_that_asks_for_a_delay_gets_it_and_up_to_a_second_more() -> None:
-    """RETRY-2."""
     assert Backoff(lambda: 0.0).next(3) == 3
     assert Backoff(lambda: 1.0).next(3) == 4

@@ -36,18 +36,18 @@ async def all_pass(*shows: Callable[[], Awaitable[bool]]) -> None:
     assert all(passed)
 
 
+@pytest.mark.rule("CLOSE-4", "RETRY-3", "RESUME-9")
 @pytest.mark.slow
 async def test_a_server_that_is_killed() -> None:
-    """CLOSE-4, RETRY-3, RESUME-9."""
     await all_pass(
         partial(killed.killed, clients=3, items=30, timed=False),
         partial(killed.gone, clients=3, window=1.0, timed=False),
     )
 
 
+@pytest.mark.rule("HEART-2", "RESUME-2", "RESUME-4")
 @pytest.mark.slow
 async def test_clients_that_are_frozen() -> None:
-    """HEART-2, RESUME-2, RESUME-4."""
     await all_pass(
         partial(frozen.freeze, "soon", clients=2, window=10.0, seed=1, timed=False),
         partial(frozen.freeze, "detached", clients=2, window=10.0, seed=1, timed=False),
@@ -55,29 +55,29 @@ async def test_clients_that_are_frozen() -> None:
     )
 
 
+@pytest.mark.rule("DRAIN-1", "DRAIN-3")
 @pytest.mark.slow
 async def test_a_server_that_is_stopped() -> None:
-    """DRAIN-1, DRAIN-3."""
     await all_pass(
         partial(drained.drained, clients=1, idle=3, grace=3.0, timed=False),
         partial(drained.stubborn, grace=0.2, cleanup_timeout=1.0, timed=False),
     )
 
 
+@pytest.mark.rule("RETRY-2")
 @pytest.mark.slow
 async def test_clients_that_are_all_dropped_at_once() -> None:
-    """RETRY-2."""
     await all_pass(partial(herd.herd, clients=20, processes=2, timed=False))
 
 
+@pytest.mark.rule("CLOSE-5", "HEART-2", "RESUME-8")
 async def test_streams_whose_callers_are_gone_in_one_way_or_another() -> None:
-    """CLOSE-5, HEART-2, RESUME-8."""
     await all_pass(*(partial(cleanups.ended_by, end, 20, 1, timed=False) for end in cleanups.ENDS))
 
 
+@pytest.mark.rule("CALM-1", "CALM-2", "CALM-3", "CALM-4", "HELLO-9", "SLOT-4")
 @pytest.mark.slow
 async def test_floods_beside_a_client_who_behaves(transport: Transport) -> None:
-    """CALM-1, CALM-2, CALM-3, CALM-4, HELLO-9, SLOT-4."""
     await all_pass(
         partial(floods.floods, scale=0.02, hello_timeout=0.5, transport=transport, timed=False)
     )

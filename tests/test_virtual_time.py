@@ -69,8 +69,8 @@ async def test_a_call_may_take_hours() -> None:
         assert anyio.current_time() - begin == pytest.approx(5 * HOUR)
 
 
+@pytest.mark.rule("TIME-1")
 async def test_deadlines_fire_on_the_second() -> None:
-    """TIME-1."""
     slow = Slow()
     async with connected_pair([slow]) as (_, client):
         begin = anyio.current_time()
@@ -89,8 +89,8 @@ async def test_the_default_deadline_too() -> None:
         assert anyio.current_time() - begin == pytest.approx(30, abs=0.1)
 
 
+@pytest.mark.rule("TIME-1")
 async def test_a_scope_around_the_call() -> None:
-    """TIME-1."""
     slow = Slow()
     async with connected_pair([slow]) as (_, client):
         begin = anyio.current_time()
@@ -115,8 +115,8 @@ async def test_the_idle_timeout_of_a_stream() -> None:
         assert anyio.current_time() - begin == pytest.approx(4200 + HOUR, abs=1)
 
 
+@pytest.mark.rule("CANCEL-3")
 async def test_a_cleanup_that_takes_too_long() -> None:
-    """CANCEL-3."""
     slow = Slow()
     limits = wsrpc.Limits(cleanup_timeout=1800)
     async with connected_pair([slow], limits=limits) as (_, client):
@@ -152,8 +152,8 @@ async def test_a_slow_connection_carries_more_than_one_message_at_a_time() -> No
         assert anyio.current_time() - begin == pytest.approx(2 * HOUR + 600)
 
 
+@pytest.mark.rule("TIME-1")
 async def test_on_a_half_open_connection_the_deadline_is_what_is_left() -> None:
-    """TIME-1."""
     slow = Slow()
     pair = connected_pair([slow], limits=NO_HEARTBEAT)
     pair.stall(before="result")
@@ -166,9 +166,9 @@ async def test_on_a_half_open_connection_the_deadline_is_what_is_left() -> None:
         assert (server.closed, client.closed) == (False, False)
 
 
+@pytest.mark.rule("HEART-2")
 @pytest.mark.parametrize("silent", ["accepting", "connecting"])
 async def test_a_side_that_falls_silent_is_given_up_by_the_other(silent: Any) -> None:
-    """HEART-2."""
     pair = connected_pair(
         [Slow()], limits=wsrpc.Limits(heartbeat_interval=20, heartbeat_timeout=10)
     )
@@ -182,9 +182,9 @@ async def test_a_side_that_falls_silent_is_given_up_by_the_other(silent: Any) ->
         assert hearing.closed
 
 
+@pytest.mark.rule("HELLO-9")
 @pytest.mark.parametrize("sender", ["accepting", "connecting"])
 async def test_the_hellos_have_their_time(sender: Any) -> None:
-    """HELLO-9."""
     pair = connected_pair(limits=wsrpc.Limits(connect_timeout=HOUR, hello_timeout=HOUR))
     pair.stall(before=0, sender=sender)
     begin = anyio.current_time()
@@ -207,8 +207,9 @@ async def test_a_pair_comes_back_when_it_is_told_to() -> None:
         assert client.state == "connected"
 
 
+@pytest.mark.rule("RETRY-2")
 async def test_a_link_that_lasted_was_of_use_though_it_carried_nothing() -> None:
-    """RETRY-2: who loses a connection once a day comes back as soon as after the first time."""
+    """Who loses a connection once a day comes back as soon as after the first time."""
     pair = connected_pair(reconnect=True)
     pair._backoff = Backoff(lambda: 1.0)
     delays: list[float] = []
@@ -244,8 +245,8 @@ class Alarms:
         monkeypatch.setattr(Endpoint, "alarm", counted)
 
 
+@pytest.mark.rule("HEART-1")
 async def test_an_idle_session_hardly_ever_wakes_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """HEART-1."""
     hours = 24
     beats = hours * HOUR / sum(BEAT[:1])
     # Each of the two asks, and looks whether it was answered.
@@ -260,11 +261,11 @@ async def test_an_idle_session_hardly_ever_wakes_up(monkeypatch: pytest.MonkeyPa
         assert (server.state, client.state, pair.cuts) == ("connected", "connected", 0)
 
 
+@pytest.mark.rule("HEART-1", "HEART-2")
 @pytest.mark.parametrize("sender", ["accepting", "connecting", None])
 async def test_a_half_open_connection_is_found_in_time_on_both_ends(
     sender: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """HEART-1, HEART-2."""
     Alarms(monkeypatch, most=500)
     pair = connected_pair([Slow()], reconnect=True)
     found: dict[wsrpc.Session, float] = {}
@@ -293,8 +294,8 @@ async def test_a_half_open_connection_is_found_in_time_on_both_ends(
         assert client.id == before
 
 
+@pytest.mark.rule("HEART-2", "RESUME-4")
 async def test_calls_on_a_half_open_connection_are_answered_over_the_next() -> None:
-    """HEART-2, RESUME-4."""
     pair = connected_pair([Slow()], reconnect=True)
     pair.stall(before="result")
     async with pair as (_, client):
@@ -307,11 +308,11 @@ async def test_calls_on_a_half_open_connection_are_answered_over_the_next() -> N
         assert anyio.current_time() - begin <= 5 + sum(BEAT) + 1
 
 
+@pytest.mark.rule("HEART-2")
 @pytest.mark.parametrize("asked", [False, True])
 async def test_who_was_held_up_does_not_take_the_other_for_dead(
     asked: bool, anyio_backend: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """HEART-2."""
     clock: MockClock = anyio_backend[1]["clock"]
     Alarms(monkeypatch, most=100)
     pair = connected_pair([Slow()])
@@ -329,8 +330,8 @@ async def test_who_was_held_up_does_not_take_the_other_for_dead(
         assert (server.state, client.state) == ("connected", "connected")
 
 
+@pytest.mark.rule("AUTH-1", "AUTH-3")
 async def test_a_link_lasts_for_as_long_as_its_credentials_are_refreshed() -> None:
-    """AUTH-1, AUTH-3."""
     changes: list[str] = []
     pair = connected_pair([Slow()], principal=wsrpc.Grant("ann", expires_in=60), reconnect=True)
     async with pair as (server, client):
@@ -352,8 +353,8 @@ async def test_a_link_lasts_for_as_long_as_its_credentials_are_refreshed() -> No
             group.cancel_scope.cancel()
 
 
+@pytest.mark.rule("AUTH-2")
 async def test_credentials_that_are_refreshed_in_a_rush_go_out_apart() -> None:
-    """AUTH-2."""
     pair = connected_pair([Slow()], principal="ann", reconnect=True)
     async with pair as (server, client):
         begin = anyio.current_time()

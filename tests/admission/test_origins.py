@@ -9,6 +9,7 @@ import pytest
 from wsrpc.admission.origins import Origins
 
 
+@pytest.mark.rule("ORIGIN-1")
 @pytest.mark.parametrize(
     ("origin", "host"),
     [
@@ -28,10 +29,10 @@ from wsrpc.admission.origins import Origins
 def test_a_page_of_the_host_that_is_asked_may_connect_and_a_program_may(
     origin: str | None, host: str | None
 ) -> None:
-    """ORIGIN-1."""
     assert Origins().allow(origin, host)
 
 
+@pytest.mark.rule("ORIGIN-1")
 @pytest.mark.parametrize(
     ("origin", "host"),
     [
@@ -66,13 +67,12 @@ def test_a_page_of_the_host_that_is_asked_may_connect_and_a_program_may(
     ],
 )
 def test_no_other_page_may(origin: str, host: str | None) -> None:
-    """ORIGIN-1."""
     assert not Origins().allow(origin, host)
     assert Origins("*").allow(origin, host)
 
 
+@pytest.mark.rule("ORIGIN-1")
 def test_a_list_lets_in_more_than_the_own_pages() -> None:
-    """ORIGIN-1."""
     origins = Origins(["https://App.example", "http://localhost:3000", "chrome-extension://abc"])
     for origin in (
         "https://app.example",

@@ -58,8 +58,9 @@ async def hung_up(stream: anyio.abc.ByteStream) -> None:
 # ------------------------------------------------------------------------------------ who is slow
 
 
+@pytest.mark.rule("HELLO-9")
 async def test_a_peer_that_sends_its_headers_byte_by_byte_is_dropped_in_time() -> None:
-    """HELLO-9: and others are served meanwhile."""
+    """And others are served meanwhile."""
     limits = wsrpc.Limits(hello_timeout=0.15)
     async with served([Who()], limits=limits) as listener:
         async with wsrpc.connect(listener.url) as session, slow(listener.url) as stream:
@@ -73,8 +74,8 @@ async def test_a_peer_that_sends_its_headers_byte_by_byte_is_dropped_in_time() -
                     await where(session)
 
 
+@pytest.mark.rule("HELLO-9")
 async def test_a_peer_that_says_no_hello_is_closed_with_4008() -> None:
-    """HELLO-9."""
     limits = wsrpc.Limits(hello_timeout=0.1, close_timeout=0.2)
     async with served([Who()], limits=limits) as listener:
         async with wsrpc.connect(listener.url) as session:
@@ -83,8 +84,8 @@ async def test_a_peer_that_says_no_hello_is_closed_with_4008() -> None:
             await where(session)
 
 
+@pytest.mark.rule("HELLO-9")
 async def test_a_peer_that_does_not_finish_tls_is_dropped_in_time() -> None:
-    """HELLO-9."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
     limits = wsrpc.Limits(hello_timeout=0.1, close_timeout=0.1)
@@ -98,10 +99,10 @@ async def test_a_peer_that_does_not_finish_tls_is_dropped_in_time() -> None:
         await until(lambda: len(pending) == 0)
 
 
+@pytest.mark.rule("LIMIT-3")
 async def test_a_crowd_that_is_slow_makes_room_and_harms_nobody(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """LIMIT-3."""
     monkeypatch.setattr("wsrpc.admission.unauthenticated.PATIENCE", 0.0)
     limits = wsrpc.Limits(max_unauthenticated=8)
     async with served([Who()], limits=limits) as listener, AsyncExitStack() as stack:
@@ -118,8 +119,8 @@ async def test_a_crowd_that_is_slow_makes_room_and_harms_nobody(
                 await hung_up(stream)
 
 
+@pytest.mark.rule("LIMIT-3")
 async def test_those_who_come_and_go_take_no_room() -> None:
-    """LIMIT-3."""
     async with served([Who()], limits=wsrpc.Limits(max_unauthenticated=2)) as listener:
         for _ in range(8):
             async with slow(listener.url):
@@ -130,10 +131,11 @@ async def test_those_who_come_and_go_take_no_room() -> None:
         assert len(listener.server._service.pending) <= 2
 
 
+@pytest.mark.rule("LIMIT-3")
 async def test_those_who_were_refused_take_up_room_until_they_are_gone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """LIMIT-3: a peer that does not answer the close frame cannot stay for nothing."""
+    """A peer that does not answer the close frame cannot stay for nothing."""
 
     async def authenticate(handshake: wsrpc.Handshake, auth: Any) -> str:
         if auth is None:
@@ -157,8 +159,8 @@ async def test_those_who_were_refused_take_up_room_until_they_are_gone(
             assert len(pending) == 0
 
 
+@pytest.mark.rule("LIMIT-3")
 async def test_one_that_makes_room_is_told_so_and_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    """LIMIT-3."""
     monkeypatch.setattr("wsrpc.admission.unauthenticated.PATIENCE", 0.0)
     limits = wsrpc.Limits(max_unauthenticated=1, close_timeout=5)
     async with served([Who()], limits=limits) as listener:
@@ -170,16 +172,17 @@ async def test_one_that_makes_room_is_told_so_and_dropped(monkeypatch: pytest.Mo
                 await where(session)
 
 
+@pytest.mark.rule("LIMIT-3")
 async def test_a_server_bounds_those_of_all_its_listeners_together() -> None:
-    """LIMIT-3."""
     server = wsrpc.Server([Who()], limits=wsrpc.Limits(max_unauthenticated=2, hello_timeout=0.3))
     async with server.listen() as first, server.listen() as second:
         async with slow(first.url), slow(second.url), slow(first.url) as third:
             await hung_up(third)
 
 
+@pytest.mark.rule("AUTH-4")
 async def test_a_revoked_peer_that_does_not_answer_or_read_is_dropped() -> None:
-    """AUTH-4: within a second, however long others may take for their goodbyes."""
+    """Within a second, however long others may take for their goodbyes."""
 
     async def authenticate(handshake: wsrpc.Handshake, auth: Any) -> str:
         return "ann"
@@ -206,8 +209,9 @@ async def test_a_revoked_peer_that_does_not_answer_or_read_is_dropped() -> None:
             await until(lambda: listener.server.snapshot().links == 0)
 
 
+@pytest.mark.rule("LIMIT-3")
 async def test_a_request_that_goes_on_and_on_is_dropped() -> None:
-    """LIMIT-3: and nobody else with it."""
+    """And nobody else with it."""
     async with served([Who()]) as listener:
         async with wsrpc.connect(listener.url) as session, slow(listener.url) as stream:
             with pytest.raises((anyio.EndOfStream, anyio.BrokenResourceError)):
@@ -218,8 +222,8 @@ async def test_a_request_that_goes_on_and_on_is_dropped() -> None:
             await where(session)
 
 
+@pytest.mark.rule("HELLO-6", "BATCH-6")
 async def test_a_stranger_may_send_a_hello_and_whoever_is_let_in_more() -> None:
-    """HELLO-6, BATCH-6."""
 
     class Echo:
         @wsrpc.method
@@ -268,9 +272,10 @@ async def test_nobody_else_does() -> None:
             assert (await where(session))["address"] == "127.0.0.1"
 
 
+@pytest.mark.rule("LIMIT-2")
 @pytest.mark.parametrize("trusted", [["127.0.0.1"], []])
 async def test_links_are_bounded_by_the_address_of_the_client(trusted: list[str]) -> None:
-    """LIMIT-2: behind a proxy that is not trusted all come from one."""
+    """Behind a proxy that is not trusted all come from one."""
     limits = wsrpc.Limits(max_links_per_address=1)
     async with served([Who()], limits=limits, trusted_proxies=trusted) as listener:
         async with wsrpc.connect(listener.url, headers=through("1.1.1.1")) as first:
@@ -291,11 +296,11 @@ async def refused(attempt: wsrpc.connect, code: int) -> None:
     assert caught.value.close_code == code
 
 
+@pytest.mark.rule("LIMIT-3")
 @pytest.mark.parametrize("trusted", [["127.0.0.1"], []])
 async def test_those_who_say_nothing_are_bounded_by_the_address_of_the_client(
     trusted: list[str],
 ) -> None:
-    """LIMIT-3."""
     limits = wsrpc.Limits(max_unauthenticated_per_address=1)
     options: dict[str, Any] = {"limits": limits, "trusted_proxies": trusted}
     async with served([Who()], **options) as listener, AsyncExitStack() as stack:
@@ -376,6 +381,7 @@ async def test_a_client_certificate_reaches_authenticate() -> None:
 # ------------------------------------------------------------------------------------ whose page
 
 
+@pytest.mark.rule("ORIGIN-1")
 @pytest.mark.parametrize(
     ("options", "headers", "status"),
     [
@@ -408,7 +414,6 @@ async def test_a_client_certificate_reaches_authenticate() -> None:
 async def test_a_page_connects_to_its_own_host_or_where_it_may(
     options: dict[str, Any], headers: dict[str, str], status: str
 ) -> None:
-    """ORIGIN-1."""
     async with served([Who()], **options) as listener:
         answer = await ask(listener.url, UPGRADE | headers)
         assert answer.startswith(f"http/1.1 {status} ")
@@ -416,8 +421,8 @@ async def test_a_page_connects_to_its_own_host_or_where_it_may(
             await where(session)
 
 
+@pytest.mark.rule("ORIGIN-1")
 async def test_two_origins_are_none() -> None:
-    """ORIGIN-1."""
     async with served([Who()]) as listener:
         twice = {"Origin": "http://localhost\r\nOrigin: http://localhost"}
         answer = await ask(listener.url, UPGRADE | twice)

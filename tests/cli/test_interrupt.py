@@ -69,9 +69,9 @@ def test_the_second_time_does_not_wait() -> None:
                 server.send_signal(signal.SIGCONT)
 
 
+@pytest.mark.rule("DRAIN-3")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
 def test_a_server_finishes_its_calls_for_a_while(number: signal.Signals, code: int) -> None:
-    """DRAIN-3."""
     options = ("--port", "0", "--drain-grace", "0.2")
     with start("serve", "tests.cli.service:server", *options) as server:
         url = read_line(server).split()[1]
@@ -84,8 +84,8 @@ def test_a_server_finishes_its_calls_for_a_while(number: signal.Signals, code: i
             assert process.wait(PATIENCE) == 1
 
 
+@pytest.mark.rule("CLOSE-5")
 def test_a_second_signal_cancels_the_calls_of_a_server() -> None:
-    """CLOSE-5."""
     with start("serve", "tests.cli.service:server", "--port", "0") as server:
         url = read_line(server).split()[1]
         with start("call", url, "Desk.ticks", "name=cancelled") as process:

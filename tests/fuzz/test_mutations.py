@@ -16,9 +16,9 @@ from .mutate import Mutator
 from .run import Tally, run
 
 
+@pytest.mark.rule("BATCH-1", "BATCH-3", "ID-5")
 @pytest.mark.parametrize("seed", range(4))
 def test_tampered_messages_are_taken_or_closed_upon_in_little_time(seed: int) -> None:
-    """BATCH-1, BATCH-3, ID-5."""
     tally = Tally()
     run(1_000_000 + seed, 1000, tally)
     assert tally.mutations == 1000
@@ -34,9 +34,9 @@ def test_the_same_seed_tampers_in_the_same_way() -> None:
     assert made[0] == made[1]
 
 
+@pytest.mark.rule("BATCH-1", "BATCH-3", "CLOSE-5")
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_a_live_server_is_afterwards_as_it_was() -> None:
-    """BATCH-1, BATCH-3, CLOSE-5."""
     with soon():
         assert await live(1, 400, say=False)
 

@@ -197,6 +197,7 @@ TURNS: list[tuple[Script, set[int], bool, Codec]] = [
 ]
 
 
+@pytest.mark.rule("HELLO-9", "OUT-4", "SLOT-2", "SLOT-4", "CLOSE-5", "CALM-1", "CALM-3", "CHUNK-6")
 @pytest.mark.parametrize(
     ("script", "codes", "hello", "codec"),
     TURNS,
@@ -205,7 +206,6 @@ TURNS: list[tuple[Script, set[int], bool, Codec]] = [
 async def test_a_bad_client_keeps_nobody_from_being_served(
     script: Script, codes: set[int], hello: bool, codec: Codec
 ) -> None:
-    """HELLO-9, OUT-4, SLOT-2, SLOT-4, CLOSE-5, CALM-1, CALM-3, CHUNK-6."""
     with soon():
         async with guarded(codec, hello_timeout=0.4, stall_timeout=0.4) as (listener, friend):
             stats = listener.server.stats

@@ -63,9 +63,6 @@ SOME = [case for n, case in enumerate(CASES) if n % 10 == 0 or isinstance(case.m
 async def test_bad_input_gets_its_answer_and_a_friend_is_served_meanwhile(
     codec: Codec, phase: Phase, anyio_backend_name: str
 ) -> None:
-    """BATCH-1, BATCH-2, BATCH-3, HELLO-1, HELLO-2, HELLO-3, HELLO-6, HELLO-7, ID-1, ID-2, ID-3, ID-5,
-    CREDIT-3, CREDIT-6, ACK-3, CHUNK-3, CHUNK-4, CHUNK-5, CHUNK-6, CHUNK-7, VALUE-1, VALUE-2, VALUE-4,
-    VALUE-7, CALL-1, CALL-2, CALL-3, CALL-4, CALL-9, CALM-2, CALM-4, ERROR-4, ERROR-5, SLOT-4."""
     wrong: list[str] = []
     async with guarded(codec) as (listener, friend):
         for case in CASES if anyio_backend_name == "asyncio" else SOME:

@@ -380,8 +380,6 @@ TURNS: list[tuple[Bad, Codec]] = [
     ("bad", "codec"), TURNS, ids=[f"{bad.script.__name__}-{codec}" for bad, codec in TURNS]
 )
 async def test_a_bad_server_gets_a_typed_error_in_time(bad: Bad, codec: Codec) -> None:
-    """BATCH-1, HELLO-2, HELLO-3, HELLO-9, ID-1, ID-5, ACK-3, CREDIT-3, CREDIT-6, RESULT-1, CHUNK-3,
-    CHUNK-7, VALUE-4, ERROR-1, CALM-1, CALM-2, CALM-3."""
 
     class Host:
         @wsrpc.method
@@ -407,6 +405,7 @@ def test_there_are_at_least_twelve() -> None:
 # ------------------------------------------------------------------------------------ no WebSocket
 
 
+@pytest.mark.rule("LINK-2")
 @pytest.mark.parametrize(
     "answer",
     [
@@ -424,7 +423,6 @@ def test_there_are_at_least_twelve() -> None:
     ids=lambda answer: repr(answer[:24]),
 )
 async def test_what_is_no_wsrpc_server_is_a_connect_error(answer: bytes) -> None:
-    """LINK-2."""
 
     async def nothing(link: RawLink) -> None:
         raise AssertionError("the handshake went through")
@@ -435,8 +433,8 @@ async def test_what_is_no_wsrpc_server_is_a_connect_error(answer: bytes) -> None
                 pass
 
 
+@pytest.mark.rule("LINK-2")
 async def test_a_server_that_chooses_another_subprotocol_is_a_connect_error(codec: Codec) -> None:
-    """LINK-2."""
 
     async def nothing(link: RawLink) -> None:
         await hang(link)

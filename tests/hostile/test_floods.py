@@ -37,11 +37,11 @@ FLOODS: dict[str, Callable[[Codec], bytes]] = {
 }
 
 
+@pytest.mark.rule("CALM-1", "CALM-2", "CALM-4")
 @pytest.mark.parametrize("flood", FLOODS)
 async def test_a_flood_is_closed_with_4004_and_a_friend_does_not_notice(
     flood: str, transport: Transport
 ) -> None:
-    """CALM-1, CALM-2, CALM-4."""
     codec: Codec = "msgpack" if "WebSocket" in flood else "json"
     data = FLOODS[flood](codec)
     # A rate that no machine is too slow for.
@@ -66,10 +66,10 @@ async def test_a_flood_is_closed_with_4004_and_a_friend_does_not_notice(
             await friend.call()
 
 
+@pytest.mark.rule("CALM-2")
 async def test_a_peer_that_pings_and_does_not_read_is_closed_or_made_to_wait(
     transport: Transport,
 ) -> None:
-    """CALM-2."""
     with soon():
         async with guarded("json") as (listener, friend):
             async with raw_link(listener.url, "json") as link:
@@ -82,11 +82,11 @@ async def test_a_peer_that_pings_and_does_not_read_is_closed_or_made_to_wait(
                 assert scope.cancelled_caught or listener.server.stats.closes == {4004: 1}
 
 
+@pytest.mark.rule("SLOT-2", "SLOT-4", "CANCEL-2")
 @pytest.mark.parametrize("apart", [False, True], ids=["one message", "two messages"])
 async def test_opening_and_cancelling_without_regard_for_slots_runs_no_more_handlers(
     codec: Codec, apart: bool
 ) -> None:
-    """SLOT-2, SLOT-4, CANCEL-2."""
     live: list[int] = []
     refused = begun = 0
 
@@ -135,8 +135,8 @@ async def test_opening_and_cancelling_without_regard_for_slots_runs_no_more_hand
     assert refused >= 300
 
 
+@pytest.mark.rule("ERROR-5")
 async def test_unknown_methods_by_the_thousand_take_no_long_look_for_their_names() -> None:
-    """ERROR-5."""
     many = type("Many", (), {f"method_{n}": wsrpc.method(_nothing(n)) for n in range(300)})
     server = wsrpc.Server([many()], limits=wsrpc.Limits(resume_window=0))
     with soon():

@@ -82,8 +82,8 @@ FORGED: dict[str, Callable[[str], str]] = {
 }
 
 
+@pytest.mark.rule("RESUME-2", "RESUME-5")
 async def test_a_forged_token_is_good_for_nothing(codec: Codec) -> None:
-    """RESUME-2, RESUME-5."""
     async with serving(codec) as (url, friend):
         token = await begun(url, codec)
         for name, forge in FORGED.items():
@@ -95,8 +95,8 @@ async def test_a_forged_token_is_good_for_nothing(codec: Codec) -> None:
         assert resumed["resumed"], "the session is still there, for the one who has the token"
 
 
+@pytest.mark.rule("RESUME-2", "RESUME-5")
 async def test_a_stolen_token_is_good_for_nobody_else(codec: Codec) -> None:
-    """RESUME-2, RESUME-5."""
     async with serving(codec) as (url, friend):
         token = await begun(url, codec)
         assert await tried(url, codec, token, auth="bob") == 4010
@@ -108,8 +108,8 @@ async def test_a_stolen_token_is_good_for_nobody_else(codec: Codec) -> None:
         assert resumed["resumed"]
 
 
+@pytest.mark.rule("RESUME-5")
 async def test_a_token_that_was_replaced_is_good_no_more(codec: Codec) -> None:
-    """RESUME-5."""
     async with serving(codec) as (url, friend):
         old = await begun(url, codec)
         async with raw_link(url, codec) as link:
@@ -123,8 +123,8 @@ async def test_a_token_that_was_replaced_is_good_no_more(codec: Codec) -> None:
         assert isinstance(resumed, dict)
 
 
+@pytest.mark.rule("RESUME-3")
 async def test_of_two_links_with_one_token_the_newer_one_wins(codec: Codec) -> None:
-    """RESUME-3."""
     async with serving(codec) as (url, friend):
         token = await begun(url, codec)
         async with raw_link(url, codec) as first, raw_link(url, codec) as second:
@@ -148,6 +148,7 @@ async def test_of_two_links_with_one_token_the_newer_one_wins(codec: Codec) -> N
                 await third.next("pong")
 
 
+@pytest.mark.rule("RESUME-2", "RESUME-3", "HELLO-3")
 @pytest.mark.parametrize(
     ("fields", "code"),
     [
@@ -161,7 +162,6 @@ async def test_of_two_links_with_one_token_the_newer_one_wins(codec: Codec) -> N
     ids=repr,
 )
 async def test_what_does_not_fit_is_not_resumed(fields: dict[str, Any], code: int) -> None:
-    """RESUME-2, RESUME-3, HELLO-3."""
     codec: Codec = "msgpack"
     async with serving(codec) as (url, friend):
         token = await begun(url, codec)
@@ -169,8 +169,8 @@ async def test_what_does_not_fit_is_not_resumed(fields: dict[str, Any], code: in
         await friend.call()
 
 
+@pytest.mark.rule("RESUME-2")
 async def test_a_token_is_good_in_its_own_subprotocol_only(codec: Codec) -> None:
-    """RESUME-2."""
     other: Codec = "msgpack" if codec == "json" else "json"
     async with serving(codec) as (url, friend):
         token = await begun(url, codec)
@@ -178,8 +178,8 @@ async def test_a_token_is_good_in_its_own_subprotocol_only(codec: Codec) -> None
         await friend.call()
 
 
+@pytest.mark.rule("RESUME-4")
 async def test_a_resume_with_frames_behind_it_is_none(codec: Codec) -> None:
-    """RESUME-4."""
     async with serving(codec) as (url, friend):
         token = await begun(url, codec)
         async with raw_link(url, codec) as link:
@@ -189,8 +189,8 @@ async def test_a_resume_with_frames_behind_it_is_none(codec: Codec) -> None:
         await friend.call()
 
 
+@pytest.mark.rule("AUTH-3", "HELLO-7")
 async def test_credentials_that_have_expired_end_the_link_and_do_not_resume(codec: Codec) -> None:
-    """AUTH-3, HELLO-7."""
     async with serving(codec) as (url, friend):
         assert await tried(url, codec, "", auth="expired") == 4501
         async with raw_link(url, codec) as link:
@@ -202,6 +202,7 @@ async def test_credentials_that_have_expired_end_the_link_and_do_not_resume(code
         await friend.call()
 
 
+@pytest.mark.rule("ORIGIN-1")
 @pytest.mark.parametrize(
     "origin",
     [
@@ -220,7 +221,6 @@ async def test_credentials_that_have_expired_end_the_link_and_do_not_resume(code
     ],
 )
 async def test_a_page_of_another_origin_gets_no_websocket(origin: str) -> None:
-    """ORIGIN-1."""
     async with serving("json") as (url, friend):
         assert await refusal(url, "json", Origin=origin) in (400, 403)
         await friend.call()
@@ -229,8 +229,9 @@ async def test_a_page_of_another_origin_gets_no_websocket(origin: str) -> None:
 # ------------------------------------------------------------------------------ credentials in URLs
 
 
+@pytest.mark.rule("HELLO-7", "RESUME-1")
 async def test_neither_credentials_nor_tokens_go_into_urls_or_headers(codec: Codec) -> None:
-    """HELLO-7, RESUME-1: both travel in the hello."""
+    """Both travel in the hello."""
     seen: list[Handshake] = []
 
     async def look(handshake: Handshake, auth: Any) -> str:

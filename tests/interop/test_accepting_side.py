@@ -69,8 +69,8 @@ async def refused(authenticate: Any, *, auth: Any = None) -> int:
             return code
 
 
+@pytest.mark.rule("HELLO-7")
 async def test_refused_credentials_close_with_4501() -> None:
-    """HELLO-7."""
 
     async def refuse(handshake: object, auth: object) -> None:
         raise wsrpc.RpcError("unauthenticated", "who are you?")
@@ -78,8 +78,8 @@ async def test_refused_credentials_close_with_4501() -> None:
     assert await refused(refuse) == 4501
 
 
+@pytest.mark.rule("HELLO-7")
 async def test_a_fault_in_authenticate_refuses() -> None:
-    """HELLO-7."""
 
     async def stumble(handshake: object, auth: Any) -> None:
         raise KeyError(auth)
@@ -87,8 +87,8 @@ async def test_a_fault_in_authenticate_refuses() -> None:
     assert await refused(stumble) == 4501
 
 
+@pytest.mark.rule("HELLO-7")
 async def test_credentials_that_are_known_and_not_allowed_in_close_with_4503() -> None:
-    """HELLO-7."""
 
     async def forbid(handshake: object, auth: object) -> None:
         raise wsrpc.RpcError("permission_denied", "not you")
@@ -96,8 +96,8 @@ async def test_credentials_that_are_known_and_not_allowed_in_close_with_4503() -
     assert await refused(forbid) == 4503
 
 
+@pytest.mark.rule("HELLO-7", "VALUE-1")
 async def test_credentials_outside_the_value_space_are_wrong_credentials() -> None:
-    """HELLO-7, VALUE-1."""
     async with interop_server(auth_token="open sesame").listen() as listener:
         async with open_bare(listener.url, "json") as bare:
             await bare.send_message('[["hello",{"version":1,"auth":1e999}]]')
@@ -105,8 +105,8 @@ async def test_credentials_outside_the_value_space_are_wrong_credentials() -> No
                 assert await bare.closed() == 4501
 
 
+@pytest.mark.rule("HELLO-7")
 async def test_the_principal_and_the_credentials_reach_the_handler() -> None:
-    """HELLO-7."""
 
     class Who:
         @wsrpc.method
@@ -123,8 +123,8 @@ async def test_the_principal_and_the_credentials_reach_the_handler() -> None:
             assert await bare.terminal(1) == ["result", 1, "Ann on /way/in?x=1"]
 
 
+@pytest.mark.rule("HELLO-6")
 async def test_nothing_is_acted_upon_before_the_peer_is_let_in() -> None:
-    """HELLO-6."""
     asked, decided, gate = anyio.Event(), anyio.Event(), Gate()
 
     async def hesitate(handshake: object, auth: object) -> None:
@@ -147,8 +147,8 @@ async def test_nothing_is_acted_upon_before_the_peer_is_let_in() -> None:
                 assert await other.closed() == 4500
 
 
+@pytest.mark.rule("HELLO-9")
 async def test_a_peer_that_does_not_say_hello_is_closed_with_4008() -> None:
-    """HELLO-9."""
     async with served([Gate()], limits=wsrpc.Limits(hello_timeout=0.05)) as listener:
         async with open_bare(listener.url, "json") as bare:
             assert await bare.closed() == 4008
@@ -169,8 +169,8 @@ async def test_an_origin_that_is_not_allowed_is_refused_with_403() -> None:
                     await bare.hello()
 
 
+@pytest.mark.rule("HELLO-1", "HELLO-10")
 async def test_the_first_frame_of_the_server_is_hello_and_says_that_there_is_no_resume() -> None:
-    """HELLO-1, HELLO-10."""
     limits = wsrpc.Limits(resume_window=0)
     async with bare_client([Gate()], limits=limits) as bare:
         assert bare.peer["version"] == 1
@@ -178,8 +178,8 @@ async def test_the_first_frame_of_the_server_is_hello_and_says_that_there_is_no_
         assert not bare.peer.get("resumed")
 
 
+@pytest.mark.rule("HELLO-10", "CLOSE-5")
 async def test_a_session_ends_with_its_link_whatever_the_close_code() -> None:
-    """HELLO-10, CLOSE-5."""
     async with served([Gate()], limits=wsrpc.Limits(resume_window=0)) as listener:
         sessions = listener.server.sessions
         for code in (1000, 1001, 4000, 4499, 4999):
@@ -258,9 +258,9 @@ WRONG: dict[str, Any] = {
 }
 
 
+@pytest.mark.rule("VALUE-1", "VALUE-2", "VALUE-3", "ERROR-3")
 @pytest.mark.parametrize("which", WRONG)
 async def test_a_value_outside_the_value_space_does_not_leave(which: str, codec: Codec) -> None:
-    """VALUE-1, VALUE-2, VALUE-3, ERROR-3."""
     async with bare_client([Values()], codec) as bare:
         await bare.send(
             call(1, "Values.give", {"which": which}), call(3, "Values.stream", {"which": which})
@@ -271,8 +271,8 @@ async def test_a_value_outside_the_value_space_does_not_leave(which: str, codec:
         assert body_of(terminal, "internal")["message"] == "internal error"
 
 
+@pytest.mark.rule("VALUE-2")
 async def test_values_up_to_100_deep_travel(codec: Codec) -> None:
-    """VALUE-2."""
     async with bare_client([Values()], codec) as bare:
         await bare.send(call(1, "Values.anything", {"value": nested(99)}))
         assert await bare.terminal(1) == ["result", 1, nested(99)]
@@ -280,9 +280,9 @@ async def test_values_up_to_100_deep_travel(codec: Codec) -> None:
         body_of(await bare.terminal(3), "invalid_argument")
 
 
+@pytest.mark.rule("VALUE-5")
 @pytest.mark.parametrize("text", ["-_-_", "+/+/", "AA==", "_w==", "/w==", ""])
 async def test_bytes_are_taken_in_both_alphabets_of_base64(text: str) -> None:
-    """VALUE-5."""
     import base64
 
     async with bare_client([Values()]) as bare:
@@ -291,8 +291,8 @@ async def test_bytes_are_taken_in_both_alphabets_of_base64(text: str) -> None:
         assert await bare.terminal(1) == ["result", 1, list(expected)]
 
 
+@pytest.mark.rule("VALUE-6")
 async def test_a_method_accepts_the_same_in_both_codecs(codec: Codec) -> None:
-    """VALUE-6."""
     content: Any = b"\xff\x00" if codec == "msgpack" else "_wA="
     parcel = {
         "day": "2026-11-22",
@@ -309,8 +309,8 @@ async def test_a_method_accepts_the_same_in_both_codecs(codec: Codec) -> None:
         assert body["data"]["errors"][0]["loc"] == ["parcel", "colour"]
 
 
+@pytest.mark.rule("VALUE-7", "ERROR-2")
 async def test_an_item_that_the_caller_does_not_take_fails_the_stream_alone(codec: Codec) -> None:
-    """VALUE-7, ERROR-2."""
     async with bare_client([Values()], codec, hello={"limits": {"max_batch": 65_536}}) as bare:
         await bare.send(call(1, "Values.sizes", uploads={"sizes": 3}))
         await bare.send(["message", 3, [1, 2, 70_000, 3]])
@@ -413,8 +413,8 @@ class Odds:
         raise error
 
 
+@pytest.mark.rule("NOTIFY-3")
 async def test_a_call_of_a_notify_is_answered_with_null() -> None:
-    """NOTIFY-3."""
     odds = Odds()
     async with bare_client([odds]) as bare:
         await bare.send(call(1, "Odds.note", {"line": "called"}))
@@ -424,9 +424,9 @@ async def test_a_call_of_a_notify_is_answered_with_null() -> None:
         assert odds.notes == ["called", "notified"]
 
 
+@pytest.mark.rule("NOTIFY-1")
 @pytest.mark.parametrize("frame", [["message", [1]], ["result", None]], ids=repr)
 async def test_a_notify_of_the_servers_takes_no_answer_but_end(frame: list[Any]) -> None:
-    """NOTIFY-1."""
     async with bare_client([Odds()]) as bare:
         await bare.send(call(1, "Odds.notifies_guest"))
         notify = await bare.frame(lambda frame: frame[0] == "notify", "a notify")
@@ -436,8 +436,8 @@ async def test_a_notify_of_the_servers_takes_no_answer_but_end(frame: list[Any])
         assert await bare.closed() == 4505
 
 
+@pytest.mark.rule("END-1")
 async def test_an_end_tells_a_final_null_from_none() -> None:
-    """END-1."""
     async with bare_client([Odds()]) as bare:
         await bare.send(
             call(1, "Odds.ends_with", {"value": None}),
@@ -451,8 +451,8 @@ async def test_an_end_tells_a_final_null_from_none() -> None:
         assert terminal in (["end", 5], ["end", 5, None])
 
 
+@pytest.mark.rule("CALL-7")
 async def test_a_key_reaches_the_handler() -> None:
-    """CALL-7."""
     async with bare_client([Odds()]) as bare:
         await bare.send(call(1, "Odds.key", key="abc"), call(3, "Odds.key"))
         assert await bare.terminal(1) == ["result", 1, "abc"]
@@ -473,8 +473,8 @@ async def asks_guest(bare: Bare, answer: dict[str, Any]) -> Any:
     return (await bare.terminal(1))[2]
 
 
+@pytest.mark.rule("ERROR-1")
 async def test_an_unknown_error_code_counts_as_unknown() -> None:
-    """ERROR-1."""
     async with bare_client([Odds()]) as bare:
         answer = await asks_guest(bare, {"code": "out_of_coffee", "message": "no", "data": 1})
         assert answer == "RpcError unknown no 1"
@@ -487,6 +487,7 @@ class Tired(wsrpc.RpcError[int]):
         super().__init__("aborted", "tired", hours)
 
 
+@pytest.mark.rule("ERROR-6")
 @pytest.mark.parametrize(
     ("type_name", "data", "expected"),
     [
@@ -499,14 +500,13 @@ class Tired(wsrpc.RpcError[int]):
 async def test_an_error_type_selects_a_class_only_among_the_known_ones(
     type_name: str, data: Any, expected: str
 ) -> None:
-    """ERROR-6."""
     async with bare_client([Odds()]) as bare:
         body = {"code": "aborted", "message": "x", "data": data, "type": type_name}
         assert await asks_guest(bare, body) == expected
 
 
+@pytest.mark.rule("ERROR-7")
 async def test_a_handler_cannot_claim_not_started() -> None:
-    """ERROR-7."""
     async with bare_client([Odds()]) as bare:
         await bare.send(call(1, "Odds.refuses"))
         body = body_of(await bare.terminal(1), "unavailable", not_started=False)
@@ -514,8 +514,8 @@ async def test_a_handler_cannot_claim_not_started() -> None:
         assert body["retry_after"] == 1500
 
 
+@pytest.mark.rule("ERROR-3")
 async def test_in_debug_mode_an_unforeseen_error_is_told() -> None:
-    """ERROR-3."""
     with soon():
         async with interop_server(debug=True).listen() as listener:
             async with open_bare(listener.url, "json") as bare:
@@ -526,15 +526,15 @@ async def test_in_debug_mode_an_unforeseen_error_is_told() -> None:
                 assert "Traceback" in body["data"]["traceback"]
 
 
+@pytest.mark.rule("REFLECT-3")
 async def test_reflection_can_be_turned_off() -> None:
-    """REFLECT-3."""
     async with bare_client([Odds()], reflection=False) as bare:
         await bare.send(call(1, "wsrpc.reflection.describe"))
         body_of(await bare.terminal(1), "unimplemented")
 
 
+@pytest.mark.rule("REFLECT-1")
 async def test_reflection_tells_kinds_and_schemas() -> None:
-    """REFLECT-1."""
     async with bare_client([Odds(), Values()]) as bare:
         await bare.send(call(1, "wsrpc.reflection.describe"))
         contract = (await bare.terminal(1))[2]
@@ -553,8 +553,8 @@ async def test_reflection_tells_kinds_and_schemas() -> None:
         }
 
 
+@pytest.mark.rule("REFLECT-2")
 def test_reserved_names_cannot_be_exposed() -> None:
-    """REFLECT-2."""
 
     class Reserved:
         controller_name = "wsrpc.mine"
@@ -569,8 +569,8 @@ def test_reserved_names_cannot_be_exposed() -> None:
 # ------------------------------------------------------------------------ uploads, credit
 
 
+@pytest.mark.rule("UP-4")
 async def test_a_handler_that_wants_no_more_of_an_upload_cancels_it() -> None:
-    """UP-4."""
     odds = Odds()
     async with bare_client([odds]) as bare:
         await bare.send(call(1, "Odds.two_of", uploads={"items": 3}), ["message", 3, [1, 2]])
@@ -580,8 +580,8 @@ async def test_a_handler_that_wants_no_more_of_an_upload_cancels_it() -> None:
         assert await bare.terminal(1) == ["result", 1, 3]
 
 
+@pytest.mark.rule("UP-1", "MSG-2")
 async def test_several_uploads_of_one_call_do_not_mix() -> None:
-    """UP-1, MSG-2."""
     async with bare_client([Odds()]) as bare:
         await bare.send(call(1, "Odds.both", uploads={"left": 3, "right": 5}))
         await bare.send(["message", 5, [10]], ["message", 3, [1]], ["message", 5, [10]])
@@ -589,8 +589,8 @@ async def test_several_uploads_of_one_call_do_not_mix() -> None:
         assert await bare.terminal(1) == ["result", 1, [2, 20]]
 
 
+@pytest.mark.rule("CREDIT-4")
 async def test_credit_comes_back_only_for_what_was_consumed() -> None:
-    """CREDIT-4."""
     odds = Odds()
     async with bare_client([odds], limits=wsrpc.Limits(window=4)) as bare:
         await bare.send(call(1, "Odds.reads_nothing", uploads={"items": 3}))
@@ -603,8 +603,8 @@ async def test_credit_comes_back_only_for_what_was_consumed() -> None:
         assert await bare.terminal(1) == ["result", 1, None]
 
 
+@pytest.mark.rule("CREDIT-2")
 async def test_a_producer_is_not_asked_without_credit() -> None:
-    """CREDIT-2."""
     odds = Odds()
     async with bare_client([odds]) as bare:
         await bare.send(call(1, "Odds.notes_what_is_asked", credit=0), call(3, "Odds.key"))
@@ -620,9 +620,9 @@ async def test_a_producer_is_not_asked_without_credit() -> None:
 # ------------------------------------------------------------------------ cancellation, time
 
 
+@pytest.mark.rule("CANCEL-3", "CALL-5")
 @pytest.mark.parametrize("how", ["returns", "raises"])
 async def test_whatever_a_cancelled_handler_does_its_answer_is_the_reason(how: str) -> None:
-    """CANCEL-3, CALL-5."""
     async with bare_client([Odds()]) as bare:
         await bare.send(call(1, "Odds.stubborn", {"how": how}), call(3, "Odds.key"))
         await bare.terminal(3)
@@ -630,8 +630,8 @@ async def test_whatever_a_cancelled_handler_does_its_answer_is_the_reason(how: s
         body_of(await bare.terminal(1), "cancelled")
 
 
+@pytest.mark.rule("CANCEL-3", "TIME-1")
 async def test_a_deadline_that_comes_before_the_cancel_is_the_reason() -> None:
-    """CANCEL-3, TIME-1."""
     with soon():
         async with interop_server().listen() as listener:
             async with open_bare(listener.url, "json") as bare:
@@ -647,8 +647,8 @@ async def test_a_deadline_that_comes_before_the_cancel_is_the_reason() -> None:
                 body_of(await bare.terminal(1), "deadline_exceeded")
 
 
+@pytest.mark.rule("TIME-1")
 async def test_a_deadline_that_passes_while_the_loop_is_held_up_is_the_reason_too() -> None:
-    """TIME-1."""
     async with bare_client([Odds()]) as bare:
         # Which of the two alarms that are due then is looked at first is a matter of chance.
         for id in range(1, 17, 2):
@@ -656,8 +656,8 @@ async def test_a_deadline_that_passes_while_the_loop_is_held_up_is_the_reason_to
             body_of(await bare.terminal(id), "deadline_exceeded")
 
 
+@pytest.mark.rule("TIME-5", "TIME-1")
 async def test_a_nested_call_has_no_more_time_than_its_handler() -> None:
-    """TIME-5, TIME-1."""
     async with bare_client([Odds()]) as bare:
         await bare.send(call(1, "Odds.asks_guest", timeout=5000))
         frame = await bare.called()
@@ -667,8 +667,8 @@ async def test_a_nested_call_has_no_more_time_than_its_handler() -> None:
         assert await bare.terminal(1) == ["result", 1, "Ann"]
 
 
+@pytest.mark.rule("CANCEL-3")
 async def test_a_handler_that_is_cancelled_cancels_what_it_awaits() -> None:
-    """CANCEL-3."""
     async with bare_client([Odds()]) as bare:
         await bare.send(call(1, "Odds.asks_guest"))
         inner = (await bare.called())[1]
@@ -680,8 +680,8 @@ async def test_a_handler_that_is_cancelled_cancels_what_it_awaits() -> None:
 # ------------------------------------------------------------------------ slots
 
 
+@pytest.mark.rule("SLOT-1", "SLOT-2")
 async def test_calls_out_of_the_blue_wait_for_the_slots_of_the_connecting_side() -> None:
-    """SLOT-1, SLOT-2."""
     async with served([Odds()]) as listener:
         async with open_bare(listener.url, "json") as bare, Background() as background:
             await bare.hello(limits={"max_calls": 8})
@@ -709,8 +709,8 @@ async def called_already(bare: Bare) -> bool:
     return bool(frame[0] == "call")
 
 
+@pytest.mark.rule("CANCEL-1", "TIME-4")
 async def test_a_call_that_waits_for_a_slot_and_is_cancelled_is_never_sent() -> None:
-    """CANCEL-1, TIME-4."""
     async with served([Odds()]) as listener:
         async with open_bare(listener.url, "json") as bare, Background() as background:
             await bare.hello(limits={"max_calls": 8})
@@ -769,8 +769,8 @@ class Burst:
         return await guest().work(on_progress)
 
 
+@pytest.mark.rule("CB-2")
 async def test_at_most_eight_invocations_of_a_callback_are_live_at_a_time() -> None:
-    """CB-2."""
     async with bare_client([Burst()]) as bare:
         await bare.send(call(1, "Burst.burst", {"n": 10}, callbacks={"on_item": 3}))
         live = [await bare.called() for _ in range(8)]
@@ -787,8 +787,8 @@ async def test_at_most_eight_invocations_of_a_callback_are_live_at_a_time() -> N
         assert await bare.terminal(1) == ["result", 1, 10]
 
 
+@pytest.mark.rule("CB-4")
 async def test_a_callback_whose_call_has_ended_cannot_be_invoked() -> None:
-    """CB-4."""
     async with bare_client([Burst()]) as bare:
         await bare.send(call(1, "Burst.keep", callbacks={"on_item": 3}))
         assert (await bare.terminal(1))[0] == "result"
@@ -807,8 +807,8 @@ async def handed_work(bare: Bare) -> tuple[int, int]:
     return frame[1], callback
 
 
+@pytest.mark.rule("CB-1", "CB-2", "ID-1", "ID-2")
 async def test_a_callback_of_the_servers_can_be_invoked_and_takes_no_slot() -> None:
-    """CB-1, CB-2, ID-1, ID-2."""
     burst, odds = Burst(), Odds()
     async with bare_client([burst, odds], limits=wsrpc.Limits(max_calls=8)) as bare:
         work, callback = await handed_work(bare)
@@ -821,8 +821,8 @@ async def test_a_callback_of_the_servers_can_be_invoked_and_takes_no_slot() -> N
         assert await bare.terminal(1) == ["result", 1, "done"]
 
 
+@pytest.mark.rule("CB-2")
 async def test_a_ninth_invocation_of_a_callback_is_refused() -> None:
-    """CB-2."""
     burst = Burst()
     async with bare_client([burst]) as bare:
         _, callback = await handed_work(bare)
@@ -835,8 +835,8 @@ async def test_a_ninth_invocation_of_a_callback_is_refused() -> None:
             assert (await bare.terminal(id))[0] == "result"
 
 
+@pytest.mark.rule("CB-4")
 async def test_an_invocation_behind_the_end_of_its_call_is_refused() -> None:
-    """CB-4."""
     async with bare_client([Burst()]) as bare:
         work, callback = await handed_work(bare)
         await bare.send(["result", work, "done"], call(3, callback, [1, ""]))
@@ -844,21 +844,21 @@ async def test_an_invocation_behind_the_end_of_its_call_is_refused() -> None:
         assert await bare.terminal(1) == ["result", 1, "done"]
 
 
+@pytest.mark.rule("CB-4")
 async def test_a_call_of_a_live_id_that_is_no_callback_closes_with_4505() -> None:
-    """CB-4."""
     async with bare_client([Burst()]) as bare:
         work, _ = await handed_work(bare)
         await bare.send(call(3, work, [1]))
         assert await bare.closed() == 4505
 
 
+@pytest.mark.rule("CB-5", "ERROR-4")
 @pytest.mark.parametrize(
     ("args", "position"), [([], 0), ([1], 1), ([1, "a", 2], 2), (["a", "b"], 0), ([1, 2], 1)]
 )
 async def test_arguments_that_do_not_fit_a_callback_are_named_by_position(
     args: list[Any], position: int
 ) -> None:
-    """CB-5, ERROR-4."""
     async with bare_client([Burst()]) as bare:
         _, callback = await handed_work(bare)
         await bare.send(call(3, callback, args))
@@ -866,19 +866,19 @@ async def test_arguments_that_do_not_fit_a_callback_are_named_by_position(
         assert body["data"]["errors"][0]["loc"][0] == position
 
 
+@pytest.mark.rule("CB-1")
 @pytest.mark.parametrize("options", [{"uploads": {"a": 5}}, {"callbacks": {"a": 5}}], ids=str)
 async def test_an_invocation_with_streams_or_callbacks_closes_with_4505(
     options: dict[str, Any],
 ) -> None:
-    """CB-1."""
     async with bare_client([Burst()]) as bare:
         _, callback = await handed_work(bare)
         await bare.send(call(3, callback, [1, ""], **options))
         assert await bare.closed() == 4505
 
 
+@pytest.mark.rule("CB-1", "CANCEL-3", "TIME-1", "CREDIT-7")
 async def test_an_invocation_is_cancelled_like_any_call() -> None:
-    """CB-1, CANCEL-3, TIME-1, CREDIT-7."""
     async with bare_client([Burst()]) as bare:
         _, callback = await handed_work(bare)
         await bare.send(call(3, callback, [1, ""]), call(5, callback, [1, ""], timeout=20))

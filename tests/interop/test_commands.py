@@ -71,9 +71,9 @@ async def stopped(process: Process, how: signal.Signals) -> tuple[int, str]:
     return await process.wait(), said.decode()
 
 
+@pytest.mark.rule("INTEROP-1", "INTEROP-2")
 @pytest.mark.slow
 async def test_the_two_commands_pass_every_case_together(backend: str) -> None:
-    """INTEROP-1, INTEROP-2."""
     options = ["--backend", backend, "--auth-token", "open sesame"]
     codec = "json" if backend == "asyncio" else "msgpack"
     async with server_process(*options) as (process, url):
@@ -85,9 +85,9 @@ async def test_the_two_commands_pass_every_case_together(backend: str) -> None:
         assert (await stopped(process, signal.SIGTERM))[0] == 0
 
 
+@pytest.mark.rule("CLOSE-5", "DRAIN-3")
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 async def test_a_signal_stops_the_server_cleanly(backend: str, how: signal.Signals) -> None:
-    """CLOSE-5, DRAIN-3."""
     options = ["--backend", backend, "--drain-grace", "0.05"]
     async with server_process(*options) as (process, url):
         async with open_bare(url, "json") as bare:
@@ -98,8 +98,8 @@ async def test_a_signal_stops_the_server_cleanly(backend: str, how: signal.Signa
             assert await bare.closed() == 1012
 
 
+@pytest.mark.rule("CLOSE-1", "CLOSE-5")
 async def test_a_second_signal_does_not_wait_for_the_calls(backend: str) -> None:
-    """CLOSE-1, CLOSE-5."""
     async with server_process("--backend", backend) as (process, url):
         async with open_bare(url, "json") as bare:
             await bare.hello()
@@ -205,8 +205,9 @@ def test_an_origin_or_a_proxy_that_is_none_is_wrong_usage(
     assert repr(option[1]) in capsys.readouterr().err
 
 
+@pytest.mark.rule("AUTH-1", "AUTH-3", "AUTHZ-1")
 async def test_the_service_can_be_told_whom_to_let_in_and_for_how_long() -> None:
-    """AUTH-1, AUTH-3, AUTHZ-1: as `--auth-user`, `--auth-expires` and `--deny` do."""
+    """As `--auth-user`, `--auth-expires` and `--deny` do."""
     users = {"ann": "a", "bob": "b"}
     server = interop_server(auth_users=users, auth_expires=0.4, deny=["Interop.blob"])
     with soon():
@@ -282,8 +283,8 @@ async def test_a_report_has_a_line_a_case_and_a_sum(
     ]
 
 
+@pytest.mark.rule("HELLO-7")
 async def test_a_wrong_token_cannot_connect(capsys: pytest.CaptureFixture[str]) -> None:
-    """HELLO-7."""
     with soon():
         async with interop_server(auth_token="right").listen() as listener:
             assert await client.run(listener.url, "json", "wrong") == 3

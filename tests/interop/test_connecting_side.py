@@ -81,8 +81,8 @@ def far(session: wsrpc.Session, **options: Any) -> Far:
 # ------------------------------------------------------------------------ opening
 
 
+@pytest.mark.rule("LINK-2")
 async def test_a_handshake_without_a_subprotocol_closes_with_1002() -> None:
-    """LINK-2."""
     async with bare_server(subprotocols=[]) as server, Background() as background:
         connecting = background.start(connected, server)
         bare = await server.accept()
@@ -97,8 +97,8 @@ async def connected(server: BareServer, **options: Any) -> None:
         pass
 
 
+@pytest.mark.rule("HELLO-1", "ACK-1", "LINK-1")
 async def test_hello_is_the_first_frame_and_the_ack_the_second() -> None:
-    """HELLO-1, ACK-1, LINK-1."""
     async with bare_server() as server, Background() as background:
         background.start(connected, server)
         bare = await server.accept()
@@ -114,8 +114,8 @@ async def test_hello_is_the_first_frame_and_the_ack_the_second() -> None:
         assert (await bare.batch())[0] == ["ack", 0]
 
 
+@pytest.mark.rule("ACK-1", "ACK-2", "NUM-3")
 async def test_the_first_ack_counts_what_came_with_the_hello() -> None:
-    """ACK-1, ACK-2, NUM-3."""
     async with bare_server() as server, Background() as background:
         background.start(lambda: connected(server, controllers=[Near()]))
         bare = await server.accept()
@@ -137,38 +137,38 @@ async def first_frame_answered(*frames: Frame) -> tuple[int, wsrpc.ConnectError]
         return code, caught.value
 
 
+@pytest.mark.rule("HELLO-1")
 @pytest.mark.parametrize(
     "frame", [["ack", 0], ["ping", 1], call(2, "Near.name"), ["end", 1]], ids=repr
 )
 async def test_any_other_frame_before_the_servers_hello_closes_with_4505(frame: Frame) -> None:
-    """HELLO-1."""
     code, refused = await first_frame_answered(frame)
     assert code == 4505
     assert refused.close_code == 4505
 
 
+@pytest.mark.rule("HELLO-3")
 @pytest.mark.parametrize("version", [2, 0, -1])
 async def test_a_server_of_another_version_is_closed_with_4507(version: int) -> None:
-    """HELLO-3."""
     code, refused = await first_frame_answered(["hello", {**HELLO, "version": version}])
     assert code == 4507
     assert refused.close_code == 4507
 
 
+@pytest.mark.rule("BATCH-3")
 @pytest.mark.parametrize(
     "body",
     [{}, {"version": "1"}, {"version": 1, "window": -1}, {"version": 1, "session": 5}],
     ids=repr,
 )
 async def test_a_malformed_hello_of_the_server_is_closed_with_4500(body: dict[str, Any]) -> None:
-    """BATCH-3."""
     code, refused = await first_frame_answered(["hello", body])
     assert code == 4500
     assert refused.close_code == 4500
 
 
+@pytest.mark.rule("BATCH-4", "UP-1")
 async def test_a_hello_of_nothing_but_the_version_will_do() -> None:
-    """BATCH-4, UP-1."""
     async with bare_server() as server, Background() as background:
         connecting = background.start(connected, server)
         bare = await server.accept()
@@ -177,9 +177,9 @@ async def test_a_hello_of_nothing_but_the_version_will_do() -> None:
         await connecting.outcome()
 
 
+@pytest.mark.rule("HELLO-8")
 @pytest.mark.parametrize("code", [4501, 4503, 4500, 1000, 1011])
 async def test_a_close_before_the_servers_hello_is_a_refusal(code: int) -> None:
-    """HELLO-8."""
     async with bare_server() as server, Background() as background:
         connecting = background.start(connected, server)
         bare = await server.accept()
@@ -190,8 +190,8 @@ async def test_a_close_before_the_servers_hello_is_a_refusal(code: int) -> None:
         assert caught.value.close_code == code
 
 
+@pytest.mark.rule("HELLO-9")
 async def test_a_server_that_never_says_hello_is_given_up() -> None:
-    """HELLO-9."""
     async with bare_server() as server, Background() as background:
         limits = wsrpc.Limits(connect_timeout=0.2)
         connecting = background.start(lambda: connected(server, limits=limits))
@@ -204,6 +204,19 @@ async def test_a_server_that_never_says_hello_is_given_up() -> None:
 # ------------------------------------------------------------------------ what is not allowed
 
 
+@pytest.mark.rule(
+    "HELLO-2",
+    "AUTH-2",
+    "ACK-3",
+    "ID-1",
+    "ID-2",
+    "ID-5",
+    "CHUNK-3",
+    "CB-4",
+    "CALL-1",
+    "BATCH-2",
+    "BATCH-3",
+)
 @pytest.mark.parametrize(
     ("code", "frames"),
     [
@@ -225,23 +238,22 @@ async def test_a_server_that_never_says_hello_is_given_up() -> None:
     ids=repr,
 )
 async def test_what_a_server_must_not_send_closes_the_link(code: int, frames: list[Frame]) -> None:
-    """HELLO-2, AUTH-2, ACK-3, ID-1, ID-2, ID-5, CHUNK-3, CB-4, CALL-1, BATCH-2, BATCH-3."""
     async with conversation(controllers=[Near()]) as (session, bare):
         await bare.send(*frames)
         assert await bare.closed() == code
         assert (await session.wait_closed()).close_code == code
 
 
+@pytest.mark.rule("BATCH-1")
 async def test_a_message_of_the_wrong_type_closes_with_4500(codec: Codec) -> None:
-    """BATCH-1."""
     async with conversation(codec) as (_, bare):
         message = bare.encode([["ping", 1]])
         await bare.send_message(message.encode() if isinstance(message, str) else '[["ping",1]]')
         assert await bare.closed() == 4500
 
 
+@pytest.mark.rule("BATCH-6")
 async def test_a_message_above_max_batch_closes_with_1009() -> None:
-    """BATCH-6."""
     async with conversation(limits=wsrpc.Limits(max_batch=65_536)) as (_, bare):
         await bare.send_message(bare.padded(["x-pad"], 65_536))
         await bare.pong(1)
@@ -249,16 +261,16 @@ async def test_a_message_above_max_batch_closes_with_1009() -> None:
         assert await bare.closed() == 1009
 
 
+@pytest.mark.rule("PING-1", "EXT-1")
 async def test_pings_are_answered_and_extensions_ignored() -> None:
-    """PING-1, EXT-1."""
     async with conversation() as (session, bare):
         await bare.send(["x-trace", 1], ["pong", 5], ["x-", {}])
         await bare.pong(7)
         assert session.frames_ignored == 2
 
 
+@pytest.mark.rule("ID-6")
 async def test_without_resume_goaway_and_late_frames_do_no_harm() -> None:
-    """ID-6."""
     async with conversation() as (session, bare), Background() as background:
         value = background.start(far(session).value)
         await bare.called()
@@ -274,8 +286,8 @@ async def test_without_resume_goaway_and_late_frames_do_no_harm() -> None:
 # ------------------------------------------------------------------------ calls
 
 
+@pytest.mark.rule("ID-1", "ID-2", "ID-4", "CALL-1")
 async def test_calls_have_rising_odd_ids_and_named_arguments(codec: Codec) -> None:
-    """ID-1, ID-2, ID-4, CALL-1."""
     async with conversation(codec) as (session, bare), Background() as background:
         background.start(far(session).value, [1])
         assert (await bare.called())[:4] == ["call", 1, "Far.value", {"a": [1]}]
@@ -290,8 +302,8 @@ async def test_calls_have_rising_odd_ids_and_named_arguments(codec: Codec) -> No
         assert frame[4]["callbacks"] == {"on_progress": 9}
 
 
+@pytest.mark.rule("TIME-1")
 async def test_a_call_carries_its_time_and_a_stream_none_unless_told() -> None:
-    """TIME-1."""
     async with conversation() as (session, bare), Background() as background:
         background.start(far(session, timeout=15).value)
         assert 14_000 < (await bare.called())[4]["timeout"] <= 15_000
@@ -299,8 +311,8 @@ async def test_a_call_carries_its_time_and_a_stream_none_unless_told() -> None:
         assert 14_000 < (await bare.called())[4]["timeout"] <= 15_000
 
 
+@pytest.mark.rule("ERROR-1", "ERROR-2", "ERROR-7")
 async def test_an_answer_that_is_an_error_arrives_as_it_is() -> None:
-    """ERROR-1, ERROR-2, ERROR-7."""
     async with conversation() as (session, bare), Background() as background:
         bodies: list[tuple[dict[str, Any], tuple[Any, ...]]] = [
             ({"code": "aborted", "message": "x", "data": [1]}, ("aborted", "x", [1], False)),
@@ -322,8 +334,8 @@ async def test_an_answer_that_is_an_error_arrives_as_it_is() -> None:
             ) == expected
 
 
+@pytest.mark.rule("CALL-8")
 async def test_a_value_where_a_stream_was_expected_fails_the_call() -> None:
-    """CALL-8."""
     async with conversation() as (session, bare), Background() as background:
         items = background.start(far(session).items().collect)
         await bare.called()
@@ -332,8 +344,8 @@ async def test_a_value_where_a_stream_was_expected_fails_the_call() -> None:
         await bare.pong(1)
 
 
+@pytest.mark.rule("CALL-8")
 async def test_a_stream_where_a_value_was_expected_fails_the_call_and_is_cancelled() -> None:
-    """CALL-8."""
     async with conversation() as (session, bare), Background() as background:
         value = background.start(far(session).value)
         await bare.called()
@@ -348,8 +360,8 @@ async def test_a_stream_where_a_value_was_expected_fails_the_call_and_is_cancell
         await bare.pong(1)
 
 
+@pytest.mark.rule("RESULT-1")
 async def test_a_result_behind_items_closes_with_4505() -> None:
-    """RESULT-1."""
     async with conversation() as (session, bare), Background() as background:
         items = background.start(far(session).items().collect)
         await bare.called()
@@ -358,9 +370,9 @@ async def test_a_result_behind_items_closes_with_4505() -> None:
         assert (await items.failure()).code == "unavailable"
 
 
+@pytest.mark.rule("NOTIFY-1")
 @pytest.mark.parametrize("frame", [["message", 1, [1]], ["result", 1, None]], ids=repr)
 async def test_a_notify_takes_no_answer_but_end(frame: Frame) -> None:
-    """NOTIFY-1."""
     async with conversation() as (session, bare):
         await far(session).note("hello")
         notify = await bare.frame(lambda frame: frame[0] == "notify")
@@ -379,12 +391,12 @@ def nested(depth: int) -> Any:
     return value
 
 
+@pytest.mark.rule("VALUE-1", "VALUE-2", "VALUE-3")
 @pytest.mark.parametrize(
     "value",
     [2**64, -(2**63) - 1, math.nan, math.inf, "\ud800", {"\udfff": 1}, nested(101), object()],
 )
 async def test_an_argument_outside_the_value_space_is_not_sent(value: Any, codec: Codec) -> None:
-    """VALUE-1, VALUE-2, VALUE-3."""
     async with conversation(codec) as (session, bare), Background() as background:
         with error_of("invalid_argument"):
             await far(session).value(value)
@@ -395,9 +407,9 @@ async def test_an_argument_outside_the_value_space_is_not_sent(value: Any, codec
 WRONG_JSON = ["1e999", "18446744073709551616", '"\\ud800"', '{"a":[-1e999]}']
 
 
+@pytest.mark.rule("VALUE-4")
 @pytest.mark.parametrize("text", WRONG_JSON)
 async def test_an_answer_outside_the_value_space_fails_its_call_alone(text: str) -> None:
-    """VALUE-4."""
     async with conversation() as (session, bare), Background() as background:
         value = background.start(far(session).value)
         await bare.called()
@@ -412,8 +424,8 @@ async def test_an_answer_outside_the_value_space_fails_its_call_alone(text: str)
         await bare.pong(1)
 
 
+@pytest.mark.rule("VALUE-4")
 async def test_an_answer_that_does_not_validate_fails_its_call_alone() -> None:
-    """VALUE-4."""
     async with conversation() as (session, bare), Background() as background:
         number = background.start(far(session).number)
         await bare.called()
@@ -431,8 +443,8 @@ async def test_an_answer_that_does_not_validate_fails_its_call_alone() -> None:
         await bare.send(error(3, "cancelled"))
 
 
+@pytest.mark.rule("VALUE-7")
 async def test_values_that_the_server_does_not_take_are_not_sent(codec: Codec) -> None:
-    """VALUE-7."""
     hello = {"limits": {"max_batch": 65_536}}
     async with conversation(codec, hello=hello) as (session, bare), Background() as background:
         with error_of("resource_exhausted"):
@@ -451,8 +463,8 @@ async def test_values_that_the_server_does_not_take_are_not_sent(codec: Codec) -
 # ------------------------------------------------------------------------ credit
 
 
+@pytest.mark.rule("CREDIT-1", "CREDIT-4", "CREDIT-5")
 async def test_a_stream_gets_credit_as_it_is_consumed() -> None:
-    """CREDIT-1, CREDIT-4, CREDIT-5."""
     limits = wsrpc.Limits(window=2, window_bytes=1)
     async with conversation(limits=limits) as (session, bare), Background() as background:
         assert bare.peer["window"] == 2
@@ -473,8 +485,8 @@ async def test_a_stream_gets_credit_as_it_is_consumed() -> None:
         await bare.send(error(1, "cancelled"))
 
 
+@pytest.mark.rule("CREDIT-4")
 async def test_a_consumer_that_does_not_read_gives_no_credit() -> None:
-    """CREDIT-4."""
     async with conversation(limits=wsrpc.Limits(window=2)) as (session, bare):
         async with Background() as background:
             stream = far(session).items()
@@ -494,8 +506,8 @@ async def test_a_consumer_that_does_not_read_gives_no_credit() -> None:
             assert await stream.collect() == ["b"]
 
 
+@pytest.mark.rule("CREDIT-3")
 async def test_items_beyond_the_credit_close_with_4505() -> None:
-    """CREDIT-3."""
     async with conversation() as (session, bare), Background() as background:
         items = background.start(far(session, window=3).items().collect)
         frame = await bare.called()
@@ -505,8 +517,8 @@ async def test_items_beyond_the_credit_close_with_4505() -> None:
         assert (await items.failure()).code == "unavailable"
 
 
+@pytest.mark.rule("MSG-1", "MSG-2", "END-1")
 async def test_every_value_is_an_item_and_grouping_is_invisible(codec: Codec) -> None:
-    """MSG-1, MSG-2, END-1."""
     values: list[Any] = ["", 0, False, None, [], {"isError": True}, ["end", 1]]
     async with conversation(codec) as (session, bare), Background() as background:
         for id, size in ((1, 1), (3, 2), (5, 7)):
@@ -518,8 +530,8 @@ async def test_every_value_is_an_item_and_grouping_is_invisible(codec: Codec) ->
             assert await items.outcome() == values
 
 
+@pytest.mark.rule("UP-1", "CREDIT-2", "CREDIT-6")
 async def test_an_upload_waits_for_credit() -> None:
-    """UP-1, CREDIT-2, CREDIT-6."""
     asked: list[int] = []
 
     async def source() -> AsyncIterator[int]:
@@ -546,9 +558,9 @@ async def test_an_upload_waits_for_credit() -> None:
         await bare.pong(3)
 
 
+@pytest.mark.rule("CREDIT-6")
 @pytest.mark.parametrize("n", [0, -1, 2**31 - 1])
 async def test_impossible_credit_closes_with_4505(n: int) -> None:
-    """CREDIT-6."""
 
     async def source() -> AsyncIterator[int]:
         await anyio.sleep_forever()
@@ -581,8 +593,8 @@ class Source:
             self.closed.set()
 
 
+@pytest.mark.rule("UP-2")
 async def test_a_source_that_fails_closes_the_upload_with_its_error() -> None:
-    """UP-2."""
 
     async def source() -> AsyncIterator[int]:
         yield 1
@@ -599,8 +611,8 @@ async def test_a_source_that_fails_closes_the_upload_with_its_error() -> None:
         assert (await taking.failure()).code == "data_loss"
 
 
+@pytest.mark.rule("UP-3")
 async def test_the_terminal_of_a_call_stops_its_uploads_without_a_word() -> None:
-    """UP-3."""
     source = Source()
     async with conversation() as (session, bare), Background() as background:
         taking = background.start(far(session).take, source())
@@ -613,8 +625,8 @@ async def test_the_terminal_of_a_call_stops_its_uploads_without_a_word() -> None
         assert all(frame[0] == "message" for frame in bare.waiting(3))
 
 
+@pytest.mark.rule("UP-4")
 async def test_a_server_that_wants_no_more_of_an_upload_gets_its_reason_back() -> None:
-    """UP-4."""
     source = Source()
     async with conversation() as (session, bare), Background() as background:
         taking = background.start(far(session).take, source())
@@ -628,8 +640,8 @@ async def test_a_server_that_wants_no_more_of_an_upload_gets_its_reason_back() -
         assert await taking.outcome() == 9
 
 
+@pytest.mark.rule("UP-3", "CANCEL-3")
 async def test_a_call_that_is_cancelled_begins_no_further_item() -> None:
-    """UP-3, CANCEL-3."""
     source = Source()
     async with conversation() as (session, bare), Background() as background:
         taking = background.start(far(session).take, source())
@@ -649,8 +661,8 @@ async def test_a_call_that_is_cancelled_begins_no_further_item() -> None:
 # ------------------------------------------------------------------------ time, cancellation
 
 
+@pytest.mark.rule("CANCEL-3", "CANCEL-5")
 async def test_a_caller_that_is_cancelled_says_so_and_does_not_wait() -> None:
-    """CANCEL-3, CANCEL-5."""
     async with conversation() as (session, bare), Background() as background:
         value = background.start(far(session).value)
         await bare.called()
@@ -662,8 +674,8 @@ async def test_a_caller_that_is_cancelled_says_so_and_does_not_wait() -> None:
         await bare.pong(1)
 
 
+@pytest.mark.rule("CANCEL-5", "SLOT-2")
 async def test_items_that_cross_a_cancel_are_dropped() -> None:
-    """CANCEL-5, SLOT-2."""
     async with conversation(hello={"limits": {"max_calls": 8}}) as (session, bare):
         async with Background() as background:
             stream = far(session).items()
@@ -692,8 +704,8 @@ async def nothing_called(bare: Bare) -> bool:
     return bool(frame[0] == "pong")
 
 
+@pytest.mark.rule("TIME-3")
 async def test_a_deadline_fails_the_call_at_once_and_cancels_it() -> None:
-    """TIME-3."""
     async with conversation() as (session, bare):
         with pytest.raises(wsrpc.DeadlineExceeded) as caught:
             await far(session, timeout=0.02).value()
@@ -703,8 +715,8 @@ async def test_a_deadline_fails_the_call_at_once_and_cancels_it() -> None:
         await bare.send(error(1, "deadline_exceeded"))
 
 
+@pytest.mark.rule("TIME-1", "TIME-3")
 async def test_the_deadline_of_a_scope_travels_and_the_scope_fires() -> None:
-    """TIME-1, TIME-3."""
     async with conversation() as (session, bare):
         with anyio.move_on_after(0.02) as scope:
             await far(session).value()
@@ -714,8 +726,8 @@ async def test_the_deadline_of_a_scope_travels_and_the_scope_fires() -> None:
         await bare.send(error(1, "deadline_exceeded"))
 
 
+@pytest.mark.rule("ERROR-2")
 async def test_an_error_of_a_handler_with_that_code_does_not_wait_for_the_callers_scope() -> None:
-    """ERROR-2."""
     async with conversation() as (session, bare), Background() as background:
 
         async def within_a_scope() -> None:
@@ -731,8 +743,8 @@ async def test_an_error_of_a_handler_with_that_code_does_not_wait_for_the_caller
         pytest.fail("it waited for a scope that is far from its end")
 
 
+@pytest.mark.rule("TIME-6")
 async def test_an_idle_stream_is_cancelled_as_at_a_deadline() -> None:
-    """TIME-6."""
     async with conversation() as (session, bare), Background() as background:
         stream = far(session, idle_timeout=0.02).items()
         first = background.start(stream.__anext__)
@@ -745,8 +757,8 @@ async def test_an_idle_stream_is_cancelled_as_at_a_deadline() -> None:
         await bare.send(error(1, "deadline_exceeded"))
 
 
+@pytest.mark.rule("SLOT-1", "TIME-4", "CANCEL-1")
 async def test_a_call_that_finds_no_slot_in_time_is_never_sent() -> None:
-    """SLOT-1, TIME-4, CANCEL-1."""
     async with conversation(hello={"limits": {"max_calls": 8}}) as (session, bare):
         async with Background() as background:
             for _ in range(8):
@@ -766,8 +778,8 @@ async def test_a_call_that_finds_no_slot_in_time_is_never_sent() -> None:
             assert (await bare.called())[1] == 17
 
 
+@pytest.mark.rule("SLOT-3")
 async def test_a_call_from_a_handler_does_not_wait_for_a_slot() -> None:
-    """SLOT-3."""
     hello = {"limits": {"max_calls": 8}}
     async with conversation(hello=hello, controllers=[Near()]) as (session, bare):
         async with Background() as background:
@@ -779,8 +791,8 @@ async def test_a_call_from_a_handler_does_not_wait_for_a_slot() -> None:
             body_of(await bare.terminal(2), "resource_exhausted")
 
 
+@pytest.mark.rule("TIME-5", "INTEROP-2")
 async def test_a_handlers_deadline_bounds_what_it_asks_for() -> None:
-    """TIME-5, INTEROP-2."""
     async with conversation(controllers=[Near()]) as (_, bare):
         await bare.send(call(2, "Near.asks_back", timeout=5000))
         frame = await bare.called()
@@ -793,8 +805,8 @@ async def test_a_handlers_deadline_bounds_what_it_asks_for() -> None:
 # ------------------------------------------------------------------------ the callee's side
 
 
+@pytest.mark.rule("CALL-5", "CALL-6", "CREDIT-1", "CANCEL-2", "ERROR-5")
 async def test_the_connecting_side_answers_calls(codec: Codec) -> None:
-    """CALL-5, CALL-6, CREDIT-1, CANCEL-2, ERROR-5."""
     near = Near()
     async with conversation(codec, controllers=[near]) as (_, bare):
         await bare.send(
@@ -818,16 +830,16 @@ async def test_the_connecting_side_answers_calls(codec: Codec) -> None:
         assert near.cleaned.is_set()
 
 
+@pytest.mark.rule("SLOT-4")
 async def test_calls_above_the_announced_bound_are_refused() -> None:
-    """SLOT-4."""
     async with conversation(controllers=[Near()], limits=wsrpc.Limits(max_calls=8)) as (_, bare):
         assert bare.peer["limits"]["max_calls"] == 8
         await bare.send(*(call(id, "Near.wait") for id in range(2, 20, 2)))
         body_of(await bare.terminal(18), "resource_exhausted", not_started=True)
 
 
+@pytest.mark.rule("CB-1", "CB-2", "CB-4", "CB-5")
 async def test_a_callback_serves_eight_invocations_at_a_time_until_its_call_ends() -> None:
-    """CB-1, CB-2, CB-4, CB-5."""
     live: list[int] = []
     go_on = anyio.Event()
 
@@ -858,8 +870,8 @@ async def test_a_callback_serves_eight_invocations_at_a_time_until_its_call_ends
 # ------------------------------------------------------------------------ acks
 
 
+@pytest.mark.rule("RESUME-7", "ACK-2", "ACK-4", "NUM-3")
 async def test_where_resume_is_offered_acks_are_sent() -> None:
-    """RESUME-7, ACK-2, ACK-4, NUM-3."""
     hello = {"resume_window": 30_000, "token": "t" * 43}
     async with conversation(hello=hello, controllers=[Near()]) as (_, bare):
         await bare.send(*(call(id, "Near.name") for id in range(2, 66, 2)))
@@ -877,9 +889,9 @@ async def until_acked(bare: Bare, n: int) -> None:
 # ------------------------------------------------------------------------ the end
 
 
+@pytest.mark.rule("CLOSE-1", "CLOSE-2", "CLOSE-4", "HELLO-10")
 @pytest.mark.parametrize("code", [1000, 1001, 1011, 4000, 4500, 4505, 4999, None])
 async def test_the_end_of_a_session_fails_what_is_pending(code: int | None) -> None:
-    """CLOSE-1, CLOSE-2, CLOSE-4, HELLO-10."""
     async with conversation(hello={"limits": {"max_calls": 8}}) as (session, bare):
         async with Background() as background:
             stream = far(session).items()
@@ -904,8 +916,8 @@ async def test_the_end_of_a_session_fails_what_is_pending(code: int | None) -> N
             assert session.closed
 
 
+@pytest.mark.rule("CLOSE-3")
 async def test_two_closes_that_cross_end_the_session() -> None:
-    """CLOSE-3."""
     async with conversation() as (session, bare), Background() as background:
         value = background.start(far(session).value)
         await bare.called()
@@ -916,8 +928,8 @@ async def test_two_closes_that_cross_end_the_session() -> None:
         assert session.closed
 
 
+@pytest.mark.rule("CLOSE-5")
 async def test_the_end_of_a_session_cancels_its_handlers() -> None:
-    """CLOSE-5."""
     near = Near()
     async with conversation(controllers=[near]) as (session, bare):
         await bare.send(call(2, "Near.wait"))
@@ -927,8 +939,8 @@ async def test_the_end_of_a_session_cancels_its_handlers() -> None:
         await until(lambda: session.closed)
 
 
+@pytest.mark.rule("CLOSE-2")
 async def test_leaving_a_session_closes_with_1000_behind_all_that_was_queued() -> None:
-    """CLOSE-2."""
     async with bare_server() as server, Background() as background:
 
         async def greet() -> Bare:

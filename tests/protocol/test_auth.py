@@ -19,17 +19,17 @@ def fresh(codec: Codec, events: list[Event]) -> Any:
     return codec.load_value(only(events, AuthReceived).value)
 
 
+@pytest.mark.rule("AUTH-1")
 @pytest.mark.parametrize("value", [None, "token", {"token": ["a", 1]}])
 def test_fresh_credentials_are_reported_and_not_believed(codec: Codec, value: Any) -> None:
-    """AUTH-1."""
     server = Bare(codec, "accepting")
     assert fresh(codec, server.say(["auth", value])) == value
     assert server.hear() == []
     assert server.endpoint.received == 0
 
 
+@pytest.mark.rule("AUTH-1", "HELLO-6")
 def test_credentials_may_come_right_behind_the_hello(codec: Codec) -> None:
-    """AUTH-1, HELLO-6."""
     server = Bare(codec, "accepting", greet=False)
     data = encode(codec, [server.hello, ["auth", "newer"]])
     hello, *events = server.endpoint.accept(read_opening(codec, data), "s1", now=server.now)
@@ -37,9 +37,10 @@ def test_credentials_may_come_right_behind_the_hello(codec: Codec) -> None:
     assert fresh(codec, events) == "newer"
 
 
+@pytest.mark.rule("AUTH-2")
 @pytest.mark.parametrize("gap", [0.0, 0.5, 0.99])
 def test_credentials_more_than_once_a_second_are_too_many(codec: Codec, gap: float) -> None:
-    """AUTH-2: and what else was in the message has happened."""
+    """And what else was in the message has happened."""
     server = Bare(codec, "accepting")
     server.say(["auth", "a"])
     server.now += gap
@@ -48,16 +49,16 @@ def test_credentials_more_than_once_a_second_are_too_many(codec: Codec, gap: flo
     assert not isinstance(event, AuthReceived)
 
 
+@pytest.mark.rule("AUTH-2")
 def test_credentials_once_a_second_are_fine(codec: Codec) -> None:
-    """AUTH-2."""
     server = Bare(codec, "accepting")
     for n in range(5):
         assert fresh(codec, server.say(["auth", n])) == n
         server.now += 1
 
 
+@pytest.mark.rule("AUTH-2")
 def test_the_accepting_side_has_no_credentials_to_send(codec: Codec) -> None:
-    """AUTH-2."""
     client = Bare(codec, "connecting")
     assert client.rejects(["auth", "a"]) == 4505
     server = Bare(codec, "accepting")
@@ -65,8 +66,8 @@ def test_the_accepting_side_has_no_credentials_to_send(codec: Codec) -> None:
         server.endpoint.refresh("a")
 
 
+@pytest.mark.rule("AUTH-1", "AUTH-2")
 def test_fresh_credentials_go_out_as_a_link_frame_the_newest_only(codec: Codec) -> None:
-    """AUTH-1, AUTH-2."""
     client = Bare(codec, "connecting")
     client.endpoint.refresh("a")
     client.endpoint.refresh({"b": 1})
@@ -87,8 +88,8 @@ def test_credentials_that_wait_are_dropped_with_their_link(codec: Codec) -> None
     assert not [frame for frame in client.hear() if frame[0] == "auth"]
 
 
+@pytest.mark.rule("AUTH-3")
 def test_a_link_whose_credentials_run_out_is_closed(codec: Codec) -> None:
-    """AUTH-3."""
     server = Bare(codec, "accepting")
     server.endpoint.trust_until(1060.0)
     assert server.endpoint.next_alarm == 1060.0
@@ -98,8 +99,8 @@ def test_a_link_whose_credentials_run_out_is_closed(codec: Codec) -> None:
     assert rejected(lambda: server.endpoint.alarm(server.now)) == 4003
 
 
+@pytest.mark.rule("AUTH-1", "AUTH-3")
 def test_a_link_whose_credentials_are_renewed_goes_on(codec: Codec) -> None:
-    """AUTH-1, AUTH-3."""
     server = Bare(codec, "accepting")
     server.endpoint.trust_until(1060.0)
     server.endpoint.trust_until(2000.0)
@@ -108,8 +109,9 @@ def test_a_link_whose_credentials_are_renewed_goes_on(codec: Codec) -> None:
     assert server.endpoint.next_alarm == 2000.0
 
 
+@pytest.mark.rule("AUTH-3")
 def test_credentials_matter_to_a_link_and_a_session_outlives_them(codec: Codec) -> None:
-    """AUTH-3: it waits for fresh ones as for any new link."""
+    """It waits for fresh ones as for any new link."""
     server = Bare(codec, "accepting", resume_window=30.0)
     server.say(["ack", 0])
     server.endpoint.trust_until(1001.0)

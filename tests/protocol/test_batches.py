@@ -17,6 +17,7 @@ from .harness import Bare, encode, only, rejected
 GOOD = ["call", 1, "Hello.greet", {}]
 
 
+@pytest.mark.rule("BATCH-1")
 @pytest.mark.parametrize(
     "message",
     [None, True, 7, "call", {"call": 1}, [], ["call"], [7], [None], [{}], [[]], [[7]], [[None]],
@@ -24,10 +25,10 @@ GOOD = ["call", 1, "Hello.greet", {}]
     ids=repr,
 )  # fmt: skip
 def test_what_is_no_array_of_named_arrays_closes_with_4500(server: Bare, message: Any) -> None:
-    """BATCH-1."""
     assert rejected(lambda: server.endpoint.receive(encode(server.codec, message))) == 4500
 
 
+@pytest.mark.rule("BATCH-1")
 @pytest.mark.parametrize(
     "text",
     ["", " ", "nonsense", '[["ping",1]', '[["ping",1]]]', '[["ping",1],]', "[['ping',1]]",
@@ -35,18 +36,17 @@ def test_what_is_no_array_of_named_arrays_closes_with_4500(server: Bare, message
      '[["result",1,01]]', '[["result",1,"\t"]]', '[["result",1,"\\q"]]', '\ufeff[["ping",1]]'],
 )  # fmt: skip
 def test_what_is_no_json_closes_with_4500(text: str) -> None:
-    """BATCH-1."""
     server = Bare(codec_named("json"), "accepting")
     assert rejected(lambda: server.endpoint.receive(text.encode())) == 4500
 
 
+@pytest.mark.rule("BATCH-1")
 @pytest.mark.parametrize(
     "data",
     [b"", b"\x91", b"\x91\x92\xa4ping", b"\x91\x92\xa4ping\x01\x01", b"\xc1", b"\xdd\xff\xff\xff\xff",
      b"\x91\x93\xa6result\x01\xc1", b"\x91\x93\xa6result\x01\xc6\xff\xff\xff\xff"],
 )  # fmt: skip
 def test_what_is_no_messagepack_closes_with_4500(data: bytes) -> None:
-    """BATCH-1."""
     server = Bare(codec_named("msgpack"), "accepting")
     assert rejected(lambda: server.endpoint.receive(data)) == 4500
 
@@ -65,11 +65,11 @@ def test_text_that_is_not_utf8_closes_with_1007(data: bytes) -> None:
     assert rejected(lambda: server.endpoint.receive(data)) == 1007
 
 
+@pytest.mark.rule("BATCH-2")
 @pytest.mark.parametrize(
     "name", ["", "Call", "hullo", "xtrace", "y-trace", "X-trace", " call", "calls"]
 )
 def test_an_unknown_frame_name_closes_with_4500(server: Bare, name: str) -> None:
-    """BATCH-2."""
     assert server.rejects([name, 1]) == 4500
 
 
@@ -159,16 +159,16 @@ def bad_frames() -> list[list[Any]]:
     return frames
 
 
+@pytest.mark.rule("BATCH-3")
 @pytest.mark.parametrize("frame", bad_frames(), ids=repr)
 def test_a_frame_that_does_not_fit_its_table_closes_with_4500(
     server: Bare, frame: list[Any]
 ) -> None:
-    """BATCH-3."""
     assert server.rejects(frame) == 4500
 
 
+@pytest.mark.rule("BATCH-3")
 def test_a_malformed_frame_takes_all_effect_from_its_batch(client: Bare) -> None:
-    """BATCH-3."""
     call = begin(client)
     assert client.rejects(["result", 1, "fine"], ["credit", 1, "1"]) == 4500
     assert client.endpoint.unreported == []
@@ -178,16 +178,16 @@ def test_a_malformed_frame_takes_all_effect_from_its_batch(client: Bare) -> None
     assert client.endpoint.close() == [call]
 
 
+@pytest.mark.rule("BATCH-4")
 @pytest.mark.parametrize("absent", [[], [None], [{}], [{"timeout": None, "credit": None}]])
 def test_absent_and_null_options_mean_the_same(server: Bare, absent: list[Any]) -> None:
-    """BATCH-4."""
     call = server.call("call", 1, "A.b", {}, *absent)
     assert (call.timeout, call.metadata, call.parent, call.key) == (None, None, None, None)
     assert call.credit.balance == 32, "the window of the hello"
 
 
+@pytest.mark.rule("BATCH-4")
 def test_absent_and_null_fields_of_an_error_mean_the_same(client: Bare) -> None:
-    """BATCH-4."""
     nothing = dict.fromkeys(["type", "error_id", "not_started", "retry_after", "data"])
     for id, extra in ((1, {}), (3, nothing)):
         begin(client)
@@ -200,16 +200,16 @@ def test_absent_and_null_fields_of_an_error_mean_the_same(client: Bare) -> None:
         assert client.codec.load_value(body.data) is None
 
 
+@pytest.mark.rule("BATCH-4")
 @pytest.mark.parametrize("frame", [["cancel", 1], ["cancel", 1, None]])
 def test_absent_and_null_elements_mean_the_same(server: Bare, frame: list[Any]) -> None:
-    """BATCH-4."""
     call = server.call(*GOOD)
     server.say(frame)
     assert call.cancel_reason == "cancelled"
 
 
+@pytest.mark.rule("BATCH-4")
 def test_elements_and_fields_beyond_the_described_are_ignored(codec: Codec) -> None:
-    """BATCH-4."""
     server = Bare(codec, "accepting", hello={"limits": {"shoe_size": 44}, "weather": ["fine"]})
     call = server.call("call", 1, "A.b", {}, {"colour": {"deep": [1]}}, None, 7, [1])
     server.say(["cancel", 1, "cancelled", "really"], ["ping", 5, 5])
@@ -219,8 +219,8 @@ def test_elements_and_fields_beyond_the_described_are_ignored(codec: Codec) -> N
     assert server.hear() == [["pong", 5]]
 
 
+@pytest.mark.rule("BATCH-5")
 def test_frames_act_in_the_order_in_which_they_stand(server: Bare) -> None:
-    """BATCH-5."""
     events = server.say(
         ["call", 1, "A.b", {}, {"uploads": {"u": 3}}],
         ["message", 3, [1]],
@@ -234,8 +234,8 @@ def test_frames_act_in_the_order_in_which_they_stand(server: Bare) -> None:
     assert server.rejects(["cancel", 7], ["call", 7, "A.b", {}]) == 4505
 
 
+@pytest.mark.rule("BATCH-5")
 def test_frames_before_a_violation_have_acted(client: Bare) -> None:
-    """BATCH-5."""
     first, second = begin(client), begin(client)
     assert client.rejects(["result", 1, "fine"], ["end", 5], ["result", 3, "late"]) == 4505
     finished = only(client.endpoint.unreported, StreamFinished)
@@ -243,8 +243,8 @@ def test_frames_before_a_violation_have_acted(client: Bare) -> None:
     assert client.endpoint.close() == [second, first], "nobody waits for ever, even so"
 
 
+@pytest.mark.rule("BATCH-6")
 def test_a_message_above_max_batch_closes_with_1009(codec: Codec) -> None:
-    """BATCH-6."""
     server = Bare(codec, "accepting", limits=Limits(max_batch=100_000))
     frame = ["x-filler", ""]
     frame[1] = "x" * (100_000 - len(encode(codec, [frame])) - (0 if codec.text else 4))
@@ -254,8 +254,8 @@ def test_a_message_above_max_batch_closes_with_1009(codec: Codec) -> None:
     assert server.rejects(frame) == 1009
 
 
+@pytest.mark.rule("BATCH-6")
 def test_no_batch_is_larger_than_the_peer_takes(codec: Codec) -> None:
-    """BATCH-6."""
     server = Bare(codec, "accepting", hello={"window": 2**20, "limits": {"max_batch": 70_000}})
     calls = [server.call("call", id, "A.b", {}) for id in range(1, 9, 2)]
     for size in (0, 1, 40_000, 65_530, 65_536, 69_000):
@@ -270,8 +270,8 @@ def test_no_batch_is_larger_than_the_peer_takes(codec: Codec) -> None:
     assert max(sizes) <= 70_000
 
 
+@pytest.mark.rule("EXT-1")
 def test_unknown_extensions_are_ignored_and_counted(server: Bare) -> None:
-    """EXT-1."""
     events = server.say(
         ["x-trace", "anything", 1, {"a": [None]}], GOOD, ["x-"], ["cancel", 1], ["x-call", 0]
     )
@@ -281,8 +281,8 @@ def test_unknown_extensions_are_ignored_and_counted(server: Bare) -> None:
     assert server.say(["x-alone"]) == []
 
 
+@pytest.mark.rule("EXT-1", "BATCH-3")
 def test_frames_around_an_extension_are_still_checked(server: Bare) -> None:
-    """EXT-1, BATCH-3."""
     assert server.rejects(["x-trace"], ["cancel", 0]) == 4500
     assert server.endpoint.ignored == 0
 
@@ -307,9 +307,9 @@ def splice(codec: Codec, frame: list[Any], value: bytes) -> bytes:
     return data.replace(encode(codec, 0), value)
 
 
+@pytest.mark.rule("VALUE-4", "VALUE-1")
 @pytest.mark.parametrize("frame", [["result", 1, ...], ["end", 1, ...], ["message", 1, ...]])
 def test_a_spoiled_value_leaves_its_batch_alone(client: Bare, frame: list[Any]) -> None:
-    """VALUE-4, VALUE-1."""
     codec = client.codec
     in_array = frame[0] != "result"
     for value in spoiled(codec):
@@ -331,8 +331,8 @@ def test_a_spoiled_value_leaves_its_batch_alone(client: Bare, frame: list[Any]) 
             codec.load_value(bad)
 
 
+@pytest.mark.rule("VALUE-4")
 def test_spoiled_arguments_leave_their_batch_alone(server: Bare) -> None:
-    """VALUE-4."""
     codec = server.codec
     for id, value in enumerate(spoiled(codec)):
         args = b'{"a":' + value + b"}" if codec.text else b"\x81\xa1a" + value
@@ -347,8 +347,8 @@ def test_spoiled_arguments_leave_their_batch_alone(server: Bare) -> None:
         server.endpoint.finish(two.call)
 
 
+@pytest.mark.rule("BATCH-4", "EXT-1", "VALUE-4")
 def test_a_lone_surrogate_in_what_is_ignored_is_ignored() -> None:
-    """BATCH-4, EXT-1, VALUE-4."""
     server = Bare(codec_named("json"), "accepting")
     events = server.endpoint.receive(
         rb'[["x-a","\ud800"],["call",1,"A.b",{"s":"\\ud800 \ud83d\ude00"},{"z":"\ud800"},null,"\udc00"]]'
@@ -357,20 +357,20 @@ def test_a_lone_surrogate_in_what_is_ignored_is_ignored() -> None:
     assert server.codec.load_value(args) == {"s": "\\ud800 \U0001f600"}
 
 
+@pytest.mark.rule("BATCH-3", "BATCH-1")
 @pytest.mark.parametrize(
     "frame",
     [rb'["call",1,"A.\ud800",{}]', rb'["call",1,"A.b",{},{"metadata":{"a":"\udc00"}}]',
      rb'["\ud800",1]', rb'["x-\ud800",1]'],
 )  # fmt: skip
 def test_a_lone_surrogate_in_the_frame_itself_closes_with_4500(frame: bytes) -> None:
-    """BATCH-3, BATCH-1."""
     server = Bare(codec_named("json"), "accepting")
     assert rejected(lambda: server.endpoint.receive(b"[" + frame + b"]")) == 4500
 
 
+@pytest.mark.rule("VALUE-2", "VALUE-4")
 @pytest.mark.parametrize("depth", [100, 101, 499])
 def test_deep_nesting_does_not_spoil_the_batch(server: Bare, depth: int) -> None:
-    """VALUE-2, VALUE-4."""
     codec = server.codec
     value = nested(codec, depth - 1)
     args = b'{"a":' + value + b"}" if codec.text else b"\x81\xa1a" + value
@@ -383,8 +383,8 @@ def test_deep_nesting_does_not_spoil_the_batch(server: Bare, depth: int) -> None
             codec.load_value(raw)
 
 
+@pytest.mark.rule("VALUE-2")
 def test_nesting_without_end_closes_with_4500(server: Bare) -> None:
-    """VALUE-2."""
     codec = server.codec
     for value in (nested(codec, 100_000), b"[" * 100_000 if codec.text else b"\x91" * 100_000):
         for frame in (["call", 1, "A.b", ...], ["x-a", ...], ["result", 1, ...]):
@@ -418,8 +418,8 @@ def error(code: str) -> Any:
     return ErrorBody(code, "")
 
 
+@pytest.mark.rule("VALUE-1")
 def test_msgspec_agrees_that_the_spoiled_values_are_spoiled(codec: Codec) -> None:
-    """VALUE-1."""
     for value in spoiled(codec):
         with pytest.raises(ValueError):
             codec.load_value(msgspec.Raw(value))

@@ -65,14 +65,15 @@ def test_a_call_is_written_as_its_table_says(client: Bare) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.rule("ID-1")
 def test_the_accepting_side_calls_in_the_same_way_with_even_ids(server: Bare) -> None:
-    """ID-1."""
     calls = [server.endpoint.call("Guest.name", server.dump({})) for _ in range(2)]
     assert server.hear() == [["call", 2, "Guest.name", {}], ["call", 4, "Guest.name", {}]]
     events = server.say(["result", 4, "Ann"], ["message", 2, [1]], ["end", 2])
     assert [event.lane for event in events] == [calls[1], calls[0], calls[0]]  # type: ignore[union-attr]
 
 
+@pytest.mark.rule("CALL-1")
 @pytest.mark.parametrize(
     ("method", "args"),
     [
@@ -87,15 +88,14 @@ def test_the_accepting_side_calls_in_the_same_way_with_even_ids(server: Bare) ->
     ],
 )
 def test_arguments_of_the_wrong_shape_close_with_4500(server: Bare, method: Any, args: Any) -> None:
-    """CALL-1."""
     assert server.rejects(["call", 1, method, args]) == 4500
     assert server.rejects(["x-beside"], ["call", 1, method, args]) == 4500
     if isinstance(method, str):
         assert server.rejects(["notify", 1, method, args]) == 4500
 
 
+@pytest.mark.rule("CALL-7")
 def test_what_travels_with_a_call_reaches_its_handler_as_it_was_sent(server: Bare) -> None:
-    """CALL-7."""
     options = {
         "timeout": 70, "metadata": {"a": "1", "": "ü"}, "parent": 8, "key": "k", "last_id": "l",
     }  # fmt: skip
@@ -107,8 +107,8 @@ def test_what_travels_with_a_call_reaches_its_handler_as_it_was_sent(server: Bar
     assert (other.metadata, other.key) == (None, None)
 
 
+@pytest.mark.rule("CALL-5")
 def test_each_kind_of_answer_is_one_frame_and_the_last(server: Bare) -> None:
-    """CALL-5."""
     endpoint, dump = server.endpoint, server.dump
     answers: list[tuple[Callable[[InCall], None], list[Any]]] = [
         (lambda call: endpoint.result(call, dump("x")), ["result", 1, "x"]),
@@ -129,8 +129,8 @@ def test_each_kind_of_answer_is_one_frame_and_the_last(server: Bare) -> None:
         assert server.hear() == []
 
 
+@pytest.mark.rule("CALL-5", "ERROR-2")
 def test_items_precede_the_end(server: Bare) -> None:
-    """CALL-5, ERROR-2."""
     for id, frame in ((1, ["end", 1]), (3, ["error", 3, ABORTED])):
         call = server.call("call", id, "A.b", {})
         for n in range(3):
@@ -144,16 +144,16 @@ def test_items_precede_the_end(server: Bare) -> None:
         assert server.hear() == [["message", id, [0, 1, 2]], frame]
 
 
+@pytest.mark.rule("CALL-6")
 def test_answers_come_in_any_order(client: Bare) -> None:
-    """CALL-6."""
     calls = [begin(client) for _ in range(3)]
     events = client.say(["end", 5], ["result", 1, 1])
     events += client.say(["error", 3, ABORTED])
     assert [event.lane for event in events] == [calls[2], calls[0], calls[1]]  # type: ignore[union-attr]
 
 
+@pytest.mark.rule("CALL-6")
 def test_a_slow_call_delays_no_other(server: Bare) -> None:
-    """CALL-6."""
     server.call("call", 1, "A.slow", {})
     quick = server.call("call", 3, "A.quick", {})
     server.endpoint.result(quick, server.dump("done"))
@@ -163,8 +163,8 @@ def test_a_slow_call_delays_no_other(server: Bare) -> None:
 # ---------------------------------------------------------------- notify
 
 
+@pytest.mark.rule("NOTIFY-1")
 def test_a_notify_ends_with_end_or_error_and_nothing_else(server: Bare) -> None:
-    """NOTIFY-1."""
     call = server.call("notify", 1, "A.b", {"x": 1}, {"timeout": 5, "metadata": {"a": "b"}})
     assert (call.oneway, call.timeout, call.metadata) == (True, 5, {"a": "b"})
     assert not server.endpoint.may_push(call)
@@ -175,12 +175,12 @@ def test_a_notify_ends_with_end_or_error_and_nothing_else(server: Bare) -> None:
     assert server.hear() == [["end", 1], ["error", 3, ABORTED]]
 
 
+@pytest.mark.rule("NOTIFY-1")
 @pytest.mark.parametrize("frame", [["message", 1, [1]], ["result", 1, None]])
 @pytest.mark.parametrize("cancelled", [False, True])
 def test_an_answered_notify_closes_with_4505(
     client: Bare, frame: list[Any], cancelled: bool
 ) -> None:
-    """NOTIFY-1."""
     call = begin(client, oneway=True)
     if cancelled:
         client.endpoint.cancel(call)
@@ -188,9 +188,9 @@ def test_an_answered_notify_closes_with_4505(
     assert client.rejects(frame) == 4505
 
 
+@pytest.mark.rule("NOTIFY-1", "SLOT-2")
 @pytest.mark.parametrize("frame", [["end", 1], ["error", 1, ABORTED]])
 def test_the_end_of_a_notify_frees_its_slot(client: Bare, frame: list[Any]) -> None:
-    """NOTIFY-1, SLOT-2."""
     begin(client, oneway=True)
     assert client.endpoint.slots.live == 1
     client.say(frame)
@@ -198,9 +198,9 @@ def test_the_end_of_a_notify_frees_its_slot(client: Bare, frame: list[Any]) -> N
     assert client.endpoint.quiescent
 
 
+@pytest.mark.rule("NOTIFY-2")
 @pytest.mark.parametrize("option", ["uploads", "callbacks"])
 def test_a_notify_with_streams_or_callbacks_closes_with_4505(server: Bare, option: str) -> None:
-    """NOTIFY-2."""
     server.call("notify", 1, "A.b", {}, {option: {}})
     assert server.rejects(["notify", 3, "A.b", {}, {option: {"u": 5}}]) == 4505
     with pytest.raises(LocalProtocolError):
@@ -210,8 +210,8 @@ def test_a_notify_with_streams_or_callbacks_closes_with_4505(server: Bare, optio
 # ---------------------------------------------------------------- message, result, end, error
 
 
+@pytest.mark.rule("MSG-1")
 def test_every_value_is_an_item(client: Bare) -> None:
-    """MSG-1."""
     items = ["", 0, False, None, [], {"isError": True, "reason": "x"}, {}, "line\n\U0001f600", [[]]]
     call = begin(client)
     events = client.say(["message", 1, items])
@@ -219,8 +219,8 @@ def test_every_value_is_an_item(client: Bare) -> None:
     assert only(events, ItemsReceived).lane is call
 
 
+@pytest.mark.rule("MSG-2")
 def test_the_grouping_of_items_does_not_show(codec: Codec) -> None:
-    """MSG-2."""
     for groups in ([[1, 2, 3, 4]], [[1], [2], [3], [4]], [[1, 2], [3, 4]], [[1], [2, 3, 4]]):
         for batches in (True, False):
             client = Bare(codec, "connecting")
@@ -230,15 +230,15 @@ def test_the_grouping_of_items_does_not_show(codec: Codec) -> None:
             assert values(codec, [event for part in parts for event in part]) == [1, 2, 3, 4]
 
 
+@pytest.mark.rule("RESULT-1")
 def test_a_result_behind_items_closes_with_4505(client: Bare) -> None:
-    """RESULT-1."""
     begin(client)
     client.say(["message", 1, [1]])
     assert client.rejects(["result", 1, None]) == 4505
 
 
+@pytest.mark.rule("RESULT-1")
 def test_a_result_behind_items_is_taken_once_cancel_was_sent(client: Bare) -> None:
-    """RESULT-1."""
     call = begin(client)
     client.say(["message", 1, [1]])
     client.endpoint.cancel(call)
@@ -246,8 +246,8 @@ def test_a_result_behind_items_is_taken_once_cancel_was_sent(client: Bare) -> No
     assert only(client.say(["result", 1, None]), StreamFinished).lane is call
 
 
+@pytest.mark.rule("END-1")
 def test_an_end_with_a_final_null_is_not_an_end_without(client: Bare) -> None:
-    """END-1."""
     finals: list[Any] = []
     for frame in (["end", 1], ["end", 3, None], ["end", 5, [None]], ["end", 7, [{"n": 1}]]):
         begin(client)
@@ -257,15 +257,15 @@ def test_an_end_with_a_final_null_is_not_an_end_without(client: Bare) -> None:
     assert finals == [None, None, [None], [{"n": 1}]]
 
 
+@pytest.mark.rule("END-1")
 def test_both_kinds_of_end_are_written_apart(server: Bare) -> None:
-    """END-1."""
     for id, final in ((1, None), (3, server.dump(None)), (5, server.dump([1]))):
         server.endpoint.finish(server.call("call", id, "A.b", {}), final)
     assert server.hear() == [["end", 1], ["end", 3, [None]], ["end", 5, [[1]]]]
 
 
+@pytest.mark.rule("END-2")
 def test_a_final_value_where_there_is_none_is_dropped(codec: Codec) -> None:
-    """END-2."""
     client = Bare(codec, "connecting")
     begin(client, oneway=True)
     server = Bare(codec, "accepting")
@@ -276,14 +276,14 @@ def test_a_final_value_where_there_is_none_is_dropped(codec: Codec) -> None:
         assert end.final is None
 
 
+@pytest.mark.rule("ERROR-1")
 def test_an_unknown_error_code_counts_as_unknown() -> None:
-    """ERROR-1."""
     assert revive(RpcError, "on_fire", "m", 1).code == "unknown"
     assert revive(RpcError, "aborted", "m", 1).code == "aborted"
 
 
+@pytest.mark.rule("ERROR-2")
 def test_an_error_crosses_unchanged(codec: Codec) -> None:
-    """ERROR-2."""
     pair = Pair(codec).open()
     things: list[Any] = [
         None,
@@ -312,8 +312,8 @@ def test_an_error_crosses_unchanged(codec: Codec) -> None:
             assert decode(codec, got.data) == data
 
 
+@pytest.mark.rule("ERROR-6")
 def test_an_error_class_is_looked_up_among_those_defined_here() -> None:
-    """ERROR-6."""
 
     class Tired(RpcError[Any]):
         type_name = "tests.Tired"
@@ -331,15 +331,15 @@ def test_an_absurd_retry_after_still_fits_a_float(client: Bare) -> None:
     assert error.body.retry_after == 2**53 - 1
 
 
+@pytest.mark.rule("ERROR-7")
 def test_a_handler_cannot_claim_that_it_never_began(server: Bare) -> None:
-    """ERROR-7."""
     call = server.call("call", 1, "A.b", {})
     server.endpoint.fail(call, body("unavailable", not_started=True))
     assert server.hear() == [["error", 1, {"code": "unavailable", "message": "no"}]]
 
 
+@pytest.mark.rule("ERROR-7")
 def test_a_refusal_vouches_that_the_handler_never_began(server: Bare) -> None:
-    """ERROR-7."""
     server.endpoint.refuse(server.call("call", 1, "A.b", {}), "cancelled", "no")
     [[name, id, sent]] = server.hear()
     assert (name, id) == ("error", 1)
@@ -349,8 +349,8 @@ def test_a_refusal_vouches_that_the_handler_never_began(server: Bare) -> None:
 # ---------------------------------------------------------------- values that are too large
 
 
+@pytest.mark.rule("VALUE-7")
 def test_arguments_that_are_too_large_fail_without_a_frame(codec: Codec) -> None:
-    """VALUE-7."""
     client = Bare(codec, "connecting", hello={"limits": {"max_batch": 70_000}})
     for size in (70_000, 69_990, 10**7):
         with pytest.raises(ValueTooLargeError) as caught:
@@ -366,8 +366,8 @@ def test_arguments_that_are_too_large_fail_without_a_frame(codec: Codec) -> None
     assert len(client.hear()) == 1
 
 
+@pytest.mark.rule("VALUE-7")
 def test_an_answer_that_is_too_large_can_still_become_an_error(codec: Codec) -> None:
-    """VALUE-7."""
     server = Bare(codec, "accepting", hello={"limits": {"max_batch": 70_000}})
     endpoint, large = server.endpoint, server.dump("x" * 70_000)
     for id, send in enumerate((endpoint.result, endpoint.push, endpoint.finish)):
@@ -380,8 +380,8 @@ def test_an_answer_that_is_too_large_can_still_become_an_error(codec: Codec) -> 
     assert [frame[0] for frame in server.hear()] == ["result"]
 
 
+@pytest.mark.rule("VALUE-7", "BATCH-6")
 def test_the_largest_answer_that_is_taken_still_fits_a_message(codec: Codec) -> None:
-    """VALUE-7, BATCH-6."""
     server = Bare(codec, "accepting", hello={"limits": {"max_batch": 70_000}})
     endpoint = server.endpoint
     endpoint._peer_highest = 2**53 - 20  # the longest ids there are
@@ -399,8 +399,8 @@ def test_the_largest_answer_that_is_taken_still_fits_a_message(codec: Codec) -> 
         assert 69_800 < len(data) <= 70_000
 
 
+@pytest.mark.rule("VALUE-7")
 def test_an_upload_item_that_is_too_large_can_still_become_an_error(codec: Codec) -> None:
-    """VALUE-7."""
     client = Bare(codec, "connecting", hello={"limits": {"max_batch": 70_000}})
     upload = begin(client, uploads=("u",)).uploads["u"]
     with pytest.raises(ValueTooLargeError):
@@ -409,11 +409,11 @@ def test_an_upload_item_that_is_too_large_can_still_become_an_error(codec: Codec
     assert [frame[:2] for frame in client.hear()] == [["error", 3]]
 
 
+@pytest.mark.rule("VALUE-7")
 @pytest.mark.parametrize("what", ["data", "message", "both"])
 def test_an_error_that_is_too_large_loses_its_data_and_not_the_link(
     codec: Codec, what: str
 ) -> None:
-    """VALUE-7."""
     server = Bare(codec, "accepting", hello={"limits": {"max_batch": 70_000}})
     long = "\x01" * 70_000
     sent = ErrorBody("aborted", "short" if what == "data" else long, type="Tired")
@@ -431,9 +431,9 @@ def test_an_error_that_is_too_large_loses_its_data_and_not_the_link(
 # ---------------------------------------------------------------- ids
 
 
+@pytest.mark.rule("ID-1")
 @pytest.mark.parametrize("name", ["call", "notify"])
 def test_an_id_of_the_other_parity_closes_with_4505(codec: Codec, name: str) -> None:
-    """ID-1."""
     assert Bare(codec, "accepting").rejects([name, 2, "A.b", {}]) == 4505
     assert Bare(codec, "connecting").rejects([name, 1, "A.b", {}]) == 4505
     for option in ("uploads", "callbacks"):
@@ -441,14 +441,15 @@ def test_an_id_of_the_other_parity_closes_with_4505(codec: Codec, name: str) -> 
         assert server.rejects(["call", 1, "A.b", {}, {option: {"x": 2}}]) == 4505
 
 
+@pytest.mark.rule("ID-2")
 @pytest.mark.parametrize("id", [1, 3, 5, 7])
 def test_an_id_not_above_those_opened_before_closes_with_4505(server: Bare, id: int) -> None:
-    """ID-2."""
     server.call("call", 5, "A.b", {}, {"uploads": {"u": 7}})
     assert server.rejects(["call", id, "A.b", {}]) == 4505
     assert server.rejects(["notify", id, "A.b", {}]) == 4505
 
 
+@pytest.mark.rule("ID-2")
 @pytest.mark.parametrize(
     "options",
     [{"uploads": {"a": 5}}, {"uploads": {"a": 3}}, {"uploads": {"a": 7, "b": 7}},
@@ -459,12 +460,11 @@ def test_an_id_not_above_those_opened_before_closes_with_4505(server: Bare, id: 
 def test_uploads_and_callbacks_have_distinct_ids_above_the_call(
     server: Bare, options: dict[str, Any]
 ) -> None:
-    """ID-2."""
     assert server.rejects(["call", 5, "A.b", {}, options]) == 4505
 
 
+@pytest.mark.rule("ID-2")
 def test_uploads_and_callbacks_need_no_order_among_themselves(server: Bare) -> None:
-    """ID-2."""
     options = {"uploads": {"a": 11, "b": 3}, "callbacks": {"c": 5}}
     call = server.call("call", 1, "A.b", {}, options)
     assert {name: lane.id for name, lane in call.uploads.items()} == {"a": 11, "b": 3}
@@ -472,8 +472,8 @@ def test_uploads_and_callbacks_need_no_order_among_themselves(server: Bare) -> N
     assert server.rejects(["call", 9, "A.b", {}]) == 4505
 
 
+@pytest.mark.rule("ID-3")
 def test_a_call_opens_at_most_sixteen_ids(server: Bare) -> None:
-    """ID-3."""
     fifteen = {f"u{n}": 2 * n + 3 for n in range(15)}
     assert len(server.call("call", 1, "A.b", {}, {"uploads": fifteen}).uploads) == 15
     uploads = {f"u{n}": 2 * n + 103 for n in range(8)}
@@ -482,8 +482,8 @@ def test_a_call_opens_at_most_sixteen_ids(server: Bare) -> None:
     assert server.rejects(["call", 101, "A.b", {}, options]) == 4505
 
 
+@pytest.mark.rule("ID-3")
 def test_this_side_opens_at_most_sixteen_ids(client: Bare) -> None:
-    """ID-3."""
     names = tuple(f"u{n}" for n in range(16))
     with pytest.raises(LocalProtocolError):
         client.endpoint.call("A.b", client.dump({}), uploads=names)
@@ -493,8 +493,8 @@ def test_this_side_opens_at_most_sixteen_ids(client: Bare) -> None:
     assert ids == list(range(1, 33, 2))
 
 
+@pytest.mark.rule("ID-4", "NUM-2")
 def test_ids_are_given_in_the_order_of_sending(codec: Codec) -> None:
-    """ID-4, NUM-2."""
     client = Bare(codec, "connecting", hello={"limits": {"max_calls": 8}})
     running = [begin(client) for _ in range(8)]
     first, second, third = (client.endpoint.call(f"A.{n}", client.dump({})) for n in range(3))
@@ -505,16 +505,16 @@ def test_ids_are_given_in_the_order_of_sending(codec: Codec) -> None:
     assert (second.id, third.id) == (17, 19)
 
 
+@pytest.mark.rule("ID-4", "ID-6")
 def test_ids_may_be_skipped_and_are_then_finished(server: Bare) -> None:
-    """ID-4, ID-6."""
     server.call("call", 7, "A.b", {})
     assert server.say(["cancel", 3], ["credit", 5, 1], ["message", 1, [1]]) == []
     assert server.endpoint.ignored == 3
     assert server.rejects(["call", 5, "A.b", {}]) == 4505
 
 
+@pytest.mark.rule("ID-4", "UP-3")
 def test_a_refused_call_has_opened_its_ids_all_the_same(server: Bare) -> None:
-    """ID-4, UP-3."""
     options = {"timeout": 0, "uploads": {"u": 3}, "callbacks": {"c": 5}}
     assert server.say(["call", 1, "A.b", {}, options]) == []
     assert server.say(["message", 3, [1]], ["end", 3], ["cancel", 1], ["credit", 5, 1]) == []
@@ -534,10 +534,10 @@ FRAMES: dict[str, list[Any]] = {
 }
 
 
+@pytest.mark.rule("ID-5")
 @pytest.mark.parametrize("name", sorted(FRAMES))
 @pytest.mark.parametrize("row", ["own", "peer"])
 def test_a_frame_for_an_id_never_opened_closes_with_4505(server: Bare, name: str, row: str) -> None:
-    """ID-5."""
     server.call("call", 1, "A.b", {}, {"uploads": {"u": 3}})
     begin(server)
     frame = [name, 4 if row == "own" else 5, *FRAMES[name]]
@@ -586,13 +586,13 @@ def live_id(bare: Bare, what: str) -> int:
     return lane.get(what, made.callbacks["c"]).id
 
 
+@pytest.mark.rule("ID-5")
 @pytest.mark.parametrize("name", sorted(FRAMES))
 @pytest.mark.parametrize("what", sorted(ALLOWED))
 @pytest.mark.parametrize("side", ["accepting", "connecting"])
 def test_only_the_frames_of_the_table_are_taken_on_a_live_id(
     codec: Codec, side: Any, what: str, name: str
 ) -> None:
-    """ID-5."""
     bare = Bare(codec, side)
     frame = [name, live_id(bare, what), *FRAMES[name]]
     if name == "chunk" and not codec.text:
@@ -604,9 +604,9 @@ def test_only_the_frames_of_the_table_are_taken_on_a_live_id(
         assert bare.rejects(frame) == 4505
 
 
+@pytest.mark.rule("ID-6")
 @pytest.mark.parametrize("name", sorted(FRAMES))
 def test_a_frame_for_a_finished_id_is_ignored_and_counted(server: Bare, name: str) -> None:
-    """ID-6."""
     options = {"uploads": {"u": 3}, "callbacks": {"c": 5}}
     server.endpoint.finish(server.call("call", 1, "A.b", {}, options))
     begin(server, uploads=("u",), callbacks=("c",))
@@ -622,8 +622,8 @@ def test_a_frame_for_a_finished_id_is_ignored_and_counted(server: Bare, name: st
     assert server.hear() == []
 
 
+@pytest.mark.rule("ID-6", "ID-2")
 def test_a_finished_id_cannot_be_opened_again(server: Bare) -> None:
-    """ID-6, ID-2."""
     server.endpoint.finish(server.call("call", 1, "A.b", {}))
     assert server.rejects(["call", 1, "A.b", {}]) == 4505
 
@@ -637,8 +637,8 @@ def full(codec: Codec) -> tuple[Bare, list[OutCall]]:
     return client, calls
 
 
+@pytest.mark.rule("SLOT-1")
 def test_calls_above_max_calls_wait_on_the_callers_side(codec: Codec) -> None:
-    """SLOT-1."""
     client, calls = full(codec)
     waiting = [client.endpoint.call("A.b", client.dump({}), oneway=n == 1) for n in range(3)]
     assert client.hear() == []
@@ -651,8 +651,8 @@ def test_calls_above_max_calls_wait_on_the_callers_side(codec: Codec) -> None:
     assert client.endpoint.slots.live == 8
 
 
+@pytest.mark.rule("SLOT-2")
 def test_a_cancel_does_not_free_the_slot_but_the_terminal_does(codec: Codec) -> None:
-    """SLOT-2."""
     client, calls = full(codec)
     client.endpoint.call("A.b", client.dump({}))
     client.endpoint.cancel(calls[0])
@@ -661,9 +661,9 @@ def test_a_cancel_does_not_free_the_slot_but_the_terminal_does(codec: Codec) -> 
     assert [frame[0] for frame in client.hear()] == ["call"]
 
 
+@pytest.mark.rule("SLOT-3")
 @pytest.mark.parametrize("oneway", [False, True])
 def test_a_call_made_while_handling_one_never_waits(codec: Codec, oneway: bool) -> None:
-    """SLOT-3."""
     client, _ = full(codec)
     handled = client.call("call", 2, "Guest.name", {})
     with pytest.raises(NoSlotError):
@@ -676,9 +676,9 @@ def test_a_call_made_while_handling_one_never_waits(codec: Codec, oneway: bool) 
     assert client.endpoint.waiting(late)
 
 
+@pytest.mark.rule("SLOT-3")
 @pytest.mark.parametrize("name", ["call", "notify"])
 def test_a_call_made_while_handling_one_says_so(client: Bare, name: str) -> None:
-    """SLOT-3."""
     handled = client.call("call", 2, "Guest.name", {})
     oneway = name == "notify"
     client.endpoint.call("A.b", client.dump({}), parent=handled, oneway=oneway)
@@ -692,8 +692,8 @@ def test_a_call_made_while_handling_one_says_so(client: Bare, name: str) -> None
     ]  # fmt: skip
 
 
+@pytest.mark.rule("SLOT-4")
 def test_a_call_above_the_bound_is_refused_and_the_link_lives(codec: Codec) -> None:
-    """SLOT-4."""
     server = Bare(codec, "accepting", limits=Limits(max_calls=8))
     calls = [server.call("call" if n % 2 else "notify", 2 * n + 1, "A.b", {}) for n in range(8)]
     assert server.say(["call", 17, "A.b", {}], ["notify", 19, "A.b", {}]) == []
@@ -721,8 +721,8 @@ def test_too_many_waiting_calls_fail_at_once(codec: Codec) -> None:
 # ---------------------------------------------------------------- cancel
 
 
+@pytest.mark.rule("CANCEL-1", "NUM-2", "TIME-4")
 def test_a_call_cancelled_before_it_is_numbered_leaves_no_trace(codec: Codec) -> None:
-    """CANCEL-1, NUM-2, TIME-4."""
     client, _ = full(codec)
     waiting = client.endpoint.call("A.b", client.dump({}), uploads=("u",), callbacks=("c",))
     assert client.endpoint.cancel(waiting, "deadline_exceeded") is False
@@ -742,20 +742,20 @@ def test_a_call_cancelled_before_it_is_numbered_leaves_no_trace(codec: Codec) ->
     assert [frame[1] for frame in client.hear()] == [1]
 
 
+@pytest.mark.rule("CANCEL-1", "SLOT-1")
 def test_cancelling_a_queued_call_lets_a_waiting_one_go(codec: Codec) -> None:
-    """CANCEL-1, SLOT-1."""
     client = Bare(codec, "connecting")
     calls = [client.endpoint.call(f"A.{n}", client.dump({})) for n in range(10)]
     client.endpoint.cancel(calls[2])
     assert [frame[2] for frame in client.hear()] == [f"A.{n}" for n in (0, 1, 3, 4, 5, 6, 7, 8)]
 
 
+@pytest.mark.rule("CANCEL-2")
 @pytest.mark.parametrize("name", ["call", "notify"])
 @pytest.mark.parametrize("reason", [None, "cancelled", "deadline_exceeded", "bored"])
 def test_a_call_and_its_cancel_in_one_batch_come_out_as_cancelled_at_once(
     server: Bare, name: str, reason: str | None
 ) -> None:
-    """CANCEL-2."""
     first, second = server.say([name, 1, "A.b", {}], ["cancel", 1, reason])
     assert isinstance(first, CallReceived)
     assert isinstance(second, CancelReceived)
@@ -766,9 +766,9 @@ def test_a_call_and_its_cancel_in_one_batch_come_out_as_cancelled_at_once(
     assert server.hear() == [["error", 1, {"code": code, "message": "", "not_started": True}]]
 
 
+@pytest.mark.rule("CANCEL-3")
 @pytest.mark.parametrize("name", ["call", "notify"])
 def test_a_cancelled_handler_answers_with_an_error_whatever_it_did(server: Bare, name: str) -> None:
-    """CANCEL-3."""
     call = server.call(name, 1, "A.b", {})
     event = only(server.say(["cancel", 1, "deadline_exceeded"]), CancelReceived)
     assert (event.lane, event.reason) == (call, "deadline_exceeded")
@@ -780,8 +780,8 @@ def test_a_cancelled_handler_answers_with_an_error_whatever_it_did(server: Bare,
     assert server.hear() == [["error", 1, {"code": "deadline_exceeded", "message": "no"}]]
 
 
+@pytest.mark.rule("CANCEL-4")
 def test_a_second_cancel_is_ignored_and_counted(server: Bare) -> None:
-    """CANCEL-4."""
     call = server.call("call", 1, "A.b", {})
     server.say(["cancel", 1])
     assert server.say(["cancel", 1, "deadline_exceeded"]) == []
@@ -789,16 +789,16 @@ def test_a_second_cancel_is_ignored_and_counted(server: Bare) -> None:
     assert call.cancel_reason == "cancelled"
 
 
+@pytest.mark.rule("CANCEL-4")
 def test_a_cancel_behind_the_terminal_is_ignored_and_counted(server: Bare) -> None:
-    """CANCEL-4."""
     server.endpoint.result(server.call("call", 1, "A.b", {}), server.dump(5))
     assert server.say(["cancel", 1]) == [], "the terminal waits in the outbox, and stands"
     assert server.endpoint.ignored == 1
     assert server.hear() == [["result", 1, 5]]
 
 
+@pytest.mark.rule("CANCEL-5")
 def test_no_item_is_numbered_behind_a_cancel(server: Bare) -> None:
-    """CANCEL-5."""
     call = server.call("call", 1, "A.b", {})
     server.endpoint.push(call, server.dump(1))
     assert server.hear() == [["message", 1, [1]]]
@@ -811,8 +811,8 @@ def test_no_item_is_numbered_behind_a_cancel(server: Bare) -> None:
     assert [frame[0] for frame in server.hear()] == ["error"]
 
 
+@pytest.mark.rule("CANCEL-5")
 def test_items_under_way_are_dropped_but_counted_against_the_credit(codec: Codec) -> None:
-    """CANCEL-5."""
     client = Bare(codec, "connecting", limits=Limits(window=4))
     call = begin(client)
     client.say(["message", 1, [1]])
@@ -823,8 +823,8 @@ def test_items_under_way_are_dropped_but_counted_against_the_credit(codec: Codec
     assert client.rejects(["message", 1, [4, 5]]) == 4505
 
 
+@pytest.mark.rule("CANCEL-5", "SLOT-2")
 def test_a_cancelled_id_stays_live_until_its_terminal(client: Bare) -> None:
-    """CANCEL-5, SLOT-2."""
     call = begin(client)
     client.endpoint.cancel(call)
     client.hear()
@@ -834,8 +834,8 @@ def test_a_cancelled_id_stays_live_until_its_terminal(client: Bare) -> None:
     assert client.endpoint.quiescent
 
 
+@pytest.mark.rule("ID-6", "CALL-5")
 def test_what_waits_for_a_finished_id_is_not_sent(codec: Codec) -> None:
-    """ID-6, CALL-5."""
     client = Bare(codec, "connecting", limits=Limits(window=1))
     first, second = begin(client), begin(client)
     client.say(["message", 1, [1]])
@@ -846,8 +846,8 @@ def test_what_waits_for_a_finished_id_is_not_sent(codec: Codec) -> None:
     assert client.endpoint.quiescent
 
 
+@pytest.mark.rule("ID-6")
 def test_the_second_of_two_ends_is_ignored(client: Bare) -> None:
-    """ID-6."""
     begin(client)
     client.say(["end", 1])
     assert client.say(["result", 1, 1], ["message", 1, [1]]) == []
@@ -857,6 +857,7 @@ def test_the_second_of_two_ends_is_ignored(client: Bare) -> None:
 # ---------------------------------------------------------------- time
 
 
+@pytest.mark.rule("TIME-1")
 @pytest.mark.parametrize(
     ("remaining", "timeout"),
     [(3.0, 3000), (2.9991, 3000), (2.999, 2999), (0.0001, 1), (0.0, 0), (-5.0, 0), (1e300, 2**53 - 1),
@@ -865,15 +866,14 @@ def test_the_second_of_two_ends_is_ignored(client: Bare) -> None:
 def test_the_timeout_is_what_remains_when_the_call_is_numbered(
     client: Bare, remaining: float, timeout: int
 ) -> None:
-    """TIME-1."""
     client.now = 123_456.7
     call = client.endpoint.call("A.b", client.dump({}), deadline=client.now + 100 + remaining)
     client.now += 100
     assert client.hear() == [["call", call.id, "A.b", {}, {"timeout": timeout}]]
 
 
+@pytest.mark.rule("TIME-1")
 def test_the_noise_of_floating_point_adds_no_millisecond(client: Bare) -> None:
-    """TIME-1."""
     for n in range(100):
         client.now = 100_000.1 + n * 0.37
         client.endpoint.call("A.b", client.dump({}), oneway=True, deadline=client.now + 0.3)
@@ -882,8 +882,8 @@ def test_the_noise_of_floating_point_adds_no_millisecond(client: Bare) -> None:
         client.say(["end", id])
 
 
+@pytest.mark.rule("TIME-1", "TIME-4")
 def test_time_spent_waiting_for_a_slot_is_gone(codec: Codec) -> None:
-    """TIME-1, TIME-4."""
     client, calls = full(codec)
     client.endpoint.call("A.b", client.dump({}), deadline=client.now + 5)
     client.now += 2
@@ -891,9 +891,9 @@ def test_time_spent_waiting_for_a_slot_is_gone(codec: Codec) -> None:
     assert client.hear() == [["call", 19, "A.b", {}, {"timeout": 3000}]]
 
 
+@pytest.mark.rule("TIME-2")
 @pytest.mark.parametrize("name", ["call", "notify"])
 def test_a_timeout_of_0_is_answered_without_a_handler(server: Bare, name: str) -> None:
-    """TIME-2."""
     assert server.say([name, 1, "A.b", {}, {"timeout": 0}]) == []
     [[error, id, sent]] = server.hear()
     assert (error, id, sent["code"]) == ("error", 1, "deadline_exceeded")
@@ -901,8 +901,8 @@ def test_a_timeout_of_0_is_answered_without_a_handler(server: Bare, name: str) -
     assert server.endpoint.running.live == 0
 
 
+@pytest.mark.rule("TIME-3")
 def test_a_deadline_that_passes_is_told_by_a_cancel_with_that_reason(client: Bare) -> None:
-    """TIME-3."""
     call = begin(client)
     assert client.endpoint.cancel(call, "deadline_exceeded") is True
     assert client.hear() == [["cancel", 1, "deadline_exceeded"]]
@@ -916,8 +916,8 @@ def test_an_absurd_timeout_still_fits_a_float(server: Bare) -> None:
 # ---------------------------------------------------------------- numbering, the end
 
 
+@pytest.mark.rule("NUM-1", "NUM-2")
 def test_each_side_counts_its_numbered_frames_as_they_are_written(client: Bare) -> None:
-    """NUM-1, NUM-2."""
     call = client.endpoint.call("A.b", client.dump({}), uploads=("u",))
     assert client.endpoint.sent == 0
     client.hear()
@@ -932,8 +932,8 @@ def test_each_side_counts_its_numbered_frames_as_they_are_written(client: Bare) 
     assert client.endpoint.sent == 3
 
 
+@pytest.mark.rule("NUM-2")
 def test_credit_is_merged_before_it_is_numbered(codec: Codec) -> None:
-    """NUM-2."""
     client = Bare(codec, "connecting", limits=Limits(window=4))
     call = begin(client)
     client.say(["message", 1, [1, 2, 3, 4]])
@@ -943,8 +943,8 @@ def test_credit_is_merged_before_it_is_numbered(codec: Codec) -> None:
     assert client.endpoint.sent == 2
 
 
+@pytest.mark.rule("NUM-3")
 def test_the_count_rises_by_every_numbered_frame_of_a_batch(server: Bare) -> None:
-    """NUM-3."""
     server.say(
         ["call", 1, "A.b", {}, {"timeout": 0}],
         ["cancel", 1],
@@ -957,14 +957,14 @@ def test_the_count_rises_by_every_numbered_frame_of_a_batch(server: Bare) -> Non
     assert server.endpoint.received == 5
 
 
+@pytest.mark.rule("NUM-3")
 def test_a_batch_is_counted_whole_or_not_at_all(server: Bare) -> None:
-    """NUM-3."""
     assert server.rejects(["call", 1, "A.b", {}], ["call", 3]) == 4500
     assert server.endpoint.received == 0
 
 
+@pytest.mark.rule("CLOSE-4")
 def test_an_ended_session_returns_each_pending_call_once(codec: Codec) -> None:
-    """CLOSE-4."""
     client = Bare(codec, "connecting")
     handled = client.call("call", 2, "Guest.name", {}, {"callbacks": {"c": 4}})
     target = handled.callbacks["c"]

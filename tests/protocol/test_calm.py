@@ -139,12 +139,12 @@ def flood(end: Bare, frame: Callable[[int], Frame], rate: float) -> int | None:
     return begin
 
 
+@pytest.mark.rule("CALM-1", "CALM-2", "CALM-3")
 @pytest.mark.parametrize("name", FLOODS)
 @pytest.mark.parametrize("side", ["accepting", "connecting"])
 def test_a_flood_is_closed_with_4004_beyond_its_burst_and_rate(
     codec: Codec, side: Side, name: str
 ) -> None:
-    """CALM-1, CALM-2, CALM-3."""
     prepare, frame, spare = FLOODS[name]
     if side == "connecting":
         prepare, frame = mirrored(prepare), shifted(frame)
@@ -188,8 +188,9 @@ def mirrored(prepare: Callable[[Bare], None]) -> Callable[[Bare], None]:
     return act
 
 
+@pytest.mark.rule("CALM-1", "NUM-3")
 def test_the_batch_that_was_too_much_has_been_taken(codec: Codec) -> None:
-    """CALM-1, NUM-3: a peer that comes back finds the counts right."""
+    """A peer that comes back finds the counts right."""
     end = Bare(codec, "accepting", limits=FEW, resume_window=30.0)
     end.say(["ack", 0])
     answered(end)
@@ -217,8 +218,9 @@ def rounds(pair: Pair) -> None:
                         other.result(event.call, b"1")
 
 
+@pytest.mark.rule("CALM-1", "CALM-3")
 def test_outstanding_calls_at_full_speed_are_no_flood(codec: Codec) -> None:
-    """CALM-1, CALM-3: 20,000 calls at once on the clock, 64 at a time."""
+    """20,000 calls at once on the clock, 64 at a time."""
     pair = Pair(codec).open()
     for _ in range(20_000 // 64):
         for _ in range(64):
@@ -226,8 +228,9 @@ def test_outstanding_calls_at_full_speed_are_no_flood(codec: Codec) -> None:
         rounds(pair)
 
 
+@pytest.mark.rule("CALM-1", "CALM-3")
 def test_a_storm_of_cancels_is_no_flood(codec: Codec) -> None:
-    """CALM-1, CALM-3: 10,000 calls that are opened and cancelled, whatever crosses."""
+    """10,000 calls that are opened and cancelled, whatever crosses."""
     pair = Pair(codec).open()
     client, server = pair.client, pair.server
     calls = [client.call("A.b", pair.codec.dump({})) for _ in range(10_000)]
@@ -255,9 +258,10 @@ def test_a_storm_of_cancels_is_no_flood(codec: Codec) -> None:
     assert server.quiescent
 
 
+@pytest.mark.rule("CALM-1")
 @pytest.mark.parametrize("each", [1, 7])
 def test_credit_for_each_item_is_called_for(each: int) -> None:
-    """CALM-1: a receiver may give back every item by itself, and at any pace."""
+    """A receiver may give back every item by itself, and at any pace."""
     credit = SendCredit(32)
     for _ in range(10_000):
         for _ in range(each):
@@ -268,8 +272,9 @@ def test_credit_for_each_item_is_called_for(each: int) -> None:
     assert grants == [*[True] * SPARE_GRANTS, False]
 
 
+@pytest.mark.rule("CALM-1")
 def test_tiny_items_are_no_flood(codec: Codec) -> None:
-    """CALM-1: 200,000 items at once on the clock, each with a credit of its own."""
+    """200,000 items at once on the clock, each with a credit of its own."""
     end = Bare(codec, "accepting", limits=FEW, hello={"window": 8})
     call = end.call("call", 1, "A.b", {})
     item = end.dump(1)

@@ -39,8 +39,8 @@ def take_upload(server: Bare) -> InCall:
 # ---------------------------------------------------------------- uploads
 
 
+@pytest.mark.rule("UP-1", "CREDIT-1")
 def test_an_upload_starts_with_the_credit_of_the_callees_hello(codec: Codec) -> None:
-    """UP-1, CREDIT-1."""
     client = Bare(codec, "connecting", hello={"window": 2})
     upload = with_upload(client, window=9).uploads["u"]
     assert upload.credit.balance == 2
@@ -63,8 +63,8 @@ def test_the_shell_hears_when_uploads_may_begin(client: Bare) -> None:
     assert (plain.id, call.id, upload.id) == (1, 3, 5)
 
 
+@pytest.mark.rule("UP-2")
 def test_the_caller_closes_an_upload_with_end_or_error(client: Bare) -> None:
-    """UP-2."""
     call = client.endpoint.call("A.b", client.dump({}), uploads=("u", "v"))
     client.hear()
     for upload in call.uploads.values():
@@ -79,8 +79,8 @@ def test_the_caller_closes_an_upload_with_end_or_error(client: Bare) -> None:
             client.endpoint.push(upload, client.dump(1))
 
 
+@pytest.mark.rule("UP-2")
 def test_the_end_of_an_upload_comes_behind_its_items(server: Bare) -> None:
-    """UP-2."""
     call = server.call("call", 1, "A.b", {}, {"uploads": {"u": 3, "v": 5}})
     events = server.say(["message", 3, [1]], ["end", 3], ["message", 5, [2]], ["error", 5, ABORTED])
     assert values(server.codec, events) == [1, 2]
@@ -94,11 +94,11 @@ def test_the_end_of_an_upload_comes_behind_its_items(server: Bare) -> None:
     assert server.endpoint.live_calls() == ([], [call]), "the call goes on"
 
 
+@pytest.mark.rule("UP-3")
 @pytest.mark.parametrize("answer", [["result", 1, 5], ["end", 1], ["error", 1, ABORTED]])
 def test_the_callees_terminal_finishes_the_uploads_at_the_caller(
     client: Bare, answer: list[Any]
 ) -> None:
-    """UP-3."""
     call = client.endpoint.call("A.b", client.dump({}), uploads=("u", "v", "w"))
     client.hear()
     client.endpoint.push(call.uploads["u"], client.dump(1))
@@ -116,8 +116,8 @@ def test_the_callees_terminal_finishes_the_uploads_at_the_caller(
     assert client.endpoint.ignored == 2
 
 
+@pytest.mark.rule("UP-3")
 def test_the_callees_terminal_finishes_the_uploads_at_the_callee(server: Bare) -> None:
-    """UP-3."""
     call = take_upload(server)
     server.endpoint.result(call, server.dump(5))
     reader = call.uploads["u"]
@@ -129,8 +129,8 @@ def test_the_callees_terminal_finishes_the_uploads_at_the_callee(server: Bare) -
     assert server.endpoint.quiescent
 
 
+@pytest.mark.rule("UP-3")
 def test_a_cancelled_call_begins_no_further_item_of_its_uploads(client: Bare) -> None:
-    """UP-3."""
     call = client.endpoint.call("A.b", client.dump({}), uploads=("u", "v"))
     client.hear()
     upload, ended = call.uploads["u"], call.uploads["v"]
@@ -149,8 +149,8 @@ def test_a_cancelled_call_begins_no_further_item_of_its_uploads(client: Bare) ->
     assert client.endpoint.quiescent
 
 
+@pytest.mark.rule("UP-4")
 def test_a_callee_that_wants_no_more_cancels_the_upload(server: Bare) -> None:
-    """UP-4."""
     call = take_upload(server)
     reader = call.uploads["u"]
     server.say(["message", 3, [1]])
@@ -163,11 +163,11 @@ def test_a_callee_that_wants_no_more_cancels_the_upload(server: Bare) -> None:
     assert server.hear() == [["result", 1, 5]]
 
 
+@pytest.mark.rule("UP-4")
 @pytest.mark.parametrize("reason", ["cancelled", "deadline_exceeded"])
 def test_a_caller_whose_upload_is_cancelled_closes_it_with_an_error(
     client: Bare, reason: str
 ) -> None:
-    """UP-4."""
     call = with_upload(client)
     upload = call.uploads["u"]
     client.endpoint.push(upload, client.dump(1))
@@ -182,18 +182,18 @@ def test_a_caller_whose_upload_is_cancelled_closes_it_with_an_error(
     assert client.endpoint.live_calls() == ([call], [])
 
 
+@pytest.mark.rule("CANCEL-4")
 def test_a_second_cancel_or_credit_of_a_stopping_upload_is_ignored_and_counted(
     client: Bare,
 ) -> None:
-    """CANCEL-4."""
     with_upload(client)
     client.say(["cancel", 3])
     assert client.say(["cancel", 3], ["credit", 3, 5]) == []
     assert client.endpoint.ignored == 2
 
 
+@pytest.mark.rule("UP-1", "CALL-6")
 def test_uploads_flow_both_ways_beside_the_answer(codec: Codec) -> None:
-    """UP-1, CALL-6."""
     server = Bare(codec, "accepting")
     call = server.call("call", 1, "A.b", {}, {"uploads": {"u": 3}})
     for n in range(3):
@@ -224,8 +224,8 @@ def invoke(server: Bare, call: InCall, **options: Any) -> OutCall:
     return server.endpoint.call(target.id, args, target=target, parent=call, **options)
 
 
+@pytest.mark.rule("CB-1")
 def test_an_invocation_is_a_call_that_names_the_callback(server: Bare) -> None:
-    """CB-1."""
     call = take_callback(server)
     invoke(server, call)
     invoke(server, call, deadline=1001.0, options=CallOptions(metadata={"a": "b"}))
@@ -240,8 +240,8 @@ def test_an_invocation_is_a_call_that_names_the_callback(server: Bare) -> None:
     assert not call.callbacks["c"].live, "what has ended is forgotten"
 
 
+@pytest.mark.rule("CB-1")
 def test_an_invocation_reaches_the_callback_that_it_names(client: Bare) -> None:
-    """CB-1."""
     call = with_callback(client)
     invocation = client.call("call", 2, 3, [50], {"timeout": 5, "metadata": {"a": "b"}})
     assert invocation.offer is call.callbacks["c"]
@@ -254,12 +254,12 @@ def test_an_invocation_reaches_the_callback_that_it_names(client: Bare) -> None:
     assert client.hear() == [["error", 4, ABORTED]]
 
 
+@pytest.mark.rule("CB-1")
 @pytest.mark.parametrize("frame", [["message", 2, [1]], ["end", 2]])
 @pytest.mark.parametrize("cancelled", [False, True])
 def test_a_callback_that_streams_closes_with_4505(
     server: Bare, frame: list[Any], cancelled: bool
 ) -> None:
-    """CB-1."""
     invocation = invoke(server, take_callback(server))
     server.hear()
     if cancelled:
@@ -268,8 +268,8 @@ def test_a_callback_that_streams_closes_with_4505(
     assert server.rejects(frame) == 4505
 
 
+@pytest.mark.rule("CB-1")
 def test_this_side_does_not_stream_from_a_callback(client: Bare) -> None:
-    """CB-1."""
     with_callback(client)
     invocation = client.call("call", 2, 3, [])
     assert not client.endpoint.may_push(invocation)
@@ -278,23 +278,23 @@ def test_this_side_does_not_stream_from_a_callback(client: Bare) -> None:
             send(invocation, client.dump(1))
 
 
+@pytest.mark.rule("CB-1")
 def test_an_invocation_with_streams_or_callbacks_closes_with_4505(client: Bare) -> None:
-    """CB-1."""
     with_callback(client)
     for option in ("uploads", "callbacks"):
         assert client.rejects(["call", 2, 3, [], {option: {"u": 4}}]) == 4505
 
 
+@pytest.mark.rule("CB-1")
 def test_other_options_of_an_invocation_have_no_effect(client: Bare) -> None:
-    """CB-1."""
     with_callback(client)
     options = {"credit": 2**40, "key": "k", "last_id": "l", "uploads": {}}
     client.call("call", 2, 3, [], options)
     client.say(["credit", 2, 2**31 - 1], ["credit", 2, 2**31 - 1])
 
 
+@pytest.mark.rule("CB-2")
 def test_an_invocation_takes_no_slot(codec: Codec) -> None:
-    """CB-2."""
     client = Bare(codec, "connecting", limits=Limits(max_calls=8))
     with_callback(client)
     for n in range(8):
@@ -308,8 +308,8 @@ def test_an_invocation_takes_no_slot(codec: Codec) -> None:
     assert [frame[2] for frame in server.hear()] == ["Guest.name"] * 8 + [3]
 
 
+@pytest.mark.rule("CB-2")
 def test_at_most_eight_invocations_of_one_callback_are_live(server: Bare) -> None:
-    """CB-2."""
     call = take_callback(server)
     invocations = [invoke(server, call) for _ in range(10)]
     assert [frame[1] for frame in server.hear()] == list(range(2, 18, 2))
@@ -318,8 +318,8 @@ def test_at_most_eight_invocations_of_one_callback_are_live(server: Bare) -> Non
     assert [frame[1] for frame in server.hear()] == [18, 20]
 
 
+@pytest.mark.rule("CB-2")
 def test_one_invocation_too_many_is_refused_and_the_link_lives(client: Bare) -> None:
-    """CB-2."""
     client.endpoint.call("A.b", client.dump({}), callbacks=("c", "d"))
     client.hear()
     invocations = [client.call("call", 2 * n + 2, 3, []) for n in range(8)]
@@ -333,11 +333,11 @@ def test_one_invocation_too_many_is_refused_and_the_link_lives(client: Bare) -> 
     client.call("call", 22, 3, [])
 
 
+@pytest.mark.rule("CB-3")
 @pytest.mark.parametrize("answer", ["result", "end", "error"])
 def test_invocations_that_are_live_are_cancelled_before_the_calls_terminal(
     server: Bare, answer: str
 ) -> None:
-    """CB-3."""
     endpoint = server.endpoint
     call = server.call("call", 1, "A.b", {}, {"callbacks": {"c": 3, "d": 5}})
     target = call.callbacks["d"]
@@ -367,8 +367,8 @@ def test_invocations_that_are_live_are_cancelled_before_the_calls_terminal(
         assert mine == ["call", "cancel"], "not numbered before: it goes out to be answered"
 
 
+@pytest.mark.rule("CB-4", "ERROR-7")
 def test_the_calls_terminal_finishes_its_callbacks(client: Bare) -> None:
-    """CB-4, ERROR-7."""
     call = with_callback(client)
     client.say(["result", 1, None])
     assert call.callbacks["c"].state == "finished"
@@ -378,9 +378,9 @@ def test_the_calls_terminal_finishes_its_callbacks(client: Bare) -> None:
     assert "not_started" not in sent, "no rule says so"
 
 
+@pytest.mark.rule("CB-4")
 @pytest.mark.parametrize("target", [3, 5, 4, 6, 8, 100, 101])
 def test_a_call_of_what_is_no_callback_closes_with_4505(client: Bare, target: int) -> None:
-    """CB-4."""
     client.endpoint.call("A.b", client.dump({}), uploads=("u",))
     client.endpoint.call("A.b", client.dump({}))
     client.hear()
@@ -388,8 +388,8 @@ def test_a_call_of_what_is_no_callback_closes_with_4505(client: Bare, target: in
     assert client.rejects(["call", 8, target, []]) == 4505
 
 
+@pytest.mark.rule("CB-4")
 def test_a_callback_cannot_be_used_after_its_call(server: Bare) -> None:
-    """CB-4."""
     call = take_callback(server)
     server.endpoint.finish(call)
     late = [invoke(server, call) for _ in range(9)]
@@ -402,16 +402,16 @@ def test_a_callback_cannot_be_used_after_its_call(server: Bare) -> None:
     assert server.endpoint.quiescent
 
 
+@pytest.mark.rule("CLOSE-4")
 def test_invocations_that_wait_when_the_session_ends_are_returned_too(server: Bare) -> None:
-    """CLOSE-4."""
     call = take_callback(server)
     invocations = [invoke(server, call) for _ in range(9)]
     server.endpoint.finish(call)
     assert set(server.endpoint.close()) == set(invocations)
 
 
+@pytest.mark.rule("CB-3", "CB-4")
 def test_an_invocation_survives_the_end_of_the_call_until_its_handler_ends(client: Bare) -> None:
-    """CB-3, CB-4."""
     with_callback(client)
     invocation = client.call("call", 2, 3, [])
     one, two = client.say(["cancel", 2], ["result", 1, None])
@@ -422,8 +422,8 @@ def test_an_invocation_survives_the_end_of_the_call_until_its_handler_ends(clien
     assert client.endpoint.quiescent
 
 
+@pytest.mark.rule("CREDIT-1", "UP-1")
 def test_each_upload_of_a_call_has_a_balance_of_its_own(client: Bare) -> None:
-    """CREDIT-1, UP-1."""
     call = client.endpoint.call("A.b", client.dump({}), uploads=("u", "v"))
     client.hear()
     u, v = call.uploads.values()
@@ -435,15 +435,15 @@ def test_each_upload_of_a_call_has_a_balance_of_its_own(client: Bare) -> None:
     assert u.credit.balance == 2
 
 
+@pytest.mark.rule("UP-2")
 def test_an_error_of_an_upload_may_carry_data(client: Bare) -> None:
-    """UP-2."""
     upload = with_upload(client).uploads["u"]
     client.endpoint.fail(upload, ErrorBody("aborted", "no", Raw(client.dump({"a": 1}))))
     assert client.hear() == [["error", 3, {**ABORTED, "data": {"a": 1}}]]
 
 
+@pytest.mark.rule("CB-1")
 def test_calls_of_callbacks_are_reported_like_any_call(client: Bare) -> None:
-    """CB-1."""
     with_callback(client)
     events = client.say(["call", 2, 3, [1]], ["cancel", 2])
     assert [type(event) for event in events] == [CallReceived, CancelReceived]

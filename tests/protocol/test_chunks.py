@@ -75,12 +75,12 @@ def begin(client: Bare, **options: Any) -> OutCall:
 # ---------------------------------------------------------------- out
 
 
+@pytest.mark.rule("CHUNK-1", "CHUNK-2", "BATCH-6")
 @pytest.mark.parametrize("text", TEXTS, ids=lambda text: repr(text[:3]))
 @pytest.mark.parametrize("max_batch", [64 * KIB, 100_000, 256 * KIB])
 def test_a_large_result_goes_in_pieces_that_make_up_its_encoding(
     codec: Codec, text: str, max_batch: int
 ) -> None:
-    """CHUNK-1, CHUNK-2, BATCH-6."""
     hello = {"limits": {**TAKES["limits"], "max_batch": max_batch}}
     server = Bare(codec, "accepting", hello=hello)
     value = server.dump(text)
@@ -96,8 +96,8 @@ def test_a_large_result_goes_in_pieces_that_make_up_its_encoding(
     assert server.endpoint.quiescent
 
 
+@pytest.mark.rule("CHUNK-1")
 def test_every_frame_with_a_value_can_be_large(codec: Codec) -> None:
-    """CHUNK-1."""
     server, client = taking(codec, "accepting"), taking(codec, "connecting")
     value = server.dump({"x": "y" * LARGE})
     size = len(value)
@@ -126,8 +126,8 @@ def test_every_frame_with_a_value_can_be_large(codec: Codec) -> None:
     assert joined(codec, frames, 1) == joined(codec, frames, 3) == value
 
 
+@pytest.mark.rule("CHUNK-1")
 def test_a_frame_goes_whole_up_to_64_kib_and_no_further(codec: Codec) -> None:
-    """CHUNK-1."""
     for size in range(65_300, 65_700, 7):
         server = taking(codec, "accepting")
         server.endpoint.result(server.call("call", 1, "A.b", {}), server.dump("x" * size))
@@ -138,8 +138,8 @@ def test_a_frame_goes_whole_up_to_64_kib_and_no_further(codec: Codec) -> None:
             assert size > 65_400
 
 
+@pytest.mark.rule("CHUNK-1")
 def test_metadata_counts_towards_the_64_kib(codec: Codec) -> None:
-    """CHUNK-1."""
     client = taking(codec, "connecting")
     options = CallOptions(metadata={"a": "b" * 10_000})
     client.endpoint.call("A.b", client.dump({"x": "y" * 60_000}), options=options)
@@ -148,8 +148,8 @@ def test_metadata_counts_towards_the_64_kib(codec: Codec) -> None:
     assert frames[0][4]["metadata"] == {"a": "b" * 10_000}
 
 
+@pytest.mark.rule("CHUNK-1", "VALUE-7")
 def test_a_peer_that_takes_no_chunks_gets_large_frames_whole(codec: Codec) -> None:
-    """CHUNK-1, VALUE-7."""
     server = Bare(codec, "accepting", hello={"limits": {"max_batch": 2**20, "max_value": 2**24}})
     server.endpoint.result(server.call("call", 1, "A.b", {}), server.dump("x" * LARGE))
     assert server.hear() == [["result", 1, "x" * LARGE]]
@@ -157,8 +157,8 @@ def test_a_peer_that_takes_no_chunks_gets_large_frames_whole(codec: Codec) -> No
         server.endpoint.result(server.call("call", 3, "A.b", {}), server.dump("x" * 2**20))
 
 
+@pytest.mark.rule("CHUNK-7", "VALUE-7")
 def test_what_the_receiver_would_refuse_is_not_sent(codec: Codec) -> None:
-    """CHUNK-7, VALUE-7."""
     for limits in ({"max_value": 100_000, "max_held": 10**6}, {"max_value": 10**6, "max_held": 10**5},
                    {"max_held": 10**6, "max_batch": 100_000}):  # fmt: skip
         server = Bare(codec, "accepting", hello={"limits": limits})
@@ -179,8 +179,8 @@ def test_what_the_receiver_would_refuse_is_not_sent(codec: Codec) -> None:
         assert len(client.hear()) > 2
 
 
+@pytest.mark.rule("HELLO-4", "CHUNK-1")
 def test_a_call_that_waits_for_the_hello_then_goes_in_chunks(codec: Codec) -> None:
-    """HELLO-4, CHUNK-1."""
     client = Bare(codec, "connecting", greet=False)
     value = client.dump({"x": "y" * LARGE})
     client.endpoint.call("A.b", value)
@@ -191,8 +191,8 @@ def test_a_call_that_waits_for_the_hello_then_goes_in_chunks(codec: Codec) -> No
     assert joined(codec, frames, 1) == value
 
 
+@pytest.mark.rule("CHUNK-4", "ERROR-2")
 def test_nothing_but_credit_mixes_with_the_chunks_of_an_id(codec: Codec) -> None:
-    """CHUNK-4, ERROR-2."""
     server = taking(codec, "accepting")
     call = server.call("call", 1, "A.b", {}, {"credit": 1000})
     value = server.dump("x" * LARGE)
@@ -210,8 +210,8 @@ def test_nothing_but_credit_mixes_with_the_chunks_of_an_id(codec: Codec) -> None
 # ---------------------------------------------------------------- what the receiver holds
 
 
+@pytest.mark.rule("CHUNK-6")
 def test_values_wait_until_the_receiver_can_hold_them(codec: Codec) -> None:
-    """CHUNK-6."""
     hello = {"limits": {"max_value": 300_000, "max_held": 500_000, "max_calls": 100}}
     client = Bare(codec, "connecting", hello=hello)
     sizes = {}
@@ -233,8 +233,8 @@ def test_values_wait_until_the_receiver_can_hold_them(codec: Codec) -> None:
     assert client.endpoint._outbox.values.held == 0
 
 
+@pytest.mark.rule("CHUNK-6", "CANCEL-1")
 def test_a_value_that_waits_can_be_taken_back(codec: Codec) -> None:
-    """CHUNK-6, CANCEL-1."""
     hello = {"limits": {"max_value": 300_000, "max_held": 300_000, "max_calls": 100}}
     client = Bare(codec, "connecting", hello=hello)
     args = client.dump({"x": "y" * 200_000})
@@ -248,8 +248,8 @@ def test_a_value_that_waits_can_be_taken_back(codec: Codec) -> None:
     assert (client.endpoint.outbox_bytes, client.endpoint._outbox.values.held) == (0, 0)
 
 
+@pytest.mark.rule("CHUNK-6")
 def test_more_than_this_side_holds_closes_with_4505(codec: Codec) -> None:
-    """CHUNK-6."""
     limits = Limits(max_value=200_000, max_held=300_000)
     server = Bare(codec, "accepting", limits=limits)
     server.say(["call", 1, "A.b", None, None, 200_000])
@@ -257,11 +257,11 @@ def test_more_than_this_side_holds_closes_with_4505(codec: Codec) -> None:
     assert server.rejects(["call", 5, "A.b", None, None, 1]) == 4505
 
 
+@pytest.mark.rule("CHUNK-1")
 @pytest.mark.parametrize("size", [1, 2**24, 2**40])
 def test_a_side_that_takes_no_chunks_closes_with_4505_whatever_the_size(
     codec: Codec, size: int
 ) -> None:
-    """CHUNK-1."""
     for frame in (["call", 1, "A.b", None, None, size], ["notify", 1, "A.b", None, None, size]):
         server = Bare(codec, "accepting", limits=Limits(max_held=0, max_calls=8))
         assert server.rejects(frame) == 4505
@@ -276,10 +276,10 @@ def test_a_side_that_takes_no_chunks_closes_with_4505_whatever_the_size(
         assert client.rejects(frame) == 4505
 
 
+@pytest.mark.rule("HELLO-11")
 def test_of_a_peer_that_holds_less_than_its_largest_value_the_smaller_bound_counts(
     codec: Codec,
 ) -> None:
-    """HELLO-11."""
     hello = {"limits": {"max_value": 2**24, "max_held": 100_000}}
     client = Bare(codec, "connecting", hello=hello)
     client.endpoint.call("A.b", client.dump("x" * 99_000))
@@ -293,10 +293,10 @@ def test_of_a_peer_that_holds_less_than_its_largest_value_the_smaller_bound_coun
 # ---------------------------------------------------------------- in
 
 
+@pytest.mark.rule("CHUNK-2", "CHUNK-3")
 @pytest.mark.parametrize("size", [16 * KIB, 20_000, 64 * KIB])
 @pytest.mark.parametrize("text", TEXTS, ids=lambda text: repr(text[:3]))
 def test_pieces_of_any_legal_size_make_up_the_arguments(codec: Codec, text: str, size: int) -> None:
-    """CHUNK-2, CHUNK-3."""
     server = Bare(codec, "accepting")
     value = server.dump({"x": text})
     frames = chunks(codec, 1, value, size + 3 if codec.text and size < 64 * KIB else size)
@@ -310,8 +310,8 @@ def test_pieces_of_any_legal_size_make_up_the_arguments(codec: Codec, text: str,
     assert server.endpoint._incoming.held == 0
 
 
+@pytest.mark.rule("CHUNK-1")
 def test_items_results_final_values_and_error_data_arrive_whole(codec: Codec) -> None:
-    """CHUNK-1."""
     client = Bare(codec, "connecting")
     value = client.dump(["z" * LARGE, None])
     size = len(value)
@@ -337,8 +337,8 @@ def test_items_results_final_values_and_error_data_arrive_whole(codec: Codec) ->
     assert call.state == "finished"
 
 
+@pytest.mark.rule("CHUNK-1", "CB-1")
 def test_uploads_and_calls_of_callbacks_can_be_large(codec: Codec) -> None:
-    """CHUNK-1, CB-1."""
     server, client = Bare(codec, "accepting"), Bare(codec, "connecting")
     value = server.dump("u" * LARGE)
     server.call("call", 1, "A.b", {}, {"uploads": {"u": 3}})
@@ -351,8 +351,8 @@ def test_uploads_and_calls_of_callbacks_can_be_large(codec: Codec) -> None:
     assert received[1].call.args == args  # type: ignore[union-attr]
 
 
+@pytest.mark.rule("CHUNK-7", "SLOT-4", "TIME-2")
 def test_slots_and_names_are_decided_before_the_arguments_are_here(codec: Codec) -> None:
-    """CHUNK-7, SLOT-4, TIME-2."""
     server = Bare(codec, "accepting", limits=Limits(max_calls=8, max_value=100_000))
     for id in range(1, 16, 2):
         only(server.say(["call", id, "A.b", None, None, 20_000]), CallReceived)
@@ -367,8 +367,8 @@ def test_slots_and_names_are_decided_before_the_arguments_are_here(codec: Codec)
     assert server.endpoint.ignored > ignored
 
 
+@pytest.mark.rule("CHUNK-7")
 def test_arguments_above_max_value_fail_that_call_alone(codec: Codec) -> None:
-    """CHUNK-7."""
     server = Bare(codec, "accepting", limits=Limits(max_value=100_000))
     assert server.say(["call", 1, "A.b", None, None, 100_001]) == []
     [[_, id, sent]] = server.hear()
@@ -378,9 +378,9 @@ def test_arguments_above_max_value_fail_that_call_alone(codec: Codec) -> None:
     server.call("call", 3, "A.b", {})
 
 
+@pytest.mark.rule("CHUNK-7")
 @pytest.mark.parametrize("name", ["result", "message", "end", "error"])
 def test_an_answer_above_max_value_fails_that_call_alone(codec: Codec, name: str) -> None:
-    """CHUNK-7."""
     client = Bare(codec, "connecting", limits=Limits(max_value=100_000))
     call = begin(client)
     value = client.dump("x" * 100_000)
@@ -398,8 +398,8 @@ def test_an_answer_above_max_value_fails_that_call_alone(codec: Codec, name: str
     assert client.endpoint.quiescent
 
 
+@pytest.mark.rule("CHUNK-7", "UP-4")
 def test_an_upload_item_above_max_value_fails_where_it_is_read(codec: Codec) -> None:
-    """CHUNK-7, UP-4."""
     server = Bare(codec, "accepting", limits=Limits(max_value=100_000))
     call = server.call("call", 1, "A.b", {}, {"uploads": {"u": 3}})
     event = only(server.say(["message", 3, [None], 2**40]), StreamFinished)
@@ -413,8 +413,8 @@ def test_an_upload_item_above_max_value_fails_where_it_is_read(codec: Codec) -> 
     assert server.endpoint.live_calls() == ([], [])
 
 
+@pytest.mark.rule("CHUNK-3", "VALUE-4")
 def test_joined_pieces_that_are_no_value_reach_whoever_decodes_them(codec: Codec) -> None:
-    """CHUNK-3, VALUE-4."""
     client = Bare(codec, "connecting")
     begin(client)
     value = b'["' + b"x" * LARGE
@@ -452,9 +452,9 @@ WRONG: list[tuple[str, list[Any], int]] = [
 ]  # fmt: skip
 
 
+@pytest.mark.rule("CHUNK-1", "CHUNK-2", "CHUNK-3", "CHUNK-4", "RESULT-1")
 @pytest.mark.parametrize("case", WRONG, ids=lambda case: case[0])
 def test_chunks_that_are_wrong_close_the_link(codec: Codec, case: Any) -> None:
-    """CHUNK-1, CHUNK-2, CHUNK-3, CHUNK-4, RESULT-1."""
     _, frames, code = case
     client = Bare(codec, "connecting")
     begin(client)
@@ -467,16 +467,16 @@ def test_chunks_that_are_wrong_close_the_link(codec: Codec, case: Any) -> None:
     assert client.rejects(*sent) == code
 
 
+@pytest.mark.rule("CHUNK-4")
 @pytest.mark.parametrize("frame", [["message", 1, [1]], ["end", 1], ["call", 1, "A.b", {}]])
 def test_a_caller_sends_nothing_else_amid_arguments(server: Bare, frame: Frame) -> None:
-    """CHUNK-4."""
     server.say(["call", 1, "A.b", None, None, 70_000])
     server.say(["credit", 1, 1])
     assert server.rejects(frame) == 4505
 
 
+@pytest.mark.rule("CREDIT-2", "CREDIT-3")
 def test_an_item_in_chunks_needs_credit_and_costs_by_its_size(codec: Codec) -> None:
-    """CREDIT-2, CREDIT-3."""
     client, server = Bare(codec, "connecting"), taking(codec, "accepting")
     begin(client, window=1)
     assert client.say(["message", 1, [1]]) != []
@@ -494,8 +494,8 @@ def test_an_item_in_chunks_needs_credit_and_costs_by_its_size(codec: Codec) -> N
 # ---------------------------------------------------------------- cancel, error
 
 
+@pytest.mark.rule("CHUNK-5")
 def test_a_call_that_is_cancelled_half_way_never_began(codec: Codec) -> None:
-    """CHUNK-5."""
     server = Bare(codec, "accepting")
     value = server.dump({"x": "y" * LARGE})
     call = server.call("call", 1, "A.b", None, None, len(value))
@@ -510,8 +510,8 @@ def test_a_call_that_is_cancelled_half_way_never_began(codec: Codec) -> None:
     assert server.endpoint.quiescent
 
 
+@pytest.mark.rule("CHUNK-4", "CHUNK-5", "CHUNK-6")
 def test_a_caller_that_cancels_half_way_sends_no_more(codec: Codec) -> None:
-    """CHUNK-4, CHUNK-5, CHUNK-6."""
     client = taking(codec, "connecting")
     call = client.endpoint.call("A.b", client.dump({"x": "y" * LARGE}))
     client.endpoint.next_batch(0.0)
@@ -524,8 +524,8 @@ def test_a_caller_that_cancels_half_way_sends_no_more(codec: Codec) -> None:
     assert client.endpoint.quiescent
 
 
+@pytest.mark.rule("CHUNK-7")
 def test_an_answer_before_the_arguments_are_through_stops_them(codec: Codec) -> None:
-    """CHUNK-7."""
     client = taking(codec, "connecting")
     client.endpoint.call("A.nope", client.dump({"x": "y" * LARGE}), uploads=("u",))
     client.endpoint.next_batch(0.0)
@@ -535,8 +535,8 @@ def test_an_answer_before_the_arguments_are_through_stops_them(codec: Codec) -> 
     assert (client.endpoint._outbox.values.held, client.endpoint.outbox_bytes) == (0, 0)
 
 
+@pytest.mark.rule("CHUNK-4")
 def test_an_error_discards_what_was_begun(codec: Codec) -> None:
-    """CHUNK-4."""
     client, server = Bare(codec, "connecting"), taking(codec, "accepting")
     begin(client)
     value = client.dump("x" * LARGE)
@@ -557,8 +557,8 @@ def test_an_error_discards_what_was_begun(codec: Codec) -> None:
     assert server.endpoint._outbox.values.held == 0
 
 
+@pytest.mark.rule("CANCEL-4", "CHUNK-4")
 def test_a_result_on_its_way_is_cut_short_by_a_cancel(codec: Codec) -> None:
-    """CANCEL-4, CHUNK-4."""
     server = taking(codec, "accepting")
     call = server.call("call", 1, "A.b", {})
     server.endpoint.result(call, server.dump("x" * LARGE))
@@ -571,8 +571,8 @@ def test_a_result_on_its_way_is_cut_short_by_a_cancel(codec: Codec) -> None:
     assert server.hear() == []
 
 
+@pytest.mark.rule("UP-3", "CHUNK-6")
 def test_an_upload_that_is_half_there_ends_with_its_cancelled_call(codec: Codec) -> None:
-    """UP-3, CHUNK-6."""
     client = taking(codec, "connecting")
     call = begin(client, uploads=("u",))
     client.endpoint.push(call.uploads["u"], client.dump("x" * LARGE))
@@ -583,10 +583,10 @@ def test_an_upload_that_is_half_there_ends_with_its_cancelled_call(codec: Codec)
     assert client.endpoint._outbox.values.held == 0
 
 
+@pytest.mark.rule("UP-3", "CHUNK-4", "CHUNK-6")
 def test_an_upload_that_has_ended_but_is_half_there_ends_with_its_cancelled_call(
     codec: Codec,
 ) -> None:
-    """UP-3, CHUNK-4, CHUNK-6."""
     client = taking(codec, "connecting")
     call = begin(client, uploads=("u",))
     upload = call.uploads["u"]
@@ -599,8 +599,8 @@ def test_an_upload_that_has_ended_but_is_half_there_ends_with_its_cancelled_call
     assert client.endpoint._outbox.values.held == 0
 
 
+@pytest.mark.rule("UP-3", "CHUNK-6")
 def test_the_end_of_a_call_ends_what_is_half_there_of_its_uploads(codec: Codec) -> None:
-    """UP-3, CHUNK-6."""
     server = Bare(codec, "accepting")
     call = server.call("call", 1, "A.b", {}, {"uploads": {"u": 3}})
     value = server.dump("x" * LARGE)
@@ -614,8 +614,8 @@ def test_the_end_of_a_call_ends_what_is_half_there_of_its_uploads(codec: Codec) 
     assert server.endpoint.quiescent
 
 
+@pytest.mark.rule("CLOSE-4")
 def test_closing_forgets_values_under_way(codec: Codec) -> None:
-    """CLOSE-4."""
     client = taking(codec, "connecting")
     args = client.dump({"x": "y" * LARGE})
     calls = [client.endpoint.call("A.b", args) for _ in range(200)]
@@ -635,17 +635,17 @@ def parked(codec: Codec, side: Side) -> tuple[Bare, list[OutCall]]:
     return bare, calls
 
 
+@pytest.mark.rule("CLOSE-4", "CHUNK-6")
 @pytest.mark.parametrize("side", SIDES)
 def test_calls_that_wait_for_a_large_value_end_with_the_session(codec: Codec, side: Side) -> None:
-    """CLOSE-4, CHUNK-6."""
     bare, calls = parked(codec, side)
     assert not bare.endpoint.quiescent
     assert set(bare.endpoint.close()) == set(calls)
 
 
+@pytest.mark.rule("GOAWAY-2", "CHUNK-6")
 @pytest.mark.parametrize("side", SIDES)
 def test_calls_that_wait_for_a_large_value_end_with_a_goaway(codec: Codec, side: Side) -> None:
-    """GOAWAY-2, CHUNK-6."""
     bare, calls = parked(codec, side)
     told, *finished = bare.say(["goaway", {"last_id": calls[0].id, "grace": 0}])
     assert isinstance(told, GoawayReceived)
@@ -655,16 +655,17 @@ def test_calls_that_wait_for_a_large_value_end_with_a_goaway(codec: Codec, side:
     assert bare.endpoint.quiescent
 
 
+@pytest.mark.rule("CHUNK-7", "CLOSE-4")
 def test_a_call_that_failed_here_alone_does_not_fail_again_with_the_session(codec: Codec) -> None:
-    """CHUNK-7, CLOSE-4."""
     client = Bare(codec, "connecting", limits=Limits(max_value=65_536))
     begin(client)
     assert isinstance(client.say(["result", 1, None, 100_000])[0], StreamFinished)
     assert client.endpoint.close() == []
 
 
+@pytest.mark.rule("CHUNK-6", "RESUME-6")
 def test_a_value_that_was_woken_and_found_no_room_keeps_its_turn(codec: Codec) -> None:
-    """CHUNK-6, RESUME-6: while the buffer is all but full nobody's turn is lost."""
+    """While the buffer is all but full nobody's turn is lost."""
     hello = {"limits": {"max_value": 100_000, "max_held": 100_000}}
 
     def answers(replay: int, *ids: int) -> Bare:
@@ -686,8 +687,8 @@ def test_a_value_that_was_woken_and_found_no_room_keeps_its_turn(codec: Codec) -
 # ---------------------------------------------------------------- both ends together
 
 
+@pytest.mark.rule("CHUNK-2")
 def test_sixteen_mebibytes_of_bytes_come_through(codec: Codec) -> None:
-    """CHUNK-2."""
     pair = Pair(codec, Limits(max_value=2**25), Limits(max_value=2**25)).open()
     data = bytes(range(256)) * 2**16
     call = pair.client.call("A.b", codec.dump({"data": data}))
@@ -716,9 +717,9 @@ LONE: list[tuple[bytes, int | None]] = [
 ]
 
 
+@pytest.mark.rule("BATCH-1", "CHUNK-2")
 @pytest.mark.parametrize(("batch", "code"), LONE, ids=range(len(LONE)))
 def test_a_chunk_means_the_same_alone_and_among_others(batch: bytes, code: int | None) -> None:
-    """BATCH-1, CHUNK-2."""
     codec = CODECS["json"]
     outcomes: list[tuple[int | None, bytes]] = []
     for head in (b"[", b'[["ping",1],'):

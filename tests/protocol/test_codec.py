@@ -88,8 +88,8 @@ def test_items_are_written_as_the_message_frame_would(codec: Codec, id: int, n: 
     assert data == codec.encode(Message(id, list(map(Raw, items))))
 
 
+@pytest.mark.rule("EXT-1")
 def test_extensions_keep_their_place_among_other_frames(codec: Codec) -> None:
-    """EXT-1."""
     batch = encode(codec, [["x-a"], ["ack", 1], ["x-b", {"ack": [1]}], ["ack", 2], ["x-", None]])
     kinds = [type(frame) for frame in codec.decode(batch)]
     assert kinds == [Extension, Ack, Extension, Ack, Extension]
@@ -113,6 +113,7 @@ def test_a_codec_is_found_by_its_name() -> None:
 # ---------------------------------------------------------------- lone surrogates in JSON
 
 
+@pytest.mark.rule("VALUE-1", "VALUE-4")
 @pytest.mark.parametrize(
     ("text", "fine"),
     [(rb"\ud83d\ude00", True), (rb"\uD83D\uDE00", True), (rb"\\ud800", True), (rb"\\\\udc00", True),
@@ -121,7 +122,6 @@ def test_a_codec_is_found_by_its_name() -> None:
      (rb"\\\ud800", False), (rb"\ud800A", False), (rb"\ud800\n", False)],
 )  # fmt: skip
 def test_only_lone_surrogates_spoil_a_value_and_only_their_own(text: bytes, fine: bool) -> None:
-    """VALUE-1, VALUE-4."""
     codec = codec_for("json")
     first, second = codec.decode(b'[["result",1,{"a":"' + text + b'"}],["result",3,"\\u00fc"]]')
     assert isinstance(first, Result)
@@ -134,10 +134,10 @@ def test_only_lone_surrogates_spoil_a_value_and_only_their_own(text: bytes, fine
             codec.load_value(first.value)
 
 
+@pytest.mark.rule("VALUE-4")
 @given(st.lists(st.sampled_from(["\\", "\\\\", "\\n", "\\ud800", "\\udc00", "\\ud83d\\ude00", "u",
                                  "d800", "x", "\\u0041", "ü"])))  # fmt: skip
 def test_the_second_look_agrees_with_python_about_escapes(pieces: list[str]) -> None:
-    """VALUE-4."""
     import json
 
     codec = codec_for("json")
@@ -174,19 +174,20 @@ OUTSIDE = [2**64, -(2**63) - 1, math.nan, math.inf, -math.inf, "\ud800", "x\udff
            {"a": [{"b": math.nan}]}]  # fmt: skip
 
 
+@pytest.mark.rule("VALUE-1", "VALUE-2")
 @pytest.mark.parametrize("value", INSIDE, ids=lambda value: repr(value)[:20])
 def test_values_come_back_as_they_went(codec: Codec, value: Any) -> None:
-    """VALUE-1, VALUE-2."""
     assert codec.load_value(codec.dump_value(value)) == value
 
 
+@pytest.mark.rule("VALUE-3", "VALUE-1", "VALUE-2")
 @pytest.mark.parametrize("value", OUTSIDE, ids=lambda value: ascii(value)[:20])
 def test_what_is_outside_the_value_space_is_not_sent(codec: Codec, value: Any) -> None:
-    """VALUE-3, VALUE-1, VALUE-2."""
     with pytest.raises(ValueError):
         codec.dump_value(value)
 
 
+@pytest.mark.rule("VALUE-1", "VALUE-2")
 @pytest.mark.parametrize(
     "data",
     [b"1e999", b"-1e999", b"18446744073709551616", b"-9223372036854775809", rb'"\ud800"',
@@ -194,11 +195,11 @@ def test_what_is_outside_the_value_space_is_not_sent(codec: Codec, value: Any) -
     ids=lambda data: ascii(data)[:20],
 )  # fmt: skip
 def test_json_outside_the_value_space_is_refused(data: bytes) -> None:
-    """VALUE-1, VALUE-2."""
     with pytest.raises(ValueError):
         codec_for("json").load_value(data)
 
 
+@pytest.mark.rule("VALUE-1", "VALUE-2")
 @pytest.mark.parametrize(
     "data",
     [b"\xcb\x7f\xf0\x00\x00\x00\x00\x00\x00", b"\xca\x7f\xc0\x00\x00", b"\xa1\xff",
@@ -208,7 +209,6 @@ def test_json_outside_the_value_space_is_refused(data: bytes) -> None:
     ids=lambda data: ascii(data)[:20],
 )  # fmt: skip
 def test_messagepack_outside_the_value_space_is_refused(data: bytes) -> None:
-    """VALUE-1, VALUE-2."""
     codec = codec_for("msgpack")
     with pytest.raises(ValueError):
         codec.load_value(data)
@@ -216,8 +216,8 @@ def test_messagepack_outside_the_value_space_is_refused(data: bytes) -> None:
         codec.load_value(codec.dump({"a": 1})[:3] + data)
 
 
+@pytest.mark.rule("VALUE-1")
 def test_a_messagepack_timestamp_is_no_value_even_for_the_quick_load() -> None:
-    """VALUE-1."""
     codec = codec_for("msgpack")
     for form in (b"\xd6\xff", b"\xd7\xff" + bytes(4), b"\xc7\x0c\xff" + bytes(8)):
         with pytest.raises(ValueError, match="timestamp"):
@@ -225,8 +225,8 @@ def test_a_messagepack_timestamp_is_no_value_even_for_the_quick_load() -> None:
     assert codec.load(codec.dump(b"\xd6\xff\x00\x00\x00\x00")) == b"\xd6\xff\x00\x00\x00\x00"
 
 
+@pytest.mark.rule("VALUE-5")
 def test_bytes_travel_as_base64url_in_json_and_natively_in_messagepack() -> None:
-    """VALUE-5."""
     for data in (b"", b"\xfb\xff", b"\xff\xff\xff", bytes(range(256))):
         value = {"a": [data]}
         text = msgspec.json.decode(codec_for("json").dump_value(value))["a"][0]
@@ -248,17 +248,18 @@ VALUES = st.recursive(
 )  # fmt: skip
 
 
+@pytest.mark.rule("VALUE-6")
 @given(VALUES)
 def test_any_value_means_the_same_in_both_codecs(value: Any) -> None:
-    """VALUE-6."""
     for codec in CODECS.values():
         assert codec.load_value(codec.dump_value(value)) == value
 
 
+@pytest.mark.rule("VALUE-8")
 def test_keys_that_are_special_elsewhere_and_integers_of_64_bits_arrive_as_they_are(
     codec: Codec,
 ) -> None:
-    """VALUE-8: what other receivers may take as their library does."""
+    """What other receivers may take as their library does."""
     value = {"__proto__": {"constructor": 1}, "constructor": 2, "n": [2**64 - 1, -(2**63), 1.0]}
     loaded = codec.load_value(codec.dump_value(value))
     assert loaded == value

@@ -27,6 +27,7 @@ def begin(client: Bare, **options: Any) -> OutCall:
 # ---------------------------------------------------------------- on the wire
 
 
+@pytest.mark.rule("CREDIT-1")
 @pytest.mark.parametrize(
     ("options", "balance"),
     [(None, 5), ({}, 5), ({"credit": None}, 5), ({"credit": 0}, 0), ({"credit": 7}, 7),
@@ -35,15 +36,14 @@ def begin(client: Bare, **options: Any) -> OutCall:
 def test_a_stream_starts_with_its_option_or_the_callers_window(
     codec: Codec, options: Any, balance: int
 ) -> None:
-    """CREDIT-1."""
     server = Bare(codec, "accepting", hello={"window": 5})
     call = server.call("call", 1, "A.b", {}, options)
     assert call.credit.balance == balance
     assert server.endpoint.may_push(call) is (balance > 0)
 
 
+@pytest.mark.rule("CREDIT-1", "CREDIT-3")
 def test_the_caller_allows_what_it_announced(codec: Codec) -> None:
-    """CREDIT-1, CREDIT-3."""
     for window, granted in ((None, 4), (0, 0), (2, 2)):
         client = Bare(codec, "connecting", limits=Limits(window=4))
         begin(client, window=window)
@@ -52,8 +52,8 @@ def test_the_caller_allows_what_it_announced(codec: Codec) -> None:
         assert client.rejects(["message", 1, [0]]) == 4505
 
 
+@pytest.mark.rule("CREDIT-2")
 def test_no_item_begins_without_credit(codec: Codec) -> None:
-    """CREDIT-2."""
     server = Bare(codec, "accepting", hello={"window": 2})
     call = server.call("call", 1, "A.b", {})
     for n in range(2):
@@ -66,8 +66,8 @@ def test_no_item_begins_without_credit(codec: Codec) -> None:
     assert server.endpoint.may_push(call)
 
 
+@pytest.mark.rule("CREDIT-2")
 def test_one_item_may_take_the_balance_below_0(codec: Codec) -> None:
-    """CREDIT-2."""
     server = Bare(codec, "accepting", hello={"window": 1, "limits": {"max_batch": 2**20}})
     call = server.call("call", 1, "A.b", {})
     server.endpoint.push(call, server.dump("x" * (3 * COST_UNIT)))
@@ -78,17 +78,17 @@ def test_one_item_may_take_the_balance_below_0(codec: Codec) -> None:
     assert server.endpoint.may_push(call)
 
 
+@pytest.mark.rule("CREDIT-2")
 def test_terminals_need_no_credit(codec: Codec) -> None:
-    """CREDIT-2."""
     server = Bare(codec, "accepting", hello={"window": 0})
     server.endpoint.finish(server.call("call", 1, "A.b", {}))
     server.endpoint.result(server.call("call", 3, "A.b", {}), server.dump("x" * 60_000))
     assert [frame[0] for frame in server.hear()] == ["end", "result"]
 
 
+@pytest.mark.rule("CREDIT-3")
 @pytest.mark.parametrize("groups", [[[0] * 5], [[0] * 4, [0]], [[0]] * 5])
 def test_an_item_without_credit_closes_with_4505(codec: Codec, groups: list[list[int]]) -> None:
-    """CREDIT-3."""
     client = Bare(codec, "connecting", limits=Limits(window=4))
     begin(client)
     *good, bad = [["message", 1, group] for group in groups]
@@ -97,8 +97,8 @@ def test_an_item_without_credit_closes_with_4505(codec: Codec, groups: list[list
     assert client.rejects(bad) == 4505
 
 
+@pytest.mark.rule("CREDIT-3")
 def test_the_items_of_a_message_are_counted_one_after_the_other(codec: Codec) -> None:
-    """CREDIT-3."""
     large = "x" * COST_UNIT
     for items, fine in (
         ([large, 0], True),  # 3 - 2 = 1 before the second
@@ -115,8 +115,8 @@ def test_the_items_of_a_message_are_counted_one_after_the_other(codec: Codec) ->
             assert client.rejects(["message", 1, items]) == 4505
 
 
+@pytest.mark.rule("CREDIT-3", "CREDIT-4")
 def test_an_item_costs_one_more_for_every_64_kib(codec: Codec) -> None:
-    """CREDIT-3, CREDIT-4."""
     assert [cost_of(n) for n in (1, 65_535, 65_536, 131_071, 131_072)] == [1, 1, 2, 2, 3]
     overhead = len(codec.dump("x" * 65_000)) - 65_000
     for size, left in ((65_535, 1), (65_536, 0)):
@@ -129,8 +129,8 @@ def test_an_item_costs_one_more_for_every_64_kib(codec: Codec) -> None:
             assert client.rejects(["message", 1, [0]]) == 4505
 
 
+@pytest.mark.rule("CREDIT-4")
 def test_credit_comes_back_when_items_are_consumed_and_not_before(codec: Codec) -> None:
-    """CREDIT-4."""
     client = Bare(codec, "connecting", limits=Limits(window=4))
     call = begin(client)
     event = only(client.say(["message", 1, ["a", "x" * COST_UNIT]]), ItemsReceived)
@@ -141,9 +141,9 @@ def test_credit_comes_back_when_items_are_consumed_and_not_before(codec: Codec) 
     assert client.hear() == [["credit", 1, 2]]
 
 
+@pytest.mark.rule("CREDIT-5")
 @pytest.mark.parametrize("window", [0, 1, 4, 32])
 def test_a_waiting_application_never_lacks_credit(codec: Codec, window: int) -> None:
-    """CREDIT-5."""
     client = Bare(codec, "connecting", limits=Limits(window=32, max_batch=2**20))
     call = begin(client, window=window)
     balance = window
@@ -160,24 +160,24 @@ def test_a_waiting_application_never_lacks_credit(codec: Codec, window: int) -> 
         balance += sum(frame[2] for frame in client.hear())
 
 
+@pytest.mark.rule("CREDIT-5")
 def test_a_grant_before_the_call_is_numbered_goes_out_behind_it(client: Bare) -> None:
-    """CREDIT-5."""
     call = client.endpoint.call("A.b", client.dump({}), window=0)
     assert client.endpoint.consumed(call, 0, waiting=True) is True or call.credit_due
     assert client.hear() == [["call", 1, "A.b", {}, {"credit": 0}], ["credit", 1, 1]]
 
 
+@pytest.mark.rule("CREDIT-6", "BATCH-3")
 @pytest.mark.parametrize("n", [0, -1, -(2**40)])
 def test_a_credit_below_1_closes_with_4505(server: Bare, n: int) -> None:
-    """CREDIT-6, BATCH-3."""
     server.call("call", 1, "A.b", {})
     assert server.rejects(["credit", 1, n]) == 4505
     server.endpoint.finish(server.call("call", 3, "A.b", {}))
     assert server.rejects(["credit", 3, n]) == 4505
 
 
+@pytest.mark.rule("CREDIT-6")
 def test_a_balance_above_the_most_closes_with_4505(codec: Codec) -> None:
-    """CREDIT-6."""
     server = Bare(codec, "accepting", hello={"window": 5})
     server.call("call", 1, "A.b", {})
     server.say(["credit", 1, MOST - 5])
@@ -193,8 +193,8 @@ def test_a_balance_above_the_most_closes_with_4505(codec: Codec) -> None:
     assert client.rejects(["credit", upload.id, 1]) == 4505
 
 
+@pytest.mark.rule("CREDIT-4", "CREDIT-5")
 def test_an_uploads_credit_comes_from_its_receiver(server: Bare) -> None:
-    """CREDIT-4, CREDIT-5."""
     call = server.call("call", 1, "A.b", {}, {"uploads": {"u": 3}})
     reader = call.uploads["u"]
     server.say(["message", 3, [0] * 32])
@@ -204,15 +204,15 @@ def test_an_uploads_credit_comes_from_its_receiver(server: Bare) -> None:
     assert server.hear() == [["credit", 3, 8]]
 
 
+@pytest.mark.rule("CREDIT-7")
 def test_credit_on_a_notify_has_no_effect(server: Bare) -> None:
-    """CREDIT-7."""
     server.call("notify", 1, "A.b", {}, {"credit": 2**40})
     assert server.say(["credit", 1, MOST], ["credit", 1, MOST]) == []
     assert server.endpoint.ignored == 0
 
 
+@pytest.mark.rule("CREDIT-7")
 def test_credit_on_a_call_that_returns_a_value_has_no_effect(server: Bare) -> None:
-    """CREDIT-7."""
     call = server.call("call", 1, "A.b", {})
     assert server.say(["credit", 1, 7]) == []
     server.endpoint.result(call, server.dump(1))
@@ -220,8 +220,8 @@ def test_credit_on_a_call_that_returns_a_value_has_no_effect(server: Bare) -> No
     assert server.hear() == [["result", 1, 1]]
 
 
+@pytest.mark.rule("CANCEL-4", "CREDIT-7")
 def test_credit_for_a_cancelled_call_is_ignored_and_counted(server: Bare) -> None:
-    """CANCEL-4, CREDIT-7."""
     call = server.call("call", 1, "A.b", {}, {"credit": 0})
     server.say(["cancel", 1])
     assert server.say(["credit", 1, 7]) == []
@@ -229,8 +229,8 @@ def test_credit_for_a_cancelled_call_is_ignored_and_counted(server: Bare) -> Non
     assert not server.endpoint.may_push(call)
 
 
+@pytest.mark.rule("CREDIT-5", "CANCEL-5")
 def test_no_credit_follows_a_cancel(codec: Codec) -> None:
-    """CREDIT-5, CANCEL-5."""
     client = Bare(codec, "connecting", limits=Limits(window=4))
     call = begin(client)
     client.say(["message", 1, [0] * 4])
@@ -400,8 +400,8 @@ def test_what_a_stream_holds_is_bounded_by_its_window_and_one_value() -> None:
             stream.take()
 
 
+@pytest.mark.rule("CREDIT-5")
 def test_a_starving_consumer_gets_at_least_one_item_whatever_is_missing() -> None:
-    """CREDIT-5."""
     window = ReceiveWindow(2, 1)
     window.arrived([b"x" * 500_000])
     assert window.balance == -6
@@ -426,8 +426,8 @@ def test_credit_cannot_be_spent_that_is_not_there() -> None:
         credit.spend(1)
 
 
+@pytest.mark.rule("CREDIT-6")
 def test_a_grant_that_overflows_leaves_the_balance_alone() -> None:
-    """CREDIT-6."""
     credit = SendCredit(7)
     assert rejected(lambda: credit.grant(MOST)) == 4505
     assert credit.balance == 7

@@ -46,8 +46,8 @@ REFUSED = ("unavailable", True)
 # ---------------------------------------------------------------- the side that drains
 
 
+@pytest.mark.rule("GOAWAY-1")
 def test_goaway_says_what_was_taken_and_how_long_it_may_take(bare: Bare) -> None:
-    """GOAWAY-1."""
     call(bare, 3)
     bare.endpoint.goaway(30.0, bare.now, reconnect_after=0.5)
     assert bare.hear() == [
@@ -56,14 +56,14 @@ def test_goaway_says_what_was_taken_and_how_long_it_may_take(bare: Bare) -> None
     assert bare.endpoint.draining
 
 
+@pytest.mark.rule("GOAWAY-1")
 def test_without_calls_the_last_id_is_0(bare: Bare) -> None:
-    """GOAWAY-1."""
     bare.endpoint.goaway(1.0, bare.now)
     assert bare.hear() == [["goaway", {"last_id": 0, "grace": 1000}]]
 
 
+@pytest.mark.rule("DRAIN-1")
 def test_new_calls_and_notifies_are_refused(bare: Bare) -> None:
-    """DRAIN-1."""
     live = call(bare, 1)
     bare.endpoint.goaway(30.0, bare.now)
     bare.hear()
@@ -75,8 +75,8 @@ def test_new_calls_and_notifies_are_refused(bare: Bare) -> None:
     assert [frame[0] for frame in bare.hear()] == ["message", "end"], "calls in flight go on"
 
 
+@pytest.mark.rule("DRAIN-2")
 def test_calls_of_callbacks_begin_even_so(bare: Bare) -> None:
-    """DRAIN-2."""
     endpoint = bare.endpoint
     outer = endpoint.call("A.b", bare.dump({}), callbacks=("progress",))
     bare.hear()
@@ -88,8 +88,8 @@ def test_calls_of_callbacks_begin_even_so(bare: Bare) -> None:
     assert invoked.state == "invoked"
 
 
+@pytest.mark.rule("DRAIN-2")
 def test_calls_with_a_live_parent_begin_even_so(bare: Bare) -> None:
-    """DRAIN-2."""
     endpoint = bare.endpoint
     outer = endpoint.call("A.b", bare.dump({}))
     upload = endpoint.call("A.b", bare.dump({}), uploads=("u",)).uploads["u"]
@@ -106,8 +106,8 @@ def test_calls_with_a_live_parent_begin_even_so(bare: Bare) -> None:
         assert errors(bare.hear()) == {own(bare, n): REFUSED}
 
 
+@pytest.mark.rule("DRAIN-1", "SLOT-2")
 def test_a_refused_call_takes_no_slot(bare: Bare) -> None:
-    """DRAIN-1, SLOT-2."""
     bare.endpoint.goaway(30.0, bare.now)
     for n in range(1, 400):
         bare.say(["call", own(bare, n), "A.b", {}])
@@ -115,8 +115,8 @@ def test_a_refused_call_takes_no_slot(bare: Bare) -> None:
     assert len(errors([frame for frame in bare.hear() if frame[0] == "error"])) == 399
 
 
+@pytest.mark.rule("DRAIN-3")
 def test_drained_means_that_nothing_is_live_and_nothing_waits(bare: Bare) -> None:
-    """DRAIN-3."""
     endpoint = bare.endpoint
     inner = call(bare, 1)
     outer = endpoint.call("A.b", bare.dump({}))
@@ -133,8 +133,8 @@ def test_drained_means_that_nothing_is_live_and_nothing_waits(bare: Bare) -> Non
     assert endpoint.drained
 
 
+@pytest.mark.rule("DRAIN-3")
 def test_an_idle_side_is_drained_once_it_has_said_so(bare: Bare) -> None:
-    """DRAIN-3."""
     assert not bare.endpoint.drained
     bare.endpoint.goaway(30.0, bare.now)
     assert not bare.endpoint.drained
@@ -142,8 +142,8 @@ def test_an_idle_side_is_drained_once_it_has_said_so(bare: Bare) -> None:
     assert bare.endpoint.drained
 
 
+@pytest.mark.rule("GOAWAY-3")
 def test_goaway_comes_again_after_each_hello(bare: Bare) -> None:
-    """GOAWAY-3."""
     call(bare, 1)
     bare.endpoint.goaway(30.0, bare.now)
     bare.say(["call", own(bare, 2), "A.b", {}])
@@ -163,8 +163,8 @@ def test_goaway_comes_again_after_each_hello(bare: Bare) -> None:
         assert frames[1][1] == {"last_id": own(bare, 1), "grace": left}
 
 
+@pytest.mark.rule("GOAWAY-3")
 def test_a_drain_that_begins_without_a_link_is_told_on_the_next(bare: Bare) -> None:
-    """GOAWAY-3."""
     bare.lose()
     bare.endpoint.goaway(1.0, bare.now)
     assert bare.hear() == []
@@ -176,8 +176,8 @@ def test_a_drain_that_begins_without_a_link_is_told_on_the_next(bare: Bare) -> N
     assert [frame[0] for frame in bare.hear()] == ["hello", "goaway"]
 
 
+@pytest.mark.rule("ACK-1")
 def test_the_ack_of_a_hello_goes_before_a_goaway(codec: Codec) -> None:
-    """ACK-1."""
     client = Bare(codec, "connecting", greet=False)
     client.hear()
     client.say(client.hello)
@@ -185,8 +185,8 @@ def test_the_ack_of_a_hello_goes_before_a_goaway(codec: Codec) -> None:
     assert [frame[0] for frame in client.hear()] == ["ack", "goaway"]
 
 
+@pytest.mark.rule("GOAWAY-3")
 def test_a_server_may_drain_before_it_accepts(codec: Codec) -> None:
-    """GOAWAY-3."""
     server = Endpoint("accepting", codec, Limits())
     server.goaway(1.0, 0.0)
     opening = [["hello", {"version": 1}], ["call", 1, "A.b", {}]]
@@ -197,8 +197,8 @@ def test_a_server_may_drain_before_it_accepts(codec: Codec) -> None:
     assert [frame[0] for frame in codec.load(data)] == ["hello", "goaway", "error"]
 
 
+@pytest.mark.rule("GOAWAY-1")
 def test_a_second_goaway_changes_the_grace_alone(bare: Bare) -> None:
-    """GOAWAY-1."""
     bare.endpoint.goaway(30.0, bare.now)
     bare.say(["call", own(bare, 5), "A.b", {}])
     bare.hear()
@@ -221,8 +221,8 @@ def goaway(bare: Bare, last_id: int) -> list[StreamFinished]:
     return [event for event in rest if isinstance(event, StreamFinished)]
 
 
+@pytest.mark.rule("GOAWAY-2")
 def test_calls_above_the_last_id_fail_as_not_started(bare: Bare) -> None:
-    """GOAWAY-2."""
     endpoint = bare.endpoint
     calls = [endpoint.call("A.b", bare.dump({}), uploads=("u",)) for _ in range(4)]
     bare.hear()
@@ -239,8 +239,8 @@ def test_calls_above_the_last_id_fail_as_not_started(bare: Bare) -> None:
     assert endpoint.quiescent
 
 
+@pytest.mark.rule("GOAWAY-2")
 def test_calls_that_wait_for_a_slot_fail_too(bare: Bare) -> None:
-    """GOAWAY-2."""
     endpoint = bare.endpoint
     calls = [endpoint.call("A.b", bare.dump({})) for _ in range(20)]
     bare.hear()
@@ -251,8 +251,8 @@ def test_calls_that_wait_for_a_slot_fail_too(bare: Bare) -> None:
     assert endpoint.quiescent
 
 
+@pytest.mark.rule("GOAWAY-2", "DRAIN-1")
 def test_new_calls_are_not_begun(bare: Bare) -> None:
-    """GOAWAY-2, DRAIN-1."""
     goaway(bare, 0)
     assert bare.endpoint.peer_draining
     for oneway in (False, True):
@@ -261,8 +261,8 @@ def test_new_calls_are_not_begun(bare: Bare) -> None:
     assert bare.hear() == []
 
 
+@pytest.mark.rule("GOAWAY-2", "DRAIN-2")
 def test_calls_that_a_live_one_may_wait_for_go_on_and_may_begin(bare: Bare) -> None:
-    """GOAWAY-2, DRAIN-2."""
     endpoint = bare.endpoint
     parent = bare.call("call", own(bare, 1), "A.b", {}, {"callbacks": {"progress": own(bare, 2)}})
     target = parent.callbacks["progress"]
@@ -284,8 +284,8 @@ def test_calls_that_a_live_one_may_wait_for_go_on_and_may_begin(bare: Bare) -> N
     assert [call.state for call in calls] == ["finished"] * 6
 
 
+@pytest.mark.rule("GOAWAY-1")
 def test_the_peers_own_calls_are_not_touched(bare: Bare) -> None:
-    """GOAWAY-1."""
     inner = call(bare, 1)
     goaway(bare, 0)
     assert call(bare, 2).state == "running"
@@ -293,8 +293,8 @@ def test_the_peers_own_calls_are_not_touched(bare: Bare) -> None:
     assert [frame[0] for frame in bare.hear()] == ["error"]
 
 
+@pytest.mark.rule("GOAWAY-2", "GOAWAY-3")
 def test_what_was_failed_is_not_failed_again(bare: Bare) -> None:
-    """GOAWAY-2, GOAWAY-3."""
     endpoint = bare.endpoint
     endpoint.call("A.b", bare.dump({}))
     bare.hear()
@@ -305,8 +305,8 @@ def test_what_was_failed_is_not_failed_again(bare: Bare) -> None:
     assert endpoint.close() == []
 
 
+@pytest.mark.rule("GOAWAY-2")
 def test_a_cancel_that_waits_for_a_failed_call_does_not_go(bare: Bare) -> None:
-    """GOAWAY-2."""
     endpoint = bare.endpoint
     gone = endpoint.call("A.b", bare.dump({}), uploads=("u",))
     bare.hear()

@@ -90,24 +90,24 @@ CODEC = st.sampled_from(list(CODECS.values()))
 ENDPOINT = st.integers(0, 5)
 
 
+@pytest.mark.rule("BATCH-1")
 @fuzz
 @given(CODEC, ENDPOINT, st.binary(max_size=200))
 def test_arbitrary_bytes_are_taken_or_closed_upon(codec: Codec, n: int, data: bytes) -> None:
-    """BATCH-1."""
     survives(endpoints(codec)[n], data)
 
 
+@pytest.mark.rule("BATCH-1", "BATCH-2", "BATCH-3")
 @fuzz
 @given(CODEC, ENDPOINT, VALUES | st.lists(FRAMES, max_size=4))
 def test_arbitrary_values_are_taken_or_closed_upon(codec: Codec, n: int, value: Any) -> None:
-    """BATCH-1, BATCH-2, BATCH-3."""
     survives(endpoints(codec)[n], encode(codec, value))
 
 
+@pytest.mark.rule("BATCH-1")
 @fuzz
 @given(ENDPOINT, st.text(alphabet='[]{}",:\\ud8c0123456789.-+eE trufalsn"x', max_size=60))
 def test_almost_json_is_taken_or_closed_upon(n: int, text: str) -> None:
-    """BATCH-1."""
     codec = CODECS["json"]
     for data in (text, f"[{text}]", f'[["result",1,{text}]]', f'[["call",1,"A.b",{{"a":{text}}}]]'):
         survives(endpoints(codec)[n], data.encode())
@@ -156,10 +156,10 @@ def test_the_recording_has_every_frame_in_it(name: str) -> None:
     assert frames == set(WORDS[:15]) - {"ping", "pong", "goaway", "auth"}
 
 
+@pytest.mark.rule("BATCH-3", "ID-5")
 @fuzz
 @given(CODEC, st.data())
 def test_a_tampered_batch_is_taken_or_closed_upon(codec: Codec, draw: st.DataObject) -> None:
-    """BATCH-3, ID-5."""
     steps = len(recorded(codec))
     at = draw.draw(st.integers(0, steps - 1))
     for n, (receiver, data, pair) in enumerate(conversation(codec)):
@@ -174,12 +174,12 @@ def test_a_tampered_batch_is_taken_or_closed_upon(codec: Codec, draw: st.DataObj
             return
 
 
+@pytest.mark.rule("BATCH-1", "BATCH-3")
 @fuzz
 @given(CODEC, st.data())
 def test_a_batch_with_flipped_bytes_is_taken_or_closed_upon(
     codec: Codec, draw: st.DataObject
 ) -> None:
-    """BATCH-1, BATCH-3."""
     steps = len(recorded(codec))
     at = draw.draw(st.integers(0, steps - 1))
     for n, (receiver, data, _) in enumerate(conversation(codec)):
@@ -194,12 +194,12 @@ def test_a_batch_with_flipped_bytes_is_taken_or_closed_upon(
             return
 
 
+@pytest.mark.rule("ID-5", "ID-6", "HELLO-2")
 @fuzz
 @given(CODEC, st.data())
 def test_a_batch_at_the_wrong_time_is_taken_or_closed_upon(
     codec: Codec, draw: st.DataObject
 ) -> None:
-    """ID-5, ID-6, HELLO-2."""
     history = recorded(codec)
     at = draw.draw(st.integers(0, len(history) - 1))
     other = draw.draw(st.sampled_from(history))

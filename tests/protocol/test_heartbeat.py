@@ -54,8 +54,8 @@ def watched(request: pytest.FixtureRequest, codec: Codec) -> Watched:
     return Watched(codec, request.param)
 
 
+@pytest.mark.rule("HEART-1")
 def test_the_servers_hello_says_what_holds_for_both(codec: Codec) -> None:
-    """HEART-1."""
     [[name, body]] = Watched(codec, "accepting").greeting
     assert (name, body["heartbeat"]) == ("hello", [20_000, 10_000])
     [[name, body]] = Watched(codec, "accepting", None).greeting
@@ -70,16 +70,16 @@ def test_a_heartbeat_below_a_second_is_refused(codec: Codec, beat: tuple[float, 
         server.accept(opening, "s1", heartbeat=beat)
 
 
+@pytest.mark.rule("HEART-1")
 @pytest.mark.parametrize("side", SIDES)
 def test_without_a_heartbeat_nobody_asks(codec: Codec, side: Side) -> None:
-    """HEART-1."""
     watched = Watched(codec, side, None)
     assert watched.endpoint.next_alarm is None
     assert watched.freeze(10_000) == []
 
 
+@pytest.mark.rule("HEART-1")
 def test_silence_is_asked_about_after_the_interval(watched: Watched) -> None:
-    """HEART-1."""
     assert watched.endpoint.next_alarm == watched.begun + 20
     assert watched.tick(19.9) == []
     [[name, n]] = watched.tick(0.2)
@@ -90,11 +90,11 @@ def test_silence_is_asked_about_after_the_interval(watched: Watched) -> None:
     assert (name, m) == ("ping", n + 1)
 
 
+@pytest.mark.rule("HEART-1")
 @pytest.mark.parametrize(
     "frame", [["ping", 1], ["pong", 99], ["ack", 0], ["x-anything"], ["call", 1, "A.b", {}]]
 )
 def test_any_message_is_a_sign_of_life(codec: Codec, frame: list[Any]) -> None:
-    """HEART-1."""
     watched = Watched(codec, "accepting")
     watched.tick(15)
     watched.say(frame)
@@ -107,24 +107,24 @@ def test_any_message_is_a_sign_of_life(codec: Codec, frame: list[Any]) -> None:
         assert watched.tick(19) == []
 
 
+@pytest.mark.rule("HEART-1")
 def test_one_silence_is_asked_about_once(watched: Watched) -> None:
-    """HEART-1."""
     assert len(watched.tick(21)) == 1
     for _ in range(8):
         watched.endpoint.alarm(watched.now)
         assert watched.tick(1) == []
 
 
+@pytest.mark.rule("HEART-2")
 def test_a_peer_that_does_not_answer_is_closed_with_4002(watched: Watched) -> None:
-    """HEART-2."""
     watched.tick(29.9)
     assert watched.endpoint.next_alarm == watched.begun + 30
     assert rejected(lambda: watched.tick(0.2)) == 4002
     assert watched.now == watched.begun + 30
 
 
+@pytest.mark.rule("HEART-2")
 def test_a_sign_of_life_in_the_last_moment_counts(watched: Watched) -> None:
-    """HEART-2."""
     watched.tick(29.9)
     watched.say(["pong", 1])
     assert watched.tick(19) == []
@@ -132,15 +132,15 @@ def test_a_sign_of_life_in_the_last_moment_counts(watched: Watched) -> None:
     assert rejected(lambda: watched.tick(10)) == 4002
 
 
+@pytest.mark.rule("HEART-2")
 def test_whoever_was_held_up_before_it_could_ask_asks_first(watched: Watched) -> None:
-    """HEART-2."""
     assert [frame[0] for frame in watched.freeze(500)] == ["ping"]
     watched.tick(9.9)
     assert rejected(lambda: watched.tick(0.2)) == 4002
 
 
+@pytest.mark.rule("HEART-2")
 def test_whoever_was_held_up_after_it_asked_looks_at_what_has_arrived(watched: Watched) -> None:
-    """HEART-2."""
     [[_, n]] = watched.tick(25)
     watched.freeze(100)
     watched.tick(0.9)
@@ -148,8 +148,8 @@ def test_whoever_was_held_up_after_it_asked_looks_at_what_has_arrived(watched: W
     assert watched.tick(19) == []
 
 
+@pytest.mark.rule("HEART-2")
 def test_whoever_comes_to_the_verdict_in_time_after_a_lag_knows_of_it(watched: Watched) -> None:
-    """HEART-2."""
     [[_, n]] = watched.tick(28.6)
     watched.freeze(1.35)
     watched.tick(0.9)
@@ -157,15 +157,15 @@ def test_whoever_comes_to_the_verdict_in_time_after_a_lag_knows_of_it(watched: W
     assert watched.tick(19) == []
 
 
+@pytest.mark.rule("HEART-2")
 def test_being_held_up_is_no_excuse_for_a_peer_that_is_dead(watched: Watched) -> None:
-    """HEART-2."""
     watched.tick(25)
     watched.freeze(100)
     assert rejected(lambda: watched.tick(1)) == 4002
 
 
+@pytest.mark.rule("HEART-2")
 def test_a_shell_that_knows_of_a_lag_says_so(watched: Watched) -> None:
-    """HEART-2."""
     watched.tick(29.9)
     watched.now += 0.1
     watched.endpoint.alarm(watched.now, 5.0)
@@ -173,8 +173,8 @@ def test_a_shell_that_knows_of_a_lag_says_so(watched: Watched) -> None:
     assert rejected(lambda: watched.tick(0.2)) == 4002
 
 
+@pytest.mark.rule("HEART-1")
 def test_a_new_link_starts_over(codec: Codec) -> None:
-    """HEART-1."""
     for side in SIDES:
         bare = Bare(codec, side, resume_window=60.0, greet=False)
         if side == "accepting":
@@ -199,8 +199,8 @@ def test_a_new_link_starts_over(codec: Codec) -> None:
         assert bare.endpoint.next_alarm == bare.now + 2
 
 
+@pytest.mark.rule("HEART-1")
 def test_a_resumed_hello_says_the_heartbeat_again(codec: Codec) -> None:
-    """HEART-1."""
     server = Endpoint("accepting", codec, Limits())
     opening = read_opening(codec, encode(codec, [["hello", {"version": 1}]]))
     server.accept(opening, "s1", token="t", resume_window=9.0, heartbeat=(5.0, 4.0))

@@ -72,6 +72,7 @@ def test_both_hellos_say_what_the_table_lists(codec: Codec) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.rule("HELLO-1")
 @pytest.mark.parametrize(
     "frame",
     [["ack", 0], ["ping", 1], ["pong", 1], ["goaway", {"last_id": 0, "grace": 0}], ["auth", None],
@@ -83,20 +84,20 @@ def test_both_hellos_say_what_the_table_lists(codec: Codec) -> None:
 def test_anything_but_a_hello_in_the_first_place_closes_with_4505(
     fresh: Bare, frame: list[Any]
 ) -> None:
-    """HELLO-1."""
     if frame[0] == "chunk":
         frame = [*frame, "x" if fresh.codec.text else b"x"]
     assert fresh.rejects(frame) == 4505
     assert fresh.rejects(frame, fresh.hello) == 4505
 
 
+@pytest.mark.rule("BATCH-1", "BATCH-2", "BATCH-3")
 def test_garbage_in_the_first_place_closes_with_4500(fresh: Bare) -> None:
-    """BATCH-1, BATCH-2, BATCH-3."""
     for frame in (["hello"], ["hello", None], ["hello", 1], ["hello", {}], ["hullo", {}]):
         assert fresh.rejects(frame) == 4500
     assert rejected(lambda: fresh.receive(b"GET / HTTP/1.1\r\n\r\n")) == 4500
 
 
+@pytest.mark.rule("BATCH-3")
 @pytest.mark.parametrize(
     ("field", "wrong"),
     [("version", [None, "1", 1.0, True, []]), ("link", [0, -1, "1", 1.5]), ("token", [1, []]),
@@ -106,13 +107,12 @@ def test_garbage_in_the_first_place_closes_with_4500(fresh: Bare) -> None:
 def test_a_hello_field_out_of_its_range_closes_with_4500(
     fresh: Bare, field: str, wrong: list[Any]
 ) -> None:
-    """BATCH-3."""
     for one in wrong:
         assert fresh.rejects(["hello", {"version": 1, field: one}]) == 4500
 
 
+@pytest.mark.rule("BATCH-3")
 def test_a_limit_below_its_floor_closes_with_4500(fresh: Bare) -> None:
-    """BATCH-3."""
     for name, floor in (("max_batch", 65_536), ("max_calls", 8), ("max_value", 65_536),
                         ("max_held", 0)):  # fmt: skip
         for one in (floor - 1, str(floor), floor + 0.5):
@@ -121,14 +121,14 @@ def test_a_limit_below_its_floor_closes_with_4500(fresh: Bare) -> None:
             assert Bare(fresh.codec, side, hello={"limits": {name: floor}}).endpoint.established
 
 
+@pytest.mark.rule("BATCH-3")
 @pytest.mark.parametrize("heartbeat", [[999, 1000], [1000, 999], [1000], [], 1000, {"a": 1}])
 def test_a_heartbeat_out_of_its_range_closes_with_4500(early: Bare, heartbeat: Any) -> None:
-    """BATCH-3."""
     assert early.rejects(["hello", {"version": 1, "heartbeat": heartbeat}]) == 4500
 
 
+@pytest.mark.rule("BATCH-4")
 def test_absent_fields_have_the_values_of_the_table(codec: Codec) -> None:
-    """BATCH-4."""
     bare = Bare(codec, "accepting", greet=False)
     nothing = dict.fromkeys(
         ["link", "token", "received", "auth", "window", "limits", "features", "agent"]
@@ -141,8 +141,8 @@ def test_absent_fields_have_the_values_of_the_table(codec: Codec) -> None:
     assert bare.endpoint.slots.limit == 8
 
 
+@pytest.mark.rule("HELLO-1")
 def test_the_accepting_side_is_silent_until_it_has_accepted(codec: Codec) -> None:
-    """HELLO-1."""
     server = Bare(codec, "accepting", greet=False)
     server.endpoint.call("Guest.name", server.dump({}))
     assert server.hear() == []
@@ -152,8 +152,8 @@ def test_the_accepting_side_is_silent_until_it_has_accepted(codec: Codec) -> Non
     assert [frame[0] for frame in server.hear()] == ["hello", "call"]
 
 
+@pytest.mark.rule("HELLO-2")
 def test_a_second_hello_closes_with_4505(codec: Codec) -> None:
-    """HELLO-2."""
     for side in SIDES:
         bare = Bare(codec, side)
         assert bare.rejects(bare.hello) == 4505
@@ -164,15 +164,15 @@ def test_a_second_hello_closes_with_4505(codec: Codec) -> None:
     assert rejected(lambda: server.accept()) == 4505
 
 
+@pytest.mark.rule("HELLO-3")
 @pytest.mark.parametrize("version", [0, 2, -1, 2**64, 10**400])
 def test_another_version_closes_with_4507(fresh: Bare, version: int) -> None:
-    """HELLO-3."""
     if version < 2**64 or fresh.codec.text:
         assert fresh.rejects(["hello", {"version": version}]) == 4507
 
 
+@pytest.mark.rule("HELLO-3", "HELLO-7")
 def test_the_version_is_looked_at_before_the_credentials(codec: Codec) -> None:
-    """HELLO-3, HELLO-7."""
     deep: Any = None
     for _ in range(101):
         deep = [deep]
@@ -182,8 +182,8 @@ def test_the_version_is_looked_at_before_the_credentials(codec: Codec) -> None:
     assert server.hear() == [], "no hello for a client that is refused"
 
 
+@pytest.mark.rule("HELLO-7", "VALUE-1")
 def test_credentials_outside_the_value_space_are_refused_like_wrong_ones() -> None:
-    """HELLO-7, VALUE-1."""
     from wsrpc.protocol.codec import codec_for
 
     server = Bare(codec_for("json"), "accepting", greet=False)
@@ -203,14 +203,14 @@ def test_a_hello_that_wants_to_resume_closes_with_4010(codec: Codec) -> None:
 # ---------------------------------------------------------------- before the hello is answered
 
 
+@pytest.mark.rule("HELLO-4")
 def test_calls_may_follow_the_hello_at_once(early: Bare) -> None:
-    """HELLO-4."""
     early.endpoint.call("A.b", early.dump({"x": 1}))
     assert [frame[0] for frame in early.batches()[0]] == ["hello", "call"]
 
 
+@pytest.mark.rule("HELLO-4", "HELLO-5")
 def test_before_the_servers_hello_eight_calls_go_out(early: Bare) -> None:
-    """HELLO-4, HELLO-5."""
     calls = [early.endpoint.call("A.b", early.dump({})) for _ in range(21)]
     assert [frame[1] for frame in early.hear()[1:]] == list(range(1, 17, 2))
     assert [early.endpoint.waiting(call) for call in calls] == [False] * 8 + [True] * 13
@@ -219,8 +219,8 @@ def test_before_the_servers_hello_eight_calls_go_out(early: Bare) -> None:
     assert early.endpoint.waiting(calls[20])
 
 
+@pytest.mark.rule("HELLO-4", "HELLO-6")
 def test_before_the_servers_hello_no_message_is_above_64_kib(early: Bare) -> None:
-    """HELLO-4, HELLO-6."""
     for _ in range(6):
         early.endpoint.call("A.b", early.dump({"x": "x" * 30_000}))
     sizes = []
@@ -230,8 +230,8 @@ def test_before_the_servers_hello_no_message_is_above_64_kib(early: Bare) -> Non
     assert max(sizes) <= 65_536
 
 
+@pytest.mark.rule("HELLO-4", "HELLO-5")
 def test_what_does_not_fit_before_the_servers_hello_waits_for_it(early: Bare) -> None:
-    """HELLO-4, HELLO-5."""
     large = early.endpoint.call("A.large", early.dump({"x": "x" * 66_000}))
     small = early.endpoint.call("A.small", early.dump({}))
     assert early.endpoint.waiting(large)
@@ -241,8 +241,8 @@ def test_what_does_not_fit_before_the_servers_hello_waits_for_it(early: Bare) ->
     assert (small.id, large.id) == (1, 3)
 
 
+@pytest.mark.rule("HELLO-4", "BATCH-6")
 def test_what_waits_for_the_servers_hello_does_not_go_when_a_slot_is_freed(early: Bare) -> None:
-    """HELLO-4, BATCH-6."""
     large = early.endpoint.call("A.large", early.dump({"x": "x" * 66_000}))
     small = [early.endpoint.call("A.small", early.dump({})) for _ in range(8)]
     early.endpoint.cancel(small[0])
@@ -250,8 +250,8 @@ def test_what_waits_for_the_servers_hello_does_not_go_when_a_slot_is_freed(early
     assert all(frame[2] != "A.large" for frame in early.hear()[1:])
 
 
+@pytest.mark.rule("HELLO-5", "VALUE-7")
 def test_what_does_not_fit_after_the_servers_hello_fails_alone(early: Bare) -> None:
-    """HELLO-5, VALUE-7."""
     large = early.endpoint.call("A.large", early.dump({"x": "x" * 200_000}), uploads=("u",))
     small = early.endpoint.call("A.small", early.dump({"x": "x" * 100_000}))
     early.hear()
@@ -265,8 +265,8 @@ def test_what_does_not_fit_after_the_servers_hello_fails_alone(early: Bare) -> N
     assert [frame[:3] for frame in early.hear()[1:]] == [["call", small.id, "A.small"]]
 
 
+@pytest.mark.rule("HELLO-4", "CANCEL-1")
 def test_a_call_that_waits_for_the_hello_can_be_cancelled(early: Bare) -> None:
-    """HELLO-4, CANCEL-1."""
     large = early.endpoint.call("A.large", early.dump({"x": "x" * 66_000}))
     assert early.endpoint.cancel(large) is False
     early.hear()
@@ -275,8 +275,8 @@ def test_a_call_that_waits_for_the_hello_can_be_cancelled(early: Bare) -> None:
     assert early.endpoint.quiescent
 
 
+@pytest.mark.rule("HELLO-4", "HELLO-5", "UP-1")
 def test_an_upload_gets_its_credit_with_the_servers_hello(early: Bare) -> None:
-    """HELLO-4, HELLO-5, UP-1."""
     endpoint = early.endpoint
     call = endpoint.call("A.b", early.dump({}), uploads=("u",))
     upload = call.uploads["u"]
@@ -293,8 +293,8 @@ def test_an_upload_gets_its_credit_with_the_servers_hello(early: Bare) -> None:
     assert early.hear() == [["ack", 0], ["message", 3, [7, 7, 7]]]
 
 
+@pytest.mark.rule("HELLO-6")
 def test_nothing_behind_the_hello_is_decoded_before_the_client_is_accepted(codec: Codec) -> None:
-    """HELLO-6."""
     server = Bare(codec, "accepting", greet=False)
     only(server.say(server.hello, ["nonsense"]), HelloReceived)
     assert rejected(lambda: server.accept()) == 4500
@@ -308,8 +308,8 @@ def test_nothing_behind_the_hello_is_decoded_before_the_client_is_accepted(codec
     assert (server.endpoint.received, server.endpoint.ignored) == (2, 1)
 
 
+@pytest.mark.rule("HELLO-6", "BATCH-3")
 def test_what_is_behind_the_hello_is_a_batch_of_its_own(codec: Codec) -> None:
-    """HELLO-6, BATCH-3."""
     server = Bare(codec, "accepting", greet=False)
     server.say(server.hello, ["call", 1, "A.b", {}], ["cancel", "1"])
     assert rejected(lambda: server.accept()) == 4500
@@ -317,8 +317,8 @@ def test_what_is_behind_the_hello_is_a_batch_of_its_own(codec: Codec) -> None:
     assert server.endpoint.live_calls() == ([], [])
 
 
+@pytest.mark.rule("HELLO-6")
 def test_a_first_message_above_64_kib_closes_with_1009(codec: Codec) -> None:
-    """HELLO-6."""
     server = Bare(codec, "accepting", greet=False)
     for extra, fits in ((0, True), (1, False)):
         empty = len(encode(codec, [server.hello, ["x-filler", ""]])) + (0 if codec.text else 2)
@@ -331,8 +331,8 @@ def test_a_first_message_above_64_kib_closes_with_1009(codec: Codec) -> None:
             assert rejected(lambda data=data: server.receive(data)) == 1009  # type: ignore[misc]
 
 
+@pytest.mark.rule("HELLO-6")
 def test_a_second_message_is_not_to_be_taken_before_the_client_is_accepted(codec: Codec) -> None:
-    """HELLO-6."""
     server = Bare(codec, "accepting", greet=False)
     server.say(server.hello)
     with pytest.raises(LocalProtocolError):
@@ -342,8 +342,8 @@ def test_a_second_message_is_not_to_be_taken_before_the_client_is_accepted(codec
 # ---------------------------------------------------------------- ack, ping
 
 
+@pytest.mark.rule("ACK-1")
 def test_the_first_frame_behind_the_servers_hello_is_an_ack(early: Bare) -> None:
-    """ACK-1."""
     early.endpoint.call("A.b", early.dump({}))
     early.hear()
     early.say(early.hello, ["ping", 7])
@@ -351,8 +351,8 @@ def test_the_first_frame_behind_the_servers_hello_is_an_ack(early: Bare) -> None
     assert early.hear() == [["ack", 0], ["pong", 7], ["call", 3, "A.c", {}]]
 
 
+@pytest.mark.rule("ACK-1", "ACK-2", "NUM-3")
 def test_the_first_ack_covers_the_batch_that_brought_the_hello(early: Bare) -> None:
-    """ACK-1, ACK-2, NUM-3."""
     early.endpoint.call("A.b", early.dump({}))
     early.hear()
     early.say(
@@ -366,8 +366,8 @@ def test_the_first_ack_covers_the_batch_that_brought_the_hello(early: Bare) -> N
     assert early.hear()[0] == ["ack", 3]
 
 
+@pytest.mark.rule("ACK-2", "NUM-3")
 def test_an_ack_counts_refused_and_ignored_frames(codec: Codec) -> None:
-    """ACK-2, NUM-3."""
     client = Bare(codec, "connecting", hello={"resume_window": 1000})
     client.say(["call", 2, "Guest.name", {}, {"timeout": 0}], ["cancel", 2], ["credit", 2, 1])
     assert [frame[0] for frame in client.hear()] == ["error"]
@@ -377,17 +377,17 @@ def test_an_ack_counts_refused_and_ignored_frames(codec: Codec) -> None:
     assert client.hear() == [["ack", 32]]
 
 
+@pytest.mark.rule("ACK-3")
 @pytest.mark.parametrize("n", [4, 10**18])
 def test_an_ack_above_what_was_sent_closes_with_4505(client: Bare, n: int) -> None:
-    """ACK-3."""
     for _ in range(3):
         client.endpoint.call("A.b", client.dump({}))
     client.hear()
     assert client.rejects(["ack", n]) == 4505
 
 
+@pytest.mark.rule("ACK-3")
 def test_an_ack_may_repeat_but_not_fall(client: Bare) -> None:
-    """ACK-3."""
     for _ in range(3):
         client.endpoint.call("A.b", client.dump({}))
     client.hear()
@@ -396,15 +396,15 @@ def test_an_ack_may_repeat_but_not_fall(client: Bare) -> None:
     assert client.rejects(["ack", 2]) == 4505
 
 
+@pytest.mark.rule("ACK-3", "NUM-2")
 def test_a_frame_that_was_not_written_yet_cannot_be_acked(client: Bare) -> None:
-    """ACK-3, NUM-2."""
     client.endpoint.call("A.b", client.dump({}))
     assert client.rejects(["ack", 1]) == 4505
 
 
+@pytest.mark.rule("ACK-4")
 @pytest.mark.parametrize("window", [None, 0])
 def test_without_resume_nobody_acks_beyond_the_first(codec: Codec, window: int | None) -> None:
-    """ACK-4."""
     client = Bare(codec, "connecting", hello={"resume_window": window})
     server = Bare(codec, "accepting")
     server.call("call", 1, "A.b", {})
@@ -415,8 +415,8 @@ def test_without_resume_nobody_acks_beyond_the_first(codec: Codec, window: int |
     assert client.hear() == server.hear() == []
 
 
+@pytest.mark.rule("ACK-4")
 def test_with_resume_acks_are_due_by_frames_and_by_bytes(codec: Codec) -> None:
-    """ACK-4."""
     client = Bare(codec, "connecting", hello={"resume_window": 1000})
     client.call("call", 2, "A.b", {})
     client.say(*[["credit", 2, 1]] * 30)
@@ -429,8 +429,8 @@ def test_with_resume_acks_are_due_by_frames_and_by_bytes(codec: Codec) -> None:
     assert client.hear() == [], "there is nothing to ack"
 
 
+@pytest.mark.rule("PING-1")
 def test_a_ping_is_answered_with_its_number(codec: Codec) -> None:
-    """PING-1."""
     for side in SIDES:
         bare = Bare(codec, side)
         for n in (0, 7, 2**53 - 1):
@@ -438,22 +438,22 @@ def test_a_ping_is_answered_with_its_number(codec: Codec) -> None:
             assert bare.hear() == [["pong", n]]
 
 
+@pytest.mark.rule("PING-1")
 def test_only_the_newest_of_several_pings_is_answered(server: Bare) -> None:
-    """PING-1."""
     server.say(["ping", 1], ["ping", 3])
     server.say(["ping", 2])
     assert server.hear() == [["pong", 2]]
     assert not server.endpoint.has_output
 
 
+@pytest.mark.rule("PING-1")
 def test_a_pong_that_answers_nothing_is_ignored(server: Bare) -> None:
-    """PING-1."""
     assert server.say(["pong", 5]) == []
     assert server.hear() == []
 
 
+@pytest.mark.rule("NUM-1", "EXT-1")
 def test_link_frames_are_not_numbered(client: Bare) -> None:
-    """NUM-1, EXT-1."""
     client.say(["ping", 1], ["pong", 2], ["x-a"], ["ack", 0])
     client.hear()
     assert (client.endpoint.sent, client.endpoint.received) == (0, 0)

@@ -30,8 +30,8 @@ def stream(bare: Bare, credit: int = 2**20) -> InCall:
 # ---------------------------------------------------------------- what is kept
 
 
+@pytest.mark.rule("NUM-1", "NUM-2")
 def test_frames_are_numbered_as_they_are_sent(lasting: Bare) -> None:
-    """NUM-1, NUM-2."""
     endpoint = lasting.endpoint
     call = stream(lasting)
     for n in range(5):
@@ -44,8 +44,8 @@ def test_frames_are_numbered_as_they_are_sent(lasting: Bare) -> None:
     assert endpoint.sent == 2
 
 
+@pytest.mark.rule("RESUME-6")
 def test_the_bytes_of_numbered_frames_are_kept_until_acked(lasting: Bare) -> None:
-    """RESUME-6."""
     endpoint = lasting.endpoint
     call = stream(lasting)
     sizes = [0]
@@ -61,16 +61,16 @@ def test_the_bytes_of_numbered_frames_are_kept_until_acked(lasting: Bare) -> Non
     assert endpoint.replay_bytes == 0
 
 
+@pytest.mark.rule("NUM-1")
 def test_link_frames_are_not_kept(lasting: Bare) -> None:
-    """NUM-1."""
     lasting.say(["ping", 1])
     assert lasting.hear() == [["pong", 1]]
     assert (lasting.endpoint.sent, lasting.endpoint.replay_bytes) == (0, 0)
 
 
+@pytest.mark.rule("HELLO-10")
 @pytest.mark.parametrize("side", SIDES)
 def test_a_session_that_ends_with_its_link_keeps_nothing(codec: Codec, side: Side) -> None:
-    """HELLO-10."""
     bare = Bare(codec, side)
     call = stream(bare)
     for _ in range(100):
@@ -83,10 +83,10 @@ def test_a_session_that_ends_with_its_link_keeps_nothing(codec: Codec, side: Sid
     assert bare.endpoint.acked == 100
 
 
+@pytest.mark.rule("HELLO-10", "RESUME-6")
 def test_what_goes_before_the_servers_hello_is_kept_until_that_says_otherwise(
     codec: Codec,
 ) -> None:
-    """HELLO-10, RESUME-6."""
     for window in (0, 1000):
         bare = Bare(codec, "connecting", hello={"resume_window": window, "token": "t"}, greet=False)
         bare.endpoint.call("A.b", bare.dump({}))
@@ -97,8 +97,8 @@ def test_what_goes_before_the_servers_hello_is_kept_until_that_says_otherwise(
         assert bare.endpoint.replay_bytes == (kept if window else 0)
 
 
+@pytest.mark.rule("HELLO-4", "ACK-3")
 def test_a_hello_may_ack_what_was_sent_before_it(codec: Codec) -> None:
-    """HELLO-4, ACK-3."""
     hello = {"resume_window": 1000, "token": "t", "received": 1}
     bare = Bare(codec, "connecting", hello=hello, greet=False)
     assert bare.rejects(bare.hello) == 4505
@@ -118,8 +118,8 @@ def narrow(request: pytest.FixtureRequest, codec: Codec) -> Bare:
     return Bare(codec, request.param, limits=Limits(replay=1000), resume_window=30.0)
 
 
+@pytest.mark.rule("RESUME-6")
 def test_while_the_buffer_is_full_numbered_frames_wait(narrow: Bare) -> None:
-    """RESUME-6."""
     endpoint = narrow.endpoint
     call = stream(narrow)
     heard: list[Any] = []
@@ -137,8 +137,8 @@ def test_while_the_buffer_is_full_numbered_frames_wait(narrow: Bare) -> None:
     assert items == list(range(100)), "nothing is dropped"
 
 
+@pytest.mark.rule("RESUME-6")
 def test_while_the_buffer_is_full_link_frames_go_on(narrow: Bare) -> None:
-    """RESUME-6."""
     call = stream(narrow)
     narrow.endpoint.push(call, narrow.dump("x" * 990))
     narrow.hear()
@@ -151,8 +151,8 @@ def test_while_the_buffer_is_full_link_frames_go_on(narrow: Bare) -> None:
     assert [frame[0] for frame in narrow.hear()] == ["message"]
 
 
+@pytest.mark.rule("RESUME-6")
 def test_an_empty_buffer_takes_a_single_frame_of_any_size(narrow: Bare) -> None:
-    """RESUME-6."""
     endpoint = narrow.endpoint
     call = stream(narrow)
     for _ in range(3):
@@ -168,9 +168,9 @@ def test_an_empty_buffer_takes_a_single_frame_of_any_size(narrow: Bare) -> None:
         assert [len(frame[2]) for frame in lasting] in ([1, 1, 1], [2, 1])
 
 
+@pytest.mark.rule("RESUME-6")
 @pytest.mark.parametrize("side", SIDES)
 def test_a_frame_larger_than_a_batch_waits_for_room_too(codec: Codec, side: Side) -> None:
-    """RESUME-6."""
     limits = Limits(replay=300_000)
     bare = Bare(
         codec, side, limits=limits, resume_window=30.0, hello={"limits": {"max_batch": 500_000}}
@@ -184,8 +184,8 @@ def test_a_frame_larger_than_a_batch_waits_for_room_too(codec: Codec, side: Side
     assert [len(batch) for batch in bare.batches()] == [1]
 
 
+@pytest.mark.rule("RESUME-6")
 def test_a_frame_that_does_not_fit_the_buffer_waits_for_room(narrow: Bare) -> None:
-    """RESUME-6."""
     endpoint = narrow.endpoint
     call = stream(narrow)
     endpoint.push(call, narrow.dump(1))
@@ -209,8 +209,8 @@ def credits(bare: Bare, n: int, filler: int = 0) -> None:
     bare.say(*frames, *([["x-filler", "x" * filler]] if filler else []))
 
 
+@pytest.mark.rule("RESUME-7", "ACK-4")
 def test_an_ack_is_due_after_32_frames(lasting: Bare) -> None:
-    """RESUME-7, ACK-4."""
     stream(lasting)
     credits(lasting, 30)
     assert lasting.hear() == []
@@ -222,8 +222,8 @@ def test_an_ack_is_due_after_32_frames(lasting: Bare) -> None:
     assert lasting.hear() == [["ack", 70]]
 
 
+@pytest.mark.rule("RESUME-7")
 def test_an_ack_is_due_after_64_kib(lasting: Bare) -> None:
-    """RESUME-7."""
     stream(lasting)
     credits(lasting, 1, filler=60_000)
     assert lasting.hear() == []
@@ -231,8 +231,8 @@ def test_an_ack_is_due_after_64_kib(lasting: Bare) -> None:
     assert lasting.hear() == [["ack", 3]]
 
 
+@pytest.mark.rule("RESUME-7")
 def test_an_ack_is_due_a_second_after_the_first_frame(lasting: Bare) -> None:
-    """RESUME-7."""
     endpoint = lasting.endpoint
     assert endpoint.next_alarm is None
     stream(lasting)
@@ -249,15 +249,15 @@ def test_an_ack_is_due_a_second_after_the_first_frame(lasting: Bare) -> None:
     assert endpoint.next_alarm is None
 
 
+@pytest.mark.rule("RESUME-7")
 def test_whoever_writes_when_an_ack_is_due_writes_it(lasting: Bare) -> None:
-    """RESUME-7."""
     stream(lasting)
     lasting.now += 1.0
     assert lasting.hear() == [["ack", 1]]
 
 
+@pytest.mark.rule("RESUME-7")
 def test_an_ack_goes_along_with_other_frames_when_it_is_half_due(lasting: Bare) -> None:
-    """RESUME-7."""
     call = stream(lasting)
     endpoint = lasting.endpoint
     for owed, filler, wait, along in (
@@ -270,8 +270,8 @@ def test_an_ack_goes_along_with_other_frames_when_it_is_half_due(lasting: Bare) 
         assert [frame[0] for frame in lasting.hear()] == ["ack"] * along + ["message"]
 
 
+@pytest.mark.rule("RESUME-7", "NUM-3")
 def test_an_ack_tells_what_was_taken_when_it_is_written(lasting: Bare) -> None:
-    """RESUME-7, NUM-3."""
     stream(lasting)
     credits(lasting, 31)
     credits(lasting, 40)
@@ -281,8 +281,8 @@ def test_an_ack_tells_what_was_taken_when_it_is_written(lasting: Bare) -> None:
     assert lasting.hear()[0][1] >= 104
 
 
+@pytest.mark.rule("NUM-1")
 def test_acks_are_not_acked(lasting: Bare) -> None:
-    """NUM-1."""
     endpoint = lasting.endpoint
     call = stream(lasting)
     endpoint.push(call, lasting.dump(0))

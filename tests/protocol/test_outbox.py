@@ -131,9 +131,9 @@ LONG: list[dict[str, Any]] = [
 ]
 
 
+@pytest.mark.rule("BATCH-6")
 @pytest.mark.parametrize("long", range(len(LONG)))
 def test_calls_stay_within_their_estimate(codec: Codec, long: int) -> None:
-    """BATCH-6."""
     for padding in range(0, 400, 20):
         client = Bare(codec, "connecting", hello={"limits": {"max_calls": 5000}})
         client.endpoint._next_id = 2**52 + 1  # the longest ids there are
@@ -145,8 +145,8 @@ def test_calls_stay_within_their_estimate(codec: Codec, long: int) -> None:
         assert max(size for size, _ in out) <= BATCH_TARGET
 
 
+@pytest.mark.rule("BATCH-6")
 def test_credits_and_cancels_stay_within_their_estimate(codec: Codec) -> None:
-    """BATCH-6."""
     client = Bare(codec, "connecting", hello={"limits": {"max_calls": 5000}})
     client.endpoint._next_id = 2**52 + 1
     calls = [client.endpoint.call("A.b", client.dump({}), window=0) for _ in range(3000)]
@@ -161,8 +161,8 @@ def test_credits_and_cancels_stay_within_their_estimate(codec: Codec) -> None:
     assert max(size for size, _ in out) <= BATCH_TARGET
 
 
+@pytest.mark.rule("BATCH-6")
 def test_a_batch_never_passes_its_bound_by_a_few_bytes(codec: Codec) -> None:
-    """BATCH-6."""
     server = Bare(codec, "accepting", limits=Limits(max_calls=1000))
     sizes = []
     for n, size in enumerate(range(65_100, 65_430)):
@@ -175,8 +175,8 @@ def test_a_batch_never_passes_its_bound_by_a_few_bytes(codec: Codec) -> None:
     assert len(sizes) < 2 * 330, "some pairs fit one batch"
 
 
+@pytest.mark.rule("MSG-2", "BATCH-5")
 def test_order_holds_within_an_id_whatever_its_items_weigh(codec: Codec) -> None:
-    """MSG-2, BATCH-5."""
     server = Bare(codec, "accepting", hello={"limits": {"max_batch": 2**20}})
     calls = streams(server, 3)
     sizes = [5, 70_000, 5, 16_384, 40_000, 40_000, 5, 200_000, 16_000, 500, 65_536, 1]
@@ -212,8 +212,8 @@ def test_the_outbox_counts_what_waits_and_nothing_else(codec: Codec) -> None:
     assert endpoint.outbox_bytes == 0
 
 
+@pytest.mark.rule("NUM-2")
 def test_nothing_piles_up_for_one_id(client: Bare) -> None:
-    """NUM-2."""
     call = client.endpoint.call("A.b", client.dump({}), window=0)
     client.hear()
     for _ in range(100):
@@ -236,8 +236,8 @@ def taking(codec: Codec, **options: Any) -> Bare:
     return Bare(codec, "accepting", hello=CHUNKS, **options)
 
 
+@pytest.mark.rule("OUT-2")
 def test_a_small_answer_goes_with_the_next_batch_whatever_is_under_way(codec: Codec) -> None:
-    """OUT-2."""
     server = taking(codec)
     large, *small = streams(server, 13)
     server.endpoint.result(large, server.dump("x" * 2_000_000))
@@ -250,8 +250,8 @@ def test_a_small_answer_goes_with_the_next_batch_whatever_is_under_way(codec: Co
     assert 0 < server.endpoint.outbox_bytes < 1_000_000, "the large one went on meanwhile"
 
 
+@pytest.mark.rule("OUT-2")
 def test_large_values_on_several_ids_take_turns_of_a_quantum(codec: Codec) -> None:
-    """OUT-2."""
     server = taking(codec)
     calls = streams(server, 3)
     for call in calls:
@@ -268,8 +268,8 @@ def test_large_values_on_several_ids_take_turns_of_a_quantum(codec: Codec) -> No
     assert all(n > 600_000 for n in sent.values())
 
 
+@pytest.mark.rule("OUT-1")
 def test_a_large_value_alone_goes_in_pieces_of_a_batch(codec: Codec) -> None:
-    """OUT-1."""
     server = taking(codec)
     [call] = streams(server, 1)
     server.endpoint.result(call, server.dump("x" * 1_000_000))
@@ -278,8 +278,8 @@ def test_a_large_value_alone_goes_in_pieces_of_a_batch(codec: Codec) -> None:
     assert max(size for size, _ in out) <= BATCH_TARGET
 
 
+@pytest.mark.rule("OUT-2")
 def test_items_above_a_quantum_are_paid_for_by_standing_back(codec: Codec) -> None:
-    """OUT-2."""
     server = taking(codec)
     heavy, light = streams(server, 2)
     for _ in range(40):
@@ -295,8 +295,8 @@ def test_items_above_a_quantum_are_paid_for_by_standing_back(codec: Codec) -> No
     assert sent[light.id] >= 0.6 * sent[heavy.id]
 
 
+@pytest.mark.rule("OUT-3")
 def test_a_large_value_leaves_room_for_others(codec: Codec) -> None:
-    """OUT-3."""
     server = taking(codec, limits=Limits(outbox=100_000))
     large, small = streams(server, 2)
     server.endpoint.push(large, server.dump("x" * 500_000))
@@ -317,8 +317,8 @@ def test_a_large_value_leaves_room_for_others(codec: Codec) -> None:
 # ---------------------------------------------------------------- peers that do not read
 
 
+@pytest.mark.rule("OUT-4")
 def test_refusals_that_are_not_read_close_with_4004(codec: Codec) -> None:
-    """OUT-4."""
     server = Bare(codec, "accepting", limits=Limits(max_calls=8, outbox=10_000))
     endpoint = server.endpoint
     id = 1
@@ -331,10 +331,10 @@ def test_refusals_that_are_not_read_close_with_4004(codec: Codec) -> None:
     assert endpoint.received > 0, "the batch was taken, and the session can be resumed"
 
 
+@pytest.mark.rule("OUT-4", "SLOT-4", "CALM-3")
 def test_a_peer_that_reads_and_takes_its_time_is_refused_for_as_long_as_it_likes(
     codec: Codec,
 ) -> None:
-    """OUT-4, SLOT-4, CALM-3."""
     server = Bare(codec, "accepting", limits=Limits(max_calls=8, outbox=1))
     for id in range(1, 10_001, 2):
         server.now += 0.01
@@ -343,8 +343,8 @@ def test_a_peer_that_reads_and_takes_its_time_is_refused_for_as_long_as_it_likes
     assert len(server.endpoint.live_calls()[1]) == 8
 
 
+@pytest.mark.rule("OUT-3", "SLOT-2", "CB-2")
 def test_answers_that_are_not_read_keep_their_places(codec: Codec) -> None:
-    """OUT-3, SLOT-2, CB-2."""
     server = Bare(codec, "accepting", limits=Limits(max_calls=8))
     begun = 0
     for id in range(1, 2_001, 2):

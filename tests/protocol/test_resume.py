@@ -74,8 +74,8 @@ def send(bare: Bare, call: InCall, *items: Any) -> list[bytes]:
 # ---------------------------------------------------------------- the hellos
 
 
+@pytest.mark.rule("RESUME-1")
 def test_the_client_asks_with_its_token_its_count_and_a_higher_link(client: Bare) -> None:
-    """RESUME-1."""
     stream(client)
     for link in (2, 3, 4):
         client.lose()
@@ -86,8 +86,8 @@ def test_the_client_asks_with_its_token_its_count_and_a_higher_link(client: Bare
         assert body["auth"] == {"who": "me"}
 
 
+@pytest.mark.rule("RESUME-1")
 def test_the_server_answers_with_its_count_and_a_new_token(server: Bare) -> None:
-    """RESUME-1."""
     stream(server)
     server.lose()
     hello, *rest = server.come_back(0)
@@ -100,8 +100,8 @@ def test_the_server_answers_with_its_count_and_a_new_token(server: Bare) -> None
     assert body["resume_window"] == 30_000
 
 
+@pytest.mark.rule("ACK-1")
 def test_the_client_acks_the_servers_hello_at_once(client: Bare) -> None:
-    """ACK-1."""
     stream(client)
     client.lose()
     client.endpoint.connect()
@@ -110,8 +110,8 @@ def test_the_client_acks_the_servers_hello_at_once(client: Bare) -> None:
     assert client.hear() == [["ack", 2]]
 
 
+@pytest.mark.rule("RESUME-5")
 def test_the_client_resumes_with_the_newest_token(client: Bare) -> None:
-    """RESUME-5."""
     client.lose()
     client.come_back(0, new="t2")
     client.lose()
@@ -119,8 +119,8 @@ def test_the_client_resumes_with_the_newest_token(client: Bare) -> None:
     assert client.hear()[0][1]["token"] == "t2"
 
 
+@pytest.mark.rule("RESUME-4")
 def test_what_the_first_hellos_agreed_on_does_not_change(lasting: Bare) -> None:
-    """RESUME-4."""
     endpoint = lasting.endpoint
     before = endpoint.peer_window, endpoint.peer_max_batch, endpoint.slots.limit
     lasting.hello[1].update(window=7, limits={"max_calls": 99, "max_batch": 99_999})
@@ -132,8 +132,8 @@ def test_what_the_first_hellos_agreed_on_does_not_change(lasting: Bare) -> None:
 # ---------------------------------------------------------------- replay
 
 
+@pytest.mark.rule("RESUME-4")
 def test_what_the_peer_lacks_goes_again_byte_for_byte(lasting: Bare) -> None:
-    """RESUME-4."""
     call = stream(lasting)
     sent = send(lasting, call, *range(10))
     codec = lasting.codec
@@ -148,9 +148,9 @@ def test_what_the_peer_lacks_goes_again_byte_for_byte(lasting: Bare) -> None:
         assert frames == [bytes(codec.split(data)[0]) for data in sent[received:]]
 
 
+@pytest.mark.rule("ACK-3", "RESUME-4")
 @pytest.mark.parametrize("acked", range(6))
 def test_a_batch_may_be_acked_in_part(lasting: Bare, acked: int) -> None:
-    """ACK-3, RESUME-4."""
     calls = [stream(lasting, n) for n in range(1, 6)]
     for call in calls:
         lasting.endpoint.push(call, lasting.dump(call.id))
@@ -166,8 +166,8 @@ def test_a_batch_may_be_acked_in_part(lasting: Bare, acked: int) -> None:
     assert lasting.endpoint.replay_bytes == 0
 
 
+@pytest.mark.rule("RESUME-4")
 def test_new_frames_go_behind_the_replay(lasting: Bare) -> None:
-    """RESUME-4."""
     call = stream(lasting)
     send(lasting, call, 1, 2, 3)
     lasting.lose()
@@ -184,8 +184,8 @@ def test_new_frames_go_behind_the_replay(lasting: Bare) -> None:
     assert lasting.endpoint.sent == 5
 
 
+@pytest.mark.rule("RESUME-4", "OUT-1")
 def test_a_long_replay_goes_in_batches_of_the_usual_size(lasting: Bare) -> None:
-    """RESUME-4, OUT-1."""
     call = stream(lasting)
     send(lasting, call, *["x" * 10_000] * 30, "x" * 65_420, *["x" * 10_000] * 10)
     lasting.lose()
@@ -201,8 +201,8 @@ def test_a_long_replay_goes_in_batches_of_the_usual_size(lasting: Bare) -> None:
     assert items[-1] == ["new"]
 
 
+@pytest.mark.rule("RESUME-4")
 def test_numbered_frames_wait_until_both_hellos_are_through(client: Bare, server: Bare) -> None:
-    """RESUME-4."""
     call = stream(client)
     send(client, call, 1)
     client.lose()
@@ -225,23 +225,23 @@ def test_numbered_frames_wait_until_both_hellos_are_through(client: Bare, server
     assert [frame[0] for frame in server.hear()] == ["hello", "message", "message"]
 
 
+@pytest.mark.rule("RESUME-4")
 def test_a_client_that_does_not_wait_for_the_hello_is_closed_with_4505(server: Bare) -> None:
-    """RESUME-4."""
     stream(server)
     server.lose()
     assert rejected(lambda: server.come_back(0, ["credit", 1, 1])) == 4505
     assert not server.endpoint.resumable
 
 
+@pytest.mark.rule("RESUME-4", "HELLO-6")
 def test_link_frames_may_stand_behind_the_hello_of_a_resume(server: Bare) -> None:
-    """RESUME-4, HELLO-6."""
     server.lose()
     assert len(server.come_back(0, ["ping", 3], ["x-y"])) == 1
     assert [frame[0] for frame in server.hear()] == ["hello", "pong"]
 
 
+@pytest.mark.rule("RESUME-4", "CANCEL-1")
 def test_calls_made_while_detached_go_out_on_the_next_link(lasting: Bare) -> None:
-    """RESUME-4, CANCEL-1."""
     lasting.lose()
     endpoint = lasting.endpoint
     first = endpoint.call("A.b", lasting.dump({}))
@@ -254,8 +254,8 @@ def test_calls_made_while_detached_go_out_on_the_next_link(lasting: Bare) -> Non
     assert call[4]["timeout"] == 3000, "what is left when it is numbered (TIME-1)"
 
 
+@pytest.mark.rule("RESUME-4")
 def test_cancels_and_credits_of_a_detached_side_come_behind_the_replay(lasting: Bare) -> None:
-    """RESUME-4."""
     endpoint = lasting.endpoint
     call = endpoint.call("A.b", lasting.dump({}), window=4)
     lasting.hear()
@@ -268,8 +268,8 @@ def test_cancels_and_credits_of_a_detached_side_come_behind_the_replay(lasting: 
     assert isinstance(events[-1], StreamFinished)
 
 
+@pytest.mark.rule("CANCEL-2", "RESUME-4")
 def test_a_call_and_its_cancel_may_meet_in_a_replayed_batch(server: Bare) -> None:
-    """CANCEL-2, RESUME-4."""
     server.lose()
     server.come_back(0)
     opened, cancelled = server.say(["call", 1, "A.b", {}], ["cancel", 1])
@@ -287,8 +287,9 @@ def test_what_concerned_the_old_link_alone_is_dropped(lasting: Bare) -> None:
     assert names == ["hello", "ack"][: 1 if lasting.endpoint.side == "accepting" else 2]
 
 
+@pytest.mark.rule("NUM-2")
 def test_a_lost_batch_is_kept_although_nobody_wrote_it(lasting: Bare) -> None:
-    """NUM-2: the number is given when the writer takes the frame, whatever becomes of it."""
+    """The number is given when the writer takes the frame, whatever becomes of it."""
     call = stream(lasting)
     lasting.endpoint.push(call, lasting.dump("x"))
     assert lasting.endpoint.next_batch(lasting.now) is not None
@@ -297,8 +298,8 @@ def test_a_lost_batch_is_kept_although_nobody_wrote_it(lasting: Bare) -> None:
     assert lasting.hear()[-1] == ["message", call.id, ["x"]]
 
 
+@pytest.mark.rule("RESUME-4")
 def test_a_link_lost_in_the_midst_of_a_replay_costs_nothing(lasting: Bare) -> None:
-    """RESUME-4."""
     call = stream(lasting)
     send(lasting, call, *["x" * 30_000] * 8)
     for link in (2, 3, 4):
@@ -311,8 +312,8 @@ def test_a_link_lost_in_the_midst_of_a_replay_costs_nothing(lasting: Bare) -> No
     assert lasting.endpoint.sent == 8
 
 
+@pytest.mark.rule("RESUME-1", "NUM-3")
 def test_items_of_the_peer_go_on_where_they_were(lasting: Bare) -> None:
-    """RESUME-1, NUM-3."""
     endpoint = lasting.endpoint
     call = endpoint.call("A.b", lasting.dump({}), window=100)
     lasting.hear()
@@ -325,8 +326,8 @@ def test_items_of_the_peer_go_on_where_they_were(lasting: Bare) -> None:
     assert endpoint.received == 3
 
 
+@pytest.mark.rule("RESUME-6")
 def test_a_full_buffer_stays_full_over_links(codec: Codec) -> None:
-    """RESUME-6."""
     bare = Bare(codec, "connecting", limits=Limits(replay=2000), resume_window=WINDOW)
     call = stream(bare)
     for _ in range(30):
@@ -347,23 +348,23 @@ def test_a_full_buffer_stays_full_over_links(codec: Codec) -> None:
 # ---------------------------------------------------------------- counts that do not fit
 
 
+@pytest.mark.rule("RESUME-2")
 def test_a_count_beyond_what_was_sent_is_4010(lasting: Bare) -> None:
-    """RESUME-2."""
     call = stream(lasting)
     send(lasting, call, 1, 2, 3)
     lasting.lose()
     assert rejected(lambda: lasting.come_back(4)) == 4010
 
 
+@pytest.mark.rule("RESUME-2", "RESUME-3")
 def test_no_count_is_too_large_to_be_refused_in_a_close_frame(lasting: Bare) -> None:
-    """RESUME-2, RESUME-3."""
     huge = 10**400 if lasting.codec.text else 2**63
     lasting.lose()
     assert rejected(lambda: lasting.come_back(huge)) == 4010
 
 
+@pytest.mark.rule("RESUME-2")
 def test_a_count_below_what_was_acked_is_4010(lasting: Bare) -> None:
-    """RESUME-2."""
     call = stream(lasting)
     send(lasting, call, 1, 2, 3)
     lasting.say(["ack", 2])
@@ -371,8 +372,8 @@ def test_a_count_below_what_was_acked_is_4010(lasting: Bare) -> None:
     assert rejected(lambda: lasting.come_back(1)) == 4010
 
 
+@pytest.mark.rule("RESUME-2")
 def test_a_server_that_began_another_session_is_4010(client: Bare) -> None:
-    """RESUME-2."""
     client.lose()
     client.endpoint.connect()
     assert client.rejects(["hello", {"version": 1, "session": "other", "token": "t9"}]) == 4010
@@ -383,16 +384,16 @@ def test_a_server_that_resumes_what_never_was_is_4505(codec: Codec) -> None:
     assert bare.rejects(bare.hello) == 4505
 
 
+@pytest.mark.rule("RESUME-2")
 def test_another_subprotocol_is_4010(server: Bare) -> None:
-    """RESUME-2."""
     server.lose()
     other = CODECS["msgpack" if server.codec.text else "json"]
     opening = read_opening(other, encode(other, [["hello", {"version": 1, "link": 2}]]))
     assert rejected(lambda: server.endpoint.resume(opening, now=0.0)) == 4010
 
 
+@pytest.mark.rule("ACK-3")
 def test_an_ack_covers_only_what_this_link_carried(lasting: Bare) -> None:
-    """ACK-3."""
     call = stream(lasting)
     send(lasting, call, 1, 2, 3)
     lasting.lose()
@@ -400,8 +401,8 @@ def test_an_ack_covers_only_what_this_link_carried(lasting: Bare) -> None:
     assert lasting.rejects(["ack", 2]) == 4505
 
 
+@pytest.mark.rule("ACK-3", "RESUME-6")
 def test_acks_go_on_over_links(lasting: Bare) -> None:
-    """ACK-3, RESUME-6."""
     call = stream(lasting)
     send(lasting, call, 1, 2, 3)
     lasting.lose()
@@ -415,8 +416,8 @@ def test_acks_go_on_over_links(lasting: Bare) -> None:
 # ---------------------------------------------------------------- one link at a time
 
 
+@pytest.mark.rule("RESUME-3")
 def test_only_a_higher_link_takes_over(server: Bare) -> None:
-    """RESUME-3."""
     server.lose()
     server.come_back(0, link=5)
     server.hear()
@@ -429,8 +430,8 @@ def test_only_a_higher_link_takes_over(server: Bare) -> None:
     assert server.endpoint.link == 6
 
 
+@pytest.mark.rule("RESUME-3")
 def test_a_link_may_take_over_while_the_older_one_lives(server: Bare) -> None:
-    """RESUME-3."""
     call = stream(server)
     send(server, call, 1, 2)
     server.endpoint.push(call, server.dump(3))
@@ -439,8 +440,9 @@ def test_a_link_may_take_over_while_the_older_one_lives(server: Bare) -> None:
     assert [frame[0] for frame in server.hear()] == ["hello", "message", "message"]
 
 
+@pytest.mark.rule("RESUME-3")
 def test_a_bad_link_number_leaves_no_trace(server: Bare) -> None:
-    """RESUME-3: what a stale link says about counts concerns nobody."""
+    """What a stale link says about counts concerns nobody."""
     call = stream(server)
     send(server, call, 1, 2)
     assert rejected(lambda: server.come_back(99, link=1)) == 4506
@@ -451,8 +453,8 @@ def test_a_bad_link_number_leaves_no_trace(server: Bare) -> None:
 # ---------------------------------------------------------------- tokens
 
 
+@pytest.mark.rule("RESUME-5")
 def test_a_session_whose_token_was_never_confirmed_ends_with_its_link(codec: Codec) -> None:
-    """RESUME-5."""
     bare = Bare(codec, "accepting", resume_window=WINDOW)
     stream(bare)
     assert not bare.endpoint.resumable
@@ -460,8 +462,8 @@ def test_a_session_whose_token_was_never_confirmed_ends_with_its_link(codec: Cod
     assert bare.endpoint.resumable
 
 
+@pytest.mark.rule("RESUME-5")
 def test_coming_back_with_a_token_confirms_it(codec: Codec) -> None:
-    """RESUME-5."""
     bare = Bare(codec, "accepting", resume_window=WINDOW)
     bare.come_back(0)
     bare.hear()
@@ -469,8 +471,8 @@ def test_coming_back_with_a_token_confirms_it(codec: Codec) -> None:
     assert bare.endpoint.resumable
 
 
+@pytest.mark.rule("RESUME-5")
 def test_the_first_ack_on_each_link_voids_the_older_token(server: Bare) -> None:
-    """RESUME-5."""
     assert server.say(["ack", 0]) == []
     for link in (2, 3):
         server.lose()
@@ -484,8 +486,8 @@ def test_the_client_hears_of_no_token(client: Bare) -> None:
     assert client.say(["ack", 0]) == []
 
 
+@pytest.mark.rule("HELLO-10")
 def test_a_server_that_issues_no_token_offers_no_resume(codec: Codec) -> None:
-    """HELLO-10."""
     server = Endpoint("accepting", codec, Limits())
     opening = read_opening(codec, encode(codec, [["hello", {"version": 1}]]))
     server.accept(opening, "s1", resume_window=30.0)
@@ -495,8 +497,8 @@ def test_a_server_that_issues_no_token_offers_no_resume(codec: Codec) -> None:
     assert not server.resumable
 
 
+@pytest.mark.rule("HELLO-10")
 def test_without_a_token_or_a_window_there_is_no_resume(codec: Codec) -> None:
-    """HELLO-10."""
     for hello in ({"token": "t"}, {"resume_window": 1000}, {"token": "t", "resume_window": 0}):
         bare = Bare(codec, "connecting", hello=hello)
         bare.lose()
@@ -509,8 +511,8 @@ def test_without_a_token_or_a_window_there_is_no_resume(codec: Codec) -> None:
 # ---------------------------------------------------------------- giving up
 
 
+@pytest.mark.rule("RESUME-8", "RESUME-9")
 def test_a_detached_session_expires_at_the_end_of_its_window(lasting: Bare) -> None:
-    """RESUME-8, RESUME-9."""
     endpoint = lasting.endpoint
     lasting.lose()
     assert endpoint.next_alarm == lasting.now + WINDOW
@@ -518,8 +520,8 @@ def test_a_detached_session_expires_at_the_end_of_its_window(lasting: Bare) -> N
     assert endpoint.alarm(lasting.now + WINDOW) == [SessionExpired()]
 
 
+@pytest.mark.rule("RESUME-9")
 def test_a_link_that_never_opens_does_not_stretch_the_window(client: Bare) -> None:
-    """RESUME-9."""
     client.lose()
     end = client.now + WINDOW
     for _ in range(10):
@@ -530,16 +532,16 @@ def test_a_link_that_never_opens_does_not_stretch_the_window(client: Bare) -> No
     assert client.endpoint.resumable, "links without a hello prove nothing about frames"
 
 
+@pytest.mark.rule("RESUME-8", "RESUME-9")
 def test_a_link_in_time_stops_the_clock(lasting: Bare) -> None:
-    """RESUME-8, RESUME-9."""
     lasting.lose()
     lasting.come_back(0)
     assert lasting.endpoint.next_alarm is None
     assert lasting.endpoint.alarm(lasting.now + 100) == []
 
 
+@pytest.mark.rule("RESUME-9")
 def test_five_links_that_carry_nothing_end_the_session(client: Bare) -> None:
-    """RESUME-9."""
     client.endpoint.call("A.b", client.dump({}))
     client.hear()
     client.lose()
@@ -553,8 +555,9 @@ def test_five_links_that_carry_nothing_end_the_session(client: Bare) -> None:
     assert call.id == 1
 
 
+@pytest.mark.rule("RESUME-9", "RESUME-2")
 def test_five_links_that_carry_nothing_end_it_for_the_server_too(server: Bare) -> None:
-    """RESUME-9, RESUME-2: whoever has the frame that does not pass, it is not sent for ever."""
+    """Whoever has the frame that does not pass, it is not sent for ever."""
     call = stream(server)
     send(server, call, 1)
     server.lose()
@@ -566,8 +569,8 @@ def test_five_links_that_carry_nothing_end_it_for_the_server_too(server: Bare) -
     assert not server.endpoint.resumable
 
 
+@pytest.mark.rule("RESUME-9")
 def test_links_that_take_over_from_one_another_count_as_well(server: Bare) -> None:
-    """RESUME-9."""
     call = stream(server)
     send(server, call, 1)
     for link in range(2, 8):
@@ -577,9 +580,9 @@ def test_links_that_take_over_from_one_another_count_as_well(server: Bare) -> No
     assert rejected(lambda: server.come_back(0, link=7)) == 4010
 
 
+@pytest.mark.rule("RESUME-9")
 @pytest.mark.parametrize("rising", ["ours", "theirs"])
 def test_a_count_that_rises_on_either_side_starts_over(client: Bare, rising: str) -> None:
-    """RESUME-9."""
     for _ in range(12):
         client.endpoint.call("A.b", client.dump({}))
     client.hear()
@@ -594,16 +597,17 @@ def test_a_count_that_rises_on_either_side_starts_over(client: Bare, rising: str
             client.say(["call", id, "A.b", {}])
 
 
+@pytest.mark.rule("RESUME-9")
 def test_links_lost_with_nothing_unacked_do_not_count(client: Bare) -> None:
-    """RESUME-9."""
     for _ in range(20):
         client.lose()
         assert client.endpoint.resumable
         client.come_back(0)
 
 
+@pytest.mark.rule("CLOSE-2", "NUM-3")
 def test_a_violation_ends_the_session(lasting: Bare) -> None:
-    """CLOSE-2, NUM-3: a batch that was taken in part must not be counted on."""
+    """A batch that was taken in part must not be counted on."""
     stream(lasting)
     id = own(lasting, 1)
     received = lasting.endpoint.received
@@ -613,8 +617,9 @@ def test_a_violation_ends_the_session(lasting: Bare) -> None:
     assert not lasting.endpoint.resumable
 
 
+@pytest.mark.rule("OUT-4", "NUM-3")
 def test_a_peer_that_had_to_calm_down_may_come_back(lasting: Bare) -> None:
-    """OUT-4, NUM-3: 4004 detaches, so that the batch that was too much is taken all the same."""
+    """4004 detaches, so that the batch that was too much is taken all the same."""
     id = own(lasting, 1)
     lasting.endpoint.refuse(stream(lasting), "unavailable", "")
     lasting.hear()
@@ -626,8 +631,8 @@ def test_a_peer_that_had_to_calm_down_may_come_back(lasting: Bare) -> None:
     assert stream(lasting, 2).state == "running"
 
 
+@pytest.mark.rule("CLOSE-4")
 def test_closing_tells_what_was_never_numbered_from_what_may_have_begun(lasting: Bare) -> None:
-    """CLOSE-4."""
     endpoint = lasting.endpoint
     gone = endpoint.call("A.gone", lasting.dump({}))
     lasting.hear()
@@ -669,6 +674,7 @@ def test_what_the_table_does_not_name_cannot_be_done(codec: Codec) -> None:
     assert not server.has_output
 
 
+@pytest.mark.rule("CLOSE-1", "CLOSE-2")
 @pytest.mark.parametrize(
     ("codes", "resume", "reconnect"),
     [([1001, 1005, 1006, 1011, 1012, 1013, 1014, 1015, 4000, 4002, 4008, 4499], True, True),
@@ -678,7 +684,6 @@ def test_what_the_table_does_not_name_cannot_be_done(codec: Codec) -> None:
 def test_the_close_code_says_what_becomes_of_the_session(
     codes: list[int], resume: bool, reconnect: bool
 ) -> None:
-    """CLOSE-1, CLOSE-2."""
     for code in codes:
         assert (may_resume(code), may_reconnect(code)) == (resume, reconnect)
 

@@ -92,8 +92,8 @@ def test_the_state_tables_are_those_of_the_text(direction: str) -> None:
     assert text - code <= IMPOSSIBLE[direction], "the text allows what the code does not"
 
 
+@pytest.mark.rule("RESULT-1", "CB-1", "NOTIFY-1")
 def test_where_a_move_leads_is_as_the_text_says() -> None:
-    """RESULT-1, CB-1, NOTIFY-1."""
     terminals = {"result", "end", "error"}
     for table in (RECEIVED, SENT):
         for state, row in table.items():
@@ -112,8 +112,8 @@ def test_where_a_move_leads_is_as_the_text_says() -> None:
     assert set(RECEIVED) == set(SENT)
 
 
+@pytest.mark.rule("ID-5")
 def test_both_ends_agree_on_what_may_be_said() -> None:
-    """ID-5."""
     ends = [
         ("calling", "running"), ("streaming", "yielding"), ("notifying", "notified"),
         ("invoking", "invoked"), ("reading", "uploading"), ("stopped reading", "stopping"),

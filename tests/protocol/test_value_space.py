@@ -23,15 +23,16 @@ def nested(depth: int) -> Any:
     return value
 
 
+@pytest.mark.rule("VALUE-1", "VALUE-2")
 @pytest.mark.parametrize(
     "value",
     [None, True, 0, -(2**63), 2**64 - 1, 1.5, "ü", b"\x00", [], {}, [{"a": [b""]}], nested(100)],
 )
 def test_a_value_is_inside(value: Any) -> None:
-    """VALUE-1, VALUE-2."""
     assert why_outside(value) is None
 
 
+@pytest.mark.rule("VALUE-1", "VALUE-2")
 @pytest.mark.parametrize(
     ("value", "reason"),
     [
@@ -47,7 +48,6 @@ def test_a_value_is_inside(value: Any) -> None:
 def test_what_is_outside_is_refused_with_its_reason_however_deep_it_lies(
     value: Any, reason: Any
 ) -> None:
-    """VALUE-1, VALUE-2."""
     assert why_outside(value) == reason
     if reason is not TOO_DEEP:
         assert why_outside([0, {"a": value}]) == reason

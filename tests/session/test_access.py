@@ -93,8 +93,9 @@ async def answers(peer: Peer, id: int) -> None:
 # ------------------------------------------------------------------------------------ for how long
 
 
+@pytest.mark.rule("AUTH-3", "RESUME-1")
 async def test_credentials_that_run_out_close_the_link_and_the_session_waits(codec: Codec) -> None:
-    """AUTH-3, RESUME-1: and others are not affected."""
+    """And others are not affected."""
     server = wsrpc.Server([Work()], authenticate=anybody)
     async with visited(server) as visit:
         other = visit(codec)
@@ -112,9 +113,9 @@ async def test_credentials_that_run_out_close_the_link_and_the_session_waits(cod
         await answers(other, 1)
 
 
+@pytest.mark.rule("AUTH-3")
 @pytest.mark.usefixtures("quick")
 async def test_a_client_comes_back_with_fresh_credentials_and_nothing_is_lost() -> None:
-    """AUTH-3."""
     asked: list[int] = []
     seen: list[Any] = []
 
@@ -139,16 +140,16 @@ async def test_a_client_comes_back_with_fresh_credentials_and_nothing_is_lost() 
     assert seen == [1, 2, 3]
 
 
+@pytest.mark.rule("AUTH-3")
 async def test_without_reconnect_the_session_ends_with_its_credentials() -> None:
-    """AUTH-3."""
     async with served([Work()], authenticate=granting(0.05)) as listener:
         async with wsrpc.connect(listener.url, auth="ann", reconnect=False) as session:
             assert (await session.wait_closed()).close_code == 4003
 
 
+@pytest.mark.rule("HELLO-7")
 @pytest.mark.parametrize("seconds", [0, -5.0, float("nan")])
 async def test_credentials_that_have_run_out_already_are_refused(seconds: float) -> None:
-    """HELLO-7."""
     async with served([Work()], authenticate=granting(seconds)) as listener:
         with pytest.raises(wsrpc.ConnectError, match="expired") as caught:
             async with wsrpc.connect(listener.url, auth="ann"):
@@ -162,9 +163,9 @@ def test_a_grant_holds_for_a_number_of_seconds(seconds: Any) -> None:
         wsrpc.Grant("ann", seconds)
 
 
+@pytest.mark.rule("HELLO-7")
 @pytest.mark.parametrize("how", ["says so", "takes too long"])
 async def test_a_server_that_cannot_tell_now_asks_to_try_again_later(how: str) -> None:
-    """HELLO-7."""
 
     async def authenticate(handshake: wsrpc.Handshake, auth: Any) -> None:
         if how == "says so":
@@ -182,10 +183,11 @@ async def test_a_server_that_cannot_tell_now_asks_to_try_again_later(how: str) -
 # ------------------------------------------------------------------------------------ refreshed
 
 
+@pytest.mark.rule("AUTH-1")
 async def test_fresh_credentials_of_the_same_principal_take_the_place_of_the_old(
     codec: Codec,
 ) -> None:
-    """AUTH-1: without an answer."""
+    """Without an answer."""
     seen: list[Any] = []
 
     async def authenticate(handshake: wsrpc.Handshake, auth: Any) -> wsrpc.Grant:
@@ -202,11 +204,12 @@ async def test_fresh_credentials_of_the_same_principal_take_the_place_of_the_old
         await answers(peer, 1)
 
 
+@pytest.mark.rule("AUTH-1")
 @pytest.mark.parametrize("auth", ["bob", None, ["ann"], {"name": "ann"}])
 async def test_fresh_credentials_that_are_wrong_or_anothers_end_the_session(
     auth: Any, codec: Codec
 ) -> None:
-    """AUTH-1: and nobody else's."""
+    """And nobody else's."""
     work = Work()
     server = wsrpc.Server([work], authenticate=anybody)
     async with visited(server) as visit:
@@ -223,8 +226,8 @@ async def test_fresh_credentials_that_are_wrong_or_anothers_end_the_session(
         await answers(other, 1)
 
 
+@pytest.mark.rule("AUTH-1", "VALUE-1")
 async def test_fresh_credentials_that_are_no_value_are_wrong() -> None:
-    """AUTH-1, VALUE-1."""
     server = wsrpc.Server([Work()], authenticate=anybody)
     async with visited(server) as visit:
         peer = visit()
@@ -233,8 +236,8 @@ async def test_fresh_credentials_that_are_no_value_are_wrong() -> None:
         assert await peer.closed() == 4501
 
 
+@pytest.mark.rule("AUTH-2")
 async def test_fresh_credentials_come_once_a_second_at_most(codec: Codec) -> None:
-    """AUTH-2."""
     server = wsrpc.Server([Work()], authenticate=anybody)
     async with visited(server) as visit:
         other, peer = visit(codec), visit(codec)
@@ -246,9 +249,9 @@ async def test_fresh_credentials_come_once_a_second_at_most(codec: Codec) -> Non
         await answers(other, 1)
 
 
+@pytest.mark.rule("AUTH-1")
 @pytest.mark.parametrize("how", ["unavailable", "slow"])
 async def test_what_cannot_be_checked_now_changes_nothing(how: str) -> None:
-    """AUTH-1."""
     entered: list[Any] = []
 
     async def authenticate(handshake: wsrpc.Handshake, auth: Any) -> Any:
@@ -271,8 +274,9 @@ async def test_what_cannot_be_checked_now_changes_nothing(how: str) -> None:
         await answers(peer, 1)
 
 
+@pytest.mark.rule("AUTH-1")
 async def test_the_newest_of_several_credentials_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """AUTH-1: while some are looked at, one more waits."""
+    """While some are looked at, one more waits."""
     monkeypatch.setattr("wsrpc.protocol.link_layer.AUTH_INTERVAL", 0.0)
     seen: list[Any] = []
     go_on = anyio.Event()
@@ -296,8 +300,9 @@ async def test_the_newest_of_several_credentials_counts(monkeypatch: pytest.Monk
     assert seen == [0, 1, 3]
 
 
+@pytest.mark.rule("AUTH-1")
 async def test_a_principal_is_renewed_with_its_credentials() -> None:
-    """AUTH-1: what else it holds may have changed."""
+    """What else it holds may have changed."""
 
     class User:
         def __init__(self, role: str) -> None:
@@ -393,8 +398,9 @@ async def test_without_a_connection_nothing_is_sent(monkeypatch: pytest.MonkeyPa
 # ------------------------------------------------------------------------------------ revoked
 
 
+@pytest.mark.rule("AUTH-4")
 async def test_revoking_ends_links_sessions_and_handlers(codec: Codec) -> None:
-    """AUTH-4: those of this principal, and no others."""
+    """Those of this principal, and no others."""
     work = Work()
     server = wsrpc.Server([work], authenticate=anybody)
     async with visited(server) as visit:
@@ -412,8 +418,8 @@ async def test_revoking_ends_links_sessions_and_handlers(codec: Codec) -> None:
         assert server.revoke("ann") == 0
 
 
+@pytest.mark.rule("AUTH-4", "RESUME-2")
 async def test_revoking_forgets_sessions_without_a_link() -> None:
-    """AUTH-4, RESUME-2."""
     work = Work()
     server = wsrpc.Server([work], authenticate=anybody)
     async with visited(server) as visit:
@@ -431,9 +437,9 @@ async def test_revoking_forgets_sessions_without_a_link() -> None:
         assert await again.closed() == 4010
 
 
+@pytest.mark.rule("AUTH-4")
 @pytest.mark.parametrize("resumes", [False, True])
 async def test_revoking_counts_for_those_who_are_just_being_let_in(resumes: bool) -> None:
-    """AUTH-4."""
     entered, go_on = anyio.Event(), anyio.Event()
     slow: list[bool] = []
 
@@ -458,8 +464,8 @@ async def test_revoking_counts_for_those_who_are_just_being_let_in(resumes: bool
         assert not server.sessions
 
 
+@pytest.mark.rule("AUTH-4", "CLOSE-2")
 async def test_a_revoked_client_does_not_come_back() -> None:
-    """AUTH-4, CLOSE-2."""
     async with served([Work()], authenticate=anybody) as listener:
         async with wsrpc.connect(listener.url, auth="ann") as session:
             async with wsrpc.connect(listener.url, auth="bob") as other:
@@ -472,8 +478,9 @@ async def test_a_revoked_client_does_not_come_back() -> None:
                 assert await other.clientize(Work).who() == "bob"
 
 
+@pytest.mark.rule("AUTH-4")
 async def test_a_revoked_client_is_told_so_in_the_midst_of_a_stream(transport: str) -> None:
-    """AUTH-4: the close frame does not end up inside of a message."""
+    """The close frame does not end up inside of a message."""
     for _ in range(5):
         async with served([Work()], authenticate=anybody) as listener:
             async with wsrpc.connect(listener.url, auth="ann") as session:
@@ -512,10 +519,10 @@ async def test_a_handler_may_revoke_its_own_principal() -> None:
 # ------------------------------------------------------------------------------------ how many
 
 
+@pytest.mark.rule("LIMIT-2")
 async def test_a_principal_has_so_many_links_and_one_more_is_refused_for_good(
     codec: Codec,
 ) -> None:
-    """LIMIT-2."""
     limits = wsrpc.Limits(max_links_per_principal=2)
     server = wsrpc.Server([Work()], authenticate=anybody, limits=limits)
     async with visited(server) as visit:
@@ -538,8 +545,8 @@ async def test_a_principal_has_so_many_links_and_one_more_is_refused_for_good(
         await answers(other, 1)
 
 
+@pytest.mark.rule("LIMIT-2")
 async def test_principals_that_cannot_be_hashed_are_counted_too() -> None:
-    """LIMIT-2."""
     limits = wsrpc.Limits(max_links_per_principal=1)
     server = wsrpc.Server([Work()], authenticate=anybody, limits=limits)
     async with visited(server) as visit:
@@ -551,8 +558,9 @@ async def test_principals_that_cannot_be_hashed_are_counted_too() -> None:
             assert await peer.closed() == 4504
 
 
+@pytest.mark.rule("LIMIT-2")
 async def test_an_address_has_so_many_links(codec: Codec) -> None:
-    """LIMIT-2: an IPv6 network counts as one."""
+    """An IPv6 network counts as one."""
     server = wsrpc.Server([Work()], limits=wsrpc.Limits(max_links_per_address=1))
     async with visited(server) as visit:
         for address in ("1.1.1.1", "1.1.1.2", "2001:db8::1", "", ""):
@@ -563,8 +571,8 @@ async def test_an_address_has_so_many_links(codec: Codec) -> None:
             assert await peer.closed() == 4504
 
 
+@pytest.mark.rule("LIMIT-1")
 async def test_a_server_that_is_full_asks_to_try_again_later(codec: Codec) -> None:
-    """LIMIT-1."""
     server = wsrpc.Server([Work()], limits=wsrpc.Limits(max_links=1))
     async with visited(server) as visit:
         first, second = visit(codec), visit(codec)
@@ -576,8 +584,9 @@ async def test_a_server_that_is_full_asks_to_try_again_later(codec: Codec) -> No
         await visit(codec).say_hello()
 
 
+@pytest.mark.rule("LIMIT-2")
 async def test_a_session_that_exists_may_try_again_when_it_finds_no_room() -> None:
-    """LIMIT-2: it need not be given up."""
+    """It need not be given up."""
     limits = wsrpc.Limits(max_links_per_principal=1)
     server = wsrpc.Server([Work()], authenticate=anybody, limits=limits)
     async with visited(server) as visit:
@@ -598,10 +607,10 @@ async def test_a_session_that_exists_may_try_again_when_it_finds_no_room() -> No
         assert (await again.expect("hello"))[1]["resumed"]
 
 
+@pytest.mark.rule("LIMIT-3")
 async def test_those_who_say_nothing_are_bounded_and_make_room(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """LIMIT-3."""
     server = wsrpc.Server([Work()], limits=wsrpc.Limits(max_unauthenticated=3))
     async with visited(server) as visit:
         silent: list[Peer] = []
@@ -619,10 +628,10 @@ async def test_those_who_say_nothing_are_bounded_and_make_room(
             await peer.say_hello()
 
 
+@pytest.mark.rule("LIMIT-3")
 async def test_those_whose_credentials_are_looked_at_keep_their_place(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """LIMIT-3."""
     monkeypatch.setattr("wsrpc.admission.unauthenticated.PATIENCE", 0.0)
     entered: list[Any] = []
     go_on = anyio.Event()
@@ -646,8 +655,8 @@ async def test_those_whose_credentials_are_looked_at_keep_their_place(
             await peer.expect("hello")
 
 
+@pytest.mark.rule("LIMIT-3")
 async def test_those_who_say_nothing_are_bounded_by_address() -> None:
-    """LIMIT-3."""
     limits = wsrpc.Limits(max_unauthenticated_per_address=1)
     server = wsrpc.Server([Work()], limits=limits)
     async with visited(server) as visit:
@@ -659,8 +668,8 @@ async def test_those_who_say_nothing_are_bounded_by_address() -> None:
         await visit(address="1.1.1.1").say_hello()
 
 
+@pytest.mark.rule("HELLO-9")
 async def test_the_time_for_a_hello_begins_with_the_connection() -> None:
-    """HELLO-9."""
     server = wsrpc.Server([Work()], limits=wsrpc.Limits(hello_timeout=1000))
     async with visited(server) as visit:
         pending = server._service.pending.add("", anyio.current_time() - 1000, dismiss=turns)

@@ -74,8 +74,8 @@ async def deny(call: wsrpc.CallContext) -> bool:
     return False
 
 
+@pytest.mark.rule("AUTHZ-1")
 async def test_it_is_asked_about_each_call_and_knows_whose_it_is(codec: Codec) -> None:
-    """AUTHZ-1."""
     seen: Seen = []
     options = {"principal": "ann", "authorize": watching(seen), "codec": codec}
     async with pair([Desk()], **options) as (_, client):
@@ -88,8 +88,8 @@ async def test_it_is_asked_about_each_call_and_knows_whose_it_is(codec: Codec) -
     ]
 
 
+@pytest.mark.rule("AUTHZ-1", "ERROR-7")
 async def test_false_refuses_with_permission_denied_and_nothing_begins(codec: Codec) -> None:
-    """AUTHZ-1, ERROR-7."""
     desk = Desk()
     async with pair([desk], authorize=deny, codec=codec) as (_, client):
         proxy = client.clientize(Desk)
@@ -107,8 +107,8 @@ async def test_false_refuses_with_permission_denied_and_nothing_begins(codec: Co
     assert desk.ran == []
 
 
+@pytest.mark.rule("AUTHZ-1", "ERROR-2")
 async def test_what_it_raises_reaches_the_caller_as_it_is(codec: Codec) -> None:
-    """AUTHZ-1, ERROR-2."""
 
     async def authorize(call: wsrpc.CallContext) -> None:
         error = wsrpc.RpcError("resource_exhausted", "too often", {"calls": 3})
@@ -125,8 +125,8 @@ async def test_what_it_raises_reaches_the_caller_as_it_is(codec: Codec) -> None:
     assert desk.ran == []
 
 
+@pytest.mark.rule("AUTHZ-1", "ERROR-3")
 async def test_a_fault_in_it_refuses_and_crosses_with_an_id_alone(codec: Codec) -> None:
-    """AUTHZ-1, ERROR-3."""
 
     async def authorize(call: wsrpc.CallContext) -> None:
         raise KeyError("secret")
@@ -148,8 +148,8 @@ async def test_something_that_cannot_be_awaited_refuses() -> None:
     assert desk.ran == []
 
 
+@pytest.mark.rule("AUTHZ-1")
 async def test_calls_of_the_server_to_the_client_are_authorized_there(codec: Codec) -> None:
-    """AUTHZ-1."""
     seen: Seen = []
     options: dict[str, Any] = {"codec": codec, "principal": "ann"}
     async with pair([Desk()], [Guest()], client_authorize=watching(seen), **options) as (_, client):
@@ -160,16 +160,16 @@ async def test_calls_of_the_server_to_the_client_are_authorized_there(codec: Cod
             await server.clientize(Guest).name()
 
 
+@pytest.mark.rule("AUTHZ-1")
 async def test_connect_takes_it_too() -> None:
-    """AUTHZ-1."""
     async with wsrpc.Server([Desk()]).listen() as listener:
         async with wsrpc.connect(listener.url, controllers=[Guest()], authorize=deny) as session:
             with error_of("permission_denied"):
                 await session.clientize(Desk).ask()
 
 
+@pytest.mark.rule("AUTHZ-1", "NOTIFY-1")
 async def test_notifications_are_authorized(codec: Codec) -> None:
-    """AUTHZ-1, NOTIFY-1."""
     server = wsrpc.Server([Log()], authorize=deny)
     Log.lines.clear()
     async with bare_client(server, codec) as peer:
@@ -183,8 +183,8 @@ async def test_notifications_are_authorized(codec: Codec) -> None:
     assert Log.lines == []
 
 
+@pytest.mark.rule("AUTHZ-2")
 async def test_callbacks_and_unknown_methods_need_no_permission_and_reflection_does() -> None:
-    """AUTHZ-2."""
     seen: Seen = []
     told: list[int] = []
 
@@ -200,8 +200,8 @@ async def test_callbacks_and_unknown_methods_need_no_permission_and_reflection_d
     assert [name for _, name, _, _ in seen] == ["Desk", "wsrpc.reflection"]
 
 
+@pytest.mark.rule("AUTHZ-1")
 async def test_resumed_sessions_are_asked_about_each_call_too() -> None:
-    """AUTHZ-1."""
     allowed = [True]
 
     async def authorize(call: wsrpc.CallContext) -> bool:
@@ -232,8 +232,9 @@ def in_chunks(codec: Codec, size: int = 100_000) -> tuple[list[Any], list[list[A
     return ["call", 1, "Desk.read", None, None, len(value)], chunks
 
 
+@pytest.mark.rule("AUTHZ-1")
 async def test_a_no_need_not_wait_for_the_arguments(codec: Codec) -> None:
-    """AUTHZ-1: and what is left of them is ignored."""
+    """And what is left of them is ignored."""
     desk = Desk()
     async with bare_client(wsrpc.Server([desk], authorize=deny), codec) as peer:
         call, chunks = in_chunks(codec)
@@ -274,11 +275,11 @@ async def test_arguments_that_are_faster_than_the_decision_wait_for_it(codec: Co
         assert await peer.expect("result") == ["result", 1, "x" * 30_000]
 
 
+@pytest.mark.rule("CHUNK-5", "CANCEL-3")
 @pytest.mark.parametrize("moment", ["deciding", "waiting for arguments"])
 async def test_a_call_that_is_cancelled_before_it_begins_is_not_started(
     moment: str, codec: Codec
 ) -> None:
-    """CHUNK-5, CANCEL-3."""
     entered: list[str] = []
 
     async def authorize(call: wsrpc.CallContext) -> bool:
@@ -299,8 +300,8 @@ async def test_a_call_that_is_cancelled_before_it_begins_is_not_started(
     assert desk.ran == []
 
 
+@pytest.mark.rule("TIME-1")
 async def test_the_deadline_holds_while_it_decides(codec: Codec) -> None:
-    """TIME-1."""
 
     async def authorize(call: wsrpc.CallContext) -> bool:
         await anyio.sleep_forever()

@@ -119,8 +119,8 @@ async def test_a_name_that_cannot_travel_is_refused_and_the_session_lives() -> N
         assert await client.clientize(Hello).greet("Ann") == "Hello, Ann!"
 
 
+@pytest.mark.rule("VALUE-1", "VALUE-3")
 async def test_text_that_is_no_unicode_is_an_invalid_argument(codec: Codec) -> None:
-    """VALUE-1, VALUE-3."""
     async with pair([Hello()], codec=codec) as (_, client):
         for hello in (client.clientize(Hello), client.clientize("Hello")):
             with error_of("invalid_argument"):
@@ -128,8 +128,8 @@ async def test_text_that_is_no_unicode_is_an_invalid_argument(codec: Codec) -> N
         assert await client.clientize(Hello).greet("Ann") == "Hello, Ann!"
 
 
+@pytest.mark.rule("VALUE-2", "VALUE-3")
 async def test_values_nested_too_deeply_are_an_invalid_argument(codec: Codec) -> None:
-    """VALUE-2, VALUE-3."""
 
     class Echo:
         @wsrpc.method
@@ -154,6 +154,7 @@ async def test_values_nested_too_deeply_are_an_invalid_argument(codec: Codec) ->
 # ------------------------------------------------------------------------------------ calls
 
 
+@pytest.mark.rule("CALL-3", "CALL-4", "NOTIFY-3", "ERROR-7")
 @pytest.mark.parametrize(
     ("frame", "code"),
     [
@@ -179,7 +180,6 @@ async def test_values_nested_too_deeply_are_an_invalid_argument(codec: Codec) ->
 async def test_a_bad_call_is_answered_on_its_id_and_everything_else_lives(
     codec: Codec, frame: list[Any], code: str
 ) -> None:
-    """CALL-3, CALL-4, NOTIFY-3, ERROR-7."""
     async with bare_client(wsrpc.Server([Hello()]), codec) as peer:
         await peer.send(frame)
         error = await peer.expect("error", "result", "end")
@@ -190,8 +190,8 @@ async def test_a_bad_call_is_answered_on_its_id_and_everything_else_lives(
         assert await peer.expect("error", "result") == ["result", 11, "Hello, Ann!"]
 
 
+@pytest.mark.rule("VALUE-4")
 async def test_a_number_that_is_not_finite_spoils_its_call_alone(codec: Codec) -> None:
-    """VALUE-4."""
 
     class Echo:
         @wsrpc.method
@@ -215,10 +215,10 @@ async def test_a_number_that_is_not_finite_spoils_its_call_alone(codec: Codec) -
         assert await peer.expect("error", "result") == ["result", 5, 1.5]
 
 
+@pytest.mark.rule("VALUE-4")
 async def test_an_answer_that_is_no_value_fails_its_call_alone(
     codec: Codec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """VALUE-4."""
     answers: list[Any] = [b'["result",%d,1e999]', b'["message",%d,[1,1e999]]']
 
     class Number:
@@ -254,11 +254,11 @@ async def test_an_answer_that_is_no_value_fails_its_call_alone(
         assert (await peer.expect("cancel"))[0] == "cancel"
 
 
+@pytest.mark.rule("CALL-8")
 @pytest.mark.parametrize("answer", ["result", "message", "end"])
 async def test_an_answer_of_the_wrong_kind_fails_its_call_alone(
     answer: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """CALL-8."""
     async with bare_server(monkeypatch) as (peer, session):
         hello = session.clientize(Hello)
 
@@ -314,11 +314,22 @@ VIOLATIONS: list[tuple[Any, int]] = [
 ]
 
 
+@pytest.mark.rule(
+    "BATCH-1",
+    "BATCH-2",
+    "BATCH-3",
+    "ID-1",
+    "ID-2",
+    "ID-5",
+    "CREDIT-6",
+    "HELLO-2",
+    "ACK-3",
+    "CLOSE-5",
+)
 @pytest.mark.parametrize(("batch", "code"), VIOLATIONS, ids=repr)
 async def test_a_frame_that_cannot_be_trusted_ends_the_session_and_its_handlers_clean_up(
     codec: Codec, batch: Any, code: int
 ) -> None:
-    """BATCH-1, BATCH-2, BATCH-3, ID-1, ID-2, ID-5, CREDIT-6, HELLO-2, ACK-3, CLOSE-5."""
     hello = Hello()
     server = wsrpc.Server([hello])
     async with bare_client(server, codec) as peer:
@@ -343,16 +354,16 @@ def _shift(batch: Any) -> Any:
     ]
 
 
+@pytest.mark.rule("BATCH-1")
 async def test_bytes_that_are_no_batch(codec: Codec) -> None:
-    """BATCH-1."""
     for data in (b"", b"\xff\xfe", b"[[", b'["call"', b"NaN"):
         async with bare_client(wsrpc.Server([Hello()]), codec) as peer:
             await peer.send_bytes(data)
             assert await peer.closed() in (4500, 1007)
 
 
+@pytest.mark.rule("EXT-1", "ID-6", "PING-1")
 async def test_extensions_and_leftovers_are_ignored_and_counted(codec: Codec) -> None:
-    """EXT-1, ID-6, PING-1."""
     server = wsrpc.Server([Hello()])
     async with bare_client(server, codec) as peer:
         await peer.send(["x-trace", "anything", 1], ["x-"], ["ping", 7])
@@ -365,8 +376,8 @@ async def test_extensions_and_leftovers_are_ignored_and_counted(codec: Codec) ->
         assert session.frames_ignored == 5
 
 
+@pytest.mark.rule("OUT-4", "ID-6")
 async def test_a_flood_of_frames_for_finished_ids_is_closed_with_4004(codec: Codec) -> None:
-    """OUT-4, ID-6."""
     server = wsrpc.Server([Hello()])
     async with bare_client(server, codec) as peer:
         await peer.send(["call", 1, "Hello.greet", {"name": "Ann"}])

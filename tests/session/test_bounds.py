@@ -138,8 +138,8 @@ async def rate(*, beside_unread: bool) -> int:
     return delivered
 
 
+@pytest.mark.rule("CALL-6", "CREDIT-2")
 async def test_one_unread_stream_of_a_hundred_leaves_the_others_their_rate() -> None:
-    """CALL-6, CREDIT-2."""
     # trio picks the order of tasks by chance, and counts differ by a few percent from run to run.
     alone = min([await rate(beside_unread=False) for _ in range(2)])
     beside = max([await rate(beside_unread=True) for _ in range(2)])
@@ -195,11 +195,11 @@ async def test_an_unread_stream_that_does_not_block_holds_what_its_policy_says(
 # ------------------------------------------------------------------------------------ uploads
 
 
+@pytest.mark.rule("CREDIT-2", "CREDIT-4", "UP-1")
 @pytest.mark.parametrize("read", [0, 1, 20_000])
 async def test_an_upload_that_is_no_longer_read_stops_its_producer_at_the_window(
     read: int,
 ) -> None:
-    """CREDIT-2, CREDIT-4, UP-1."""
     produced = 0
     window = WINDOW if read <= 1 else WINDOW_BYTES // 100
 
@@ -230,9 +230,9 @@ async def test_an_upload_that_is_no_longer_read_stops_its_producer_at_the_window
 # ------------------------------------------------------------------------------------ calls
 
 
+@pytest.mark.rule("SLOT-1", "SLOT-2", "CANCEL-3")
 @pytest.mark.parametrize("moment", ["at once", "as they begin", "when all slots are taken"])
 async def test_ten_thousand_calls_opened_and_cancelled_are_all_cleaned_up(moment: str) -> None:
-    """SLOT-1, SLOT-2, CANCEL-3."""
     market = Market()
     cancelled = 0
 

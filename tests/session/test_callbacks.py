@@ -184,8 +184,8 @@ async def test_something_that_cannot_be_called_is_a_type_error(wire: Wire) -> No
     assert not wire.frames("call")
 
 
+@pytest.mark.rule("CB-2")
 async def test_at_most_eight_calls_of_one_callback_run_at_a_time(wire: Wire) -> None:
-    """CB-2."""
     owner = Owner()
     answers: list[list[int]] = []
     async with pair([Builder()]) as (_, client):
@@ -204,8 +204,8 @@ async def test_at_most_eight_calls_of_one_callback_run_at_a_time(wire: Wire) -> 
     wire.assert_one_terminal_each()
 
 
+@pytest.mark.rule("CB-2")
 async def test_callbacks_take_no_slots() -> None:
-    """CB-2."""
     owner = Owner()
     async with pair([Builder()], limits=wsrpc.Limits(max_calls=8)) as (_, client):
         builder = client.clientize(Builder)
@@ -216,8 +216,8 @@ async def test_callbacks_take_no_slots() -> None:
             owner.go.set()
 
 
+@pytest.mark.rule("CB-2")
 async def test_a_ninth_call_of_a_callback_is_refused() -> None:
-    """CB-2."""
 
     class Host:
         @wsrpc.method
@@ -247,8 +247,8 @@ async def offered_callback(peer: Peer) -> int:
 # ------------------------------------------------------------------------------------ errors
 
 
+@pytest.mark.rule("ERROR-2")
 async def test_an_error_raised_by_a_callback_on_purpose_reaches_the_handler(codec: Codec) -> None:
-    """ERROR-2."""
 
     async def fails(n: int) -> int:
         raise wsrpc.RpcError("not_found", "no such thing", {"n": n})
@@ -264,10 +264,10 @@ async def test_an_error_raised_by_a_callback_on_purpose_reaches_the_handler(code
     assert (error.code, error.message, error.data) == ("not_found", "no such thing", {"n": 1})
 
 
+@pytest.mark.rule("ERROR-3")
 async def test_an_unforeseen_error_of_a_callback_is_internal(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """ERROR-3."""
 
     async def fails(n: int) -> int:
         raise ValueError("secret")
@@ -292,13 +292,13 @@ async def test_a_callback_called_wrongly_fails_at_the_callee() -> None:
     assert isinstance(wrong_type, wsrpc.WsrpcError)
 
 
+@pytest.mark.rule("CB-5")
 @pytest.mark.parametrize(
     ("arguments", "loc"), [([], 0), ([1, 2], 1), (["one"], 0), ([None], 0), ([{"n": 1}], 0)]
 )
 async def test_arguments_that_do_not_fit_a_callback_are_answered_with_their_position(
     codec: Codec, arguments: list[Any], loc: int
 ) -> None:
-    """CB-5."""
 
     class Host:
         @wsrpc.method
@@ -318,8 +318,8 @@ async def test_arguments_that_do_not_fit_a_callback_are_answered_with_their_posi
 # ------------------------------------------------------------------------------------ life time
 
 
+@pytest.mark.rule("CB-4")
 async def test_a_callback_kept_beyond_its_call_fails_with_failed_precondition(wire: Wire) -> None:
-    """CB-4."""
     builder = Builder()
     async with pair([builder]) as (_, client):
         await client.clientize(Builder).keep(Owner().double)
@@ -328,8 +328,8 @@ async def test_a_callback_kept_beyond_its_call_fails_with_failed_precondition(wi
     assert len(wire.frames("call")) == 1
 
 
+@pytest.mark.rule("CB-4")
 async def test_a_call_of_a_finished_callback_is_answered_with_failed_precondition() -> None:
-    """CB-4."""
 
     class Host:
         @wsrpc.method
@@ -345,8 +345,8 @@ async def test_a_call_of_a_finished_callback_is_answered_with_failed_preconditio
         assert error[2]["code"] == "failed_precondition"
 
 
+@pytest.mark.rule("CB-3")
 async def test_a_callback_still_running_is_cancelled_when_its_call_ends(wire: Wire) -> None:
-    """CB-3."""
     builder, owner = Builder(), Owner()
     outcomes: list[str] = []
     async with pair([builder]) as (_, client):
@@ -370,8 +370,8 @@ async def test_a_callback_still_running_is_cancelled_when_its_call_ends(wire: Wi
     wire.assert_one_terminal_each()
 
 
+@pytest.mark.rule("CANCEL-3")
 async def test_cancelling_the_call_cancels_the_handler_and_through_it_the_callback() -> None:
-    """CANCEL-3."""
     builder, owner = Builder(), Owner()
     async with pair([builder]) as (_, client):
         with anyio.CancelScope() as scope:
@@ -383,8 +383,8 @@ async def test_cancelling_the_call_cancels_the_handler_and_through_it_the_callba
         await until(lambda: builder.cleaned == ["handler"])
 
 
+@pytest.mark.rule("CANCEL-3")
 async def test_a_handler_may_give_up_on_a_callback(wire: Wire) -> None:
-    """CANCEL-3."""
     owner = Owner()
     async with pair([Builder()]) as (_, client):
         assert await client.clientize(Builder).give_up(owner.wait) == "gave up"
@@ -393,8 +393,8 @@ async def test_a_handler_may_give_up_on_a_callback(wire: Wire) -> None:
     wire.assert_one_terminal_each()
 
 
+@pytest.mark.rule("CLOSE-5")
 async def test_a_lost_connection_cancels_callbacks() -> None:
-    """CLOSE-5."""
     builder, owner = Builder(), Owner()
     async with pair([builder]) as (server, client):
 

@@ -173,9 +173,9 @@ VALUES = [
 ]
 
 
+@pytest.mark.rule("VALUE-6")
 @pytest.mark.parametrize(("method", "value"), VALUES, ids=[name for name, _ in VALUES])
 async def test_a_value_comes_back_as_it_was_sent(codec: Codec, method: str, value: Any) -> None:
-    """VALUE-6."""
     async with pair([Echo()], codec=codec) as (_, client):
         echoed = await getattr(client.clientize(Echo), method)(value)
     assert echoed == value
@@ -188,8 +188,8 @@ async def test_collections_keep_their_types(codec: Codec) -> None:
     assert echoed == ({"a": (1, 2)}, frozenset({3}))
 
 
+@pytest.mark.rule("VALUE-5")
 async def test_bytes_are_base64url_in_json_and_native_in_msgpack(codec: Codec, wire: Wire) -> None:
-    """VALUE-5."""
     async with pair([Echo()], codec=codec) as (_, client):
         await client.clientize(Echo).bytes(b"\xff\xfe>>")
     (result,) = wire.frames("result")
@@ -252,8 +252,8 @@ async def test_positional_and_keyword_arguments_and_defaults_bind_as_in_python()
         assert await hello.first("ab", rest=3) == "ababab"
 
 
+@pytest.mark.rule("CALL-3")
 async def test_arguments_travel_by_name_and_defaults_stay_with_the_callee(wire: Wire) -> None:
-    """CALL-3."""
     async with pair([Hello()]) as (_, client):
         await client.clientize(Hello).greet("Ann", mark="?")
     (call,) = wire.frames("call")
@@ -287,10 +287,10 @@ async def test_an_argument_of_the_wrong_type_fails_before_it_is_sent(wire: Wire)
     assert not wire.frames("call")
 
 
+@pytest.mark.rule("ERROR-4", "CALL-3")
 async def test_a_wrong_argument_is_answered_with_place_message_and_type_but_not_the_input(
     codec: Codec,
 ) -> None:
-    """ERROR-4, CALL-3."""
     async with pair([Hello()], codec=codec) as (_, client):
         with error_of("invalid_argument") as caught:
             await client.clientize("Hello").young(person={"name": "secret-name", "age": -1})
@@ -304,8 +304,8 @@ async def test_a_wrong_argument_is_answered_with_place_message_and_type_but_not_
     assert not caught.value.not_started
 
 
+@pytest.mark.rule("ERROR-4")
 async def test_many_wrong_arguments_are_counted_but_only_eight_are_told(codec: Codec) -> None:
-    """ERROR-4."""
     friends = [{"name": n, "age": -1} for n in range(20)]
     async with pair([Hello()], codec=codec) as (_, client):
         with error_of("invalid_argument") as caught:
@@ -316,8 +316,8 @@ async def test_many_wrong_arguments_are_counted_but_only_eight_are_told(codec: C
     assert len(caught.value.data["errors"]) == 8
 
 
+@pytest.mark.rule("CALL-3")
 async def test_unknown_and_missing_arguments_are_named(codec: Codec) -> None:
-    """CALL-3."""
     async with pair([Hello()], codec=codec) as (_, client):
         with error_of("invalid_argument") as caught:
             await client.clientize("Hello").greet(nam="Ann")
@@ -325,11 +325,11 @@ async def test_unknown_and_missing_arguments_are_named(codec: Codec) -> None:
     assert found == {("name",): "missing", ("nam",): "extra_forbidden"}
 
 
+@pytest.mark.rule("VALUE-3")
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 async def test_numbers_that_are_not_finite_do_not_leave_the_caller(
     codec: Codec, value: float, wire: Wire
 ) -> None:
-    """VALUE-3."""
     async with pair([Echo()], codec=codec) as (_, client):
         with error_of("invalid_argument"):
             await client.clientize(Echo).number(value)
@@ -340,11 +340,11 @@ async def test_numbers_that_are_not_finite_do_not_leave_the_caller(
     assert not wire.frames("call")
 
 
+@pytest.mark.rule("VALUE-3", "ERROR-3")
 @pytest.mark.parametrize("method", ["nan", "nan_inside", "wrong"])
 async def test_a_result_that_must_not_leave_is_the_handlers_internal_error(
     codec: Codec, method: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """VALUE-3, ERROR-3."""
     async with pair([Hello()], codec=codec) as (_, client):
         with error_of("internal") as caught:
             await getattr(client.clientize(Hello), method)()
@@ -420,8 +420,8 @@ class Gate:
         return n
 
 
+@pytest.mark.rule("CALL-6")
 async def test_a_slow_call_delays_none_of_the_others(codec: Codec) -> None:
-    """CALL-6."""
     gate = Gate()
     done: list[str] = []
     async with pair([gate], codec=codec) as (_, client):
@@ -440,8 +440,8 @@ async def test_a_slow_call_delays_none_of_the_others(codec: Codec) -> None:
     assert done == ["through"] * 3
 
 
+@pytest.mark.rule("CALL-5")
 async def test_many_calls_at_a_time_each_get_their_own_answer(codec: Codec, wire: Wire) -> None:
-    """CALL-5."""
     answers: dict[int, int] = {}
     async with pair([Gate()], codec=codec) as (_, client):
         proxy = client.clientize(Gate)
@@ -466,10 +466,10 @@ class Nest:
         return 1 + await wsrpc.current().session.clientize(Nest).nested(depth - 1)
 
 
+@pytest.mark.rule("SLOT-3", "INTEROP-2")
 async def test_calls_nested_fifty_deep_in_both_directions_eight_at_a_time_do_not_deadlock(
     codec: Codec,
 ) -> None:
-    """SLOT-3, INTEROP-2."""
     results: list[int] = []
     async with pair([Nest()], [Nest()], codec=codec) as (server, client):
 
@@ -516,10 +516,10 @@ async def test_a_handler_calls_its_caller_back(codec: Codec) -> None:
 # ------------------------------------------------------------------------------------ one way
 
 
+@pytest.mark.rule("NOTIFY-1")
 async def test_a_notification_returns_when_it_is_queued_and_is_delivered_in_order(
     wire: Wire,
 ) -> None:
-    """NOTIFY-1."""
     hello = Hello()
     async with pair([hello]) as (_, client):
         proxy = client.clientize(Hello)
@@ -533,18 +533,18 @@ async def test_a_notification_returns_when_it_is_queued_and_is_delivered_in_orde
     wire.assert_one_terminal_each()
 
 
+@pytest.mark.rule("NOTIFY-1")
 async def test_what_a_notified_method_raises_stays_where_it_was_raised(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """NOTIFY-1."""
     async with pair([Hello()]) as (_, client):
         await client.clientize(Hello).log("bad")
         await until(lambda: "ValueError" in caplog.text)
         assert await client.clientize(Hello).greet("Ann") == "Hello, Ann!"
 
 
+@pytest.mark.rule("NOTIFY-3")
 async def test_a_notified_method_that_is_called_answers_none() -> None:
-    """NOTIFY-3."""
     hello = Hello()
     async with pair([hello]) as (_, client):
         assert await client.clientize("Hello").log(line="x") is None
@@ -669,16 +669,16 @@ async def test_proxies_refuse_private_names() -> None:
         assert not hasattr(client.clientize(Hello), "__wrapped__")
 
 
+@pytest.mark.rule("REFLECT-1")
 async def test_reflection_describes_what_is_exposed(codec: Codec) -> None:
-    """REFLECT-1."""
     async with pair([Hello()], codec=codec) as (_, client):
         contract = await client.clientize("wsrpc.reflection").describe()
     assert set(contract["controllers"]) == {"Hello"}
     assert contract["controllers"]["Hello"]["methods"]["log"]["kind"] == "notify"
 
 
+@pytest.mark.rule("CANCEL-1")
 async def test_a_call_inside_a_cancelled_scope_is_not_sent_and_harms_nobody(wire: Wire) -> None:
-    """CANCEL-1."""
     hello = Hello()
     async with pair([hello]) as (_, client):
         proxy = client.clientize(Hello)

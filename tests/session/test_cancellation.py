@@ -188,10 +188,10 @@ async def cancelled_while_it_runs(client: wsrpc.Session, work: Work, method: str
     assert scope.cancelled_caught
 
 
+@pytest.mark.rule("CANCEL-3")
 async def test_cancelling_a_call_cancels_its_handler_which_may_await_in_its_cleanup(
     codec: Codec, wire: Wire
 ) -> None:
-    """CANCEL-3."""
     work = Work()
     async with pair([work], codec=codec) as (_, client):
         await cancelled_while_it_runs(client, work, "wait")
@@ -202,8 +202,8 @@ async def test_cancelling_a_call_cancels_its_handler_which_may_await_in_its_clea
     wire.assert_one_terminal_each()
 
 
+@pytest.mark.rule("CANCEL-5")
 async def test_the_caller_does_not_wait_for_the_handlers_cleanup(wire: Wire) -> None:
-    """CANCEL-5."""
     work = Work()
     async with pair([work], limits=wsrpc.Limits(cleanup_timeout=0.1)) as (_, client):
         await cancelled_while_it_runs(client, work, "hangs_in_cleanup")
@@ -214,8 +214,8 @@ async def test_the_caller_does_not_wait_for_the_handlers_cleanup(wire: Wire) -> 
     wire.assert_one_terminal_each()
 
 
+@pytest.mark.rule("CANCEL-3")
 async def test_a_handlers_task_group_is_cancelled_with_it(wire: Wire) -> None:
-    """CANCEL-3."""
     work = Work()
     async with pair([work]) as (_, client):
         await cancelled_while_it_runs(client, work, "in_a_group")
@@ -224,10 +224,10 @@ async def test_a_handlers_task_group_is_cancelled_with_it(wire: Wire) -> None:
     assert wire.frames("error")[0][2]["code"] == "cancelled"
 
 
+@pytest.mark.rule("CANCEL-3", "CALL-5")
 async def test_a_child_that_fails_while_it_is_cancelled_harms_nobody(
     wire: Wire, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """CANCEL-3, CALL-5."""
     work = Work()
     async with pair([work]) as (_, client):
         await cancelled_while_it_runs(client, work, "child_fails_in_cleanup")
@@ -261,10 +261,10 @@ async def test_a_trio_nursery_in_a_handler_is_cancelled_with_it(wire: Wire) -> N
     assert wire.frames("error")[0][2]["code"] == "cancelled"
 
 
+@pytest.mark.rule("CANCEL-3")
 async def test_a_shielded_section_of_a_handler_is_not_cancelled_but_what_follows_is(
     wire: Wire,
 ) -> None:
-    """CANCEL-3."""
     work = Work()
     async with pair([work]) as (_, client):
         await cancelled_while_it_runs(client, work, "shielded")
@@ -275,10 +275,10 @@ async def test_a_shielded_section_of_a_handler_is_not_cancelled_but_what_follows
         await until(lambda: len(wire.frames("error")) == 1)
 
 
+@pytest.mark.rule("CANCEL-3")
 async def test_a_thread_that_a_handler_waits_for_is_waited_for_before_it_is_cancelled(
     wire: Wire,
 ) -> None:
-    """CANCEL-3."""
     work = Work()
     async with pair([work]) as (_, client):
         await cancelled_while_it_runs(client, work, "thread_inside")
@@ -289,10 +289,10 @@ async def test_a_thread_that_a_handler_waits_for_is_waited_for_before_it_is_canc
         await until(lambda: len(wire.frames("error")) == 1)
 
 
+@pytest.mark.rule("CANCEL-3", "CALL-5")
 async def test_a_sync_method_that_is_cancelled_runs_to_its_end_and_its_result_is_dropped(
     wire: Wire,
 ) -> None:
-    """CANCEL-3, CALL-5."""
     work = Work()
     async with pair([work]) as (_, client):
         await cancelled_while_it_runs(client, work, "sync")
@@ -304,10 +304,10 @@ async def test_a_sync_method_that_is_cancelled_runs_to_its_end_and_its_result_is
     wire.assert_one_terminal_each()
 
 
+@pytest.mark.rule("CANCEL-3", "CANCEL-5")
 async def test_a_sync_stream_that_is_cancelled_is_closed_when_its_step_is_through(
     wire: Wire,
 ) -> None:
-    """CANCEL-3, CANCEL-5."""
     work = Work()
     async with pair([work]) as (_, client):
         async with client.clientize(Work).sync_items() as stream:
@@ -321,8 +321,8 @@ async def test_a_sync_stream_that_is_cancelled_is_closed_when_its_step_is_throug
     wire.assert_one_terminal_each()
 
 
+@pytest.mark.rule("CLOSE-5")
 async def test_closing_the_session_waits_for_a_method_that_runs_in_its_thread() -> None:
-    """CLOSE-5."""
     work = Work()
     with soon():
         async with pair([work]) as (_, client):
@@ -333,13 +333,13 @@ async def test_closing_the_session_waits_for_a_method_that_runs_in_its_thread() 
         asyncio_or_trio_timer.join()
 
 
+@pytest.mark.rule("CANCEL-3")
 @pytest.mark.parametrize(
     "method", ["swallows", "raises_in_cleanup", "raises_on_purpose_in_cleanup"]
 )
 async def test_whatever_a_cancelled_handler_returns_or_raises_the_answer_is_cancelled(
     method: str, wire: Wire
 ) -> None:
-    """CANCEL-3."""
     work = Work()
     async with pair([work]) as (_, client):
         await cancelled_while_it_runs(client, work, method)
@@ -356,10 +356,10 @@ async def test_a_handler_that_cancels_a_scope_of_its_own_goes_on() -> None:
     assert work.events == ["went on"]
 
 
+@pytest.mark.rule("CALL-5", "ERROR-3")
 async def test_a_handler_that_raises_no_exception_but_worse_still_answers(
     wire: Wire, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """CALL-5, ERROR-3."""
     async with pair([Work()]) as (_, client):
         with error_of("internal"):
             await client.clientize(Work).worse()
@@ -368,9 +368,9 @@ async def test_a_handler_that_raises_no_exception_but_worse_still_answers(
     wire.assert_one_terminal_each()
 
 
+@pytest.mark.rule("CALL-5")
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_a_handler_that_awaits_something_cancelled_answers_cancelled() -> None:
-    """CALL-5."""
 
     class Awaits:
         @wsrpc.method
@@ -384,8 +384,8 @@ async def test_a_handler_that_awaits_something_cancelled_answers_cancelled() -> 
             await client.clientize(Awaits).cancelled_future()
 
 
+@pytest.mark.rule("CANCEL-3")
 async def test_cancelling_travels_through_nested_calls(wire: Wire) -> None:
-    """CANCEL-3."""
     work, inner = Work(), Work()
     async with pair([work], [inner]) as (_, client):
         with anyio.CancelScope() as scope:
@@ -398,8 +398,8 @@ async def test_cancelling_travels_through_nested_calls(wire: Wire) -> None:
     wire.assert_one_terminal_each()
 
 
+@pytest.mark.rule("CANCEL-2")
 async def test_a_call_and_its_cancel_in_one_batch_never_begin(codec: Codec) -> None:
-    """CANCEL-2."""
     work = Work()
     async with bare_client(wsrpc.Server([work]), codec) as peer:
         await peer.send(["call", 1, "Work.wait", {}], ["cancel", 1])
@@ -419,8 +419,8 @@ async def test_a_call_and_its_cancel_in_one_batch_never_begin(codec: Codec) -> N
     assert work.events == []
 
 
+@pytest.mark.rule("CANCEL-2", "CANCEL-3")
 async def test_a_cancel_right_behind_its_call_is_not_lost(wire: Wire) -> None:
-    """CANCEL-2, CANCEL-3."""
     work = Work()
     async with bare_client(wsrpc.Server([work])) as peer:
         for n in range(30):
@@ -432,8 +432,8 @@ async def test_a_cancel_right_behind_its_call_is_not_lost(wire: Wire) -> None:
     assert work.events.count("cancelled") == work.events.count("cleaned") == work.begun
 
 
+@pytest.mark.rule("CANCEL-4", "ID-6")
 async def test_cancels_that_come_late_or_twice_are_ignored(codec: Codec) -> None:
-    """CANCEL-4, ID-6."""
     async with bare_client(wsrpc.Server([Work()]), codec) as peer:
         await peer.send(["call", 1, "Work.ping", {}])
         assert await peer.expect("result") == ["result", 1, "pong"]
@@ -448,8 +448,8 @@ async def test_cancels_that_come_late_or_twice_are_ignored(codec: Codec) -> None
         assert await peer.expect("result", "error") == ["result", 5, "pong"]
 
 
+@pytest.mark.rule("CANCEL-1", "CANCEL-2", "CANCEL-3")
 async def test_calls_cancelled_at_every_stage_leave_nothing_behind(wire: Wire) -> None:
-    """CANCEL-1, CANCEL-2, CANCEL-3."""
     work = Work()
     async with pair([work]) as (server, client):
         proxy = client.clientize(Work)
@@ -468,11 +468,12 @@ async def test_calls_cancelled_at_every_stage_leave_nothing_behind(wire: Wire) -
     wire.assert_one_terminal_each()
 
 
+@pytest.mark.rule("CANCEL-3", "CANCEL-5")
 @pytest.mark.parametrize("kind", ["count", "dawdle"])
 async def test_many_cancels_in_one_message_find_handlers_that_are_about_to_end(
     kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """CANCEL-3, CANCEL-5. The session acts on such a message in slices, and handlers run meanwhile."""
+    """The session acts on such a message in slices, and handlers run meanwhile."""
 
     begun, cleaned = 0, 0
 
@@ -515,8 +516,8 @@ async def test_many_cancels_in_one_message_find_handlers_that_are_about_to_end(
     ]
 
 
+@pytest.mark.rule("CANCEL-3", "CREDIT-3")
 async def test_streams_cancelled_at_every_stage_leave_nothing_behind(wire: Wire) -> None:
-    """CANCEL-3, CREDIT-3."""
     opened, closed = 0, 0
 
     class Numbers:
@@ -550,8 +551,8 @@ async def test_streams_cancelled_at_every_stage_leave_nothing_behind(wire: Wire)
     wire.assert_one_terminal_each()
 
 
+@pytest.mark.rule("CANCEL-3")
 async def test_a_cancelled_notification_is_cancelled_like_a_call() -> None:
-    """CANCEL-3."""
 
     class Slow:
         @wsrpc.method(oneway=True)
@@ -572,9 +573,9 @@ async def test_a_cancelled_notification_is_cancelled_like_a_call() -> None:
         assert work.events == ["cleaned"]
 
 
+@pytest.mark.rule("CANCEL-3")
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_asyncios_own_cancellation_cancels_a_call(wire: Wire) -> None:
-    """CANCEL-3."""
     work = Work()
     async with pair([work]) as (_, client):
         task = asyncio.create_task(client.clientize(Work).wait())

@@ -168,10 +168,10 @@ class Driver:
                 return
 
 
+@pytest.mark.rule("CALL-5", "CANCEL-3", "CLOSE-4", "CLOSE-5", "CREDIT-3", "ID-6")
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("end", ["quiet", "cut", "close"])
 async def test_chaos(codec: Codec, seed: int, end: str, wire: Wire) -> None:
-    """CALL-5, CANCEL-3, CLOSE-4, CLOSE-5, CREDIT-3, ID-6."""
     mine, theirs = Chaos(seed), Chaos(seed + 1000)
     async with pair([theirs], [mine], codec=codec, limits=LIMITS) as (server, client):
         drivers = [

@@ -63,8 +63,8 @@ async def of_sizes(*sizes: int) -> AsyncIterator[str]:
         yield "u" * size
 
 
+@pytest.mark.rule("CHUNK-1")
 async def test_a_large_argument_and_a_large_result_come_through(codec: Codec) -> None:
-    """CHUNK-1."""
     async with pair([Large()], codec=codec) as (_, client):
         large = client.clientize(Large)
         assert await large.size("ü" * LARGE) == LARGE
@@ -73,8 +73,8 @@ async def test_a_large_argument_and_a_large_result_come_through(codec: Codec) ->
         assert await large.echo(data) == data
 
 
+@pytest.mark.rule("CHUNK-1", "CHUNK-4", "MSG-2")
 async def test_large_items_and_a_large_final_value_come_through_in_order(codec: Codec) -> None:
-    """CHUNK-1, CHUNK-4, MSG-2."""
     async with pair([Large()], codec=codec) as (_, client):
         sizes = [1, LARGE, 5, 70_000, 70_000, 0, LARGE]
         stream = client.clientize(Large).items(sizes)
@@ -82,16 +82,16 @@ async def test_large_items_and_a_large_final_value_come_through_in_order(codec: 
         assert stream.final == "f" * LARGE
 
 
+@pytest.mark.rule("CHUNK-1", "ERROR-2")
 async def test_large_error_data_comes_through(codec: Codec) -> None:
-    """CHUNK-1, ERROR-2."""
     async with pair([Large()], codec=codec) as (_, client):
         with error_of("aborted") as caught:
             await client.clientize(Large).fail(LARGE)
         assert caught.value.data == {"what": "d" * LARGE}
 
 
+@pytest.mark.rule("CHUNK-1", "CB-1")
 async def test_large_upload_items_and_callback_arguments_come_through(codec: Codec) -> None:
-    """CHUNK-1, CB-1."""
     async with pair([Large()], codec=codec) as (_, client):
         large = client.clientize(Large)
         assert await large.sizes(of_sizes(3, LARGE, 3, LARGE)) == [3, LARGE, 3, LARGE]
@@ -102,17 +102,17 @@ async def test_large_upload_items_and_callback_arguments_come_through(codec: Cod
         assert await large.call_back(LARGE // 2, twice) == LARGE // 2 * 2
 
 
+@pytest.mark.rule("CHUNK-2")
 async def test_sixteen_mebibytes_of_bytes_come_back(codec: Codec) -> None:
-    """CHUNK-2."""
     limits = wsrpc.Limits(max_value=32 * MIB)
     async with pair([Large()], codec=codec, limits=limits) as (_, client):
         data = bytes(16 * MIB)
         assert await client.clientize(Large).echo(data) == data
 
 
+@pytest.mark.rule("CHUNK-7", "VALUE-7")
 @pytest.mark.parametrize("what", ["argument", "result", "item", "data", "upload"])
 async def test_a_value_above_max_value_fails_its_call_alone(codec: Codec, what: str) -> None:
-    """CHUNK-7, VALUE-7."""
     async with pair([Large()], codec=codec) as (_, client):
         large = client.clientize(Large)
         size = 17 * MIB
@@ -136,8 +136,8 @@ async def test_a_value_above_max_value_fails_its_call_alone(codec: Codec, what: 
         assert await large.size("still here") == 10
 
 
+@pytest.mark.rule("CHUNK-5")
 async def test_a_caller_that_leaves_half_way_stops_the_arguments(codec: Codec) -> None:
-    """CHUNK-5."""
     service = Large()
     async with pair([service], codec=codec) as (server, client):
         large = client.clientize(Large)
@@ -153,8 +153,8 @@ async def test_a_caller_that_leaves_half_way_stops_the_arguments(codec: Codec) -
         assert endpoint._incoming.held == 0
 
 
+@pytest.mark.rule("CANCEL-4", "CHUNK-4")
 async def test_a_caller_that_leaves_half_way_stops_the_result(codec: Codec) -> None:
-    """CANCEL-4, CHUNK-4."""
     async with pair([Large()], codec=codec) as (server, client):
         large = client.clientize(Large)
         with anyio.CancelScope() as scope:
@@ -166,8 +166,8 @@ async def test_a_caller_that_leaves_half_way_stops_the_result(codec: Codec) -> N
         assert await large.make(4) == "xxxx"
 
 
+@pytest.mark.rule("CHUNK-4", "CANCEL-5")
 async def test_a_stream_that_is_left_half_way_through_an_item_ends(codec: Codec) -> None:
-    """CHUNK-4, CANCEL-5."""
     async with pair([Large()], codec=codec) as (server, client):
         async with client.clientize(Large).items([1, 15 * MIB, 1]) as stream:
             assert await anext(stream) == "x"
@@ -176,8 +176,8 @@ async def test_a_stream_that_is_left_half_way_through_an_item_ends(codec: Codec)
         assert await client.clientize(Large).make(1) == "x"
 
 
+@pytest.mark.rule("CHUNK-7", "ERROR-5", "TIME-1")
 async def test_what_is_refused_is_refused_before_it_has_come(codec: Codec) -> None:
-    """CHUNK-7, ERROR-5, TIME-1."""
     service = Large()
     async with bare_client(wsrpc.Server([service]), codec) as peer:
         await peer.send(["call", 1, "Large.nope", None, None, 10 * MIB])
@@ -193,8 +193,8 @@ async def test_what_is_refused_is_refused_before_it_has_come(codec: Codec) -> No
         assert service.begun == 0
 
 
+@pytest.mark.rule("CLOSE-4", "CLOSE-5")
 async def test_a_session_that_ends_half_way_leaves_nothing_behind(codec: Codec) -> None:
-    """CLOSE-4, CLOSE-5."""
     service = Large()
     async with pair([service], codec=codec) as (server, client):
         async with anyio.create_task_group() as group:
@@ -209,8 +209,8 @@ async def test_a_session_that_ends_half_way_leaves_nothing_behind(codec: Codec) 
         assert service.begun == 0
 
 
+@pytest.mark.rule("OUT-2")
 async def test_small_calls_go_on_while_large_values_flow_both_ways(codec: Codec) -> None:
-    """OUT-2."""
     limits = wsrpc.Limits(max_value=128 * MIB)
     async with pair([Large()], codec=codec, limits=limits) as (_, client):
         large = client.clientize(Large)
@@ -233,8 +233,8 @@ async def test_small_calls_go_on_while_large_values_flow_both_ways(codec: Codec)
         assert done > 5, "small calls in the time of one large value"
 
 
+@pytest.mark.rule("CHUNK-6")
 def test_limits_that_contradict_each_other_are_refused() -> None:
-    """CHUNK-6."""
     assert wsrpc.Limits(max_value=64 * MIB).max_held == 128 * MIB
     assert wsrpc.Limits(max_held=0).max_held == 0
     with pytest.raises(ValueError, match="max_held must be at least max_value"):

@@ -138,11 +138,11 @@ async def end_by_cutting(server: wsrpc.Session, client: wsrpc.Session) -> int:
     return 1006
 
 
+@pytest.mark.rule("CLOSE-4", "CLOSE-5", "HELLO-10")
 @pytest.mark.parametrize("end", [end_by_peer, end_by_oneself, end_by_cutting])
 async def test_pending_calls_fail_with_unavailable_and_handlers_clean_up(
     codec: Codec, end: Any
 ) -> None:
-    """CLOSE-4, CLOSE-5, HELLO-10."""
     work = Work()
     errors: list[wsrpc.ConnectionLost] = []
 
@@ -167,8 +167,8 @@ async def test_pending_calls_fail_with_unavailable_and_handlers_clean_up(
         await until(lambda: server.closed and client.closed)
 
 
+@pytest.mark.rule("CLOSE-4")
 async def test_calls_on_a_session_that_has_ended_fail_at_once() -> None:
-    """CLOSE-4."""
     async with pair([Work()], [Work()]) as (server, client):
         stream = client.clientize(Work).items()
         await server.aclose()
@@ -185,8 +185,8 @@ async def test_calls_on_a_session_that_has_ended_fail_at_once() -> None:
             await client.clientize(Work).total(wsrpc.stream_of([1]))
 
 
+@pytest.mark.rule("CLOSE-4")
 async def test_calls_that_were_never_sent_are_told_apart() -> None:
-    """CLOSE-4."""
     work = Work()
     errors: list[wsrpc.ConnectionLost] = []
     async with pair([work], limits=wsrpc.Limits(max_calls=8)) as (server, client):
@@ -199,8 +199,8 @@ async def test_calls_that_were_never_sent_are_told_apart() -> None:
     assert sorted(error.not_started for error in errors) == [False] * 8 + [True] * 4
 
 
+@pytest.mark.rule("CLOSE-4")
 async def test_a_stream_never_ends_cleanly_when_the_session_does() -> None:
-    """CLOSE-4."""
     async with pair([Work()]) as (server, client):
         stream = client.clientize(Work, window=4).items()
         assert await anext(stream) == 0
@@ -232,8 +232,8 @@ async def test_leaving_a_connection_lets_notifications_be_handled_first(codec: C
         await until(lambda: len(work.notes) == 200)
 
 
+@pytest.mark.rule("CLOSE-5")
 async def test_leaving_a_connection_waits_for_this_sides_handlers() -> None:
-    """CLOSE-5."""
     mine = Work()
     errors: list[Any] = []
     with soon():
@@ -247,8 +247,8 @@ async def test_leaving_a_connection_waits_for_this_sides_handlers() -> None:
             assert len(errors) == 1
 
 
+@pytest.mark.rule("CLOSE-5")
 async def test_a_server_that_stops_waits_for_its_handlers() -> None:
-    """CLOSE-5."""
     work = Work()
     errors: list[wsrpc.ConnectionLost] = []
     with soon():
@@ -286,8 +286,8 @@ async def test_wait_closed_tells_why() -> None:
         assert "a reason" in str(await client.wait_closed())
 
 
+@pytest.mark.rule("CLOSE-3")
 async def test_closing_twice_or_from_both_ends_at_once_is_fine() -> None:
-    """CLOSE-3."""
     work = Work()
     async with pair([work]) as (server, client):
         async with anyio.create_task_group() as group:
@@ -300,8 +300,8 @@ async def test_closing_twice_or_from_both_ends_at_once_is_fine() -> None:
         await client.aclose()
 
 
+@pytest.mark.rule("CLOSE-4")
 async def test_closing_while_the_peer_does_not_read_is_bounded() -> None:
-    """CLOSE-4."""
     limits = wsrpc.Limits(close_timeout=0.05)
     errors: list[wsrpc.ConnectionLost] = []
     with soon():
@@ -332,8 +332,8 @@ async def test_closing_waits_for_a_notification_only_so_long() -> None:
         await begun.wait()
 
 
+@pytest.mark.rule("TIME-3", "TIME-4")
 async def test_a_call_to_a_peer_that_does_not_read_keeps_its_deadline() -> None:
-    """TIME-3, TIME-4."""
     limits = wsrpc.Limits(close_timeout=0.05, outbox=1000)
 
     with soon():
@@ -361,8 +361,8 @@ async def test_a_call_to_a_peer_that_does_not_read_keeps_its_deadline() -> None:
             assert scope.cancelled_caught
 
 
+@pytest.mark.rule("CLOSE-5")
 async def test_a_handler_may_close_its_own_session() -> None:
-    """CLOSE-5."""
     work = Work()
     errors: list[wsrpc.ConnectionLost] = []
     async with pair([work]) as (server, client):
@@ -372,8 +372,8 @@ async def test_a_handler_may_close_its_own_session() -> None:
     assert [error.close_reason for error in errors] == ["closed by a handler"]
 
 
+@pytest.mark.rule("CLOSE-4")
 async def test_a_handler_that_calls_back_in_its_cleanup_gets_an_error_and_no_hang() -> None:
-    """CLOSE-4."""
     work = Work()
     errors: list[wsrpc.ConnectionLost] = []
     async with pair([work], [Work()]) as (_, client):
@@ -384,8 +384,8 @@ async def test_a_handler_that_calls_back_in_its_cleanup_gets_an_error_and_no_han
         await until(lambda: work.notes == ["unavailable, True"])
 
 
+@pytest.mark.rule("CLOSE-5")
 async def test_calls_that_arrive_when_the_session_has_ended_do_not_begin() -> None:
-    """CLOSE-5."""
     work = Work()
     async with pair([work]) as (server, client):
         async with anyio.create_task_group() as group:
@@ -433,8 +433,8 @@ async def test_an_rpc_error_leaves_the_body_as_itself() -> None:
                 await session.clientize("Nobody").home()
 
 
+@pytest.mark.rule("CLOSE-4")
 async def test_the_loss_of_the_connection_leaves_the_body_as_itself() -> None:
-    """CLOSE-4."""
     server = wsrpc.Server([Work()])
     with soon(), pytest.raises(wsrpc.ConnectionLost):
         async with server.listen() as listener:
@@ -467,9 +467,9 @@ async def test_a_listening_body_can_be_cancelled() -> None:
 # ------------------------------------------------------------------------------------ codes
 
 
+@pytest.mark.rule("CLOSE-1", "CLOSE-2", "HELLO-10")
 @pytest.mark.parametrize("code", [1000, 1001, 1012, 3000, 4000, 4499, 4500, 4999])
 async def test_any_close_code_ends_the_session_and_is_told(code: int) -> None:
-    """CLOSE-1, CLOSE-2, HELLO-10."""
     server = wsrpc.Server([Work()])
     with soon():
         async with server.listen() as listener:
@@ -479,10 +479,10 @@ async def test_any_close_code_ends_the_session_and_is_told(code: int) -> None:
                 assert (lost.close_code, lost.close_reason) == (code, "why")
 
 
+@pytest.mark.rule("HELLO-8")
 async def test_a_close_before_the_hello_means_that_nothing_was_begun(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """HELLO-8."""
     for code in (1000, 1011, 4501, 4503, 4507):
         peer = patched_link(monkeypatch)
         peer.link.abort(code, "no")
@@ -493,24 +493,24 @@ async def test_a_close_before_the_hello_means_that_nothing_was_begun(
         assert "no" in str(caught.value)
 
 
+@pytest.mark.rule("HELLO-9")
 async def test_no_hello_in_time_is_closed_with_4008() -> None:
-    """HELLO-9."""
     server = wsrpc.Server([Work()], limits=wsrpc.Limits(hello_timeout=0.05))
     async with bare_client(server, hello=False) as peer:
         assert await peer.closed() == 4008
 
 
+@pytest.mark.rule("HELLO-6")
 async def test_more_than_64_kib_before_the_peer_is_known_is_closed_with_1009() -> None:
-    """HELLO-6."""
     async with bare_client(wsrpc.Server([Work()]), hello=False) as peer:
         await peer.send(["hello", {"version": 1, "agent": "x" * 70_000}])
         assert await peer.closed() == 1009
 
 
+@pytest.mark.rule("ID-5", "CLOSE-4")
 async def test_a_violation_of_the_server_ends_the_clients_session(
     codec: Codec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """ID-5, CLOSE-4."""
     async with bare_server(monkeypatch, codec) as (peer, session):
         errors: list[wsrpc.ConnectionLost] = []
         async with anyio.create_task_group() as group:
@@ -521,8 +521,8 @@ async def test_a_violation_of_the_server_ends_the_clients_session(
     assert [error.close_code for error in errors] == [4505]
 
 
+@pytest.mark.rule("CALL-5", "ID-6")
 async def test_one_terminal_each_over_a_session_of_everything(codec: Codec, wire: Wire) -> None:
-    """CALL-5, ID-6."""
     work = Work()
 
     async with pair([work], [Work()], codec=codec) as (server, client):

@@ -98,8 +98,8 @@ async def test_a_handler_knows_its_session_controller_method_id_and_principal(
         assert [one["call_id"] for one in await client.clientize(Who).stream().collect()] == [3, 3]
 
 
+@pytest.mark.rule("CALL-7")
 async def test_key_and_last_id_reach_the_handler_as_they_were_sent() -> None:
-    """CALL-7."""
     async with bare_client(wsrpc.Server([Who()])) as peer:
         options = {"key": "abc", "last_id": "42", "metadata": {"a": "1", "": "\u2028"}}
         await peer.send(["call", 1, "Who.am_i", {}, options])
@@ -163,8 +163,8 @@ async def test_metadata_of_the_connection_travels_with_every_call() -> None:
             assert (await tagged.am_i())["metadata"] == {"a": "1", "b": "2"}
 
 
+@pytest.mark.rule("CALL-7")
 async def test_metadata_is_inherited_by_nothing_unless_asked() -> None:
-    """CALL-7."""
     async with pair([Who()], [Who()]) as (_, client):
         with wsrpc.metadata(token="secret"):
             found = await client.clientize(Who).metadata_of_callback(True)
@@ -241,8 +241,8 @@ async def test_uploads_run_with_the_context_variables_of_their_caller() -> None:
             user.reset(token)
 
 
+@pytest.mark.rule("SLOT-3")
 async def test_a_call_made_by_an_upload_or_from_a_callback_is_no_ones_child() -> None:
-    """SLOT-3."""
 
     async def names() -> AsyncIterator[str]:
         yield str((await who.am_i())["call_id"])

@@ -61,8 +61,8 @@ class Derived(Base):
         return f"derived, then {await super().overridden(x)}"
 
 
+@pytest.mark.rule("CALL-2")
 async def test_several_controllers_are_told_apart_by_name(codec: Codec) -> None:
-    """CALL-2."""
     async with pair([Plain(), Renamed(), Derived()], codec=codec) as (_, client):
         assert await client.clientize(Plain).ask() == 42
         assert await client.clientize(Renamed).ask() == "renamed"
@@ -248,8 +248,8 @@ async def test_a_sync_method_runs_in_a_worker_thread() -> None:
         assert await client.clientize(Sync).thread() != threading.get_ident()
 
 
+@pytest.mark.rule("CALL-6")
 async def test_a_sync_method_that_blocks_delays_nobody() -> None:
-    """CALL-6."""
     async with pair([Sync()]) as (_, client):
         sync = client.clientize(Sync)
         answers: list[str] = []
@@ -289,8 +289,8 @@ async def test_an_item_of_a_sync_stream_is_not_held_back_by_the_next_one() -> No
         assert await stream.collect() == ["done"]
 
 
+@pytest.mark.rule("CREDIT-2")
 async def test_a_sync_stream_never_runs_ahead_of_its_consumer_by_more_than_its_credit() -> None:
-    """CREDIT-2."""
 
     class Fast:
         produced = 0
@@ -311,8 +311,8 @@ async def test_a_sync_stream_never_runs_ahead_of_its_consumer_by_more_than_its_c
             assert [await anext(stream) for _ in range(100)] == list(range(1, 101))
 
 
+@pytest.mark.rule("ERROR-2")
 async def test_an_error_of_a_sync_stream_comes_behind_its_items() -> None:
-    """ERROR-2."""
 
     class Fails:
         @wsrpc.method
@@ -366,9 +366,9 @@ STRANGE = [
 ]
 
 
+@pytest.mark.rule("CALL-2", "ERROR-5")
 @pytest.mark.parametrize("name", STRANGE, ids=lambda name: repr(name)[:30])
 async def test_only_what_is_decorated_can_be_called(codec: Codec, name: str) -> None:
-    """CALL-2, ERROR-5."""
     async with bare_client(wsrpc.Server([Plain(), Renamed()]), codec) as peer:
         await peer.send(["call", 1, name, {}])
         _, id, body = await peer.expect("error")
@@ -379,8 +379,8 @@ async def test_only_what_is_decorated_can_be_called(codec: Codec, name: str) -> 
         assert await peer.expect("result") == ["result", 3, 42]
 
 
+@pytest.mark.rule("ERROR-5")
 async def test_an_unknown_method_is_answered_with_near_names() -> None:
-    """ERROR-5."""
     async with pair([Plain(), Derived()]) as (_, client):
         with error_of("unimplemented") as caught:
             await client.clientize("Derived").inherrited()
@@ -393,8 +393,8 @@ async def test_an_unknown_method_is_answered_with_near_names() -> None:
         assert caught.value.data["near"] == []
 
 
+@pytest.mark.rule("REFLECT-3")
 async def test_reflection_can_be_turned_off() -> None:
-    """REFLECT-3."""
     async with served([Plain()], reflection=False) as listener:
         async with wsrpc.connect(listener.url) as session:
             with error_of("unimplemented"):
@@ -427,9 +427,9 @@ def test_two_controllers_of_one_name_are_refused() -> None:
         wsrpc.Server([Plain(), Also()])
 
 
+@pytest.mark.rule("REFLECT-2")
 @pytest.mark.parametrize("name", ["wsrpc", "wsrpc.mine", "wsrpcish"])
 def test_reserved_names_are_refused(name: str) -> None:
-    """REFLECT-2."""
 
     class Mine:
         controller_name = name

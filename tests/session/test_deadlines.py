@@ -88,10 +88,10 @@ class Clock:
 # ------------------------------------------------------------------------------------ travelling
 
 
+@pytest.mark.rule("TIME-1")
 async def test_without_other_wishes_a_value_has_thirty_seconds_and_a_stream_none(
     codec: Codec,
 ) -> None:
-    """TIME-1."""
     async with connected_pair([Clock()], codec=codec) as (_, client):
         clock = client.clientize(Clock)
         for left in (await clock.remaining(), await clock.scope()):
@@ -107,9 +107,9 @@ async def test_a_timeout_of_none_is_none_at_all() -> None:
         assert await clock.scope() is None
 
 
+@pytest.mark.rule("TIME-1")
 @pytest.mark.parametrize("timeout", [5, 1000.5, 1e300])
 async def test_the_timeout_of_a_proxy_holds_for_values_and_streams(timeout: float) -> None:
-    """TIME-1."""
     async with connected_pair([Clock()]) as (_, client):
         clock = client.clientize(Clock, timeout=timeout)
         for left in [
@@ -121,8 +121,8 @@ async def test_the_timeout_of_a_proxy_holds_for_values_and_streams(timeout: floa
             assert timeout - 3 < left <= timeout + 0.1 or timeout > 1e12
 
 
+@pytest.mark.rule("TIME-1")
 async def test_the_enclosing_scopes_deadline_travels_and_the_nearest_holds() -> None:
-    """TIME-1."""
     async with connected_pair([Clock()]) as (_, client):
         clock = client.clientize(Clock)
         with anyio.fail_after(12), anyio.fail_after(1000):
@@ -139,8 +139,8 @@ async def test_the_enclosing_scopes_deadline_travels_and_the_nearest_holds() -> 
             assert left <= 5.1
 
 
+@pytest.mark.rule("TIME-1")
 async def test_a_timeout_travels_in_whole_milliseconds(wire: Wire) -> None:
-    """TIME-1."""
     async with connected_pair([Clock()]) as (_, client):
         await client.clientize(Clock, timeout=7).remaining()
     (call,) = wire.frames("call")
@@ -148,8 +148,8 @@ async def test_a_timeout_travels_in_whole_milliseconds(wire: Wire) -> None:
     assert 6000 < call[4]["timeout"] <= 7000
 
 
+@pytest.mark.rule("TIME-5")
 async def test_calls_made_by_a_handler_inherit_what_remains() -> None:
-    """TIME-5."""
     async with connected_pair([Clock()], [Clock()]) as (_, client):
         plain, longer, shorter, *stream = await client.clientize(Clock, timeout=10).remaining_back()
     for left in (plain, longer, *stream):
@@ -159,8 +159,8 @@ async def test_calls_made_by_a_handler_inherit_what_remains() -> None:
     assert shorter <= 0.6
 
 
+@pytest.mark.rule("TIME-5")
 async def test_calls_that_a_handler_makes_to_others_inherit_what_remains() -> None:
-    """TIME-5."""
 
     class Gateway:
         @wsrpc.method
@@ -176,8 +176,8 @@ async def test_calls_that_a_handler_makes_to_others_inherit_what_remains() -> No
             assert 7 < left <= 10.1
 
 
+@pytest.mark.rule("TIME-5")
 async def test_callbacks_inherit_what_remains() -> None:
-    """TIME-5."""
 
     async def remaining() -> float | None:
         deadline = wsrpc.current().deadline
@@ -192,8 +192,8 @@ async def test_callbacks_inherit_what_remains() -> None:
         assert 20 < left <= 30.1
 
 
+@pytest.mark.rule("TIME-1")
 async def test_a_handler_does_not_know_the_scopes_around_its_own_ends_connection() -> None:
-    """TIME-1."""
     with soon():
         async with connected_pair([Clock()], [Clock()]) as (server, _):
             with anyio.CancelScope(shield=True):
@@ -203,8 +203,8 @@ async def test_a_handler_does_not_know_the_scopes_around_its_own_ends_connection
 # ------------------------------------------------------------------------------------ passing
 
 
+@pytest.mark.rule("TIME-1", "CANCEL-3")
 async def test_fail_after_raises_timeout_error_and_cancels_the_handler(wire: Wire) -> None:
-    """TIME-1, CANCEL-3."""
     clock = Clock()
     async with connected_pair([clock]) as (_, client):
         with pytest.raises(TimeoutError) as caught:
@@ -216,8 +216,8 @@ async def test_fail_after_raises_timeout_error_and_cancels_the_handler(wire: Wir
     wire.assert_one_terminal_each()
 
 
+@pytest.mark.rule("TIME-1")
 async def test_move_on_after_is_silent() -> None:
-    """TIME-1."""
     clock = Clock()
     async with connected_pair([clock]) as (_, client):
         with anyio.move_on_after(0.05) as scope:
@@ -229,8 +229,8 @@ async def test_move_on_after_is_silent() -> None:
         await until(lambda: sorted(clock.cleaned) == ["items", "wait"])
 
 
+@pytest.mark.rule("TIME-1")
 async def test_the_callers_scope_fires_even_if_the_far_sides_clock_is_ahead() -> None:
-    """TIME-1."""
 
     class Hasty:
         @wsrpc.method
@@ -254,8 +254,8 @@ async def test_the_callers_scope_fires_even_if_the_far_sides_clock_is_ahead() ->
             await client.clientize(Hasty).now()
 
 
+@pytest.mark.rule("TIME-3")
 async def test_a_timeout_raises_deadline_exceeded_which_is_a_timeout_error(wire: Wire) -> None:
-    """TIME-3."""
     clock = Clock()
     async with connected_pair([clock]) as (_, client):
         with pytest.raises(wsrpc.DeadlineExceeded) as caught:
@@ -271,8 +271,8 @@ async def test_a_timeout_raises_deadline_exceeded_which_is_a_timeout_error(wire:
     assert wire.frames("error")[0][2]["code"] == "deadline_exceeded"
 
 
+@pytest.mark.rule("TIME-3")
 async def test_a_timeout_ends_a_stream_however_many_items_came(wire: Wire) -> None:
-    """TIME-3."""
     clock = Clock()
     got: list[int] = []
     async with connected_pair([clock]) as (_, client):
@@ -284,8 +284,8 @@ async def test_a_timeout_ends_a_stream_however_many_items_came(wire: Wire) -> No
     assert got == [0, 1, 2]
 
 
+@pytest.mark.rule("TIME-3")
 async def test_a_timeout_passes_also_while_nobody_waits_for_an_item() -> None:
-    """TIME-3."""
     clock = Clock()
     async with connected_pair([clock]) as (_, client):
         stream = client.clientize(Clock, timeout=0.05).items(10)
@@ -296,8 +296,8 @@ async def test_a_timeout_passes_also_while_nobody_waits_for_an_item() -> None:
         assert [item async for item in stream] == []
 
 
+@pytest.mark.rule("TIME-1")
 async def test_the_far_sides_deadline_raises_deadline_exceeded() -> None:
-    """TIME-1."""
     clock, caller = Clock(), Clock()
     async with pair([clock], [caller]) as (_, client):
         with pytest.raises(wsrpc.DeadlineExceeded):
@@ -305,8 +305,8 @@ async def test_the_far_sides_deadline_raises_deadline_exceeded() -> None:
         await until(lambda: caller.cleaned == ["wait"])
 
 
+@pytest.mark.rule("TIME-1")
 async def test_the_callee_keeps_the_deadline_by_itself(codec: Codec) -> None:
-    """TIME-1."""
     clock = Clock()
     async with bare_client(wsrpc.Server([clock]), codec) as peer:
         await peer.send(["call", 1, "Clock.wait", {}, {"timeout": 30}])
@@ -321,8 +321,8 @@ async def test_the_callee_keeps_the_deadline_by_itself(codec: Codec) -> None:
         assert clock.cleaned == ["wait", "items"]
 
 
+@pytest.mark.rule("TIME-2")
 async def test_a_timeout_of_zero_never_begins(codec: Codec) -> None:
-    """TIME-2."""
     clock = Clock()
     async with bare_client(wsrpc.Server([clock]), codec) as peer:
         await peer.send(["call", 1, "Clock.wait", {}, {"timeout": 0}])
@@ -335,11 +335,11 @@ async def test_a_timeout_of_zero_never_begins(codec: Codec) -> None:
     assert clock.begun == 0
 
 
+@pytest.mark.rule("TIME-2", "TIME-3")
 @pytest.mark.parametrize("timeout", [0, -1, 0.0001])
 async def test_a_timeout_that_has_passed_already_raises_deadline_exceeded(
     timeout: float,
 ) -> None:
-    """TIME-2, TIME-3."""
     clock = Clock()
     async with pair([clock]) as (_, client):
         with pytest.raises(wsrpc.DeadlineExceeded):
@@ -349,8 +349,8 @@ async def test_a_timeout_that_has_passed_already_raises_deadline_exceeded(
         await until(lambda: len(clock.cleaned) == clock.begun)
 
 
+@pytest.mark.rule("CANCEL-3")
 async def test_a_deadline_passes_in_cleanup_without_disturbing_it() -> None:
-    """CANCEL-3."""
 
     class Cleans:
         @wsrpc.method
@@ -371,8 +371,8 @@ async def test_a_deadline_passes_in_cleanup_without_disturbing_it() -> None:
         await until(lambda: done == ["cleaned"])
 
 
+@pytest.mark.rule("TIME-5")
 async def test_the_cleanup_of_a_handler_whose_deadline_has_passed_may_call_back() -> None:
-    """TIME-5."""
 
     class Cleans:
         @wsrpc.method
@@ -411,8 +411,8 @@ async def test_many_deadlines_pass_in_their_order() -> None:
 # ------------------------------------------------------------------------------------ idle
 
 
+@pytest.mark.rule("TIME-6")
 async def test_an_idle_timeout_ends_a_stream_whose_next_item_takes_too_long() -> None:
-    """TIME-6."""
     clock = Clock()
     got: list[int] = []
     async with connected_pair([clock]) as (_, client):
@@ -423,8 +423,8 @@ async def test_an_idle_timeout_ends_a_stream_whose_next_item_takes_too_long() ->
     assert got == [0, 1, 2]
 
 
+@pytest.mark.rule("TIME-6")
 async def test_an_idle_timeouts_clock_stands_still_while_nobody_waits() -> None:
-    """TIME-6."""
     clock = Clock()
     async with connected_pair([clock]) as (_, client):
         async with client.clientize(Clock, idle_timeout=0.05).items(3) as stream:
@@ -435,8 +435,8 @@ async def test_an_idle_timeouts_clock_stands_still_while_nobody_waits() -> None:
             assert await anext(stream) == 2
 
 
+@pytest.mark.rule("TIME-6")
 async def test_an_idle_timeout_inside_a_scope_raises_at_once() -> None:
-    """TIME-6."""
     clock = Clock()
     async with connected_pair([clock]) as (_, client):
         with anyio.fail_after(LIMIT) as scope:
@@ -448,8 +448,8 @@ async def test_an_idle_timeout_inside_a_scope_raises_at_once() -> None:
 # ------------------------------------------------------------------------------------ notifications
 
 
+@pytest.mark.rule("TIME-1")
 async def test_a_notification_carries_a_timeout_too(wire: Wire) -> None:
-    """TIME-1."""
     async with connected_pair([Clock()]) as (_, client):
         await client.clientize(Clock, timeout=5).note()
         await until(lambda: len(wire.frames("end")) == 1)

@@ -61,8 +61,8 @@ class Work:
 # ------------------------------------------------------------------------------------ the server
 
 
+@pytest.mark.rule("DRAIN-1", "DRAIN-3", "GOAWAY-1")
 async def test_what_is_in_flight_is_finished_and_the_session_ends_with_1012() -> None:
-    """DRAIN-1, DRAIN-3, GOAWAY-1."""
     work = Work("w")
     results: list[Any] = []
     more = anyio.Event()
@@ -100,8 +100,8 @@ async def test_what_is_in_flight_is_finished_and_the_session_ends_with_1012() ->
         assert not listener.server.sessions
 
 
+@pytest.mark.rule("DRAIN-1", "GOAWAY-2")
 async def test_new_calls_are_refused_as_not_started() -> None:
-    """DRAIN-1, GOAWAY-2."""
     server = wsrpc.Server([Work()])
     async with bare_client(server) as peer:
         async with anyio.create_task_group() as group:
@@ -119,8 +119,8 @@ async def test_new_calls_are_refused_as_not_started() -> None:
             assert await peer.closed() == 1012
 
 
+@pytest.mark.rule("DRAIN-3")
 async def test_a_handler_that_does_not_end_is_cancelled_after_the_grace() -> None:
-    """DRAIN-3."""
     work = Work()
     server = wsrpc.Server([work])
     async with bare_client(server) as peer:
@@ -135,8 +135,8 @@ async def test_a_handler_that_does_not_end_is_cancelled_after_the_grace() -> Non
     assert not server.sessions
 
 
+@pytest.mark.rule("DRAIN-3")
 async def test_an_idle_client_is_told_and_closed_at_once() -> None:
-    """DRAIN-3."""
     server = wsrpc.Server([Work()])
     async with bare_client(server) as peer:
         async with anyio.create_task_group() as group:
@@ -145,8 +145,8 @@ async def test_an_idle_client_is_told_and_closed_at_once() -> None:
             assert await peer.closed() == 1012
 
 
+@pytest.mark.rule("DRAIN-3")
 async def test_sessions_without_a_link_end_when_the_drain_begins() -> None:
-    """DRAIN-3."""
     work = Work()
     server = wsrpc.Server([work])
     async with bare_client(server, resume=True) as peer:
@@ -159,8 +159,8 @@ async def test_sessions_without_a_link_end_when_the_drain_begins() -> None:
         await until(lambda: work.cleaned == 1)
 
 
+@pytest.mark.rule("DRAIN-3")
 async def test_a_session_that_loses_its_link_during_the_drain_ends() -> None:
-    """DRAIN-3."""
     work = Work()
     server = wsrpc.Server([work])
     async with bare_client(server, resume=True) as peer:
@@ -173,8 +173,8 @@ async def test_a_session_that_loses_its_link_during_the_drain_ends() -> None:
         await until(lambda: work.cleaned == 1)
 
 
+@pytest.mark.rule("DRAIN-1")
 async def test_nobody_is_let_in_while_it_drains(transport: str) -> None:
-    """DRAIN-1."""
     work = Work("w")
     async with served([work]) as listener:
         async with wsrpc.connect(listener.url, reconnect=False) as session:
@@ -189,8 +189,8 @@ async def test_nobody_is_let_in_while_it_drains(transport: str) -> None:
                 work.go.set()
 
 
+@pytest.mark.rule("DRAIN-1")
 async def test_who_has_not_said_hello_when_the_drain_begins_is_sent_away() -> None:
-    """DRAIN-1."""
     server = wsrpc.Server([Work()], authenticate=_never)
     async with server.listen() as listener:
         with soon():
@@ -240,8 +240,8 @@ async def test_times_below_0_are_refused(arguments: dict[str, float]) -> None:
 # ------------------------------------------------------------------------------------ the client
 
 
+@pytest.mark.rule("DRAIN-4", "GOAWAY-2", "RETRY-1")
 async def test_a_client_goes_on_at_another_server_and_no_call_fails() -> None:
-    """DRAIN-4, GOAWAY-2, RETRY-1."""
     one, two = Work("one"), Work("two")
     states: list[StateChange] = []
     async with served([one]) as first, served([two]) as second:
@@ -277,8 +277,8 @@ async def _append(answers: list[str], call: Awaitable[str]) -> None:
     answers.append(await call)
 
 
+@pytest.mark.rule("DRAIN-3", "DRAIN-4")
 async def test_an_idle_client_moves_on_and_nothing_fails() -> None:
-    """DRAIN-3, DRAIN-4."""
     async with served([Work("one")]) as first, served([Work("two")]) as second:
         async with wsrpc.connect([first.url, second.url]) as session:
             proxy = session.clientize(Work)
@@ -293,8 +293,8 @@ async def test_an_idle_client_moves_on_and_nothing_fails() -> None:
                 await session.clientize(Work, timeout=0.05).whose()
 
 
+@pytest.mark.rule("GOAWAY-2")
 async def test_without_reconnect_calls_are_refused() -> None:
-    """GOAWAY-2."""
     work = Work("w")
     async with served([work]) as listener:
         async with wsrpc.connect(listener.url, reconnect=False) as session:
@@ -311,8 +311,8 @@ async def test_without_reconnect_calls_are_refused() -> None:
             await session.wait_closed()
 
 
+@pytest.mark.rule("DRAIN-3", "CLOSE-4")
 async def test_a_1012_behind_a_goaway_ends_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    """DRAIN-3, CLOSE-4."""
     hello = {"token": "t", "resume_window": 60_000}
     async with bare_server(monkeypatch, hello=hello, reconnect=False) as (peer, session):
         async with anyio.create_task_group() as group:

@@ -130,9 +130,9 @@ class Failing:
         return "pong"
 
 
+@pytest.mark.rule("ERROR-2")
 @pytest.mark.parametrize("data", DATA, ids=repr)
 async def test_code_message_and_data_arrive_as_they_were_raised(codec: Codec, data: Any) -> None:
-    """ERROR-2."""
     async with pair([Failing()], codec=codec) as (_, client):
         with error_of("aborted") as caught:
             await client.clientize(Failing).fail("aborted", "a \u2028 message", data)
@@ -147,9 +147,9 @@ async def test_code_message_and_data_arrive_as_they_were_raised(codec: Codec, da
         assert caught.value.data == data
 
 
+@pytest.mark.rule("ERROR-2")
 @pytest.mark.parametrize("code", list(wsrpc.Code))
 async def test_every_code_crosses(code: str) -> None:
-    """ERROR-2."""
     async with pair([Failing()]) as (_, client):
         with error_of(code) as caught:
             await client.clientize(Failing, timeout=None).fail(code, "")
@@ -169,8 +169,8 @@ async def test_bytes_in_data_travel_as_the_codec_writes_them(codec: Codec) -> No
     assert caught.value.data == ("__4=" if codec == "json" else b"\xff\xfe")
 
 
+@pytest.mark.rule("ERROR-6")
 async def test_a_subclass_with_typed_data_arrives_as_that_class(codec: Codec) -> None:
-    """ERROR-6."""
     async with pair([Failing()], codec=codec) as (_, client):
         failing = client.clientize(Failing)
         with pytest.raises(AllowanceExceeded) as caught:
@@ -191,10 +191,10 @@ async def test_a_subclass_passes_through_a_handler_in_between() -> None:
             await client.clientize(Failing).passes_on()
 
 
+@pytest.mark.rule("ERROR-6")
 async def test_a_class_that_is_not_known_or_whose_data_does_not_fit_is_a_plain_error(
     codec: Codec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """ERROR-6."""
     body = {"code": "aborted", "message": "m"}
     async with bare_server(monkeypatch, codec) as (peer, session):
         for type_name, data in [("NoSuchClass", {"a": 1}), ("AllowanceExceeded", {"limit": "x"})]:
@@ -211,10 +211,10 @@ async def peer_answers(peer: Any, body: dict[str, Any]) -> None:
     await peer.send(["error", call[1], body])
 
 
+@pytest.mark.rule("ERROR-1")
 async def test_a_code_that_is_not_in_the_table_is_unknown(
     codec: Codec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """ERROR-1."""
     async with bare_server(monkeypatch, codec) as (peer, session):
         async with anyio.create_task_group() as group:
             group.start_soon(peer_answers, peer, {"code": "teapot", "message": "short and stout"})
@@ -223,10 +223,10 @@ async def test_a_code_that_is_not_in_the_table_is_unknown(
             assert caught.value.message == "short and stout"
 
 
+@pytest.mark.rule("ERROR-3")
 async def test_anything_else_is_internal_with_an_error_id_and_nothing_more(
     codec: Codec, wire: Wire, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """ERROR-3."""
     async with pair([Failing()], codec=codec) as (_, client):
         with error_of("internal") as caught:
             await client.clientize(Failing).boom()
@@ -243,8 +243,8 @@ async def test_anything_else_is_internal_with_an_error_id_and_nothing_more(
     assert "Failing.boom" in caplog.text
 
 
+@pytest.mark.rule("ERROR-3")
 async def test_each_unforeseen_error_has_an_id_of_its_own() -> None:
-    """ERROR-3."""
     ids: set[str | None] = set()
     async with pair([Failing()]) as (_, client):
         for _n in range(5):
@@ -254,8 +254,8 @@ async def test_each_unforeseen_error_has_an_id_of_its_own() -> None:
     assert len(ids) == 5
 
 
+@pytest.mark.rule("ERROR-3")
 async def test_a_debugging_server_reveals_text_and_traceback(codec: Codec) -> None:
-    """ERROR-3."""
     async with served([Failing()], debug=True) as listener:
         async with wsrpc.connect(listener.url, codec=codec) as session:
             with error_of("internal") as caught:
@@ -267,17 +267,17 @@ async def test_a_debugging_server_reveals_text_and_traceback(codec: Codec) -> No
             assert "half a character" in caught.value.message
 
 
+@pytest.mark.rule("ERROR-2")
 async def test_an_error_raised_on_purpose_in_a_task_group_is_not_hidden_by_the_group() -> None:
-    """ERROR-2."""
     async with pair([Failing()]) as (_, client):
         with error_of("not_found"):
             await client.clientize(Failing).grouped()
 
 
+@pytest.mark.rule("VALUE-3", "ERROR-3")
 async def test_an_error_whose_data_cannot_travel_is_internal(
     codec: Codec, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """VALUE-3, ERROR-3."""
     async with pair([Failing()], codec=codec) as (_, client):
         with error_of("internal"):
             await client.clientize(Failing).unsendable()
@@ -295,8 +295,8 @@ async def test_a_message_that_is_no_text_crosses_as_well_as_it_can(
         assert await client.clientize(Failing).ping() == "pong"
 
 
+@pytest.mark.rule("CALL-5")
 async def test_an_error_that_cannot_be_told_is_internal(caplog: pytest.LogCaptureFixture) -> None:
-    """CALL-5."""
     async with pair([Failing()]) as (_, client):
         with error_of("internal"):
             await client.clientize(Failing).odd_retry()
@@ -306,8 +306,8 @@ async def test_an_error_that_cannot_be_told_is_internal(caplog: pytest.LogCaptur
     assert "'teapot' is no status code" in caplog.text
 
 
+@pytest.mark.rule("ERROR-7")
 async def test_a_handler_can_say_when_to_try_again_but_not_that_it_never_began() -> None:
-    """ERROR-7."""
     async with pair([Failing()]) as (_, client):
         with error_of("unavailable") as caught:
             await client.clientize(Failing).retry()
@@ -315,8 +315,8 @@ async def test_a_handler_can_say_when_to_try_again_but_not_that_it_never_began()
     assert not caught.value.not_started
 
 
+@pytest.mark.rule("VALUE-7")
 async def test_an_error_that_is_too_large_loses_its_data_but_not_its_call(codec: Codec) -> None:
-    """VALUE-7."""
     async with pair([Failing()], codec=codec) as (_, client):
         with error_of("aborted") as caught:
             await client.clientize(Failing).large(3 * 2**20)
@@ -325,8 +325,8 @@ async def test_an_error_that_is_too_large_loses_its_data_but_not_its_call(codec:
         assert await client.clientize(Failing).ping() == "pong"
 
 
+@pytest.mark.rule("ERROR-5")
 async def test_an_error_frame_is_answered_for_a_call_that_wanted_a_stream() -> None:
-    """ERROR-5."""
     async with pair([Failing()]) as (_, client):
         with error_of("unimplemented"):
             async for _ in client.clientize("Failing").no_such_method():
@@ -383,8 +383,8 @@ class Large:
 TOO_LARGE = 3 * 2**20
 
 
+@pytest.mark.rule("VALUE-7")
 async def test_a_value_that_is_too_large_fails_its_call_alone(codec: Codec, wire: Wire) -> None:
-    """VALUE-7."""
     limits = wsrpc.Limits(max_value=2 * 2**20)
     async with pair([Large()], codec=codec, limits=limits) as (_, client):
         large = client.clientize(Large)
@@ -405,8 +405,8 @@ async def test_a_value_that_is_too_large_fails_its_call_alone(codec: Codec, wire
         assert await large.take("x" * 2**20) == 2**20
 
 
+@pytest.mark.rule("BATCH-6")
 async def test_a_message_that_is_too_large_is_closed_with_1009() -> None:
-    """BATCH-6."""
     async with bare_client(wsrpc.Server([Large()])) as peer:
         await peer.send(["call", 1, "Large.take", {"text": "x" * TOO_LARGE}])
         assert await peer.closed() == 1009
@@ -417,10 +417,10 @@ async def peer_answers_and_breaks_a_rule(peer: Any) -> None:
     await peer.send(["result", call[1], "in time"], ["credit", 1_000_001, 1])
 
 
+@pytest.mark.rule("BATCH-5")
 async def test_an_answer_in_front_of_a_violation_counts(
     codec: Codec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """BATCH-5."""
     async with bare_server(monkeypatch, codec) as (peer, session):
         async with anyio.create_task_group() as group:
             group.start_soon(peer_answers_and_breaks_a_rule, peer)

@@ -236,12 +236,12 @@ async def converse(codec: Codec, where: str, *at: int, together: bool) -> int:
     return pair.cuts
 
 
+@pytest.mark.rule("RESUME-1", "RESUME-4", "RESUME-6", "NUM-1")
 @pytest.mark.parametrize("together", [False, True], ids=["in turn", "together"])
 @pytest.mark.parametrize("where", ["before", "after"])
 async def test_a_cut_at_each_frame_of_a_conversation_goes_unnoticed(
     where: str, codec: Codec, together: bool, anyio_backend_name: str
 ) -> None:
-    """RESUME-1, RESUME-4, RESUME-6, NUM-1."""
     index = 0
     # Each frame on one backend, a third of them on the other.
     for index in count(0, 1 if anyio_backend_name == "asyncio" else 3):
@@ -250,12 +250,13 @@ async def test_a_cut_at_each_frame_of_a_conversation_goes_unnoticed(
     assert index > (30 if together else 50)
 
 
+@pytest.mark.rule("RESUME-1", "RESUME-3", "RESUME-5")
 @pytest.mark.parametrize("apart", range(1, 5))
 @pytest.mark.parametrize("where", ["before", "after"])
 async def test_two_cuts_in_a_row_go_unnoticed(
     where: str, codec: Codec, apart: int, anyio_backend_name: str
 ) -> None:
-    """RESUME-1, RESUME-3, RESUME-5: the second falls among the hellos of the first return too."""
+    """The second falls among the hellos of the first return too."""
     index = 0
     for index in count(0, 2 if anyio_backend_name == "asyncio" else 5):
         if await converse(codec, where, index, index + apart, together=False) < 2:
@@ -263,6 +264,7 @@ async def test_two_cuts_in_a_row_go_unnoticed(
     assert index > 50
 
 
+@pytest.mark.rule("RESUME-1", "RESUME-9")
 async def test_a_cut_at_every_fifth_frame_goes_unnoticed(codec: Codec) -> None:
-    """RESUME-1, RESUME-9: each link carries something, if only a few frames."""
+    """Each link carries something, if only a few frames."""
     assert await converse(codec, "before", *range(3, 2000, 5), together=False) > 10

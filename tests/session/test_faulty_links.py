@@ -104,9 +104,9 @@ async def lost(client: wsrpc.Session, what: str) -> None:
         await client.clientize(Shop).order(what)
 
 
+@pytest.mark.rule("CLOSE-4", "CLOSE-5")
 @pytest.mark.parametrize("where", ["before", "after"])
 async def test_the_connection_can_be_cut_at_each_frame_in_turn(where: str, codec: Codec) -> None:
-    """CLOSE-4, CLOSE-5."""
     tried = 0
     for index in count():
         shop = Shop()

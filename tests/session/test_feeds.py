@@ -150,6 +150,7 @@ async def test_an_invalid_item_fails_exactly_at_its_place(codec: Codec, at: int)
         assert points.begun <= at + 33
 
 
+@pytest.mark.rule("CANCEL-3")
 @pytest.mark.parametrize("at", [0, 1, 5, 40])
 @pytest.mark.parametrize(
     ("label", "code"), [("bad", "internal"), ("x" * 70_000, "resource_exhausted")]
@@ -157,7 +158,6 @@ async def test_an_invalid_item_fails_exactly_at_its_place(codec: Codec, at: int)
 async def test_an_item_that_cannot_be_sent_fails_the_stream_while_its_source_waits(
     codec: Codec, at: int, label: str, code: str
 ) -> None:
-    """CANCEL-3."""
     points = Points()
     limits = wsrpc.Limits(max_value=65_536)
     async with pair([points], codec=codec, client_limits=limits) as (_, client):
@@ -171,11 +171,11 @@ async def test_an_item_that_cannot_be_sent_fails_the_stream_while_its_source_wai
         assert len(await client.clientize(Points).fresh(n=3).collect()) == 3
 
 
+@pytest.mark.rule("CANCEL-3")
 @pytest.mark.parametrize("at", [0, 1, 5, 40])
 async def test_an_item_that_cannot_be_sent_fails_the_upload_while_its_source_waits(
     codec: Codec, at: int
 ) -> None:
-    """CANCEL-3."""
     closed: list[int] = []
 
     async def source() -> AsyncIterator[Point]:
@@ -194,8 +194,8 @@ async def test_an_item_that_cannot_be_sent_fails_the_upload_while_its_source_wai
         assert closed == [at]
 
 
+@pytest.mark.rule("CHUNK-1")
 async def test_a_large_item_and_one_that_is_too_large_behind_it(codec: Codec) -> None:
-    """CHUNK-1."""
     limits = wsrpc.Limits(max_value=200_000)
     async with pair([Points()], codec=codec, client_limits=limits) as (_, client):
         got: list[int] = []
@@ -206,8 +206,8 @@ async def test_a_large_item_and_one_that_is_too_large_behind_it(codec: Codec) ->
         assert len(await client.clientize(Points).fresh(n=3).collect()) == 3
 
 
+@pytest.mark.rule("ERROR-2")
 async def test_what_a_source_raises_comes_behind_items_that_have_to_wait(codec: Codec) -> None:
-    """ERROR-2."""
     async with pair([Points()], codec=codec) as (_, client):
         got: list[int] = []
         with error_of("aborted"):
@@ -216,9 +216,9 @@ async def test_what_a_source_raises_comes_behind_items_that_have_to_wait(codec: 
         assert got == [0] * 100 + [150_000, 160_000]
 
 
+@pytest.mark.rule("ERROR-2")
 @pytest.mark.parametrize("at", [0, 1, 20, 32, 100])
 async def test_what_a_source_raises_comes_behind_all_that_it_yielded(codec: Codec, at: int) -> None:
-    """ERROR-2."""
     async with pair([Points()], codec=codec) as (_, client):
         got: list[int] = []
         with error_of("aborted"):
@@ -227,20 +227,20 @@ async def test_what_a_source_raises_comes_behind_all_that_it_yielded(codec: Code
         assert got == list(range(at))
 
 
+@pytest.mark.rule("END-1")
 @pytest.mark.parametrize("n", [0, 1, 31, 32, 33, 100])
 async def test_a_final_value_comes_behind_all_items(codec: Codec, n: int) -> None:
-    """END-1."""
     async with pair([Points()], codec=codec) as (_, client):
         stream = client.clientize(Points).with_final(n=n)
         assert len([item async for item in stream]) == n
         assert stream.final == n
 
 
+@pytest.mark.rule("CREDIT-1", "CREDIT-4")
 @pytest.mark.parametrize("size", [600, 20_000, 70_000, 130_000])
 async def test_items_that_grow_all_at_once_stay_within_their_credit(
     codec: Codec, size: int
 ) -> None:
-    """CREDIT-1. CREDIT-4."""
     points = Points()
     async with pair([points], codec=codec) as (_, client):
         stream = client.clientize(Points).swelling(n=200, size=size)

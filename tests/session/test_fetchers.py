@@ -139,8 +139,8 @@ async def test_a_fetcher_may_never_fetch(wire: Wire) -> None:
     assert not wire.frames("call")
 
 
+@pytest.mark.rule("CANCEL-3")
 async def test_leaving_a_fetched_stream_ends_it_at_the_far_side() -> None:
-    """CANCEL-3."""
 
     async def passing(request: wsrpc.StreamRequest, fetch: wsrpc.FetchStream) -> AsyncIterator[Any]:
         async for item in fetch(request):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import anyio
+import pytest
 
 import wsrpc
 from tests.proxy import resetting_proxy
@@ -22,8 +23,8 @@ class Nap:
         return seconds
 
 
+@pytest.mark.rule("HEART-1", "HEART-2")
 async def test_both_ends_find_out_that_a_connection_is_half_open_and_go_on(transport: str) -> None:
-    """HEART-1, HEART-2."""
     answers: list[float] = []
 
     async def call(session: wsrpc.Session) -> None:
@@ -48,8 +49,9 @@ async def test_both_ends_find_out_that_a_connection_is_half_open_and_go_on(trans
                 assert (answers, session.id) == ([1.0], before)
 
 
+@pytest.mark.rule("HEART-2")
 async def test_a_loop_that_was_held_up_does_not_take_its_peer_for_dead() -> None:
-    """HEART-2: what has arrived meanwhile is looked at first."""
+    """What has arrived meanwhile is looked at first."""
     pair = connected_pair([Nap()], limits=FAST)
     with soon():
         async with pair as (server, client):

@@ -256,8 +256,8 @@ async def test_an_interceptor_may_wrap_the_items_on_either_side(codec: Codec) ->
         assert await client.clientize(Shop).items(4).collect() == [0, 100, 200, 300]
 
 
+@pytest.mark.rule("END-1")
 async def test_a_stream_that_interceptors_pass_on_keeps_its_final_value() -> None:
-    """END-1."""
     log: list[str] = []
     async with pair(
         [Shop()],
@@ -269,9 +269,9 @@ async def test_a_stream_that_interceptors_pass_on_keeps_its_final_value() -> Non
         assert stream.final == "that is all"
 
 
+@pytest.mark.rule("CANCEL-3")
 @pytest.mark.parametrize("end", ["aclose", "cancel", "drop"])
 async def test_ending_a_stream_behind_interceptors_ends_it_at_the_far_side(end: str) -> None:
-    """CANCEL-3."""
     log: list[str] = []
     shop = Shop()
     async with pair([shop], client_interceptors=[Recorder("out", log)]) as (_, client):
@@ -332,8 +332,8 @@ async def test_an_interceptor_that_gives_no_stream_fails_the_call(
     assert "Shop.items" in caplog.text
 
 
+@pytest.mark.rule("CANCEL-3")
 async def test_an_interceptor_is_cancelled_with_its_call() -> None:
-    """CANCEL-3."""
     events: list[str] = []
 
     async def slow(request: wsrpc.Request, call_next: wsrpc.Next) -> Any:

@@ -37,10 +37,10 @@ async def fails(
     return error
 
 
+@pytest.mark.rule("ERROR-8", "TIME-4")
 async def test_a_deadline_that_passes_before_the_call_is_numbered(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """ERROR-8, TIME-4."""
     async with bare_server(monkeypatch, hello=FEW) as (_, session):
         far = session.clientize(Far, timeout=0.05)
         async with anyio.create_task_group() as group:
@@ -52,8 +52,8 @@ async def test_a_deadline_that_passes_before_the_call_is_numbered(
             group.cancel_scope.cancel()
 
 
+@pytest.mark.rule("ERROR-8", "TIME-3")
 async def test_a_deadline_that_passes_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    """ERROR-8, TIME-3."""
     async with bare_server(monkeypatch) as (peer, session):
         far = session.clientize(Far, timeout=0.05)
         error = await fails(far.get, "deadline_exceeded", not_started=False)
@@ -61,16 +61,16 @@ async def test_a_deadline_that_passes_later(monkeypatch: pytest.MonkeyPatch) -> 
         assert (await peer.expect("cancel"))[2] == "deadline_exceeded"
 
 
+@pytest.mark.rule("ERROR-8", "TIME-6")
 async def test_an_idle_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
-    """ERROR-8, TIME-6."""
     async with bare_server(monkeypatch) as (_, session):
         stream = session.clientize(Far, idle_timeout=0.05).items()
         error = await fails(lambda: anext(aiter(stream)), "deadline_exceeded", not_started=False)
         assert error.data is None
 
 
+@pytest.mark.rule("ERROR-8")
 async def test_too_many_calls_that_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    """ERROR-8."""
     limits = wsrpc.Limits(max_waiting=0)
     async with bare_server(monkeypatch, hello=FEW, limits=limits) as (_, session):
         far = session.clientize(Far)
@@ -83,24 +83,24 @@ async def test_too_many_calls_that_wait(monkeypatch: pytest.MonkeyPatch) -> None
             group.cancel_scope.cancel()
 
 
+@pytest.mark.rule("ERROR-8", "VALUE-7")
 async def test_arguments_that_are_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    """ERROR-8, VALUE-7."""
     async with bare_server(monkeypatch) as (_, session):
         far = session.clientize(Far)
         error = await fails(lambda: far.get(TOO_LARGE), "resource_exhausted", not_started=True)
         assert error.data is None
 
 
+@pytest.mark.rule("ERROR-8", "CALL-9")
 async def test_metadata_that_is_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    """ERROR-8, CALL-9."""
     async with bare_server(monkeypatch) as (_, session):
         far = session.clientize(Far, metadata={"a": "x" * 17_000})
         error = await fails(far.get, "resource_exhausted", not_started=True)
         assert error.data is None
 
 
+@pytest.mark.rule("ERROR-8", "VALUE-3")
 async def test_arguments_that_are_not_of_the_declared_type(monkeypatch: pytest.MonkeyPatch) -> None:
-    """ERROR-8, VALUE-3."""
     async with bare_server(monkeypatch) as (_, session):
         far: Any = session.clientize(Far)
         error = await fails(lambda: far.get(of=5), "invalid_argument", not_started=False)
@@ -110,8 +110,8 @@ async def test_arguments_that_are_not_of_the_declared_type(monkeypatch: pytest.M
         assert error.data is None or set(error.data) == {"errors", "total"}
 
 
+@pytest.mark.rule("ERROR-8", "GOAWAY-2")
 async def test_a_peer_that_drains(monkeypatch: pytest.MonkeyPatch) -> None:
-    """ERROR-8, GOAWAY-2."""
     async with bare_server(monkeypatch) as (peer, session):
         far = session.clientize(Far)
         async with anyio.create_task_group() as group:
@@ -125,9 +125,9 @@ async def test_a_peer_that_drains(monkeypatch: pytest.MonkeyPatch) -> None:
             assert error.data is None
 
 
+@pytest.mark.rule("ERROR-8", "VALUE-4", "CALL-8")
 @pytest.mark.parametrize("answer", ['["result",1,1e999]', '["message",1,[1]]', '["result",1,"x"]'])
 async def test_an_answer_that_is_none(monkeypatch: pytest.MonkeyPatch, answer: str) -> None:
-    """ERROR-8, VALUE-4, CALL-8."""
     async with bare_server(monkeypatch) as (peer, session):
         far = session.clientize(Far)
         async with anyio.create_task_group() as group:
@@ -141,8 +141,8 @@ async def test_an_answer_that_is_none(monkeypatch: pytest.MonkeyPatch, answer: s
             assert error.data is None or set(error.data) == {"errors", "total"}
 
 
+@pytest.mark.rule("ERROR-8", "CHUNK-7")
 async def test_an_answer_that_is_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    """ERROR-8, CHUNK-7."""
     limits = wsrpc.Limits(max_value=65_536)
     async with bare_server(monkeypatch, limits=limits) as (peer, session):
         far = session.clientize(Far)
@@ -157,8 +157,8 @@ async def test_an_answer_that_is_too_large(monkeypatch: pytest.MonkeyPatch) -> N
             assert error.data is None
 
 
+@pytest.mark.rule("ERROR-8")
 async def test_a_consumer_that_fell_too_far_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    """ERROR-8."""
     limits = wsrpc.Limits(window_bytes=100)
     async with bare_server(monkeypatch, limits=limits) as (peer, session):
         stream = session.clientize(Far, overflow="fail", window=4).items()

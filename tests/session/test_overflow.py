@@ -304,11 +304,11 @@ async def test_a_bad_item_that_is_taken_fails_at_its_place(codec: Codec) -> None
 # ------------------------------------------------------------------------------------ credit
 
 
+@pytest.mark.rule("CREDIT-4", "CREDIT-5")
 @pytest.mark.parametrize("overflow", ["drop_oldest", "fail"])
 async def test_credit_comes_back_on_arrival_and_never_exceeds_the_window(
     overflow: Policy, wire: Wire
 ) -> None:
-    """CREDIT-4, CREDIT-5."""
     async with pair([Ticker()]) as (_, client):
         async with client.clientize(Ticker, overflow=overflow, window=16).count(2000) as stream:
             assert len([item async for item in stream]) == 2000

@@ -123,9 +123,9 @@ async def confirmed(server: wsrpc.Server) -> None:
 # ------------------------------------------------------------------------------- real sockets
 
 
+@pytest.mark.rule("RESUME-1", "RESUME-4")
 @pytest.mark.usefixtures("quick")
 async def test_connections_are_reset_and_nothing_is_lost(codec: Codec, transport: str) -> None:
-    """RESUME-1, RESUME-4."""
     items: list[int] = []
     async with proxied(Work()) as (proxy, server):
         async with wsrpc.connect(proxy.url, codec=codec) as session:
@@ -143,9 +143,9 @@ async def test_connections_are_reset_and_nothing_is_lost(codec: Codec, transport
     assert items == [*range(400)]
 
 
+@pytest.mark.rule("RETRY-2")
 @pytest.mark.usefixtures("quick")
 async def test_a_connection_that_is_lost_in_the_handshake_is_tried_again() -> None:
-    """RETRY-2."""
     async with proxied(Work()) as (proxy, server):
         async with wsrpc.connect(proxy.url) as session:
             await confirmed(server)
@@ -157,9 +157,10 @@ async def test_a_connection_that_is_lost_in_the_handshake_is_tried_again() -> No
             assert await session.clientize(Work).echo("back") == "back"
 
 
+@pytest.mark.rule("RESUME-2", "CLOSE-1", "CLOSE-4")
 @pytest.mark.usefixtures("quick")
 async def test_a_server_that_was_restarted_knows_no_sessions(codec: Codec) -> None:
-    """RESUME-2, CLOSE-1, CLOSE-4: what was pending fails at once, and the session goes on as new."""
+    """What was pending fails at once, and the session goes on as new."""
     first, second = Work(), Work()
     changes: list[StateChange] = []
     async with served([second]) as replacement:
@@ -238,8 +239,9 @@ async def test_calls_made_without_a_link_wait_for_the_next(codec: Codec) -> None
     assert (sorted(work.ran), sorted(answers)) == ([*"abc"], [*"abc"])
 
 
+@pytest.mark.rule("TIME-1", "RESUME-8")
 async def test_a_deadline_passes_without_a_link(codec: Codec) -> None:
-    """TIME-1, RESUME-8: at both ends; the call that never went out never goes out."""
+    """At both ends; the call that never went out never goes out."""
     work = Work()
     pair = Gated(work, codec=codec)
     with soon():
@@ -261,8 +263,8 @@ async def late(call: Any) -> None:
         await call()
 
 
+@pytest.mark.rule("CANCEL-3", "RESUME-4")
 async def test_a_cancel_made_without_a_link_arrives_with_the_next(codec: Codec) -> None:
-    """CANCEL-3, RESUME-4."""
     work = Work()
     pair = Gated(work, codec=codec)
     with soon():
@@ -279,8 +281,9 @@ async def test_a_cancel_made_without_a_link_arrives_with_the_next(codec: Codec) 
             await until(lambda: wire_of(client).endpoint.quiescent)
 
 
+@pytest.mark.rule("RESUME-8")
 async def test_a_handler_that_is_not_to_outlive_the_link_is_cancelled_at_once(codec: Codec) -> None:
-    """RESUME-8: its terminal is replayed; the others run on."""
+    """Its terminal is replayed; the others run on."""
     work = Work()
     pair = Gated(work, codec=codec)
     outcomes: list[str] = []
@@ -307,8 +310,8 @@ async def test_a_handler_that_is_not_to_outlive_the_link_is_cancelled_at_once(co
     assert work.cleaned == ["attached", "wait"]
 
 
+@pytest.mark.rule("RESUME-8", "RESUME-9", "CLOSE-4", "CLOSE-5")
 async def test_when_the_window_is_over_the_session_has_ended(codec: Codec) -> None:
-    """RESUME-8, RESUME-9, CLOSE-4, CLOSE-5."""
     work = Work()
     pair = Gated(work, codec=codec, limits=wsrpc.Limits(resume_window=0.1))
     with soon():
@@ -327,8 +330,8 @@ async def test_when_the_window_is_over_the_session_has_ended(codec: Codec) -> No
             assert client.id != before
 
 
+@pytest.mark.rule("CLOSE-4", "RETRY-1")
 async def test_a_call_that_never_went_out_is_made_in_the_next_session() -> None:
-    """CLOSE-4, RETRY-1."""
     pair = Gated(Work(), limits=wsrpc.Limits(resume_window=0.1))
     with soon():
         async with pair as (server, client):
@@ -349,8 +352,8 @@ async def test_a_call_that_never_went_out_is_made_in_the_next_session() -> None:
 # -------------------------------------------------------------------------- tokens and their links
 
 
+@pytest.mark.rule("RESUME-6", "RESUME-7")
 async def test_what_the_peer_has_is_not_kept(codec: Codec) -> None:
-    """RESUME-6, RESUME-7."""
     with soon():
         async with connected_pair([Work()], codec=codec, reconnect=True) as (server, client):
             work = client.clientize(Work)
@@ -364,8 +367,8 @@ async def anybody(handshake: wsrpc.Handshake, auth: Any) -> Any:
     return auth
 
 
+@pytest.mark.rule("RESUME-1", "RESUME-3")
 async def test_a_newer_link_takes_over_and_the_older_is_told(codec: Codec) -> None:
-    """RESUME-1, RESUME-3."""
     async with visited(wsrpc.Server([Work()])) as visit:
         older, newer, late = visit(codec), visit(codec), visit(codec)
         said = (await older.say_hello())[1]
@@ -381,8 +384,8 @@ async def test_a_newer_link_takes_over_and_the_older_is_told(codec: Codec) -> No
         assert await newer.expect("result") == ["result", 1, "a"]
 
 
+@pytest.mark.rule("RESUME-3", "RESUME-5")
 async def test_of_two_that_race_with_one_token_one_lives() -> None:
-    """RESUME-3, RESUME-5."""
     async with visited(wsrpc.Server([Work()])) as visit:
         token = (await visit().say_hello())[1]["token"]
         racers = visit(), visit()
@@ -399,8 +402,8 @@ async def test_of_two_that_race_with_one_token_one_lives() -> None:
         assert await one.expect("result") == ["result", 1, "a"]
 
 
+@pytest.mark.rule("RESUME-3")
 async def test_a_link_that_is_turned_away_leaves_no_trace() -> None:
-    """RESUME-3."""
     server = wsrpc.Server([Work()])
     async with visited(server) as visit:
         [_, hello] = await visit().say_hello()
@@ -417,8 +420,8 @@ async def test_a_link_that_is_turned_away_leaves_no_trace() -> None:
         assert session.handshake.remote == "elsewhere"
 
 
+@pytest.mark.rule("RESUME-2", "RESUME-5")
 async def test_a_token_is_void_once_its_successor_is_confirmed() -> None:
-    """RESUME-2, RESUME-5."""
     async with visited(wsrpc.Server([Work()])) as visit:
         token = (await visit().say_hello())[1]["token"]
         second = visit()
@@ -441,8 +444,9 @@ async def test_a_token_is_void_once_its_successor_is_confirmed() -> None:
         assert (await fifth.expect("hello"))[1]["resumed"]
 
 
+@pytest.mark.rule("RESUME-2", "RESUME-5")
 async def test_somebody_elses_token_is_worth_nothing() -> None:
-    """RESUME-2, RESUME-5: and the session whose it is goes on."""
+    """And the session whose it is goes on."""
     async with visited(wsrpc.Server([Work()], authenticate=anybody)) as visit:
         owner = visit()
         token = (await owner.say_hello(auth="ann"))[1]["token"]
@@ -454,8 +458,8 @@ async def test_somebody_elses_token_is_worth_nothing() -> None:
         assert await owner.expect("result") == ["result", 1, "a"]
 
 
+@pytest.mark.rule("RESUME-2")
 async def test_counts_that_do_not_fit_end_the_session() -> None:
-    """RESUME-2."""
     server = wsrpc.Server([Work()])
     async with visited(server) as visit:
         first, second = visit(), visit()
@@ -469,8 +473,9 @@ async def test_counts_that_do_not_fit_end_the_session() -> None:
 # ------------------------------------------------------------------- what a server keeps meanwhile
 
 
+@pytest.mark.rule("RESUME-8")
 async def test_sessions_without_a_link_are_counted_and_bounded() -> None:
-    """RESUME-8: one of the same principal goes first."""
+    """One of the same principal goes first."""
     limits = wsrpc.Limits(max_detached=2)
     server = wsrpc.Server([Work()], authenticate=anybody, limits=limits)
     async with visited(server) as visit:
@@ -494,8 +499,8 @@ async def test_sessions_without_a_link_are_counted_and_bounded() -> None:
         assert older not in server.sessions
 
 
+@pytest.mark.rule("RESUME-8")
 async def test_bytes_of_sessions_without_a_link_are_bounded() -> None:
-    """RESUME-8."""
     pair = Gated(Work(), limits=wsrpc.Limits(max_detached_bytes=100_000))
     with soon():
         async with pair as (server, client):
@@ -511,8 +516,9 @@ async def test_bytes_of_sessions_without_a_link_are_bounded() -> None:
             assert await client.clientize(Work).echo("a") == "a"
 
 
+@pytest.mark.rule("RESUME-8")
 async def test_bytes_count_also_where_they_come_after_the_link_was_lost() -> None:
-    """RESUME-8: handlers run on, but not until memory is full."""
+    """Handlers run on, but not until memory is full."""
     work = Work()
     pair = Gated(work, limits=wsrpc.Limits(max_detached_bytes=100_000, window=32))
     with soon():
@@ -545,9 +551,9 @@ def came(seen: list[Any], n: int) -> bool:
     return len(seen) == n
 
 
+@pytest.mark.rule("RESUME-1")
 @pytest.mark.usefixtures("quick")
 async def test_urls_and_credentials_are_asked_anew_each_time() -> None:
-    """RESUME-1."""
     seen: list[Any] = []
     asked: list[str] = []
 

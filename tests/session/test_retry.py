@@ -162,8 +162,9 @@ class Service:
 # ------------------------------------------------------------------------------ single values
 
 
+@pytest.mark.rule("RETRY-1")
 async def test_a_call_that_was_never_sent_is_made_on_the_next_session(codec: Codec) -> None:
-    """RETRY-1. Nobody had seen it, so it need not be idempotent."""
+    """Nobody had seen it, so it need not be idempotent."""
     service = Service()
     both = Pair([service], codec=codec)
     with soon():
@@ -178,8 +179,8 @@ async def test_a_call_that_was_never_sent_is_made_on_the_next_session(codec: Cod
         assert service.runs == ["a"]
 
 
+@pytest.mark.rule("RETRY-1", "CLOSE-4")
 async def test_a_call_that_may_have_run_fails_and_the_session_goes_on(codec: Codec) -> None:
-    """RETRY-1, CLOSE-4."""
     service = Service()
     both = Pair([service], codec=codec)
     with soon():
@@ -199,8 +200,8 @@ async def test_a_call_that_may_have_run_fails_and_the_session_goes_on(codec: Cod
         assert service.runs == ["a", "b"]
 
 
+@pytest.mark.rule("RETRY-1")
 async def test_a_call_of_an_idempotent_method_is_made_again(codec: Codec) -> None:
-    """RETRY-1."""
     service = Service()
     both = Pair([service], codec=codec)
     with soon():
@@ -215,8 +216,8 @@ async def test_a_call_of_an_idempotent_method_is_made_again(codec: Codec) -> Non
         assert service.runs == ["a", "a"]
 
 
+@pytest.mark.rule("RETRY-1")
 async def test_an_answer_that_was_lost_with_its_session_is_asked_for_again(codec: Codec) -> None:
-    """RETRY-1."""
     service = Service()
     both = Pair([service], codec=codec, limits=wsrpc.Limits(resume_window=0))
     both.cut(before="result")
@@ -226,10 +227,11 @@ async def test_an_answer_that_was_lost_with_its_session_is_asked_for_again(codec
     assert (service.runs, both.cuts) == (["a", "a"], 1)
 
 
+@pytest.mark.rule("RETRY-1")
 async def test_what_a_handler_says_is_unavailable_is_repeated_if_the_method_is_idempotent(
     codec: Codec,
 ) -> None:
-    """RETRY-1. It has run, whatever it says."""
+    """It has run, whatever it says."""
     service = Service()
     async with pair([service], codec=codec) as (_, client):
         proxy = client.clientize(Service)
@@ -243,8 +245,8 @@ async def test_what_a_handler_says_is_unavailable_is_repeated_if_the_method_is_i
         assert service.runs == ["a", "a", "a", "b"]
 
 
+@pytest.mark.rule("RETRY-1")
 async def test_the_accepting_side_repeats_calls_in_the_same_way() -> None:
-    """RETRY-1."""
     service = Service()
     async with pair([], [service]) as (server, _):
         service.failing = 1
@@ -252,8 +254,8 @@ async def test_the_accepting_side_repeats_calls_in_the_same_way() -> None:
     assert service.runs == ["a", "a"]
 
 
+@pytest.mark.rule("RETRY-1")
 async def test_a_contract_says_which_methods_are_idempotent() -> None:
-    """RETRY-1."""
     service = Service()
     contract = Server([service]).contract()
     methods = contract["Service"]["methods"]
@@ -275,8 +277,8 @@ async def test_a_contract_says_which_methods_are_idempotent() -> None:
     assert service.runs == ["a", "a", "b"]
 
 
+@pytest.mark.rule("RETRY-1")
 async def test_so_many_attempts_and_the_error_says_so() -> None:
-    """RETRY-1."""
     service = Service()
     async with pair([service], client_limits=wsrpc.Limits(retry_attempts=3)) as (_, client):
         service.failing = 10
@@ -286,8 +288,8 @@ async def test_so_many_attempts_and_the_error_says_so() -> None:
     assert caught.value.__notes__ == ["This was attempt 3; it is not repeated any more."]
 
 
+@pytest.mark.rule("RETRY-1")
 async def test_a_session_without_tokens_repeats_nothing_that_costs_anything() -> None:
-    """RETRY-1."""
     service = Service()
     both = Pair([service], client_limits=wsrpc.Limits(retry_tokens=0))
     with soon():
@@ -303,8 +305,8 @@ async def test_a_session_without_tokens_repeats_nothing_that_costs_anything() ->
             await until(lambda: service.runs == ["a", "b"])
 
 
+@pytest.mark.rule("RETRY-1")
 async def test_all_calls_of_a_session_share_one_budget() -> None:
-    """RETRY-1."""
     service = Service()
     limits = wsrpc.Limits(retry_tokens=20, retry_refund=0)
     async with pair([service], client_limits=limits) as (_, client):
@@ -316,8 +318,9 @@ async def test_all_calls_of_a_session_share_one_budget() -> None:
     assert len(service.runs) == 30 + 9
 
 
+@pytest.mark.rule("RETRY-1")
 async def test_no_repeat_begins_behind_the_first_calls_deadline() -> None:
-    """RETRY-1. The handler's `retry_after` would be too late."""
+    """The handler's `retry_after` would be too late."""
 
     class Busy:
         runs = 0
@@ -339,8 +342,8 @@ async def test_no_repeat_begins_behind_the_first_calls_deadline() -> None:
     assert busy.runs == 2
 
 
+@pytest.mark.rule("RETRY-1")
 async def test_a_repeat_has_what_is_left_of_the_first_calls_time() -> None:
-    """RETRY-1."""
 
     class Clock:
         def __init__(self) -> None:
@@ -363,10 +366,10 @@ async def test_a_repeat_has_what_is_left_of_the_first_calls_time() -> None:
     assert max(clock.deadlines) - min(clock.deadlines) < 0.04
 
 
+@pytest.mark.rule("RETRY-1")
 async def test_a_call_that_waits_to_be_repeated_can_be_cancelled(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """RETRY-1."""
     monkeypatch.setattr(
         "wsrpc.calling.retry.Backoff", lambda *_, **__: Backoff(lambda: 1.0, first=5)
     )
@@ -380,8 +383,8 @@ async def test_a_call_that_waits_to_be_repeated_can_be_cancelled(
     assert service.runs == ["a"]
 
 
+@pytest.mark.rule("RETRY-1")
 async def test_a_session_that_is_closed_repeats_nothing() -> None:
-    """RETRY-1."""
     service = Service()
     with soon():
         async with connected_pair([service]) as (_, client):
@@ -400,8 +403,8 @@ async def test_a_session_that_is_closed_repeats_nothing() -> None:
     assert service.runs == ["a"]
 
 
+@pytest.mark.rule("RETRY-1")
 async def test_interceptors_run_once_around_all_attempts() -> None:
-    """RETRY-1."""
     seen: list[str] = []
 
     async def note(request: wsrpc.Request, proceed: wsrpc.Next) -> Any:
@@ -425,8 +428,8 @@ async def letters(log: list[str]) -> AsyncIterator[str]:
         yield letter
 
 
+@pytest.mark.rule("RETRY-1")
 async def test_an_upload_that_has_not_begun_goes_with_the_call(codec: Codec) -> None:
-    """RETRY-1."""
     service, log = Service(), list[str]()
     both = Pair([service], codec=codec)
     with soon():
@@ -443,8 +446,9 @@ async def test_an_upload_that_has_not_begun_goes_with_the_call(codec: Codec) -> 
     assert (log, service.runs) == (["a", "b", "c"], ["gather"])
 
 
+@pytest.mark.rule("RETRY-1")
 async def test_an_upload_that_has_begun_cannot_be_wound_back() -> None:
-    """RETRY-1. Though the method is idempotent."""
+    """Though the method is idempotent."""
     service, log = Service(), list[str]()
     async with pair([service]) as (_, client):
         service.failing = 1
@@ -453,8 +457,8 @@ async def test_an_upload_that_has_begun_cannot_be_wound_back() -> None:
     assert (log, service.runs) == (["a", "b", "c"], ["gather"])
 
 
+@pytest.mark.rule("RETRY-1")
 async def test_callbacks_go_with_the_call() -> None:
-    """RETRY-1."""
     steps: list[int] = []
 
     async def step(n: int) -> None:
@@ -475,8 +479,9 @@ async def test_callbacks_go_with_the_call() -> None:
     assert steps == [1]
 
 
+@pytest.mark.rule("RETRY-1")
 async def test_a_notification_that_was_never_sent_goes_to_the_next_session(codec: Codec) -> None:
-    """RETRY-1. Its sender has long gone on."""
+    """Its sender has long gone on."""
     service = Service()
     both = Pair([service], codec=codec)
     with soon():
@@ -491,8 +496,8 @@ async def test_a_notification_that_was_never_sent_goes_to_the_next_session(codec
     assert sorted(service.runs) == ["a", "b", "c"]
 
 
+@pytest.mark.rule("RETRY-1")
 async def test_notifications_that_wait_for_a_slot_go_to_the_next_session() -> None:
-    """RETRY-1."""
     service = Service()
     both = Pair([service], limits=wsrpc.Limits(max_calls=8))
     with soon():
@@ -511,8 +516,8 @@ async def test_notifications_that_wait_for_a_slot_go_to_the_next_session() -> No
 # ------------------------------------------------------------------------------ streams
 
 
+@pytest.mark.rule("RETRY-1")
 async def test_a_stream_that_was_never_opened_is_opened_on_the_next_session(codec: Codec) -> None:
-    """RETRY-1."""
     service = Service()
     both = Pair([service], codec=codec)
     with soon():
@@ -529,11 +534,12 @@ async def test_a_stream_that_was_never_opened_is_opened_on_the_next_session(code
     assert service.runs == ["numbers"]
 
 
+@pytest.mark.rule("RETRY-1")
 @pytest.mark.parametrize("first", [0, 1])
 async def test_an_idempotent_stream_is_opened_again_unless_an_item_was_delivered(
     first: int,
 ) -> None:
-    """RETRY-1. What would come again might be another sequence."""
+    """What would come again might be another sequence."""
     service = Service()
     both = Pair([service])
     with soon():
@@ -561,11 +567,12 @@ async def test_an_idempotent_stream_is_opened_again_unless_an_item_was_delivered
 # ------------------------------------------------------------------------------ tracked streams
 
 
+@pytest.mark.rule("RETRY-3")
 @pytest.mark.parametrize("overflow", ["block", "latest"])
 async def test_a_tracked_stream_goes_on_behind_the_last_item_delivered(
     codec: Codec, overflow: Any
 ) -> None:
-    """RETRY-3. Over a dozen restarts, without a gap or a duplicate."""
+    """Over a dozen restarts, without a gap or a duplicate."""
     service = Service()
     both = Pair([service], codec=codec)
     items: list[wsrpc.Tracked[Note]] = []
@@ -589,8 +596,8 @@ async def test_a_tracked_stream_goes_on_behind_the_last_item_delivered(
     assert None not in service.asked[1:]
 
 
+@pytest.mark.rule("RETRY-3")
 async def test_items_that_have_arrived_are_delivered_before_the_stream_is_opened_again() -> None:
-    """RETRY-3."""
     service = Service()
     both = Pair([service])
     with soon():
@@ -605,8 +612,8 @@ async def test_items_that_have_arrived_are_delivered_before_the_stream_is_opened
     assert service.asked == [None]
 
 
+@pytest.mark.rule("RETRY-3")
 async def test_a_tracked_stream_lost_before_its_first_item_begins_anew() -> None:
-    """RETRY-3."""
     service = Service()
     both = Pair([service], limits=wsrpc.Limits(resume_window=0))
     both.cut(before="message")
@@ -617,8 +624,8 @@ async def test_a_tracked_stream_lost_before_its_first_item_begins_anew() -> None
     assert (service.asked, both.cuts) == ([None, None], 1)
 
 
+@pytest.mark.rule("RETRY-3")
 async def test_a_tracked_stream_whose_method_gives_up_for_now_goes_on_too() -> None:
-    """RETRY-3."""
     service = Service()
     async with pair([service]) as (_, client):
         stream = client.clientize(Service).tracked(6)
@@ -627,8 +634,8 @@ async def test_a_tracked_stream_whose_method_gives_up_for_now_goes_on_too() -> N
     assert len(service.asked) == 4
 
 
+@pytest.mark.rule("RETRY-1", "RETRY-3")
 async def test_attempts_count_anew_when_a_tracked_stream_has_got_on() -> None:
-    """RETRY-1, RETRY-3."""
     service = Service()
     async with pair([service], client_limits=wsrpc.Limits(retry_attempts=2)) as (_, client):
         stream = client.clientize(Service).tracked(40)
@@ -645,10 +652,10 @@ async def test_attempts_count_anew_when_a_tracked_stream_has_got_on() -> None:
         assert caught.value.__notes__
 
 
+@pytest.mark.rule("RETRY-3")
 async def test_a_tracked_stream_that_is_closed_while_it_waits_just_ends(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """RETRY-3."""
     monkeypatch.setattr(
         "wsrpc.calling.retry.Backoff", lambda *_, **__: Backoff(lambda: 1.0, first=5)
     )
@@ -668,8 +675,8 @@ async def test_a_tracked_stream_that_is_closed_while_it_waits_just_ends(
     assert service.asked == [None]
 
 
+@pytest.mark.rule("RETRY-3")
 async def test_a_tracked_stream_with_an_upload_that_has_begun_is_not_opened_again() -> None:
-    """RETRY-3."""
 
     async def lines() -> AsyncIterator[str]:
         yield "a"
@@ -687,8 +694,8 @@ async def test_a_tracked_stream_with_an_upload_that_has_begun_is_not_opened_agai
     assert service.asked == [None]
 
 
+@pytest.mark.rule("RETRY-3")
 async def test_a_tracked_stream_ends_with_a_session_that_does_not_come_back() -> None:
-    """RETRY-3."""
     service = Service()
     both = Pair([service], reconnect=False)
     with soon():
@@ -701,9 +708,9 @@ async def test_a_tracked_stream_ends_with_a_session_that_does_not_come_back() ->
     assert service.asked == [None]
 
 
+@pytest.mark.rule("RETRY-3")
 @pytest.mark.parametrize("validate", ["both", "arrival", "none"])
 async def test_tracked_items_are_typed_and_travel_as_pairs(codec: Codec, validate: Any) -> None:
-    """RETRY-3."""
     service = Service()
     contract = Server([service]).contract()["Service"]
     described = contract["methods"]["tracked"]
@@ -723,8 +730,8 @@ async def test_tracked_items_are_typed_and_travel_as_pairs(codec: Codec, validat
         assert await client.clientize("Service").tracked(n=1).collect() == [["0", plain]]
 
 
+@pytest.mark.rule("RETRY-3")
 async def test_a_stream_by_contract_goes_on_as_well() -> None:
-    """RETRY-3."""
     service = Service()
     both = Pair([service])
     contract = Server([service]).contract()["Service"]
@@ -738,8 +745,8 @@ async def test_a_stream_by_contract_goes_on_as_well() -> None:
     assert ids == [str(i) for i in range(50)]
 
 
+@pytest.mark.rule("RETRY-3")
 async def test_interceptors_and_fetchers_see_one_stream() -> None:
-    """RETRY-3."""
     seen: list[str] = []
 
     async def note(request: wsrpc.Request, proceed: wsrpc.Next) -> Any:
@@ -763,8 +770,8 @@ async def test_interceptors_and_fetchers_see_one_stream() -> None:
     assert seen == ["fetch", "tracked"]
 
 
+@pytest.mark.rule("RETRY-3", "ERROR-3")
 async def test_what_is_declared_tracked_has_to_be() -> None:
-    """RETRY-3, ERROR-3."""
     async with pair([Service()], debug=True) as (_, client):
         with error_of("internal") as caught:
             await client.clientize(Service).odd().collect()
@@ -795,8 +802,8 @@ async def test_a_local_stream_gives_what_a_remote_one_does() -> None:
 # ------------------------------------------------------------------------------ over sockets
 
 
+@pytest.mark.rule("RETRY-1", "RETRY-3", "HELLO-10")
 async def test_a_server_that_is_restarted_on_its_port(codec: Codec) -> None:
-    """RETRY-1, RETRY-3, HELLO-10."""
     service = Service()
     ids: list[str] = []
     reached, restarted = anyio.Event(), anyio.Event()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import anyio
+import pytest
 
 import wsrpc
 from tests.support import pair, until
@@ -26,10 +27,10 @@ class Cleans:
             self.cleaned += 1
 
 
+@pytest.mark.rule("TIME-1", "CANCEL-3")
 async def test_a_loop_that_was_held_up_when_a_deadline_passed_does_not_disturb_the_cleanup() -> (
     None
 ):
-    """TIME-1, CANCEL-3."""
     cleans = Cleans()
     async with pair([cleans]) as (_, client):
         for _ in range(10):

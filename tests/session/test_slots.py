@@ -75,10 +75,10 @@ class Busy:
         """Leaves a task behind that calls the caller when this handler has ended."""
 
 
+@pytest.mark.rule("SLOT-1")
 async def test_more_calls_than_the_callee_takes_wait_on_the_callers_side(
     codec: Codec, wire: Wire
 ) -> None:
-    """SLOT-1."""
     busy = Busy()
     answers: list[str] = []
     async with pair([busy], codec=codec, limits=FEW) as (_, client):
@@ -99,8 +99,8 @@ async def test_more_calls_than_the_callee_takes_wait_on_the_callers_side(
     wire.assert_one_terminal_each()
 
 
+@pytest.mark.rule("SLOT-1", "NOTIFY-1")
 async def test_streams_and_notifications_take_slots_too() -> None:
-    """SLOT-1, NOTIFY-1."""
     busy = Busy()
     async with pair([busy], limits=FEW) as (_, client):
         proxy = client.clientize(Busy)
@@ -126,8 +126,8 @@ async def test_streams_and_notifications_take_slots_too() -> None:
             assert await stream.collect() == [1]
 
 
+@pytest.mark.rule("SLOT-1")
 async def test_a_notification_waits_for_a_slot_and_returns_as_soon_as_it_has_one() -> None:
-    """SLOT-1."""
     busy = Busy()
     async with pair([busy], limits=FEW) as (_, client):
         proxy = client.clientize(Busy)
@@ -150,8 +150,8 @@ async def test_a_notification_waits_for_a_slot_and_returns_as_soon_as_it_has_one
         await until(lambda: sorted(busy.notes) == [0, 1, 2])
 
 
+@pytest.mark.rule("SLOT-1")
 async def test_waiting_is_first_come_first_served() -> None:
-    """SLOT-1."""
     order: list[int] = []
 
     class Gate:
@@ -183,8 +183,8 @@ async def test_waiting_is_first_come_first_served() -> None:
     assert order == list(range(10))
 
 
+@pytest.mark.rule("SLOT-2")
 async def test_a_cancelled_call_keeps_its_slot_until_its_handler_has_cleaned_up() -> None:
-    """SLOT-2."""
     busy = Busy()
     busy.cleanup = anyio.Event()
     async with pair([busy], limits=FEW) as (_, client):
@@ -208,8 +208,8 @@ async def test_a_cancelled_call_keeps_its_slot_until_its_handler_has_cleaned_up(
     assert pinged == ["pong"]
 
 
+@pytest.mark.rule("CANCEL-1")
 async def test_a_call_cancelled_while_it_waits_for_a_slot_is_never_sent(wire: Wire) -> None:
-    """CANCEL-1."""
     busy = Busy()
     async with pair([busy], limits=FEW) as (_, client):
         proxy = client.clientize(Busy)
@@ -232,8 +232,8 @@ async def test_a_call_cancelled_while_it_waits_for_a_slot_is_never_sent(wire: Wi
     assert not wire.frames("cancel", "notify")
 
 
+@pytest.mark.rule("TIME-4")
 async def test_waiting_counts_against_the_deadline(wire: Wire) -> None:
-    """TIME-4."""
     busy = Busy()
     async with pair([busy], limits=FEW) as (_, client):
         proxy = client.clientize(Busy)
@@ -253,8 +253,8 @@ async def test_waiting_counts_against_the_deadline(wire: Wire) -> None:
     assert len(wire.frames("call", "notify")) == 8
 
 
+@pytest.mark.rule("CLOSE-4")
 async def test_calls_that_wait_fail_when_the_session_ends() -> None:
-    """CLOSE-4."""
     busy = Busy()
     errors: list[wsrpc.RpcError] = []
     async with pair([busy], limits=FEW) as (server, client):
@@ -305,8 +305,8 @@ async def fill(session: wsrpc.Session, busy: Busy, group: anyio.abc.TaskGroup) -
     await until(lambda: busy.running == 8)
 
 
+@pytest.mark.rule("SLOT-3")
 async def test_a_call_made_while_handling_one_never_waits_but_fails_at_once(wire: Wire) -> None:
-    """SLOT-3."""
     server_side, client_side = Busy(), Busy()
     async with pair([server_side], [client_side], limits=FEW) as (server, client):
         async with anyio.create_task_group() as group:
@@ -324,8 +324,8 @@ async def test_a_call_made_while_handling_one_never_waits_but_fails_at_once(wire
     assert len(wire.frames("call")) == 8 + 3
 
 
+@pytest.mark.rule("SLOT-3")
 async def test_a_call_made_while_handling_one_carries_its_parent(wire: Wire) -> None:
-    """SLOT-3."""
     busy = Busy()
     busy.go.set()
     async with pair([busy], [Busy()]) as (_, client):
@@ -335,10 +335,10 @@ async def test_a_call_made_while_handling_one_carries_its_parent(wire: Wire) -> 
     assert inner[4]["parent"] == 1
 
 
+@pytest.mark.rule("SLOT-3")
 async def test_a_call_made_by_a_task_that_outlives_its_handler_waits_like_any_other(
     wire: Wire,
 ) -> None:
-    """SLOT-3."""
     client_side = Busy()
     waited: list[str] = []
 
@@ -367,8 +367,8 @@ async def test_a_call_made_by_a_task_that_outlives_its_handler_waits_like_any_ot
     assert "parent" not in (wire.frames("call")[-1] + [{}])[4]
 
 
+@pytest.mark.rule("SLOT-3")
 async def test_calls_that_nest_in_a_ring_fail_instead_of_waiting_for_themselves() -> None:
-    """SLOT-3."""
 
     class Ring:
         @wsrpc.method
@@ -388,8 +388,8 @@ async def test_calls_that_nest_in_a_ring_fail_instead_of_waiting_for_themselves(
 # ------------------------------------------------------------------------------------ the callee's side
 
 
+@pytest.mark.rule("SLOT-4")
 async def test_a_peer_that_ignores_the_bound_is_refused_and_the_link_lives(codec: Codec) -> None:
-    """SLOT-4."""
     busy = Busy()
     async with bare_client(wsrpc.Server([busy], limits=FEW), codec) as peer:
         await peer.send(*(["call", 1 + 2 * n, "Busy.wait", {}] for n in range(8)))
@@ -407,8 +407,8 @@ async def test_a_peer_that_ignores_the_bound_is_refused_and_the_link_lives(codec
     assert busy.notes == []
 
 
+@pytest.mark.rule("SLOT-1")
 async def test_each_hello_announces_its_own_sides_bound() -> None:
-    """SLOT-1."""
     async with bare_client(wsrpc.Server([Busy()], limits=FEW), hello=False) as peer:
         hello = await peer.say_hello()
     assert hello[1]["limits"]["max_calls"] == 8

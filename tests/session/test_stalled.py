@@ -104,9 +104,9 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iter
             yield
 
 
+@pytest.mark.rule("OUT-1", "OUT-3", "OUT-4")
 @pytest.mark.usefixtures("way")
 async def test_a_peer_that_stops_reading_is_closed_with_4001_and_costs_a_bounded_amount() -> None:
-    """OUT-1. OUT-3. OUT-4."""
     flood = Flood()
     limits = wsrpc.Limits(resume_window=0, stall_timeout=0.5, outbox=256 * 1024, close_timeout=0.2)
     async with served([flood], limits=limits) as listener:
@@ -168,8 +168,8 @@ async def test_closing_a_session_whose_peer_does_not_read_takes_a_bounded_time()
                 await until(lambda: flood.cleaned == 1)
 
 
+@pytest.mark.rule("OUT-4")
 async def test_a_link_without_callbacks_is_watched_as_well() -> None:
-    """OUT-4."""
     flood = Flood()
     server = wsrpc.Server([flood], limits=wsrpc.Limits(stall_timeout=0.3))
     async with bare_client(server) as peer:

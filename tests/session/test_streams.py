@@ -175,12 +175,12 @@ FALSY: list[object] = [
 FLAVOURS = ["generator", "sync_generator", "returned", "awaited"]
 
 
+@pytest.mark.rule("CALL-5", "MSG-2")
 @pytest.mark.parametrize("flavour", FLAVOURS)
 @pytest.mark.parametrize("n", [0, 1, 33, 500])
 async def test_every_way_to_write_a_stream_gives_its_items_in_order(
     codec: Codec, flavour: str, n: int, wire: Wire
 ) -> None:
-    """CALL-5, MSG-2."""
     async with pair([Tokens()], codec=codec) as (_, client):
         stream = getattr(client.clientize(Tokens), flavour)(n)
         assert [token async for token in stream] == [Token(message=str(i)) for i in range(n)]
@@ -188,8 +188,8 @@ async def test_every_way_to_write_a_stream_gives_its_items_in_order(
     wire.assert_one_terminal_each()
 
 
+@pytest.mark.rule("MSG-1")
 async def test_falsy_values_and_lookalikes_of_errors_are_items(codec: Codec) -> None:
-    """MSG-1."""
     async with pair([Tokens()], codec=codec) as (_, client):
         items = await client.clientize(Tokens).falsy().collect()
     assert items == FALSY
@@ -222,8 +222,8 @@ async def test_many_streams_at_a_time_do_not_mix(codec: Codec, wire: Wire) -> No
     wire.assert_one_terminal_each()
 
 
+@pytest.mark.rule("CALL-6", "CREDIT-2")
 async def test_a_stalled_stream_delays_no_other() -> None:
-    """CALL-6, CREDIT-2."""
     async with pair([Tokens()]) as (_, client):
         tokens = client.clientize(Tokens)
         async with tokens.forever() as stalled:
@@ -243,8 +243,8 @@ async def test_nothing_is_sent_before_the_first_item_is_asked_for(wire: Wire) ->
 # ------------------------------------------------------------------------------------ credit
 
 
+@pytest.mark.rule("CREDIT-2", "CREDIT-4")
 async def test_a_generator_never_runs_ahead_of_its_consumer_by_more_than_its_credit() -> None:
-    """CREDIT-2, CREDIT-4."""
     tokens = Tokens()
     async with pair([tokens], limits=wsrpc.Limits(window=8)) as (_, client):
         async with client.clientize(Tokens).forever() as stream:
@@ -257,8 +257,8 @@ async def test_a_generator_never_runs_ahead_of_its_consumer_by_more_than_its_cre
             assert tokens.produced <= 2 * 8
 
 
+@pytest.mark.rule("CREDIT-1")
 async def test_the_window_of_a_proxy_is_where_its_streams_start(wire: Wire) -> None:
-    """CREDIT-1."""
     tokens = Tokens()
     async with pair([tokens]) as (_, client):
         async with client.clientize(Tokens, window=3).forever() as stream:
@@ -275,8 +275,8 @@ async def test_a_window_of_nothing_is_refused() -> None:
             client.clientize(Tokens, window=0)
 
 
+@pytest.mark.rule("CREDIT-4", "CREDIT-5")
 async def test_the_window_grows_while_the_consumer_keeps_up(wire: Wire) -> None:
-    """CREDIT-4, CREDIT-5."""
     async with pair([Tokens()], limits=wsrpc.Limits(window=1)) as (_, client):
         assert len(await client.clientize(Tokens).generator(2000).collect()) == 2000
     assert len(wire.frames("credit")) < 200
@@ -343,12 +343,12 @@ async def cancel_scope(stream: wsrpc.Stream[int]) -> None:
 ENDINGS = [leave, leave_by_exception, close, cancel, cancel_scope]
 
 
+@pytest.mark.rule("CANCEL-3", "CANCEL-5")
 @pytest.mark.parametrize("end", ENDINGS)
 @pytest.mark.parametrize("method", ["forever", "waiting"])
 async def test_every_way_to_end_a_stream_runs_the_generators_finally(
     codec: Codec, end: Any, method: str, wire: Wire
 ) -> None:
-    """CANCEL-3, CANCEL-5."""
     tokens = Tokens()
     async with pair([tokens], codec=codec) as (_, client):
         stream = getattr(client.clientize(Tokens), method)()
@@ -363,11 +363,11 @@ async def test_every_way_to_end_a_stream_runs_the_generators_finally(
     wire.assert_one_terminal_each()
 
 
+@pytest.mark.rule("CANCEL-3")
 @pytest.mark.parametrize("method", ["forever", "waiting"])
 async def test_dropping_the_last_reference_runs_the_generators_finally(
     method: str, wire: Wire
 ) -> None:
-    """CANCEL-3."""
     tokens = Tokens()
     async with pair([tokens]) as (_, client):
         stream = getattr(client.clientize(Tokens), method)()
@@ -415,8 +415,8 @@ async def test_ending_a_stream_that_was_never_iterated_sends_nothing(wire: Wire)
     assert not wire.frames("call", "cancel")
 
 
+@pytest.mark.rule("CANCEL-4")
 async def test_ending_a_stream_twice_is_fine(wire: Wire) -> None:
-    """CANCEL-4."""
     tokens = Tokens()
     async with pair([tokens]) as (_, client):
         async with client.clientize(Tokens).forever() as stream:
@@ -471,12 +471,12 @@ async def test_a_stream_has_one_consumer() -> None:
                 stream.cancel()
 
 
+@pytest.mark.rule("CANCEL-3", "CALL-5", "SLOT-2")
 @pytest.mark.parametrize("consumed", [1, 2])
 @pytest.mark.parametrize("window", [1, 32])
 async def test_cleanup_may_await_without_a_shield_and_the_slot_is_taken_until_it_is_through(
     consumed: int, window: int, wire: Wire
 ) -> None:
-    """CANCEL-3, CALL-5, SLOT-2."""
     tokens = Tokens()
     async with pair([tokens]) as (_, client):
         stream = client.clientize(Tokens, window=window).slow_cleanup()
@@ -502,10 +502,10 @@ async def test_cleanup_that_takes_longer_than_cleanup_timeout_is_cancelled_too(
     assert "Tokens.slow_cleanup was still cleaning up" in caplog.text
 
 
+@pytest.mark.rule("CANCEL-5")
 async def test_a_generator_that_swallows_its_cancellation_is_stopped_all_the_same(
     wire: Wire,
 ) -> None:
-    """CANCEL-5."""
     tokens = Tokens()
     async with pair([tokens]) as (_, client):
         async with client.clientize(Tokens).swallows() as stream:
@@ -515,8 +515,8 @@ async def test_a_generator_that_swallows_its_cancellation_is_stopped_all_the_sam
     assert len(wire.frames("message")) == 1
 
 
+@pytest.mark.rule("CLOSE-4", "CLOSE-5")
 async def test_a_lost_connection_raises_and_runs_the_finally() -> None:
-    """CLOSE-4, CLOSE-5."""
     tokens = Tokens()
     async with pair([tokens]) as (server, client):
         stream = client.clientize(Tokens).waiting()
@@ -535,8 +535,8 @@ async def test_a_lost_connection_raises_and_runs_the_finally() -> None:
         await until(lambda: tokens.cleaned == ["waiting"])
 
 
+@pytest.mark.rule("CLOSE-4")
 async def test_what_arrived_before_the_connection_was_lost_is_delivered_first() -> None:
-    """CLOSE-4."""
     tokens = Tokens()
     async with pair([tokens]) as (server, client):
         stream = client.clientize(Tokens, window=8).forever()
@@ -551,10 +551,10 @@ async def test_what_arrived_before_the_connection_was_lost_is_delivered_first() 
 # ------------------------------------------------------------------------------------ errors
 
 
+@pytest.mark.rule("ERROR-2")
 async def test_an_error_before_the_first_item_is_raised_by_the_first_iteration(
     codec: Codec,
 ) -> None:
-    """ERROR-2."""
     async with pair([Tokens()], codec=codec) as (_, client):
         stream = client.clientize(Tokens).fail_at_once()
         with error_of("not_found") as caught:
@@ -564,9 +564,9 @@ async def test_an_error_before_the_first_item_is_raised_by_the_first_iteration(
         assert [item async for item in stream] == []
 
 
+@pytest.mark.rule("ERROR-2")
 @pytest.mark.parametrize("n", [1, 31, 32, 33, 300])
 async def test_an_error_after_n_items_comes_behind_exactly_n_items(codec: Codec, n: int) -> None:
-    """ERROR-2."""
     items: list[int] = []
     async with pair([Tokens()], codec=codec) as (_, client):
         with error_of("aborted") as caught:
@@ -577,10 +577,10 @@ async def test_an_error_after_n_items_comes_behind_exactly_n_items(codec: Codec,
     assert caught.value.data == {"n": n}
 
 
+@pytest.mark.rule("ERROR-3")
 async def test_an_unforeseen_error_of_a_stream_is_internal(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """ERROR-3."""
     async with pair([Tokens()]) as (_, client):
         with error_of("internal") as caught:
             await client.clientize(Tokens).break_at_once().collect()
@@ -590,10 +590,10 @@ async def test_an_unforeseen_error_of_a_stream_is_internal(
     assert caught.value.error_id in caplog.text
 
 
+@pytest.mark.rule("VALUE-3")
 async def test_an_item_that_does_not_fit_its_type_ends_the_stream_behind_those_before_it(
     codec: Codec,
 ) -> None:
-    """VALUE-3."""
     items: list[int] = []
     tokens = Tokens()
     async with pair([tokens], codec=codec) as (_, client):
@@ -603,10 +603,10 @@ async def test_an_item_that_does_not_fit_its_type_ends_the_stream_behind_those_b
     assert items == [1]
 
 
+@pytest.mark.rule("VALUE-4")
 async def test_an_item_that_does_not_validate_on_arrival_is_the_other_ends_fault(
     codec: Codec,
 ) -> None:
-    """VALUE-4."""
 
     class Loose:
         controller_name = "Tokens"
@@ -644,8 +644,8 @@ async def test_validate_none_takes_items_as_plain_values(codec: Codec) -> None:
 # ------------------------------------------------------------------------------------ final values
 
 
+@pytest.mark.rule("END-1")
 async def test_a_stream_may_end_with_a_final_value(codec: Codec) -> None:
-    """END-1."""
     tokens = Tokens()
     async with pair([tokens], codec=codec) as (_, client):
         stream = client.clientize(Tokens).with_usage(3)
@@ -655,9 +655,9 @@ async def test_a_stream_may_end_with_a_final_value(codec: Codec) -> None:
         assert stream.final == Usage(tokens=3)
 
 
+@pytest.mark.rule("END-1")
 @pytest.mark.parametrize("value", [None, 0, "", {"a": [1]}])
 async def test_any_value_can_be_the_final_one(codec: Codec, value: object, wire: Wire) -> None:
-    """END-1."""
     async with pair([Tokens()], codec=codec) as (_, client):
         stream = client.clientize(Tokens).with_final(value)
         assert await stream.collect() == []
@@ -666,8 +666,8 @@ async def test_any_value_can_be_the_final_one(codec: Codec, value: object, wire:
     assert end[2] == [value]
 
 
+@pytest.mark.rule("END-1")
 async def test_a_stream_without_a_final_value_ends_with_none() -> None:
-    """END-1."""
     async with pair([Tokens()]) as (_, client):
         stream = client.clientize(Tokens).generator(1)
         await stream.collect()
@@ -683,8 +683,8 @@ async def test_a_final_value_that_is_not_declared_is_an_internal_error(
     assert "AsyncIterator[Item | wsrpc.Final[Value]]" in caplog.text
 
 
+@pytest.mark.rule("END-1")
 async def test_a_stream_that_a_method_hands_on_keeps_its_final_value() -> None:
-    """END-1."""
 
     class Relay:
         @wsrpc.method
@@ -707,8 +707,8 @@ async def test_a_stream_that_a_method_hands_on_keeps_its_final_value() -> None:
         assert len(await relay.without().collect()) == 2
 
 
+@pytest.mark.rule("CANCEL-3")
 async def test_ending_a_stream_that_is_handed_on_ends_it_at_its_source() -> None:
-    """CANCEL-3."""
 
     class Relay:
         @wsrpc.method
@@ -740,8 +740,8 @@ async def test_a_value_that_is_iterated_says_what_to_write_instead() -> None:
                 pass
 
 
+@pytest.mark.rule("CALL-8")
 async def test_by_bare_name_the_wrong_use_says_so_too(wire: Wire) -> None:
-    """CALL-8."""
     tokens = Tokens()
     async with pair([tokens]) as (_, client):
         proxy = client.clientize("Tokens")

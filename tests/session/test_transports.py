@@ -74,8 +74,8 @@ async def exercise(session: wsrpc.Session) -> None:
         assert await anext(stream) == 0
 
 
+@pytest.mark.rule("LINK-1")
 async def test_tcp(codec: Codec) -> None:
-    """LINK-1."""
     echo = Echo()
     async with served([echo]) as listener:
         assert listener.url.startswith("ws://127.0.0.1:")
@@ -283,6 +283,7 @@ async def test_credentials_make_a_principal(codec: Codec) -> None:
                 assert listener.server.sessions[session.id].principal == "Ann"
 
 
+@pytest.mark.rule("HELLO-7")
 @pytest.mark.parametrize(
     ("auth", "code", "says"),
     [
@@ -295,7 +296,6 @@ async def test_credentials_make_a_principal(codec: Codec) -> None:
 async def test_credentials_that_are_refused_are_a_connect_error(
     auth: Any, code: int, says: str
 ) -> None:
-    """HELLO-7."""
     async with served([Echo()], authenticate=authenticate) as listener:
         with pytest.raises(wsrpc.ConnectError, match=says) as caught:
             async with wsrpc.connect(listener.url, auth=auth):
@@ -314,8 +314,8 @@ async def test_credentials_that_cannot_be_fetched_raise_as_they_are() -> None:
                 pass
 
 
+@pytest.mark.rule("HELLO-6")
 async def test_calls_sent_with_the_hello_are_not_looked_at_before_the_peer_is_known() -> None:
-    """HELLO-6."""
     echo = Echo()
     decide = anyio.Event()
 
@@ -408,10 +408,10 @@ class Cable:
             await anyio.aclose_forcefully(end)
 
 
+@pytest.mark.rule("CLOSE-1", "CLOSE-4", "CLOSE-5")
 async def test_a_pulled_cable_fails_what_is_pending_and_cleans_up_on_both_sides(
     codec: Codec,
 ) -> None:
-    """CLOSE-1, CLOSE-4, CLOSE-5."""
     echo, mine = Echo(), Echo()
     errors: list[wsrpc.ConnectionLost] = []
 
@@ -592,28 +592,28 @@ async def websocket_server(subprotocols: list[str] | None, say: bytes | None) ->
             yield f"ws://127.0.0.1:{next(iter(asyncio_server.sockets)).getsockname()[1]}"
 
 
+@pytest.mark.rule("LINK-2")
 @pytest.mark.parametrize("subprotocols", [None, ["graphql-ws"]])
 async def test_a_websocket_server_that_is_none_of_wsrpcs(subprotocols: list[str] | None) -> None:
-    """LINK-2."""
     async with websocket_server(subprotocols, None) as url:
         error = await refused(url)
     assert "wsrpc" in str(error)
 
 
+@pytest.mark.rule("BATCH-1", "HELLO-1", "HELLO-3")
 @pytest.mark.parametrize(
     "say", [b"hello", b"{}", b"[]", b'[["hello"]]', b'[["ack",0]]', b'[["hello",{"version":2}]]']
 )
 async def test_a_server_that_agrees_on_the_subprotocol_and_then_speaks_something_else(
     say: bytes,
 ) -> None:
-    """BATCH-1, HELLO-1, HELLO-3."""
     async with websocket_server(["wsrpc.v1.json"], say) as url:
         error = await refused(url)
     assert error.close_code in (4500, 4505, 4507)
 
 
+@pytest.mark.rule("HELLO-9")
 async def test_a_server_that_never_says_hello(monkeypatch: pytest.MonkeyPatch) -> None:
-    """HELLO-9."""
     peer = patched_link(monkeypatch)
     error = await refused("ws://memory", limits=wsrpc.Limits(connect_timeout=0.05))
     assert error.close_code == 4008
@@ -634,8 +634,8 @@ async def test_cancelling_connect_leaves_nothing_behind(monkeypatch: pytest.Monk
     assert scope.cancelled_caught
 
 
+@pytest.mark.rule("LINK-2")
 async def test_no_common_subprotocol_is_refused_with_400() -> None:
-    """LINK-2."""
     import websockets.sync.client
     from websockets.exceptions import InvalidStatus
     from websockets.typing import Subprotocol
@@ -652,8 +652,8 @@ async def test_no_common_subprotocol_is_refused_with_400() -> None:
             assert await session.clientize(Echo).echo(1) == 1
 
 
+@pytest.mark.rule("BATCH-1")
 async def test_a_message_of_the_wrong_websocket_type_is_closed_with_4500() -> None:
-    """BATCH-1."""
     import websockets.sync.client
     from websockets.exceptions import ConnectionClosed
     from websockets.typing import Subprotocol
@@ -707,11 +707,11 @@ anyio.run(main, backend=sys.argv[1])
 """
 
 
+@pytest.mark.rule("CLOSE-5", "DRAIN-3")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_serve_stops_cleanly_on_a_signal(
     anyio_backend_name: str, number: signal.Signals, transport: str
 ) -> None:
-    """CLOSE-5, DRAIN-3."""
     port = free_port()
     process = subprocess.Popen(  # noqa: ASYNC220
         [sys.executable, "-X", "dev", "-c", SERVER, anyio_backend_name, str(port), transport],

@@ -146,9 +146,9 @@ async def lines(n: int) -> AsyncIterator[Line]:
         yield Line(text=str(i))
 
 
+@pytest.mark.rule("UP-2")
 @pytest.mark.parametrize("n", [0, 1, 33, 500])
 async def test_an_upload_arrives_in_order(codec: Codec, n: int, wire: Wire) -> None:
-    """UP-2."""
     uploads = Uploads()
     async with pair([uploads], codec=codec) as (_, client):
         assert await client.clientize(Uploads).count(lines(n)) == n
@@ -234,8 +234,8 @@ async def test_a_large_item_goes_through(codec: Codec) -> None:
 # ------------------------------------------------------------------------------------ credit
 
 
+@pytest.mark.rule("UP-1", "CREDIT-2")
 async def test_a_producer_never_runs_ahead_of_the_handler_by_more_than_its_credit() -> None:
-    """UP-1, CREDIT-2."""
     source, uploads = Source(), Uploads()
     async with pair([uploads], limits=wsrpc.Limits(window=8)) as (_, client):
         async with anyio.create_task_group() as group:
@@ -250,9 +250,9 @@ async def test_a_producer_never_runs_ahead_of_the_handler_by_more_than_its_credi
 # ------------------------------------------------------------------------------------ producers stop
 
 
+@pytest.mark.rule("UP-3")
 @pytest.mark.parametrize("kind", ["numbers", "waiting"])
 async def test_a_handler_that_returns_early_stops_the_producer(kind: str, wire: Wire) -> None:
-    """UP-3."""
     source = Source()
     async with pair([Uploads()]) as (_, client):
         assert await client.clientize(Uploads).first(getattr(source, kind)()) == 0
@@ -264,10 +264,11 @@ async def test_a_handler_that_returns_early_stops_the_producer(kind: str, wire: 
     assert wire.terminals() == {1: ["result"]}
 
 
+@pytest.mark.rule("UP-3")
 async def test_many_answers_in_one_message_let_each_producer_clean_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """UP-3. The session acts on such a message in slices, and producers run meanwhile."""
+    """The session acts on such a message in slices, and producers run meanwhile."""
     sources = [Source() for _ in range(100)]
     hello = {"window": 100_000, "limits": {"max_calls": 100}}
     async with bare_server(monkeypatch, hello=hello) as (peer, client):
@@ -281,9 +282,9 @@ async def test_many_answers_in_one_message_let_each_producer_clean_up(
     assert [source.cleaned for source in sources] == [DONE] * 100
 
 
+@pytest.mark.rule("UP-3", "ERROR-2")
 @pytest.mark.parametrize("kind", ["numbers", "waiting"])
 async def test_a_handler_that_fails_stops_the_producer(kind: str) -> None:
-    """UP-3, ERROR-2."""
     source = Source()
     async with pair([Uploads()]) as (_, client):
         with error_of("aborted") as caught:
@@ -292,12 +293,12 @@ async def test_a_handler_that_fails_stops_the_producer(kind: str) -> None:
         assert source.cleaned == DONE
 
 
+@pytest.mark.rule("UP-4")
 @pytest.mark.parametrize("kind", ["numbers", "waiting"])
 @pytest.mark.parametrize("method", ["close_early", "drop_early"])
 async def test_a_handler_that_wants_no_more_stops_the_producer_and_goes_on(
     kind: str, method: str, wire: Wire
 ) -> None:
-    """UP-4."""
     source, uploads = Source(), Uploads()
     async with pair([uploads]) as (_, client):
         async with anyio.create_task_group() as group:
@@ -310,11 +311,11 @@ async def test_a_handler_that_wants_no_more_stops_the_producer_and_goes_on(
     assert wire.terminals() == {1: ["result"], 3: ["error"]}
 
 
+@pytest.mark.rule("CANCEL-3", "UP-3")
 @pytest.mark.parametrize("kind", ["numbers", "waiting"])
 async def test_cancelling_the_call_stops_the_producer_and_waits_for_its_cleanup(
     kind: str, wire: Wire
 ) -> None:
-    """CANCEL-3, UP-3."""
     source, uploads = Source(), Uploads()
     async with pair([uploads]) as (_, client):
         with anyio.CancelScope() as scope:
@@ -327,8 +328,8 @@ async def test_cancelling_the_call_stops_the_producer_and_waits_for_its_cleanup(
     assert wire.terminals() == {1: ["error"]}
 
 
+@pytest.mark.rule("UP-3")
 async def test_leaving_a_stream_stops_the_producers_of_its_uploads() -> None:
-    """UP-3."""
     source = Source()
     async with pair([Uploads()]) as (_, client):
         async with client.clientize(Uploads).one_by_one(source.numbers()) as stream:
@@ -355,8 +356,8 @@ async def test_cancelling_the_consumer_of_a_stream_stops_the_producers_of_its_up
         assert source.cleaned == DONE
 
 
+@pytest.mark.rule("TIME-3")
 async def test_a_deadline_stops_the_producer() -> None:
-    """TIME-3."""
     source = Source()
     async with pair([Uploads()]) as (_, client):
         with error_of("deadline_exceeded"):
@@ -364,8 +365,8 @@ async def test_a_deadline_stops_the_producer() -> None:
         assert source.cleaned == DONE
 
 
+@pytest.mark.rule("CLOSE-4")
 async def test_a_lost_connection_stops_the_producer() -> None:
-    """CLOSE-4."""
     source, uploads = Source(), Uploads()
     async with pair([uploads]) as (server, client):
 
@@ -418,8 +419,8 @@ async def test_a_producer_that_fails_in_its_cleanup_does_not_hide_the_answer(
 # ------------------------------------------------------------------------------------ errors
 
 
+@pytest.mark.rule("UP-2")
 async def test_what_a_source_raises_reaches_the_caller_as_it_was_raised() -> None:
-    """UP-2."""
     failure = ValueError("disk on fire")
     source, uploads = Source(then=failure, after=3), Uploads()
     async with pair([uploads]) as (_, client):
@@ -444,10 +445,10 @@ async def test_a_source_that_raises_no_exception_but_worse_is_no_different() -> 
             await client.clientize(Uploads).total(source.numbers())
 
 
+@pytest.mark.rule("UP-2")
 async def test_the_handler_sees_an_error_behind_the_items_that_came_before_it(
     codec: Codec,
 ) -> None:
-    """UP-2."""
     source, uploads = Source(then=ValueError("secret"), after=40), Uploads()
     async with pair([uploads], codec=codec) as (_, client):
         assert await client.clientize(Uploads).survives(source.numbers()) == 40
@@ -456,8 +457,8 @@ async def test_the_handler_sees_an_error_behind_the_items_that_came_before_it(
     assert "secret" not in str(error)
 
 
+@pytest.mark.rule("UP-2")
 async def test_an_error_that_a_source_raises_on_purpose_reaches_the_handler_as_it_is() -> None:
-    """UP-2."""
     failure = wsrpc.RpcError("out_of_range", "no more", [1])
     source, uploads = Source(then=failure, after=1), Uploads()
     async with pair([uploads]) as (_, client):
@@ -473,10 +474,10 @@ async def test_an_item_that_does_not_fit_its_type_fails_at_the_caller() -> None:
             await client.clientize(Uploads).total(wsrpc.stream_of(wrong))
 
 
+@pytest.mark.rule("UP-5")
 async def test_an_item_that_does_not_validate_on_arrival_is_the_calls_invalid_argument(
     codec: Codec,
 ) -> None:
-    """UP-5."""
     uploads = Uploads()
     async with pair([uploads], codec=codec) as (_, client):
         items: list[Any] = [{"text": "good"}, {"text": 7}, {"text": "late"}]
@@ -486,8 +487,8 @@ async def test_an_item_that_does_not_validate_on_arrival_is_the_calls_invalid_ar
         assert uploads.seen == [Line(text="good")]
 
 
+@pytest.mark.rule("UP-5")
 async def test_a_handler_may_catch_an_item_that_does_not_validate(codec: Codec) -> None:
-    """UP-5."""
     uploads = Uploads()
     async with pair([uploads], codec=codec) as (_, client):
         items: list[Any] = [1, 2, "three", 4]
@@ -523,8 +524,8 @@ async def test_an_upload_kept_beyond_its_call_ends_with_an_error() -> None:
 # ------------------------------------------------------------------------------------ bare frames
 
 
+@pytest.mark.rule("ID-6", "UP-3")
 async def test_items_after_the_terminal_of_their_call_are_ignored() -> None:
-    """ID-6, UP-3."""
     uploads = Uploads()
     async with bare_client(wsrpc.Server([uploads])) as peer:
         await peer.send(["call", 1, "Uploads.first", {}, {"uploads": {"numbers": 3}}])
@@ -535,8 +536,8 @@ async def test_items_after_the_terminal_of_their_call_are_ignored() -> None:
         assert await peer.expect("result") == ["result", 5, -1]
 
 
+@pytest.mark.rule("BATCH-5")
 async def test_items_that_come_with_their_call_are_not_lost() -> None:
-    """BATCH-5."""
     async with bare_client(wsrpc.Server([Uploads()])) as peer:
         await peer.send(
             ["call", 1, "Uploads.total", {}, {"uploads": {"numbers": 3}}],
@@ -547,6 +548,7 @@ async def test_items_that_come_with_their_call_are_not_lost() -> None:
         assert await peer.expect("result") == ["result", 1, 6]
 
 
+@pytest.mark.rule("CALL-4")
 @pytest.mark.parametrize(
     ("args", "options", "loc"),
     [
@@ -559,7 +561,6 @@ async def test_items_that_come_with_their_call_are_not_lost() -> None:
 async def test_an_upload_in_the_wrong_place_is_an_invalid_argument(
     args: Any, options: Any, loc: list[str]
 ) -> None:
-    """CALL-4."""
     async with bare_client(wsrpc.Server([Uploads()])) as peer:
         await peer.send(["call", 1, "Uploads.total", args, options])
         error = await peer.expect("error")

@@ -133,6 +133,7 @@ async def reading(peer: Peer) -> AsyncIterator[None]:
 # ------------------------------------------------------------------------------------ growing
 
 
+@pytest.mark.rule("CREDIT-1", "CREDIT-4", "CREDIT-5")
 @pytest.mark.parametrize(
     ("size", "doubling"),
     [
@@ -150,7 +151,6 @@ async def test_the_window_doubles_until_it_holds_256_kib(
     wire: Wire,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """CREDIT-1, CREDIT-4, CREDIT-5."""
     most = 256 * KIB // size
     async with sender(direction, monkeypatch, wire, codec) as far:
         assert [await far.spend_all(size) for _ in doubling] == doubling
@@ -159,10 +159,10 @@ async def test_the_window_doubles_until_it_holds_256_kib(
             assert most * 3 / 4 <= await far.spend_all(size) <= most
 
 
+@pytest.mark.rule("CREDIT-4")
 async def test_nothing_is_given_back_before_it_is_taken(
     direction: Direction, codec: Codec, wire: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """CREDIT-4."""
     async with sender(direction, monkeypatch, wire, codec) as far:
         far.consumer.allowed = 1
         await far.send(32, 100)
@@ -176,10 +176,10 @@ async def test_nothing_is_given_back_before_it_is_taken(
             assert far.balance == taken // 8 * 8
 
 
+@pytest.mark.rule("CREDIT-4")
 async def test_a_window_stays_as_it_is_for_a_consumer_that_does_not_keep_up(
     direction: Direction, codec: Codec, wire: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """CREDIT-4."""
     async with sender(direction, monkeypatch, wire, codec) as far:
         far.consumer.allowed = 1
         for taken in range(1, 500):
@@ -188,10 +188,10 @@ async def test_a_window_stays_as_it_is_for_a_consumer_that_does_not_keep_up(
             assert far.sent - taken <= 32
 
 
+@pytest.mark.rule("CREDIT-4")
 async def test_a_window_shrinks_when_items_grow_and_grows_when_they_shrink(
     direction: Direction, codec: Codec, wire: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """CREDIT-4."""
     async with sender(direction, monkeypatch, wire, codec) as far:
         for _ in range(6):
             await far.spend_all(100)
@@ -207,11 +207,11 @@ async def test_a_window_shrinks_when_items_grow_and_grows_when_they_shrink(
         assert far.balance >= 2000
 
 
+@pytest.mark.rule("CREDIT-4")
 @pytest.mark.parametrize("overflow", ["latest", "drop_oldest", "fail"])
 async def test_where_credit_comes_back_on_arrival_the_window_grows_as_far_as_the_policy_lets_it(
     overflow: str, codec: Codec, wire: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """CREDIT-4."""
     options = {"overflow": overflow, "window": 100}
     async with sender("download", monkeypatch, wire, codec, **options) as far:
         seen: list[int] = []

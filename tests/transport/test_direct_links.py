@@ -155,10 +155,10 @@ async def test_a_message_of_the_wrong_type_is_told_as_the_end(
         assert len(driver.heard) == 2
 
 
+@pytest.mark.rule("OUT-1")
 async def test_sending_is_refused_beyond_the_bound_until_there_is_room(
     transport: Transport, side: str
 ) -> None:
-    """OUT-1."""
     message = b"m" * 60_000
     async with driven(transport, side) as (driver, other):
         driver.attach()
@@ -201,8 +201,8 @@ async def test_pausing_holds_back_and_resuming_goes_on_where_it_was(
         assert driver.heard == numbers(0, 200)
 
 
+@pytest.mark.rule("OUT-1")
 async def test_a_paused_link_makes_the_other_end_wait(transport: Transport, side: str) -> None:
-    """OUT-1."""
     sent = 0
     total = 400
     message = b"m" * 65_536
@@ -251,11 +251,12 @@ async def test_a_message_may_be_answered_where_it_arrives(transport: Transport) 
         await until(lambda: bounces == 1000)
 
 
+@pytest.mark.rule("CALM-1", "CALM-4")
 @pytest.mark.parametrize("fragments", [1, 2])
 async def test_a_read_of_many_tiny_messages_lets_others_have_their_turn(
     transport: Transport, side: str, fragments: int
 ) -> None:
-    """CALM-1, CALM-4: none of them waits for more than some milliseconds of work."""
+    """None of them waits for more than some milliseconds of work."""
     async with by_hand(transport, side) as (link, peer):
         driver = Driver(link)
         driver.attach()

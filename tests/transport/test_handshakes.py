@@ -51,6 +51,7 @@ class Who:
         return dict(wsrpc.current().session.handshake.headers)
 
 
+@pytest.mark.rule("LINK-2")
 @pytest.mark.parametrize(
     ("changes", "status", "also"),
     [
@@ -74,7 +75,6 @@ class Who:
 async def test_a_request_is_answered_by_the_rules(
     changes: dict[str, str], status: str, also: str
 ) -> None:
-    """LINK-2."""
     async with served([Who()], origins=["https://good.example"]) as listener:
         answer = await ask(listener.url, UPGRADE | changes)
         assert answer.startswith(f"http/1.1 {status} ")
@@ -94,8 +94,8 @@ async def test_a_request_that_is_none_is_answered_or_dropped_and_others_are_serv
             await session.clientize(Who).headers()
 
 
+@pytest.mark.rule("HELLO-9")
 async def test_whoever_does_not_finish_the_handshake_is_dropped_in_time() -> None:
-    """HELLO-9."""
     async with served([Who()], limits=wsrpc.Limits(hello_timeout=0.1)) as listener:
         for begun in (b"", b"GET / HTTP/1.1\r\nHost: x\r\n"):
             async with await anyio.connect_tcp("127.0.0.1", port_of(listener.url)) as stream:

@@ -80,8 +80,8 @@ async def test_a_cancelled_receive_loses_nothing(carrier: Carrier) -> None:
         assert heard == expected
 
 
+@pytest.mark.rule("OUT-1")
 async def test_a_writer_waits_for_its_reader(carrier: Carrier) -> None:
-    """OUT-1."""
     message = b"m" * 65_536
     total = 400
     sent = 0

@@ -30,10 +30,10 @@ async def both_end_with(code: int, link: Link, peer: Peer, reason: str | None = 
         assert reason is None or error.reason == reason
 
 
+@pytest.mark.rule("BATCH-1")
 async def test_a_message_of_the_wrong_type_is_refused(
     transport: Transport, side: str, codec: Codec
 ) -> None:
-    """BATCH-1."""
     right, wrong = Opcode.TEXT, Opcode.BINARY
     if codec == "msgpack":
         right, wrong = wrong, right
@@ -48,10 +48,10 @@ async def test_a_message_of_the_wrong_type_is_refused(
             assert await peer.close_code() == 4500
 
 
+@pytest.mark.rule("BATCH-5")
 async def test_a_message_that_is_too_long_is_closed_with_1009(
     transport: Transport, side: str
 ) -> None:
-    """BATCH-5."""
     async with by_hand(transport, side, limits=SMALL) as (link, peer):
         await peer.text(b"x" * 65_536)
         assert await link.receive() == b"x" * 65_536

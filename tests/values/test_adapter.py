@@ -291,11 +291,11 @@ def test_an_unchecked_value_is_encoded_like_a_checked_one(
     assert one.dump(value, codec, check=False) == one.dump(value, codec)
 
 
+@pytest.mark.rule("VALUE-6")
 @pytest.mark.parametrize(("annotation", "value"), ROUND_TRIPS, ids=lambda one: str(one)[:40])
 def test_what_one_codec_carries_is_the_other_with_bytes_in_base64(
     annotation: Any, value: Any
 ) -> None:
-    """VALUE-6."""
     if annotation in (set[int], frozenset[int]):
         pytest.skip("the order of a set is its own")
     one = adapter(annotation)
@@ -339,8 +339,8 @@ def test_fields_travel_under_their_aliases_and_are_taken_under_their_names_too(
 # --- Bytes -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.rule("VALUE-5")
 def test_bytes_are_base64url_with_padding_in_json() -> None:
-    """VALUE-5."""
     assert adapter(bytes).dump(b"\xff\xfb", JSON) == b'"__s="'
     assert adapter(Blob).dump(Blob(name="", data=b"\xff"), JSON) == (
         b'{"name":"","data":"_w==","more":[]}'
@@ -348,8 +348,8 @@ def test_bytes_are_base64url_with_padding_in_json() -> None:
     assert adapter(Any).dump([b"\xff\xfb"], JSON) == b'["__s="]'
 
 
+@pytest.mark.rule("VALUE-5")
 def test_bytes_in_json_are_taken_in_both_alphabets() -> None:
-    """VALUE-5."""
     for raw in (b'"__s="', b'"//s="'):
         assert adapter(bytes).load(raw, JSON) == b"\xff\xfb"
     assert adapter(Page[bytes]).load(b'{"items":["//s="]}', JSON).items == [b"\xff\xfb"]
@@ -626,6 +626,7 @@ def test_a_bytes_setting_without_bytes_does_no_harm() -> None:
 NOT_FINITE = [math.nan, math.inf, -math.inf]
 
 
+@pytest.mark.rule("VALUE-1", "VALUE-3")
 @pytest.mark.parametrize("number", NOT_FINITE)
 @pytest.mark.parametrize(
     ("annotation", "wrap"),
@@ -644,16 +645,15 @@ NOT_FINITE = [math.nan, math.inf, -math.inf]
 def test_a_number_that_is_not_finite_never_leaves(
     annotation: Any, wrap: Callable[[float], Any], number: float, codec: Codec
 ) -> None:
-    """VALUE-1, VALUE-3."""
     with pytest.raises(Unencodable):
         adapter(annotation).dump(wrap(number), codec)
 
 
+@pytest.mark.rule("VALUE-1", "VALUE-4")
 @pytest.mark.parametrize(
     "annotation", [float, Any, float | str | None, float | None, JsonValue, object]
 )
 def test_a_number_that_is_not_finite_is_refused_on_arrival(annotation: Any) -> None:
-    """VALUE-1, VALUE-4."""
     for raw in (b"1e999", b"-1E+400"):
         with pytest.raises(InvalidValue):
             adapter(annotation).load(raw, JSON)
@@ -666,12 +666,12 @@ def test_a_number_that_is_not_finite_is_refused_on_arrival(annotation: Any) -> N
             adapter(list[annotation]).load(MSGPACK.dump([number]), MSGPACK)
 
 
+@pytest.mark.rule("VALUE-1", "VALUE-3", "VALUE-4")
 @pytest.mark.parametrize("number", [2**64, -(2**63) - 1, 10**40])
 @pytest.mark.parametrize("annotation", [int, Any, int | str, JsonValue, list[int], list[Any]])
 def test_an_integer_of_more_than_64_bits_neither_leaves_nor_arrives(
     annotation: Any, number: int
 ) -> None:
-    """VALUE-1, VALUE-3, VALUE-4."""
     is_list = str(annotation).startswith("list")
     value: Any = [number] if is_list else number
     for codec in (JSON, MSGPACK):
@@ -690,8 +690,8 @@ def test_bounds_of_ones_own_are_kept_within_those_of_the_wire() -> None:
             one.load(raw, JSON)
 
 
+@pytest.mark.rule("VALUE-1", "VALUE-3", "VALUE-4")
 def test_a_lone_surrogate_neither_leaves_nor_arrives(codec: Codec) -> None:
-    """VALUE-1, VALUE-3, VALUE-4."""
     for annotation in (str, Any, list[Any], dict[str, int]):
         for value in ("a\ud800", ["\ud800"], {"\ud800": 1}):
             with pytest.raises(Unencodable):
@@ -711,8 +711,8 @@ def nested(depth: int) -> Any:
     return value
 
 
+@pytest.mark.rule("VALUE-2")
 def test_values_nest_a_hundred_deep_and_no_deeper(codec: Codec) -> None:
-    """VALUE-2."""
     one = adapter(Any)
     assert one.load(one.dump(nested(100), codec), codec) == nested(100)
     assert one.load_many(codec.join([codec.dump(nested(100))]), codec) == [nested(100)]
@@ -727,8 +727,8 @@ def test_values_nest_a_hundred_deep_and_no_deeper(codec: Codec) -> None:
             one.load_many(codec.join([raw]), codec)
 
 
+@pytest.mark.rule("VALUE-2")
 def test_models_nest_a_hundred_deep_and_no_deeper(codec: Codec) -> None:
-    """VALUE-2."""
     node = Node()
     for _ in range(49):
         node = Node(kids=[node])
@@ -821,9 +821,9 @@ wire_values = json_values | st.fixed_dictionaries(
 )
 
 
+@pytest.mark.rule("VALUE-6")
 @given(wire_values, st.sampled_from(SHAPES))
 def test_both_codecs_take_the_same_values_with_the_same_result(value: Any, shape: Any) -> None:
-    """VALUE-6."""
 
     def outcome(codec: Codec) -> Any:
         try:
@@ -842,12 +842,12 @@ def test_whatever_bytes_arrive_the_outcome_is_a_value_or_invalid_value(raw: byte
                 adapter(annotation).load(raw, codec)
 
 
+@pytest.mark.rule("VALUE-1")
 @pytest.mark.parametrize(
     "raw",
     [b"\x81\x01\x02", b"\x81\xc0\x02", b"\x81\xc4\x01a\x02", b"\xd4\x01\x00", b"\xd6\xff\0\0\0\0"],
 )
 def test_what_only_messagepack_can_say_is_refused(raw: bytes) -> None:
-    """VALUE-1."""
     for annotation in (Any, object, JsonValue, dict[int, int], dict[str, Any]):
         with pytest.raises(InvalidValue):
             adapter(annotation).load(raw, MSGPACK)
