@@ -7,7 +7,7 @@ from weakref import WeakSet
 
 import anyio
 
-from ..engine.hub import Shell
+from ..engine.hub import Hub
 from ..errors import Code, RpcError
 from ..interfaces import Request
 from ..protocol.lanes import OutCall
@@ -90,7 +90,7 @@ class RemoteStream(InboxStream):
         self._metadata = request.metadata
         self._arguments = values
         self._extras = method.extras(uploads, callbacks)
-        self._shell: Shell | None = None
+        self._hub: Hub | None = None
         self._call: OutCall | None = None
         self._timing: Timing | None = None
         self._payload: Encoded | None = None
@@ -104,27 +104,27 @@ class RemoteStream(InboxStream):
 
     async def _start(self) -> Inbox:
         method, extras = self._method, self._extras
-        shell = self._shell = method.route.hub
+        hub = self._hub = method.route.hub
         options = method.options
         self._call = None
         if self._payload is None:
             # Once: whoever changes an argument later does not mean this call.
             self._payload = method.dump_args(self._arguments)
-        timing = self._timing = self._timing or Timing(shell, options.stream_timeout())
-        await shell.room(timing.alarm)
+        timing = self._timing = self._timing or Timing(hub, options.stream_timeout())
+        await hub.room(timing.alarm)
         call = self._call = begin(
-            shell,
+            hub,
             self._label,
             self._label,
             self._payload,
             timing,
             metadata=self._metadata,
             extras=extras,
-            window=first_credit(options.overflow, options.window, shell.limits),
+            window=first_credit(options.overflow, options.window, hub.limits),
             last_id=self.last_id,
         )
         inbox = INBOXES[options.overflow](
-            shell,
+            hub,
             call,
             method.spec.item,
             method.spec.final,
@@ -135,14 +135,14 @@ class RemoteStream(InboxStream):
             on_over=None if extras is None else extras.stop,
             check=method.check_results,
             tally=self._tally,
-            room=options.window or shell.limits.window,
+            room=options.window or hub.limits.window,
         )
         call.context = inbox
         if extras is not None:
-            extras.attach(shell, call)
+            extras.attach(hub, call)
         if timing.alarm is not None:
             inbox.expire_at(timing.alarm)
-        shell.wake()
+        hub.wake()
         return inbox
 
     def _goes_on(self) -> bool:
@@ -152,8 +152,8 @@ class RemoteStream(InboxStream):
         return not self._delivered
 
     async def _reopens(self, error: RpcError[Any]) -> bool:
-        retry, shell, timing = self._method.retry, self._shell, self._timing
-        if shell is None or timing is None or not self._goes_on():
+        retry, hub, timing = self._method.retry, self._hub, self._timing
+        if hub is None or timing is None or not self._goes_on():
             return False
         if not retry.wants(
             error,
@@ -162,7 +162,7 @@ class RemoteStream(InboxStream):
         ):
             return False
         attempts = self._attempts = self._attempts or retry.attempts(timing.deadline)
-        delay = retry.delay(attempts, error, shell)
+        delay = retry.delay(attempts, error, hub)
         if delay is None:
             return False
         await self._settle()
@@ -184,8 +184,8 @@ class RemoteStream(InboxStream):
         return error
 
     def _reason(self) -> str:
-        timing, shell = self._timing, self._shell
-        return "cancelled" if timing is None or shell is None else timing.reason(shell)
+        timing, hub = self._timing, self._hub
+        return "cancelled" if timing is None or hub is None else timing.reason(hub)
 
     def _close(self, reason: str) -> None:
         super()._close(reason)

@@ -1,6 +1,6 @@
 """What calls out and calls in share: a pure endpoint, and the waiting around it.
 
-The endpoint decides; the shell waits. Each live id's `context` is a `Conversation`, to which the
+The endpoint decides; the hub waits. Each live id's `context` is a `Conversation`, to which the
 session hands what the endpoint reports. All of it runs on one event loop, between two awaits at a
 time, so there are no locks.
 """
@@ -25,8 +25,8 @@ from ..telemetry.logs import Log
 __all__ = [
     "Conversation",
     "Driver",
+    "Hub",
     "Offered",
-    "Shell",
     "Terminal",
     "settle",
 ]
@@ -35,7 +35,7 @@ Terminal = Result | End | Error
 
 
 class Conversation:
-    """The shell's side of one live id; each kind overrides what can happen to it."""
+    """The hub's side of one live id; each kind overrides what can happen to it."""
 
     __slots__ = ()
 
@@ -62,7 +62,7 @@ class Conversation:
 
 
 class Driver(Protocol):
-    """What the session and its shell need of a link at work."""
+    """What the session and its hub need of a link at work."""
 
     @property
     def behind(self) -> bool:
@@ -96,7 +96,7 @@ class Driver(Protocol):
         """Read and write no more; what the endpoint has taken already is acted on at once."""
 
 
-class Shell:
+class Hub:
     """The loop-side state of one session.
 
     Attributes:

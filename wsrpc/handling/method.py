@@ -70,7 +70,7 @@ class MethodHandler(Handler):
     def _await_arguments(self) -> None:
         if self._unauthorized:
             # The decision need not wait for them, nor they take up memory behind a no.
-            self._arguments = self.shell.runtime.future()
+            self._arguments = self.hub.runtime.future()
             self._launch()
 
     def on_arguments(self) -> None:
@@ -85,7 +85,7 @@ class MethodHandler(Handler):
             inbox.fail(RpcError(Code.CANCELLED, f"{self.label} has ended, and its uploads with it"))
 
     async def _handle(self) -> None:
-        shell, entry, call = self.shell, self.entry, self.call
+        hub, entry, call = self.hub, self.entry, self.call
         spec = entry.spec
         self.context = context = CallContext(
             self.calls.session, call, entry.exposed.name, spec.name, self._deadline
@@ -96,7 +96,7 @@ class MethodHandler(Handler):
         if self._unauthorized and not await self._authorized(context):
             return
         try:
-            arguments = spec.load_args(call.args, shell.codec)
+            arguments = spec.load_args(call.args, hub.codec)
             # It is a view of the message that brought it, and would keep all of that in memory.
             call.args = ABSENT
             if entry.channels or call.uploads or call.callbacks:
@@ -117,8 +117,8 @@ class MethodHandler(Handler):
             await self._stream(outcome)
             return
         payload = self._dump_result(spec.result, outcome)
-        if shell.endpoint.outbox_full:
-            await shell.room()
+        if hub.endpoint.outbox_full:
+            await hub.room()
         self._answer(payload)
 
     async def _authorized(self, context: CallContext) -> bool:
@@ -134,8 +134,8 @@ class MethodHandler(Handler):
             return False
         if allowed is False:
             if self._open:
-                self.shell.endpoint.decline(self.call, body)
-                self.shell.wake()
+                self.hub.endpoint.decline(self.call, body)
+                self.hub.wake()
             return False
         if self._arguments is not None:
             await self._arguments
@@ -176,7 +176,7 @@ class MethodHandler(Handler):
                 return await self.undisturbed(anyio.to_thread.run_sync(work))
             case "sync_iterator":
                 return ThreadIterator(
-                    self.shell,
+                    self.hub,
                     partial(fn, **arguments),
                     credit=lambda: self.call.credit.balance,
                     stopped=lambda: self.stopped is not None,
@@ -192,18 +192,18 @@ class MethodHandler(Handler):
             self._threaded = False
 
     async def _stream(self, source: AsyncIterator[Any]) -> None:
-        shell, call = self.shell, self.call
+        hub, call = self.hub, self.call
         spec = self.entry.spec
         assert spec.item is not None
         packer = Packer(
-            shell,
+            hub,
             spec.item,
             spec.final,
             check=self.calls.check,
             no_final=f"{self.label} yielded wsrpc.Final, but is not annotated with it: write "
             "AsyncIterator[Item | wsrpc.Final[Value]]",
         )
-        self.feed = Feed(shell, call, packer, halt=self.halt, spare=self.spare)
+        self.feed = Feed(hub, call, packer, halt=self.halt, spare=self.spare)
         stats = self.calls.stats
         stats.generators_open += 1
         try:
@@ -220,8 +220,8 @@ class MethodHandler(Handler):
             final = self.feed.final
             if final is None and isinstance(source, Stream):
                 final = self._final_of(source, packer)
-            shell.endpoint.finish(call, final)
-            shell.wake()
+            hub.endpoint.finish(call, final)
+            hub.wake()
 
     def _final_of(self, source: Stream[Any, Any], packer: Packer) -> Encoded | None:
         """What a stream that the method handed on has ended with."""
@@ -255,11 +255,11 @@ class MethodHandler(Handler):
             return invalid_argument(self.label, under(param.name, error))
 
         label = f"{self.label}({param.name}=…)"
-        inbox = lane.context = Inbox(self.shell, lane, param.item, None, invalid, label=label)
+        inbox = lane.context = Inbox(self.hub, lane, param.item, None, invalid, label=label)
         return inbox
 
     def _callback(self, target: CallbackTarget, param: Param) -> Callable[..., Awaitable[Any]]:
-        shell, label = self.shell, f"{self.label}({param.name}=…)"
+        hub, label = self.hub, f"{self.label}({param.name}=…)"
 
         async def callback(*arguments: Any) -> Any:
             if len(arguments) != len(param.arguments):
@@ -269,15 +269,15 @@ class MethodHandler(Handler):
             if target.state == "finished":
                 raise RpcError(Code.FAILED_PRECONDITION, f"{label}: its call has ended")
             parts = [
-                bytes(adapter.dump(argument, shell.codec))
+                bytes(adapter.dump(argument, hub.codec))
                 for adapter, argument in zip(param.arguments, arguments, strict=True)
             ]
             assert param.result is not None
             return await invoke(
-                shell,
+                hub,
                 label,
                 target.id,
-                shell.codec.join(parts),
+                hub.codec.join(parts),
                 param.result,
                 CALLBACK_TIMEOUT,
                 target=target,

@@ -121,7 +121,7 @@ class LiveSession(Session):
         # Ended or drained, but with handlers that have not.
         self._older: set[WireSession] = set()
         self.wire = self._new_wire()
-        self.route = Route(self.wire.shell)
+        self.route = Route(self.wire.hub)
 
     def __repr__(self) -> str:
         side = self.wire.endpoint.side
@@ -257,7 +257,7 @@ class LiveSession(Session):
     def _go_on(self) -> None:
         """Let a new session of the wire take all calls from now on."""
         older, self.wire = self.wire, self._new_wire()
-        self.route.lead_to(self.wire.shell)
+        self.route.lead_to(self.wire.hub)
         self._older.add(older)
         self._nursery.spawn(self._retire, older)
 
@@ -323,14 +323,14 @@ class LiveSession(Session):
     def _enter(self, change: StateChange) -> None:
         self.change = change
         # Not the cause, which may be in the other end's words.
-        self.wire.shell.log.debug("%r", self)
+        self.wire.hub.log.debug("%r", self)
         for watcher in self._watchers:
             watcher.add(change)
         if self._on_state is not None:
             try:
                 self._on_state(self, change)
             except Exception as error:  # noqa: BLE001  (logged)
-                self.wire.shell.log.error("on_state raised for %r", self, error=error)
+                self.wire.hub.log.error("on_state raised for %r", self, error=error)
 
     # ------------------------------------------------------------ begin and end
 
@@ -359,7 +359,7 @@ class LiveSession(Session):
         if not self._ready.done():
             self._ready.set_result(error)
         elif not self.closed:
-            self.wire.shell.log.error("a fault in wsrpc itself ended %r", self, error=error)
+            self.wire.hub.log.error("a fault in wsrpc itself ended %r", self, error=error)
             self._closing = True
             self.wire.lose(1011, "internal error")
 

@@ -13,7 +13,7 @@ from typing import Any, cast
 from msgspec import Raw
 
 from ..engine.failures import error_from, wrong_kind
-from ..engine.hub import Conversation, Shell, Terminal
+from ..engine.hub import Conversation, Hub, Terminal
 from ..errors import ConnectionLost, DeadlineExceeded, RpcError
 from ..limits import COST_UNIT
 from ..protocol.codec import Codec
@@ -85,7 +85,7 @@ class Inbox(Conversation):
     """Items of one lane on their way to the application.
 
     Args:
-        shell: The session's.
+        hub: The session's.
         lane: Where they come from.
         adapter: The type of the items.
         final_adapter: That of the final value, if there may be one.
@@ -111,13 +111,13 @@ class Inbox(Conversation):
         "_entry",
         "_final_adapter",
         "_frames",
+        "_hub",
         "_invalid",
         "_label",
         "_lane",
         "_on_over",
         "_on_started",
         "_room",
-        "_shell",
         "_tally",
         "_terminal",
         "_waiter",
@@ -129,7 +129,7 @@ class Inbox(Conversation):
 
     def __init__(
         self,
-        shell: Shell,
+        hub: Hub,
         lane: Receiver,
         adapter: Adapter,
         final_adapter: Adapter | None,
@@ -142,7 +142,7 @@ class Inbox(Conversation):
         tally: Tally | None = None,
         room: int = 0,
     ) -> None:
-        self._shell = shell
+        self._hub = hub
         self._tally = tally or Tally()
         self._room = room
         self._check = check
@@ -168,7 +168,7 @@ class Inbox(Conversation):
 
     def on_items(self, items: list[Raw]) -> None:
         if not self.closed:
-            self._frames.append(Frame(items, self._shell.codec))
+            self._frames.append(Frame(items, self._hub.codec))
             self._notify()
 
     def on_finished(self, frame: Terminal) -> None:
@@ -190,17 +190,17 @@ class Inbox(Conversation):
             self.stop("deadline_exceeded")
             self.fail(error)
 
-        self._entry = self._shell.deadlines.add(when, expire)
+        self._entry = self._hub.deadlines.add(when, expire)
 
     def stop(self, reason: str) -> None:
         """Tell the other end that nobody wants the rest."""
-        if self._terminal is None and self._shell.lost is None:
-            self._shell.endpoint.cancel(self._cancellable(), reason)
-            self._shell.wake()
+        if self._terminal is None and self._hub.lost is None:
+            self._hub.endpoint.cancel(self._cancellable(), reason)
+            self._hub.wake()
 
     def stop_soon(self) -> None:
         """The same as `stop`, from a finalizer."""
-        self._shell.runtime.call_threadsafe(lambda: self.stop("cancelled"))
+        self._hub.runtime.call_threadsafe(lambda: self.stop("cancelled"))
 
     def discard(self) -> None:
         """Forget what is queued: the application wants no more."""
@@ -223,7 +223,7 @@ class Inbox(Conversation):
             if self._on_over is not None:
                 self._on_over()
             if self._entry is not None:
-                self._shell.deadlines.remove(self._entry)
+                self._hub.deadlines.remove(self._entry)
             self._notify()
 
     def _notify(self) -> None:
@@ -265,8 +265,8 @@ class Inbox(Conversation):
     def report(self, *, waiting: bool) -> None:
         """Give credit back for what was taken."""
         taken, self.taken = self.taken, 0
-        if self._shell.endpoint.consumed(self._lane, taken, waiting=waiting):
-            self._shell.wake()
+        if self._hub.endpoint.consumed(self._lane, taken, waiting=waiting):
+            self._hub.wake()
 
     async def next(self, idle_timeout: float | None = None) -> Any:
         """The next item.
@@ -293,7 +293,7 @@ class Inbox(Conversation):
                 await self._wait(idle_timeout)
 
     async def _wait(self, idle_timeout: float | None) -> None:
-        self._waiter = waiter = self._shell.runtime.future()
+        self._waiter = waiter = self._hub.runtime.future()
         if idle_timeout is None:
             await waiter
             return
@@ -301,7 +301,7 @@ class Inbox(Conversation):
         try:
             await waiter
         finally:
-            self._shell.deadlines.remove(entry)
+            self._hub.deadlines.remove(entry)
 
     def _arm_idle(self, idle_timeout: float) -> Deadline:
         def expire() -> None:
@@ -310,10 +310,10 @@ class Inbox(Conversation):
                 DeadlineExceeded(f"{self._label}: no item for {idle_timeout:g} s (idle_timeout)")
             )
 
-        return self._shell.deadlines.add(self._shell.runtime.now() + idle_timeout, expire)
+        return self._hub.deadlines.add(self._hub.runtime.now() + idle_timeout, expire)
 
     def _decode(self, frame: Frame) -> None:
-        codec, check = self._shell.codec, self._check
+        codec, check = self._hub.codec, self._check
         self._costs = frame.costs
         try:
             if frame.count == 1:
@@ -329,7 +329,7 @@ class Inbox(Conversation):
     def _first_invalid(self, frame: Frame) -> InvalidValue | None:
         """What is wrong with the first bad item; those before it are items all the same."""
         if frame.count > 1:
-            codec = self._shell.codec
+            codec = self._hub.codec
             for raw in codec.split_array(frame.data):
                 try:
                     self.items.append(self._adapter.load(raw, codec, check=self._check))
@@ -346,17 +346,17 @@ class Inbox(Conversation):
             if terminal.final is not None and self._final_adapter is not None:
                 try:
                     self.final = self._final_adapter.load(
-                        terminal.final[0], self._shell.codec, check=self._check
+                        terminal.final[0], self._hub.codec, check=self._check
                     )
                 except InvalidValue as error:
                     self._end = self._invalid(error)
         elif isinstance(terminal, Error):
-            self._end = error_from(terminal.body, self._shell.codec)
+            self._end = error_from(terminal.body, self._hub.codec)
         else:
             wrong = wrong_kind(self._label, streams=False)
             if isinstance(terminal, Result):
                 try:
-                    wrong.answer = (self._adapter.load(terminal.value, self._shell.codec),)
+                    wrong.answer = (self._adapter.load(terminal.value, self._hub.codec),)
                 except InvalidValue:
                     pass
             self._end = wrong

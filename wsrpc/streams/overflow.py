@@ -45,8 +45,8 @@ class DropOldest(Inbox):
     def on_items(self, items: list[Raw]) -> None:
         if not self.closed:
             lane = self._lane
-            if self._shell.endpoint.consumed(lane, lane.window.queued, waiting=True):
-                self._shell.wake()
+            if self._hub.endpoint.consumed(lane, lane.window.queued, waiting=True):
+                self._hub.wake()
             self._admit(items)
             self._notify()
 
@@ -60,7 +60,7 @@ class DropOldest(Inbox):
         self._tally.add(gone)
 
     def _append(self, items: list[Raw]) -> None:
-        codec = self._shell.codec
+        codec = self._hub.codec
         self._frames.extend([Frame([item], codec) for item in items])
         self._bytes += sum(map(len, items))
 
@@ -71,7 +71,7 @@ class DropOldest(Inbox):
             count: Items that wait.
             older: Bytes of all of them but the newest, which may have any size.
         """
-        return count > self._room or older > self._shell.limits.window_bytes
+        return count > self._room or older > self._hub.limits.window_bytes
 
     def _decode(self, frame: Frame) -> None:
         self._bytes -= len(frame.data)
@@ -110,7 +110,7 @@ class Fail(DropOldest):
             StreamOverflow(
                 f"{self._label}: the consumer fell behind by {count} items ({size} bytes); "
                 f"overflow='fail' lets {self._room} items (window=) and "
-                f"{self._shell.limits.window_bytes} bytes (Limits.window_bytes) wait"
+                f"{self._hub.limits.window_bytes} bytes (Limits.window_bytes) wait"
             )
         )
 
