@@ -10,7 +10,7 @@ import anyio
 
 from ..contract.signature import Param
 from ..engine.failures import as_text, error_body
-from ..engine.hub import Conversation, Hub, Offered
+from ..engine.hub import Hub, LaneOwner, Offered
 from ..errors import Code, ConnectionLost, RpcError
 from ..protocol.endpoint import ValueTooLargeError
 from ..protocol.frames import ErrorBody
@@ -65,10 +65,10 @@ class Extras:
             label = f"{self._label}({name}=…)"
             pump = _Pump(hub, self, lane, label, item)
             pump.source = self.uploads[name]
-            lane.context = pump
+            lane.owner = pump
             self._pumps.append(pump)
         for name, offer in call.callbacks.items():
-            offer.context = Offered(self._label, self._params[name], self.callbacks[name])
+            offer.owner = Offered(self._label, self._params[name], self.callbacks[name])
 
     def start(self) -> None:
         """The call is numbered: its uploads may flow."""
@@ -89,7 +89,7 @@ class Extras:
                     await pump.done
 
 
-class _Pump(Conversation):
+class _Pump(LaneOwner):
     """One upload on its way out."""
 
     def __init__(self, hub: Hub, extras: Extras, lane: Upload, label: str, item: Adapter) -> None:

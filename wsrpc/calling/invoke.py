@@ -14,7 +14,7 @@ from msgspec import Raw
 
 from ..context import checked_metadata, handling, outgoing_metadata
 from ..engine.failures import error_from, wrong_kind
-from ..engine.hub import Conversation, Hub, Terminal
+from ..engine.hub import Hub, LaneOwner, Terminal
 from ..errors import Code, ConnectionLost, DeadlineExceeded, RpcError
 from ..protocol.endpoint import NoSlotError, PeerDrainingError, ValueTooLargeError
 from ..protocol.frames import CallOptions, Error, Result
@@ -101,7 +101,7 @@ def _check_metadata(hub: Hub, label: str, carried: Mapping[str, str]) -> None:
         raise error
 
 
-class Reply(Conversation):
+class Reply(LaneOwner):
     """The wait for one value.
 
     Attributes:
@@ -194,7 +194,7 @@ async def invoke(
         call = begin(
             hub, label, method, payload, timing, metadata=metadata, extras=extras, target=target
         )
-        reply = call.context = Reply(hub, label, extras)
+        reply = call.owner = Reply(hub, label, extras)
         if extras is not None:
             extras.attach(hub, call)
         entry = None
@@ -217,7 +217,7 @@ async def invoke(
         if not isinstance(outcome, Result):
             raise await _failure(hub, call, label, outcome, timing, extras)
         # The two point at each other; left so, each call would be garbage for the collector.
-        call.context = None
+        call.owner = None
         try:
             return result.load(outcome.value, hub.codec, check=check)
         except InvalidValue as invalid:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from ..engine.hub import Conversation, Hub, Terminal
+from ..engine.hub import Hub, LaneOwner, Terminal
 from ..errors import CODES, Code, ConnectionLost, DeadlineExceeded, RpcError
 from ..protocol.frames import Error
 from ..protocol.lanes import OutCall
@@ -15,7 +15,7 @@ from .timing import Timing
 __all__ = ["Notification"]
 
 
-class Notification(Conversation):
+class Notification(LaneOwner):
     """A notification under way: its sender waits for a slot at most, and closing for its end."""
 
     __slots__ = ("_again", "_call", "_future", "_hub", "_label")

@@ -152,7 +152,7 @@ class ProxyMethod(RemoteMethod):
                     hub, self.label, self.label, payload, timing, metadata=metadata, oneway=True
                 )
                 again = partial(self._queue, payload, timing, metadata)
-                notification = call.context = Notification(hub, self.label, call, again)
+                notification = call.owner = Notification(hub, self.label, call, again)
                 hub.wake()
                 if hub.endpoint.waiting(call):
                     await notification.queued(timing)

@@ -137,7 +137,7 @@ class RemoteStream(InboxStream):
             tally=self._tally,
             room=options.window or hub.limits.window,
         )
-        call.context = inbox
+        call.owner = inbox
         if extras is not None:
             extras.attach(hub, call)
         if timing.alarm is not None:

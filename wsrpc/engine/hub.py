@@ -1,6 +1,6 @@
 """What calls out and calls in share: a pure endpoint, and the waiting around it.
 
-The endpoint decides; the hub waits. Each live id's `context` is a `Conversation`, to which the
+The endpoint decides; the hub waits. Each live id's `context` is a `LaneOwner`, to which the
 session hands what the endpoint reports. All of it runs on one event loop, between two awaits at a
 time, so there are no locks.
 """
@@ -23,9 +23,9 @@ from ..runtime.timers import Deadlines
 from ..telemetry.logs import Log
 
 __all__ = [
-    "Conversation",
     "Driver",
     "Hub",
+    "LaneOwner",
     "Offered",
     "Terminal",
     "settle",
@@ -34,7 +34,7 @@ __all__ = [
 Terminal = Result | End | Error
 
 
-class Conversation:
+class LaneOwner:
     """The hub's side of one live id; each kind overrides what can happen to it."""
 
     __slots__ = ()
@@ -137,8 +137,8 @@ class Hub:
         self._blocked: set[Callable[[], None]] = set()
         self._room: list[Future] = []
         self.pumps: set[Any] = set()
-        self.notifications: set[Conversation] = set()
-        self.unsent: list[Conversation] = []
+        self.notifications: set[LaneOwner] = set()
+        self.unsent: list[LaneOwner] = []
         self.feeds = 0
         self._closing: list[Future] = []
         self._draining: list[Future] = []
@@ -159,7 +159,7 @@ class Hub:
         if endpoint.started:
             started, endpoint.started = endpoint.started, []
             for call in started:
-                call.context.on_started()
+                call.owner.on_started()
         if (self._blocked or self._room) and not endpoint.outbox_full:
             self._make_room()
         if self._draining:
@@ -175,7 +175,7 @@ class Hub:
         """Call `wake` when the outbox has room again."""
         self._blocked.add(wake)
 
-    def notified(self, notification: Conversation) -> None:
+    def notified(self, notification: LaneOwner) -> None:
         """A notification has ended, at the other end or before it got there."""
         self.notifications.discard(notification)
         if self._closing and not self.notifications:
@@ -240,8 +240,8 @@ class Hub:
         """The session is over: nobody waits for anything of it any longer."""
         self.lost = error
         for call in self.endpoint.close():
-            if call.context is not None:
-                call.context.on_lost(self.lost_error(started=call.id != 0))
+            if call.owner is not None:
+                call.owner.on_lost(self.lost_error(started=call.id != 0))
         self._make_room()
         self.wake()
         settle(self._draining)

@@ -65,7 +65,7 @@ class Dispatcher:
             complete: Whether its arguments are here; otherwise the handler is told when they are.
         """
         if call.offer is not None:
-            offered = call.offer.context
+            offered = call.offer.owner
             assert isinstance(offered, Offered)
             CallbackHandler(self._calls, call, offered).start(complete)
             return

@@ -14,7 +14,7 @@ from msgspec import Raw
 
 from ..context import CallContext
 from ..engine.failures import as_text, error_body
-from ..engine.hub import Conversation
+from ..engine.hub import LaneOwner
 from ..errors import Code, ConnectionLost, RpcError
 from ..protocol.endpoint import ValueTooLargeError
 from ..protocol.frames import ErrorBody
@@ -36,7 +36,7 @@ STOPPED = {
 }
 
 
-class Handler(Conversation):
+class Handler(LaneOwner):
     """One inbound call while it runs."""
 
     __slots__ = (
@@ -69,7 +69,7 @@ class Handler(Conversation):
         self._entry: Deadline | None = None
         self._killer: Deadline | None = None
         self._task: Task | None = None
-        call.context = self
+        call.owner = self
 
     def __repr__(self) -> str:
         return f"the handler of {self.label}, id {self.call.id}"
@@ -233,7 +233,7 @@ class Handler(Conversation):
     def _ended(self) -> None:
         self.calls.end(self)
         # The two point at each other; left so, each call would be garbage for the collector.
-        self.call.context = None
+        self.call.owner = None
         if self.context is not None:
             self.context.end()
         if self._entry is not None:

@@ -255,7 +255,7 @@ class MethodHandler(Handler):
             return invalid_argument(self.label, under(param.name, error))
 
         label = f"{self.label}({param.name}=…)"
-        inbox = lane.context = Inbox(self.hub, lane, param.item, None, invalid, label=label)
+        inbox = lane.owner = Inbox(self.hub, lane, param.item, None, invalid, label=label)
         return inbox
 
     def _callback(self, target: CallbackTarget, param: Param) -> Callable[..., Awaitable[Any]]:

@@ -181,7 +181,7 @@ class Lane:
         self.queued = False
         self.pending_bytes = 0
         self.value: Outgoing | None = None
-        self.context: Any = None
+        self.owner: Any = None
 
     def receive(self, frame: str) -> None:
         """Move on by a frame from the peer.
@@ -398,7 +398,7 @@ class OutCall(Receiver):
         self.queued = False
         self.pending_bytes = 0
         self.value = None
-        self.context = None
+        self.owner = None
         self._granted = granted
         self._target = target
         self._window = None
@@ -506,7 +506,7 @@ class InCall(Sender):
         self.queued = False
         self.pending_bytes = 0
         self.value = None
-        self.context = None
+        self.owner = None
         self.pool = None
         self.credit = SendCredit(credit)
         self.items = deque()

@@ -473,24 +473,24 @@ class WireSession:
     # same message: nobody is there any more to be told.
 
     def _on_arguments(self, event: ArgumentsReceived) -> None:
-        if event.call.context is not None:
-            event.call.context.on_arguments()
+        if event.call.owner is not None:
+            event.call.owner.on_arguments()
 
     def _on_items(self, event: ItemsReceived) -> None:
-        if event.lane.context is not None:
-            event.lane.context.on_items(event.items)
+        if event.lane.owner is not None:
+            event.lane.owner.on_items(event.items)
 
     def _on_finished(self, event: StreamFinished) -> None:
-        if event.lane.context is not None:
-            event.lane.context.on_finished(event.frame)
+        if event.lane.owner is not None:
+            event.lane.owner.on_finished(event.frame)
 
     def _on_cancel(self, event: CancelReceived) -> None:
-        if event.lane.context is not None:
-            event.lane.context.on_cancel(event.reason)
+        if event.lane.owner is not None:
+            event.lane.owner.on_cancel(event.reason)
 
     def _on_credit(self, event: CreditReceived) -> None:
-        if event.lane.context is not None:
-            event.lane.context.on_credit()
+        if event.lane.owner is not None:
+            event.lane.owner.on_credit()
 
     def _on_goaway(self, event: GoawayReceived) -> None:
         # The calls that will not be answered are finished by events behind this one.

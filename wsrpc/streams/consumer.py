@@ -13,7 +13,7 @@ from typing import Any, cast
 from msgspec import Raw
 
 from ..engine.failures import error_from, wrong_kind
-from ..engine.hub import Conversation, Hub, Terminal
+from ..engine.hub import Hub, LaneOwner, Terminal
 from ..errors import ConnectionLost, DeadlineExceeded, RpcError
 from ..limits import COST_UNIT
 from ..protocol.codec import Codec
@@ -81,7 +81,7 @@ class Tally:
             self._whole.add(n)
 
 
-class Inbox(Conversation):
+class Inbox(LaneOwner):
     """Items of one lane on their way to the application.
 
     Args:
