@@ -20,10 +20,10 @@ from ..runtime.timers import Deadline
 from ..streams.producer import Feed, Packer
 from ..values.adapter import Adapter, Unencodable
 
-__all__ = ["Extras"]
+__all__ = ["Attachments"]
 
 
-class Extras:
+class Attachments:
     """The uploads and callbacks that travel with one call.
 
     Attributes:
@@ -92,14 +92,16 @@ class Extras:
 class _Pump(LaneOwner):
     """One upload on its way out."""
 
-    def __init__(self, hub: Hub, extras: Extras, lane: Upload, label: str, item: Adapter) -> None:
+    def __init__(
+        self, hub: Hub, attachments: Attachments, lane: Upload, label: str, item: Adapter
+    ) -> None:
         self._hub = hub
-        self._extras = extras
+        self._attachments = attachments
         packer = Packer(
             hub,
             item,
             None,
-            check=extras.check,
+            check=attachments.check,
             no_final=f"{label}: an upload has no final value; yield items only",
         )
         self._feed = Feed(hub, lane, packer, halt=self._halt, spare=self._spare)
@@ -150,8 +152,8 @@ class _Pump(LaneOwner):
             error = RpcError(Code.RESOURCE_EXHAUSTED, f"an item of {self._label}: {error}")
         elif isinstance(error, Unencodable):
             error = RpcError(Code.INVALID_ARGUMENT, f"an item of {self._label}: {error}")
-        if self._extras.failure is None:
-            self._extras.failure = error
+        if self._attachments.failure is None:
+            self._attachments.failure = error
         if isinstance(error, RpcError):
             try:
                 return error_body(error, self._hub.codec)

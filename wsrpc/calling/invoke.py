@@ -22,7 +22,7 @@ from ..protocol.lanes import CallbackTarget, OutCall
 from ..protocol.splice import Encoded
 from ..runtime import Future
 from ..values.adapter import Adapter, InvalidValue
-from .attachments import Extras
+from .attachments import Attachments
 from .route import Retry
 from .timing import Timing
 
@@ -38,7 +38,7 @@ def begin(
     *,
     metadata: Mapping[str, str] | None = None,
     oneway: bool = False,
-    extras: Extras | None = None,
+    attachments: Attachments | None = None,
     target: CallbackTarget | None = None,
     window: int | None = None,
     last_id: str | None = None,
@@ -68,8 +68,8 @@ def begin(
             oneway=oneway,
             deadline=timing.deadline,
             options=options,
-            uploads=tuple(extras.uploads) if extras is not None else (),
-            callbacks=tuple(extras.callbacks) if extras is not None else (),
+            uploads=tuple(attachments.uploads) if attachments is not None else (),
+            callbacks=tuple(attachments.callbacks) if attachments is not None else (),
             parent=parent,
             target=target,
             window=window,
@@ -108,13 +108,13 @@ class Reply(LaneOwner):
         call: Set where there is a deadline to act on.
     """
 
-    __slots__ = ("call", "extras", "future", "hub", "label")
+    __slots__ = ("attachments", "call", "future", "hub", "label")
     call: OutCall
 
-    def __init__(self, hub: Hub, label: str, extras: Extras | None) -> None:
+    def __init__(self, hub: Hub, label: str, attachments: Attachments | None) -> None:
         self.hub = hub
         self.label = label
-        self.extras = extras
+        self.attachments = attachments
         self.future: Future = hub.runtime.future()
 
     def settle(self, outcome: Terminal | RpcError[Any]) -> None:
@@ -132,20 +132,20 @@ class Reply(LaneOwner):
     def on_finished(self, frame: Terminal) -> None:
         if not self.future.done():
             self.future.set_result(frame)
-        if self.extras is not None:
-            self.extras.stop()
+        if self.attachments is not None:
+            self.attachments.stop()
 
     def on_lost(self, error: ConnectionLost) -> None:
         self.settle(error)
-        if self.extras is not None:
-            self.extras.stop()
+        if self.attachments is not None:
+            self.attachments.stop()
 
     def on_items(self, items: list[Raw]) -> None:
         self.settle(wrong_kind(self.label, streams=True))
 
     def on_started(self) -> None:
-        if self.extras is not None:
-            self.extras.start()
+        if self.attachments is not None:
+            self.attachments.start()
 
 
 async def invoke(
@@ -158,7 +158,7 @@ async def invoke(
     *,
     check: bool = True,
     metadata: Mapping[str, str] | None = None,
-    extras: Extras | None = None,
+    attachments: Attachments | None = None,
     target: CallbackTarget | None = None,
     timing: Timing | None = None,
     retry: Retry | None = None,
@@ -176,7 +176,7 @@ async def invoke(
         timeout: Seconds, if `timing` is not given.
         check: Whether the answer is validated.
         metadata: What travels with it.
-        extras: Uploads and callbacks.
+        attachments: Uploads and callbacks.
         target: What a callback's calls are counted with.
         timing: That of the first attempt, for a later one.
         retry: Whether to make it again where it failed in a way that makes that safe; what costs
@@ -192,11 +192,18 @@ async def invoke(
         if hub.endpoint.outbox_full:
             await hub.room(timing.alarm)
         call = begin(
-            hub, label, method, payload, timing, metadata=metadata, extras=extras, target=target
+            hub,
+            label,
+            method,
+            payload,
+            timing,
+            metadata=metadata,
+            attachments=attachments,
+            target=target,
         )
-        reply = call.owner = Reply(hub, label, extras)
-        if extras is not None:
-            extras.attach(hub, call)
+        reply = call.owner = Reply(hub, label, attachments)
+        if attachments is not None:
+            attachments.attach(hub, call)
         entry = None
         if timing.alarm is not None:
             reply.call = call
@@ -205,17 +212,17 @@ async def invoke(
         try:
             outcome = await reply.future
         except BaseException as error:
-            _abandon(hub, call, extras, timing.reason(hub))
-            if extras is not None and not isinstance(error, GeneratorExit):
-                await extras.close()
+            _abandon(hub, call, attachments, timing.reason(hub))
+            if attachments is not None and not isinstance(error, GeneratorExit):
+                await attachments.close()
             raise
         finally:
             if entry is not None:
                 hub.deadlines.remove(entry)
-        if extras is not None:
-            await extras.close()
+        if attachments is not None:
+            await attachments.close()
         if not isinstance(outcome, Result):
-            raise await _failure(hub, call, label, outcome, timing, extras)
+            raise await _failure(hub, call, label, outcome, timing, attachments)
         # The two point at each other; left so, each call would be garbage for the collector.
         call.owner = None
         try:
@@ -225,7 +232,7 @@ async def invoke(
             raise invalid_answer(label, invalid) from None
     except RpcError as error:
         if retry is None or not retry.wants(
-            error, begun=extras is not None and extras.begun, refused=call is None
+            error, begun=attachments is not None and attachments.begun, refused=call is None
         ):
             raise
         failed = error
@@ -240,10 +247,10 @@ async def invoke(
         timeout=None,
         check=check,
         metadata=metadata,
-        extras=extras,
+        attachments=attachments,
         timing=timing,
     )
-    return await _repeated(failed, hub, timing, retry, extras, repeat)
+    return await _repeated(failed, hub, timing, retry, attachments, repeat)
 
 
 async def _repeated(
@@ -251,7 +258,7 @@ async def _repeated(
     hub: Hub,
     timing: Timing,
     retry: Retry,
-    extras: Extras | None,
+    attachments: Attachments | None,
     repeat: Callable[[Hub], Coroutine[Any, Any, Any]],
 ) -> Any:
     """Make a failed call again, as often as that may be, over what the session runs on by then."""
@@ -263,7 +270,7 @@ async def _repeated(
             return await repeat(hub)
         except RpcError as again:
             error = again
-        if not retry.wants(error, begun=extras is not None and extras.begun):
+        if not retry.wants(error, begun=attachments is not None and attachments.begun):
             break
     raise attempts.concluded(error)
 
@@ -274,7 +281,7 @@ async def _failure(
     label: str,
     outcome: Terminal | RpcError[Any],
     timing: Timing,
-    extras: Extras | None,
+    attachments: Attachments | None,
 ) -> BaseException:
     """What to raise where there is no value."""
     error: RpcError[Any]
@@ -288,9 +295,9 @@ async def _failure(
             hub.wake()
     else:
         error = wrong_kind(label, streams=True)
-    if extras is not None and extras.failure is not None:
-        extras.failure.__cause__ = error
-        return extras.failure
+    if attachments is not None and attachments.failure is not None:
+        attachments.failure.__cause__ = error
+        return attachments.failure
     return error
 
 
@@ -300,9 +307,9 @@ def invalid_answer(label: str, invalid: InvalidValue) -> RpcError[Any]:
     )
 
 
-def _abandon(hub: Hub, call: OutCall, extras: Extras | None, reason: str) -> None:
+def _abandon(hub: Hub, call: OutCall, attachments: Attachments | None, reason: str) -> None:
     if hub.lost is None:
         hub.endpoint.cancel(call, reason)
         hub.wake()
-    if extras is not None:
-        extras.stop()
+    if attachments is not None:
+        attachments.stop()

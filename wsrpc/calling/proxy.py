@@ -130,7 +130,7 @@ class ProxyMethod(RemoteMethod):
             self._timeout,
             check=self.check_results,
             metadata=metadata,
-            extras=self.extras(uploads, callbacks) if uploads or callbacks else None,
+            attachments=self.attachments(uploads, callbacks) if uploads or callbacks else None,
             retry=self.retry,
         )
 

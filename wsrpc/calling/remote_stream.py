@@ -89,7 +89,7 @@ class RemoteStream(InboxStream):
         self._tally = tally
         self._metadata = request.metadata
         self._arguments = values
-        self._extras = method.extras(uploads, callbacks)
+        self._attachments = method.attachments(uploads, callbacks)
         self._hub: Hub | None = None
         self._call: OutCall | None = None
         self._timing: Timing | None = None
@@ -103,7 +103,7 @@ class RemoteStream(InboxStream):
         return self._tally.dropped
 
     async def _start(self) -> Inbox:
-        method, extras = self._method, self._extras
+        method, attachments = self._method, self._attachments
         hub = self._hub = method.route.hub
         options = method.options
         self._call = None
@@ -119,7 +119,7 @@ class RemoteStream(InboxStream):
             self._payload,
             timing,
             metadata=self._metadata,
-            extras=extras,
+            attachments=attachments,
             window=first_credit(options.overflow, options.window, hub.limits),
             last_id=self.last_id,
         )
@@ -131,15 +131,15 @@ class RemoteStream(InboxStream):
             # Not `self`: what the session holds must not keep the stream alive.
             lambda invalid: invalid_answer(method.label, invalid),
             label=self._label,
-            on_started=None if extras is None else extras.start,
-            on_over=None if extras is None else extras.stop,
+            on_started=None if attachments is None else attachments.start,
+            on_over=None if attachments is None else attachments.stop,
             check=method.check_results,
             tally=self._tally,
             room=options.window or hub.limits.window,
         )
         call.owner = inbox
-        if extras is not None:
-            extras.attach(hub, call)
+        if attachments is not None:
+            attachments.attach(hub, call)
         if timing.alarm is not None:
             inbox.expire_at(timing.alarm)
         hub.wake()
@@ -157,7 +157,7 @@ class RemoteStream(InboxStream):
             return False
         if not retry.wants(
             error,
-            begun=self._extras is not None and self._extras.begun,
+            begun=self._attachments is not None and self._attachments.begun,
             refused=self._call is None,
         ):
             return False
@@ -173,12 +173,12 @@ class RemoteStream(InboxStream):
         return True
 
     async def _failed(self, error: RpcError[Any]) -> BaseException:
-        extras, timing = self._extras, self._timing
+        attachments, timing = self._attachments, self._timing
         if self._attempts is not None:
             error = self._attempts.concluded(error)
         await self._settle()
-        if extras is not None and extras.failure is not None:
-            return extras.failure
+        if attachments is not None and attachments.failure is not None:
+            return attachments.failure
         if error.code == Code.DEADLINE_EXCEEDED and timing is not None:
             await timing.let_scope_fire()
         return error
@@ -197,8 +197,8 @@ class RemoteStream(InboxStream):
         await self._settle()
 
     async def _settle(self) -> None:
-        if self._extras is not None:
-            await self._extras.close()
+        if self._attachments is not None:
+            await self._attachments.close()
 
 
 class TrackedStream(RemoteStream):
