@@ -17,7 +17,7 @@ from ..protocol.frames import ErrorBody
 from ..protocol.lanes import OutCall, Upload
 from ..runtime import Future, Task
 from ..runtime.timers import Deadline
-from ..streams.producer import Feed, Packer
+from ..streams.producer import Packer, Producer
 from ..values.adapter import Adapter, Unencodable
 
 __all__ = ["Attachments"]
@@ -104,7 +104,7 @@ class _Pump(LaneOwner):
             check=attachments.check,
             no_final=f"{label}: an upload has no final value; yield items only",
         )
-        self._feed = Feed(hub, lane, packer, halt=self._halt, spare=self._spare)
+        self._producer = Producer(hub, lane, packer, halt=self._halt, spare=self._spare)
         self._lane = lane
         self._label = label
         self._reason: str | None = None
@@ -124,7 +124,7 @@ class _Pump(LaneOwner):
         body: ErrorBody | None = None
         try:
             if not self._stopped:
-                await self._feed.run(self.source)
+                await self._producer.run(self.source)
         except self._hub.runtime.cancelled_class():
             body = ErrorBody(Code.CANCELLED, "the upload was stopped")
         except (KeyboardInterrupt, SystemExit):
@@ -180,9 +180,9 @@ class _Pump(LaneOwner):
         self._stopped = True
         # asyncio drops a task that is cancelled before its first step; `run` looks itself.
         if self.task is not None and self._begun:
-            if not self._feed.closing:
+            if not self._producer.closing:
                 self._hub.runtime.cancel(self.task)
-            self._feed.stop()
+            self._producer.stop()
             self._arm_killer()
 
     def _halt(self) -> None:
@@ -206,7 +206,7 @@ class _Pump(LaneOwner):
         self._arm_killer()
 
     def on_credit(self) -> None:
-        self._feed.wake()
+        self._producer.wake()
 
     def on_cancel(self, reason: str) -> None:
         self._reason = reason

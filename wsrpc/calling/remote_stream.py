@@ -13,8 +13,8 @@ from ..interfaces import Request
 from ..protocol.lanes import OutCall
 from ..protocol.splice import Encoded
 from ..stream import LocalStream, Stream
-from ..streams.consumer import Inbox, InboxStream, Tally
-from ..streams.overflow import INBOXES, first_credit
+from ..streams.consumer import Consumer, ReceivedStream, Tally
+from ..streams.overflow import CONSUMERS, first_credit
 from .invoke import begin, invalid_answer
 from .remote_method import RemoteMethod
 from .retry import Attempts
@@ -67,7 +67,7 @@ class MadeStream(LocalStream[Any, Any]):
             stream.cancel()
 
 
-class RemoteStream(InboxStream):
+class RemoteStream(ReceivedStream):
     """A stream from the other end. Nothing is sent before the first item is asked for.
 
     It is opened again like a unary call (RETRY-1) as long as nothing of it has been delivered.
@@ -102,7 +102,7 @@ class RemoteStream(InboxStream):
     def dropped(self) -> int:
         return self._tally.dropped
 
-    async def _start(self) -> Inbox:
+    async def _start(self) -> Consumer:
         method, attachments = self._method, self._attachments
         hub = self._hub = method.route.hub
         options = method.options
@@ -123,7 +123,7 @@ class RemoteStream(InboxStream):
             window=first_credit(options.overflow, options.window, hub.limits),
             last_id=self.last_id,
         )
-        inbox = INBOXES[options.overflow](
+        consumer = CONSUMERS[options.overflow](
             hub,
             call,
             method.spec.item,
@@ -137,13 +137,13 @@ class RemoteStream(InboxStream):
             tally=self._tally,
             room=options.window or hub.limits.window,
         )
-        call.owner = inbox
+        call.owner = consumer
         if attachments is not None:
             attachments.attach(hub, call)
         if timing.alarm is not None:
-            inbox.expire_at(timing.alarm)
+            consumer.expire_at(timing.alarm)
         hub.wake()
-        return inbox
+        return consumer
 
     def _goes_on(self) -> bool:
         """Whether the stream may be opened again, as far as what was delivered goes."""
@@ -169,7 +169,7 @@ class RemoteStream(InboxStream):
         self._pause = anyio.Event()
         with anyio.move_on_after(delay):
             await self._pause.wait()
-        self._inbox = None
+        self._consumer = None
         return True
 
     async def _failed(self, error: RpcError[Any]) -> BaseException:
@@ -205,9 +205,9 @@ class TrackedStream(RemoteStream):
     """A stream that can be opened again behind the last item that was delivered (RETRY-3)."""
 
     async def __anext__(self) -> Any:
-        inbox = self._inbox
-        if inbox is not None and inbox.items and not self._over:
-            item = inbox.pop()
+        consumer = self._consumer
+        if consumer is not None and consumer.items and not self._over:
+            item = consumer.pop()
         else:
             item = await self._next()
         self.last_id = item.id

@@ -114,7 +114,7 @@ class Hub:
         pumps: The uploads of this side that run.
         notifications: Those of this side that the other end has not finished.
         unsent: Notifications that were waiting when the session ended, for the next one.
-        feeds: How many streams of this side run.
+        producers: How many streams of this side run.
     """
 
     def __init__(
@@ -139,7 +139,7 @@ class Hub:
         self.pumps: set[Any] = set()
         self.notifications: set[LaneOwner] = set()
         self.unsent: list[LaneOwner] = []
-        self.feeds = 0
+        self.producers = 0
         self._closing: list[Future] = []
         self._draining: list[Future] = []
 

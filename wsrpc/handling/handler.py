@@ -22,7 +22,7 @@ from ..protocol.lanes import InCall
 from ..protocol.splice import Encoded
 from ..runtime import Task
 from ..runtime.timers import Deadline
-from ..streams.producer import Feed
+from ..streams.producer import Producer
 from ..values.adapter import Adapter
 from .live import LiveCalls
 
@@ -49,9 +49,9 @@ class Handler(LaneOwner):
         "call",
         "calls",
         "context",
-        "feed",
         "hub",
         "label",
+        "producer",
         "stopped",
     )
 
@@ -60,7 +60,7 @@ class Handler(LaneOwner):
         self.hub = calls.hub
         self.call = call
         self.label = label
-        self.feed: Feed | None = None
+        self.producer: Producer | None = None
         self.context: CallContext | None = None
         self.stopped: str | None = None
         self._begun = False
@@ -123,8 +123,8 @@ class Handler(LaneOwner):
         self.stop(reason)
 
     def on_credit(self) -> None:
-        if self.feed is not None:
-            self.feed.wake()
+        if self.producer is not None:
+            self.producer.wake()
 
     def on_lost(self, error: ConnectionLost) -> None:
         self.stop("cancelled")
@@ -149,12 +149,12 @@ class Handler(LaneOwner):
             self.hub.runtime.forget_deadline(self._task)
             if self.context is not None:
                 self.context.deadline = None
-        if self._begun and not (self.feed is not None and self.feed.closing):
+        if self._begun and not (self.producer is not None and self.producer.closing):
             assert self._task is not None
             self.hub.runtime.cancel(self._task)
-        if self.feed is not None:
+        if self.producer is not None:
             # After the cancellation: trio would deliver that behind the wait that this ends.
-            self.feed.stop()
+            self.producer.stop()
         self._arm_killer()
 
     def halt(self) -> None:

@@ -20,8 +20,8 @@ from ..protocol.lanes import CallbackTarget, InCall, UploadReader
 from ..protocol.splice import Encoded
 from ..runtime import Future
 from ..stream import NotFinished, Stream
-from ..streams.consumer import Inbox, InboxStream
-from ..streams.producer import Feed, Packer
+from ..streams.consumer import Consumer, ReceivedStream
+from ..streams.producer import Packer, Producer
 from ..values.adapter import InvalidValue
 from .handler import Handler
 from .live import LiveCalls
@@ -40,24 +40,24 @@ CALLBACK_TIMEOUT = 30.0
 class MethodHandler(Handler):
     """A call of an exposed method."""
 
-    __slots__ = ("_arguments", "_inboxes", "_sources", "_unauthorized", "entry")
+    __slots__ = ("_arguments", "_consumers", "_sources", "_unauthorized", "entry")
 
     def __init__(self, calls: LiveCalls, call: InCall, entry: MethodEntry) -> None:
         super().__init__(calls, call, entry.label)
         self.entry = entry
         self._arguments: Future | None = None
         self._unauthorized = calls.authorize is not None
-        self._inboxes: dict[str, Inbox] = {}
+        self._consumers: dict[str, Consumer] = {}
         self._sources: tuple[Any, ...] = ()
         # Now, not when the task begins: items may come with the very message that brought the call.
         if call.uploads:
-            self._open_inboxes()
+            self._open_consumers()
 
-    def _open_inboxes(self) -> None:
+    def _open_consumers(self) -> None:
         for name, lane in self.call.uploads.items():
             param = self.entry.spec.params.get(name)
             if param is not None and param.kind == "upload":
-                self._inboxes[name] = self._inbox(lane, param)
+                self._consumers[name] = self._consumer(lane, param)
 
     @property
     def attached(self) -> bool:
@@ -80,9 +80,11 @@ class MethodHandler(Handler):
             self._arguments.set_result(None)
 
     def _close_uploads(self) -> None:
-        for inbox in self._inboxes.values():
+        for consumer in self._consumers.values():
             # Whoever still holds the upload must not wait for items that cannot come.
-            inbox.fail(RpcError(Code.CANCELLED, f"{self.label} has ended, and its uploads with it"))
+            consumer.fail(
+                RpcError(Code.CANCELLED, f"{self.label} has ended, and its uploads with it")
+            )
 
     async def _handle(self) -> None:
         hub, entry, call = self.hub, self.entry, self.call
@@ -203,11 +205,11 @@ class MethodHandler(Handler):
             no_final=f"{self.label} yielded wsrpc.Final, but is not annotated with it: write "
             "AsyncIterator[Item | wsrpc.Final[Value]]",
         )
-        self.feed = Feed(hub, call, packer, halt=self.halt, spare=self.spare)
+        self.producer = Producer(hub, call, packer, halt=self.halt, spare=self.spare)
         stats = self.calls.stats
         stats.generators_open += 1
         try:
-            await self.feed.run(source)
+            await self.producer.run(source)
         finally:
             try:
                 # An interceptor that wraps a stream may forget to close it.
@@ -217,7 +219,7 @@ class MethodHandler(Handler):
             finally:
                 stats.generators_open -= 1
         if self._open and not self._halted():
-            final = self.feed.final
+            final = self.producer.final
             if final is None and isinstance(source, Stream):
                 final = self._final_of(source, packer)
             hub.endpoint.finish(call, final)
@@ -236,9 +238,9 @@ class MethodHandler(Handler):
         """The call's streams and callbacks as arguments (CALL-4)."""
         call = self.call
         for name in call.uploads:
-            if name not in self._inboxes:
+            if name not in self._consumers:
                 raise bad((name,), "no such upload parameter", "unexpected_upload")
-            arguments[name] = InboxStream(self._inboxes[name], f"{self.label}({name}=…)")
+            arguments[name] = ReceivedStream(self._consumers[name], f"{self.label}({name}=…)")
         for name, target in call.callbacks.items():
             param = spec.params.get(name)
             if param is None or param.kind != "callback":
@@ -248,15 +250,15 @@ class MethodHandler(Handler):
             if param.required and param.kind != "value" and param.name not in arguments:
                 raise bad((param.name,), f"Missing {param.kind}", "missing")
 
-    def _inbox(self, lane: UploadReader, param: Param) -> Inbox:
+    def _consumer(self, lane: UploadReader, param: Param) -> Consumer:
         assert param.item is not None
 
         def invalid(error: InvalidValue) -> RpcError[Any]:
             return invalid_argument(self.label, under(param.name, error))
 
         label = f"{self.label}({param.name}=…)"
-        inbox = lane.owner = Inbox(self.hub, lane, param.item, None, invalid, label=label)
-        return inbox
+        consumer = lane.owner = Consumer(self.hub, lane, param.item, None, invalid, label=label)
+        return consumer
 
     def _callback(self, target: CallbackTarget, param: Param) -> Callable[..., Awaitable[Any]]:
         hub, label = self.hub, f"{self.label}({param.name}=…)"

@@ -1,6 +1,6 @@
 """The receiving end of a stream: what arrived, what was consumed, who waits.
 
-An inbox is held by its lane; the `Stream` that the user holds only points at it. So when the user
+An consumer is held by its lane; the `Stream` that the user holds only points at it. So when the user
 drops the stream, its finalizer runs at once and the far end can be told.
 """
 
@@ -25,10 +25,10 @@ from ..runtime.timers import Deadline
 from ..stream import Stream
 from ..values.adapter import Adapter, InvalidValue
 
-__all__ = ["Frame", "Inbox", "InboxStream", "Tally"]
+__all__ = ["Consumer", "ItemGroup", "ReceivedStream", "Tally"]
 
 
-class Frame:
+class ItemGroup:
     """The items of one `message`, copied out of the batch that brought them.
 
     Undecoded items are views of their batch and keep all of it in memory. A stream whose consumer
@@ -81,7 +81,7 @@ class Tally:
             self._whole.add(n)
 
 
-class Inbox(LaneOwner):
+class Consumer(LaneOwner):
     """Items of one lane on their way to the application.
 
     Args:
@@ -110,7 +110,7 @@ class Inbox(LaneOwner):
         "_end",
         "_entry",
         "_final_adapter",
-        "_frames",
+        "_groups",
         "_hub",
         "_invalid",
         "_label",
@@ -155,7 +155,7 @@ class Inbox(LaneOwner):
         self._on_started = on_started
         self._on_over = on_over
         self._entry: Deadline | None = None
-        self._frames: deque[Frame] = deque()
+        self._groups: deque[ItemGroup] = deque()
         self._costs: deque[int] | None = None
         self._terminal: Terminal | RpcError[Any] | None = None
         self._end: RpcError[Any] | StopAsyncIteration | None = None
@@ -168,7 +168,7 @@ class Inbox(LaneOwner):
 
     def on_items(self, items: list[Raw]) -> None:
         if not self.closed:
-            self._frames.append(Frame(items, self._hub.codec))
+            self._groups.append(ItemGroup(items, self._hub.codec))
             self._notify()
 
     def on_finished(self, frame: Terminal) -> None:
@@ -204,7 +204,7 @@ class Inbox(LaneOwner):
 
     def discard(self) -> None:
         """Forget what is queued: the application wants no more."""
-        self._frames.clear()
+        self._groups.clear()
         self.items.clear()
         self._costs = None
         self._end = StopAsyncIteration()
@@ -212,7 +212,7 @@ class Inbox(LaneOwner):
 
     def fail(self, error: RpcError[Any]) -> None:
         """End the stream here, whatever is still queued: a deadline passed, or it was closed."""
-        self._frames.clear()
+        self._groups.clear()
         self.items.clear()
         self._costs = None
         self._terminate(error)
@@ -241,7 +241,7 @@ class Inbox(LaneOwner):
     @property
     def lag(self) -> int:
         """Items that have arrived and wait to be taken."""
-        return len(self.items) + sum(frame.count for frame in self._frames)
+        return len(self.items) + sum(group.count for group in self._groups)
 
     @property
     def ended(self) -> bool:
@@ -282,8 +282,8 @@ class Inbox(LaneOwner):
                 # Like a generator's, an error is raised once; after it the stream is just over.
                 end, self._end = self._end, StopAsyncIteration()
                 raise end
-            if self._frames:
-                self._decode(self._frames.popleft())
+            if self._groups:
+                self._decode(self._groups.popleft())
             elif self._terminal is not None:
                 self._conclude(self._terminal)
             else:
@@ -312,25 +312,25 @@ class Inbox(LaneOwner):
 
         return self._hub.deadlines.add(self._hub.runtime.now() + idle_timeout, expire)
 
-    def _decode(self, frame: Frame) -> None:
+    def _decode(self, group: ItemGroup) -> None:
         codec, check = self._hub.codec, self._check
-        self._costs = frame.costs
+        self._costs = group.costs
         try:
-            if frame.count == 1:
-                self.items.append(self._adapter.load(frame.data, codec, check=check))
+            if group.count == 1:
+                self.items.append(self._adapter.load(group.data, codec, check=check))
             else:
-                assert isinstance(frame.data, bytes)
-                self.items.extend(self._adapter.load_many(frame.data, codec, check=check))
+                assert isinstance(group.data, bytes)
+                self.items.extend(self._adapter.load_many(group.data, codec, check=check))
         except InvalidValue as error:
-            self._frames.clear()
-            self._end = self._invalid(self._first_invalid(frame) or error)
+            self._groups.clear()
+            self._end = self._invalid(self._first_invalid(group) or error)
             self.stop("cancelled")
 
-    def _first_invalid(self, frame: Frame) -> InvalidValue | None:
+    def _first_invalid(self, group: ItemGroup) -> InvalidValue | None:
         """What is wrong with the first bad item; those before it are items all the same."""
-        if frame.count > 1:
+        if group.count > 1:
             codec = self._hub.codec
-            for raw in codec.split_array(frame.data):
+            for raw in codec.split_array(group.data):
                 try:
                     self.items.append(self._adapter.load(raw, codec, check=self._check))
                 except InvalidValue as error:
@@ -362,12 +362,14 @@ class Inbox(LaneOwner):
             self._end = wrong
 
 
-class InboxStream(Stream[Any, Any]):
-    """The stream that users hold, over an inbox."""
+class ReceivedStream(Stream[Any, Any]):
+    """The stream that users hold, over an consumer."""
 
-    def __init__(self, inbox: Inbox | None, label: str, idle_timeout: float | None = None) -> None:
+    def __init__(
+        self, consumer: Consumer | None, label: str, idle_timeout: float | None = None
+    ) -> None:
         super().__init__(label)
-        self._inbox = inbox
+        self._consumer = consumer
         self._idle_timeout = idle_timeout
         self._busy = False
         self._over = False
@@ -376,16 +378,16 @@ class InboxStream(Stream[Any, Any]):
 
     @property
     def lag(self) -> int:
-        return 0 if self._inbox is None else self._inbox.lag
+        return 0 if self._consumer is None else self._consumer.lag
 
-    async def _start(self) -> Inbox:
-        """Begin whatever fills the inbox; only called where there is none yet."""
+    async def _start(self) -> Consumer:
+        """Begin whatever fills the consumer; only called where there is none yet."""
         raise NotImplementedError
 
     async def __anext__(self) -> Any:
-        inbox = self._inbox
-        if inbox is not None and inbox.items and not self._over:
-            return inbox.pop()
+        consumer = self._consumer
+        if consumer is not None and consumer.items and not self._over:
+            return consumer.pop()
         return await self._next()
 
     async def _next(self) -> Any:
@@ -397,12 +399,12 @@ class InboxStream(Stream[Any, Any]):
         try:
             while True:
                 try:
-                    if self._inbox is None:
-                        self._inbox = await self._start()
+                    if self._consumer is None:
+                        self._consumer = await self._start()
                     if self._over:
                         # Meanwhile somebody else closed it.
                         self._close(self._reason())
-                    item = await self._inbox.next(self._idle_timeout)
+                    item = await self._consumer.next(self._idle_timeout)
                     self.fresh = True
                     return item
                 except RpcError as error:
@@ -411,8 +413,8 @@ class InboxStream(Stream[Any, Any]):
                 if self._over:
                     raise StopAsyncIteration
         except StopAsyncIteration:
-            if not self._over and self._inbox is not None:
-                self._finish(self._inbox.final)
+            if not self._over and self._consumer is not None:
+                self._finish(self._consumer.final)
             self._over = True
             await self._settle()
             raise
@@ -431,7 +433,7 @@ class InboxStream(Stream[Any, Any]):
             self._busy = False
 
     async def _reopens(self, error: RpcError[Any]) -> bool:
-        """Whether the stream goes on in spite of `error`, with a new inbox."""
+        """Whether the stream goes on in spite of `error`, with a new consumer."""
         return False
 
     async def _failed(self, error: RpcError[Any]) -> BaseException:
@@ -446,10 +448,10 @@ class InboxStream(Stream[Any, Any]):
 
     def _close(self, reason: str) -> None:
         self._over = True
-        inbox = self._inbox
-        if inbox is not None:
-            inbox.stop(reason)
-            inbox.discard()
+        consumer = self._consumer
+        if consumer is not None:
+            consumer.stop(reason)
+            consumer.discard()
 
     def cancel(self) -> None:
         self._close("cancelled")
@@ -460,6 +462,6 @@ class InboxStream(Stream[Any, Any]):
     def __del__(self) -> None:
         # The last reference is gone. Finalizers may run at any allocation, in any thread, so the
         # far end is told from the event loop, not from here.
-        inbox = getattr(self, "_inbox", None)
-        if inbox is not None and not (self._over or inbox.ended):
-            inbox.stop_soon()
+        consumer = getattr(self, "_consumer", None)
+        if consumer is not None and not (self._over or consumer.ended):
+            consumer.stop_soon()

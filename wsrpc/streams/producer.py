@@ -23,7 +23,7 @@ from ..runtime import Future
 from ..stream import Final
 from ..values.adapter import Adapter, Unencodable
 
-__all__ = ["Feed", "Packer"]
+__all__ = ["Packer", "Producer"]
 
 # Items after which a stream that never waits lets others run; a turn of the loop costs about as much
 # as a dozen items, and what one turn brings travels as one message. Alone it may send more. One of
@@ -116,7 +116,7 @@ def _go_on(step: Generator[Any, Any, Any], waits_for: Any) -> Generator[Any, Any
 
 
 def _references_of_an_unshared_item() -> int:
-    """What `getrefcount` says in `Feed.run` of an item that its source has let go of."""
+    """What `getrefcount` says in `Producer.run` of an item that its source has let go of."""
 
     async def source(shared: list[Any]) -> AsyncGenerator[Any, None]:
         yield object()
@@ -139,7 +139,7 @@ def _references_of_an_unshared_item() -> int:
 _UNSHARED = _references_of_an_unshared_item()
 
 
-class Feed:
+class Producer:
     """One stream of this side's; whoever runs it sends the terminal.
 
     Args:
@@ -236,7 +236,7 @@ class Feed:
         """
         hub = self._hub
         items = aiter(source)
-        hub.feeds += 1
+        hub.producers += 1
         try:
             try:
                 if isinstance(items, types.AsyncGeneratorType):
@@ -248,7 +248,7 @@ class Feed:
                 raise
             await self._all_gone()
         finally:
-            hub.feeds -= 1
+            hub.producers -= 1
             self.closing = True
             if self._stopped:
                 self._spare()
@@ -289,7 +289,7 @@ class Feed:
             await hub.driver.caught_up()
         # Items in this turn; how many may follow before the next look at everything else.
         turn, room, began, most = 0, 0, 0.0, LONG_TURN
-        first = hub.feeds > 1
+        first = hub.producers > 1
         try:
             while True:
                 if room <= 0:
@@ -307,7 +307,7 @@ class Feed:
                             continue
                     if turn == 0:
                         began = now()
-                        most = max(SHORT_TURN, min(LONG_TURN, LOOP_TURN // hub.feeds))
+                        most = max(SHORT_TURN, min(LONG_TURN, LOOP_TURN // hub.producers))
                         if first:
                             first, most = False, FIRST_TURN
                     room = min(credit.balance, TURN, most)
