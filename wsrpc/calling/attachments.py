@@ -16,7 +16,7 @@ from ..protocol.endpoint import ValueTooLargeError
 from ..protocol.frames import ErrorBody
 from ..protocol.lanes import OutCall, Upload
 from ..runtime import Future, Task
-from ..runtime.timers import Deadline
+from ..runtime.timers import TimerEntry
 from ..streams.producer import Packer, Producer
 from ..values.adapter import Adapter, Unencodable
 
@@ -110,7 +110,7 @@ class _Pump(LaneOwner):
         self._reason: str | None = None
         self._stopped = False
         self._begun = False
-        self._killer: Deadline | None = None
+        self._killer: TimerEntry | None = None
         self.source: AsyncIterable[Any]
         self.task: Task | None = None
         self.done: Future = hub.runtime.future()
@@ -138,7 +138,7 @@ class _Pump(LaneOwner):
     def _ended(self) -> None:
         self._hub.pumps.discard(self)
         if self._killer is not None:
-            self._hub.deadlines.remove(self._killer)
+            self._hub.timers.remove(self._killer)
         if not self.done.done():
             self.done.set_result(None)
 
@@ -195,7 +195,7 @@ class _Pump(LaneOwner):
 
     def _arm_killer(self) -> None:
         when = self._hub.runtime.now() + self._hub.limits.cleanup_timeout
-        self._killer = self._hub.deadlines.add(when, self._kill)
+        self._killer = self._hub.timers.add(when, self._kill)
 
     def _kill(self) -> None:
         self._hub.log.warning(

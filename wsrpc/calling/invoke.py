@@ -207,7 +207,7 @@ async def invoke(
         entry = None
         if timing.alarm is not None:
             reply.call = call
-            entry = hub.deadlines.add(timing.alarm, reply.expire)
+            entry = hub.timers.add(timing.alarm, reply.expire)
         hub.flush()
         try:
             outcome = await reply.future
@@ -218,7 +218,7 @@ async def invoke(
             raise
         finally:
             if entry is not None:
-                hub.deadlines.remove(entry)
+                hub.timers.remove(entry)
         if attachments is not None:
             await attachments.close()
         if not isinstance(outcome, Result):

@@ -45,7 +45,7 @@ class Notification(LaneOwner):
         self._future = hub.runtime.future()
         entry = None
         if timing.alarm is not None:
-            entry = hub.deadlines.add(timing.alarm, self._expire)
+            entry = hub.timers.add(timing.alarm, self._expire)
         try:
             outcome = await self._future
         except BaseException:
@@ -53,7 +53,7 @@ class Notification(LaneOwner):
             raise
         finally:
             if entry is not None:
-                hub.deadlines.remove(entry)
+                hub.timers.remove(entry)
         if outcome is not None:
             raise outcome
 

@@ -16,7 +16,7 @@ from ..close_codes import CloseCode
 from ..errors import ProtocolError
 from ..protocol.events import Event
 from ..runtime import Future, Task
-from ..runtime.timers import Deadline
+from ..runtime.timers import TimerEntry
 from ..transport.base import DirectLink, Link, LinkClosed
 from .hub import Driver, Hub, settle
 
@@ -54,17 +54,17 @@ class _Stall:
         self._hub = hub
         self._unsent = unsent
         self._fault = fault
-        self._entry: Deadline | None = None
+        self._entry: TimerEntry | None = None
         self._left = 0
 
     def begin(self) -> None:
         self._left = self._unsent()
         when = self._hub.runtime.now() + self._hub.limits.stall_timeout
-        self._entry = self._hub.deadlines.add(when, self._expire)
+        self._entry = self._hub.timers.add(when, self._expire)
 
     def end(self) -> None:
         if self._entry is not None:
-            self._hub.deadlines.remove(self._entry)
+            self._hub.timers.remove(self._entry)
             self._entry = None
 
     def _expire(self) -> None:

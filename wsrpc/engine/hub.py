@@ -19,7 +19,7 @@ from ..interfaces import Session
 from ..protocol.endpoint import Endpoint
 from ..protocol.frames import End, Error, Result
 from ..runtime import Future, Nursery, Runtime
-from ..runtime.timers import Deadlines
+from ..runtime.timers import Timers
 from ..telemetry.logs import Log
 
 __all__ = [
@@ -104,7 +104,7 @@ class Hub:
         runtime: The event loop.
         nursery: The parent of everything that this session runs.
         log: The lines about this session.
-        deadlines: What happens when.
+        timers: What happens when.
         driver: What moves bytes between the endpoint and the link, while there is one.
         wake: Tells it that the endpoint may have output.
         flush: The same, where nothing more is to come from the caller: it may be written at once.
@@ -127,7 +127,7 @@ class Hub:
         self.runtime = runtime
         self.nursery = nursery
         self.log = Log()
-        self.deadlines = Deadlines(runtime, nursery)
+        self.timers = Timers(runtime, nursery)
         self.lost: ConnectionLost | None = None
         self.on_lost: list[Future] = []
         self._driver: Driver | None = None
@@ -229,12 +229,12 @@ class Hub:
             if not waiter.done():
                 waiter.set_result("expired")
 
-        entry = self.deadlines.add(alarm, expire)
+        entry = self.timers.add(alarm, expire)
         try:
             outcome: str | None = await waiter
             return outcome != "expired"
         finally:
-            self.deadlines.remove(entry)
+            self.timers.remove(entry)
 
     def lose(self, error: ConnectionLost) -> None:
         """The session is over: nobody waits for anything of it any longer."""

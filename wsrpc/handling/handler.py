@@ -21,7 +21,7 @@ from ..protocol.frames import ErrorBody
 from ..protocol.lanes import InCall
 from ..protocol.splice import Encoded
 from ..runtime import Task
-from ..runtime.timers import Deadline
+from ..runtime.timers import TimerEntry
 from ..streams.producer import Producer
 from ..values.adapter import Adapter
 from .live import LiveCalls
@@ -66,8 +66,8 @@ class Handler(LaneOwner):
         self._begun = False
         self._threaded = False
         self._deadline: float | None = None
-        self._entry: Deadline | None = None
-        self._killer: Deadline | None = None
+        self._entry: TimerEntry | None = None
+        self._killer: TimerEntry | None = None
         self._task: Task | None = None
         call.owner = self
 
@@ -95,7 +95,7 @@ class Handler(LaneOwner):
         timeout = self.call.timeout
         if timeout is not None:
             self._deadline = deadline = hub.runtime.now() + timeout / 1000
-            self._entry = hub.deadlines.add(deadline, self._expire)
+            self._entry = hub.timers.add(deadline, self._expire)
         self.calls.begin(self)
         if complete:
             self._launch()
@@ -169,7 +169,7 @@ class Handler(LaneOwner):
 
     def _arm_killer(self) -> None:
         when = self.hub.runtime.now() + self.hub.limits.cleanup_timeout
-        self._killer = self.hub.deadlines.add(when, self._kill)
+        self._killer = self.hub.timers.add(when, self._kill)
 
     def _kill(self) -> None:
         """The cleanup takes too long: cancel it as well, and go on doing so."""
@@ -237,9 +237,9 @@ class Handler(LaneOwner):
         if self.context is not None:
             self.context.end()
         if self._entry is not None:
-            self.hub.deadlines.remove(self._entry)
+            self.hub.timers.remove(self._entry)
         if self._killer is not None:
-            self.hub.deadlines.remove(self._killer)
+            self.hub.timers.remove(self._killer)
         if self.call.uploads:
             self._close_uploads()
 

@@ -102,7 +102,7 @@ class ServedSession(LiveSession):
 
     def soon(self, fn: Callable[[], None]) -> None:
         """Call `fn`, which must not raise, once the caller is through."""
-        self.wire.hub.deadlines.add(0.0, fn)
+        self.wire.hub.timers.add(0.0, fn)
 
     def end(self, code: int, reason: str) -> None:
         """End the session; it has no link."""

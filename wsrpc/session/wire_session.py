@@ -39,7 +39,7 @@ from ..protocol.events import (
 )
 from ..protocol.frames import HelloBody
 from ..runtime import Future, Nursery, Runtime
-from ..runtime.timers import Deadline
+from ..runtime.timers import TimerEntry
 from ..telemetry.counters import Stats
 from ..transport.base import Link, LinkClosed
 
@@ -141,7 +141,7 @@ class WireSession:
         self._verdict: ProtocolError | None = None
         # Links that this side is closing.
         self._closing: set[Future] = set()
-        self._alarm: Deadline | None = None
+        self._alarm: TimerEntry | None = None
         self._alarm_at = 0.0
 
     @property
@@ -349,7 +349,7 @@ class WireSession:
         if link is not None:
             self._close_soon(link, code, reason)
             if within is not None:
-                self.hub.deadlines.add(self._runtime.now() + within, link.abort)
+                self.hub.timers.add(self._runtime.now() + within, link.abort)
 
     def refresh(self, auth: Any) -> None:
         """Connecting side: send fresh credentials, if there is a link that has begun.
@@ -414,7 +414,7 @@ class WireSession:
             # A closing handshake that is cut short makes websockets on trio wait for its whole
             # timeout.
             await closing
-        self.hub.deadlines.close()
+        self.hub.timers.close()
 
     # ------------------------------------------------------------ time
 
@@ -425,11 +425,11 @@ class WireSession:
             return
         self._disarm()
         self._alarm_at = when
-        self._alarm = self.hub.deadlines.add(when, self._on_alarm)
+        self._alarm = self.hub.timers.add(when, self._on_alarm)
 
     def _disarm(self) -> None:
         if self._alarm is not None:
-            self.hub.deadlines.remove(self._alarm)
+            self.hub.timers.remove(self._alarm)
             self._alarm = None
 
     def _on_alarm(self) -> None:

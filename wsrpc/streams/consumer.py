@@ -21,7 +21,7 @@ from ..protocol.frames import End, Error, Result
 from ..protocol.lanes import OutCall, Receiver, UploadReader
 from ..protocol.window import cost_of
 from ..runtime import Future
-from ..runtime.timers import Deadline
+from ..runtime.timers import TimerEntry
 from ..stream import Stream
 from ..values.adapter import Adapter, InvalidValue
 
@@ -154,7 +154,7 @@ class Consumer(LaneOwner):
         self._label = label
         self._on_started = on_started
         self._on_over = on_over
-        self._entry: Deadline | None = None
+        self._entry: TimerEntry | None = None
         self._groups: deque[ItemGroup] = deque()
         self._costs: deque[int] | None = None
         self._terminal: Terminal | RpcError[Any] | None = None
@@ -190,7 +190,7 @@ class Consumer(LaneOwner):
             self.stop("deadline_exceeded")
             self.fail(error)
 
-        self._entry = self._hub.deadlines.add(when, expire)
+        self._entry = self._hub.timers.add(when, expire)
 
     def stop(self, reason: str) -> None:
         """Tell the other end that nobody wants the rest."""
@@ -223,7 +223,7 @@ class Consumer(LaneOwner):
             if self._on_over is not None:
                 self._on_over()
             if self._entry is not None:
-                self._hub.deadlines.remove(self._entry)
+                self._hub.timers.remove(self._entry)
             self._notify()
 
     def _notify(self) -> None:
@@ -301,16 +301,16 @@ class Consumer(LaneOwner):
         try:
             await waiter
         finally:
-            self._hub.deadlines.remove(entry)
+            self._hub.timers.remove(entry)
 
-    def _arm_idle(self, idle_timeout: float) -> Deadline:
+    def _arm_idle(self, idle_timeout: float) -> TimerEntry:
         def expire() -> None:
             self.stop("deadline_exceeded")
             self.fail(
                 DeadlineExceeded(f"{self._label}: no item for {idle_timeout:g} s (idle_timeout)")
             )
 
-        return self._hub.deadlines.add(self._hub.runtime.now() + idle_timeout, expire)
+        return self._hub.timers.add(self._hub.runtime.now() + idle_timeout, expire)
 
     def _decode(self, group: ItemGroup) -> None:
         codec, check = self._hub.codec, self._check
