@@ -347,15 +347,15 @@ async def test_a_repeat_has_what_is_left_of_the_first_calls_time() -> None:
 
     class Clock:
         def __init__(self) -> None:
-            self.timers: list[float] = []
+            self.deadlines: list[float] = []
 
         @wsrpc.method(idempotent=True)
         async def work(self) -> None:
             deadline = wsrpc.current().deadline
             assert deadline is not None
-            self.timers.append(deadline)
+            self.deadlines.append(deadline)
             await anyio.sleep(0.05)
-            if len(self.timers) < 3:
+            if len(self.deadlines) < 3:
                 raise wsrpc.RpcError("unavailable")
 
     clock = Clock()

@@ -169,10 +169,10 @@ class Lane:
         queued: Whether the lane waits in the outbox's ring.
         pending_bytes: Bytes. Encoded values that wait on this lane, without `value`.
         value: The one that goes in chunks, behind the items and ahead of the terminal.
-        context: The shell's own object for this id; the core never looks at it.
+        owner: The object that calls and handlers have for this id; the core never looks at it.
     """
 
-    __slots__ = ("context", "id", "pending_bytes", "queued", "state", "value")
+    __slots__ = ("id", "owner", "pending_bytes", "queued", "state", "value")
     role = "lane"
 
     def __init__(self, id: int, state: State) -> None:

@@ -1,4 +1,4 @@
-"""All deadlines of a session in one ordered structure, served by one timer.
+"""All that is due on a session, deadlines above all, in one ordered structure with one timer.
 
 A timer and a cancel scope a call would cost more than the call itself, and almost no deadline ever
 fires. So an entry is a slot in a heap, and taking it back is a flag; the heap is rebuilt when most
@@ -25,7 +25,7 @@ TimerEntry: TypeAlias = list[Any]
 
 
 class Timers:
-    """The deadlines of one session; times are seconds on the runtime's clock."""
+    """What is due on one session; times are seconds on the runtime's clock."""
 
     def __init__(self, runtime: Runtime, nursery: Nursery) -> None:
         self._now = runtime.now
