@@ -163,9 +163,9 @@ class _Pump(LaneOwner):
 
     def _terminate(self, body: ErrorBody | None) -> None:
         hub, lane = self._hub, self._lane
-        if hub.lost is not None or lane.state not in ("uploading", "stopping"):
+        if hub.lost is not None or not lane.wants_terminal:
             return
-        if lane.state == "stopping":
+        if lane.was_stopped:
             body = ErrorBody(self._reason or "cancelled", "the upload was stopped on request")
         if body is None:
             hub.endpoint.finish(lane)

@@ -124,7 +124,7 @@ class Reply(LaneOwner):
     def expire(self) -> None:
         """The caller's own clock ran out: tell the far end, and do not wait for it (TIME-3)."""
         error = DeadlineExceeded(f"{self.label} did not answer before its deadline")
-        error.not_started = self.call.id == 0
+        error.not_started = not self.call.is_numbered
         self.hub.endpoint.cancel(self.call, "deadline_exceeded")
         self.hub.wake()
         self.settle(error)

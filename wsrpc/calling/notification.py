@@ -59,7 +59,7 @@ class Notification(LaneOwner):
 
     def _withdraw(self) -> None:
         self._hub.endpoint.cancel(self._call)
-        if self._call.id == 0:
+        if not self._call.is_numbered:
             self._hub.notified(self)
 
     def _settle(self, outcome: RpcError[Any] | None) -> None:

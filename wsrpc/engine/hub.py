@@ -241,7 +241,7 @@ class Hub:
         self.lost = error
         for call in self.endpoint.close():
             if call.owner is not None:
-                call.owner.on_lost(self.lost_error(started=call.id != 0))
+                call.owner.on_lost(self.lost_error(started=call.is_numbered))
         self._make_room()
         self.wake()
         settle(self._draining)

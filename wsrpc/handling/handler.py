@@ -223,7 +223,7 @@ class Handler(LaneOwner):
         The endpoint takes a message as a whole, and the session acts on it in slices: a `cancel`
         far behind in it has changed the call's state before it gets here.
         """
-        if self.stopped is None and self.call.state == "cancelled":
+        if self.stopped is None and self.call.was_cancelled:
             self.stopped = self.call.cancel_reason or "cancelled"
         return self.stopped is not None
 
@@ -250,7 +250,7 @@ class Handler(LaneOwner):
 
     @property
     def _open(self) -> bool:
-        return self.hub.lost is None and self.call.state != "finished"
+        return self.hub.lost is None and not self.call.is_over
 
     def _dump_result(self, adapter: Adapter | None, value: Any) -> Encoded:
         codec = self.hub.codec
@@ -260,7 +260,7 @@ class Handler(LaneOwner):
 
     def _answer(self, payload: Encoded) -> None:
         hub, call = self.hub, self.call
-        if self._halted() or hub.lost is not None or call.state == "finished":
+        if self._halted() or hub.lost is not None or call.is_over:
             return
         if call.oneway:
             hub.endpoint.finish(call)

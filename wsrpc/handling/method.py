@@ -15,7 +15,7 @@ from ..context import NO_METADATA, CallContext, handling, outgoing_metadata
 from ..contract.signature import MethodSpec, Param
 from ..errors import Code, RpcError
 from ..interfaces import Request, fold
-from ..protocol.frames import ABSENT, ErrorBody
+from ..protocol.frames import ErrorBody
 from ..protocol.lanes import CallbackTarget, InCall, UploadReader
 from ..protocol.splice import Encoded
 from ..runtime import Future
@@ -99,8 +99,7 @@ class MethodHandler(Handler):
             return
         try:
             arguments = spec.load_args(call.args, hub.codec)
-            # It is a view of the message that brought it, and would keep all of that in memory.
-            call.args = ABSENT
+            call.forget_arguments()
             if entry.channels or call.uploads or call.callbacks:
                 self._add_channels(spec, arguments)
         except InvalidValue as invalid:
@@ -180,7 +179,7 @@ class MethodHandler(Handler):
                 return ThreadIterator(
                     self.hub,
                     partial(fn, **arguments),
-                    credit=lambda: self.call.credit.balance,
+                    credit=lambda: self.call.allowance,
                     stopped=lambda: self.stopped is not None,
                     undisturbed=self.undisturbed,
                 )
@@ -268,7 +267,7 @@ class MethodHandler(Handler):
                 raise TypeError(
                     f"{label} takes {len(param.arguments)} arguments; got {len(arguments)}"
                 )
-            if target.state == "finished":
+            if target.is_over:
                 raise RpcError(Code.FAILED_PRECONDITION, f"{label}: its call has ended")
             parts = [
                 bytes(adapter.dump(argument, hub.codec))

@@ -186,7 +186,7 @@ class Consumer(LaneOwner):
 
         def expire() -> None:
             error = DeadlineExceeded(f"{self._label} did not end before its deadline")
-            error.not_started = self._lane.id == 0
+            error.not_started = not self._lane.is_numbered
             self.stop("deadline_exceeded")
             self.fail(error)
 

@@ -40,12 +40,12 @@ class DropOldest(Consumer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._bytes = 0
-        self._lane.window.most = self._room
+        self._lane.keep_at_most(self._room)
 
     def on_items(self, items: list[Raw]) -> None:
         if not self.closed:
             lane = self._lane
-            if self._hub.endpoint.consumed(lane, lane.window.queued, waiting=True):
+            if self._hub.endpoint.consumed(lane, lane.untaken, waiting=True):
                 self._hub.wake()
             self._admit(items)
             self._notify()
@@ -89,7 +89,7 @@ class Latest(DropOldest):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._lane.window.most = MAX_CREDIT
+        self._lane.keep_at_most(MAX_CREDIT)
         self._room = 1
 
 

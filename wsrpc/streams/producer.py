@@ -51,9 +51,6 @@ PACK = 16 * 1024
 # Items of these types nobody can change.
 UNCHANGING = frozenset((bool, bytes, float, int, str, type(None)))
 
-# The states in which a sender may still begin an item.
-OPEN = frozenset(("running", "yielding", "uploading"))
-
 
 class Packer:
     """Encodes what one stream carries.
@@ -208,7 +205,7 @@ class Producer:
             waiter.set_result(None)
 
     def _open(self) -> bool:
-        return self.lane.state in OPEN and not self._stopped and self._hub.lost is None
+        return self.lane.may_send and not self._stopped and self._hub.lost is None
 
     async def _allowed(self) -> bool:
         """Wait until an item may be begun; False when the stream is to stop instead."""
@@ -282,7 +279,7 @@ class Producer:
 
     async def _run_generator(self, items: AsyncGenerator[Any, Any]) -> None:
         """The same, driven step by step: what is yielded without waiting is gathered."""
-        hub, credit, held, keeps = self._hub, self.lane.credit, self._held, self._packer.keeps
+        hub, lane, held, keeps = self._hub, self.lane, self._held, self._packer.keeps
         advance, now = items.__anext__, hub.runtime.now
         if hub.driver is not None and hub.driver.behind:
             # With those that were asked for in the same message.
@@ -310,7 +307,7 @@ class Producer:
                         most = max(SHORT_TURN, min(LONG_TURN, LOOP_TURN // hub.producers))
                         if first:
                             first, most = False, FIRST_TURN
-                    room = min(credit.balance, TURN, most)
+                    room = min(lane.allowance, TURN, most)
                 step: Any = advance()
                 try:
                     waits_for = step.send(None)
@@ -345,7 +342,7 @@ class Producer:
                     if not self._take(item):
                         return
                     # Nothing may follow a large item until all of it has gone.
-                    room = min(room, credit.balance) if self.lane.value is None else 0
+                    room = min(room, lane.allowance)
         finally:
             self._hand_over()
 
