@@ -1,4 +1,4 @@
-"""Timers travel with calls; who raises what when they pass."""
+"""Deadlines travel with calls; who raises what when they pass."""
 
 from __future__ import annotations
 

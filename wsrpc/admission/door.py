@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from ..interfaces import Handshake
 from ..limits import Limits
-from ..runtime.timers import TimerEntry, Timers
+from ..runtime.timers import Deadline, Deadlines
 from ..transport.urls import bound_sockets, remote_of, unix_listener
 from .forwarded import Proxies
 from .origins import Origins
@@ -49,7 +49,7 @@ class Door:
         *,
         origins: Origins | None = None,
         proxies: Proxies | None = None,
-        deadlines: Timers | None = None,
+        deadlines: Deadlines | None = None,
     ) -> None:
         self._limits = limits
         self._pending = pending
@@ -58,7 +58,7 @@ class Door:
         self._proxies = proxies or Proxies()
         self._deadlines = deadlines
         # By file number, for the libraries do not hand on what they are given.
-        self._arrived: dict[int, tuple[Pending, TimerEntry | None]] = {}
+        self._arrived: dict[int, tuple[Pending, Deadline | None]] = {}
 
     def arrive(self, connection: Socket, peer: Any) -> bool:
         """A connection was accepted; False if there is no room, and it has to be closed.

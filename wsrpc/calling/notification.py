@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from ..engine.hub import Hub, LaneOwner, Terminal
+from ..engine.hub import Conversation, Shell, Terminal
 from ..errors import CODES, Code, ConnectionLost, DeadlineExceeded, RpcError
 from ..protocol.frames import Error
 from ..protocol.lanes import OutCall
@@ -15,24 +15,24 @@ from .timing import Timing
 __all__ = ["Notification"]
 
 
-class Notification(LaneOwner):
+class Notification(Conversation):
     """A notification under way: its sender waits for a slot at most, and closing for its end."""
 
-    __slots__ = ("_again", "_call", "_future", "_hub", "_label")
+    __slots__ = ("_again", "_call", "_future", "_label", "_shell")
 
     def __init__(
         self,
-        hub: Hub,
+        shell: Shell,
         label: str,
         call: OutCall,
         again: Callable[[], Coroutine[Any, Any, None]],
     ) -> None:
         self._again = again
-        self._hub = hub
+        self._shell = shell
         self._label = label
         self._call = call
         self._future: Future | None = None
-        hub.notifications.add(self)
+        shell.notifications.add(self)
 
     async def queued(self, timing: Timing) -> None:
         """Wait until the notification has a slot.
@@ -41,11 +41,11 @@ class Notification(LaneOwner):
             DeadlineExceeded: None came free in time; nothing was sent.
             ConnectionLost: The session ended; nothing was sent.
         """
-        hub = self._hub
-        self._future = hub.runtime.future()
+        shell = self._shell
+        self._future = shell.runtime.future()
         entry = None
         if timing.alarm is not None:
-            entry = hub.timers.add(timing.alarm, self._expire)
+            entry = shell.deadlines.add(timing.alarm, self._expire)
         try:
             outcome = await self._future
         except BaseException:
@@ -53,14 +53,14 @@ class Notification(LaneOwner):
             raise
         finally:
             if entry is not None:
-                hub.timers.remove(entry)
+                shell.deadlines.remove(entry)
         if outcome is not None:
             raise outcome
 
     def _withdraw(self) -> None:
-        self._hub.endpoint.cancel(self._call)
-        if not self._call.is_numbered:
-            self._hub.notified(self)
+        self._shell.endpoint.cancel(self._call)
+        if self._call.id == 0:
+            self._shell.notified(self)
 
     def _settle(self, outcome: RpcError[Any] | None) -> None:
         if self._future is not None and not self._future.done():
@@ -76,14 +76,14 @@ class Notification(LaneOwner):
         self._settle(None)
 
     def on_lost(self, error: ConnectionLost) -> None:
-        hub = self._hub
+        shell = self._shell
         if error.not_started and self._future is None:
             # Its sender has gone on, and trusts that it will be sent.
-            if not hub.unsent:
-                hub.nursery.spawn(_queue_again, hub.unsent)
-            hub.unsent.append(self)
+            if not shell.unsent:
+                shell.nursery.spawn(_queue_again, shell.unsent)
+            shell.unsent.append(self)
         self._settle(error)
-        hub.notified(self)
+        shell.notified(self)
 
     async def queue_again(self) -> None:
         """Hand it to the next session of the wire, if there is one."""
@@ -91,13 +91,15 @@ class Notification(LaneOwner):
             await self._again()
         except RpcError as error:
             # Not the error itself: whoever keeps the record would keep the session.
-            self._hub.log.warning("the notification %s was never sent: %s", self._label, error.code)
+            self._shell.log.warning(
+                "the notification %s was never sent: %s", self._label, error.code
+            )
 
     def on_finished(self, frame: Terminal) -> None:
-        self._hub.notified(self)
+        self._shell.notified(self)
         if isinstance(frame, Error):
             code = frame.body.code if frame.body.code in CODES else Code.UNKNOWN
-            self._hub.log.debug("the notification %s ended with %s", self._label, code)
+            self._shell.log.debug("the notification %s ended with %s", self._label, code)
 
 
 async def _queue_again(notifications: list[Any]) -> None:

@@ -130,7 +130,7 @@ class ProxyMethod(RemoteMethod):
             self._timeout,
             check=self.check_results,
             metadata=metadata,
-            attachments=self.attachments(uploads, callbacks) if uploads or callbacks else None,
+            extras=self.extras(uploads, callbacks) if uploads or callbacks else None,
             retry=self.retry,
         )
 
@@ -145,16 +145,16 @@ class ProxyMethod(RemoteMethod):
         retry = self.retry
         attempts: Attempts | None = None
         while True:
-            hub = self.route.hub
+            shell = self.route.hub
             try:
-                await hub.room(timing.alarm)
+                await shell.room(timing.alarm)
                 call = begin(
-                    hub, self.label, self.label, payload, timing, metadata=metadata, oneway=True
+                    shell, self.label, self.label, payload, timing, metadata=metadata, oneway=True
                 )
                 again = partial(self._queue, payload, timing, metadata)
-                notification = call.owner = Notification(hub, self.label, call, again)
-                hub.wake()
-                if hub.endpoint.waiting(call):
+                notification = call.context = Notification(shell, self.label, call, again)
+                shell.wake()
+                if shell.endpoint.waiting(call):
                     await notification.queued(timing)
                 return
             except RpcError as error:
@@ -162,7 +162,7 @@ class ProxyMethod(RemoteMethod):
                     raise
                 failed = error
             attempts = attempts or retry.attempts(timing.deadline)
-            delay = retry.delay(attempts, failed, hub)
+            delay = retry.delay(attempts, failed, shell)
             if delay is None:
                 raise attempts.concluded(failed)
             await anyio.sleep(delay)

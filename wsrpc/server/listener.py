@@ -14,7 +14,7 @@ from ..admission.door import Door
 from ..close_codes import CloseCode
 from ..protocol.codec import SUBPROTOCOLS
 from ..runtime import Future, Nursery, Runtime
-from ..runtime.timers import Timers
+from ..runtime.timers import Deadlines
 from ..transport.base import Bound
 from ..transport.registry import listen
 from .acceptor import Acceptor, Service
@@ -122,7 +122,7 @@ class Listener(Generic[S]):
             runtime.now,
             origins=service.origins,
             proxies=service.proxies,
-            deadlines=Timers(runtime, nursery),
+            deadlines=Deadlines(runtime, nursery),
         )
 
     async def __aexit__(

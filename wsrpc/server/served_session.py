@@ -55,7 +55,7 @@ class ServedSession(LiveSession):
         self.table = table
         self.authentication = authentication
         self.id = id
-        self.wire.hub.unlinked = partial(table.grown, self)
+        self.wire.shell.unlinked = partial(table.grown, self)
 
     def begin(self, how: Callable[[], list[Event]]) -> list[Event]:
         """Let the protocol begin on a new link; `serve` that with what it returns.
@@ -102,7 +102,7 @@ class ServedSession(LiveSession):
 
     def soon(self, fn: Callable[[], None]) -> None:
         """Call `fn`, which must not raise, once the caller is through."""
-        self.wire.hub.timers.add(0.0, fn)
+        self.wire.shell.deadlines.add(0.0, fn)
 
     def end(self, code: int, reason: str) -> None:
         """End the session; it has no link."""

@@ -16,14 +16,14 @@ from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator
 from sys import getrefcount
 from typing import Any, NoReturn
 
-from ..engine.hub import Hub
+from ..engine.hub import Shell
 from ..protocol.lanes import Sender
 from ..protocol.splice import Encoded
 from ..runtime import Future
 from ..stream import Final
 from ..values.adapter import Adapter, Unencodable
 
-__all__ = ["Packer", "Producer"]
+__all__ = ["Feed", "Packer"]
 
 # Items after which a stream that never waits lets others run; a turn of the loop costs about as much
 # as a dozen items, and what one turn brings travels as one message. Alone it may send more. One of
@@ -51,12 +51,15 @@ PACK = 16 * 1024
 # Items of these types nobody can change.
 UNCHANGING = frozenset((bool, bytes, float, int, str, type(None)))
 
+# The states in which a sender may still begin an item.
+OPEN = frozenset(("running", "yielding", "uploading"))
+
 
 class Packer:
     """Encodes what one stream carries.
 
     Args:
-        hub: Whose codec it is for.
+        shell: Whose codec it is for.
         item: The declared type of the items.
         final: That of the final value, if there may be one.
         check: Whether values are validated before they leave.
@@ -66,9 +69,9 @@ class Packer:
     __slots__ = ("_check", "_codec", "_final", "_item", "_no_final", "keeps")
 
     def __init__(
-        self, hub: Hub, item: Adapter, final: Adapter | None, *, check: bool, no_final: str
+        self, shell: Shell, item: Adapter, final: Adapter | None, *, check: bool, no_final: str
     ) -> None:
-        self._codec = hub.codec
+        self._codec = shell.codec
         self._no_final = no_final
         self._item = item
         self._final = final
@@ -113,7 +116,7 @@ def _go_on(step: Generator[Any, Any, Any], waits_for: Any) -> Generator[Any, Any
 
 
 def _references_of_an_unshared_item() -> int:
-    """What `getrefcount` says in `Producer.run` of an item that its source has let go of."""
+    """What `getrefcount` says in `Feed.run` of an item that its source has let go of."""
 
     async def source(shared: list[Any]) -> AsyncGenerator[Any, None]:
         yield object()
@@ -136,11 +139,11 @@ def _references_of_an_unshared_item() -> int:
 _UNSHARED = _references_of_an_unshared_item()
 
 
-class Producer:
+class Feed:
     """One stream of this side's; whoever runs it sends the terminal.
 
     Args:
-        hub: Whose stream it is.
+        shell: Whose stream it is.
         lane: Its id.
         packer: Encodes it.
         halt: Cancels the task that runs it.
@@ -155,10 +158,10 @@ class Producer:
     __slots__ = (
         "_halt",
         "_held",
-        "_hub",
         "_late",
         "_mean",
         "_packer",
+        "_shell",
         "_spare",
         "_stopped",
         "_waiter",
@@ -169,14 +172,14 @@ class Producer:
 
     def __init__(
         self,
-        hub: Hub,
+        shell: Shell,
         lane: Sender,
         packer: Packer,
         *,
         halt: Callable[[], None],
         spare: Callable[[], None],
     ) -> None:
-        self._hub = hub
+        self._shell = shell
         self._packer = packer
         self._halt = halt
         self._spare = spare
@@ -205,22 +208,22 @@ class Producer:
             waiter.set_result(None)
 
     def _open(self) -> bool:
-        return self.lane.may_send and not self._stopped and self._hub.lost is None
+        return self.lane.state in OPEN and not self._stopped and self._shell.lost is None
 
     async def _allowed(self) -> bool:
         """Wait until an item may be begun; False when the stream is to stop instead."""
-        hub, lane = self._hub, self.lane
+        shell, lane = self._shell, self.lane
         while self._open():
-            if not self._late and hub.endpoint.may_push(lane):
+            if not self._late and shell.endpoint.may_push(lane):
                 return True
             await self._wait()
         return False
 
     async def _wait(self) -> None:
-        hub = self._hub
-        self._waiter = waiter = hub.runtime.future()
-        if hub.endpoint.lacks_room(self.lane):
-            hub.block(self.wake)
+        shell = self._shell
+        self._waiter = waiter = shell.runtime.future()
+        if shell.endpoint.lacks_room(self.lane):
+            shell.block(self.wake)
         await waiter
 
     # ---------------------------------------------------------------- the source
@@ -231,9 +234,9 @@ class Producer:
         A `Final` ends it, and its value is kept in `final`. What `source` or the packer raises is
         passed on; what was yielded before it has been queued and will arrive.
         """
-        hub = self._hub
+        shell = self._shell
         items = aiter(source)
-        hub.producers += 1
+        shell.feeds += 1
         try:
             try:
                 if isinstance(items, types.AsyncGeneratorType):
@@ -245,7 +248,7 @@ class Producer:
                 raise
             await self._all_gone()
         finally:
-            hub.producers -= 1
+            shell.feeds -= 1
             self.closing = True
             if self._stopped:
                 self._spare()
@@ -259,10 +262,10 @@ class Producer:
             await self._wait()
 
     async def _run_iterator(self, items: Any) -> None:
-        advance, pause = items.__anext__, self._hub.runtime.pause
+        advance, pause = items.__anext__, self._shell.runtime.pause
         turn = 0
         while True:
-            if self._late or not self._hub.endpoint.may_push(self.lane):
+            if self._late or not self._shell.endpoint.may_push(self.lane):
                 if not await self._allowed():
                     return
                 turn = 0
@@ -279,35 +282,35 @@ class Producer:
 
     async def _run_generator(self, items: AsyncGenerator[Any, Any]) -> None:
         """The same, driven step by step: what is yielded without waiting is gathered."""
-        hub, lane, held, keeps = self._hub, self.lane, self._held, self._packer.keeps
-        advance, now = items.__anext__, hub.runtime.now
-        if hub.driver is not None and hub.driver.behind:
+        shell, credit, held, keeps = self._shell, self.lane.credit, self._held, self._packer.keeps
+        advance, now = items.__anext__, shell.runtime.now
+        if shell.driver is not None and shell.driver.behind:
             # With those that were asked for in the same message.
-            await hub.driver.caught_up()
+            await shell.driver.caught_up()
         # Items in this turn; how many may follow before the next look at everything else.
         turn, room, began, most = 0, 0, 0.0, LONG_TURN
-        first = hub.producers > 1
+        first = shell.feeds > 1
         try:
             while True:
                 if room <= 0:
                     self._hand_over()
                     if not self._open():
                         return
-                    if self._late or not hub.endpoint.may_push(self.lane):
+                    if self._late or not shell.endpoint.may_push(self.lane):
                         if not await self._allowed():
                             return
                         turn = 0
                     elif turn >= most or (turn and now() - began > TURN_TIME):
-                        await hub.runtime.pause()
+                        await shell.runtime.pause()
                         turn = 0
-                        if not hub.endpoint.may_push(self.lane):
+                        if not shell.endpoint.may_push(self.lane):
                             continue
                     if turn == 0:
                         began = now()
-                        most = max(SHORT_TURN, min(LONG_TURN, LOOP_TURN // hub.producers))
+                        most = max(SHORT_TURN, min(LONG_TURN, LOOP_TURN // shell.feeds))
                         if first:
                             first, most = False, FIRST_TURN
-                    room = min(lane.allowance, TURN, most)
+                    room = min(credit.balance, TURN, most)
                 step: Any = advance()
                 try:
                     waits_for = step.send(None)
@@ -342,7 +345,7 @@ class Producer:
                     if not self._take(item):
                         return
                     # Nothing may follow a large item until all of it has gone.
-                    room = min(room, lane.allowance)
+                    room = min(room, credit.balance) if self.lane.value is None else 0
         finally:
             self._hand_over()
 
@@ -358,7 +361,7 @@ class Producer:
         self._halt()
         try:
             await _go_on(step, waits_for)
-        except (self._hub.runtime.cancelled_class(), StopAsyncIteration):
+        except (self._shell.runtime.cancelled_class(), StopAsyncIteration):
             pass
         finally:
             self._spare()
@@ -394,8 +397,8 @@ class Producer:
                 pass
         if pack is not None and len(pack) <= PACK:
             self._mean = len(pack) / n
-            self._hub.endpoint.push_pack(self.lane, pack, n)
-            self._hub.wake()
+            self._shell.endpoint.push_pack(self.lane, pack, n)
+            self._shell.wake()
             return
         for item in held:
             self._send(self._packer.one(item))
@@ -403,20 +406,20 @@ class Producer:
     def _send(self, data: Encoded) -> None:
         size = len(data)
         self._mean = size if self._mean is None else self._mean + (size - self._mean) / 8
-        if self._late or not self._hub.endpoint.may_push(self.lane):
+        if self._late or not self._shell.endpoint.may_push(self.lane):
             # Here it fails at its place; later nobody could raise it where it belongs.
-            self._hub.endpoint.check_size(size)
+            self._shell.endpoint.check_size(size)
             self._late.append(data)
-            if self._hub.endpoint.lacks_room(self.lane):
-                self._hub.block(self.wake)
+            if self._shell.endpoint.lacks_room(self.lane):
+                self._shell.block(self.wake)
         else:
-            self._hub.endpoint.push(self.lane, data)
-            self._hub.wake()
+            self._shell.endpoint.push(self.lane, data)
+            self._shell.wake()
 
     def _push_late(self) -> None:
-        endpoint = self._hub.endpoint
+        endpoint = self._shell.endpoint
         while self._late and endpoint.may_push(self.lane):
             endpoint.push(self.lane, self._late.popleft())
-            self._hub.wake()
+            self._shell.wake()
         if self._late and endpoint.lacks_room(self.lane):
-            self._hub.block(self.wake)
+            self._shell.block(self.wake)

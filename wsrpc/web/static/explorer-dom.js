@@ -1,0 +1,148 @@
+// Elements, JSON in colours, long values, copying. No markup is ever made of text.
+
+/** @param {string} id @returns {any} */
+export const $ = (id) => document.getElementById(id);
+
+/** An element. Attributes that begin with "on" are listeners; false and null leave one out.
+ * @param {string} tag @param {any} [attributes] @param {...any} children @returns {any} */
+export function h(tag, attributes, ...children) {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes ?? {})) {
+    if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
+    else if (value !== false && value != null) made.setAttribute(name, value === true ? "" : String(value));
+  }
+  made.append(...children.flat(9).filter((child) => child != null && child !== false));
+  return made;
+}
+
+/** A quiet button. @param {any} label @param {(event: any) => void} onclick @param {any} [more] */
+export const button = (label, onclick, more) => h("button", { type: "button", class: "quiet", onclick, ...more }, label);
+
+/** JSON of anything that can arrive, bytes and large integers included.
+ * @param {any} value @param {number} [indent] @returns {string} */
+export const json = (value, indent) =>
+  JSON.stringify(value, (_, one) => (one instanceof Uint8Array ? `<${one.length} bytes>` : typeof one === "bigint" ? Number(one) : one), indent) ?? "null";
+
+/** JSON in colours. @param {string} text */
+export function coloured(text) {
+  const into = document.createDocumentFragment();
+  let from = 0;
+  for (const found of text.matchAll(/("(?:[^"\\]|\\.)*")(\s*:)?|-?\d[\d.eE+-]*|true|false|null/g)) {
+    const [all, string, colon] = found;
+    const kind = colon ? "k" : string ? "s" : /\d/.test(all) ? "n" : "w";
+    into.append(text.slice(from, found.index), h("span", { class: kind }, string ?? all), colon ?? "");
+    from = found.index + all.length;
+  }
+  into.append(text.slice(from));
+  return into;
+}
+
+/** @param {any} what Text, or what gives it. @param {string} [label] */
+export function copyButton(what, label = "Copy") {
+  return button(label, async ({ currentTarget: pressed }) => {
+    const text = typeof what === "function" ? what() : what;
+    try {
+      await navigator.clipboard.writeText(text);
+      pressed.textContent = "Copied";
+    } catch {
+      // Without TLS a browser has no clipboard for pages: the old way.
+      const area = h("textarea", { class: "unseen" }, text);
+      pressed.after(area);
+      area.select();
+      pressed.textContent = document.execCommand("copy") ? "Copied" : "Select and copy";
+      area.remove();
+      pressed.focus();
+    }
+    setTimeout(() => (pressed.textContent = label), 1200);
+  });
+}
+
+/** Save to a file. @param {string} name @param {any} content @param {string} type */
+export function save(name, content, type) {
+  const url = URL.createObjectURL(new Blob([content], { type }));
+  h("a", { href: url, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(url), 10000);
+}
+
+const LINES = 200;
+
+/** A value as it is shown in a result, with what one may do with it. @param {any} value */
+export function shown(value) {
+  if (value instanceof Uint8Array) {
+    return h("div", { class: "value" }, tools(button("Save", () => save("bytes.bin", value, "application/octet-stream"))), h("pre", {}, hex(value)), h("p", { class: "hint" }, `${value.length.toLocaleString("en")} bytes`));
+  }
+  const text = json(value, 2);
+  const lines = text.split("\n", LINES + 1).length;
+  if (lines <= LINES && text.length < 20000) return h("div", { class: "value" }, tools(copyButton(text)), h("pre", {}, coloured(text)));
+  if (typeof value === "string") {
+    const pre = h("pre", {}, value.slice(0, 20000));
+    const all = button(`show all ${value.length.toLocaleString("en")} characters`, () => (pre.append(value.slice(20000)), all.remove()));
+    return h("div", { class: "value" }, tools(copyButton(value)), pre, all);
+  }
+  return h("div", { class: "value tree" }, tools(copyButton(text)), branch("", value, 1));
+}
+/** @param {...any} buttons */
+const tools = (...buttons) => h("div", { class: "tools end" }, buttons);
+
+/** @param {string} key @param {any} value @param {number} open How many levels are open. @returns {any} */
+function branch(key, value, open) {
+  const label = key === "" ? null : h("span", { class: "k" }, key, ": ");
+  if (value === null || typeof value !== "object" || value instanceof Uint8Array) return h("div", { class: "leaf" }, label, coloured(json(value).slice(0, 5000)));
+  const entries = Object.entries(value);
+  const inside = h("div", { class: "inside" });
+  const fill = (from, to) => {
+    inside.append(...entries.slice(from, to).map(([name, one]) => branch(name, one, open - 1)));
+    if (to < entries.length) {
+      const more = button(`show all ${entries.length.toLocaleString("en")}`, () => (more.remove(), fill(to, entries.length)));
+      inside.append(more);
+    }
+  };
+  const node = h("details", { open: open > 0 }, h("summary", {}, label, Array.isArray(value) ? `[ ${entries.length} ]` : `{ ${entries.length} }`), inside);
+  const first = () => inside.childElementCount || fill(0, LINES);
+  node.addEventListener("toggle", first);
+  if (open > 0) first();
+  return node;
+}
+
+/** @param {Uint8Array} bytes */
+function hex(bytes) {
+  const lines = [];
+  for (let at = 0; at < Math.min(bytes.length, 512); at += 16) {
+    const row = [...bytes.subarray(at, at + 16)];
+    lines.push(`${at.toString(16).padStart(6, "0")}  ${row.map((b) => b.toString(16).padStart(2, "0")).join(" ").padEnd(47)}  ${row.map((b) => (b > 31 && b < 127 ? String.fromCharCode(b) : "·")).join("")}`);
+  }
+  if (bytes.length > 512) lines.push("…");
+  return lines.join("\n");
+}
+
+/** Text as JSON; an error says where it is wrong. @param {string} text @returns {any} */
+export function parse(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    let good = 0;
+    let bad = text.length;
+    // The longest beginning that could still become JSON.
+    while (good < bad) {
+      const middle = (good + bad + 1) >> 1;
+      if (couldGoOn(text.slice(0, middle))) good = middle;
+      else bad = middle - 1;
+    }
+    const before = text.slice(0, good).split("\n");
+    const where = `line ${before.length}, column ${(before.at(-1) ?? "").length + 1}`;
+    throw new Error(good === text.length ? `This JSON ends too early, at ${where}.` : `This is no JSON from ${where} on.`);
+  }
+}
+/** @param {string} text */
+function couldGoOn(text) {
+  try {
+    JSON.parse(text);
+    return true;
+  } catch (error) {
+    const said = String(error);
+    return /end of|unterminated|exponent part/i.test(said) || Number(/position (\d+)/.exec(said)?.[1]) >= text.length;
+  }
+}
+
+/** @param {number} n @param {string} word */
+export const counted = (n, word) => `${n.toLocaleString("en")} ${word}${n === 1 ? "" : "s"}`;
