@@ -206,11 +206,11 @@ async def visited(server: wsrpc.Server) -> AsyncIterator[Callable[..., Peer]]:
     with soon():
         async with anyio.create_task_group() as group:
 
-            def visit(codec: Codec = "json", address: str = "") -> Peer:
+            def visit(codec: Codec = "json", address: str = "", pending: Any = None) -> Peer:
                 accepting, connecting = memory_link_pair(f"wsrpc.v1.{codec}")
                 accepting.handshake = Handshake(remote="memory", address=address)
                 links.append(connecting)
-                group.start_soon(server.acceptor().serve, accepting)
+                group.start_soon(server.acceptor().serve, accepting, pending)
                 return Peer(connecting)
 
             try:

@@ -20,7 +20,7 @@ import wsrpc
 from tests.support import served, until
 from tests.transport.support import knocking
 from tests.transport.test_handshakes import UPGRADE, ask, port_of
-from wsrpc.transport.urls import bound_sockets
+from wsrpc.transport.listening import bound_sockets
 
 pytestmark = pytest.mark.usefixtures("transport")
 
@@ -129,6 +129,53 @@ async def test_those_who_come_and_go_take_no_room() -> None:
             async with wsrpc.connect(listener.url) as session:
                 await where(session)
         assert len(listener.server._service.pending) <= 2
+
+
+@pytest.mark.rule("LIMIT-3")
+@pytest.mark.parametrize("kind", ["plain", "tls", "unix"])
+async def test_a_connection_that_comes_and_goes_without_a_handshake_frees_its_place_among_the_unauthenticated_at_once(
+    kind: str, tmp_path: Path
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
+    path = str(tmp_path / "s")
+    kinds: dict[str, dict[str, Any]] = {
+        "plain": {},
+        "tls": {"ssl": context},
+        "unix": {"path": path},
+    }
+    limits = wsrpc.Limits(max_unauthenticated=1000, hello_timeout=1000)
+    async with served([Who()], limits=limits, listen=kinds[kind]) as listener:
+        for begun in (b"", HALF, b"\x16\x03\x01\x02\x00", b"no HTTP\r\n\r\n"):
+            if kind == "unix":
+                stream: Any = await anyio.connect_unix(path)
+            else:
+                stream = await anyio.connect_tcp("127.0.0.1", port_of(listener.url))
+            async with stream:
+                if begun:
+                    await stream.send(begun)
+                if begun in (b"", HALF):
+                    await until(lambda: listener.server.snapshot().unauthenticated == 1)
+            await until(lambda: listener.server.snapshot().unauthenticated == 0)
+
+
+@pytest.mark.rule("LIMIT-3")
+async def test_so_does_one_that_was_answered_over_http() -> None:
+    """Its peer need not have gone."""
+    limits = wsrpc.Limits(hello_timeout=1000, close_timeout=1000)
+    async with served([Who()], limits=limits) as listener, AsyncExitStack() as stack:
+        for changes in (
+            {"Upgrade": "h2c"},
+            {"Origin": "https://evil.example"},
+            {"Sec-WebSocket-Key": "short"},
+        ):
+            stream = await stack.enter_async_context(
+                await anyio.connect_tcp("127.0.0.1", port_of(listener.url))
+            )
+            lines = [f"{name}: {value}" for name, value in (UPGRADE | changes).items()]
+            await stream.send("\r\n".join(["GET / HTTP/1.1", *lines, "", ""]).encode())
+            assert (await stream.receive()).startswith(b"HTTP/1.1 4")
+            await until(lambda: listener.server.snapshot().unauthenticated == 0)
 
 
 @pytest.mark.rule("LIMIT-3")

@@ -673,7 +673,4 @@ async def test_the_time_for_a_hello_begins_with_the_connection() -> None:
     server = wsrpc.Server([Work()], limits=wsrpc.Limits(hello_timeout=1000))
     async with visited(server) as visit:
         pending = server._service.pending.add("", anyio.current_time() - 1000, dismiss=turns)
-        peer = visit()
-        assert peer.link._peer.pending is None
-        peer.link._peer.pending = pending
-        assert await peer.closed() == 4008
+        assert await visit(pending=pending).closed() == 4008

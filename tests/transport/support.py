@@ -18,7 +18,7 @@ from websockets.uri import parse_uri
 
 from tests.support import Codec, soon
 from wsrpc import runtime as runtimes
-from wsrpc.admission.door import Door
+from wsrpc.admission.door import Answer, Door
 from wsrpc.admission.unauthenticated import PendingLinks
 from wsrpc.errors import ProtocolError
 from wsrpc.limits import Limits
@@ -44,9 +44,10 @@ async def listening(
     subprotocols: Sequence[str] = ("wsrpc.v1.json", "wsrpc.v1.msgpack"),
     path: str | None = None,
     ssl: Any = None,
+    answer: Answer | None = None,
 ) -> AsyncIterator[str]:
     """`listen` on a free port; yields the URL."""
-    door = Door(limits, PendingLinks(limits), runtimes.current().now)
+    door = Door(limits, PendingLinks(limits), runtimes.current().now, answer=answer)
     async with listen(
         handle,
         transport=transport,
@@ -69,7 +70,7 @@ class Guest:
         self._came = anyio.Event()
         self._over = anyio.Event()
 
-    async def handle(self, link: Link) -> None:
+    async def handle(self, link: Link, pending: object = None) -> None:
         self.link = link
         self._came.set()
         await self._over.wait()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 import anyio
@@ -12,6 +12,7 @@ import pytest
 
 import wsrpc
 from tests.support import served, soon
+from wsrpc.transport.base import HttpAnswer
 from wsrpc.transport.registry import Transport
 
 from .support import Guest, listening
@@ -34,15 +35,29 @@ def port_of(url: str) -> int:
     return int(url.rsplit(":", 1)[1].partition("/")[0])
 
 
-async def ask(url: str, headers: dict[str, str], line: str = "GET / HTTP/1.1") -> str:
-    """The head of the answer to a request, in lower case; the status line comes first."""
+async def ask(
+    url: str, headers: dict[str, str], line: str = "GET / HTTP/1.1", *, body: bool = False
+) -> str:
+    """The head of the answer to a request, in lower case; the status line comes first.
+
+    Args:
+        url: Where to ask.
+        headers: The request's.
+        line: Its first line.
+        body: Whether to read to the end of the connection.
+    """
     text = "\r\n".join([line, *(f"{name}: {value}" for name, value in headers.items()), "", ""])
     answer = b""
     async with await anyio.connect_tcp("127.0.0.1", port_of(url)) as stream:
         await stream.send(text.encode("latin-1"))
-        while b"\r\n\r\n" not in answer:
-            answer += await stream.receive()
-    return answer.partition(b"\r\n\r\n")[0].decode().lower()
+        while body or b"\r\n\r\n" not in answer:
+            try:
+                answer += await stream.receive()
+            except anyio.EndOfStream:
+                if not body:
+                    raise
+                break
+    return (answer if body else answer.partition(b"\r\n\r\n")[0]).decode().lower()
 
 
 class Who:
@@ -92,6 +107,52 @@ async def test_a_request_that_is_none_is_answered_or_dropped_and_others_are_serv
                 pass
         async with wsrpc.connect(listener.url) as session:
             await session.clientize(Who).headers()
+
+
+async def test_a_request_may_be_answered_over_http(transport: Transport) -> None:
+    asked: list[tuple[str, str, str, str, str]] = []
+
+    def answer(
+        method: str, path: str, headers: Mapping[str, str], local: str, peer: str
+    ) -> HttpAnswer | None:
+        asked.append((method, path, headers["host"], local, peer))
+        if "upgrade" in headers:
+            return None
+        if method == "HEAD":
+            return HttpAnswer(200, (("Content-Length", "12"), ("Content-Type", "text/html")))
+        if method == "POST":
+            return HttpAnswer(405, (("Allow", "GET, HEAD"),))
+        return HttpAnswer(200, (("Content-Type", "text/html"), ("X-One", "1")), b"<p>hello</p>")
+
+    guest = Guest()
+    host = {"Host": "here"}
+    with soon():
+        async with listening(transport, guest.handle, answer=answer) as url:
+            whole = await ask(url, host, "GET /page?x=1 HTTP/1.1", body=True)
+            head, _, body = whole.partition("\r\n\r\n")
+            assert head.startswith("http/1.1 200 ok\r\n")
+            assert body == "<p>hello</p>"
+            assert {"content-length: 12", "content-type: text/html", "connection: close"} <= set(
+                head.split("\r\n")
+            )
+            assert "x-one: 1" in head
+            if transport == "websockets":
+                # picows itself answers 400 to other methods than GET.
+                whole = await ask(url, host, "HEAD / HTTP/1.1", body=True)
+                assert whole.startswith("http/1.1 200 ")
+                assert whole.endswith("\r\n\r\n")
+                assert whole.count("content-length") == 1
+                assert "content-length: 12" in whole
+                whole = await ask(url, host, "POST / HTTP/1.1", body=True)
+                assert whole.startswith("http/1.1 405 ")
+                assert "allow: get, head" in whole
+            assert (await ask(url, UPGRADE)).startswith("http/1.1 101 ")
+            guest.leave()
+    assert [line[:3] for line in asked if line[0] == "GET"] == [
+        ("GET", "/page?x=1", "here"),
+        ("GET", "/", "localhost"),
+    ]
+    assert {line[3:] for line in asked} == {("127.0.0.1", "127.0.0.1")}
 
 
 @pytest.mark.rule("HELLO-9")

@@ -163,10 +163,10 @@ async def test_a_fault_of_wsrpc_itself_ends_the_link_and_is_logged(
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_a_handler_that_raises_or_returns_ends_its_connection() -> None:
-    async def broken(link: object) -> None:
+    async def broken(link: object, place: object) -> None:
         raise ZeroDivisionError
 
-    async def brief(link: object) -> None:
+    async def brief(link: object, place: object) -> None:
         pass
 
     logged: list[str] = []

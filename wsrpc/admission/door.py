@@ -1,36 +1,28 @@
-"""What a listener asks of whoever knocks, whatever library answers: the part before there is a link."""
+"""The door of a listener: whom it lets knock, and whom it sends away before there is a link."""
 
 from __future__ import annotations
 
-import socket
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, TypeAlias
 
 from ..interfaces import Handshake
 from ..limits import Limits
 from ..runtime.timers import Deadline, Deadlines
-from ..transport.urls import bound_sockets, remote_of, unix_listener
+from ..transport.base import HttpAnswer, Socket
+from ..transport.listening import hang_up, host_of, remote_of
 from .forwarded import Proxies
 from .origins import Origins
 from .unauthenticated import Pending, PendingLinks
 
-__all__ = ["FORBIDDEN_ORIGIN", "Door", "Listening", "hang_up", "headers_of", "listening_sockets"]
-
-FORBIDDEN_ORIGIN = "This origin may not connect here.\n"
+__all__ = ["Answer", "Door"]
 
 
-class Socket(Protocol):
-    """What is needed of a connection's socket, trio's included."""
-
-    def fileno(self) -> int: ...
-
-    def shutdown(self, how: int, /) -> None: ...
+Answer: TypeAlias = Callable[[str, str, Mapping[str, str], str, str], HttpAnswer | None]
 
 
 class Door:
-    """The door of one listener.
+    """The door of one listener: the `transport.base.Doorkeeper` of a server.
 
     Args:
         limits: The server's.
@@ -38,6 +30,8 @@ class Door:
         now: The time on the loop's clock, in seconds.
         origins: Which web pages may connect.
         proxies: Whose word is taken for where others come from.
+        answer: What is answered over HTTP, by method, path, headers, and the addresses that the
+            connection reached and comes from; None: nothing.
         deadlines: Where their time is kept; without it the libraries alone do that.
     """
 
@@ -49,6 +43,7 @@ class Door:
         *,
         origins: Origins | None = None,
         proxies: Proxies | None = None,
+        answer: Answer | None = None,
         deadlines: Deadlines | None = None,
     ) -> None:
         self._limits = limits
@@ -56,6 +51,7 @@ class Door:
         self._now = now
         self._origins = origins or Origins()
         self._proxies = proxies or Proxies()
+        self._answer = answer
         self._deadlines = deadlines
         # By file number, for the libraries do not hand on what they are given.
         self._arrived: dict[int, tuple[Pending, Deadline | None]] = {}
@@ -65,7 +61,7 @@ class Door:
 
         It has `Limits.hello_timeout` from now, TLS and the opening handshake included.
         """
-        address = _host_of(peer)
+        address = host_of(peer)
         end = partial(hang_up, connection)
         pending = self._pending.add(
             "" if self._proxies.trust(address) else address,
@@ -97,6 +93,31 @@ class Door:
             self._deadlines.remove(due)
         return pending
 
+    def answered(self, number: int) -> None:
+        """A request was answered over HTTP: its place is free, while its time still runs out.
+
+        Args:
+            number: The file number of its socket; -1 if it is closed.
+        """
+        if (arrived := self._arrived.get(number)) is not None:
+            self._pending.remove(arrived[0])
+
+    def answer(
+        self, method: str, path: str, headers: Mapping[str, str], *, local: str, peer: str
+    ) -> HttpAnswer | None:
+        """What to answer a request with over HTTP; None where a WebSocket may open.
+
+        Args:
+            method: The request's method.
+            path: Its path, with the query.
+            headers: Its headers, names in lower case.
+            local: The address that the connection reached, without a port; "" where there is none.
+            peer: The address that it comes from, likewise.
+        """
+        if self._answer is None:
+            return None
+        return self._answer(method, path, headers, local, peer)
+
     def forbids(self, headers: Mapping[str, str]) -> bool:
         """Whether the request comes from a web page that may not connect.
 
@@ -123,7 +144,7 @@ class Door:
             headers=headers,
             remote=remote_of(peer),
             tls=tls,
-            address=self._proxies.client_of(_host_of(peer), headers),
+            address=self._proxies.client_of(host_of(peer), headers),
             certificate=certificate or None,
         )
 
@@ -132,74 +153,3 @@ class Door:
         self.opened(number)
         self._pending.remove(pending)
         pending.dismiss()
-
-
-# Connections that are accepted in one turn of the event loop. asyncio would accept a hundred; they
-# would take their turns with each other, and all of them come in when the last one does.
-AT_ONCE = 2
-
-
-class Listening(socket.socket):
-    """A listening socket of asyncio's that knows whom it accepts.
-
-    The loop calls `accept`; where it does not, as uvloop, connections count from the end of their
-    opening handshake only.
-    """
-
-    door: Door | None = None
-    accepted = 0
-
-    def accept(self) -> tuple[socket.socket, Any]:
-        if self.accepted == AT_ONCE:
-            self.accepted = 0
-            # The loop asks again in its next turn.
-            raise BlockingIOError
-        try:
-            connection, peer = super().accept()
-        except BlockingIOError:
-            self.accepted = 0
-            raise
-        self.accepted += 1
-        if self.door is not None and not self.door.arrive(connection, peer):
-            connection.close()
-            # The loop takes it for a peer that has thought better of it.
-            raise ConnectionAbortedError
-        return connection, peer
-
-
-async def listening_sockets(
-    door: Door, host: str | None, port: int, path: str | None, kind: type[Listening] = Listening
-) -> list[socket.socket]:
-    """What asyncio is to listen on: a host's addresses, or the Unix socket at `path`.
-
-    Raises:
-        OSError: One of them cannot be bound.
-    """
-
-    def make(*parameters: Any) -> Listening:
-        made = kind(*parameters)
-        made.door = door
-        return made
-
-    if path is not None:
-        return [unix_listener(path, make)]
-    return await bound_sockets(host, port, make)
-
-
-def headers_of(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """A request's headers, names in lower case; several of one name count as a list (RFC 9110)."""
-    headers: dict[str, str] = {}
-    for name, value in pairs:
-        key = name.lower()
-        headers[key] = f"{headers[key]}, {value}" if key in headers else value
-    return headers
-
-
-def _host_of(peer: Any) -> str:
-    return peer[0] if isinstance(peer, tuple) and peer else ""
-
-
-def hang_up(connection: Socket) -> None:
-    """End a connection under the hands of whoever reads from it, who sees that it has ended."""
-    with suppress(OSError):
-        connection.shutdown(socket.SHUT_RDWR)

@@ -64,6 +64,7 @@ class PendingLinks:
         self._counts: Counter[str] = Counter()
 
     def __len__(self) -> int:
+        self._sweep()
         return len(self._all)
 
     def __contains__(self, pending: object) -> bool:

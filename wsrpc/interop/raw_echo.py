@@ -9,7 +9,7 @@ import anyio
 
 from .. import runtime as runtimes
 from ..admission.door import Door
-from ..admission.unauthenticated import PendingLinks
+from ..admission.unauthenticated import Pending, PendingLinks
 from ..close_codes import CloseCode
 from ..limits import Limits
 from ..transport.base import Binary, DirectLink, Link, LinkClosed
@@ -35,9 +35,9 @@ async def echoing(
     """
     pending = PendingLinks(limits)
 
-    async def serve(link: Link) -> None:
-        if link.pending is not None:
-            pending.remove(link.pending)
+    async def serve(link: Link, place: Pending | None) -> None:
+        if place is not None:
+            pending.remove(place)
         code = await (_Echo(link).run() if isinstance(link, DirectLink) else _echo(link))
         await link.close(code)
 

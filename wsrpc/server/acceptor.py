@@ -10,6 +10,7 @@ from functools import partial
 import anyio
 
 from ..admission.authentication import CROWDED, REVOKED, Authentication, Grant
+from ..admission.door import Answer
 from ..admission.forwarded import Proxies
 from ..admission.origins import Origins
 from ..admission.principals import same_principal
@@ -58,6 +59,7 @@ class Service:
         pending: The connections of which it is not known yet who they are.
         authentication: Who finds that out.
         quotas: How many may come in.
+        answer: What is answered over HTTP, if anything is.
         drains: How many drains are going on.
     """
 
@@ -74,6 +76,7 @@ class Service:
     pending: PendingLinks
     authentication: Authentication
     quotas: Quotas
+    answer: Answer | None = None
     drains: int = 0
 
 
@@ -117,19 +120,27 @@ class Acceptor:
             for session in self._sessions:
                 group.start_soon(session.aclose, CloseCode.GOING_AWAY, STOPPING)
 
-    async def serve(self, link: Link) -> None:
-        """Serve one connection; where it begins a session, to the end of that."""
+    async def serve(self, link: Link, pending: Pending | None = None) -> None:
+        """Serve one connection; where it begins a session, to the end of that.
+
+        Args:
+            link: The connection.
+            pending: Its place among those that have not been let in, where it has one already.
+        """
         if self._closing is not None:
-            await link.close(self._closing, STOPPING)
+            try:
+                await link.close(self._closing, STOPPING)
+            finally:
+                if pending is not None:
+                    self._service.pending.remove(pending)
             return
         service = self._service
         begun: ServedSession | None = None
         leave = _nothing
-        pending: Pending | None = None
         service.stats.links += 1
         try:
             try:
-                pending = self._arrive(link)
+                pending = self._arrive(link, pending)
                 opening, grant = await self._admit(link, pending)
                 session = self._to_resume(opening, grant)
                 leave = service.quotas.enter(
@@ -167,9 +178,8 @@ class Acceptor:
                 self._sessions.discard(begun)
                 await begun.finish()
 
-    def _arrive(self, link: Link) -> Pending:
+    def _arrive(self, link: Link, pending: Pending | None) -> Pending:
         """The link's place among those that have not been let in."""
-        pending, link.pending = link.pending, None
         if pending is None:
             pending = self._service.pending.add(
                 link.handshake.address, self._runtime.now(), dismiss=_nothing

@@ -122,6 +122,7 @@ class Listener(Generic[S]):
             runtime.now,
             origins=service.origins,
             proxies=service.proxies,
+            answer=service.answer,
             deadlines=Deadlines(runtime, nursery),
         )
 

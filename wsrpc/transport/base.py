@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 from ..interfaces import Handshake
 
-if TYPE_CHECKING:
-    from ..admission.unauthenticated import Pending
+__all__ = [
+    "FORBIDDEN_ORIGIN",
+    "Binary",
+    "Bound",
+    "DirectLink",
+    "Doorkeeper",
+    "Handle",
+    "HttpAnswer",
+    "Link",
+    "LinkClosed",
+    "Socket",
+    "short_reason",
+]
 
-__all__ = ["Binary", "Bound", "DirectLink", "Link", "LinkClosed"]
+P = TypeVar("P")
+P_co = TypeVar("P_co", covariant=True)
 
 
 class LinkClosed(Exception):
@@ -45,6 +57,104 @@ class Bound:
     refuse: Callable[[], None]
 
 
+class Socket(Protocol):
+    """What is needed of a connection's socket, trio's included."""
+
+    def fileno(self) -> int: ...
+
+    def shutdown(self, how: int, /) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class HttpAnswer:
+    """The answer to a request that opens no WebSocket; the connection closes after it.
+
+    The transport adds `Connection`, and the `Content-Length` of the body unless it is among the
+    headers: the answer to HEAD has that of the body that it leaves out.
+
+    Attributes:
+        status: The HTTP status.
+        headers: Names and values.
+        body: What follows the headers.
+    """
+
+    status: int
+    headers: tuple[tuple[str, str], ...] = ()
+    body: bytes = b""
+
+
+FORBIDDEN_ORIGIN = HttpAnswer(
+    403,
+    (("Content-Type", "text/plain; charset=utf-8"),),
+    b"This origin may not connect here.\n",
+)
+
+
+class Doorkeeper(Protocol[P_co]):
+    """Whom a transport asks about those who knock, before there is a link.
+
+    A connection is known by the file number of its socket, since the libraries that carry
+    WebSockets do not hand on what they are given.
+    """
+
+    def arrive(self, connection: Socket, peer: Any, /) -> bool:
+        """A connection was accepted; False if there is no room, and it has to be closed.
+
+        Args:
+            connection: Its socket.
+            peer: Where it comes from, in the form of its address family.
+        """
+        ...
+
+    def opened(self, number: int, /) -> P_co | None:
+        """The opening handshake is through; gives what `Handle` is to be told of the connection.
+
+        Args:
+            number: The file number of its socket; -1 if it is closed.
+        """
+        ...
+
+    def answered(self, number: int, /) -> None:
+        """Its request was answered over HTTP: it takes up no place any more."""
+
+    def answer(
+        self, method: str, path: str, headers: Mapping[str, str], /, *, local: str, peer: str
+    ) -> HttpAnswer | None:
+        """What to answer a request with over HTTP; None where a WebSocket may open.
+
+        It is asked for each request, before `forbids`.
+
+        Args:
+            method: The request's method.
+            path: Its path, with the query.
+            headers: Its headers, names in lower case.
+            local: The address that the connection reached, without a port; "" where there is none.
+            peer: The address that it comes from, likewise.
+        """
+        ...
+
+    def forbids(self, headers: Mapping[str, str], /) -> bool:
+        """Whether the request comes from a web page that may not connect.
+
+        Args:
+            headers: The request's, names in lower case.
+        """
+        ...
+
+    def handshake(
+        self,
+        path: str,
+        headers: Mapping[str, str],
+        peer: Any,
+        /,
+        *,
+        tls: bool,
+        certificate: Mapping[str, Any] | None = None,
+    ) -> Handshake:
+        """What a session is told of the connection."""
+        ...
+
+
 class Link(Protocol):
     """One connection that carries whole messages, in order, in both directions.
 
@@ -55,12 +165,10 @@ class Link(Protocol):
         subprotocol: What the handshake agreed on, which says of what type messages are; or None,
             and then they are of both: binary ones are `Binary`, and text is not checked.
         handshake: What the accepting side knows of the connection.
-        pending: Its place among those that have not been let in, where it has one already.
     """
 
     subprotocol: str | None
     handshake: Handshake
-    pending: Pending | None
 
     async def send(self, data: bytes) -> None:
         """Send one message; returns when the transport takes more."""
@@ -74,6 +182,10 @@ class Link(Protocol):
 
     def abort(self) -> None:
         """Drop the connection without a goodbye, or in the midst of one: `close` then returns."""
+
+
+Handle: TypeAlias = Callable[[Link, P | None], Awaitable[None]]
+"""Serves a link, with what `Doorkeeper.opened` gave of its connection."""
 
 
 @runtime_checkable
@@ -118,3 +230,11 @@ class DirectLink(Link, Protocol):
     def unsent(self) -> int:
         """Bytes that wait for the socket; while it falls, the peer is reading."""
         ...
+
+
+def short_reason(reason: str) -> str:
+    """As much of a reason as a close frame holds.
+
+    It shares a control frame of 125 bytes with the code (RFC 6455, section 5.5).
+    """
+    return reason.encode(errors="replace")[:123].decode(errors="ignore")

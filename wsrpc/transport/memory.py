@@ -9,7 +9,6 @@ from collections.abc import Sequence
 import anyio
 from msgspec import Raw
 
-from ..admission.unauthenticated import Pending
 from ..close_codes import CloseCode
 from ..interfaces import Handshake
 from ..protocol.codec import SUBPROTOCOLS
@@ -28,7 +27,6 @@ class MemoryLink:
     def __init__(self, subprotocol: str, side: Side, faults: Faults | None) -> None:
         self.subprotocol: str | None = subprotocol
         self.handshake = Handshake(remote="memory")
-        self.pending: Pending | None = None
         self._codec = SUBPROTOCOLS[subprotocol]
         self._side: Side = side
         self._faults = faults

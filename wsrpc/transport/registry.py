@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar
 
 from .. import runtime as runtimes
-from .websockets import link as websocket
-
-if TYPE_CHECKING:
-    from .base import Bound, Link
+from .base import Bound, Doorkeeper, Handle, Link
+from .websockets import accepting, connecting
 
 __all__ = ["Transport", "checked", "listen", "open_link"]
 
 Transport: TypeAlias = Literal["websockets", "picows"]
+
+P = TypeVar("P")
 
 NAMES = ("websockets", "picows")
 
@@ -53,13 +52,13 @@ def _need_asyncio(transport: str) -> None:
 def open_link(
     url: str, subprotocol: str, *, transport: str, **options: Any
 ) -> AbstractAsyncContextManager[Link]:
-    """Connect by the transport of this name; see `websocket.open_link`.
+    """Connect by the transport of this name; see `websockets.connecting`.
 
     Raises:
         RuntimeError: The transport does not work on this event loop.
     """
     if transport == "websockets":
-        return websocket.open_link(url, subprotocol, **options)
+        return connecting.open_link(url, subprotocol, **options)
     _need_asyncio(transport)
     from .picows.connecting import open_link as open_picows_link
 
@@ -67,16 +66,16 @@ def open_link(
 
 
 def listen(
-    handle: Callable[[Link], Awaitable[None]], *, transport: str, **options: Any
+    handle: Handle[P], *, transport: str, door: Doorkeeper[P], **options: Any
 ) -> AbstractAsyncContextManager[Bound]:
-    """Accept by the transport of this name; see `websocket.listen`.
+    """Accept by the transport of this name; see `websockets.accepting`.
 
     Raises:
         RuntimeError: The transport does not work on this event loop.
     """
     if transport == "websockets":
-        return websocket.listen(handle, **options)
+        return accepting.listen(handle, door=door, **options)
     _need_asyncio(transport)
     from .picows.accepting import listen as listen_by_picows
 
-    return listen_by_picows(handle, **options)
+    return listen_by_picows(handle, door=door, **options)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl as ssl_module
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from http import HTTPStatus
+from typing import Any, Generic, TypeVar
 
 from picows import (
     WSUpgradeRequest,
@@ -22,36 +23,36 @@ from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
 from ... import runtime as runtimes
-from ...admission.door import (
-    FORBIDDEN_ORIGIN,
-    Door,
-    Listening,
-    headers_of,
-    listening_sockets,
-)
 from ...close_codes import CloseCode
 from ...limits import Limits
 from ...telemetry.logs import everyone
-from ..base import Bound
-from ..urls import bound_url, removed_again
+from ..base import FORBIDDEN_ORIGIN, Bound, Doorkeeper, Handle, HttpAnswer
+from ..listening import (
+    Listening,
+    accepted,
+    bound_url,
+    headers_of,
+    host_of,
+    listening_sockets,
+    removed_again,
+)
 from .link import PicowsLink
-from .settings import UnixSocket, muted, options
-
-if TYPE_CHECKING:
-    from ..base import Link
+from .settings import UnixListening, muted, options
 
 __all__ = ["listen"]
+
+P = TypeVar("P")
 
 
 @asynccontextmanager
 async def listen(
-    handle: Callable[[Link], Awaitable[None]],
+    handle: Handle[P],
     *,
     host: str | None,
     port: int,
     path: str | None,
     subprotocols: Sequence[str],
-    door: Door,
+    door: Doorkeeper[P],
     limits: Limits,
     ssl: ssl_module.SSLContext | None,
 ) -> AsyncIterator[Bound]:
@@ -61,7 +62,7 @@ async def listen(
     """
     porter = _Porter(handle, subprotocols, door, limits, ssl is not None)
     async with AsyncExitStack() as stack:
-        kind = Listening if path is None else UnixSocket
+        kind = Listening if path is None else UnixListening
         sockets = await listening_sockets(door, host, port, path, kind)
         for one in sockets:
             stack.callback(one.close)
@@ -102,14 +103,29 @@ async def _bound(
     return await ws_create_server(judge, sock=listener, **settings)
 
 
-class _Porter:
+STOPPING = HttpAnswer(503, (), b"the server is stopping")
+
+
+def _response(answer: HttpAnswer) -> WSUpgradeResponse:
+    # `create_error_response` takes errors only.
+    response = WSUpgradeResponse()
+    response.version = b"HTTP/1.1"
+    response.status = HTTPStatus(answer.status)
+    response.headers = WSUpgradeResponse.create_ok_response(None, answer.headers).headers
+    response.body = answer.body
+    if not answer.body and "Content-Length" not in response.headers:
+        response.headers["Content-Length"] = "0"
+    return response
+
+
+class _Porter(Generic[P]):
     """Who is let in, and the tasks that look after them."""
 
     def __init__(
         self,
-        handle: Callable[[Link], Awaitable[None]],
+        handle: Handle[P],
         subprotocols: Sequence[str],
-        door: Door,
+        door: Doorkeeper[P],
         limits: Limits,
         tls: bool,
     ) -> None:
@@ -127,22 +143,25 @@ class _Porter:
         for name, value in request.headers.items():
             headers[name] = value.encode("ascii", "surrogateescape").decode("latin-1")
         path = request.path.decode("ascii", "surrogateescape")
+        method = request.method.decode("ascii", "surrogateescape")
+        version = request.version.decode("ascii", "surrogateescape")
         rules = ServerProtocol(subprotocols=self._subprotocols, logger=muted)
         asked = headers_of(headers.raw_items())
-        if self._shut:
-            verdict = rules.reject(503, "the server is stopping")
-        elif self._door.forbids(asked):
-            verdict = rules.reject(403, FORBIDDEN_ORIGIN)
-        else:
-            verdict = rules.accept(Request(path, headers))
-        if verdict.status_code != 101:
-            told = {name: verdict.headers[name] for name in ("Upgrade",) if name in verdict.headers}
-            return WSUpgradeResponseWithListener(
-                WSUpgradeResponse.create_error_response(
-                    verdict.status_code, bytes(verdict.body or b""), told
-                ),
-                None,
-            )
+        answer = self._answer(method, path, asked)
+        if answer is None:
+            verdict = rules.accept(Request(path, headers, method, version))
+            if verdict.status_code != 101:
+                told = tuple(
+                    (name, verdict.headers[name])
+                    for name in ("Upgrade", "Allow")
+                    if name in verdict.headers
+                )
+                answer = HttpAnswer(verdict.status_code, told, bytes(verdict.body or b""))
+        if answer is not None:
+            connection = accepted.get()
+            if connection is not None:
+                self._door.answered(connection.fileno())
+            return WSUpgradeResponseWithListener(_response(answer), None)
         # picows looks at these again, and knows fewer ways to write them: browsers send
         # "keep-alive, Upgrade".
         request.headers["Connection"], request.headers["Upgrade"] = "Upgrade", "websocket"
@@ -151,11 +170,26 @@ class _Porter:
             self._limits,
             partial(self._let_in, path, asked),
         )
-        told = {"Sec-WebSocket-Protocol": rules.subprotocol} if rules.subprotocol else {}
-        return WSUpgradeResponseWithListener(WSUpgradeResponse.create_101_response(told), link)
+        chosen = {"Sec-WebSocket-Protocol": rules.subprotocol} if rules.subprotocol else {}
+        return WSUpgradeResponseWithListener(WSUpgradeResponse.create_101_response(chosen), link)
+
+    def _answer(self, method: str, path: str, headers: dict[str, str]) -> HttpAnswer | None:
+        """What a request is answered with over HTTP, its form as one for a WebSocket aside."""
+        if self._shut:
+            return STOPPING
+        connection = accepted.get()
+        local = peer = ""
+        if connection is not None:
+            with suppress(OSError):
+                local = host_of(connection.getsockname())
+                peer = host_of(connection.getpeername())
+        answer = self._door.answer(method, path, headers, local=local, peer=peer)
+        if answer is None and self._door.forbids(headers):
+            return FORBIDDEN_ORIGIN
+        return answer
 
     def _let_in(self, path: str, headers: dict[str, str], link: PicowsLink) -> None:
-        link.pending = self._door.opened(link.extra("socket").fileno())
+        pending = self._door.opened(link.extra("socket").fileno())
         link.handshake = self._door.handshake(
             path,
             headers,
@@ -164,12 +198,12 @@ class _Porter:
             certificate=link.extra("peercert") if self._tls else None,
         )
         loop = asyncio.get_running_loop()
-        self._inside[link] = asyncio.Task(self._look_after(link), loop=loop)
+        self._inside[link] = asyncio.Task(self._look_after(link, pending), loop=loop)
 
-    async def _look_after(self, link: PicowsLink) -> None:
+    async def _look_after(self, link: PicowsLink, pending: P | None) -> None:
         code = CloseCode.NORMAL
         try:
-            await self._handle(link)
+            await self._handle(link, pending)
         except Exception as error:  # noqa: BLE001  (logged)
             everyone.error("a fault in wsrpc itself ended a connection", error=error)
             code = CloseCode.SERVER_TROUBLE

@@ -13,16 +13,14 @@ from typing import Any, cast
 
 from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
 
-from ...admission.unauthenticated import Pending
 from ...close_codes import CloseCode
 from ...errors import ProtocolError
 from ...interfaces import Handshake
 from ...limits import Limits
 from ...protocol.codec import SUBPROTOCOLS
 from ...telemetry.logs import everyone
-from ..base import Binary, LinkClosed
+from ..base import Binary, LinkClosed, short_reason
 from ..floods import TOO_MUCH, Calm
-from ..urls import short_reason
 
 __all__ = ["PicowsLink"]
 
@@ -63,7 +61,6 @@ class PicowsLink(WSListener):
     ) -> None:
         self.subprotocol = subprotocol
         self.handshake = Handshake()
-        self.pending: Pending | None = None
         text = subprotocol not in SUBPROTOCOLS or SUBPROTOCOLS[subprotocol].text
         self._kind = WSMsgType.TEXT if text else WSMsgType.BINARY
         self._max_size = limits.max_batch

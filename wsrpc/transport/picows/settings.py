@@ -6,10 +6,10 @@ import logging
 import socket
 from typing import Any
 
-from ...admission.door import Listening
 from ...limits import Limits
+from ..listening import Accepted, Listening
 
-__all__ = ["UnixSocket", "muted", "options"]
+__all__ = ["UnixListening", "UnixSocket", "muted", "options"]
 
 # Every message of picows concerns one connection, whose end the session reports itself; what a
 # stranger's broken handshake looks like is no business of the application's stderr.
@@ -34,8 +34,10 @@ def options(limits: Limits, tls_timeout: float | None, unix: bool) -> dict[str, 
     return options
 
 
-class UnixSocket(Listening):
-    """A Unix socket that bears with picows, which sets options of TCP on every socket."""
+class _NoTcp(socket.socket):
+    """Bears with picows, which sets options of TCP on every socket."""
+
+    __slots__ = ()
 
     def setsockopt(self, level: int, *args: Any) -> None:
         if level != socket.IPPROTO_TCP:
@@ -44,6 +46,14 @@ class UnixSocket(Listening):
     def getsockopt(self, level: int, *args: Any) -> Any:
         return 0 if level == socket.IPPROTO_TCP else super().getsockopt(level, *args)
 
-    def accept(self) -> tuple[socket.socket, Any]:
-        connection, address = super().accept()
-        return UnixSocket(fileno=connection.detach()), address
+
+class UnixSocket(_NoTcp, Accepted):
+    """A Unix socket's connection."""
+
+    __slots__ = ()
+
+
+class UnixListening(_NoTcp, Listening):
+    """A Unix socket that listens."""
+
+    kind = UnixSocket

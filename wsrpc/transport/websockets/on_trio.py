@@ -12,15 +12,14 @@ waits as long as for any closing handshake.
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import trio
 from websockets.trio.client import ClientConnection
 from websockets.trio.connection import Connection
 from websockets.trio.server import ServerConnection
 
-if TYPE_CHECKING:
-    from ...admission.door import Door
+from ..base import Doorkeeper
 
 __all__ = ["TrioClient", "TrioListener", "TrioServer"]
 
@@ -96,7 +95,7 @@ class _Reading(Connection):
 class TrioListener(trio.abc.Listener[trio.SocketStream]):
     """A listener that asks at the door whether there is room for whom it accepts."""
 
-    def __init__(self, listener: trio.SocketListener, door: Door) -> None:
+    def __init__(self, listener: trio.SocketListener, door: Doorkeeper[Any]) -> None:
         self.socket = listener.socket
         self._listener = listener
         self._door = door

@@ -1,0 +1,235 @@
+"""Accepting by `websockets`."""
+
+from __future__ import annotations
+
+import ssl as ssl_module
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from http import HTTPStatus
+from typing import Any, TypeVar
+
+import websockets.asyncio.server as asyncio_server
+from websockets.datastructures import Headers
+from websockets.http11 import Request, Response
+
+from ...interfaces import Handshake
+from ...limits import Limits
+from ..base import FORBIDDEN_ORIGIN, Bound, Doorkeeper, Handle, HttpAnswer
+from ..listening import (
+    bound_url,
+    hang_up,
+    headers_of,
+    host_of,
+    listening_sockets,
+    removed_again,
+    unix_listener,
+)
+from . import direct
+from .link import WRITE_AHEAD, Watch, bounded, link_over, on_asyncio, options_of, socket_of
+
+__all__ = ["listen"]
+
+P = TypeVar("P")
+
+# Bytes of a request, its headers included, that the accepting side takes.
+MAX_HEAD = 32 * 1024
+
+
+class _AsyncioServer(Watch, asyncio_server.ServerConnection):
+    def say(self) -> None:
+        self.send_data()
+
+
+class _Stranger:
+    """Mixed into a connection that was accepted: a peer's request takes up little memory.
+
+    The library bounds lines and their number, which makes a megabyte.
+    """
+
+    protocol: Any
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._head_left = MAX_HEAD
+        # For as long as there is no request, in place of the class's own.
+        self.protocol.receive_data = self._receive_head
+
+    def _receive_head(self, data: bytes) -> None:
+        self._head_left -= len(data)
+        if self._head_left >= 0:
+            type(self.protocol).receive_data(self.protocol, data)
+        else:
+            hang_up(socket_of(self))
+
+    def process_event(self, event: Any) -> None:
+        vars(self.protocol).pop("receive_data", None)
+        super().process_event(event)  # type: ignore[misc]
+
+
+@asynccontextmanager
+async def listen(
+    handle: Handle[P],
+    *,
+    host: str | None,
+    port: int,
+    path: str | None,
+    subprotocols: Sequence[str],
+    door: Doorkeeper[P],
+    limits: Limits,
+    ssl: ssl_module.SSLContext | None,
+) -> AsyncIterator[Bound]:
+    """Accept connections, each handled by a task of its own; yields what is bound.
+
+    Leaving stops listening and waits until every `handle` has returned.
+    """
+    options = options_of(limits, subprotocols)
+    options["open_timeout"] = limits.hello_timeout
+    options["server_header"] = None
+
+    def look(connection: Any, request: Request) -> Response | None:
+        headers = headers_of(request.headers.raw_items())
+        local, peer = host_of(_local_of(connection)), host_of(_peer_of(connection))
+        answer = door.answer(request.method, request.path, headers, local=local, peer=peer)
+        if answer is None and door.forbids(headers):
+            answer = FORBIDDEN_ORIGIN
+        return None if answer is None else _response(answer)
+
+    def note(connection: Any, request: Request, response: Response) -> None:
+        if response.status_code != 101:
+            door.answered(socket_of(connection).fileno())
+
+    options["process_request"] = look
+    options["process_response"] = note
+
+    async def run(connection: Any) -> None:
+        link = link_over(connection, _handshake(connection, door, ssl is not None), limits)
+        await handle(link, door.opened(socket_of(connection).fileno()))
+
+    serve = _listen_asyncio if on_asyncio() else _listen_trio
+    async with serve(run, host, port, path, ssl, door, limits, options) as bound:
+        with removed_again(path):
+            yield bound
+
+
+def _peer_of(connection: Any) -> Any:
+    """Where a connection comes from, in the form of its address family; None once it is gone."""
+    try:
+        return connection.remote_address
+    except OSError:
+        return None
+
+
+def _local_of(connection: Any) -> Any:
+    """Which address of this machine a connection reached."""
+    try:
+        return connection.local_address
+    except OSError:
+        return None
+
+
+def _response(answer: HttpAnswer) -> Response:
+    headers = Headers(answer.headers)
+    headers["Connection"] = "close"
+    if "Content-Length" not in headers:
+        headers["Content-Length"] = str(len(answer.body))
+    return Response(answer.status, HTTPStatus(answer.status).phrase, headers, answer.body)
+
+
+def _certificate_of(connection: Any) -> Any:
+    if on_asyncio():
+        return connection.transport.get_extra_info("peercert")
+    return connection.stream.getpeercert()
+
+
+def _handshake(connection: Any, door: Doorkeeper[Any], tls: bool) -> Handshake:
+    request = connection.request
+    handshake = door.handshake(
+        request.path,
+        headers_of(request.headers.raw_items()),
+        _peer_of(connection),
+        tls=tls,
+        certificate=_certificate_of(connection) if tls else None,
+    )
+    # They are read no more, and a tenth of what an idle connection costs in memory.
+    request.headers.clear()
+    connection.response.headers.clear()
+    return handshake
+
+
+@asynccontextmanager
+async def _listen_asyncio(
+    run: Callable[[Any], Awaitable[None]],
+    host: str | None,
+    port: int,
+    path: str | None,
+    ssl: ssl_module.SSLContext | None,
+    door: Doorkeeper[Any],
+    limits: Limits,
+    options: dict[str, Any],
+) -> AsyncIterator[Bound]:
+    kind = direct.DirectServer if direct.available() else _AsyncioServer
+    options["create_connection"] = bounded(kind, limits, _Stranger)
+    options["write_limit"] = WRITE_AHEAD
+    if ssl is not None:
+        options["ssl"] = ssl
+        # Zero seconds are not allowed here.
+        options["ssl_handshake_timeout"] = max(options["open_timeout"], 0.001)
+    async with AsyncExitStack() as stack:
+        sockets = await listening_sockets(door, host, port, path)
+        for one in sockets:
+            stack.callback(one.close)
+        servers: list[Any] = []
+        for one in sockets:
+            serve = asyncio_server.serve(run, sock=one, **options)
+            servers.append(await stack.enter_async_context(serve))
+
+        def refuse() -> None:
+            for server in servers:
+                server.close(close_connections=False)
+
+        yield Bound(bound_url(sockets, path, ssl is not None), refuse)
+
+
+@asynccontextmanager
+async def _listen_trio(
+    run: Callable[[Any], Awaitable[None]],
+    host: str | None,
+    port: int,
+    path: str | None,
+    ssl: ssl_module.SSLContext | None,
+    door: Doorkeeper[Any],
+    limits: Limits,
+    options: dict[str, Any],
+) -> AsyncIterator[Bound]:
+    import trio
+    import websockets.trio.server as trio_server
+
+    from .on_trio import TrioListener, TrioServer
+
+    class WatchedServer(Watch, TrioServer):
+        pass
+
+    options["create_connection"] = bounded(WatchedServer, limits, _Stranger)
+    if path is not None:
+        unix = trio.socket.from_stdlib_socket(unix_listener(path))
+        unix.listen(128)
+        listeners = [trio.SocketListener(unix)]
+    else:
+        listeners = await trio.open_tcp_listeners(port, host=host)
+    sockets = [listener.socket for listener in listeners]
+    watched: list[Any] = [TrioListener(listener, door) for listener in listeners]
+    async with trio.open_nursery() as nursery:
+
+        async def serve(task_status: Any) -> None:
+            await trio_server.serve(
+                run, listeners=watched, ssl=ssl, task_status=task_status, **options
+            )
+
+        server = await nursery.start(serve)
+        try:
+            refuse = partial(nursery.start_soon, partial(server.aclose, close_connections=False))
+            yield Bound(bound_url(sockets, path, ssl is not None), refuse)
+        finally:
+            with trio.CancelScope(shield=True):
+                await server.aclose()
