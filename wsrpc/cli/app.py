@@ -14,6 +14,7 @@ from .call_command import call as make_call
 from .connection import CodecName, Target, parse_auth, parse_headers, parse_metadata
 from .connection import describe as describe_target
 from .failures import Failure
+from .gen_command import gen
 from .listing import entries, listing, page, part
 from .loading import load_server
 from .output import Output
@@ -40,6 +41,8 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+app.add_typer(gen, name="gen")
 
 Url = Annotated[str, typer.Argument(metavar="URL", help="ws://host:port, wss://… or ws+unix://…")]
 What = Annotated[

@@ -1,0 +1,42 @@
+"""Code written from a contract: `wsrpc gen`.
+
+`generate` turns a contract, as `wsrpc schema` writes it, into TypeScript or Python. The output
+is a function of the contract alone: no date, no version, no path. A contract comes from a peer, so
+nothing of it reaches the output unescaped, and a broken one raises `ContractError`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+from .names import ContractError
+from .python import python
+from .typescript import typescript
+
+__all__ = ["ContractError", "generate"]
+
+
+def generate(
+    contract: Any,
+    language: Literal["ts", "py"],
+    *,
+    warn: Callable[[str], None] = lambda line: None,
+    **options: Any,
+) -> str:
+    """The code for a contract.
+
+    Args:
+        contract: As `wsrpc schema` or reflection gives it.
+        language: "ts" for TypeScript, "py" for Python.
+        warn: Called with each line about a part of the contract that no type says.
+        options: Those of `wsrpc gen`: `only`, and for TypeScript `case`, `bytes`, `module`, `side`,
+            `constants`.
+
+    Raises:
+        ContractError: The contract is broken, or names something that cannot be named in code.
+    """
+    text, warnings = (typescript if language == "ts" else python)(contract, **options)
+    for line in warnings:
+        warn(line)
+    return text

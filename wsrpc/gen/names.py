@@ -1,0 +1,105 @@
+"""Names and text of a contract, made safe to stand in generated code.
+
+A contract comes from a peer, so each string in it is an input that somebody else chose. Nothing
+of it reaches the output but through `comment`, `literal` or `identifier`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from typing import Any
+
+__all__ = [
+    "ContractError",
+    "camel_case",
+    "comment",
+    "docstring",
+    "identifier",
+    "literal",
+    "pascal_case",
+]
+
+
+class ContractError(ValueError):
+    """A contract says something for which no code can be written.
+
+    Attributes:
+        path: Where in the contract, as `controllers.Hello.methods.greet`.
+    """
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(f"{path or 'the contract'}: {problem}")
+        self.path = path
+
+
+def camel_case(name: str) -> str:
+    """`stream_tokens` as `streamTokens`."""
+    return re.sub(r"(?<=[^_])_([a-z0-9])", lambda found: found[1].upper(), name)
+
+
+def pascal_case(name: str) -> str:
+    """A name of a type: `Page[Cat]` as `PageCat`."""
+    made = "".join(part[:1].upper() + part[1:] for part in re.split(r"[^A-Za-z0-9]+", name))
+    return made if made[:1].isalpha() else f"T{made}"
+
+
+def identifier(name: str, path: str, what: str) -> str:
+    """The name itself, which is an identifier in both languages and hides nothing.
+
+    Raises:
+        ContractError: It is none.
+    """
+    if (
+        not name.isidentifier()
+        or name.startswith("_")
+        or unicodedata.normalize("NFKC", name) != name
+    ):
+        raise ContractError(path, f"the {what} {_shown(name)} is no identifier")
+    return name
+
+
+def literal(value: Any) -> str:
+    """A JSON value as it is written in TypeScript, in ASCII."""
+    return json.dumps(value, ensure_ascii=True)
+
+
+def comment(text: str) -> list[str]:
+    """Lines of text for a comment in TypeScript, which nothing in them can end or turn around."""
+    return [line.replace("*/", "*\\/") for line in _lines(text)]
+
+
+def _lines(text: str) -> list[str]:
+    """Text as lines in which every character can be seen, without empty ones at the end."""
+    lines = [
+        _plain(line).rstrip()
+        for line in re.split(r"\r\n|[\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]", text)
+    ]
+    while lines and not lines[-1]:
+        lines.pop()
+    return lines
+
+
+def docstring(text: str, indent: str) -> str:
+    """A Python docstring that says this text, whatever is in it."""
+    lines = [line.strip() if number == 0 else line for number, line in enumerate(_lines(text))]
+    if not lines:
+        return ""
+    said = [line.replace("\\", "\\\\").replace('"', '\\"') for line in lines]
+    if len(said) == 1:
+        return f'{indent}"""{said[0]}"""\n'
+    body = "".join(f"{indent}{line}".rstrip() + "\n" for line in said[1:])
+    return f'{indent}"""{said[0]}\n{body}{indent}"""\n'
+
+
+def _plain(line: str) -> str:
+    """A line without what a reader cannot see: control and formatting characters are spelled."""
+    return "".join(
+        one if one == "\t" or unicodedata.category(one)[0] != "C" else f"\\u{ord(one):04x}"
+        for one in line
+    )
+
+
+def _shown(name: str) -> str:
+    return literal(name if len(name) <= 60 else name[:60] + "…")
