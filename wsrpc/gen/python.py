@@ -62,6 +62,9 @@ _IMPORTS = {
     "typing_extensions": ("NotRequired", "TypedDict"),
 }
 
+# What an attribute of a model would hide.
+_TAKEN = set(dir(BaseModel))
+
 RESERVED = {
     *(name for names in _IMPORTS.values() for name in names),
     *keyword.kwlist,
@@ -341,7 +344,7 @@ def _attributes(record: Record) -> dict[str, str]:
             name = f"field_{name}"
         if (
             keyword.iskeyword(name)
-            or hasattr(BaseModel, name)
+            or name in _TAKEN
             or name in RESERVED
             or name.startswith("model_")
         ):

@@ -333,7 +333,8 @@ class _Printer:
         facts = [f"kind: {literal(method.kind)}"]
         if shown != method.name:
             facts.append(f"wire: {literal(method.name)}")
-        facts += [f"{flag}: true" for flag in ("idempotent", "tracked") if getattr(method, flag)]
+        facts += ["idempotent: true"] if method.idempotent else []
+        facts += ["tracked: true"] if method.tracked else []
         tags = [
             f"@param args.{one.name} {line}"
             for one in method.parameters
