@@ -35,6 +35,10 @@ BY_NAME = {
     # Marks of this module's own, on methods and classes that are exposed.
     "contract/controller.py": 1,
     "contract/decorator.py": 1,
+    # The names of this class's own fields.
+    "cluster/limits.py": 1,
+    # What the application wrote: the class of `Worker.square`, and that method of a proxy.
+    "cluster/methods.py": 3,
     # The parts of anyio that the fast path needs, by this module's own list.
     "runtime/on_asyncio.py": 1,
     # What the person at the terminal typed: a method of a proxy, whose every name is a call.

@@ -101,6 +101,17 @@ class ProxyMethod(RemoteMethod):
         metadata = self.options.metadata
         return UnaryCall(self._invoke(values, uploads, callbacks, metadata), self.label)
 
+    async def notify(self, *args: Any, **kwargs: Any) -> None:
+        """Call the method one way, whatever it is declared as: no answer comes back.
+
+        Raises:
+            TypeError: It streams, or takes streams or callbacks.
+        """
+        values, uploads, callbacks = self._bind(args, kwargs)
+        if self.spec.kind == "stream" or uploads or callbacks:
+            raise TypeError(f"{self.label} cannot be notified: call it instead")
+        await self._notify(values, self.options.metadata)
+
     # ------------------------------------------------------------ single values
 
     async def _intercepted(

@@ -32,6 +32,7 @@ from ..telemetry.counters import Stats
 from ..telemetry.logs import everyone
 from ..transport.base import Link, LinkClosed
 from ..version import AGENT
+from .extension import Extension, OnSession
 from .served_session import ServedSession
 from .session_table import SessionTable
 
@@ -60,6 +61,9 @@ class Service:
         authentication: Who finds that out.
         quotas: How many may come in.
         answer: What is answered over HTTP, if anything is.
+        on_connect: Called with each session that has begun.
+        on_disconnect: Called with each that has ended.
+        extension: The cluster that this server is a part of.
         drains: How many drains are going on.
     """
 
@@ -77,6 +81,9 @@ class Service:
     authentication: Authentication
     quotas: Quotas
     answer: Answer | None = None
+    on_connect: OnSession | None = None
+    on_disconnect: OnSession | None = None
+    extension: Extension | None = None
     drains: int = 0
 
 
@@ -176,6 +183,8 @@ class Acceptor:
             if begun is not None:
                 service.sessions.remove(begun)
                 self._sessions.discard(begun)
+                if service.on_disconnect is not None:
+                    await begun.farewell(service.on_disconnect)
                 await begun.finish()
 
     def _arrive(self, link: Link, pending: Pending | None) -> Pending:
@@ -231,7 +240,10 @@ class Acceptor:
             stats=service.stats,
             on_state=service.on_state,
         )
-        session.entered(service.sessions, service.authentication, secrets.token_hex(8))
+        id = secrets.token_hex(8)
+        if service.extension is not None:
+            id = f"{service.extension.node}-{codec.name[0]}{id}"
+        session.entered(service.sessions, service.authentication, id, service.on_connect)
         return session
 
     def _accept(
@@ -252,16 +264,21 @@ class Acceptor:
             heartbeat = (limits.heartbeat_interval, limits.heartbeat_timeout)
         token = None
         if window:
-            token = service.sessions.new_token()
+            token = self._new_token()
             service.sessions.issued(session, token)
         return session.accept(opening, token=token, resume_window=window, heartbeat=heartbeat)
+
+    def _new_token(self) -> str:
+        token = self._service.sessions.new_token()
+        extension = self._service.extension
+        return token if extension is None else f"{extension.node}.{token}"
 
     def _resume(
         self, session: ServedSession, opening: Opening, grant: Grant, pending: Pending
     ) -> list[Event]:
         # The endpoint looks first whether it fits; only then may the other tokens become void.
         sessions = self._service.sessions
-        token = sessions.new_token()
+        token = self._new_token()
         events = session.resume(opening, token=token)
         sessions.issued(session, token, opening.hello.token)
         session.trust(grant)

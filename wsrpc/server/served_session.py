@@ -5,15 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+import anyio
+
 from ..admission.authentication import Authentication, Grant, expiry
 from ..close_codes import CloseCode
 from ..errors import ConnectionLost, ProtocolError
 from ..protocol.events import AuthReceived, Event
 from ..protocol.frames import HelloBody
 from ..protocol.hello import Opening
+from ..runtime import Future
 from ..session.live_session import LiveSession
 from ..session.wire_session import WireSession
+from ..telemetry.logs import everyone
 from ..transport.base import Link
+from .extension import OnSession
 from .session_table import SessionTable
 
 __all__ = ["ServedSession"]
@@ -27,6 +32,10 @@ class ServedSession(LiveSession):
 
     table: SessionTable[ServedSession]
     authentication: Authentication
+
+    # Called once the session has begun; and whether that was.
+    _on_connect: OnSession | None = None
+    _greeted: Future | None = None
 
     # Credentials that came while others were looked at; only the newest matter.
     _fresh: bytes | None = None
@@ -43,7 +52,11 @@ class ServedSession(LiveSession):
         return self.replay_bytes + self.outbox_bytes
 
     def entered(
-        self, table: SessionTable[ServedSession], authentication: Authentication, id: str
+        self,
+        table: SessionTable[ServedSession],
+        authentication: Authentication,
+        id: str,
+        on_connect: OnSession | None,
     ) -> None:
         """It is to have a place in a table, and a name; nothing has begun.
 
@@ -51,10 +64,13 @@ class ServedSession(LiveSession):
             table: The server's sessions.
             authentication: Who looks at its peer's credentials.
             id: Its public name.
+            on_connect: Called with it once it has begun.
         """
         self.table = table
         self.authentication = authentication
         self.id = id
+        if on_connect is not None:
+            self._on_connect = on_connect
         self.wire.shell.unlinked = partial(table.grown, self)
 
     def begin(self, how: Callable[[], list[Event]]) -> list[Event]:
@@ -126,6 +142,34 @@ class ServedSession(LiveSession):
     def wire_opened(self, wire: WireSession, hello: HelloBody) -> None:
         self.table.attach(self)
         super().wire_opened(wire, hello)
+        if self._greeted is None:
+            self._greeted = self.runtime.future()
+            if self._on_connect is None:
+                self._greeted.set_result(None)
+            else:
+                self._nursery.spawn(self._greet, self._on_connect, self._greeted)
+
+    async def _greet(self, on_connect: OnSession, greeted: Future) -> None:
+        try:
+            await on_connect(self)
+        except Exception as error:  # noqa: BLE001  (logged)
+            everyone.error("on_connect raised for %r", self, error=error)
+            self.wire.expel(CloseCode.SERVER_TROUBLE, "on_connect failed")
+        finally:
+            greeted.set_result(None)
+
+    async def farewell(self, on_disconnect: OnSession) -> None:
+        """Call `on_disconnect`, for a session that has begun and ended."""
+        if self._greeted is not None:
+            await self.runtime.to_the_end(partial(self._part, on_disconnect, self._greeted))
+
+    async def _part(self, on_disconnect: OnSession, greeted: Future) -> None:
+        try:
+            with anyio.move_on_after(self.limits.cleanup_timeout):
+                await greeted
+                await on_disconnect(self)
+        except Exception as error:  # noqa: BLE001  (logged)
+            everyone.error("on_disconnect raised for %r", self, error=error)
 
     def wire_detached(self, wire: WireSession, error: ConnectionLost) -> None:
         super().wire_detached(wire, error)

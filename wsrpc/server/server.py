@@ -22,12 +22,13 @@ from ..context import Authorize
 from ..contract.description import Reflection, describe, with_names
 from ..contract.expose import expose_all
 from ..handling.target import entries_of
-from ..interfaces import Interceptor, OnState, Session, Validate
+from ..interfaces import Interceptor, OnState, Session, StateChange, Validate
 from ..limits import Limits
 from ..telemetry.counters import Snapshot, Stats
 from ..telemetry.logs import DEBUGGING, everyone
 from ..transport.registry import Transport, checked
 from .acceptor import Acceptor, Service
+from .extension import Extension, OnSession
 from .listener import Listener
 from .session_table import SessionTable
 
@@ -67,6 +68,11 @@ class Server:
         reflection: Whether peers may ask what is exposed (`wsrpc ls`).
         on_state: Called with a session and each `StateChange` of it, when sessions come, lose their
             connection, return and go; must not block.
+        on_connect: An async function of each session that has begun, once for each: the place to
+            let it join groups, or to call it. Its calls may be handled meanwhile. Where it raises,
+            the session ends with 1011.
+        on_disconnect: An async function of each session that has ended for good, once for each that
+            `on_connect` was called with; it has `Limits.cleanup_timeout` seconds.
 
     Raises:
         RegistrationError: A controller cannot be exposed as it is written.
@@ -87,6 +93,8 @@ class Server:
         debug: bool = False,
         reflection: bool = True,
         on_state: OnState | None = None,
+        on_connect: OnSession | None = None,
+        on_disconnect: OnSession | None = None,
     ) -> None:
         if validate not in ("both", "arrival", "none"):
             raise ValueError(f"validate must be 'both', 'arrival' or 'none', not {validate!r}")
@@ -111,6 +119,8 @@ class Server:
             pending=pending,
             authentication=Authentication(limits, authenticate, pending),
             quotas=Quotas(limits),
+            on_connect=on_connect,
+            on_disconnect=on_disconnect,
         )
         self._listeners: set[Listener[Any]] = set()
 
@@ -153,6 +163,25 @@ class Server:
             frames_ignored=stats.frames_ignored + sum(one.frames_ignored for one in live),
             closes=dict(stats.closes),
         )
+
+    def extend(self, extension: Extension) -> None:
+        """Make this the server of a node of a cluster, before it listens.
+
+        Raises:
+            RuntimeError: It listens, has sessions, or is one already.
+        """
+        service = self._service
+        if self._listeners or service.sessions or service.extension is not None:
+            raise RuntimeError("build the Cluster of a server once, and before the server listens")
+        service.extension = extension
+        told = service.on_state
+
+        def changed(session: Session, change: StateChange) -> None:
+            extension.changed(session, change)
+            if told is not None:
+                told(session, change)
+
+        service.on_state = changed
 
     def acceptor(self) -> Acceptor:
         """What serves links that come in by another way than a listener; for carriers of one's own.

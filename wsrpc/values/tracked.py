@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from msgspec import Raw
 from pydantic import Field
@@ -12,10 +12,43 @@ from ..protocol.splice import Encoded
 from ..stream import Tracked
 from .adapter import Adapter, InvalidValue, Unencodable
 
-__all__ = ["TrackedAdapter"]
+__all__ = ["Shared", "TrackedAdapter"]
+
+T = TypeVar("T")
 
 # Characters.
 MAX_ID = 1024
+
+
+class Shared(Tracked[T]):
+    """An item that goes to many: it is encoded once for each codec, whoever yields it.
+
+    It is checked against the type of the one that made it, and not against that of each method
+    that yields it. Its value must not change any more.
+
+    Args:
+        id: As for `Tracked`.
+        value: The same.
+        adapter: Encodes it.
+    """
+
+    __slots__ = ("_adapter", "_encoded")
+
+    def __init__(self, id: str, value: T, adapter: TrackedAdapter) -> None:
+        super().__init__(id, value)
+        self._adapter = adapter
+        self._encoded: dict[str, bytes] = {}
+
+    def encoded(self, codec: Codec) -> bytes:
+        """Its encoding.
+
+        Raises:
+            Unencodable: It does not fit the type.
+        """
+        data = self._encoded.get(codec.name)
+        if data is None:
+            data = self._encoded[codec.name] = bytes(self._adapter.dump_pair(self, codec))
+        return data
 
 
 class TrackedAdapter(Adapter):
@@ -34,7 +67,17 @@ class TrackedAdapter(Adapter):
         # Each is taken apart and encoded by itself.
         self.flat = False
 
+    def dump_pair(self, item: Tracked[Any], codec: Codec) -> Encoded:
+        """The encoding of an item, checked.
+
+        Raises:
+            Unencodable: It does not fit the type.
+        """
+        return super().dump((item.id, item.value), codec)
+
     def dump(self, value: Any, codec: Codec, *, check: bool = True) -> Encoded:
+        if type(value) is Shared:
+            return value.encoded(codec)
         if not isinstance(value, Tracked):
             raise Unencodable(
                 f"{self.where}: it is declared to be Tracked; yield wsrpc.Tracked(id, value), not "

@@ -1,0 +1,239 @@
+"""Proxies that choose whom to call anew for each call."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
+from types import EllipsisType
+from typing import Any, Protocol
+
+import anyio
+
+from ..contract.controller import interface
+from ..contract.signature import near
+from ..errors import ConnectionLost, DeadlineExceeded, RpcError
+from ..stream import LocalStream
+from ..unary import UnaryCall
+from .methods import method_of
+from .node import Node
+
+__all__ = ["Choice", "Chooser", "choosing_proxy"]
+
+UNARY_TIMEOUT = 30.0
+
+# Proxies that one choosing proxy keeps.
+PROXIES = 1024
+
+
+class Choice:
+    """Who takes one call.
+
+    Attributes:
+        session: The id of its session.
+        back: Called when the call is over.
+        stop: Stops the call; set by whoever makes it.
+        lost: Whether the chooser has given the chosen one up.
+    """
+
+    __slots__ = ("back", "lost", "session", "stop")
+
+    def __init__(self, session: str) -> None:
+        self.session = session
+        self.back: Callable[[], None] = _nothing
+        self.stop: Callable[[], None] = _nothing
+        self.lost = False
+
+    def give_up(self) -> None:
+        """The chosen one has gone: let the call go to another, if that may be."""
+        self.lost = True
+        self.stop()
+
+
+class Chooser(Protocol):
+    """Who chooses."""
+
+    async def choose(self, tried: Collection[str]) -> Choice:
+        """Who takes the call; waits until somebody is free.
+
+        Args:
+            tried: Those that have refused it.
+
+        Raises:
+            NoMember: Nobody could ever take it.
+        """
+        ...
+
+    def may_repeat(self, error: RpcError[Any], idempotent: bool) -> bool:
+        """Whether a call that failed so goes to another one."""
+        ...
+
+
+def choosing_proxy(
+    node: Node, chooser: Chooser, controller: Any, options: Mapping[str, Any], attempts: int = 3
+) -> Any:
+    """A proxy whose every call goes to whom the chooser chooses.
+
+    Args:
+        node: This node.
+        chooser: Who chooses.
+        controller: As for `Session.clientize`.
+        options: The same.
+        attempts: Attempts at a call that may have begun.
+    """
+    return _ChoosingProxy(node, chooser, controller, dict(options), attempts)
+
+
+class _ChoosingProxy:
+    def __init__(
+        self, node: Node, chooser: Chooser, controller: Any, options: dict[str, Any], attempts: int
+    ) -> None:
+        self._node = node
+        self.chooser = chooser
+        self._controller = controller
+        self.timeout = options.pop("timeout", ...)
+        self._options = {**options, "timeout": None}
+        self.attempts = attempts
+        self._proxies: dict[str, Any] = {}
+        known = isinstance(controller, (str, Mapping))
+        self._interface = None if known else interface(controller)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        if self._interface is None:
+            return _ChoosingMethod(self, name, f"{name}", "untyped", False)
+        spec = self._interface.specs.get(name)
+        title = self._interface.name
+        if spec is None:
+            names = near(name, self._interface.specs)
+            hint = f"; did you mean {' or '.join(names)}?" if names else ""
+            raise AttributeError(f"{title} has no method {name!r}{hint}")
+        return _ChoosingMethod(self, name, f"{title}.{name}", spec.kind, spec.idempotent)
+
+    def method(self, session: str, name: str) -> Any:
+        """The method at one session."""
+        proxy = self._proxies.get(session)
+        if proxy is None:
+            proxy = self._node.clientize(session, self._controller, self._options)
+            if len(self._proxies) >= PROXIES:
+                self._proxies.clear()
+            self._proxies[session] = proxy
+        return method_of(proxy, name)
+
+
+class _ChoosingMethod:
+    def __init__(
+        self, proxy: _ChoosingProxy, name: str, label: str, kind: str, idempotent: bool
+    ) -> None:
+        self._proxy = proxy
+        self._name = name
+        self._label = label
+        self._kind = kind
+        self._idempotent = idempotent
+
+    def __repr__(self) -> str:
+        return f"<method {self._label} of whoever is chosen>"
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self._kind == "stream":
+            return LocalStream(self._items(args, kwargs), self._label)
+        if self._kind == "untyped":
+            return _Untyped(self, args, kwargs)
+        return UnaryCall(self.value(args, kwargs), self._label)
+
+    def items(self, args: Any, kwargs: Any) -> LocalStream[Any, Any]:
+        return LocalStream(self._items(args, kwargs), self._label)
+
+    async def value(self, args: Any, kwargs: Any) -> Any:
+        timeout: float | EllipsisType | None = self._proxy.timeout
+        seconds = UNARY_TIMEOUT if timeout is ... else timeout
+        with anyio.move_on_after(seconds) as scope:
+            return await self._repeated(args, kwargs)
+        if scope.cancelled_caught:
+            raise DeadlineExceeded(f"{self._label} did not answer before its deadline")
+        raise AssertionError("neither a value nor a deadline")
+
+    async def _repeated(self, args: Any, kwargs: Any) -> Any:
+        tries = _Tries(self._proxy, self._idempotent)
+        while True:
+            choice = await tries.next()
+            try:
+                with anyio.CancelScope() as scope:
+                    choice.stop = scope.cancel
+                    return await self._proxy.method(choice.session, self._name)(*args, **kwargs)
+                tries.failed(choice, _gone(self._label))
+            except RpcError as error:
+                tries.failed(choice, error)
+            finally:
+                choice.back()
+
+    async def _items(self, args: Any, kwargs: Any) -> AsyncGenerator[Any, None]:
+        tries = _Tries(self._proxy, self._idempotent)
+        while True:
+            choice = await tries.next()
+            begun = False
+            try:
+                async with self._proxy.method(choice.session, self._name)(*args, **kwargs) as items:
+                    choice.stop = items.cancel
+                    async for item in items:
+                        begun = True
+                        yield item
+                    if not choice.lost:
+                        return
+                    raise _gone(self._label)
+            except RpcError as error:
+                if begun:
+                    raise
+                tries.failed(choice, error)
+            finally:
+                choice.back()
+
+
+class _Tries:
+    """The attempts at one call."""
+
+    def __init__(self, proxy: _ChoosingProxy, idempotent: bool) -> None:
+        self._proxy = proxy
+        self._idempotent = idempotent
+        self._tried: set[str] = set()
+        self._left = proxy.attempts
+        self._last: RpcError[Any] | None = None
+
+    async def next(self) -> Choice:
+        try:
+            return await self._proxy.chooser.choose(self._tried)
+        except RpcError as error:
+            if self._last is not None:
+                raise self._last from error
+            raise
+
+    def failed(self, choice: Choice, error: RpcError[Any]) -> None:
+        """Go on to the next one, or raise."""
+        self._tried.add(choice.session)
+        self._last = error
+        if not error.not_started:
+            self._left -= 1
+        if self._left <= 0 or not self._proxy.chooser.may_repeat(error, self._idempotent):
+            raise error
+
+
+class _Untyped:
+    """A call by bare name: await it, or iterate it."""
+
+    def __init__(self, method: _ChoosingMethod, args: Any, kwargs: Any) -> None:
+        self._method = method
+        self._args = args
+        self._kwargs = kwargs
+
+    def __await__(self) -> Any:
+        return self._method.value(self._args, self._kwargs).__await__()
+
+    def __aiter__(self) -> LocalStream[Any, Any]:
+        return self._method.items(self._args, self._kwargs)
+
+
+def _nothing() -> None:
+    """There is nothing to do."""
+
+
+def _gone(label: str) -> ConnectionLost:
+    return ConnectionLost(f"{label}: the worker lost its connection, and did not come back in time")

@@ -1,0 +1,215 @@
+"""The front door: what an application has of its cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self, overload
+
+from typing_extensions import TypeVar
+
+from ..interfaces import Session
+from ..server.server import Server
+from .limits import ClusterLimits
+from .node import Node, checked_name, key_of_principal
+from .pools import Pool, Pools
+from .presence import Presence
+from .targets import Group, One, Principal, Target
+from .topics import Topic, Topics
+
+__all__ = ["Cluster", "ClusterSnapshot"]
+
+S = TypeVar("S")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterSnapshot:
+    """What a node counts and holds now.
+
+    Attributes:
+        members: Sessions in the directory, of all nodes.
+        members_refused: Sessions left out of it, since it was full.
+        pools: Pools that this node has used.
+        topics: Topics that this node holds.
+        topic_bytes: Bytes of their histories.
+        watchers: Watchers of presence.
+    """
+
+    members: int
+    members_refused: int
+    pools: int
+    topics: int
+    topic_bytes: int
+    watchers: int
+
+
+class Cluster:
+    """Groups, presence, pools and topics, over the sessions of one server or of many.
+
+    Build it before the server listens, and enter it before the listener, so that it outlives that::
+
+        server = wsrpc.Server([Chat()])
+        async with wsrpc.cluster.Cluster(server) as cluster, server.listen() as listener:
+            ...
+
+    Args:
+        server: The server of this node. Ids and resume tokens of its sessions begin with the id of
+            the node from now on.
+        limits: The cluster's bounds.
+
+    Attributes:
+        id: The id of this node, new for each start of the process.
+        presence: Who is there.
+
+    Raises:
+        RuntimeError: The server listens already, or is a node of a cluster.
+    """
+
+    def __init__(self, server: Server, *, limits: ClusterLimits | None = None) -> None:
+        self._limits = limits or ClusterLimits()
+        self._node = Node(server, self._limits)
+        self._pools = Pools(self._node)
+        self._topics = Topics(self._node, self._limits)
+        self.id = self._node.id
+        self.presence = Presence(self._node.directory, self._limits)
+
+    async def __aenter__(self) -> Self:
+        await self._node.open()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._topics.close()
+        await self._node.close()
+
+    def __repr__(self) -> str:
+        return f"<cluster, node {self.id}>"
+
+    # ------------------------------------------------------------ whom to call
+
+    def session(self, id: str) -> Target:
+        """One session, by its id, wherever it is."""
+        return One(self._node, id)
+
+    def principal(self, principal: Any) -> Target:
+        """All sessions of a principal; `clientize` calls the one that connected last.
+
+        Args:
+            principal: What `authenticate` returned, or its key.
+
+        Raises:
+            ClusterConfigError: It has no key by which other nodes would know it.
+        """
+        key = key_of_principal(principal)
+        find = self._node.directory.find
+        return Principal(self._node, f"principal {key!r}", lambda: find(principal=key))
+
+    def group(self, name: str) -> Group:
+        """A group; it needs not be created."""
+        return Group(self._node, checked_name(name, "group", self._limits))
+
+    def everyone(self) -> Target:
+        """All sessions of all nodes."""
+        return Target(self._node, "everyone", self._node.directory.find)
+
+    def pool(self, name: str) -> Pool:
+        """A pool of workers; it needs not be created."""
+        return Pool(self._node, self._pools, checked_name(name, "pool", self._limits))
+
+    @overload
+    def topic(
+        self,
+        name: str,
+        item: type[T],
+        state: None = None,
+        *,
+        durable: bool = False,
+        history: int | None = None,
+        history_bytes: int | None = None,
+        max_age: float | None = None,
+    ) -> Topic[T, None]: ...
+    @overload
+    def topic(
+        self,
+        name: str,
+        item: type[T],
+        state: type[S],
+        *,
+        durable: bool = False,
+        history: int | None = None,
+        history_bytes: int | None = None,
+        max_age: float | None = None,
+    ) -> Topic[T, S]: ...
+    def topic(
+        self,
+        name: str,
+        item: Any,
+        state: Any = None,
+        *,
+        durable: bool = False,
+        history: int | None = None,
+        history_bytes: int | None = None,
+        max_age: float | None = None,
+    ) -> Topic[Any, Any]:
+        """A shared stream; it needs not be created.
+
+        Args:
+            name: Its name.
+            item: The type of its items.
+            state: The type of its snapshots, if it has any.
+            durable: Whether `publish` is to be followed by `flush` for each item, and items are
+                kept for longer; in one process it changes nothing.
+            history: Items that are kept; `ClusterLimits.topic_items` if left out.
+            history_bytes: Bytes that are kept; `ClusterLimits.topic_bytes` if left out.
+            max_age: Seconds after which an item is dropped; None: never for that reason. In one
+                process the other two bounds hold alone.
+        """
+        return Topic(
+            self._topics,
+            name,
+            item,
+            state,
+            durable=durable,
+            history=self._limits.topic_items if history is None else history,
+            history_bytes=self._limits.topic_bytes if history_bytes is None else history_bytes,
+            max_age=max_age,
+        )
+
+    # ------------------------------------------------------------ this node
+
+    def set_meta(self, session: Session | str | None, meta: Mapping[str, str]) -> None:
+        """Note something of a session of this node, in place of what was noted before.
+
+        Args:
+            session: The session, or its id; None: that of the call which is being handled.
+            meta: Names and values, at most `ClusterLimits.max_meta` bytes.
+
+        Raises:
+            SessionGone: There is no such session on this node.
+        """
+        self._node.set_meta(session, meta)
+
+    async def revoke(self, principal: Any) -> int:
+        """End all sessions of a principal, on every node; see `Server.revoke`."""
+        return self._node.server.revoke(principal)
+
+    async def drain(self, grace: float | None = None) -> None:
+        """Let this node go: see `Server.drain`."""
+        await self._node.server.drain(grace)
+
+    def snapshot(self) -> ClusterSnapshot:
+        """What this node counts and holds now."""
+        return ClusterSnapshot(
+            members=len(self._node.directory),
+            members_refused=self._node.directory.refused,
+            pools=len(self._pools),
+            topics=len(self._topics),
+            topic_bytes=self._topics.bytes,
+            watchers=self.presence.watchers,
+        )

@@ -1,0 +1,325 @@
+"""Which sessions the cluster has, and what they belong to.
+
+Each node is the only writer of its own part, so nothing is ever merged: what a node says of its
+sessions holds, in the order in which it says it. A change is an operation, a list that JSON can
+carry; a node applies its own ones as it applies those of others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, ClassVar, Literal, TypeAlias
+
+__all__ = ["Directory", "Entry", "Member", "Op", "PresenceChange"]
+
+State: TypeAlias = Literal["connected", "detached"]
+
+Reason: TypeAlias = Literal[
+    "connected", "closed", "expired", "node_left", "node_dead", "moved", "initial"
+]
+
+Op: TypeAlias = list[Any]
+"""`["+", sid, {…}]`, `["-", sid, reason]`, `["j" or "l", sid, group]`, `["s", sid, state]`,
+`["m", sid, meta]` or `["w", sid, pool, capacity]`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A session of the cluster, as it was when it was asked for.
+
+    Attributes:
+        session: The session's id.
+        principal: The key of its principal; None for a stranger.
+        node: The id of the node that has it.
+        groups: The groups that it is in.
+        meta: What the application has noted of it.
+        state: "connected", or "detached" while it waits to be resumed.
+        since: Seconds since the epoch; when it began.
+    """
+
+    session: str
+    principal: str | None
+    node: str
+    groups: frozenset[str]
+    meta: Mapping[str, str]
+    state: State
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class PresenceChange:
+    """One change of a member, as `Presence.watch` tells it.
+
+    Attributes:
+        kind: "join", "leave" or "update".
+        member: The member; at its end, as it was then.
+        reason: Why: "initial" for those that were there when the watching began.
+    """
+
+    kind: Literal["join", "leave", "update"]
+    member: Member
+    reason: Reason
+
+
+class Entry:
+    """A member while it changes."""
+
+    __slots__ = ("groups", "meta", "node", "pools", "principal", "session", "since", "state")
+
+    def __init__(
+        self, session: str, node: str, principal: str | None, state: State, since: float
+    ) -> None:
+        self.session = session
+        self.node = node
+        self.principal = principal
+        self.state: State = state
+        self.since = since
+        self.groups: set[str] = set()
+        self.meta: dict[str, str] = {}
+        self.pools: dict[str, int] = {}
+
+    def member(self) -> Member:
+        """A picture of it."""
+        return Member(
+            self.session,
+            self.principal,
+            self.node,
+            frozenset(self.groups),
+            MappingProxyType(dict(self.meta)),
+            self.state,
+            self.since,
+        )
+
+    def ops(self) -> Iterable[Op]:
+        """What makes this entry anew."""
+        about = {"k": self.principal, "s": self.state, "m": self.meta, "t": self.since}
+        yield ["+", self.session, about]
+        for group in self.groups:
+            yield ["j", self.session, group]
+        for pool, capacity in self.pools.items():
+            yield ["w", self.session, pool, capacity]
+
+
+Listener: TypeAlias = Callable[[PresenceChange], None]
+
+
+class Directory:
+    """The members of all nodes that this one knows of.
+
+    Attributes:
+        node: This node.
+        listeners: Told of each change; they must not block.
+        taps: Told of each operation of this node, for those that follow it.
+    """
+
+    def __init__(self, node: str, most: int) -> None:
+        self.node = node
+        self.listeners: set[Listener] = set()
+        self.taps: set[Callable[[Op], None]] = set()
+        self.refused = 0
+        self._most = most
+        self._entries: dict[str, Entry] = {}
+        self._groups: dict[str, dict[str, Entry]] = {}
+        self._principals: dict[str, dict[str, Entry]] = {}
+        self._pools: dict[str, dict[str, Entry]] = {}
+        self._nodes: dict[str, dict[str, Entry]] = {node: {}}
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, session: str) -> Entry | None:
+        """The member with this id."""
+        return self._entries.get(session)
+
+    def find(
+        self, *, group: str | None = None, principal: str | None = None, node: str | None = None
+    ) -> list[Entry]:
+        """The members that fit all that is given, the oldest first."""
+        found: dict[str, Entry] = self._entries
+        if group is not None:
+            found = self._groups.get(group, {})
+        elif principal is not None:
+            found = self._principals.get(principal, {})
+        elif node is not None:
+            found = self._nodes.get(node, {})
+        return [
+            one
+            for one in found.values()
+            if (principal is None or one.principal == principal)
+            and (node is None or one.node == node)
+        ]
+
+    def pool(self, name: str) -> list[Entry]:
+        """The workers of a pool."""
+        return list(self._pools.get(name, {}).values())
+
+    def snapshot(self) -> list[Op]:
+        """All that this node has to say of its sessions, as operations."""
+        return [op for entry in self._nodes[self.node].values() for op in entry.ops()]
+
+    # ------------------------------------------------------------ changes
+
+    def local(self, op: Op) -> None:
+        """This node's own change: it counts here at once, and others hear of it."""
+        self.apply(self.node, op)
+        for tap in list(self.taps):
+            tap(op)
+
+    def apply(self, node: str, op: Op, reason: Reason | None = None) -> None:
+        """A change of one node's own sessions.
+
+        Args:
+            node: The node that says it.
+            op: What it says.
+            reason: Why, where the operation does not tell.
+
+        Raises:
+            ValueError: It is no operation.
+        """
+        try:
+            kind, session, *rest = op
+            change = self._CHANGES[kind]
+        except (KeyError, TypeError, ValueError):
+            raise ValueError(f"no operation of a directory: {op!r:.200}") from None
+        if not isinstance(session, str):
+            raise ValueError("an operation names its session")
+        change(self, node, session, reason, *rest)
+
+    def replace(self, node: str, ops: Iterable[Op]) -> None:
+        """The whole of what a node has to say: what is not in it is gone."""
+        entries = self._nodes.get(node, {})
+        fresh: dict[str, list[Op]] = {}
+        for op in ops:
+            fresh.setdefault(op[1], []).append(op)
+        for session in [one for one in entries if one not in fresh]:
+            self.apply(node, ["-", session, "closed"])
+        for session, own in fresh.items():
+            entry = self._entries.get(session)
+            if entry is not None and entry.node == node:
+                kept = {op[2] for op in own if op[0] == "j"}
+                for group in [one for one in entry.groups if one not in kept]:
+                    self.apply(node, ["l", session, group])
+                pools = {op[2] for op in own if op[0] == "w"}
+                for pool in [one for one in entry.pools if one not in pools]:
+                    self.apply(node, ["w", session, pool, 0])
+            for op in own:
+                self.apply(node, op)
+
+    def forget(self, node: str, reason: Reason) -> list[str]:
+        """A node is gone, and all its sessions with it; returns their ids."""
+        gone = list(self._nodes.get(node, ()))
+        for session in gone:
+            self.apply(node, ["-", session, reason])
+        if node != self.node:
+            self._nodes.pop(node, None)
+        return gone
+
+    def _begun(
+        self, node: str, session: str, reason: Reason | None, about: Mapping[str, Any]
+    ) -> None:
+        known = self._entries.get(session)
+        state: State = "detached" if about.get("s") == "detached" else "connected"
+        if known is not None:
+            if known.node == node:
+                self._set_state(node, session, reason, state)
+                self._set_meta(node, session, reason, about.get("m") or {})
+            return
+        if len(self._entries) >= self._most:
+            self.refused += 1
+            return
+        entry = Entry(session, node, about.get("k"), state, float(about.get("t") or 0.0))
+        entry.meta = dict(about.get("m") or {})
+        self._entries[session] = entry
+        self._nodes.setdefault(node, {})[session] = entry
+        if entry.principal is not None:
+            self._principals.setdefault(entry.principal, {})[session] = entry
+        self._tell("join", entry, reason or "connected")
+
+    def _ended(
+        self, node: str, session: str, reason: Reason | None, why: Reason = "closed"
+    ) -> None:
+        entry = self._own(node, session)
+        if entry is None:
+            return
+        del self._entries[session]
+        self._nodes[node].pop(session, None)
+        if entry.principal is not None:
+            _drop(self._principals, entry.principal, session)
+        for group in entry.groups:
+            _drop(self._groups, group, session)
+        for pool in entry.pools:
+            _drop(self._pools, pool, session)
+        self._tell("leave", entry, reason or why)
+
+    def _joined(self, node: str, session: str, reason: Reason | None, group: str) -> None:
+        entry = self._own(node, session)
+        if entry is not None and group not in entry.groups:
+            entry.groups.add(group)
+            self._groups.setdefault(group, {})[session] = entry
+            self._tell("update", entry, reason or "moved")
+
+    def _left(self, node: str, session: str, reason: Reason | None, group: str) -> None:
+        entry = self._own(node, session)
+        if entry is not None and group in entry.groups:
+            entry.groups.discard(group)
+            _drop(self._groups, group, session)
+            self._tell("update", entry, reason or "moved")
+
+    def _set_state(self, node: str, session: str, reason: Reason | None, state: State) -> None:
+        entry = self._own(node, session)
+        if entry is not None and entry.state != state:
+            entry.state = state
+            self._tell("update", entry, reason or "moved")
+
+    def _set_meta(
+        self, node: str, session: str, reason: Reason | None, meta: Mapping[str, str]
+    ) -> None:
+        entry = self._own(node, session)
+        if entry is not None and entry.meta != meta:
+            entry.meta = dict(meta)
+            self._tell("update", entry, reason or "moved")
+
+    def _works(
+        self, node: str, session: str, reason: Reason | None, pool: str, capacity: int
+    ) -> None:
+        entry = self._own(node, session)
+        if entry is None or entry.pools.get(pool, 0) == capacity:
+            return
+        if capacity:
+            entry.pools[pool] = capacity
+            self._pools.setdefault(pool, {})[session] = entry
+        else:
+            del entry.pools[pool]
+            _drop(self._pools, pool, session)
+        self._tell("update", entry, reason or "moved")
+
+    _CHANGES: ClassVar[dict[str, Callable[..., None]]] = {
+        "+": _begun,
+        "-": _ended,
+        "j": _joined,
+        "l": _left,
+        "s": _set_state,
+        "m": _set_meta,
+        "w": _works,
+    }
+
+    def _own(self, node: str, session: str) -> Entry | None:
+        """The entry, if it is this node's to change."""
+        entry = self._entries.get(session)
+        return entry if entry is not None and entry.node == node else None
+
+    def _tell(self, kind: Literal["join", "leave", "update"], entry: Entry, why: Reason) -> None:
+        if self.listeners:
+            change = PresenceChange(kind, entry.member(), why)
+            for listener in list(self.listeners):
+                listener(change)
+
+
+def _drop(index: dict[str, dict[str, Entry]], key: str, session: str) -> None:
+    entries = index.get(key)
+    if entries is not None:
+        entries.pop(session, None)
+        if not entries:
+            del index[key]

@@ -1,0 +1,222 @@
+"""One node: its server's sessions, and the way to those of all others."""
+
+from __future__ import annotations
+
+import math
+import secrets
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from .. import runtime as runtimes
+from ..context import handling
+from ..interfaces import Session, StateChange
+from ..protocol.hello import Opening
+from ..runtime import Nursery, Runtime
+from ..server.server import Server
+from ..session.live_session import LiveSession
+from ..transport.base import Link
+from .directory import Directory
+from .errors import ClusterConfigError, SessionGone
+from .limits import ClusterLimits
+
+__all__ = ["Node", "checked_name", "key_of"]
+
+# Bytes of chance in the id of a node: 10 hex digits.
+ID_BYTES = 5
+
+
+class Node:
+    """What everything in a cluster stands on.
+
+    Attributes:
+        id: The id of this node, new for each start of the process.
+        server: The application's server.
+        limits: The cluster's bounds.
+        directory: The members that this node knows of.
+    """
+
+    def __init__(self, server: Server, limits: ClusterLimits) -> None:
+        self.id = secrets.token_hex(ID_BYTES)
+        self.server = server
+        self.limits = limits
+        self.directory = Directory(self.id, limits.max_members)
+        # Calls that workers of this node have, by pool and session.
+        self._taken: dict[tuple[str, str], int] = {}
+        self._runtime: Runtime | None = None
+        self._nursery: Nursery | None = None
+        server.extend(self)
+
+    # ------------------------------------------------------------ begin and end
+
+    async def open(self) -> None:
+        """Begin, on the event loop of whoever calls."""
+        self._runtime = runtimes.current()
+        self._nursery = await self._runtime.open_nursery()
+
+    async def close(self) -> None:
+        """End all tasks of this node."""
+        assert self._nursery is not None
+        nursery, self._nursery = self._nursery, None
+        await nursery.close()
+
+    @property
+    def runtime(self) -> Runtime:
+        """The event loop."""
+        if self._runtime is None:
+            raise RuntimeError("enter the cluster first: `async with Cluster(server) as cluster`")
+        return self._runtime
+
+    @property
+    def nursery(self) -> Nursery:
+        """The parent of all tasks of this node."""
+        if self._nursery is None:
+            raise RuntimeError("enter the cluster first: `async with Cluster(server) as cluster`")
+        return self._nursery
+
+    # ------------------------------------------------------------ what the server tells
+
+    @property
+    def node(self) -> str:
+        """This node's id, with which the ids and tokens of its sessions begin."""
+        return self.id
+
+    def changed(self, session: Session, change: StateChange) -> None:
+        """A session of this server has begun, lost its connection, come back or ended."""
+        entry = self.directory.get(session.id)
+        if change.state == "closed":
+            if entry is not None:
+                why = "expired" if entry.state == "detached" else "closed"
+                self.directory.local(["-", session.id, why])
+        elif entry is None:
+            about: dict[str, Any] = {
+                "k": key_of(session),
+                "s": "connected",
+                "m": {},
+                "t": time.time(),
+            }
+            self.directory.local(["+", session.id, about])
+        elif change.state == "detached":
+            self.directory.local(["s", session.id, "detached"])
+        elif change.state == "connected":
+            self.directory.local(["s", session.id, "connected"])
+
+    async def forward(self, link: Link, message: bytes, opening: Opening) -> bool:
+        """There is no other node."""
+        return False
+
+    # ------------------------------------------------------------ sessions
+
+    def clientize(self, id: str, controller: Any, options: Mapping[str, Any]) -> Any:
+        """A proxy of a controller at a session, wherever that is.
+
+        Raises:
+            SessionGone: There is no such session.
+        """
+        session = self.server.sessions.get(id)
+        if session is not None:
+            return session.clientize(controller, **options)
+        raise SessionGone(f"there is no session {id[:64]!r}: it has ended, or its node is gone")
+
+    async def room(self, id: str) -> None:
+        """Wait until a session takes another value into its outbox.
+
+        Raises:
+            SessionGone: There is no such session.
+            DeadlineExceeded: It has no room within `ClusterLimits.member_timeout`.
+        """
+        session = self.server.sessions.get(id)
+        if not isinstance(session, LiveSession):
+            raise SessionGone(f"there is no session {id[:64]!r}")
+        await session.route.hub.room(self.runtime.now() + self.limits.member_timeout)
+
+    def load(self, pool: str, session: str) -> int:
+        """Calls that a worker has from all nodes, as far as this one knows."""
+        return self._taken.get((pool, session), 0)
+
+    def taken(self, pool: str, session: str, more: int) -> None:
+        """A worker has one call more, or one less."""
+        left = self._taken.get((pool, session), 0) + more
+        if left > 0:
+            self._taken[pool, session] = left
+        else:
+            self._taken.pop((pool, session), None)
+
+    def poll(self, pool: str) -> float:
+        """Seconds after which whoever waits for a worker looks again by itself."""
+        return math.inf
+
+    async def settled(self) -> None:
+        """Wait until every node that is up knows what this one has said so far."""
+
+    def own(self, session: Session | str | None) -> str:
+        """The id of a session of this node.
+
+        Args:
+            session: It, or its id; None: that of the call which is being handled.
+
+        Raises:
+            SessionGone: There is no such session here.
+            RuntimeError: None, and no call is being handled.
+        """
+        if session is None:
+            context = handling.get()
+            if context is None:
+                raise RuntimeError("name a session: no call is being handled here")
+            session = context.session
+        id = session if isinstance(session, str) else session.id
+        entry = self.directory.get(id)
+        if entry is None or entry.node != self.id:
+            raise SessionGone(f"there is no session {id[:64]!r} on this node")
+        return id
+
+    def set_meta(self, session: Session | str | None, meta: Mapping[str, str]) -> None:
+        """Note something of a session of this node, for all who look."""
+        for key, value in meta.items():
+            if not isinstance(key, str) or not isinstance(value, str):
+                raise TypeError(f"meta is a map of strings to strings; got {key!r}: {value!r}")
+        size = sum(len(key.encode()) + len(value.encode()) for key, value in meta.items())
+        if size > self.limits.max_meta:
+            raise ValueError(f"{size} bytes of meta exceed ClusterLimits.max_meta")
+        self.directory.local(["m", self.own(session), dict(meta)])
+
+
+def checked_name(name: str, what: str, limits: ClusterLimits) -> str:
+    """The name of a group, a pool or a topic.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if not isinstance(name, str) or not 0 < len(name) <= limits.max_name:
+        raise ValueError(
+            f"a {what} is named by 1 to {limits.max_name} characters, not {name!r:.80}"
+        )
+    return name
+
+
+def key_of(session: Session) -> str | None:
+    """The key of a session's principal; None for a stranger.
+
+    Raises:
+        ClusterConfigError: Its principal has none.
+    """
+    key: str | None = getattr(session, "principal_key", None)
+    if key is None and session.principal is not None:
+        return key_of_principal(session.principal)
+    return key
+
+
+def key_of_principal(principal: Any) -> str:
+    """The key under which a principal is known on every node.
+
+    Raises:
+        ClusterConfigError: It has none.
+    """
+    if isinstance(principal, str):
+        return f"s:{principal}"
+    if isinstance(principal, int) and not isinstance(principal, bool):
+        return f"n:{principal}"
+    raise ClusterConfigError(
+        f"a principal of type {type(principal).__name__} has no key that other nodes would know: "
+        "let authenticate return Grant(principal, key=…)"
+    )

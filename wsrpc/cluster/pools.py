@@ -1,0 +1,339 @@
+"""Workers with a capacity: each call goes to the one that is least busy."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterable, Awaitable, Callable, Collection, Mapping
+from copy import copy
+from dataclasses import dataclass, field
+from typing import Any, Concatenate, Literal, ParamSpec, Self, TypeAlias, TypeVar, overload
+
+import anyio
+
+from ..errors import Code, ConnectionLost, RpcError
+from ..interfaces import Session
+from ..stream import Stream
+from .choosing import Choice, choosing_proxy
+from .directory import PresenceChange
+from .errors import NoMember
+from .methods import method_of, wanted
+from .node import Node
+
+__all__ = ["Pool", "PoolStats", "Pools", "Requeue"]
+
+C = TypeVar("C")
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
+Requeue: TypeAlias = Literal["not_started", "idempotent", "always"]
+
+
+@dataclass(frozen=True, slots=True)
+class PoolStats:
+    """A pool, as this node sees it.
+
+    Attributes:
+        workers: Workers.
+        capacity: Calls that all of them take at a time.
+        busy: Calls that they have.
+        waiting: Calls of this node that wait for a worker.
+        nodes: Workers by the id of their node.
+    """
+
+    workers: int
+    capacity: int
+    busy: int
+    waiting: int
+    nodes: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a pool is used; see `Pool.options`."""
+
+    requeue: Requeue = "idempotent"
+    attempts: int = 3
+    wait: float | None = None
+
+
+class State:
+    """What a node knows of one pool."""
+
+    def __init__(self, node: Node, name: str) -> None:
+        self.name = name
+        self.waiting: deque[anyio.Event] = deque()
+        # Calls of this node at each worker, and the turn in which it had the last one.
+        self.granted: dict[str, set[Choice]] = {}
+        self._turns: dict[str, int] = {}
+        self._turn = 0
+        self._node = node
+
+    def busy(self, session: str) -> int:
+        """Calls that a worker has, as far as this node knows."""
+        return max(len(self.granted.get(session, ())), self._node.load(self.name, session))
+
+    def grant(self, tried: Collection[str]) -> Choice | None:
+        """The least busy worker that has room; None where none has.
+
+        Raises:
+            NoMember: There are no workers but those that were tried.
+        """
+        best, least, left = None, (0.0, 0), False
+        for entry in self._node.directory.pool(self.name):
+            if entry.session in tried:
+                continue
+            left = True
+            capacity, busy = entry.pools[self.name], self.busy(entry.session)
+            if busy >= capacity or entry.state == "detached":
+                continue
+            load = (busy / capacity, self._turns.get(entry.session, 0))
+            if best is None or load < least:
+                best, least = entry.session, load
+        if best is None:
+            if tried and not left:
+                raise NoMember(f"the pool {self.name!r} has no other worker")
+            return None
+        self._turn += 1
+        self._turns[best] = self._turn
+        choice = Choice(best)
+        choice.back = lambda: self.back(choice)
+        self.granted.setdefault(best, set()).add(choice)
+        self._node.taken(self.name, best, 1)
+        return choice
+
+    def back(self, choice: Choice) -> None:
+        """A call is over."""
+        granted = self.granted.get(choice.session)
+        if granted is None or choice not in granted:
+            return
+        granted.discard(choice)
+        if not granted:
+            del self.granted[choice.session]
+        self._node.taken(self.name, choice.session, -1)
+        self.freed()
+
+    def freed(self) -> None:
+        """There may be room: whoever has waited longest looks."""
+        if self.waiting:
+            self.waiting.popleft().set()
+
+    def forget(self, session: str) -> None:
+        """A worker is none any more."""
+        self._turns.pop(session, None)
+
+    def cancel(self, session: str) -> None:
+        """A worker has been without its connection for too long: its calls go elsewhere."""
+        for choice in list(self.granted.get(session, ())):
+            choice.give_up()
+
+
+class Pools:
+    """The pools of a node, as far as somebody uses them."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._states: dict[str, State] = {}
+        node.directory.listeners.add(self._changed)
+
+    def __len__(self) -> int:
+        return len(self._states)
+
+    def state(self, name: str) -> State:
+        """What is known of a pool."""
+        state = self._states.get(name)
+        if state is None:
+            state = self._states[name] = State(self._node, name)
+        return state
+
+    def freed(self, name: str) -> None:
+        """A worker of another node has told that it is less busy."""
+        state = self._states.get(name)
+        if state is not None:
+            state.freed()
+
+    def _changed(self, change: PresenceChange) -> None:
+        member = change.member
+        entry = self._node.directory.get(member.session)
+        for state in self._states.values():
+            if change.kind == "leave":
+                state.forget(member.session)
+            elif entry is not None and state.name in entry.pools:
+                # A new worker, or more of an old one, or one that is back.
+                for _ in range(min(len(state.waiting), entry.pools[state.name])):
+                    state.freed()
+                if member.state == "detached" and member.session in state.granted:
+                    self._node.nursery.spawn(self._doubt, state, member.session)
+
+    async def _doubt(self, state: State, session: str) -> None:
+        await anyio.sleep(self._node.limits.worker_grace)
+        entry = self._node.directory.get(session)
+        if entry is not None and entry.state == "detached":
+            state.cancel(session)
+
+
+class Pool:
+    """Workers that take calls, each as many at a time as its capacity says."""
+
+    def __init__(self, node: Node, pools: Pools, name: str) -> None:
+        self.name = name
+        self._node = node
+        self._pools = pools
+        self.settings = Settings()
+
+    def __repr__(self) -> str:
+        return f"<pool {self.name!r}>"
+
+    def options(
+        self, *, requeue: Requeue = "idempotent", attempts: int = 3, wait: float | None = None
+    ) -> Self:
+        """The same pool, used in another way.
+
+        Args:
+            requeue: Which calls go to another worker when theirs dies: "not_started" only those
+                that it had certainly not begun; "idempotent" also those of methods that are
+                declared so; "always" all: then a call may run twice.
+            attempts: Attempts at a call that may have begun, the first one included.
+            wait: Seconds to wait for a free worker at most, before `resource_exhausted`; None: as
+                long as the call's timeout allows.
+        """
+        if requeue not in ("not_started", "idempotent", "always"):
+            raise ValueError(
+                f"requeue must be 'not_started', 'idempotent' or 'always', not {requeue!r}"
+            )
+        if attempts < 1:
+            raise ValueError(f"attempts must be at least 1, not {attempts!r}")
+        changed = copy(self)
+        changed.settings = Settings(requeue, attempts, wait)
+        return changed
+
+    async def add(self, session: Session | str | None = None, *, capacity: int = 1) -> None:
+        """Let a session of this node work, for as long as it lasts or until it is removed.
+
+        Args:
+            session: The session, or its id; left out: that of the call which is being handled.
+            capacity: Calls that it takes at a time.
+
+        Raises:
+            SessionGone: There is no such session on this node.
+        """
+        if isinstance(capacity, bool) or not isinstance(capacity, int) or capacity < 1:
+            raise ValueError(f"capacity must be at least 1 call, not {capacity!r}")
+        self._node.directory.local(["w", self._node.own(session), self.name, capacity])
+
+    async def remove(self, session: Session | str | None = None) -> None:
+        """Give it no further calls; what it has it finishes."""
+        self._node.directory.local(["w", self._node.own(session), self.name, 0])
+
+    @property
+    def stats(self) -> PoolStats:
+        """How it stands."""
+        state = self._pools.state(self.name)
+        entries = self._node.directory.pool(self.name)
+        nodes: dict[str, int] = {}
+        for entry in entries:
+            nodes[entry.node] = nodes.get(entry.node, 0) + 1
+        return PoolStats(
+            workers=len(entries),
+            capacity=sum(entry.pools[self.name] for entry in entries),
+            busy=sum(state.busy(entry.session) for entry in entries),
+            waiting=len(state.waiting),
+            nodes=nodes,
+        )
+
+    @overload
+    def clientize(self, controller: type[C], /, **options: Any) -> C: ...
+    @overload
+    def clientize(self, controller: str | Mapping[str, Any], /, **options: Any) -> Any: ...
+    @overload
+    def clientize(self, controller: Callable[..., C], /, **options: Any) -> C: ...
+    def clientize(self, controller: Any, /, **options: Any) -> Any:
+        """A proxy of which each call goes to the worker that is least busy.
+
+        While all are busy, or there is none, a call waits within its timeout; first come, first
+        served on each node.
+
+        Args:
+            controller: As for `Session.clientize`.
+            options: The same.
+        """
+        return choosing_proxy(self._node, self, controller, options, self.settings.attempts)
+
+    async def call(
+        self,
+        method: Callable[Concatenate[Any, P], Awaitable[R]] | str,
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> R:
+        """Call one worker: `await pool.call(Worker.square, 3)`."""
+        want = wanted(method)
+        value: R = await method_of(self.clientize(want.controller), want.name)(*args, **kwargs)
+        return value
+
+    def stream(
+        self,
+        method: Callable[Concatenate[Any, P], AsyncIterable[T]] | str,
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> Stream[T]:
+        """The stream of one worker. It goes to another one only before its first item."""
+        want = wanted(method)
+        stream: Stream[T] = method_of(self.clientize(want.controller), want.name)(*args, **kwargs)
+        return stream
+
+    # ------------------------------------------------------------ as a Chooser
+
+    async def choose(self, tried: Collection[str]) -> Choice:
+        state = self._pools.state(self.name)
+        if not state.waiting:
+            choice = state.grant(tried)
+            if choice is not None:
+                return choice
+        limit = self._node.limits.pool_waiting
+        if len(state.waiting) >= limit:
+            error = RpcError(
+                Code.RESOURCE_EXHAUSTED,
+                f"{limit} calls wait for the pool {self.name!r} (ClusterLimits.pool_waiting)",
+            )
+            error.not_started = True
+            raise error
+        with anyio.move_on_after(self.settings.wait):
+            return await self._queue(state, tried)
+        error = RpcError(
+            Code.RESOURCE_EXHAUSTED,
+            f"no worker of the pool {self.name!r} was free in {self.settings.wait:g} s",
+        )
+        error.not_started = True
+        raise error
+
+    async def _queue(self, state: State, tried: Collection[str]) -> Choice:
+        turn = anyio.Event()
+        state.waiting.append(turn)
+        choice: Choice | None = None
+        try:
+            while True:
+                with anyio.move_on_after(self._node.poll(self.name)):
+                    await turn.wait()
+                choice = state.grant(tried)
+                if choice is not None:
+                    return choice
+                if turn.is_set():
+                    # Somebody was faster: it keeps its place.
+                    turn = anyio.Event()
+                    state.waiting.appendleft(turn)
+        finally:
+            if not turn.is_set():
+                state.waiting.remove(turn)
+            elif choice is None:
+                state.freed()
+
+    def may_repeat(self, error: RpcError[Any], idempotent: bool) -> bool:
+        if error.not_started:
+            return error.code in (Code.UNAVAILABLE, Code.RESOURCE_EXHAUSTED)
+        if not isinstance(error, ConnectionLost):
+            return False
+        return self.settings.requeue == "always" or (
+            self.settings.requeue == "idempotent" and idempotent
+        )

@@ -1,0 +1,173 @@
+"""Who is there, and who comes and goes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from typing import Any, TypeAlias
+
+import anyio
+
+from ..errors import Code, RpcError
+from .directory import Directory, Member, PresenceChange
+from .limits import ClusterLimits
+
+__all__ = ["Presence"]
+
+Members: TypeAlias = list[Member]
+Changes: TypeAlias = list[PresenceChange]
+
+
+class Presence:
+    """The members of a cluster. What it answers is in this process: nothing is waited for.
+
+    Attributes:
+        watchers: How many watch it.
+    """
+
+    def __init__(self, directory: Directory, limits: ClusterLimits) -> None:
+        self._directory = directory
+        self._limits = limits
+        self.watchers = 0
+
+    def list(
+        self, *, group: str | None = None, principal: str | None = None, node: str | None = None
+    ) -> Members:
+        """The members that fit all that is given, the oldest first.
+
+        Args:
+            group: The name of a group.
+            principal: The key of a principal.
+            node: The id of a node.
+        """
+        found = self._directory.find(group=group, principal=principal, node=node)
+        return [entry.member() for entry in found]
+
+    def count(
+        self, *, group: str | None = None, principal: str | None = None, node: str | None = None
+    ) -> int:
+        """How many members fit all that is given."""
+        return len(self._directory.find(group=group, principal=principal, node=node))
+
+    async def watch(
+        self,
+        *,
+        group: str | None = None,
+        principal: str | None = None,
+        node: str | None = None,
+        linger: float = 0.0,
+    ) -> AsyncGenerator[PresenceChange, None]:
+        """The present members, as joins with the reason "initial"; then each change.
+
+        A watcher that is slow hears the latest state of each member once, not each step to it: what
+        came and went meanwhile is not told. So it never holds more than one change a member.
+
+        Args:
+            group: Tell only of members of this group; joining it is a join, leaving it a leave.
+            principal: Tell only of sessions of this principal.
+            node: Tell only of sessions of this node.
+            linger: Seconds. A leave is told only when so long no session of the same principal has
+                come; a join meanwhile is told of as an update, with the reason "moved".
+
+        Raises:
+            RpcError: `resource_exhausted`: there are `ClusterLimits.max_watch` watchers already.
+        """
+        if self.watchers >= self._limits.max_watch:
+            raise RpcError(
+                Code.RESOURCE_EXHAUSTED,
+                f"presence has {self.watchers} watchers already (ClusterLimits.max_watch)",
+            )
+        watcher = _Watcher(self._directory, group, principal, node, linger)
+        self.watchers += 1
+        self._directory.listeners.add(watcher.heard)
+        try:
+            while True:
+                for change in await watcher.changes():
+                    yield change
+        finally:
+            self.watchers -= 1
+            self._directory.listeners.discard(watcher.heard)
+
+
+class _Watcher:
+    """What one watcher knows, and what it has yet to be told."""
+
+    def __init__(
+        self,
+        directory: Directory,
+        group: str | None,
+        principal: str | None,
+        node: str | None,
+        linger: float,
+    ) -> None:
+        self._group = group
+        self._principal = principal
+        self._node = node
+        self._linger = linger
+        self._known: dict[str, Member] = {}
+        self._dirty: dict[str, PresenceChange] = {}
+        self._leaving: dict[str, tuple[float, PresenceChange]] = {}
+        self._woken = anyio.Event()
+        for entry in directory.find(group=group, principal=principal, node=node):
+            self._dirty[entry.session] = PresenceChange("join", entry.member(), "initial")
+
+    def heard(self, change: PresenceChange) -> None:
+        member = change.member
+        if self._fits(member) or member.session in self._known or member.session in self._dirty:
+            self._dirty[member.session] = change
+            self._woken.set()
+
+    def _fits(self, member: Member) -> bool:
+        return (
+            (self._group is None or self._group in member.groups)
+            and (self._principal is None or self._principal == member.principal)
+            and (self._node is None or self._node == member.node)
+        )
+
+    async def changes(self) -> Changes:
+        """What is to be told now; waits until there is something."""
+        while True:
+            told = self._take()
+            if told:
+                return told
+            self._woken = anyio.Event()
+            if not self._leaving:
+                await self._woken.wait()
+                continue
+            due = min(when for when, _ in self._leaving.values())
+            with anyio.move_on_after(max(0.0, due - anyio.current_time())):
+                await self._woken.wait()
+
+    def _take(self) -> Changes:
+        dirty, self._dirty = self._dirty, {}
+        now = anyio.current_time()
+        told: Changes = []
+        for session, change in dirty.items():
+            there = change.kind != "leave" and self._fits(change.member)
+            known = self._known.get(session)
+            if there:
+                self._known[session] = change.member
+                if known is None:
+                    told.append(self._arrived(change))
+                else:
+                    told.append(PresenceChange("update", change.member, change.reason))
+            elif known is not None:
+                del self._known[session]
+                leave = PresenceChange("leave", change.member, change.reason)
+                if self._linger > 0:
+                    self._leaving[session] = (now + self._linger, leave)
+                else:
+                    told.append(leave)
+        for session in [one for one, (when, _) in self._leaving.items() if when <= now]:
+            told.append(self._leaving.pop(session)[1])
+        return told
+
+    def _arrived(self, change: PresenceChange) -> PresenceChange:
+        """A join; or an update, where the principal has only moved to another session."""
+        key = change.member.principal
+        reason: Any = "initial" if change.reason == "initial" else "connected"
+        if key is not None:
+            for session, (_, leave) in self._leaving.items():
+                if leave.member.principal == key:
+                    del self._leaving[session]
+                    return PresenceChange("update", change.member, "moved")
+        return PresenceChange("join", change.member, reason)

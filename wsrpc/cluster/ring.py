@@ -1,0 +1,352 @@
+"""A topic's history on one node, and its readers, which are positions in it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, Protocol, TypeAlias
+
+from typing_extensions import TypeVar
+
+from ..errors import Code, RpcError
+from ..runtime import Future, Runtime
+from ..runtime.timers import Deadline, Deadlines
+from ..stream import Stream, Tracked
+from ..values.tracked import Shared
+from .errors import Gap, TopicGap
+
+__all__ = ["OnGap", "Overflow", "Reader", "Ring", "Snapshot", "Source", "Start"]
+
+S = TypeVar("S")
+T = TypeVar("T")
+
+Start: TypeAlias = Literal["snapshot", "earliest", "latest"]
+Overflow: TypeAlias = Literal["fail", "drop_oldest", "latest"]
+OnGap: TypeAlias = Literal["raise", "snapshot"]
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot(Generic[S]):
+    """The state of a topic, for a reader that has not followed it so far.
+
+    Attributes:
+        snapshot: What the producer's `snapshot=` gave, after the item at this position.
+    """
+
+    snapshot: S
+
+
+class Ring:
+    """The newest items of one topic, as many as its bounds allow.
+
+    Positions count from 1. Those from `first` to `last` are here.
+
+    Args:
+        epoch: Which history this is; 8 hex digits.
+        last: The position of the newest item so far.
+        most: Items.
+        most_bytes: Bytes, encoded.
+        charged: Told how many bytes more, or fewer, there are.
+    """
+
+    def __init__(
+        self,
+        epoch: str,
+        last: int,
+        *,
+        most: int,
+        most_bytes: int,
+        charged: Callable[[int], None],
+    ) -> None:
+        self.epoch = epoch
+        self.last = last
+        self.bytes = 0
+        self.most = most
+        self.most_bytes = most_bytes
+        # Why nothing more comes, once that is so; and whether that is the regular end.
+        self.failure: RpcError[Any] | None = None
+        self.ended = False
+        self.snapshot: Callable[[], Shared[Any] | None] = lambda: None
+        self._charged = charged
+        self._items: deque[tuple[Shared[Any], int]] = deque()
+
+    @property
+    def first(self) -> int:
+        """The oldest position that is left; one more than `last` where none is."""
+        return self.last - len(self._items) + 1
+
+    def text(self, position: int) -> str:
+        """A position as readers know it."""
+        return f"{self.epoch}.{position}"
+
+    def add(self, item: Shared[Any], size: int) -> None:
+        """One more item, at the position after the last one."""
+        self.last += 1
+        self._items.append((item, size))
+        self.bytes += size
+        self._charged(size)
+        while len(self._items) > self.most or self.bytes > self.most_bytes:
+            self.evict()
+
+    def evict(self) -> bool:
+        """Let go of the oldest item; False where there is none."""
+        if not self._items:
+            return False
+        size = self._items.popleft()[1]
+        self.bytes -= size
+        self._charged(-size)
+        return True
+
+    def skip(self, last: int) -> None:
+        """The items up to a position are not to be had: the history goes on after it."""
+        while self.evict():
+            pass
+        self.last = last
+
+    def at(self, position: int) -> Shared[Any]:
+        """The item at a position from `first` to `last`."""
+        return self._items[position - self.last - 1][0]
+
+    def gap(self, asked: str, why: str) -> TopicGap:
+        """The error of a reader that cannot go on after `asked`."""
+        gap = Gap(asked=asked, first=self.text(self.first), last=self.text(self.last), why=why)
+        return TopicGap(gap)
+
+
+class Source(Protocol):
+    """Where readers read.
+
+    Attributes:
+        runtime: The event loop.
+        deadlines: What happens when.
+        ring: The history, once there is one.
+        produced: Whether the topic has a producer, as far as one knows.
+    """
+
+    runtime: Runtime
+    deadlines: Deadlines
+    ring: Ring | None
+    produced: bool
+
+    def wait(self, reader: Reader[Any]) -> None:
+        """Wake a reader when something has changed."""
+
+    def left(self, reader: Reader[Any]) -> None:
+        """It is through."""
+
+
+class Reader(Stream[Tracked[T]]):
+    """One reader of a topic. A slow one costs nothing but its own place.
+
+    Args:
+        label: What messages call it.
+        source: Where it reads.
+        after: The position after which it goes on, or None to begin.
+        start: Where it begins.
+        overflow: What happens to a reader that the history has left behind.
+        on_gap: What happens where items it asked for are gone.
+        wait: Seconds to wait for a producer while there is none; None: as long as it takes.
+        ahead: Seconds to wait for what another node has sent it already.
+    """
+
+    __slots__ = (
+        "_after",
+        "_ahead",
+        "_busy",
+        "_closed",
+        "_dropped",
+        "_on_gap",
+        "_overflow",
+        "_pos",
+        "_ring",
+        "_source",
+        "_start",
+        "_until",
+        "_wait",
+        "_waiter",
+    )
+
+    def __init__(
+        self,
+        label: str,
+        source: Source,
+        *,
+        after: str | None,
+        start: Start,
+        overflow: Overflow,
+        on_gap: OnGap,
+        wait: float | None,
+        ahead: float,
+    ) -> None:
+        super().__init__(label)
+        self._source = source
+        self._after = after
+        self._start: Start = start
+        self._overflow: Overflow = overflow
+        self._on_gap: OnGap = on_gap
+        self._wait = wait
+        self._ahead = ahead
+        self._ring: Ring | None = None
+        self._pos = 0
+        self._dropped = 0
+        # Seconds on the loop's clock: when it has waited long enough.
+        self._until: float | None = None
+        self._waiter: Future | None = None
+        self._closed = False
+        self._busy = False
+        if after is None and start == "latest" and source.ring is not None:
+            # What is published from now on is for it, asked for or not.
+            self._enter(source.ring)
+
+    @property
+    def lag(self) -> int:
+        return 0 if self._ring is None else self._ring.last - self._pos
+
+    @property
+    def dropped(self) -> int:
+        return self._dropped
+
+    def wake(self) -> None:
+        """Look again."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def __anext__(self) -> Tracked[T]:
+        if self._busy:
+            self._refuse_second()
+        self._busy = True
+        try:
+            item = self._take()
+            while item is None:
+                await self._changed()
+                item = self._take()
+            return item
+        except BaseException:
+            self.cancel()
+            raise
+        finally:
+            self._busy = False
+
+    def _take(self) -> Tracked[T] | None:
+        """The next item, if there is one now.
+
+        Raises:
+            RpcError: It cannot go on.
+            StopAsyncIteration: The topic has ended.
+        """
+        if self._closed:
+            raise StopAsyncIteration
+        ring = self._source.ring
+        item: Tracked[Any] | None = None
+        if ring is not None:
+            if ring is not self._ring:
+                item = self._enter(ring)
+            elif self._pos + 1 < ring.first:
+                item = self._overtaken(ring)
+            if item is None and ring is self._ring:
+                item = self._next(ring)
+        if item is not None:
+            self._until = None
+            return item
+        self._check_time()
+        return None
+
+    def _next(self, ring: Ring) -> Tracked[Any] | None:
+        last = ring.last
+        if self._pos < last:
+            if self._overflow == "latest":
+                self._dropped += last - self._pos - 1
+                self._pos = last
+            else:
+                self._pos += 1
+            return ring.at(self._pos)
+        if ring.failure is not None:
+            raise ring.failure
+        if ring.ended:
+            self._finish()
+            raise StopAsyncIteration
+        return None
+
+    def _enter(self, ring: Ring) -> Tracked[Any] | None:
+        """Find the place in a ring, unless this node is still behind."""
+        asked = self._after if self._ring is None else self._ring.text(self._pos)
+        if asked is None:
+            self._ring = ring
+            if self._start == "latest":
+                self._pos = ring.last
+                return None
+            self._pos = ring.first - 1
+            return self._snapshot(ring) if self._start == "snapshot" else None
+        epoch, _, digits = asked.rpartition(".")
+        position = int(digits) if digits.isdecimal() and len(digits) < 20 else -1
+        if epoch != ring.epoch or position < 0:
+            return self._gap(ring, asked, "epoch")
+        if position > ring.last:
+            now = self._source.runtime.now()
+            if self._until is None:
+                self._until = now + self._ahead
+            return None if now < self._until else self._gap(ring, asked, "ahead")
+        self._ring, self._pos, self._until = ring, position, None
+        return self._overtaken(ring) if position + 1 < ring.first else None
+
+    def _overtaken(self, ring: Ring) -> Tracked[Any] | None:
+        """The history has gone on without this reader."""
+        if self._overflow == "fail":
+            return self._gap(ring, ring.text(self._pos), "evicted")
+        place = ring.first - 1
+        if self._overflow == "latest":
+            place = max(place, ring.last - 1)
+        self._dropped += place - self._pos
+        self._pos = place
+        return None
+
+    def _gap(self, ring: Ring, asked: str, why: str) -> Tracked[Any] | None:
+        if self._on_gap == "raise":
+            raise ring.gap(asked, why)
+        self._ring, self._pos = ring, ring.first - 1
+        return self._snapshot(ring)
+
+    def _snapshot(self, ring: Ring) -> Tracked[Any] | None:
+        snapshot = ring.snapshot()
+        if snapshot is not None:
+            self._pos = int(snapshot.id.rpartition(".")[2])
+        return snapshot
+
+    def _check_time(self) -> None:
+        """How long it may wait for what is missing."""
+        source = self._source
+        now = source.runtime.now()
+        if source.produced and source.ring is self._ring:
+            self._until = None
+        elif self._until is None:
+            if not source.produced and self._wait is not None:
+                self._until = now + self._wait
+        elif now >= self._until and not source.produced:
+            raise RpcError(
+                Code.UNAVAILABLE, f"{self._label} has had no producer for {self._wait:g} s"
+            )
+
+    async def _changed(self) -> None:
+        """Wait until there may be more, or it has waited long enough."""
+        source = self._source
+        self._waiter = waiter = source.runtime.future()
+        entry: Deadline | None = None
+        if self._until is not None:
+            entry = source.deadlines.add(self._until, self.wake)
+        source.wait(self)
+        try:
+            await waiter
+        finally:
+            self._waiter = None
+            if entry is not None:
+                source.deadlines.remove(entry)
+
+    def cancel(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self.wake()
+            self._source.left(self)
+
+    async def aclose(self) -> None:
+        self.cancel()

@@ -1,0 +1,443 @@
+"""Whom a call is for: one session, a principal, a group, everyone."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, Awaitable, Callable, Collection, Mapping
+from copy import copy
+from dataclasses import dataclass
+from functools import partial
+from types import EllipsisType
+from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, cast, overload
+
+import anyio
+
+from ..errors import RpcError
+from ..interfaces import Overflow, Session
+from ..stream import Stream
+from .choosing import Choice, choosing_proxy
+from .directory import Entry
+from .errors import NoMember, SessionGone
+from .gather import Merged, Put
+from .methods import Wanted, method_of, wanted
+from .node import Node
+
+__all__ = ["From", "Group", "Reply", "Sent", "Target"]
+
+C = TypeVar("C")
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Reply(Generic[R]):
+    """What one member answered.
+
+    Attributes:
+        session: The id of its session.
+        node: The id of its node.
+        value: What its method returned; None where it failed.
+        error: Why there is no value; None where there is one.
+    """
+
+    session: str
+    node: str
+    value: R | None = None
+    error: RpcError[Any] | None = None
+
+    def unwrap(self) -> R:
+        """The value.
+
+        Raises:
+            RpcError: There is none; it is `error`.
+        """
+        if self.error is not None:
+            raise self.error
+        return cast(R, self.value)
+
+
+@dataclass(frozen=True, slots=True)
+class From(Generic[T]):
+    """One item of one member's stream, or its end.
+
+    Attributes:
+        session: The id of its session.
+        node: The id of its node.
+        item: The item; None at the end.
+        error: At the end: why it failed; None where it came to its end.
+        ended: Whether nothing more comes of this member.
+    """
+
+    session: str
+    node: str
+    item: T | None = None
+    error: RpcError[Any] | None = None
+    ended: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What became of a notification to many.
+
+    Attributes:
+        sessions: Members that have it in their outbox, or on their node's way there.
+        nodes: Nodes that these are on.
+        failed: The others, each with its error.
+    """
+
+    sessions: int
+    nodes: int
+    failed: list[Reply[None]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How a target is called; see `Target.options`."""
+
+    timeout: float | EllipsisType | None = ...
+    overflow: Overflow = "block"
+    window: int | None = None
+    exclude: frozenset[str] = frozenset()
+    metadata: Mapping[str, str] | None = None
+
+
+class Target:
+    """Whoever a call is for. Making one asks nobody and sends nothing.
+
+    Args:
+        node: This node.
+        name: What messages call it.
+        find: The members at the time of a call.
+
+    Attributes:
+        settings: How it is called.
+    """
+
+    def __init__(self, node: Node, name: str, find: Callable[[], list[Entry]]) -> None:
+        self._node = node
+        self._name = name
+        self._find = find
+        self.settings = Options()
+
+    def __repr__(self) -> str:
+        return f"<cluster target {self._name}>"
+
+    def options(
+        self,
+        *,
+        timeout: float | EllipsisType | None = ...,
+        overflow: Overflow = "block",
+        window: int | None = None,
+        exclude: Collection[str] = (),
+        metadata: Mapping[str, str] | None = None,
+    ) -> Self:
+        """The same target, called in another way.
+
+        Args:
+            timeout: Seconds for a whole call, as for `clientize`.
+            overflow: What each member's stream does while nobody takes its items.
+            window: Items. The credit of each member's stream; `ClusterLimits.member_window` if
+                left out.
+            exclude: Ids of sessions that are left out.
+            metadata: Sent along with each call.
+        """
+        if isinstance(exclude, str):
+            exclude = (exclude,)
+        changed = copy(self)
+        changed.settings = Options(
+            timeout=timeout,
+            overflow=overflow,
+            window=window,
+            exclude=frozenset(exclude),
+            metadata=metadata,
+        )
+        return changed
+
+    def _members(self) -> list[Entry]:
+        left_out = self.settings.exclude
+        return [entry for entry in self._find() if entry.session not in left_out]
+
+    # ------------------------------------------------------------ one of them
+
+    @overload
+    def clientize(self, controller: type[C], /, **options: Any) -> C: ...
+    @overload
+    def clientize(self, controller: str | Mapping[str, Any], /, **options: Any) -> Any: ...
+    @overload
+    def clientize(self, controller: Callable[..., C], /, **options: Any) -> C: ...
+    def clientize(self, controller: Any, /, **options: Any) -> Any:
+        """A proxy of a controller at this one session, typed as the controller itself.
+
+        Args:
+            controller: As for `Session.clientize`.
+            options: Those of `Session.clientize`.
+
+        Raises:
+            TypeError: This target stands for many; `one()` picks one of them.
+        """
+        raise TypeError(
+            f"{self._name} stands for many: write `.one().clientize(…)` for one of them, or "
+            "`.call(Controller.method, …)` for all"
+        )
+
+    def one(self) -> Target:
+        """One member, picked anew for each call: the one that connected last and is connected.
+
+        A call that it has not begun goes to another one, where there is one.
+        """
+        return Newest(self._node, self._name, self._find, self.settings)
+
+    # ------------------------------------------------------------ all of them
+
+    async def call(
+        self,
+        method: Callable[Concatenate[Any, P], Awaitable[R]] | str,
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> list[Reply[R]]:
+        """Call all members at once; exactly one reply for each that there is now.
+
+        No member's failure is raised, and a member that is late has `DeadlineExceeded` as its
+        error. Cancelling the await cancels the handlers.
+
+        Args:
+            method: The method of the class, as in `group.call(Worker.square, 3)`.
+            args: Its arguments.
+            kwargs: Its arguments.
+        """
+        want = wanted(method)
+        if want.kind == "stream":
+            raise TypeError(f"{want.label} streams: use `.stream(…)`")
+        replies: list[Reply[R]] = []
+
+        async def keep(reply: Reply[R]) -> None:
+            replies.append(reply)
+
+        writing = anyio.CapacityLimiter(self._node.limits.fan)
+        async with anyio.create_task_group() as group:
+            for entry in self._members():
+                group.start_soon(self._ask, entry, want, args, kwargs, writing, keep)
+        return replies
+
+    def replies(
+        self,
+        method: Callable[Concatenate[Any, P], Awaitable[R]] | str,
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> Stream[Reply[R]]:
+        """The same, as a stream of the replies in the order in which they come."""
+        want = wanted(method)
+        if want.kind == "stream":
+            raise TypeError(f"{want.label} streams: use `.stream(…)`")
+        limits = self._node.limits
+        writing = anyio.CapacityLimiter(limits.fan)
+        sources = [
+            partial(self._ask, entry, want, args, kwargs, writing) for entry in self._members()
+        ]
+        return Merged(self._node, f"{want.label} at {self._name}", sources, most=limits.fan)
+
+    async def notify(
+        self,
+        method: Callable[Concatenate[Any, P], Awaitable[Any]] | str,
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> Sent:
+        """Tell all members, without waiting for their answers.
+
+        It returns when each has it in its outbox, or has had `ClusterLimits.member_timeout` seconds
+        to make room: a member that does not read delays nobody else. What one task sends reaches a
+        member in the order in which it was sent.
+
+        Args:
+            method: The method of the class, declared `oneway=True` or not; an answer is dropped.
+            args: Its arguments.
+            kwargs: Its arguments.
+        """
+        want = wanted(method)
+        if want.kind == "stream":
+            raise TypeError(f"{want.label} streams, and cannot be notified")
+        failed: list[Reply[None]] = []
+        reached: dict[str, int] = {}
+
+        async def tell(entry: Entry) -> None:
+            try:
+                await self._tell(entry, want, args, kwargs)
+            except RpcError as error:
+                failed.append(Reply(entry.session, entry.node, error=error))
+            else:
+                reached[entry.node] = reached.get(entry.node, 0) + 1
+
+        async with anyio.create_task_group() as group:
+            for entry in self._members():
+                group.start_soon(tell, entry)
+        return Sent(sum(reached.values()), len(reached), failed)
+
+    def stream(
+        self,
+        method: Callable[Concatenate[Any, P], AsyncIterable[T]] | str,
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> Stream[From[T]]:
+        """The streams of all members as one, each item with its origin.
+
+        The end of a member's stream is an item too; its failure ends that member and nobody else.
+        Closing the stream cancels all of them.
+
+        Args:
+            method: The method of the class.
+            args: Its arguments.
+            kwargs: Its arguments.
+        """
+        want = wanted(method)
+        if want.kind not in ("stream", "untyped"):
+            raise TypeError(f"{want.label} returns a value: use `.call(…)`")
+        sources = [partial(self._follow, entry, want, args, kwargs) for entry in self._members()]
+        label = f"{want.label} at {self._name}"
+        return Merged(self._node, label, sources, most=max(1, len(sources)))
+
+    # ------------------------------------------------------------ each of them
+
+    def _proxy(self, entry: Entry, want: Wanted, **more: Any) -> Any:
+        options = {"timeout": self.settings.timeout, "metadata": self.settings.metadata, **more}
+        proxy = self._node.clientize(entry.session, want.controller, options)
+        return method_of(proxy, want.name)
+
+    async def _ask(
+        self,
+        entry: Entry,
+        want: Wanted,
+        args: Any,
+        kwargs: Any,
+        writing: anyio.CapacityLimiter,
+        put: Put[Any],
+    ) -> None:
+        try:
+            async with writing:
+                await self._node.room(entry.session)
+            value = await self._proxy(entry, want)(*args, **kwargs)
+        except RpcError as error:
+            await put(Reply(entry.session, entry.node, error=error))
+        else:
+            await put(Reply(entry.session, entry.node, value))
+
+    async def _tell(self, entry: Entry, want: Wanted, args: Any, kwargs: Any) -> None:
+        method = self._proxy(entry, want, timeout=self._node.limits.member_timeout)
+        await method.notify(*args, **kwargs)
+
+    async def _follow(
+        self, entry: Entry, want: Wanted, args: Any, kwargs: Any, put: Put[Any]
+    ) -> None:
+        session, node = entry.session, entry.node
+        options = self.settings
+        window = options.window or self._node.limits.member_window
+        try:
+            await self._node.room(session)
+            call = self._proxy(entry, want, overflow=options.overflow, window=window)
+            async with call(*args, **kwargs) as items:
+                async for item in items:
+                    await put(From(session, node, item))
+        except RpcError as error:
+            await put(From(session, node, error=error, ended=True))
+        else:
+            await put(From(session, node, ended=True))
+
+
+class One(Target):
+    """One session, by its id."""
+
+    def __init__(self, node: Node, id: str) -> None:
+        super().__init__(node, f"session {id[:64]}", self._find_it)
+        self._id = id
+
+    def _find_it(self) -> list[Entry]:
+        entry = self._node.directory.get(self._id)
+        return [] if entry is None else [entry]
+
+    def one(self) -> Target:
+        return self
+
+    def clientize(self, controller: Any, /, **options: Any) -> Any:
+        return self._node.clientize(self._id, controller, options)
+
+
+class Principal(Target):
+    """All sessions of a principal; one of them where a proxy is asked for."""
+
+    def clientize(self, controller: Any, /, **options: Any) -> Any:
+        return self.one().clientize(controller, **options)
+
+
+class Newest(Target):
+    """One of many: the member that connected last."""
+
+    def __init__(
+        self, node: Node, name: str, find: Callable[[], list[Entry]], options: Options
+    ) -> None:
+        super().__init__(node, name, find)
+        self.settings = options
+
+    def clientize(self, controller: Any, /, **options: Any) -> Any:
+        return choosing_proxy(self._node, self, controller, options)
+
+    def one(self) -> Target:
+        return self
+
+    async def choose(self, tried: Collection[str]) -> Choice:
+        best: Entry | None = None
+        for entry in self._members():
+            if entry.session in tried:
+                continue
+            if best is None or (entry.state, -entry.since) < (best.state, -best.since):
+                # "connected" comes before "detached".
+                best = entry
+        if best is None:
+            raise NoMember(f"{self._name} has no member{' left' if tried else ''}")
+        return Choice(best.session)
+
+    def may_repeat(self, error: RpcError[Any], idempotent: bool) -> bool:
+        return error.not_started or isinstance(error, SessionGone)
+
+
+class Group(Target):
+    """The members of a group; it is there as soon as one has joined, and gone with the last."""
+
+    def __init__(self, node: Node, name: str) -> None:
+        super().__init__(node, f"group {name!r}", lambda: node.directory.find(group=name))
+        self._group = name
+
+    async def join(self, session: Session | str | None = None, *, everywhere: bool = False) -> None:
+        """Let a session of this node be a member, for as long as it lasts or until it leaves.
+
+        Args:
+            session: The session, or its id; left out: that of the call which is being handled.
+            everywhere: Return when every node that is up knows it, and not at once.
+
+        Raises:
+            SessionGone: There is no such session on this node.
+            RpcError: `resource_exhausted`: it is in `ClusterLimits.max_groups` groups already.
+        """
+        id = self._node.own(session)
+        entry = self._node.directory.get(id)
+        most = self._node.limits.max_groups
+        if entry is not None and self._group not in entry.groups and len(entry.groups) >= most:
+            raise RpcError(
+                "resource_exhausted", f"session {id} is in {most} groups (ClusterLimits.max_groups)"
+            )
+        self._node.directory.local(["j", id, self._group])
+        if everywhere:
+            await self._node.settled()
+
+    async def leave(self, session: Session | str | None = None) -> None:
+        """End a membership; nothing happens where there is none.
+
+        Args:
+            session: The session, or its id; left out: that of the call which is being handled.
+
+        Raises:
+            SessionGone: There is no such session on this node.
+        """
+        self._node.directory.local(["l", self._node.own(session), self._group])
