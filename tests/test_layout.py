@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -237,3 +238,25 @@ def test_trio_and_asyncio_are_known_at_the_seams_only() -> None:
         "transport.websockets.link",
         "transport.websockets.on_trio",
     }
+
+
+# What lies inside of a lane, and is the core's alone to read; and whatever of a lane is written.
+INSIDE_OF_A_LANE = re.compile(
+    r"""\b_?(?:lane|call|upload|reader|offer|target)\.(?:
+        (?:state|credit|value|items(?!\()|terminal|pool|debt|pending_bytes|queued|credit_due)\b
+        | window\.(?:most|queued|balance|size)\b
+        | (?!owner\b)\w+\ [-+]?=\ (?!=)
+        | id\ (?:==|!=)\ 0
+    )""",
+    re.VERBOSE,
+)
+
+
+@pytest.mark.parametrize(
+    "file",
+    [file for file in FILES if folder_of(name_of(file)) not in ("protocol", "interop", "cli")],
+    ids=lambda file: name_of(file) or "wsrpc",
+)
+def test_nobody_outside_of_the_core_reaches_into_a_lane(file: Path) -> None:
+    lines = file.read_text(encoding="utf-8").splitlines()
+    assert [line.strip() for line in lines if INSIDE_OF_A_LANE.search(line)] == []

@@ -130,8 +130,8 @@ def private_reads(tree: ast.AST) -> Iterator[tuple[str, int]]:
         if isinstance(node, ast.Attribute) and node.attr.startswith("_"):
             owner = node.value
             own = isinstance(owner, ast.Name) and owner.id in ("self", "cls")
-            upper = isinstance(owner, ast.Call) and isinstance(owner.func, ast.Name)
-            above = upper and isinstance(owner.func, ast.Name) and owner.func.id == "super"
+            called = owner.func if isinstance(owner, ast.Call) else None
+            above = isinstance(called, ast.Name) and called.id == "super"
             if not own and not above and not node.attr.endswith("__"):
                 yield node.attr, node.lineno
 

@@ -19,7 +19,7 @@ from .limits import Limits
 from .protocol.codec import CODECS
 from .protocol.endpoint import Endpoint
 from .session.live_session import LiveSession
-from .session.reconnect import Keeper
+from .session.reconnect import Reconnector
 from .telemetry.logs import DEBUGGING, everyone
 from .transport.base import Link
 from .transport.registry import Transport, checked, open_link
@@ -132,7 +132,7 @@ class connect:
             debug=self._debug,
             on_state=self._on_state,
         )
-        Keeper(session, self._dial, self._auth, nursery, reconnect=self._reconnect).begin()
+        Reconnector(session, self._dial, self._auth, nursery, reconnect=self._reconnect).begin()
         try:
             await session.ready()
         except BaseException:

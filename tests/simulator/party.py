@@ -221,10 +221,10 @@ class Party:
         self.ended = reason
         self.check()
         self.check_reason(reason)
-        lost = sorted(self.endpoint.close(), key=lambda call: call.context.number)
-        assert [call.context for call in lost] == self.calls, "each call ends, and ends once"
+        lost = sorted(self.endpoint.close(), key=lambda call: call.owner.number)
+        assert [call.owner for call in lost] == self.calls, "each call ends, and ends once"
         for call in lost:
-            record: Record = call.context
+            record: Record = call.owner
             self.finish(record, "lost", not_started=call.id == 0)
         for record in list(self.handlers):
             self.clean_up(record)
@@ -259,11 +259,11 @@ class Party:
 
     def called(self, call: InCall) -> None:
         assert call.metadata is not None
-        call.context = record = self.records[int(call.metadata["n"])]
+        call.owner = record = self.records[int(call.metadata["n"])]
         assert not record.opened, "a call comes once"
         record.opened = True
         for name, reader in call.uploads.items():
-            reader.context = record.uploads[name]
+            reader.owner = record.uploads[name]
             record.uploads[name].peak = max(reader.window.size, 1)
             self.receivers.append((reader, record.uploads[name]))
         if call.state == "cancelled":
@@ -276,7 +276,7 @@ class Party:
 
     def begin(self, call: InCall) -> None:
         """All that the handler needs is here."""
-        record: Record = call.context
+        record: Record = call.owner
         self.world.say(self.name, f"begins call {record.number}, id {call.id}, {call.state}")
         args = self.endpoint.codec.load(call.args)
         assert (args[0] if isinstance(call.method, int) else args["n"]) == record.number
@@ -287,7 +287,7 @@ class Party:
 
     def refuse(self, call: InCall, code: str) -> None:
         """End a call whose handler has not begun."""
-        record: Record = call.context
+        record: Record = call.owner
         self.endpoint.refuse(call, code, "")
         self.drop_uploads(record)
 
@@ -297,12 +297,12 @@ class Party:
         if call.size is not None:
             self.refuse(call, "deadline_exceeded")
         else:
-            self.fail(call.context, "deadline_exceeded")
+            self.fail(call.owner, "deadline_exceeded")
         self.pump()
 
     def items(self, event: ItemsReceived) -> None:
         lane = event.lane
-        record_or_flow = lane.context
+        record_or_flow = lane.owner
         flow = record_or_flow.answers if isinstance(record_or_flow, Record) else record_or_flow
         assert isinstance(flow, Flow)
         assert not flow.over, "nothing follows a terminal"
@@ -318,14 +318,14 @@ class Party:
     def finished(self, event: StreamFinished) -> None:
         lane, frame = event.lane, event.frame
         if isinstance(lane, UploadReader):
-            flow: Flow = lane.context
+            flow: Flow = lane.owner
             assert not flow.over, "a stream ends once"
             flow.over = True
             if not flow.cancelled:
                 assert flow.arrived == flow.sent, "what was sent before the end comes before it"
             self.receivers = [one for one in self.receivers if one[0] is not lane]
             return
-        record: Record = lane.context
+        record: Record = lane.owner
         flow = record.answers
         flow.over = True
         outcome = "result" if isinstance(frame, Result) else "end"
@@ -366,7 +366,7 @@ class Party:
     def cancelled(self, event: CancelReceived) -> None:
         lane = event.lane
         if isinstance(lane, InCall):
-            record: Record = lane.context
+            record: Record = lane.owner
             if lane.size is not None:
                 if lane.state == "cancelled":
                     self.refuse(lane, event.reason)
@@ -437,7 +437,7 @@ class Party:
         record = self.record(number, call, deadline)
         for name in names:
             record.uploads[name] = flow = self.flow()
-            call.uploads[name].context = flow
+            call.uploads[name].owner = flow
 
     def invoke(self) -> None:
         offers = [
@@ -464,7 +464,7 @@ class Party:
 
     def record(self, number: int, call: OutCall, deadline: float | None) -> Record:
         self.world.say(self.name, f"makes call {number}")
-        call.context = record = Record(number, call, self.flow())
+        call.owner = record = Record(number, call, self.flow())
         record.answers.peak = max(call.window.size, 1)
         self.records[number] = record
         self.calls.append(record)
@@ -498,7 +498,7 @@ class Party:
         if readers:
             reader = self.choose(readers)
             if reader.state == "reading":
-                reader.context.cancelled = True
+                reader.owner.cancelled = True
                 self.endpoint.cancel(reader)
 
     def handle(self) -> None:
@@ -583,13 +583,13 @@ class Party:
             return
         lane = self.choose(lanes)
         if self.world.random.random() < 0.8:
-            self.push(lane, lane.context, self.world.random.choice([1, 3, 20]))
+            self.push(lane, lane.owner, self.world.random.choice([1, 3, 20]))
         else:
             self.endpoint.finish(lane)
 
     def close_upload(self, lane: Sender) -> None:
         if lane.state == "stopping" and not self.ended:
-            lane.context.cancelled = True
+            lane.owner.cancelled = True
             self.endpoint.fail(lane, ErrorBody("cancelled", ""))
             self.pump()
 
@@ -626,7 +626,7 @@ class Party:
         for lane, flow in list(self.receivers):
             self.eat(lane, flow, 1_000_000)
         for upload in self.uploading():
-            if upload.state == "uploading" and self.last_item(upload, upload.context):
+            if upload.state == "uploading" and self.last_item(upload, upload.owner):
                 self.endpoint.finish(upload)
         for record in list(self.handlers):
             call = record.handler

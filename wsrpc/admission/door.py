@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from ..interfaces import Handshake
 from ..limits import Limits
-from ..runtime.timers import Deadline, Deadlines
+from ..runtime.timers import TimerEntry, Timers
 from ..transport.base import HttpAnswer, Socket
 from ..transport.listening import hang_up, host_of, remote_of
 from .forwarded import Proxies
@@ -44,7 +44,7 @@ class Door:
         origins: Origins | None = None,
         proxies: Proxies | None = None,
         answer: Answer | None = None,
-        deadlines: Deadlines | None = None,
+        deadlines: Timers | None = None,
     ) -> None:
         self._limits = limits
         self._pending = pending
@@ -54,7 +54,7 @@ class Door:
         self._answer = answer
         self._deadlines = deadlines
         # By file number, for the libraries do not hand on what they are given.
-        self._arrived: dict[int, tuple[Pending, Deadline | None]] = {}
+        self._arrived: dict[int, tuple[Pending, TimerEntry | None]] = {}
 
     def arrive(self, connection: Socket, peer: Any) -> bool:
         """A connection was accepted; False if there is no room, and it has to be closed.

@@ -10,20 +10,20 @@ import anyio
 
 from ..contract.signature import Param
 from ..engine.failures import as_text, error_body
-from ..engine.hub import Conversation, Offered, Shell
+from ..engine.hub import Hub, LaneOwner, Offered
 from ..errors import Code, ConnectionLost, RpcError
 from ..protocol.endpoint import ValueTooLargeError
 from ..protocol.frames import ErrorBody
 from ..protocol.lanes import OutCall, Upload
 from ..runtime import Future, Task
-from ..runtime.timers import Deadline
-from ..streams.producer import Feed, Packer
+from ..runtime.timers import TimerEntry
+from ..streams.producer import Packer, Producer
 from ..values.adapter import Adapter, Unencodable
 
-__all__ = ["Extras"]
+__all__ = ["Attachments"]
 
 
-class Extras:
+class Attachments:
     """The uploads and callbacks that travel with one call.
 
     Attributes:
@@ -56,19 +56,19 @@ class Extras:
         """Whether an upload may have been read from, so that it cannot go with another attempt."""
         return any(pump.task is not None for pump in self._pumps)
 
-    def attach(self, shell: Shell, call: OutCall) -> None:
+    def attach(self, hub: Hub, call: OutCall) -> None:
         """Connect the call's lanes with what they carry, in place of those of an earlier attempt."""
         self._pumps.clear()
         for name, lane in call.uploads.items():
             item = self._params[name].item
             assert item is not None
             label = f"{self._label}({name}=…)"
-            pump = _Pump(shell, self, lane, label, item)
+            pump = _Pump(hub, self, lane, label, item)
             pump.source = self.uploads[name]
-            lane.context = pump
+            lane.owner = pump
             self._pumps.append(pump)
         for name, offer in call.callbacks.items():
-            offer.context = Offered(self._label, self._params[name], self.callbacks[name])
+            offer.owner = Offered(self._label, self._params[name], self.callbacks[name])
 
     def start(self) -> None:
         """The call is numbered: its uploads may flow."""
@@ -89,43 +89,43 @@ class Extras:
                     await pump.done
 
 
-class _Pump(Conversation):
+class _Pump(LaneOwner):
     """One upload on its way out."""
 
     def __init__(
-        self, shell: Shell, extras: Extras, lane: Upload, label: str, item: Adapter
+        self, hub: Hub, attachments: Attachments, lane: Upload, label: str, item: Adapter
     ) -> None:
-        self._shell = shell
-        self._extras = extras
+        self._hub = hub
+        self._attachments = attachments
         packer = Packer(
-            shell,
+            hub,
             item,
             None,
-            check=extras.check,
+            check=attachments.check,
             no_final=f"{label}: an upload has no final value; yield items only",
         )
-        self._feed = Feed(shell, lane, packer, halt=self._halt, spare=self._spare)
+        self._producer = Producer(hub, lane, packer, halt=self._halt, spare=self._spare)
         self._lane = lane
         self._label = label
         self._reason: str | None = None
         self._stopped = False
         self._begun = False
-        self._killer: Deadline | None = None
+        self._killer: TimerEntry | None = None
         self.source: AsyncIterable[Any]
         self.task: Task | None = None
-        self.done: Future = shell.runtime.future()
+        self.done: Future = hub.runtime.future()
 
     def start(self, context: Context) -> None:
-        self._shell.pumps.add(self)
-        self.task = self._shell.nursery.spawn(self.run, context=context, once=True)
+        self._hub.pumps.add(self)
+        self.task = self._hub.nursery.spawn(self.run, context=context, once=True)
 
     async def run(self) -> None:
         self._begun = True
         body: ErrorBody | None = None
         try:
             if not self._stopped:
-                await self._feed.run(self.source)
-        except self._shell.runtime.cancelled_class():
+                await self._producer.run(self.source)
+        except self._hub.runtime.cancelled_class():
             body = ErrorBody(Code.CANCELLED, "the upload was stopped")
         except (KeyboardInterrupt, SystemExit):
             raise
@@ -136,15 +136,15 @@ class _Pump(Conversation):
         self._terminate(body)
 
     def _ended(self) -> None:
-        self._shell.pumps.discard(self)
+        self._hub.pumps.discard(self)
         if self._killer is not None:
-            self._shell.deadlines.remove(self._killer)
+            self._hub.timers.remove(self._killer)
         if not self.done.done():
             self.done.set_result(None)
 
     def _failed(self, error: BaseException) -> ErrorBody:
         if self._stopped:
-            self._shell.log.error(
+            self._hub.log.error(
                 "the source of %s failed while it was stopped", self._label, error=error
             )
             return ErrorBody(Code.CANCELLED, "the upload was stopped")
@@ -152,26 +152,26 @@ class _Pump(Conversation):
             error = RpcError(Code.RESOURCE_EXHAUSTED, f"an item of {self._label}: {error}")
         elif isinstance(error, Unencodable):
             error = RpcError(Code.INVALID_ARGUMENT, f"an item of {self._label}: {error}")
-        if self._extras.failure is None:
-            self._extras.failure = error
+        if self._attachments.failure is None:
+            self._attachments.failure = error
         if isinstance(error, RpcError):
             try:
-                return error_body(error, self._shell.codec)
+                return error_body(error, self._hub.codec)
             except Exception:  # noqa: BLE001  (its data cannot travel; the caller has it anyway)
                 return ErrorBody(str(error.code), as_text(error.message))
         return ErrorBody(Code.ABORTED, "the source of the upload failed")
 
     def _terminate(self, body: ErrorBody | None) -> None:
-        shell, lane = self._shell, self._lane
-        if shell.lost is not None or lane.state not in ("uploading", "stopping"):
+        hub, lane = self._hub, self._lane
+        if hub.lost is not None or not lane.wants_terminal:
             return
-        if lane.state == "stopping":
+        if lane.was_stopped:
             body = ErrorBody(self._reason or "cancelled", "the upload was stopped on request")
         if body is None:
-            shell.endpoint.finish(lane)
+            hub.endpoint.finish(lane)
         else:
-            shell.endpoint.fail(lane, body)
-        shell.wake()
+            hub.endpoint.fail(lane, body)
+        hub.wake()
 
     def stop(self) -> None:
         """Cancel the source; its cleanup then has `Limits.cleanup_timeout`."""
@@ -180,25 +180,25 @@ class _Pump(Conversation):
         self._stopped = True
         # asyncio drops a task that is cancelled before its first step; `run` looks itself.
         if self.task is not None and self._begun:
-            if not self._feed.closing:
-                self._shell.runtime.cancel(self.task)
-            self._feed.stop()
+            if not self._producer.closing:
+                self._hub.runtime.cancel(self.task)
+            self._producer.stop()
             self._arm_killer()
 
     def _halt(self) -> None:
         assert self.task is not None
-        self._shell.runtime.cancel(self.task)
+        self._hub.runtime.cancel(self.task)
 
     def _spare(self) -> None:
         assert self.task is not None
-        self._shell.runtime.spare(self.task)
+        self._hub.runtime.spare(self.task)
 
     def _arm_killer(self) -> None:
-        when = self._shell.runtime.now() + self._shell.limits.cleanup_timeout
-        self._killer = self._shell.deadlines.add(when, self._kill)
+        when = self._hub.runtime.now() + self._hub.limits.cleanup_timeout
+        self._killer = self._hub.timers.add(when, self._kill)
 
     def _kill(self) -> None:
-        self._shell.log.warning(
+        self._hub.log.warning(
             "the source of %s was still cleaning up after cleanup_timeout", self._label
         )
         assert self.task is not None
@@ -206,7 +206,7 @@ class _Pump(Conversation):
         self._arm_killer()
 
     def on_credit(self) -> None:
-        self._feed.wake()
+        self._producer.wake()
 
     def on_cancel(self, reason: str) -> None:
         self._reason = reason

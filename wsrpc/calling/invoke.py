@@ -14,7 +14,7 @@ from msgspec import Raw
 
 from ..context import checked_metadata, handling, outgoing_metadata
 from ..engine.failures import error_from, wrong_kind
-from ..engine.hub import Conversation, Shell, Terminal
+from ..engine.hub import Hub, LaneOwner, Terminal
 from ..errors import Code, ConnectionLost, DeadlineExceeded, RpcError
 from ..protocol.endpoint import NoSlotError, PeerDrainingError, ValueTooLargeError
 from ..protocol.frames import CallOptions, Error, Result
@@ -22,7 +22,7 @@ from ..protocol.lanes import CallbackTarget, OutCall
 from ..protocol.splice import Encoded
 from ..runtime import Future
 from ..values.adapter import Adapter, InvalidValue
-from .attachments import Extras
+from .attachments import Attachments
 from .route import Retry
 from .timing import Timing
 
@@ -30,7 +30,7 @@ __all__ = ["begin", "invalid_answer", "invoke"]
 
 
 def begin(
-    shell: Shell,
+    hub: Hub,
     label: str,
     method: str | int,
     payload: Encoded,
@@ -38,7 +38,7 @@ def begin(
     *,
     metadata: Mapping[str, str] | None = None,
     oneway: bool = False,
-    extras: Extras | None = None,
+    attachments: Attachments | None = None,
     target: CallbackTarget | None = None,
     window: int | None = None,
     last_id: str | None = None,
@@ -48,34 +48,34 @@ def begin(
     Raises:
         RpcError: It cannot even be queued; `not_started` is set.
     """
-    if shell.lost is not None:
-        raise shell.lost_error(started=False)
+    if hub.lost is not None:
+        raise hub.lost_error(started=False)
     ambient = outgoing_metadata.get()
     options: CallOptions | None = None
     if metadata or ambient:
         carried = {**ambient, **(metadata or {})}
-        _check_metadata(shell, label, carried)
+        _check_metadata(hub, label, carried)
         options = CallOptions(metadata=carried)
     if last_id is not None:
         options = options or CallOptions()
         options.last_id = last_id
     handled = handling.get()
-    parent = None if handled is None else handled.parent_in(shell.endpoint)
+    parent = None if handled is None else handled.parent_in(hub.endpoint)
     try:
-        return shell.endpoint.call(
+        return hub.endpoint.call(
             method,
             payload,
             oneway=oneway,
             deadline=timing.deadline,
             options=options,
-            uploads=tuple(extras.uploads) if extras is not None else (),
-            callbacks=tuple(extras.callbacks) if extras is not None else (),
+            uploads=tuple(attachments.uploads) if attachments is not None else (),
+            callbacks=tuple(attachments.callbacks) if attachments is not None else (),
             parent=parent,
             target=target,
             window=window,
         )
     except NoSlotError:
-        limit = shell.endpoint.slots.limit
+        limit = hub.endpoint.slots.limit
         error = RpcError(
             Code.RESOURCE_EXHAUSTED,
             f"{label}: all {limit} slots of the other end are taken, and a call made while "
@@ -89,14 +89,11 @@ def begin(
     raise error
 
 
-def _check_metadata(shell: Shell, label: str, carried: Mapping[str, str]) -> None:
+def _check_metadata(hub: Hub, label: str, carried: Mapping[str, str]) -> None:
     # Interceptors may have put anything there.
     checked_metadata(carried)
-    if (
-        sum(len(k.encode()) + len(v.encode()) for k, v in carried.items())
-        > shell.limits.max_metadata
-    ):
-        limit = shell.limits.max_metadata
+    if sum(len(k.encode()) + len(v.encode()) for k, v in carried.items()) > hub.limits.max_metadata:
+        limit = hub.limits.max_metadata
         error: RpcError[Any] = RpcError(
             Code.RESOURCE_EXHAUSTED, f"the metadata of {label} exceeds {limit} bytes (max_metadata)"
         )
@@ -104,21 +101,21 @@ def _check_metadata(shell: Shell, label: str, carried: Mapping[str, str]) -> Non
         raise error
 
 
-class Reply(Conversation):
+class Reply(LaneOwner):
     """The wait for one value.
 
     Attributes:
         call: Set where there is a deadline to act on.
     """
 
-    __slots__ = ("call", "extras", "future", "label", "shell")
+    __slots__ = ("attachments", "call", "future", "hub", "label")
     call: OutCall
 
-    def __init__(self, shell: Shell, label: str, extras: Extras | None) -> None:
-        self.shell = shell
+    def __init__(self, hub: Hub, label: str, attachments: Attachments | None) -> None:
+        self.hub = hub
         self.label = label
-        self.extras = extras
-        self.future: Future = shell.runtime.future()
+        self.attachments = attachments
+        self.future: Future = hub.runtime.future()
 
     def settle(self, outcome: Terminal | RpcError[Any]) -> None:
         if not self.future.done():
@@ -127,32 +124,32 @@ class Reply(Conversation):
     def expire(self) -> None:
         """The caller's own clock ran out: tell the far end, and do not wait for it (TIME-3)."""
         error = DeadlineExceeded(f"{self.label} did not answer before its deadline")
-        error.not_started = self.call.id == 0
-        self.shell.endpoint.cancel(self.call, "deadline_exceeded")
-        self.shell.wake()
+        error.not_started = not self.call.is_numbered
+        self.hub.endpoint.cancel(self.call, "deadline_exceeded")
+        self.hub.wake()
         self.settle(error)
 
     def on_finished(self, frame: Terminal) -> None:
         if not self.future.done():
             self.future.set_result(frame)
-        if self.extras is not None:
-            self.extras.stop()
+        if self.attachments is not None:
+            self.attachments.stop()
 
     def on_lost(self, error: ConnectionLost) -> None:
         self.settle(error)
-        if self.extras is not None:
-            self.extras.stop()
+        if self.attachments is not None:
+            self.attachments.stop()
 
     def on_items(self, items: list[Raw]) -> None:
         self.settle(wrong_kind(self.label, streams=True))
 
     def on_started(self) -> None:
-        if self.extras is not None:
-            self.extras.start()
+        if self.attachments is not None:
+            self.attachments.start()
 
 
 async def invoke(
-    shell: Shell,
+    hub: Hub,
     label: str,
     method: str | int,
     payload: Encoded,
@@ -161,7 +158,7 @@ async def invoke(
     *,
     check: bool = True,
     metadata: Mapping[str, str] | None = None,
-    extras: Extras | None = None,
+    attachments: Attachments | None = None,
     target: CallbackTarget | None = None,
     timing: Timing | None = None,
     retry: Retry | None = None,
@@ -171,7 +168,7 @@ async def invoke(
     If the await is cancelled, the handler is cancelled with it.
 
     Args:
-        shell: Where to make it.
+        hub: Where to make it.
         label: What messages call it.
         method: Its name on the wire, or the id of a callback.
         payload: The encoded arguments.
@@ -179,7 +176,7 @@ async def invoke(
         timeout: Seconds, if `timing` is not given.
         check: Whether the answer is validated.
         metadata: What travels with it.
-        extras: Uploads and callbacks.
+        attachments: Uploads and callbacks.
         target: What a callback's calls are counted with.
         timing: That of the first attempt, for a later one.
         retry: Whether to make it again where it failed in a way that makes that safe; what costs
@@ -189,46 +186,53 @@ async def invoke(
         RpcError: What the handler raised, or why there is no answer.
     """
     if timing is None:
-        timing = Timing(shell, timeout)
+        timing = Timing(hub, timeout)
     call: OutCall | None = None
     try:
-        if shell.endpoint.outbox_full:
-            await shell.room(timing.alarm)
+        if hub.endpoint.outbox_full:
+            await hub.room(timing.alarm)
         call = begin(
-            shell, label, method, payload, timing, metadata=metadata, extras=extras, target=target
+            hub,
+            label,
+            method,
+            payload,
+            timing,
+            metadata=metadata,
+            attachments=attachments,
+            target=target,
         )
-        reply = call.context = Reply(shell, label, extras)
-        if extras is not None:
-            extras.attach(shell, call)
+        reply = call.owner = Reply(hub, label, attachments)
+        if attachments is not None:
+            attachments.attach(hub, call)
         entry = None
         if timing.alarm is not None:
             reply.call = call
-            entry = shell.deadlines.add(timing.alarm, reply.expire)
-        shell.flush()
+            entry = hub.timers.add(timing.alarm, reply.expire)
+        hub.flush()
         try:
             outcome = await reply.future
         except BaseException as error:
-            _abandon(shell, call, extras, timing.reason(shell))
-            if extras is not None and not isinstance(error, GeneratorExit):
-                await extras.close()
+            _abandon(hub, call, attachments, timing.reason(hub))
+            if attachments is not None and not isinstance(error, GeneratorExit):
+                await attachments.close()
             raise
         finally:
             if entry is not None:
-                shell.deadlines.remove(entry)
-        if extras is not None:
-            await extras.close()
+                hub.timers.remove(entry)
+        if attachments is not None:
+            await attachments.close()
         if not isinstance(outcome, Result):
-            raise await _failure(shell, call, label, outcome, timing, extras)
+            raise await _failure(hub, call, label, outcome, timing, attachments)
         # The two point at each other; left so, each call would be garbage for the collector.
-        call.context = None
+        call.owner = None
         try:
-            return result.load(outcome.value, shell.codec, check=check)
+            return result.load(outcome.value, hub.codec, check=check)
         except InvalidValue as invalid:
             # The other end's fault (ERROR table).
             raise invalid_answer(label, invalid) from None
     except RpcError as error:
         if retry is None or not retry.wants(
-            error, begun=extras is not None and extras.begun, refused=call is None
+            error, begun=attachments is not None and attachments.begun, refused=call is None
         ):
             raise
         failed = error
@@ -243,57 +247,57 @@ async def invoke(
         timeout=None,
         check=check,
         metadata=metadata,
-        extras=extras,
+        attachments=attachments,
         timing=timing,
     )
-    return await _repeated(failed, shell, timing, retry, extras, repeat)
+    return await _repeated(failed, hub, timing, retry, attachments, repeat)
 
 
 async def _repeated(
     error: RpcError[Any],
-    shell: Shell,
+    hub: Hub,
     timing: Timing,
     retry: Retry,
-    extras: Extras | None,
-    repeat: Callable[[Shell], Coroutine[Any, Any, Any]],
+    attachments: Attachments | None,
+    repeat: Callable[[Hub], Coroutine[Any, Any, Any]],
 ) -> Any:
     """Make a failed call again, as often as that may be, over what the session runs on by then."""
     attempts = retry.attempts(timing.deadline)
-    while (delay := retry.delay(attempts, error, shell)) is not None:
+    while (delay := retry.delay(attempts, error, hub)) is not None:
         await anyio.sleep(delay)
-        shell = retry.route.hub
+        hub = retry.route.hub
         try:
-            return await repeat(shell)
+            return await repeat(hub)
         except RpcError as again:
             error = again
-        if not retry.wants(error, begun=extras is not None and extras.begun):
+        if not retry.wants(error, begun=attachments is not None and attachments.begun):
             break
     raise attempts.concluded(error)
 
 
 async def _failure(
-    shell: Shell,
+    hub: Hub,
     call: OutCall,
     label: str,
     outcome: Terminal | RpcError[Any],
     timing: Timing,
-    extras: Extras | None,
+    attachments: Attachments | None,
 ) -> BaseException:
     """What to raise where there is no value."""
     error: RpcError[Any]
     if isinstance(outcome, Error):
-        error = error_from(outcome.body, shell.codec)
+        error = error_from(outcome.body, hub.codec)
         if error.code == Code.DEADLINE_EXCEEDED:
             await timing.let_scope_fire()
     elif isinstance(outcome, RpcError):
         error = outcome
-        if shell.endpoint.cancel(call):
-            shell.wake()
+        if hub.endpoint.cancel(call):
+            hub.wake()
     else:
         error = wrong_kind(label, streams=True)
-    if extras is not None and extras.failure is not None:
-        extras.failure.__cause__ = error
-        return extras.failure
+    if attachments is not None and attachments.failure is not None:
+        attachments.failure.__cause__ = error
+        return attachments.failure
     return error
 
 
@@ -303,9 +307,9 @@ def invalid_answer(label: str, invalid: InvalidValue) -> RpcError[Any]:
     )
 
 
-def _abandon(shell: Shell, call: OutCall, extras: Extras | None, reason: str) -> None:
-    if shell.lost is None:
-        shell.endpoint.cancel(call, reason)
-        shell.wake()
-    if extras is not None:
-        extras.stop()
+def _abandon(hub: Hub, call: OutCall, attachments: Attachments | None, reason: str) -> None:
+    if hub.lost is None:
+        hub.endpoint.cancel(call, reason)
+        hub.wake()
+    if attachments is not None:
+        attachments.stop()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from ..engine.hub import Conversation, Shell, Terminal
+from ..engine.hub import Hub, LaneOwner, Terminal
 from ..errors import CODES, Code, ConnectionLost, DeadlineExceeded, RpcError
 from ..protocol.frames import Error
 from ..protocol.lanes import OutCall
@@ -15,24 +15,24 @@ from .timing import Timing
 __all__ = ["Notification"]
 
 
-class Notification(Conversation):
+class Notification(LaneOwner):
     """A notification under way: its sender waits for a slot at most, and closing for its end."""
 
-    __slots__ = ("_again", "_call", "_future", "_label", "_shell")
+    __slots__ = ("_again", "_call", "_future", "_hub", "_label")
 
     def __init__(
         self,
-        shell: Shell,
+        hub: Hub,
         label: str,
         call: OutCall,
         again: Callable[[], Coroutine[Any, Any, None]],
     ) -> None:
         self._again = again
-        self._shell = shell
+        self._hub = hub
         self._label = label
         self._call = call
         self._future: Future | None = None
-        shell.notifications.add(self)
+        hub.notifications.add(self)
 
     async def queued(self, timing: Timing) -> None:
         """Wait until the notification has a slot.
@@ -41,11 +41,11 @@ class Notification(Conversation):
             DeadlineExceeded: None came free in time; nothing was sent.
             ConnectionLost: The session ended; nothing was sent.
         """
-        shell = self._shell
-        self._future = shell.runtime.future()
+        hub = self._hub
+        self._future = hub.runtime.future()
         entry = None
         if timing.alarm is not None:
-            entry = shell.deadlines.add(timing.alarm, self._expire)
+            entry = hub.timers.add(timing.alarm, self._expire)
         try:
             outcome = await self._future
         except BaseException:
@@ -53,14 +53,14 @@ class Notification(Conversation):
             raise
         finally:
             if entry is not None:
-                shell.deadlines.remove(entry)
+                hub.timers.remove(entry)
         if outcome is not None:
             raise outcome
 
     def _withdraw(self) -> None:
-        self._shell.endpoint.cancel(self._call)
-        if self._call.id == 0:
-            self._shell.notified(self)
+        self._hub.endpoint.cancel(self._call)
+        if not self._call.is_numbered:
+            self._hub.notified(self)
 
     def _settle(self, outcome: RpcError[Any] | None) -> None:
         if self._future is not None and not self._future.done():
@@ -76,14 +76,14 @@ class Notification(Conversation):
         self._settle(None)
 
     def on_lost(self, error: ConnectionLost) -> None:
-        shell = self._shell
+        hub = self._hub
         if error.not_started and self._future is None:
             # Its sender has gone on, and trusts that it will be sent.
-            if not shell.unsent:
-                shell.nursery.spawn(_queue_again, shell.unsent)
-            shell.unsent.append(self)
+            if not hub.unsent:
+                hub.nursery.spawn(_queue_again, hub.unsent)
+            hub.unsent.append(self)
         self._settle(error)
-        shell.notified(self)
+        hub.notified(self)
 
     async def queue_again(self) -> None:
         """Hand it to the next session of the wire, if there is one."""
@@ -91,15 +91,13 @@ class Notification(Conversation):
             await self._again()
         except RpcError as error:
             # Not the error itself: whoever keeps the record would keep the session.
-            self._shell.log.warning(
-                "the notification %s was never sent: %s", self._label, error.code
-            )
+            self._hub.log.warning("the notification %s was never sent: %s", self._label, error.code)
 
     def on_finished(self, frame: Terminal) -> None:
-        self._shell.notified(self)
+        self._hub.notified(self)
         if isinstance(frame, Error):
             code = frame.body.code if frame.body.code in CODES else Code.UNKNOWN
-            self._shell.log.debug("the notification %s ended with %s", self._label, code)
+            self._hub.log.debug("the notification %s ended with %s", self._label, code)
 
 
 async def _queue_again(notifications: list[Any]) -> None:

@@ -8,7 +8,7 @@ from types import EllipsisType
 
 from ..context import checked_metadata
 from ..interfaces import Interceptor, Overflow, StreamFetcher, Validate
-from ..streams.overflow import INBOXES
+from ..streams.overflow import CONSUMERS
 
 __all__ = ["Options"]
 
@@ -31,8 +31,8 @@ class Options:
     def __post_init__(self) -> None:
         if self.validate not in ("both", "arrival", "none"):
             raise ValueError(f"validate must be 'both', 'arrival' or 'none', not {self.validate!r}")
-        if self.overflow not in INBOXES:
-            names = ", ".join(map(repr, INBOXES))
+        if self.overflow not in CONSUMERS:
+            names = ", ".join(map(repr, CONSUMERS))
             raise ValueError(f"overflow must be one of {names}, not {self.overflow!r}")
         if self.window is not None and self.window < 1:
             raise ValueError(f"window must be at least 1 item, not {self.window!r}")

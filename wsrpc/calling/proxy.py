@@ -141,7 +141,7 @@ class ProxyMethod(RemoteMethod):
             self._timeout,
             check=self.check_results,
             metadata=metadata,
-            extras=self.extras(uploads, callbacks) if uploads or callbacks else None,
+            attachments=self.attachments(uploads, callbacks) if uploads or callbacks else None,
             retry=self.retry,
         )
 
@@ -156,16 +156,16 @@ class ProxyMethod(RemoteMethod):
         retry = self.retry
         attempts: Attempts | None = None
         while True:
-            shell = self.route.hub
+            hub = self.route.hub
             try:
-                await shell.room(timing.alarm)
+                await hub.room(timing.alarm)
                 call = begin(
-                    shell, self.label, self.label, payload, timing, metadata=metadata, oneway=True
+                    hub, self.label, self.label, payload, timing, metadata=metadata, oneway=True
                 )
                 again = partial(self._queue, payload, timing, metadata)
-                notification = call.context = Notification(shell, self.label, call, again)
-                shell.wake()
-                if shell.endpoint.waiting(call):
+                notification = call.owner = Notification(hub, self.label, call, again)
+                hub.wake()
+                if hub.endpoint.waiting(call):
                     await notification.queued(timing)
                 return
             except RpcError as error:
@@ -173,7 +173,7 @@ class ProxyMethod(RemoteMethod):
                     raise
                 failed = error
             attempts = attempts or retry.attempts(timing.deadline)
-            delay = retry.delay(attempts, failed, shell)
+            delay = retry.delay(attempts, failed, hub)
             if delay is None:
                 raise attempts.concluded(failed)
             await anyio.sleep(delay)

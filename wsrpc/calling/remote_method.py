@@ -8,7 +8,7 @@ from ..context import is_unicode
 from ..errors import Code, RpcError
 from ..protocol.splice import Encoded
 from ..values.adapter import Unencodable
-from .attachments import Extras
+from .attachments import Attachments
 from .options import Options
 from .route import Retry, Route
 
@@ -56,8 +56,8 @@ class RemoteMethod:
                 Code.INVALID_ARGUMENT, f"the arguments of {self.label}: {error}"
             ) from None
 
-    def extras(self, uploads: dict[str, Any], callbacks: dict[str, Any]) -> Extras | None:
+    def attachments(self, uploads: dict[str, Any], callbacks: dict[str, Any]) -> Attachments | None:
         if not uploads and not callbacks:
             return None
         check = self.options.validate == "both"
-        return Extras(self.label, self.spec.params, uploads, callbacks, check)
+        return Attachments(self.label, self.spec.params, uploads, callbacks, check)

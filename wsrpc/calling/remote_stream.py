@@ -7,14 +7,14 @@ from weakref import WeakSet
 
 import anyio
 
-from ..engine.hub import Shell
+from ..engine.hub import Hub
 from ..errors import Code, RpcError
 from ..interfaces import Request
 from ..protocol.lanes import OutCall
 from ..protocol.splice import Encoded
 from ..stream import LocalStream, Stream
-from ..streams.consumer import Inbox, InboxStream, Tally
-from ..streams.overflow import INBOXES, first_credit
+from ..streams.consumer import Consumer, ReceivedStream, Tally
+from ..streams.overflow import CONSUMERS, first_credit
 from .invoke import begin, invalid_answer
 from .remote_method import RemoteMethod
 from .retry import Attempts
@@ -67,7 +67,7 @@ class MadeStream(LocalStream[Any, Any]):
             stream.cancel()
 
 
-class RemoteStream(InboxStream):
+class RemoteStream(ReceivedStream):
     """A stream from the other end. Nothing is sent before the first item is asked for.
 
     It is opened again like a unary call (RETRY-1) as long as nothing of it has been delivered.
@@ -89,8 +89,8 @@ class RemoteStream(InboxStream):
         self._tally = tally
         self._metadata = request.metadata
         self._arguments = values
-        self._extras = method.extras(uploads, callbacks)
-        self._shell: Shell | None = None
+        self._attachments = method.attachments(uploads, callbacks)
+        self._hub: Hub | None = None
         self._call: OutCall | None = None
         self._timing: Timing | None = None
         self._payload: Encoded | None = None
@@ -102,48 +102,48 @@ class RemoteStream(InboxStream):
     def dropped(self) -> int:
         return self._tally.dropped
 
-    async def _start(self) -> Inbox:
-        method, extras = self._method, self._extras
-        shell = self._shell = method.route.hub
+    async def _start(self) -> Consumer:
+        method, attachments = self._method, self._attachments
+        hub = self._hub = method.route.hub
         options = method.options
         self._call = None
         if self._payload is None:
             # Once: whoever changes an argument later does not mean this call.
             self._payload = method.dump_args(self._arguments)
-        timing = self._timing = self._timing or Timing(shell, options.stream_timeout())
-        await shell.room(timing.alarm)
+        timing = self._timing = self._timing or Timing(hub, options.stream_timeout())
+        await hub.room(timing.alarm)
         call = self._call = begin(
-            shell,
+            hub,
             self._label,
             self._label,
             self._payload,
             timing,
             metadata=self._metadata,
-            extras=extras,
-            window=first_credit(options.overflow, options.window, shell.limits),
+            attachments=attachments,
+            window=first_credit(options.overflow, options.window, hub.limits),
             last_id=self.last_id,
         )
-        inbox = INBOXES[options.overflow](
-            shell,
+        consumer = CONSUMERS[options.overflow](
+            hub,
             call,
             method.spec.item,
             method.spec.final,
             # Not `self`: what the session holds must not keep the stream alive.
             lambda invalid: invalid_answer(method.label, invalid),
             label=self._label,
-            on_started=None if extras is None else extras.start,
-            on_over=None if extras is None else extras.stop,
+            on_started=None if attachments is None else attachments.start,
+            on_over=None if attachments is None else attachments.stop,
             check=method.check_results,
             tally=self._tally,
-            room=options.window or shell.limits.window,
+            room=options.window or hub.limits.window,
         )
-        call.context = inbox
-        if extras is not None:
-            extras.attach(shell, call)
+        call.owner = consumer
+        if attachments is not None:
+            attachments.attach(hub, call)
         if timing.alarm is not None:
-            inbox.expire_at(timing.alarm)
-        shell.wake()
-        return inbox
+            consumer.expire_at(timing.alarm)
+        hub.wake()
+        return consumer
 
     def _goes_on(self) -> bool:
         """Whether the stream may be opened again, as far as what was delivered goes."""
@@ -152,40 +152,40 @@ class RemoteStream(InboxStream):
         return not self._delivered
 
     async def _reopens(self, error: RpcError[Any]) -> bool:
-        retry, shell, timing = self._method.retry, self._shell, self._timing
-        if shell is None or timing is None or not self._goes_on():
+        retry, hub, timing = self._method.retry, self._hub, self._timing
+        if hub is None or timing is None or not self._goes_on():
             return False
         if not retry.wants(
             error,
-            begun=self._extras is not None and self._extras.begun,
+            begun=self._attachments is not None and self._attachments.begun,
             refused=self._call is None,
         ):
             return False
         attempts = self._attempts = self._attempts or retry.attempts(timing.deadline)
-        delay = retry.delay(attempts, error, shell)
+        delay = retry.delay(attempts, error, hub)
         if delay is None:
             return False
         await self._settle()
         self._pause = anyio.Event()
         with anyio.move_on_after(delay):
             await self._pause.wait()
-        self._inbox = None
+        self._consumer = None
         return True
 
     async def _failed(self, error: RpcError[Any]) -> BaseException:
-        extras, timing = self._extras, self._timing
+        attachments, timing = self._attachments, self._timing
         if self._attempts is not None:
             error = self._attempts.concluded(error)
         await self._settle()
-        if extras is not None and extras.failure is not None:
-            return extras.failure
+        if attachments is not None and attachments.failure is not None:
+            return attachments.failure
         if error.code == Code.DEADLINE_EXCEEDED and timing is not None:
             await timing.let_scope_fire()
         return error
 
     def _reason(self) -> str:
-        timing, shell = self._timing, self._shell
-        return "cancelled" if timing is None or shell is None else timing.reason(shell)
+        timing, hub = self._timing, self._hub
+        return "cancelled" if timing is None or hub is None else timing.reason(hub)
 
     def _close(self, reason: str) -> None:
         super()._close(reason)
@@ -197,17 +197,17 @@ class RemoteStream(InboxStream):
         await self._settle()
 
     async def _settle(self) -> None:
-        if self._extras is not None:
-            await self._extras.close()
+        if self._attachments is not None:
+            await self._attachments.close()
 
 
 class TrackedStream(RemoteStream):
     """A stream that can be opened again behind the last item that was delivered (RETRY-3)."""
 
     async def __anext__(self) -> Any:
-        inbox = self._inbox
-        if inbox is not None and inbox.items and not self._over:
-            item = inbox.pop()
+        consumer = self._consumer
+        if consumer is not None and consumer.items and not self._over:
+            item = consumer.pop()
         else:
             item = await self._next()
         self.last_id = item.id

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..engine.hub import Shell
+from ..engine.hub import Hub
 from ..errors import Code, RpcError
 from .retry import Attempts, Budget, is_repeatable
 
@@ -25,7 +25,7 @@ class Route:
 
     __slots__ = ("_sent_before", "budget", "closed", "hub")
 
-    def __init__(self, hub: Shell) -> None:
+    def __init__(self, hub: Hub) -> None:
         self.hub = hub
         self.budget = Budget(hub.limits.retry_tokens, hub.limits.retry_refund)
         self.closed = False
@@ -36,7 +36,7 @@ class Route:
         """Calls so far; their uploads and callbacks count like calls."""
         return self._sent_before + self.hub.endpoint.opened
 
-    def lead_to(self, hub: Shell) -> None:
+    def lead_to(self, hub: Hub) -> None:
         """Let new calls go through another session of the wire."""
         self._sent_before += self.hub.endpoint.opened
         self.hub = hub
@@ -83,16 +83,16 @@ class Retry:
             deadline=deadline,
         )
 
-    def delay(self, attempts: Attempts, error: RpcError[Any], shell: Shell) -> float | None:
+    def delay(self, attempts: Attempts, error: RpcError[Any], hub: Hub) -> float | None:
         """Seconds after which to try again, None for not at all; see `Attempts.delay`.
 
         Args:
             attempts: The call's.
             error: What the last attempt came to.
-            shell: Where that was made.
+            hub: Where that was made.
         """
         route = self.route
         if route.closed:
             return None
-        moved = route.hub is not shell
-        return attempts.delay(error, shell.runtime.now(), route.calls_sent, moved=moved)
+        moved = route.hub is not hub
+        return attempts.delay(error, hub.runtime.now(), route.calls_sent, moved=moved)

@@ -7,7 +7,7 @@ import math
 import anyio
 
 from ..context import handling
-from ..engine.hub import Shell
+from ..engine.hub import Hub
 
 __all__ = ["Timing"]
 
@@ -32,8 +32,8 @@ class Timing:
 
     __slots__ = ("alarm", "by_scope", "deadline")
 
-    def __init__(self, shell: Shell, timeout: float | None) -> None:
-        runtime = shell.runtime
+    def __init__(self, hub: Hub, timeout: float | None) -> None:
+        runtime = hub.runtime
         scope = runtime.effective_deadline()
         deadline = INFINITY if timeout is None else runtime.now() + timeout
         handled = handling.get()
@@ -49,9 +49,9 @@ class Timing:
             self.by_scope = False
             self.deadline = self.alarm = None if deadline == INFINITY else deadline
 
-    def reason(self, shell: Shell) -> str:
+    def reason(self, hub: Hub) -> str:
         """Why the caller's await was cancelled, as far as one can tell."""
-        now = shell.runtime.now() + CLOCK_GRAIN
+        now = hub.runtime.now() + CLOCK_GRAIN
         if self.by_scope and self.deadline is not None and now >= self.deadline:
             return "deadline_exceeded"
         return "cancelled"

@@ -16,9 +16,9 @@ from ..close_codes import CloseCode
 from ..errors import ProtocolError
 from ..protocol.events import Event
 from ..runtime import Future, Task
-from ..runtime.timers import Deadline
+from ..runtime.timers import TimerEntry
 from ..transport.base import DirectLink, Link, LinkClosed
-from .hub import Driver, Shell, settle
+from .hub import Driver, Hub, settle
 
 __all__ = ["DirectDriver", "TaskDriver", "driver_for"]
 
@@ -33,45 +33,45 @@ Process = Callable[[list[Event]], None]
 Fault = Callable[[Exception], None]
 
 
-def driver_for(link: Link, shell: Shell, process: Process, fault: Fault) -> Driver:
+def driver_for(link: Link, hub: Hub, process: Process, fault: Fault) -> Driver:
     """The best driver for this link.
 
     Args:
         link: The connection.
-        shell: Whose endpoint it serves.
+        hub: Whose endpoint it serves.
         process: Acts on the endpoint's events.
         fault: Told of what writing fails with, when that is not the link's end: close the link.
     """
     if isinstance(link, DirectLink):
-        return DirectDriver(link, shell, process, fault)
-    return TaskDriver(link, shell, process, fault)
+        return DirectDriver(link, hub, process, fault)
+    return TaskDriver(link, hub, process, fault)
 
 
 class _Stall:
     """Watches one write that the transport does not take (protocol.md OUT-4)."""
 
-    def __init__(self, shell: Shell, unsent: Callable[[], int], fault: Fault) -> None:
-        self._shell = shell
+    def __init__(self, hub: Hub, unsent: Callable[[], int], fault: Fault) -> None:
+        self._hub = hub
         self._unsent = unsent
         self._fault = fault
-        self._entry: Deadline | None = None
+        self._entry: TimerEntry | None = None
         self._left = 0
 
     def begin(self) -> None:
         self._left = self._unsent()
-        when = self._shell.runtime.now() + self._shell.limits.stall_timeout
-        self._entry = self._shell.deadlines.add(when, self._expire)
+        when = self._hub.runtime.now() + self._hub.limits.stall_timeout
+        self._entry = self._hub.timers.add(when, self._expire)
 
     def end(self) -> None:
         if self._entry is not None:
-            self._shell.deadlines.remove(self._entry)
+            self._hub.timers.remove(self._entry)
             self._entry = None
 
     def _expire(self) -> None:
         if self._unsent() < self._left:
             self.begin()
         else:
-            seconds = self._shell.limits.stall_timeout
+            seconds = self._hub.limits.stall_timeout
             self._fault(
                 ProtocolError(CloseCode.SLOW_CONSUMER, f"no byte was accepted for {seconds:g} s")
             )
@@ -80,12 +80,12 @@ class _Stall:
 class TaskDriver:
     """Drives any link, with a task that reads and one that writes."""
 
-    def __init__(self, link: Link, shell: Shell, process: Process, fault: Fault) -> None:
+    def __init__(self, link: Link, hub: Hub, process: Process, fault: Fault) -> None:
         self._link = link
-        self._shell = shell
+        self._hub = hub
         self._process = process
         self._fault = fault
-        self._stall = _Stall(shell, lambda: 0, fault)
+        self._stall = _Stall(hub, lambda: 0, fault)
         self._ready: Future | None = None
         self._flushed: list[Future] = []
         self._writer: Task | None = None
@@ -98,16 +98,16 @@ class TaskDriver:
         return bool(self._events)
 
     async def caught_up(self) -> None:
-        waiter = self._shell.runtime.future()
+        waiter = self._hub.runtime.future()
         self._caught_up.append(waiter)
         await waiter
 
     async def start(self) -> None:
-        self._writer = self._shell.nursery.spawn(self._write)
+        self._writer = self._hub.nursery.spawn(self._write)
 
     async def run(self) -> None:
-        receive, take, process = self._link.receive, self._shell.endpoint.receive, self._process
-        now, pause = self._shell.runtime.now, self._shell.runtime.pause
+        receive, take, process = self._link.receive, self._hub.endpoint.receive, self._process
+        now, pause = self._hub.runtime.now, self._hub.runtime.pause
         while True:
             data = await receive()
             if self._over:
@@ -123,20 +123,20 @@ class TaskDriver:
                 settle(self._caught_up)
 
     async def _write(self) -> None:
-        shell, endpoint, send = self._shell, self._shell.endpoint, self._link.send
-        now, stall = shell.runtime.now, self._stall
+        hub, endpoint, send = self._hub, self._hub.endpoint, self._link.send
+        now, stall = hub.runtime.now, self._stall
         try:
             # What a batch takes from the endpoint must not be taken for a link that is left.
             while not self._over:
                 data = endpoint.next_batch(now())
                 if data is not None:
-                    shell.took()
+                    hub.took()
                     stall.begin()
                     await send(data)
                     stall.end()
                     continue
                 settle(self._flushed)
-                self._ready = shell.runtime.future()
+                self._ready = hub.runtime.future()
                 await self._ready
         except LinkClosed:
             # The reader meets the same end and acts on it.
@@ -155,7 +155,7 @@ class TaskDriver:
 
     async def flushed(self) -> None:
         if not self._over:
-            waiter = self._shell.runtime.future()
+            waiter = self._hub.runtime.future()
             self._flushed.append(waiter)
             self.wake()
             await waiter
@@ -175,16 +175,16 @@ class TaskDriver:
 class DirectDriver:
     """Drives a link by its callbacks; for event loops of asyncio."""
 
-    def __init__(self, link: DirectLink, shell: Shell, process: Process, fault: Fault) -> None:
+    def __init__(self, link: DirectLink, hub: Hub, process: Process, fault: Fault) -> None:
         self._link = link
-        self._shell = shell
+        self._hub = hub
         self._process = process
         self._fault = fault
-        self._stall = _Stall(shell, lambda: link.unsent, fault)
-        self._soon = shell.runtime.call_soon
-        self._idle = shell.runtime.idle
-        self._now = shell.runtime.now
-        self._lost: Future = shell.runtime.future()
+        self._stall = _Stall(hub, lambda: link.unsent, fault)
+        self._soon = hub.runtime.call_soon
+        self._idle = hub.runtime.idle
+        self._now = hub.runtime.now
+        self._lost: Future = hub.runtime.future()
         self._events: list[Event] = []
         self._backlog: list[bytes] = []
         self._caught_up: list[Future] = []
@@ -200,14 +200,14 @@ class DirectDriver:
         return bool(self._events)
 
     async def caught_up(self) -> None:
-        waiter = self._shell.runtime.future()
+        waiter = self._hub.runtime.future()
         self._caught_up.append(waiter)
         await waiter
 
     async def start(self) -> None:
-        data = self._shell.endpoint.next_batch(self._shell.runtime.now())
+        data = self._hub.endpoint.next_batch(self._hub.runtime.now())
         if data is not None:
-            self._shell.took()
+            self._hub.took()
             await self._link.send(data)
 
     async def run(self) -> None:
@@ -230,7 +230,7 @@ class DirectDriver:
 
     def _take(self, data: bytes) -> None:
         try:
-            events = self._shell.endpoint.receive(data, self._now())
+            events = self._hub.endpoint.receive(data, self._now())
             if len(events) > SLICE:
                 self._events = events[SLICE:]
                 del events[SLICE:]
@@ -290,13 +290,13 @@ class DirectDriver:
         self._scheduled = True
         if self._over or self._blocked:
             return
-        shell, endpoint, send = self._shell, self._shell.endpoint, self._link.send_nowait
+        hub, endpoint, send = self._hub, self._hub.endpoint, self._link.send_nowait
         try:
             while endpoint.has_output:
-                data = endpoint.next_batch(shell.runtime.now())
+                data = endpoint.next_batch(hub.runtime.now())
                 if data is None:
                     break
-                shell.took()
+                hub.took()
                 if not send(data):
                     self._blocked = True
                     self._stall.begin()
@@ -315,7 +315,7 @@ class DirectDriver:
 
     async def flushed(self) -> None:
         if not self._over:
-            waiter = self._shell.runtime.future()
+            waiter = self._hub.runtime.future()
             self._flushed.append(waiter)
             self.wake()
             await waiter

@@ -1,6 +1,6 @@
 """What calls out and calls in share: a pure endpoint, and the waiting around it.
 
-The endpoint decides; the shell waits. Each live id's `context` is a `Conversation`, to which the
+The endpoint decides; the hub waits. Each live id's `context` is a `LaneOwner`, to which the
 session hands what the endpoint reports. All of it runs on one event loop, between two awaits at a
 time, so there are no locks.
 """
@@ -19,14 +19,14 @@ from ..interfaces import Session
 from ..protocol.endpoint import Endpoint
 from ..protocol.frames import End, Error, Result
 from ..runtime import Future, Nursery, Runtime
-from ..runtime.timers import Deadlines
+from ..runtime.timers import Timers
 from ..telemetry.logs import Log
 
 __all__ = [
-    "Conversation",
     "Driver",
+    "Hub",
+    "LaneOwner",
     "Offered",
-    "Shell",
     "Terminal",
     "settle",
 ]
@@ -34,8 +34,8 @@ __all__ = [
 Terminal = Result | End | Error
 
 
-class Conversation:
-    """The shell's side of one live id; each kind overrides what can happen to it."""
+class LaneOwner:
+    """The hub's side of one live id; each kind overrides what can happen to it."""
 
     __slots__ = ()
 
@@ -62,7 +62,7 @@ class Conversation:
 
 
 class Driver(Protocol):
-    """What the session and its shell need of a link at work."""
+    """What the session and its hub need of a link at work."""
 
     @property
     def behind(self) -> bool:
@@ -96,7 +96,7 @@ class Driver(Protocol):
         """Read and write no more; what the endpoint has taken already is acted on at once."""
 
 
-class Shell:
+class Hub:
     """The loop-side state of one session.
 
     Attributes:
@@ -104,7 +104,7 @@ class Shell:
         runtime: The event loop.
         nursery: The parent of everything that this session runs.
         log: The lines about this session.
-        deadlines: What happens when.
+        timers: What happens when.
         driver: What moves bytes between the endpoint and the link, while there is one.
         wake: Tells it that the endpoint may have output.
         flush: The same, where nothing more is to come from the caller: it may be written at once.
@@ -114,7 +114,7 @@ class Shell:
         pumps: The uploads of this side that run.
         notifications: Those of this side that the other end has not finished.
         unsent: Notifications that were waiting when the session ended, for the next one.
-        feeds: How many streams of this side run.
+        producers: How many streams of this side run.
     """
 
     def __init__(
@@ -127,7 +127,7 @@ class Shell:
         self.runtime = runtime
         self.nursery = nursery
         self.log = Log()
-        self.deadlines = Deadlines(runtime, nursery)
+        self.timers = Timers(runtime, nursery)
         self.lost: ConnectionLost | None = None
         self.on_lost: list[Future] = []
         self._driver: Driver | None = None
@@ -137,9 +137,9 @@ class Shell:
         self._blocked: set[Callable[[], None]] = set()
         self._room: list[Future] = []
         self.pumps: set[Any] = set()
-        self.notifications: set[Conversation] = set()
-        self.unsent: list[Conversation] = []
-        self.feeds = 0
+        self.notifications: set[LaneOwner] = set()
+        self.unsent: list[LaneOwner] = []
+        self.producers = 0
         self._closing: list[Future] = []
         self._draining: list[Future] = []
 
@@ -159,7 +159,7 @@ class Shell:
         if endpoint.started:
             started, endpoint.started = endpoint.started, []
             for call in started:
-                call.context.on_started()
+                call.owner.on_started()
         if (self._blocked or self._room) and not endpoint.outbox_full:
             self._make_room()
         if self._draining:
@@ -175,7 +175,7 @@ class Shell:
         """Call `wake` when the outbox has room again."""
         self._blocked.add(wake)
 
-    def notified(self, notification: Conversation) -> None:
+    def notified(self, notification: LaneOwner) -> None:
         """A notification has ended, at the other end or before it got there."""
         self.notifications.discard(notification)
         if self._closing and not self.notifications:
@@ -229,19 +229,19 @@ class Shell:
             if not waiter.done():
                 waiter.set_result("expired")
 
-        entry = self.deadlines.add(alarm, expire)
+        entry = self.timers.add(alarm, expire)
         try:
             outcome: str | None = await waiter
             return outcome != "expired"
         finally:
-            self.deadlines.remove(entry)
+            self.timers.remove(entry)
 
     def lose(self, error: ConnectionLost) -> None:
         """The session is over: nobody waits for anything of it any longer."""
         self.lost = error
         for call in self.endpoint.close():
-            if call.context is not None:
-                call.context.on_lost(self.lost_error(started=call.id != 0))
+            if call.owner is not None:
+                call.owner.on_lost(self.lost_error(started=call.is_numbered))
         self._make_room()
         self.wake()
         settle(self._draining)

@@ -29,7 +29,7 @@ class CallbackHandler(Handler):
 
     def _spawn(self) -> None:
         context = self._offered.context.copy()
-        self._task = self.shell.nursery.spawn_handler(
+        self._task = self.hub.nursery.spawn_handler(
             self._run, context=context, deadline=self._deadline
         )
 
@@ -44,18 +44,18 @@ class CallbackHandler(Handler):
         except InvalidValue as invalid:
             raise invalid_argument(self.label, invalid) from None
         payload = self._dump_result(param.result, await self._offered.fn(*arguments))
-        await self.shell.room()
+        await self.hub.room()
         self._answer(payload)
 
     def _arguments(self, param: Param) -> list[Any]:
-        raws: list[Raw] = self.shell.codec.split_array(self.call.args)
+        raws: list[Raw] = self.hub.codec.split_array(self.call.args)
         if len(raws) != len(param.arguments):
             message = f"expected {len(param.arguments)} arguments, got {len(raws)}"
             raise bad((min(len(raws), len(param.arguments)),), message, "arguments")
         arguments: list[Any] = []
         for position, (adapter, raw) in enumerate(zip(param.arguments, raws, strict=True)):
             try:
-                arguments.append(adapter.load(raw, self.shell.codec))
+                arguments.append(adapter.load(raw, self.hub.codec))
             except InvalidValue as invalid:
                 raise under(position, invalid) from None
         return arguments

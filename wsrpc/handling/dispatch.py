@@ -53,7 +53,7 @@ class Dispatcher:
 
     def __init__(self, calls: LiveCalls, entries: Mapping[str, MethodEntry]) -> None:
         self._calls = calls
-        self._shell = calls.shell
+        self._hub = calls.hub
         self._entries = entries
         self._hints: Bucket | None = None
 
@@ -65,7 +65,7 @@ class Dispatcher:
             complete: Whether its arguments are here; otherwise the handler is told when they are.
         """
         if call.offer is not None:
-            offered = call.offer.context
+            offered = call.offer.owner
             assert isinstance(offered, Offered)
             CallbackHandler(self._calls, call, offered).start(complete)
             return
@@ -77,14 +77,14 @@ class Dispatcher:
             body = ErrorBody(
                 Code.FAILED_PRECONDITION, f"{entry.label} cannot be notified: call it instead"
             )
-            self._shell.endpoint.fail(call, body)
-        elif _baggage(call) > self._shell.limits.max_metadata:
-            limit = self._shell.limits.max_metadata
+            self._hub.endpoint.fail(call, body)
+        elif _baggage(call) > self._hub.limits.max_metadata:
+            limit = self._hub.limits.max_metadata
             body = ErrorBody(
                 Code.RESOURCE_EXHAUSTED,
                 f"metadata, key and last_id of {entry.label} exceed {limit} bytes (max_metadata)",
             )
-            self._shell.endpoint.fail(call, body)
+            self._hub.endpoint.fail(call, body)
         else:
             MethodHandler(self._calls, call, entry).start(complete)
 
@@ -92,10 +92,10 @@ class Dispatcher:
         names = near(method, self._entries) if self._may_hint() else []
         hint = f"; did you mean {' or '.join(names)}?" if names else ""
         body = ErrorBody(Code.UNIMPLEMENTED, f"there is no method {method[:200]!r} here{hint}")
-        body.data = Raw(self._shell.codec.dump({"near": names}))
-        self._shell.endpoint.fail(call, body)
+        body.data = Raw(self._hub.codec.dump({"near": names}))
+        self._hub.endpoint.fail(call, body)
 
     def _may_hint(self) -> bool:
         if self._hints is None:
             self._hints = Bucket(HINTS, HINTS_PER_SECOND)
-        return self._hints.take(self._shell.runtime.now())
+        return self._hints.take(self._hub.runtime.now())

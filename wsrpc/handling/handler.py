@@ -14,15 +14,15 @@ from msgspec import Raw
 
 from ..context import CallContext
 from ..engine.failures import as_text, error_body
-from ..engine.hub import Conversation
+from ..engine.hub import LaneOwner
 from ..errors import Code, ConnectionLost, RpcError
 from ..protocol.endpoint import ValueTooLargeError
 from ..protocol.frames import ErrorBody
 from ..protocol.lanes import InCall
 from ..protocol.splice import Encoded
 from ..runtime import Task
-from ..runtime.timers import Deadline
-from ..streams.producer import Feed
+from ..runtime.timers import TimerEntry
+from ..streams.producer import Producer
 from ..values.adapter import Adapter
 from .live import LiveCalls
 
@@ -36,7 +36,7 @@ STOPPED = {
 }
 
 
-class Handler(Conversation):
+class Handler(LaneOwner):
     """One inbound call while it runs."""
 
     __slots__ = (
@@ -49,27 +49,27 @@ class Handler(Conversation):
         "call",
         "calls",
         "context",
-        "feed",
+        "hub",
         "label",
-        "shell",
+        "producer",
         "stopped",
     )
 
     def __init__(self, calls: LiveCalls, call: InCall, label: str) -> None:
         self.calls = calls
-        self.shell = calls.shell
+        self.hub = calls.hub
         self.call = call
         self.label = label
-        self.feed: Feed | None = None
+        self.producer: Producer | None = None
         self.context: CallContext | None = None
         self.stopped: str | None = None
         self._begun = False
         self._threaded = False
         self._deadline: float | None = None
-        self._entry: Deadline | None = None
-        self._killer: Deadline | None = None
+        self._entry: TimerEntry | None = None
+        self._killer: TimerEntry | None = None
         self._task: Task | None = None
-        call.context = self
+        call.owner = self
 
     def __repr__(self) -> str:
         return f"the handler of {self.label}, id {self.call.id}"
@@ -88,14 +88,14 @@ class Handler(Conversation):
 
     def start(self, complete: bool) -> None:
         """Run the call, as soon as its arguments are here; its time counts from now."""
-        shell = self.shell
+        hub = self.hub
         if self.call.cancel_reason is not None:
             self._refuse(self.call.cancel_reason)
             return
         timeout = self.call.timeout
         if timeout is not None:
-            self._deadline = deadline = shell.runtime.now() + timeout / 1000
-            self._entry = shell.deadlines.add(deadline, self._expire)
+            self._deadline = deadline = hub.runtime.now() + timeout / 1000
+            self._entry = hub.timers.add(deadline, self._expire)
         self.calls.begin(self)
         if complete:
             self._launch()
@@ -113,18 +113,18 @@ class Handler(Conversation):
         self._spawn()
 
     def _spawn(self) -> None:
-        self._task = self.shell.nursery.spawn_handler(self._run, deadline=self._deadline)
+        self._task = self.hub.nursery.spawn_handler(self._run, deadline=self._deadline)
 
     def _refuse(self, reason: str) -> None:
-        self.shell.endpoint.refuse(self.call, reason, f"{STOPPED[reason]} before it began")
-        self.shell.wake()
+        self.hub.endpoint.refuse(self.call, reason, f"{STOPPED[reason]} before it began")
+        self.hub.wake()
 
     def on_cancel(self, reason: str) -> None:
         self.stop(reason)
 
     def on_credit(self) -> None:
-        if self.feed is not None:
-            self.feed.wake()
+        if self.producer is not None:
+            self.producer.wake()
 
     def on_lost(self, error: ConnectionLost) -> None:
         self.stop("cancelled")
@@ -146,34 +146,34 @@ class Handler(Conversation):
             return
         if self._deadline is not None and self._task is not None:
             # From here on `cleanup_timeout` counts, and nothing else may disturb the cleanup.
-            self.shell.runtime.forget_deadline(self._task)
+            self.hub.runtime.forget_deadline(self._task)
             if self.context is not None:
                 self.context.deadline = None
-        if self._begun and not (self.feed is not None and self.feed.closing):
+        if self._begun and not (self.producer is not None and self.producer.closing):
             assert self._task is not None
-            self.shell.runtime.cancel(self._task)
-        if self.feed is not None:
+            self.hub.runtime.cancel(self._task)
+        if self.producer is not None:
             # After the cancellation: trio would deliver that behind the wait that this ends.
-            self.feed.stop()
+            self.producer.stop()
         self._arm_killer()
 
     def halt(self) -> None:
         """The stream has failed while its source waits: cancel that."""
         assert self._task is not None
-        self.shell.runtime.cancel(self._task)
+        self.hub.runtime.cancel(self._task)
 
     def spare(self) -> None:
         """The stream has seen by itself that it is over: its cleanup is not to be cancelled."""
         assert self._task is not None
-        self.shell.runtime.spare(self._task)
+        self.hub.runtime.spare(self._task)
 
     def _arm_killer(self) -> None:
-        when = self.shell.runtime.now() + self.shell.limits.cleanup_timeout
-        self._killer = self.shell.deadlines.add(when, self._kill)
+        when = self.hub.runtime.now() + self.hub.limits.cleanup_timeout
+        self._killer = self.hub.timers.add(when, self._kill)
 
     def _kill(self) -> None:
         """The cleanup takes too long: cancel it as well, and go on doing so."""
-        self.shell.log.warning("%s was still cleaning up after cleanup_timeout", self.label)
+        self.hub.log.warning("%s was still cleaning up after cleanup_timeout", self.label)
         if self._begun and not self._threaded:
             assert self._task is not None
             self._task.cancel()
@@ -188,11 +188,11 @@ class Handler(Conversation):
                 await self._handle()
                 if self.stopped is not None:
                     self._fail_stopped()
-            elif self.shell.lost is None:
+            elif self.hub.lost is None:
                 self._refuse(self.stopped)
         except Exception as error:  # noqa: BLE001  (every failure becomes the call's terminal)
             self._fail(error)
-        except self.shell.runtime.cancelled_class():
+        except self.hub.runtime.cancelled_class():
             if self.stopped is None and self._overdue():
                 # The loop was held up, and the scope that tells the handler its deadline came
                 # before the session's timer.
@@ -223,23 +223,23 @@ class Handler(Conversation):
         The endpoint takes a message as a whole, and the session acts on it in slices: a `cancel`
         far behind in it has changed the call's state before it gets here.
         """
-        if self.stopped is None and self.call.state == "cancelled":
+        if self.stopped is None and self.call.was_cancelled:
             self.stopped = self.call.cancel_reason or "cancelled"
         return self.stopped is not None
 
     def _overdue(self) -> bool:
-        return self._deadline is not None and self.shell.runtime.now() >= self._deadline
+        return self._deadline is not None and self.hub.runtime.now() >= self._deadline
 
     def _ended(self) -> None:
         self.calls.end(self)
         # The two point at each other; left so, each call would be garbage for the collector.
-        self.call.context = None
+        self.call.owner = None
         if self.context is not None:
             self.context.end()
         if self._entry is not None:
-            self.shell.deadlines.remove(self._entry)
+            self.hub.timers.remove(self._entry)
         if self._killer is not None:
-            self.shell.deadlines.remove(self._killer)
+            self.hub.timers.remove(self._killer)
         if self.call.uploads:
             self._close_uploads()
 
@@ -250,23 +250,23 @@ class Handler(Conversation):
 
     @property
     def _open(self) -> bool:
-        return self.shell.lost is None and self.call.state != "finished"
+        return self.hub.lost is None and not self.call.is_over
 
     def _dump_result(self, adapter: Adapter | None, value: Any) -> Encoded:
-        codec = self.shell.codec
+        codec = self.hub.codec
         if self.call.oneway or adapter is None:
             return bytes(codec.null)
         return adapter.dump(value, codec, check=self.calls.check)
 
     def _answer(self, payload: Encoded) -> None:
-        shell, call = self.shell, self.call
-        if self._halted() or shell.lost is not None or call.state == "finished":
+        hub, call = self.hub, self.call
+        if self._halted() or hub.lost is not None or call.is_over:
             return
         if call.oneway:
-            shell.endpoint.finish(call)
+            hub.endpoint.finish(call)
         else:
-            shell.endpoint.result(call, payload)
-        shell.flush()
+            hub.endpoint.result(call, payload)
+        hub.flush()
 
     def _fail_stopped(self) -> None:
         if self._open:
@@ -274,8 +274,8 @@ class Handler(Conversation):
             if self.waits:
                 self._refuse(self.stopped)
                 return
-            self.shell.endpoint.fail(self.call, ErrorBody(self.stopped, STOPPED[self.stopped]))
-            self.shell.wake()
+            self.hub.endpoint.fail(self.call, ErrorBody(self.stopped, STOPPED[self.stopped]))
+            self.hub.wake()
 
     def _fail(self, error: BaseException) -> None:
         if self.stopped is not None:
@@ -286,11 +286,11 @@ class Handler(Conversation):
             return
         body = self._body(error)
         if self._open:
-            self.shell.endpoint.fail(self.call, body)
-            self.shell.wake()
+            self.hub.endpoint.fail(self.call, body)
+            self.hub.wake()
 
     def _without_cancellations(self, error: BaseException) -> BaseException | None:
-        cancelled = self.shell.runtime.cancelled_class()
+        cancelled = self.hub.runtime.cancelled_class()
         if isinstance(error, BaseExceptionGroup):
             return error.split(cancelled)[1]
         return None if isinstance(error, cancelled) else error
@@ -300,7 +300,7 @@ class Handler(Conversation):
         single = _only_leaf(error)
         if isinstance(single, RpcError):
             try:
-                return error_body(single, self.shell.codec)
+                return error_body(single, self.hub.codec)
             except Exception as unusable:  # noqa: BLE001  (whatever it is, the call must end)
                 error = unusable
         if isinstance(error, ValueTooLargeError):
@@ -314,12 +314,12 @@ class Handler(Conversation):
         if self.calls.debug:
             body.message = as_text(f"{type(error).__name__}: {error}")
             lines = as_text("".join(traceback.format_exception(error))[-32_768:])
-            body.data = Raw(self.shell.codec.dump({"traceback": lines}))
+            body.data = Raw(self.hub.codec.dump({"traceback": lines}))
         return body
 
     def _log(self, error: BaseException, what: str) -> str:
         error_id = secrets.token_hex(8)
-        self.shell.log.error("%s %s, error id %s", self.label, what, error_id, error=error)
+        self.hub.log.error("%s %s, error id %s", self.label, what, error_id, error=error)
         return error_id
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from ..context import Authorize
-from ..engine.hub import Shell, settle
+from ..engine.hub import Hub, settle
 from ..interfaces import Session
 from ..runtime import Future
 from ..telemetry.counters import Stats
@@ -35,14 +35,14 @@ class LiveCalls:
     """The handlers of one session that have not ended.
 
     Args:
-        shell: The session's.
+        hub: The session's.
         authorize: Asked before each call of a method, if there is one.
         check: Whether results are validated before they leave.
         debug: Whether unexpected errors cross with their text.
         stats: Where to count.
 
     Attributes:
-        shell: The session's.
+        hub: The session's.
         authorize: Asked before each call of a method, if there is one.
         check: Whether results are validated before they leave.
         debug: Whether unexpected errors cross with their text.
@@ -52,14 +52,14 @@ class LiveCalls:
 
     def __init__(
         self,
-        shell: Shell,
+        hub: Hub,
         *,
         authorize: Authorize | None,
         check: bool,
         debug: bool,
         stats: Stats,
     ) -> None:
-        self.shell = shell
+        self.hub = hub
         self.authorize = authorize
         self.check = check
         self.debug = debug
@@ -72,7 +72,7 @@ class LiveCalls:
     @property
     def session(self) -> Session:
         """The session of these calls."""
-        return self.shell.session
+        return self.hub.session
 
     def begin(self, handler: Running) -> None:
         """A handler has begun."""
@@ -93,7 +93,7 @@ class LiveCalls:
     async def idle(self) -> None:
         """Wait until no handler runs any more."""
         while self.live:
-            idle = self.shell.runtime.future()
+            idle = self.hub.runtime.future()
             self._idle.append(idle)
             await idle
 

@@ -15,13 +15,13 @@ from ..context import NO_METADATA, CallContext, handling, outgoing_metadata
 from ..contract.signature import MethodSpec, Param
 from ..errors import Code, RpcError
 from ..interfaces import Request, fold
-from ..protocol.frames import ABSENT, ErrorBody
+from ..protocol.frames import ErrorBody
 from ..protocol.lanes import CallbackTarget, InCall, UploadReader
 from ..protocol.splice import Encoded
 from ..runtime import Future
 from ..stream import NotFinished, Stream
-from ..streams.consumer import Inbox, InboxStream
-from ..streams.producer import Feed, Packer
+from ..streams.consumer import Consumer, ReceivedStream
+from ..streams.producer import Packer, Producer
 from ..values.adapter import InvalidValue
 from .handler import Handler
 from .live import LiveCalls
@@ -40,24 +40,24 @@ CALLBACK_TIMEOUT = 30.0
 class MethodHandler(Handler):
     """A call of an exposed method."""
 
-    __slots__ = ("_arguments", "_inboxes", "_sources", "_unauthorized", "entry")
+    __slots__ = ("_arguments", "_consumers", "_sources", "_unauthorized", "entry")
 
     def __init__(self, calls: LiveCalls, call: InCall, entry: MethodEntry) -> None:
         super().__init__(calls, call, entry.label)
         self.entry = entry
         self._arguments: Future | None = None
         self._unauthorized = calls.authorize is not None
-        self._inboxes: dict[str, Inbox] = {}
+        self._consumers: dict[str, Consumer] = {}
         self._sources: tuple[Any, ...] = ()
         # Now, not when the task begins: items may come with the very message that brought the call.
         if call.uploads:
-            self._open_inboxes()
+            self._open_consumers()
 
-    def _open_inboxes(self) -> None:
+    def _open_consumers(self) -> None:
         for name, lane in self.call.uploads.items():
             param = self.entry.spec.params.get(name)
             if param is not None and param.kind == "upload":
-                self._inboxes[name] = self._inbox(lane, param)
+                self._consumers[name] = self._consumer(lane, param)
 
     @property
     def attached(self) -> bool:
@@ -70,7 +70,7 @@ class MethodHandler(Handler):
     def _await_arguments(self) -> None:
         if self._unauthorized:
             # The decision need not wait for them, nor they take up memory behind a no.
-            self._arguments = self.shell.runtime.future()
+            self._arguments = self.hub.runtime.future()
             self._launch()
 
     def on_arguments(self) -> None:
@@ -80,12 +80,14 @@ class MethodHandler(Handler):
             self._arguments.set_result(None)
 
     def _close_uploads(self) -> None:
-        for inbox in self._inboxes.values():
+        for consumer in self._consumers.values():
             # Whoever still holds the upload must not wait for items that cannot come.
-            inbox.fail(RpcError(Code.CANCELLED, f"{self.label} has ended, and its uploads with it"))
+            consumer.fail(
+                RpcError(Code.CANCELLED, f"{self.label} has ended, and its uploads with it")
+            )
 
     async def _handle(self) -> None:
-        shell, entry, call = self.shell, self.entry, self.call
+        hub, entry, call = self.hub, self.entry, self.call
         spec = entry.spec
         self.context = context = CallContext(
             self.calls.session, call, entry.exposed.name, spec.name, self._deadline
@@ -96,9 +98,8 @@ class MethodHandler(Handler):
         if self._unauthorized and not await self._authorized(context):
             return
         try:
-            arguments = spec.load_args(call.args, shell.codec)
-            # It is a view of the message that brought it, and would keep all of that in memory.
-            call.args = ABSENT
+            arguments = spec.load_args(call.args, hub.codec)
+            call.forget_arguments()
             if entry.channels or call.uploads or call.callbacks:
                 self._add_channels(spec, arguments)
         except InvalidValue as invalid:
@@ -117,8 +118,8 @@ class MethodHandler(Handler):
             await self._stream(outcome)
             return
         payload = self._dump_result(spec.result, outcome)
-        if shell.endpoint.outbox_full:
-            await shell.room()
+        if hub.endpoint.outbox_full:
+            await hub.room()
         self._answer(payload)
 
     async def _authorized(self, context: CallContext) -> bool:
@@ -134,8 +135,8 @@ class MethodHandler(Handler):
             return False
         if allowed is False:
             if self._open:
-                self.shell.endpoint.decline(self.call, body)
-                self.shell.wake()
+                self.hub.endpoint.decline(self.call, body)
+                self.hub.wake()
             return False
         if self._arguments is not None:
             await self._arguments
@@ -176,9 +177,9 @@ class MethodHandler(Handler):
                 return await self.undisturbed(anyio.to_thread.run_sync(work))
             case "sync_iterator":
                 return ThreadIterator(
-                    self.shell,
+                    self.hub,
                     partial(fn, **arguments),
-                    credit=lambda: self.call.credit.balance,
+                    credit=lambda: self.call.allowance,
                     stopped=lambda: self.stopped is not None,
                     undisturbed=self.undisturbed,
                 )
@@ -192,22 +193,22 @@ class MethodHandler(Handler):
             self._threaded = False
 
     async def _stream(self, source: AsyncIterator[Any]) -> None:
-        shell, call = self.shell, self.call
+        hub, call = self.hub, self.call
         spec = self.entry.spec
         assert spec.item is not None
         packer = Packer(
-            shell,
+            hub,
             spec.item,
             spec.final,
             check=self.calls.check,
             no_final=f"{self.label} yielded wsrpc.Final, but is not annotated with it: write "
             "AsyncIterator[Item | wsrpc.Final[Value]]",
         )
-        self.feed = Feed(shell, call, packer, halt=self.halt, spare=self.spare)
+        self.producer = Producer(hub, call, packer, halt=self.halt, spare=self.spare)
         stats = self.calls.stats
         stats.generators_open += 1
         try:
-            await self.feed.run(source)
+            await self.producer.run(source)
         finally:
             try:
                 # An interceptor that wraps a stream may forget to close it.
@@ -217,11 +218,11 @@ class MethodHandler(Handler):
             finally:
                 stats.generators_open -= 1
         if self._open and not self._halted():
-            final = self.feed.final
+            final = self.producer.final
             if final is None and isinstance(source, Stream):
                 final = self._final_of(source, packer)
-            shell.endpoint.finish(call, final)
-            shell.wake()
+            hub.endpoint.finish(call, final)
+            hub.wake()
 
     def _final_of(self, source: Stream[Any, Any], packer: Packer) -> Encoded | None:
         """What a stream that the method handed on has ended with."""
@@ -236,9 +237,9 @@ class MethodHandler(Handler):
         """The call's streams and callbacks as arguments (CALL-4)."""
         call = self.call
         for name in call.uploads:
-            if name not in self._inboxes:
+            if name not in self._consumers:
                 raise bad((name,), "no such upload parameter", "unexpected_upload")
-            arguments[name] = InboxStream(self._inboxes[name], f"{self.label}({name}=…)")
+            arguments[name] = ReceivedStream(self._consumers[name], f"{self.label}({name}=…)")
         for name, target in call.callbacks.items():
             param = spec.params.get(name)
             if param is None or param.kind != "callback":
@@ -248,36 +249,36 @@ class MethodHandler(Handler):
             if param.required and param.kind != "value" and param.name not in arguments:
                 raise bad((param.name,), f"Missing {param.kind}", "missing")
 
-    def _inbox(self, lane: UploadReader, param: Param) -> Inbox:
+    def _consumer(self, lane: UploadReader, param: Param) -> Consumer:
         assert param.item is not None
 
         def invalid(error: InvalidValue) -> RpcError[Any]:
             return invalid_argument(self.label, under(param.name, error))
 
         label = f"{self.label}({param.name}=…)"
-        inbox = lane.context = Inbox(self.shell, lane, param.item, None, invalid, label=label)
-        return inbox
+        consumer = lane.owner = Consumer(self.hub, lane, param.item, None, invalid, label=label)
+        return consumer
 
     def _callback(self, target: CallbackTarget, param: Param) -> Callable[..., Awaitable[Any]]:
-        shell, label = self.shell, f"{self.label}({param.name}=…)"
+        hub, label = self.hub, f"{self.label}({param.name}=…)"
 
         async def callback(*arguments: Any) -> Any:
             if len(arguments) != len(param.arguments):
                 raise TypeError(
                     f"{label} takes {len(param.arguments)} arguments; got {len(arguments)}"
                 )
-            if target.state == "finished":
+            if target.is_over:
                 raise RpcError(Code.FAILED_PRECONDITION, f"{label}: its call has ended")
             parts = [
-                bytes(adapter.dump(argument, shell.codec))
+                bytes(adapter.dump(argument, hub.codec))
                 for adapter, argument in zip(param.arguments, arguments, strict=True)
             ]
             assert param.result is not None
             return await invoke(
-                shell,
+                hub,
                 label,
                 target.id,
-                shell.codec.join(parts),
+                hub.codec.join(parts),
                 param.result,
                 CALLBACK_TIMEOUT,
                 target=target,

@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar
 
 import anyio
 
-from ..engine.hub import Shell
+from ..engine.hub import Hub
 from ..runtime import Future
 
 __all__ = ["ThreadIterator"]
@@ -35,7 +35,7 @@ class ThreadIterator:
     while the step still runs, so a slow generator delays none.
 
     Args:
-        shell: The session's.
+        hub: The session's.
         make: Makes the sync iterator; called in the thread.
         credit: Items for which the stream has credit now.
         stopped: Whether nobody wants more; asked in the thread.
@@ -44,14 +44,14 @@ class ThreadIterator:
 
     def __init__(
         self,
-        shell: Shell,
+        hub: Hub,
         make: Callable[[], Iterator[Any]],
         *,
         credit: Callable[[], int],
         stopped: Callable[[], bool],
         undisturbed: Undisturbed,
     ) -> None:
-        self._shell = shell
+        self._hub = hub
         self._make = make
         self._credit = credit
         self._stopped = stopped
@@ -75,12 +75,12 @@ class ThreadIterator:
                 if self._over:
                     raise StopAsyncIteration
                 self._running = True
-                self._shell.nursery.spawn(self._step, max(1, self._credit()))
+                self._hub.nursery.spawn(self._step, max(1, self._credit()))
             await self._news()
         return self._ready.popleft()
 
     async def _news(self) -> None:
-        self._waiter = waiter = self._shell.runtime.future()
+        self._waiter = waiter = self._hub.runtime.future()
         await waiter
 
     def _wake(self) -> None:
@@ -107,7 +107,7 @@ class ThreadIterator:
                 ready.append(item)
                 if len(ready) == 1:
                     # Somebody may be waiting for just this one, and the next may take long.
-                    self._shell.runtime.call_threadsafe(self._wake)
+                    self._hub.runtime.call_threadsafe(self._wake)
                 if time.monotonic() >= until or self._stopped():
                     return
                 allowance -= 1

@@ -28,6 +28,7 @@ from ..limits import MAX_CALLBACK_CALLS
 from .batch import Batch
 from .chunks import Outgoing, OutgoingValues
 from .frames import (
+    ABSENT,
     Call,
     CallOptions,
     Cancel,
@@ -142,6 +143,9 @@ SENT: dict[State, dict[str, State]] = {
 }
 # fmt: on
 
+# The states in which a stream's sender may begin an item.
+SENDING = frozenset(state for state, row in SENT.items() if "message" in row)
+
 # Bytes. More than a call needs besides its arguments, method name and options, and more than one
 # upload or callback adds to the options, its name aside.
 OPENING_OVERHEAD = 128
@@ -169,10 +173,10 @@ class Lane:
         queued: Whether the lane waits in the outbox's ring.
         pending_bytes: Bytes. Encoded values that wait on this lane, without `value`.
         value: The one that goes in chunks, behind the items and ahead of the terminal.
-        context: The shell's own object for this id; the core never looks at it.
+        owner: The object that calls and handlers have for this id; the core never looks at it.
     """
 
-    __slots__ = ("context", "id", "pending_bytes", "queued", "state", "value")
+    __slots__ = ("id", "owner", "pending_bytes", "queued", "state", "value")
     role = "lane"
 
     def __init__(self, id: int, state: State) -> None:
@@ -181,7 +185,17 @@ class Lane:
         self.queued = False
         self.pending_bytes = 0
         self.value: Outgoing | None = None
-        self.context: Any = None
+        self.owner: Any = None
+
+    @property
+    def is_numbered(self) -> bool:
+        """Whether its opening frame has gone out, so that the peer may know of it."""
+        return self.id != 0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has its terminal: nothing more comes, and nothing may be sent."""
+        return self.state == END
 
     def receive(self, frame: str) -> None:
         """Move on by a frame from the peer.
@@ -238,6 +252,16 @@ class Sender(Lane):
         self.items: deque[bytes] = deque()
         self.debt = 0
         self.terminal: Result | End | Error | Outgoing | None = None
+
+    @property
+    def may_send(self) -> bool:
+        """Whether the stream takes items, as far as its state goes; credit is another matter."""
+        return self.state in SENDING
+
+    @property
+    def allowance(self) -> int:
+        """How many more items may be begun; none while a large one is on its way."""
+        return self.credit.balance if self.value is None else 0
 
     def take(self, batch: Batch, values: Values) -> bool:
         if self.items and not self._take_items(batch):
@@ -340,6 +364,15 @@ class Receiver(Lane):
             window = self._window = ReceiveWindow(self._granted, self._target)
         return window
 
+    @property
+    def untaken(self) -> int:
+        """What the items that have come and were not consumed cost."""
+        return self.window.queued
+
+    def keep_at_most(self, items: int) -> None:
+        """Let the window never grow beyond this many items."""
+        self.window.most = items
+
     def take(self, batch: Batch, values: Values) -> bool:
         if self.state == END:
             return True
@@ -398,7 +431,7 @@ class OutCall(Receiver):
         self.queued = False
         self.pending_bytes = 0
         self.value = None
-        self.context = None
+        self.owner = None
         self._granted = granted
         self._target = target
         self._window = None
@@ -506,7 +539,7 @@ class InCall(Sender):
         self.queued = False
         self.pending_bytes = 0
         self.value = None
-        self.context = None
+        self.owner = None
         self.pool = None
         self.credit = SendCredit(credit)
         self.items = deque()
@@ -524,6 +557,15 @@ class InCall(Sender):
         self.options = options = frame.options or NO_OPTIONS
         timeout = options.timeout
         self.timeout = timeout if timeout is None or timeout <= LONGEST else LONGEST
+
+    @property
+    def was_cancelled(self) -> bool:
+        """Whether the peer has cancelled it, and its terminal is still to be sent."""
+        return self.state == "cancelled"
+
+    def forget_arguments(self) -> None:
+        """The arguments were read; they are a view, and keep their whole message in memory."""
+        self.args = ABSENT
 
     @property
     def metadata(self) -> dict[str, str] | None:
@@ -548,6 +590,16 @@ class Upload(Sender):
 
     __slots__ = ()
     role = "the sender of an upload"
+
+    @property
+    def wants_terminal(self) -> bool:
+        """Whether it was numbered, and its call goes on, so that it has to be ended."""
+        return self.state in ("uploading", "stopping")
+
+    @property
+    def was_stopped(self) -> bool:
+        """Whether the receiver wants no more of it."""
+        return self.state == "stopping"
 
     def __init__(self) -> None:
         super().__init__(0, "waiting", 0)

@@ -1,4 +1,4 @@
-"""All deadlines of a session in one ordered structure, served by one timer.
+"""All that is due on a session, deadlines above all, in one ordered structure with one timer.
 
 A timer and a cancel scope a call would cost more than the call itself, and almost no deadline ever
 fires. So an entry is a slot in a heap, and taking it back is a flag; the heap is rebuilt when most
@@ -15,26 +15,26 @@ from typing import Any, TypeAlias
 
 from . import Nursery, Runtime
 
-__all__ = ["Deadline", "Deadlines"]
+__all__ = ["TimerEntry", "Timers"]
 
 
 # One entry: when, a running number, and what to call then, None once it is removed. It is a list
 # because lists compare in C, and because a class of its own would double what an entry costs. The
 # number keeps the callbacks from being compared.
-Deadline: TypeAlias = list[Any]
+TimerEntry: TypeAlias = list[Any]
 
 
-class Deadlines:
-    """The deadlines of one session; times are seconds on the runtime's clock."""
+class Timers:
+    """What is due on one session; times are seconds on the runtime's clock."""
 
     def __init__(self, runtime: Runtime, nursery: Nursery) -> None:
         self._now = runtime.now
-        self._heap: list[Deadline] = []
+        self._heap: list[TimerEntry] = []
         self._removed = 0
         self._order = count().__next__
         self._timer = nursery.timer(self._fire)
 
-    def add(self, when: float, callback: Callable[[], None]) -> Deadline:
+    def add(self, when: float, callback: Callable[[], None]) -> TimerEntry:
         """Arrange for `callback`, which must not raise."""
         entry = [when, self._order(), callback]
         heap = self._heap
@@ -43,7 +43,7 @@ class Deadlines:
             self._timer.arm(when)
         return entry
 
-    def remove(self, entry: Deadline) -> None:
+    def remove(self, entry: TimerEntry) -> None:
         """Take an entry back; nothing happens if it has fired."""
         if entry[2] is None:
             return

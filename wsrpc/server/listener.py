@@ -14,7 +14,7 @@ from ..admission.door import Door
 from ..close_codes import CloseCode
 from ..protocol.codec import SUBPROTOCOLS
 from ..runtime import Future, Nursery, Runtime
-from ..runtime.timers import Deadlines
+from ..runtime.timers import Timers
 from ..transport.base import Bound
 from ..transport.registry import listen
 from .acceptor import Acceptor, Service
@@ -123,7 +123,7 @@ class Listener(Generic[S]):
             origins=service.origins,
             proxies=service.proxies,
             answer=service.answer,
-            deadlines=Deadlines(runtime, nursery),
+            deadlines=Timers(runtime, nursery),
         )
 
     async def __aexit__(

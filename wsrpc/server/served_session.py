@@ -71,7 +71,7 @@ class ServedSession(LiveSession):
         self.id = id
         if on_connect is not None:
             self._on_connect = on_connect
-        self.wire.shell.unlinked = partial(table.grown, self)
+        self.wire.hub.unlinked = partial(table.grown, self)
 
     def begin(self, how: Callable[[], list[Event]]) -> list[Event]:
         """Let the protocol begin on a new link; `serve` that with what it returns.
@@ -118,7 +118,7 @@ class ServedSession(LiveSession):
 
     def soon(self, fn: Callable[[], None]) -> None:
         """Call `fn`, which must not raise, once the caller is through."""
-        self.wire.shell.deadlines.add(0.0, fn)
+        self.wire.hub.timers.add(0.0, fn)
 
     def end(self, code: int, reason: str) -> None:
         """End the session; it has no link."""

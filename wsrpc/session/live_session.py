@@ -54,7 +54,7 @@ CHANGES = 100
 AUTH_INTERVAL = 2.0
 
 
-class Keeper(Protocol):
+class LinkSource(Protocol):
     """Who sees to it that a connecting session gets links."""
 
     def goes_on(self, error: ConnectionLost) -> bool:
@@ -110,7 +110,7 @@ class LiveSession(Session):
         self._debug = debug
         self._stats = stats or Stats()
         self._on_state = on_state
-        self._keeper: Keeper | None = None
+        self._link_source: LinkSource | None = None
         self._proxies: dict[Any, Proxy] = {}
         self.change = StateChange("connecting", "it is new")
         self._watchers: set[_Watcher] = set()
@@ -121,7 +121,7 @@ class LiveSession(Session):
         # Ended or drained, but with handlers that have not.
         self._older: set[WireSession] = set()
         self.wire = self._new_wire()
-        self.route = Route(self.wire.shell)
+        self.route = Route(self.wire.hub)
 
     def __repr__(self) -> str:
         side = self.wire.endpoint.side
@@ -205,10 +205,10 @@ class LiveSession(Session):
         return Options(metadata=self._metadata)
 
     async def refresh_auth(self, value: Any = None) -> None:
-        keeper = self._keeper
-        if keeper is None:
+        source = self._link_source
+        if source is None:
             raise RuntimeError("credentials go from the connecting side to the accepting one")
-        value = await keeper.credentials(value)
+        value = await source.credentials(value)
         now = self.runtime.now()
         turn = max(now, self._auth_due)
         self._auth_due = turn + AUTH_INTERVAL
@@ -257,7 +257,7 @@ class LiveSession(Session):
     def _go_on(self) -> None:
         """Let a new session of the wire take all calls from now on."""
         older, self.wire = self.wire, self._new_wire()
-        self.route.lead_to(self.wire.shell)
+        self.route.lead_to(self.wire.hub)
         self._older.add(older)
         self._nursery.spawn(self._retire, older)
 
@@ -287,11 +287,11 @@ class LiveSession(Session):
             if self.state == "draining" and not self._being_drained():
                 self._enter(StateChange("connecting", error.message, error))
             return
-        keeper = self._keeper
-        if self._ready.done() and not self._closing and keeper and keeper.goes_on(error):
+        source = self._link_source
+        if self._ready.done() and not self._closing and source and source.goes_on(error):
             self._go_on()
             self._enter(StateChange("connecting", error.message, error))
-            keeper.keep(self.wire)
+            source.keep(self.wire)
             return
         self._lost = error
         self.route.closed = True
@@ -315,22 +315,22 @@ class LiveSession(Session):
             return
         cause = f"the other end is about to go, and finishes what it has in {event.grace:g} s"
         self._enter(StateChange("draining", cause))
-        keeper = self._keeper
-        if keeper is not None and keeper.moves_on(event.reconnect_after):
+        source = self._link_source
+        if source is not None and source.moves_on(event.reconnect_after):
             self._go_on()
-            keeper.keep(self.wire)
+            source.keep(self.wire)
 
     def _enter(self, change: StateChange) -> None:
         self.change = change
         # Not the cause, which may be in the other end's words.
-        self.wire.shell.log.debug("%r", self)
+        self.wire.hub.log.debug("%r", self)
         for watcher in self._watchers:
             watcher.add(change)
         if self._on_state is not None:
             try:
                 self._on_state(self, change)
             except Exception as error:  # noqa: BLE001  (logged)
-                self.wire.shell.log.error("on_state raised for %r", self, error=error)
+                self.wire.hub.log.error("on_state raised for %r", self, error=error)
 
     # ------------------------------------------------------------ begin and end
 
@@ -340,9 +340,9 @@ class LiveSession(Session):
         self._enter(StateChange("draining", "this end is about to go, and finishes what it has"))
         await self.wire.drain(grace, reconnect_after)
 
-    def supplied_by(self, keeper: Keeper) -> None:
+    def supplied_by(self, source: LinkSource) -> None:
         """Connecting side: who gets links for this session."""
-        self._keeper = keeper
+        self._link_source = source
 
     async def ready(self) -> None:
         """Connecting side: wait for the server's first hello.
@@ -359,7 +359,7 @@ class LiveSession(Session):
         if not self._ready.done():
             self._ready.set_result(error)
         elif not self.closed:
-            self.wire.shell.log.error("a fault in wsrpc itself ended %r", self, error=error)
+            self.wire.hub.log.error("a fault in wsrpc itself ended %r", self, error=error)
             self._closing = True
             self.wire.lose(1011, "internal error")
 

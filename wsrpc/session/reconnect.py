@@ -17,7 +17,7 @@ from ..transport.base import Link
 from .live_session import LiveSession
 from .wire_session import WireSession
 
-__all__ = ["Dial", "Keeper"]
+__all__ = ["Dial", "Reconnector"]
 
 # Attempts to get back to the server that has the session, before another address is tried.
 FAITHFUL = 3
@@ -42,7 +42,7 @@ class Dial(Protocol):
         ...
 
 
-class Keeper:
+class Reconnector:
     """Sees to it that a session has links, for as long as it goes on.
 
     Args:

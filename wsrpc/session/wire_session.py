@@ -16,7 +16,7 @@ import anyio
 from ..close_codes import CloseCode, may_resume
 from ..context import Authorize
 from ..engine.driver import driver_for
-from ..engine.hub import Shell
+from ..engine.hub import Hub
 from ..errors import ConnectionLost, ProtocolError
 from ..handling.dispatch import Dispatcher
 from ..handling.live import LiveCalls
@@ -39,7 +39,7 @@ from ..protocol.events import (
 )
 from ..protocol.frames import HelloBody
 from ..runtime import Future, Nursery, Runtime
-from ..runtime.timers import Deadline
+from ..runtime.timers import TimerEntry
 from ..telemetry.counters import Stats
 from ..transport.base import Link, LinkClosed
 
@@ -108,7 +108,7 @@ class WireSession:
         stats: Where to count.
 
     Attributes:
-        shell: The waiting around the endpoint.
+        hub: The waiting around the endpoint.
         calls: The calls of the peer that run.
         comes_back: Whether a lost link may be followed by another.
     """
@@ -128,10 +128,8 @@ class WireSession:
         stats: Stats,
     ) -> None:
         self.endpoint = endpoint
-        self.shell = Shell(session, endpoint, runtime, nursery)
-        self.calls = LiveCalls(
-            self.shell, authorize=authorize, check=check, debug=debug, stats=stats
-        )
+        self.hub = Hub(session, endpoint, runtime, nursery)
+        self.calls = LiveCalls(self.hub, authorize=authorize, check=check, debug=debug, stats=stats)
         self._dispatcher = Dispatcher(self.calls, entries)
         self.comes_back = True
         self._owner = owner
@@ -143,13 +141,13 @@ class WireSession:
         self._verdict: ProtocolError | None = None
         # Links that this side is closing.
         self._closing: set[Future] = set()
-        self._alarm: Deadline | None = None
+        self._alarm: TimerEntry | None = None
         self._alarm_at = 0.0
 
     @property
     def over(self) -> bool:
         """Whether the session has ended for good."""
-        return self.shell.lost is not None
+        return self.hub.lost is not None
 
     @property
     def link(self) -> Link | None:
@@ -197,10 +195,10 @@ class WireSession:
             link: The connection.
             events: What its first message brought; None if that has yet to come.
         """
-        older, older_driver = self._link, self.shell.driver
+        older, older_driver = self._link, self.hub.driver
         self._link, self._verdict = link, None
-        driver = self.shell.driver = driver_for(
-            link, self.shell, self._process, partial(self._writing_failed, link)
+        driver = self.hub.driver = driver_for(
+            link, self.hub, self._process, partial(self._writing_failed, link)
         )
         if older is not None and older_driver is not None:
             older_driver.stop()
@@ -210,7 +208,7 @@ class WireSession:
         try:
             await driver.start()
             if events is None:
-                data = await first_message(link, self.shell.limits.connect_timeout)
+                data = await first_message(link, self.hub.limits.connect_timeout)
                 events = self.endpoint.receive(data, self._runtime.now())
             self._process(events)
             # A link may be idle for days: nothing of its beginning should stay for so long.
@@ -223,7 +221,7 @@ class WireSession:
             failure = self._own_fault(error)
         finally:
             driver.stop()
-        if self.shell.driver is driver:
+        if self.hub.driver is driver:
             await self._link_ended(link, failure)
 
     async def _link_ended(self, link: Link, failure: LinkClosed | ProtocolError) -> None:
@@ -237,7 +235,7 @@ class WireSession:
             self._leave(failure.code, failure.reason)
         else:
             code, reason = failure.close_code, failure.reason
-            self.shell.log.info("closing %r with %d: %s", self.shell.session, code, reason)
+            self.hub.log.info("closing %r with %d: %s", self.hub.session, code, reason)
             # First the verdict, then the handshake: nobody's call waits for a peer to say goodbye.
             self._leave(code, reason)
             await self._close(link, code, reason)
@@ -251,7 +249,7 @@ class WireSession:
         """The link has ended with this code: so has the session, unless it may be resumed."""
         if self._link is not None:
             self._stats.closes[code] += 1
-        self._link = self.shell.driver = None
+        self._link = self.hub.driver = None
         if self.over:
             return
         self.endpoint.detach(self._runtime.now())
@@ -296,13 +294,13 @@ class WireSession:
         """The driver cannot write, by its own fault or the peer's: the link has to go."""
         if self._link is link and self._verdict is None:
             self._verdict = error if isinstance(error, ProtocolError) else self._own_fault(error)
-            driver = self.shell.driver
+            driver = self.hub.driver
             if driver is not None:
                 driver.stop()
             self._nursery.spawn(self._link_ended, link, self._verdict)
 
     def _own_fault(self, error: Exception) -> ProtocolError:
-        self.shell.log.error("a fault in wsrpc itself ended %r", self.shell.session, error=error)
+        self.hub.log.error("a fault in wsrpc itself ended %r", self.hub.session, error=error)
         return ProtocolError(CloseCode.SERVER_TROUBLE, "internal error")
 
     # ------------------------------------------------------------ the end
@@ -318,21 +316,21 @@ class WireSession:
             self.lose(CloseCode.RESTART, STOPPING)
             return
         self.endpoint.goaway(grace, self._runtime.now(), reconnect_after=reconnect_after)
-        self.shell.wake()
+        self.hub.wake()
         with anyio.move_on_after(grace):
-            await self.shell.drained()
+            await self.hub.drained()
         if not self.over and self.calls.live:
             self.calls.stop_all("unavailable")
-            with anyio.move_on_after(self.shell.limits.cleanup_timeout + KILLED):
+            with anyio.move_on_after(self.hub.limits.cleanup_timeout + KILLED):
                 await self.calls.idle()
         await self.close(CloseCode.RESTART, STOPPING)
 
     async def close(self, code: int, reason: str) -> None:
         """Send what is queued, close the link, end the session."""
         with anyio.CancelScope(shield=True):
-            with anyio.move_on_after(self.shell.limits.close_timeout):
+            with anyio.move_on_after(self.hub.limits.close_timeout):
                 await self._flush()
-                await self.shell.all_notified()
+                await self.hub.all_notified()
             link = self._link
             if link is not None and not self.over:
                 await self._close(link, code, reason)
@@ -351,7 +349,7 @@ class WireSession:
         if link is not None:
             self._close_soon(link, code, reason)
             if within is not None:
-                self.shell.deadlines.add(self._runtime.now() + within, link.abort)
+                self.hub.timers.add(self._runtime.now() + within, link.abort)
 
     def refresh(self, auth: Any) -> None:
         """Connecting side: send fresh credentials, if there is a link that has begun.
@@ -361,7 +359,7 @@ class WireSession:
         """
         if self._link is not None and self.endpoint.state == "open":
             self.endpoint.refresh(auth)
-            self.shell.wake()
+            self.hub.wake()
 
     def trust_until(self, when: float) -> None:
         """Accepting side: when the credentials of the present link run out (AUTH-3)."""
@@ -375,7 +373,7 @@ class WireSession:
 
     async def _flush(self) -> None:
         """Wait until everything queued has gone to the link."""
-        driver = self.shell.driver
+        driver = self.hub.driver
         if driver is not None and not self.over and self.endpoint.established:
             await driver.flushed()
 
@@ -386,13 +384,13 @@ class WireSession:
         if self._link is not None:
             self._stats.closes[code] += 1
             self._link = None
-        driver = self.shell.driver
+        driver = self.hub.driver
         if driver is not None:
             driver.stop()
         self._disarm()
         error = _lost(code, reason, f"the session ended with close code {code}")
         self._stats.frames_ignored += self.endpoint.ignored
-        self.shell.lose(error)
+        self.hub.lose(error)
         self.calls.stop_all()
         self._owner.wire_ended(self, error)
 
@@ -400,7 +398,7 @@ class WireSession:
         """Wait until the session is over for good."""
         if not self.over:
             waiter = self._runtime.future()
-            self.shell.on_lost.append(waiter)
+            self.hub.on_lost.append(waiter)
             await waiter
 
     async def idle(self) -> None:
@@ -410,13 +408,13 @@ class WireSession:
 
     async def _cleaned_up(self) -> None:
         await self.calls.idle()
-        for pump in list(self.shell.pumps):
+        for pump in list(self.hub.pumps):
             await pump.done
         for closing in list(self._closing):
             # A closing handshake that is cut short makes websockets on trio wait for its whole
             # timeout.
             await closing
-        self.shell.deadlines.close()
+        self.hub.timers.close()
 
     # ------------------------------------------------------------ time
 
@@ -427,11 +425,11 @@ class WireSession:
             return
         self._disarm()
         self._alarm_at = when
-        self._alarm = self.shell.deadlines.add(when, self._on_alarm)
+        self._alarm = self.hub.timers.add(when, self._on_alarm)
 
     def _disarm(self) -> None:
         if self._alarm is not None:
-            self.shell.deadlines.remove(self._alarm)
+            self.hub.timers.remove(self._alarm)
             self._alarm = None
 
     def _on_alarm(self) -> None:
@@ -460,9 +458,9 @@ class WireSession:
             handlers[type(event)](self, event)
         endpoint = self.endpoint
         if endpoint.draining:
-            self.shell.settle_drained()
+            self.hub.settle_drained()
         if endpoint.has_output:
-            self.shell.wake()
+            self.hub.wake()
         self._arm()
 
     def _on_hello(self, event: HelloReceived) -> None:
@@ -475,24 +473,24 @@ class WireSession:
     # same message: nobody is there any more to be told.
 
     def _on_arguments(self, event: ArgumentsReceived) -> None:
-        if event.call.context is not None:
-            event.call.context.on_arguments()
+        if event.call.owner is not None:
+            event.call.owner.on_arguments()
 
     def _on_items(self, event: ItemsReceived) -> None:
-        if event.lane.context is not None:
-            event.lane.context.on_items(event.items)
+        if event.lane.owner is not None:
+            event.lane.owner.on_items(event.items)
 
     def _on_finished(self, event: StreamFinished) -> None:
-        if event.lane.context is not None:
-            event.lane.context.on_finished(event.frame)
+        if event.lane.owner is not None:
+            event.lane.owner.on_finished(event.frame)
 
     def _on_cancel(self, event: CancelReceived) -> None:
-        if event.lane.context is not None:
-            event.lane.context.on_cancel(event.reason)
+        if event.lane.owner is not None:
+            event.lane.owner.on_cancel(event.reason)
 
     def _on_credit(self, event: CreditReceived) -> None:
-        if event.lane.context is not None:
-            event.lane.context.on_credit()
+        if event.lane.owner is not None:
+            event.lane.owner.on_credit()
 
     def _on_goaway(self, event: GoawayReceived) -> None:
         # The calls that will not be answered are finished by events behind this one.

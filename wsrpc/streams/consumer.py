@@ -1,6 +1,6 @@
 """The receiving end of a stream: what arrived, what was consumed, who waits.
 
-An inbox is held by its lane; the `Stream` that the user holds only points at it. So when the user
+An consumer is held by its lane; the `Stream` that the user holds only points at it. So when the user
 drops the stream, its finalizer runs at once and the far end can be told.
 """
 
@@ -13,7 +13,7 @@ from typing import Any, cast
 from msgspec import Raw
 
 from ..engine.failures import error_from, wrong_kind
-from ..engine.hub import Conversation, Shell, Terminal
+from ..engine.hub import Hub, LaneOwner, Terminal
 from ..errors import ConnectionLost, DeadlineExceeded, RpcError
 from ..limits import COST_UNIT
 from ..protocol.codec import Codec
@@ -21,14 +21,14 @@ from ..protocol.frames import End, Error, Result
 from ..protocol.lanes import OutCall, Receiver, UploadReader
 from ..protocol.window import cost_of
 from ..runtime import Future
-from ..runtime.timers import Deadline
+from ..runtime.timers import TimerEntry
 from ..stream import Stream
 from ..values.adapter import Adapter, InvalidValue
 
-__all__ = ["Frame", "Inbox", "InboxStream", "Tally"]
+__all__ = ["Consumer", "ItemGroup", "ReceivedStream", "Tally"]
 
 
-class Frame:
+class ItemGroup:
     """The items of one `message`, copied out of the batch that brought them.
 
     Undecoded items are views of their batch and keep all of it in memory. A stream whose consumer
@@ -81,11 +81,11 @@ class Tally:
             self._whole.add(n)
 
 
-class Inbox(Conversation):
+class Consumer(LaneOwner):
     """Items of one lane on their way to the application.
 
     Args:
-        shell: The session's.
+        hub: The session's.
         lane: Where they come from.
         adapter: The type of the items.
         final_adapter: That of the final value, if there may be one.
@@ -110,14 +110,14 @@ class Inbox(Conversation):
         "_end",
         "_entry",
         "_final_adapter",
-        "_frames",
+        "_groups",
+        "_hub",
         "_invalid",
         "_label",
         "_lane",
         "_on_over",
         "_on_started",
         "_room",
-        "_shell",
         "_tally",
         "_terminal",
         "_waiter",
@@ -129,7 +129,7 @@ class Inbox(Conversation):
 
     def __init__(
         self,
-        shell: Shell,
+        hub: Hub,
         lane: Receiver,
         adapter: Adapter,
         final_adapter: Adapter | None,
@@ -142,7 +142,7 @@ class Inbox(Conversation):
         tally: Tally | None = None,
         room: int = 0,
     ) -> None:
-        self._shell = shell
+        self._hub = hub
         self._tally = tally or Tally()
         self._room = room
         self._check = check
@@ -154,8 +154,8 @@ class Inbox(Conversation):
         self._label = label
         self._on_started = on_started
         self._on_over = on_over
-        self._entry: Deadline | None = None
-        self._frames: deque[Frame] = deque()
+        self._entry: TimerEntry | None = None
+        self._groups: deque[ItemGroup] = deque()
         self._costs: deque[int] | None = None
         self._terminal: Terminal | RpcError[Any] | None = None
         self._end: RpcError[Any] | StopAsyncIteration | None = None
@@ -168,7 +168,7 @@ class Inbox(Conversation):
 
     def on_items(self, items: list[Raw]) -> None:
         if not self.closed:
-            self._frames.append(Frame(items, self._shell.codec))
+            self._groups.append(ItemGroup(items, self._hub.codec))
             self._notify()
 
     def on_finished(self, frame: Terminal) -> None:
@@ -186,25 +186,25 @@ class Inbox(Conversation):
 
         def expire() -> None:
             error = DeadlineExceeded(f"{self._label} did not end before its deadline")
-            error.not_started = self._lane.id == 0
+            error.not_started = not self._lane.is_numbered
             self.stop("deadline_exceeded")
             self.fail(error)
 
-        self._entry = self._shell.deadlines.add(when, expire)
+        self._entry = self._hub.timers.add(when, expire)
 
     def stop(self, reason: str) -> None:
         """Tell the other end that nobody wants the rest."""
-        if self._terminal is None and self._shell.lost is None:
-            self._shell.endpoint.cancel(self._cancellable(), reason)
-            self._shell.wake()
+        if self._terminal is None and self._hub.lost is None:
+            self._hub.endpoint.cancel(self._cancellable(), reason)
+            self._hub.wake()
 
     def stop_soon(self) -> None:
         """The same as `stop`, from a finalizer."""
-        self._shell.runtime.call_threadsafe(lambda: self.stop("cancelled"))
+        self._hub.runtime.call_threadsafe(lambda: self.stop("cancelled"))
 
     def discard(self) -> None:
         """Forget what is queued: the application wants no more."""
-        self._frames.clear()
+        self._groups.clear()
         self.items.clear()
         self._costs = None
         self._end = StopAsyncIteration()
@@ -212,7 +212,7 @@ class Inbox(Conversation):
 
     def fail(self, error: RpcError[Any]) -> None:
         """End the stream here, whatever is still queued: a deadline passed, or it was closed."""
-        self._frames.clear()
+        self._groups.clear()
         self.items.clear()
         self._costs = None
         self._terminate(error)
@@ -223,7 +223,7 @@ class Inbox(Conversation):
             if self._on_over is not None:
                 self._on_over()
             if self._entry is not None:
-                self._shell.deadlines.remove(self._entry)
+                self._hub.timers.remove(self._entry)
             self._notify()
 
     def _notify(self) -> None:
@@ -241,7 +241,7 @@ class Inbox(Conversation):
     @property
     def lag(self) -> int:
         """Items that have arrived and wait to be taken."""
-        return len(self.items) + sum(frame.count for frame in self._frames)
+        return len(self.items) + sum(group.count for group in self._groups)
 
     @property
     def ended(self) -> bool:
@@ -265,8 +265,8 @@ class Inbox(Conversation):
     def report(self, *, waiting: bool) -> None:
         """Give credit back for what was taken."""
         taken, self.taken = self.taken, 0
-        if self._shell.endpoint.consumed(self._lane, taken, waiting=waiting):
-            self._shell.wake()
+        if self._hub.endpoint.consumed(self._lane, taken, waiting=waiting):
+            self._hub.wake()
 
     async def next(self, idle_timeout: float | None = None) -> Any:
         """The next item.
@@ -282,8 +282,8 @@ class Inbox(Conversation):
                 # Like a generator's, an error is raised once; after it the stream is just over.
                 end, self._end = self._end, StopAsyncIteration()
                 raise end
-            if self._frames:
-                self._decode(self._frames.popleft())
+            if self._groups:
+                self._decode(self._groups.popleft())
             elif self._terminal is not None:
                 self._conclude(self._terminal)
             else:
@@ -293,7 +293,7 @@ class Inbox(Conversation):
                 await self._wait(idle_timeout)
 
     async def _wait(self, idle_timeout: float | None) -> None:
-        self._waiter = waiter = self._shell.runtime.future()
+        self._waiter = waiter = self._hub.runtime.future()
         if idle_timeout is None:
             await waiter
             return
@@ -301,36 +301,36 @@ class Inbox(Conversation):
         try:
             await waiter
         finally:
-            self._shell.deadlines.remove(entry)
+            self._hub.timers.remove(entry)
 
-    def _arm_idle(self, idle_timeout: float) -> Deadline:
+    def _arm_idle(self, idle_timeout: float) -> TimerEntry:
         def expire() -> None:
             self.stop("deadline_exceeded")
             self.fail(
                 DeadlineExceeded(f"{self._label}: no item for {idle_timeout:g} s (idle_timeout)")
             )
 
-        return self._shell.deadlines.add(self._shell.runtime.now() + idle_timeout, expire)
+        return self._hub.timers.add(self._hub.runtime.now() + idle_timeout, expire)
 
-    def _decode(self, frame: Frame) -> None:
-        codec, check = self._shell.codec, self._check
-        self._costs = frame.costs
+    def _decode(self, group: ItemGroup) -> None:
+        codec, check = self._hub.codec, self._check
+        self._costs = group.costs
         try:
-            if frame.count == 1:
-                self.items.append(self._adapter.load(frame.data, codec, check=check))
+            if group.count == 1:
+                self.items.append(self._adapter.load(group.data, codec, check=check))
             else:
-                assert isinstance(frame.data, bytes)
-                self.items.extend(self._adapter.load_many(frame.data, codec, check=check))
+                assert isinstance(group.data, bytes)
+                self.items.extend(self._adapter.load_many(group.data, codec, check=check))
         except InvalidValue as error:
-            self._frames.clear()
-            self._end = self._invalid(self._first_invalid(frame) or error)
+            self._groups.clear()
+            self._end = self._invalid(self._first_invalid(group) or error)
             self.stop("cancelled")
 
-    def _first_invalid(self, frame: Frame) -> InvalidValue | None:
+    def _first_invalid(self, group: ItemGroup) -> InvalidValue | None:
         """What is wrong with the first bad item; those before it are items all the same."""
-        if frame.count > 1:
-            codec = self._shell.codec
-            for raw in codec.split_array(frame.data):
+        if group.count > 1:
+            codec = self._hub.codec
+            for raw in codec.split_array(group.data):
                 try:
                     self.items.append(self._adapter.load(raw, codec, check=self._check))
                 except InvalidValue as error:
@@ -346,28 +346,30 @@ class Inbox(Conversation):
             if terminal.final is not None and self._final_adapter is not None:
                 try:
                     self.final = self._final_adapter.load(
-                        terminal.final[0], self._shell.codec, check=self._check
+                        terminal.final[0], self._hub.codec, check=self._check
                     )
                 except InvalidValue as error:
                     self._end = self._invalid(error)
         elif isinstance(terminal, Error):
-            self._end = error_from(terminal.body, self._shell.codec)
+            self._end = error_from(terminal.body, self._hub.codec)
         else:
             wrong = wrong_kind(self._label, streams=False)
             if isinstance(terminal, Result):
                 try:
-                    wrong.answer = (self._adapter.load(terminal.value, self._shell.codec),)
+                    wrong.answer = (self._adapter.load(terminal.value, self._hub.codec),)
                 except InvalidValue:
                     pass
             self._end = wrong
 
 
-class InboxStream(Stream[Any, Any]):
-    """The stream that users hold, over an inbox."""
+class ReceivedStream(Stream[Any, Any]):
+    """The stream that users hold, over an consumer."""
 
-    def __init__(self, inbox: Inbox | None, label: str, idle_timeout: float | None = None) -> None:
+    def __init__(
+        self, consumer: Consumer | None, label: str, idle_timeout: float | None = None
+    ) -> None:
         super().__init__(label)
-        self._inbox = inbox
+        self._consumer = consumer
         self._idle_timeout = idle_timeout
         self._busy = False
         self._over = False
@@ -376,16 +378,16 @@ class InboxStream(Stream[Any, Any]):
 
     @property
     def lag(self) -> int:
-        return 0 if self._inbox is None else self._inbox.lag
+        return 0 if self._consumer is None else self._consumer.lag
 
-    async def _start(self) -> Inbox:
-        """Begin whatever fills the inbox; only called where there is none yet."""
+    async def _start(self) -> Consumer:
+        """Begin whatever fills the consumer; only called where there is none yet."""
         raise NotImplementedError
 
     async def __anext__(self) -> Any:
-        inbox = self._inbox
-        if inbox is not None and inbox.items and not self._over:
-            return inbox.pop()
+        consumer = self._consumer
+        if consumer is not None and consumer.items and not self._over:
+            return consumer.pop()
         return await self._next()
 
     async def _next(self) -> Any:
@@ -397,12 +399,12 @@ class InboxStream(Stream[Any, Any]):
         try:
             while True:
                 try:
-                    if self._inbox is None:
-                        self._inbox = await self._start()
+                    if self._consumer is None:
+                        self._consumer = await self._start()
                     if self._over:
                         # Meanwhile somebody else closed it.
                         self._close(self._reason())
-                    item = await self._inbox.next(self._idle_timeout)
+                    item = await self._consumer.next(self._idle_timeout)
                     self.fresh = True
                     return item
                 except RpcError as error:
@@ -411,8 +413,8 @@ class InboxStream(Stream[Any, Any]):
                 if self._over:
                     raise StopAsyncIteration
         except StopAsyncIteration:
-            if not self._over and self._inbox is not None:
-                self._finish(self._inbox.final)
+            if not self._over and self._consumer is not None:
+                self._finish(self._consumer.final)
             self._over = True
             await self._settle()
             raise
@@ -431,7 +433,7 @@ class InboxStream(Stream[Any, Any]):
             self._busy = False
 
     async def _reopens(self, error: RpcError[Any]) -> bool:
-        """Whether the stream goes on in spite of `error`, with a new inbox."""
+        """Whether the stream goes on in spite of `error`, with a new consumer."""
         return False
 
     async def _failed(self, error: RpcError[Any]) -> BaseException:
@@ -446,10 +448,10 @@ class InboxStream(Stream[Any, Any]):
 
     def _close(self, reason: str) -> None:
         self._over = True
-        inbox = self._inbox
-        if inbox is not None:
-            inbox.stop(reason)
-            inbox.discard()
+        consumer = self._consumer
+        if consumer is not None:
+            consumer.stop(reason)
+            consumer.discard()
 
     def cancel(self) -> None:
         self._close("cancelled")
@@ -460,6 +462,6 @@ class InboxStream(Stream[Any, Any]):
     def __del__(self) -> None:
         # The last reference is gone. Finalizers may run at any allocation, in any thread, so the
         # far end is told from the event loop, not from here.
-        inbox = getattr(self, "_inbox", None)
-        if inbox is not None and not (self._over or inbox.ended):
-            inbox.stop_soon()
+        consumer = getattr(self, "_consumer", None)
+        if consumer is not None and not (self._over or consumer.ended):
+            consumer.stop_soon()

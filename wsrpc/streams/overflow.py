@@ -14,9 +14,9 @@ from msgspec import Raw
 from ..errors import StreamOverflow
 from ..interfaces import Overflow
 from ..limits import COST_UNIT, MAX_CREDIT, Limits
-from .consumer import Frame, Inbox
+from .consumer import Consumer, ItemGroup
 
-__all__ = ["INBOXES", "first_credit"]
+__all__ = ["CONSUMERS", "first_credit"]
 
 
 def first_credit(overflow: Overflow, window: int | None, limits: Limits) -> int | None:
@@ -27,7 +27,7 @@ def first_credit(overflow: Overflow, window: int | None, limits: Limits) -> int 
     return max(1, min(window or limits.window, limits.window_bytes // COST_UNIT))
 
 
-class DropOldest(Inbox):
+class DropOldest(Consumer):
     """Keeps the newest items, as many as there is room for.
 
     They wait one by one and undecoded, so that none is validated only to be let go. The window does
@@ -40,28 +40,28 @@ class DropOldest(Inbox):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._bytes = 0
-        self._lane.window.most = self._room
+        self._lane.keep_at_most(self._room)
 
     def on_items(self, items: list[Raw]) -> None:
         if not self.closed:
             lane = self._lane
-            if self._shell.endpoint.consumed(lane, lane.window.queued, waiting=True):
-                self._shell.wake()
+            if self._hub.endpoint.consumed(lane, lane.untaken, waiting=True):
+                self._hub.wake()
             self._admit(items)
             self._notify()
 
     def _admit(self, items: list[Raw]) -> None:
-        frames = self._frames
+        groups = self._groups
         gone = max(0, len(items) - self._room)
         self._append(items[gone:])
-        while self._exceeds(len(frames), self._bytes - len(frames[-1].data)):
-            self._bytes -= len(frames.popleft().data)
+        while self._exceeds(len(groups), self._bytes - len(groups[-1].data)):
+            self._bytes -= len(groups.popleft().data)
             gone += 1
         self._tally.add(gone)
 
     def _append(self, items: list[Raw]) -> None:
-        codec = self._shell.codec
-        self._frames.extend([Frame([item], codec) for item in items])
+        codec = self._hub.codec
+        self._groups.extend([ItemGroup([item], codec) for item in items])
         self._bytes += sum(map(len, items))
 
     def _exceeds(self, count: int, older: int) -> bool:
@@ -71,11 +71,11 @@ class DropOldest(Inbox):
             count: Items that wait.
             older: Bytes of all of them but the newest, which may have any size.
         """
-        return count > self._room or older > self._shell.limits.window_bytes
+        return count > self._room or older > self._hub.limits.window_bytes
 
-    def _decode(self, frame: Frame) -> None:
-        self._bytes -= len(frame.data)
-        super()._decode(frame)
+    def _decode(self, group: ItemGroup) -> None:
+        self._bytes -= len(group.data)
+        super()._decode(group)
 
     def report(self, *, waiting: bool) -> None:
         """No credit is owed: it was given back on arrival."""
@@ -89,7 +89,7 @@ class Latest(DropOldest):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._lane.window.most = MAX_CREDIT
+        self._lane.keep_at_most(MAX_CREDIT)
         self._room = 1
 
 
@@ -99,7 +99,7 @@ class Fail(DropOldest):
     __slots__ = ()
 
     def _admit(self, items: list[Raw]) -> None:
-        count = len(self._frames) + len(items)
+        count = len(self._groups) + len(items)
         size = self._bytes + sum(map(len, items))
         if not self._exceeds(count, size - len(items[-1])):
             self._append(items)
@@ -110,13 +110,13 @@ class Fail(DropOldest):
             StreamOverflow(
                 f"{self._label}: the consumer fell behind by {count} items ({size} bytes); "
                 f"overflow='fail' lets {self._room} items (window=) and "
-                f"{self._shell.limits.window_bytes} bytes (Limits.window_bytes) wait"
+                f"{self._hub.limits.window_bytes} bytes (Limits.window_bytes) wait"
             )
         )
 
 
-INBOXES: dict[Overflow, type[Inbox]] = {
-    "block": Inbox,
+CONSUMERS: dict[Overflow, type[Consumer]] = {
+    "block": Consumer,
     "latest": Latest,
     "drop_oldest": DropOldest,
     "fail": Fail,

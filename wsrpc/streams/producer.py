@@ -16,14 +16,14 @@ from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator
 from sys import getrefcount
 from typing import Any, NoReturn
 
-from ..engine.hub import Shell
+from ..engine.hub import Hub
 from ..protocol.lanes import Sender
 from ..protocol.splice import Encoded
 from ..runtime import Future
 from ..stream import Final
 from ..values.adapter import Adapter, Unencodable
 
-__all__ = ["Feed", "Packer"]
+__all__ = ["Packer", "Producer"]
 
 # Items after which a stream that never waits lets others run; a turn of the loop costs about as much
 # as a dozen items, and what one turn brings travels as one message. Alone it may send more. One of
@@ -51,15 +51,12 @@ PACK = 16 * 1024
 # Items of these types nobody can change.
 UNCHANGING = frozenset((bool, bytes, float, int, str, type(None)))
 
-# The states in which a sender may still begin an item.
-OPEN = frozenset(("running", "yielding", "uploading"))
-
 
 class Packer:
     """Encodes what one stream carries.
 
     Args:
-        shell: Whose codec it is for.
+        hub: Whose codec it is for.
         item: The declared type of the items.
         final: That of the final value, if there may be one.
         check: Whether values are validated before they leave.
@@ -69,9 +66,9 @@ class Packer:
     __slots__ = ("_check", "_codec", "_final", "_item", "_no_final", "keeps")
 
     def __init__(
-        self, shell: Shell, item: Adapter, final: Adapter | None, *, check: bool, no_final: str
+        self, hub: Hub, item: Adapter, final: Adapter | None, *, check: bool, no_final: str
     ) -> None:
-        self._codec = shell.codec
+        self._codec = hub.codec
         self._no_final = no_final
         self._item = item
         self._final = final
@@ -116,7 +113,7 @@ def _go_on(step: Generator[Any, Any, Any], waits_for: Any) -> Generator[Any, Any
 
 
 def _references_of_an_unshared_item() -> int:
-    """What `getrefcount` says in `Feed.run` of an item that its source has let go of."""
+    """What `getrefcount` says in `Producer.run` of an item that its source has let go of."""
 
     async def source(shared: list[Any]) -> AsyncGenerator[Any, None]:
         yield object()
@@ -139,11 +136,11 @@ def _references_of_an_unshared_item() -> int:
 _UNSHARED = _references_of_an_unshared_item()
 
 
-class Feed:
+class Producer:
     """One stream of this side's; whoever runs it sends the terminal.
 
     Args:
-        shell: Whose stream it is.
+        hub: Whose stream it is.
         lane: Its id.
         packer: Encodes it.
         halt: Cancels the task that runs it.
@@ -158,10 +155,10 @@ class Feed:
     __slots__ = (
         "_halt",
         "_held",
+        "_hub",
         "_late",
         "_mean",
         "_packer",
-        "_shell",
         "_spare",
         "_stopped",
         "_waiter",
@@ -172,14 +169,14 @@ class Feed:
 
     def __init__(
         self,
-        shell: Shell,
+        hub: Hub,
         lane: Sender,
         packer: Packer,
         *,
         halt: Callable[[], None],
         spare: Callable[[], None],
     ) -> None:
-        self._shell = shell
+        self._hub = hub
         self._packer = packer
         self._halt = halt
         self._spare = spare
@@ -208,22 +205,22 @@ class Feed:
             waiter.set_result(None)
 
     def _open(self) -> bool:
-        return self.lane.state in OPEN and not self._stopped and self._shell.lost is None
+        return self.lane.may_send and not self._stopped and self._hub.lost is None
 
     async def _allowed(self) -> bool:
         """Wait until an item may be begun; False when the stream is to stop instead."""
-        shell, lane = self._shell, self.lane
+        hub, lane = self._hub, self.lane
         while self._open():
-            if not self._late and shell.endpoint.may_push(lane):
+            if not self._late and hub.endpoint.may_push(lane):
                 return True
             await self._wait()
         return False
 
     async def _wait(self) -> None:
-        shell = self._shell
-        self._waiter = waiter = shell.runtime.future()
-        if shell.endpoint.lacks_room(self.lane):
-            shell.block(self.wake)
+        hub = self._hub
+        self._waiter = waiter = hub.runtime.future()
+        if hub.endpoint.lacks_room(self.lane):
+            hub.block(self.wake)
         await waiter
 
     # ---------------------------------------------------------------- the source
@@ -234,9 +231,9 @@ class Feed:
         A `Final` ends it, and its value is kept in `final`. What `source` or the packer raises is
         passed on; what was yielded before it has been queued and will arrive.
         """
-        shell = self._shell
+        hub = self._hub
         items = aiter(source)
-        shell.feeds += 1
+        hub.producers += 1
         try:
             try:
                 if isinstance(items, types.AsyncGeneratorType):
@@ -248,7 +245,7 @@ class Feed:
                 raise
             await self._all_gone()
         finally:
-            shell.feeds -= 1
+            hub.producers -= 1
             self.closing = True
             if self._stopped:
                 self._spare()
@@ -262,10 +259,10 @@ class Feed:
             await self._wait()
 
     async def _run_iterator(self, items: Any) -> None:
-        advance, pause = items.__anext__, self._shell.runtime.pause
+        advance, pause = items.__anext__, self._hub.runtime.pause
         turn = 0
         while True:
-            if self._late or not self._shell.endpoint.may_push(self.lane):
+            if self._late or not self._hub.endpoint.may_push(self.lane):
                 if not await self._allowed():
                     return
                 turn = 0
@@ -282,35 +279,35 @@ class Feed:
 
     async def _run_generator(self, items: AsyncGenerator[Any, Any]) -> None:
         """The same, driven step by step: what is yielded without waiting is gathered."""
-        shell, credit, held, keeps = self._shell, self.lane.credit, self._held, self._packer.keeps
-        advance, now = items.__anext__, shell.runtime.now
-        if shell.driver is not None and shell.driver.behind:
+        hub, lane, held, keeps = self._hub, self.lane, self._held, self._packer.keeps
+        advance, now = items.__anext__, hub.runtime.now
+        if hub.driver is not None and hub.driver.behind:
             # With those that were asked for in the same message.
-            await shell.driver.caught_up()
+            await hub.driver.caught_up()
         # Items in this turn; how many may follow before the next look at everything else.
         turn, room, began, most = 0, 0, 0.0, LONG_TURN
-        first = shell.feeds > 1
+        first = hub.producers > 1
         try:
             while True:
                 if room <= 0:
                     self._hand_over()
                     if not self._open():
                         return
-                    if self._late or not shell.endpoint.may_push(self.lane):
+                    if self._late or not hub.endpoint.may_push(self.lane):
                         if not await self._allowed():
                             return
                         turn = 0
                     elif turn >= most or (turn and now() - began > TURN_TIME):
-                        await shell.runtime.pause()
+                        await hub.runtime.pause()
                         turn = 0
-                        if not shell.endpoint.may_push(self.lane):
+                        if not hub.endpoint.may_push(self.lane):
                             continue
                     if turn == 0:
                         began = now()
-                        most = max(SHORT_TURN, min(LONG_TURN, LOOP_TURN // shell.feeds))
+                        most = max(SHORT_TURN, min(LONG_TURN, LOOP_TURN // hub.producers))
                         if first:
                             first, most = False, FIRST_TURN
-                    room = min(credit.balance, TURN, most)
+                    room = min(lane.allowance, TURN, most)
                 step: Any = advance()
                 try:
                     waits_for = step.send(None)
@@ -345,7 +342,7 @@ class Feed:
                     if not self._take(item):
                         return
                     # Nothing may follow a large item until all of it has gone.
-                    room = min(room, credit.balance) if self.lane.value is None else 0
+                    room = min(room, lane.allowance)
         finally:
             self._hand_over()
 
@@ -361,7 +358,7 @@ class Feed:
         self._halt()
         try:
             await _go_on(step, waits_for)
-        except (self._shell.runtime.cancelled_class(), StopAsyncIteration):
+        except (self._hub.runtime.cancelled_class(), StopAsyncIteration):
             pass
         finally:
             self._spare()
@@ -397,8 +394,8 @@ class Feed:
                 pass
         if pack is not None and len(pack) <= PACK:
             self._mean = len(pack) / n
-            self._shell.endpoint.push_pack(self.lane, pack, n)
-            self._shell.wake()
+            self._hub.endpoint.push_pack(self.lane, pack, n)
+            self._hub.wake()
             return
         for item in held:
             self._send(self._packer.one(item))
@@ -406,20 +403,20 @@ class Feed:
     def _send(self, data: Encoded) -> None:
         size = len(data)
         self._mean = size if self._mean is None else self._mean + (size - self._mean) / 8
-        if self._late or not self._shell.endpoint.may_push(self.lane):
+        if self._late or not self._hub.endpoint.may_push(self.lane):
             # Here it fails at its place; later nobody could raise it where it belongs.
-            self._shell.endpoint.check_size(size)
+            self._hub.endpoint.check_size(size)
             self._late.append(data)
-            if self._shell.endpoint.lacks_room(self.lane):
-                self._shell.block(self.wake)
+            if self._hub.endpoint.lacks_room(self.lane):
+                self._hub.block(self.wake)
         else:
-            self._shell.endpoint.push(self.lane, data)
-            self._shell.wake()
+            self._hub.endpoint.push(self.lane, data)
+            self._hub.wake()
 
     def _push_late(self) -> None:
-        endpoint = self._shell.endpoint
+        endpoint = self._hub.endpoint
         while self._late and endpoint.may_push(self.lane):
             endpoint.push(self.lane, self._late.popleft())
-            self._shell.wake()
+            self._hub.wake()
         if self._late and endpoint.lacks_room(self.lane):
-            self._shell.block(self.wake)
+            self._hub.block(self.wake)

@@ -48,7 +48,7 @@ from ..protocol.endpoint import Endpoint
 from ..runtime import Nursery
 from ..server.server import Server
 from ..session.live_session import LiveSession
-from ..session.reconnect import Keeper
+from ..session.reconnect import Reconnector
 from ..transport.base import Link
 from ..transport.faults import Action, Faults, FrameName, Side
 from ..transport.memory import MemoryLink, memory_link_pair
@@ -133,7 +133,7 @@ class connected_pair:
             debug=self._debug,
         )
         self._sessions = [client]
-        Keeper(
+        Reconnector(
             client,
             self,
             None,
