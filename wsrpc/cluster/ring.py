@@ -11,7 +11,7 @@ from typing_extensions import TypeVar
 
 from ..errors import Code, RpcError
 from ..runtime import Future, Runtime
-from ..runtime.timers import Deadline, Deadlines
+from ..runtime.timers import TimerEntry, Timers
 from ..stream import Stream, Tracked
 from ..values.tracked import Shared
 from .errors import Gap, TopicGap
@@ -125,7 +125,7 @@ class Source(Protocol):
     """
 
     runtime: Runtime
-    deadlines: Deadlines
+    deadlines: Timers
     ring: Ring | None
     produced: bool
 
@@ -331,7 +331,7 @@ class Reader(Stream[Tracked[T]]):
         """Wait until there may be more, or it has waited long enough."""
         source = self._source
         self._waiter = waiter = source.runtime.future()
-        entry: Deadline | None = None
+        entry: TimerEntry | None = None
         if self._until is not None:
             entry = source.deadlines.add(self._until, self.wake)
         source.wait(self)

@@ -15,7 +15,7 @@ from ..context import handling
 from ..errors import Code, RpcError
 from ..protocol.codec import CODECS
 from ..runtime import Runtime
-from ..runtime.timers import Deadlines
+from ..runtime.timers import Timers
 from ..stream import Stream, Tracked
 from ..values.adapter import Unencodable
 from ..values.tracked import Shared, TrackedAdapter
@@ -42,7 +42,7 @@ class LocalChannel:
         node = topics.node
         self.name = topic.name
         self.runtime: Runtime = node.runtime
-        self.deadlines: Deadlines = topics.deadlines
+        self.deadlines: Timers = topics.deadlines
         self.ring: Ring | None = None
         self.produced = False
         self.readers = 0
@@ -160,15 +160,15 @@ class Topics:
         self._limits = limits
         # Those read least recently first.
         self._channels: dict[str, LocalChannel] = {}
-        self._deadlines: Deadlines | None = None
+        self._deadlines: Timers | None = None
 
     def __len__(self) -> int:
         return len(self._channels)
 
     @property
-    def deadlines(self) -> Deadlines:
+    def deadlines(self) -> Timers:
         if self._deadlines is None:
-            self._deadlines = Deadlines(self.node.runtime, self.node.nursery)
+            self._deadlines = Timers(self.node.runtime, self.node.nursery)
         return self._deadlines
 
     def close(self) -> None:
