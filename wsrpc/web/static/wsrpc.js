@@ -313,6 +313,8 @@ function likeness(a, b) {
  * @implements {AsyncIterableIterator<T>}
  */
 export class Stream {
+  /** @internal @type {any} */
+  _;
   /** Items that were let go. */
   dropped = 0;
   /** What the stream ended with, once it has. @type {F|undefined} */
@@ -322,7 +324,6 @@ export class Stream {
 
   /** @internal @param {any} owner @param {number} window @param {CallOptions} [options] */
   constructor(owner, window, options = {}) {
-    /** @internal @type {any} */
     this._ = make(Inbox, { stream: this, owner, window, first: window, overflow: options.overflow ?? "block", idle: options.idleTimeout, items: [], waiting: [], owed: 0, balance: window, mean: 0 });
     this._.done = new Promise((resolve, reject) => Object.assign(this._, { resolve, reject }));
     this._.done.catch(nothing);
@@ -1544,7 +1545,7 @@ const Core = {
   },
   raw(elements) {
     odd = false;
-    return elements.map((one) => this.codec.encode(one));
+    return elements.map((/** @type {any} */ one) => this.codec.encode(one));
   },
   encode(value) {
     odd = false;
@@ -1571,7 +1572,7 @@ const Core = {
   },
   /** What crosses of an error (ERROR-2, ERROR-3). */
   describe(error, where) {
-    const { code, message, data, type, retryAfter } = /** @type {any} */ (error ?? {});
+    const { code, message, data, type, retryAfter } = Object(error);
     if (error instanceof RpcError) return { code, message: String(message), data, ...(type && type !== TOO_LARGE && { type }), ...(int(retryAfter) && { retry_after: retryAfter }) };
     const error_id = [...crypto.getRandomValues(new Uint8Array(8))].map((b) => b.toString(16).padStart(2, "0")).join("");
     if (where) console.error(`wsrpc: ${where} failed (error id ${error_id})`, error);
@@ -1610,7 +1611,8 @@ const Core = {
       console.error("wsrpc: trace failed", error);
     }
   },
-  error(prefix, notStarted, { code, reason } = this.lastClose) {
+  error(prefix, notStarted, close) {
+    const { code, reason } = close ?? this.lastClose;
     return failure(code === 4501 || code === 4503 ? "unauthenticated" : "unavailable", `the session ${prefix}: ${code} ${reason}`, notStarted);
   },
   why() {
@@ -1886,11 +1888,12 @@ const Core = {
 
 /** The conversation with one server. It outlives lost connections; a `state` event tells of each change. */
 export class Session extends EventTarget {
+  /** @internal @type {any} */
+  _;
   /** @internal @param {string} url @param {ConnectOptions} options @param {any} Socket */
   constructor(url, options, Socket) {
     super();
     const codec = options.codec ?? json;
-    /** @internal @type {any} */
     const core = (this._ = make(Core, {
       session: this, url, options, Socket, codec, auth: options.auth, window: options.window ?? 32, timeout: options.timeout === undefined ? 30000 : options.timeout, maxCalls: options.maxCalls ?? 256, maxValue: options.maxValue ?? 16 * MIB,
       null: codec.encode(null), state: "connecting", since: Date.now(), attempt: 0, failures: 0, denied: 0, draining: false, links: 0, resumes: 0, sent: 0, lastAuth: -Infinity, tokens: 1000, spentAt: now(), spentSent: 0, hints: 20, hintedAt: 0,
