@@ -128,6 +128,19 @@ class Owner:
         return 2 * n
 
 
+class Busy:
+    """What the server keeps the client busy with."""
+
+    def __init__(self) -> None:
+        self.running = 0
+        self.go = anyio.Event()
+
+    @wsrpc.method
+    async def work(self) -> None:
+        self.running += 1
+        await self.go.wait()
+
+
 async def test_a_callback_is_called_with_its_arguments_in_order(codec: Codec) -> None:
     seen: list[int] = []
 
@@ -206,14 +219,23 @@ async def test_at_most_eight_calls_of_one_callback_run_at_a_time(wire: Wire) -> 
 
 @pytest.mark.rule("CB-2")
 async def test_callbacks_take_no_slots() -> None:
+    """Neither of the caller, all of whose slots are taken, nor at it."""
     owner = Owner()
-    async with pair([Builder()], limits=wsrpc.Limits(max_calls=8)) as (_, client):
-        builder = client.clientize(Builder)
+    busy = Busy()
+    async with pair([Builder()], [busy], limits=wsrpc.Limits(max_calls=8)) as (server, client):
         async with anyio.create_task_group() as group:
             for _n in range(8):
-                group.start_soon(builder.apply, [1, 2, 3], owner.wait)
-            await until(lambda: owner.running == 8)
+                group.start_soon(server.clientize(Busy).work)
+            await until(lambda: busy.running == 8)
+            group.start_soon(server.clientize(Busy).work)
+            await turns(20)
+            assert busy.running == 8, "no slot is left at the client"
+            for _n in range(7):
+                group.start_soon(client.clientize(Builder).apply_at_once, 3, owner.wait)
+            await until(lambda: owner.running == 21)
             owner.go.set()
+            busy.go.set()
+    assert owner.peak == 21
 
 
 @pytest.mark.rule("CB-2")

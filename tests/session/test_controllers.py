@@ -385,12 +385,16 @@ async def test_an_unknown_method_is_answered_with_near_names() -> None:
         with error_of("unimplemented") as caught:
             await client.clientize("Derived").inherrited()
         assert caught.value.data["near"][0] == "Derived.inherited"
+        said = caught.value.message
+        assert said.startswith("there is no method 'Derived.inherrited' here; did you mean Derived.")
         with error_of("unimplemented") as caught:
             await client.clientize("Plan").ask()
         assert caught.value.data["near"] == ["Plain.ask"]
+        assert caught.value.message == "there is no method 'Plan.ask' here; did you mean Plain.ask?"
         with error_of("unimplemented") as caught:
             await client.clientize("Zzz").qqq()
         assert caught.value.data["near"] == []
+        assert caught.value.message == "there is no method 'Zzz.qqq' here"
 
 
 @pytest.mark.rule("REFLECT-3")
