@@ -335,7 +335,7 @@ def test_one_invocation_too_many_is_refused_and_the_link_lives(client: Bare) -> 
 
 @pytest.mark.rule("CB-3")
 @pytest.mark.parametrize("answer", ["result", "end", "error"])
-def test_invocations_that_are_live_are_cancelled_before_the_calls_terminal(
+def test_the_calls_end_finishes_the_invocations_of_its_callbacks_that_are_live(
     server: Bare, answer: str
 ) -> None:
     endpoint = server.endpoint
@@ -358,13 +358,19 @@ def test_invocations_that_are_live_are_cancelled_before_the_calls_terminal(
     }
     send[answer]()
     frames = server.hear()
-    at = next(n for n, frame in enumerate(frames) if frame[:2] == [answer, 1])
+    names = [(frame[0], frame[1]) for frame in frames]
+    assert answer in [name for name, id in names if id == 1]
     opened = {invocation.id for invocation in [*invocations[:8], invocations[9]]} - {4}
-    opened |= {frame[1] for frame in frames[:at] if frame[0] == "call"}
-    assert opened == {frame[1] for frame in frames[:at] if frame[0] == "cancel"}
+    assert {id for name, id in names if name == "cancel"} == opened, "for peers that wait for it"
     for invocation in (invocations[8], queued):
-        mine = [frame[0] for frame in frames if frame[1] == invocation.id]
-        assert mine == ["call", "cancel"], "not numbered before: it goes out to be answered"
+        assert invocation.id == 0, "not numbered before: it is not sent any more"
+    left = [*invocations[:1], *invocations[2:], queued]
+    assert endpoint.abandoned == left, "those that wait are told"
+    assert {invocation.state for invocation in left} <= {"finished", "invoking, cancelled"}
+    ignored = endpoint.ignored
+    assert server.say(["result", 2, None], ["error", 8, ABORTED]) == []
+    assert endpoint.ignored == ignored + 2, "whatever comes is late"
+    assert endpoint.quiescent
 
 
 @pytest.mark.rule("CB-4", "ERROR-7")
@@ -406,19 +412,43 @@ def test_a_callback_cannot_be_used_after_its_call(server: Bare) -> None:
 def test_invocations_that_wait_when_the_session_ends_are_returned_too(server: Bare) -> None:
     call = take_callback(server)
     invocations = [invoke(server, call) for _ in range(9)]
-    server.endpoint.finish(call)
     assert set(server.endpoint.close()) == set(invocations)
 
 
+@pytest.mark.rule("CB-3")
+def test_at_the_caller_the_calls_terminal_cancels_invocations_and_nothing_more_is_sent(
+    client: Bare,
+) -> None:
+    with_callback(client)
+    running, incomplete = (
+        client.call("call", 2, 3, []),
+        client.call("call", 4, 3, None, None, 70_000),
+    )
+    *cancelled, finished = client.say(["result", 1, None])
+    assert isinstance(finished, StreamFinished)
+    assert [event.lane for event in cancelled if isinstance(event, CancelReceived)] == [
+        running,
+        incomplete,
+    ]
+    assert {running.state, incomplete.state} == {"finished"}
+    ignored = client.endpoint.ignored
+    piece = "x" * 20_000 if client.codec.text else b"x" * 20_000
+    assert client.say(["cancel", 2], ["chunk", 4, False, piece]) == []
+    assert client.endpoint.ignored == ignored + 2
+    assert client.hear() == []
+    assert client.endpoint.quiescent
+
+
 @pytest.mark.rule("CB-3", "CB-4")
-def test_an_invocation_survives_the_end_of_the_call_until_its_handler_ends(client: Bare) -> None:
+def test_an_invocation_that_was_cancelled_ends_with_its_call_all_the_same(client: Bare) -> None:
     with_callback(client)
     invocation = client.call("call", 2, 3, [])
-    one, two = client.say(["cancel", 2], ["result", 1, None])
+    one, two, three = client.say(["cancel", 2], ["result", 1, None])
     assert isinstance(one, CancelReceived)
-    assert isinstance(two, StreamFinished)
-    client.endpoint.fail(invocation, ErrorBody("cancelled", ""))
-    assert client.hear() == [["error", 2, {"code": "cancelled", "message": ""}]]
+    assert isinstance(two, CancelReceived)
+    assert isinstance(three, StreamFinished)
+    assert invocation.state == "finished"
+    assert client.hear() == []
     assert client.endpoint.quiescent
 
 

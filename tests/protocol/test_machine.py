@@ -307,6 +307,15 @@ class TwoEndpoints(RuleBasedStateMachine):
     def decide(self, lane: Sender) -> None:
         if lane.state == "finished":
             self.referee.ids[lane.id].decided = True
+        for end in self.ends:
+            for call in end.endpoint.abandoned:
+                # It ended with the call to which its callback belongs (CB-3).
+                end.inboxes[call].finished = True
+                if call.id:
+                    end.ended[call] = "Abandoned"
+                else:
+                    end.gone.add(call)
+            end.endpoint.abandoned.clear()
 
     def push(self, end: Party, lane: Sender, times: int, size: int) -> None:
         while times and end.endpoint.may_push(lane):

@@ -386,7 +386,9 @@ async def test_an_unknown_method_is_answered_with_near_names() -> None:
             await client.clientize("Derived").inherrited()
         assert caught.value.data["near"][0] == "Derived.inherited"
         said = caught.value.message
-        assert said.startswith("there is no method 'Derived.inherrited' here; did you mean Derived.")
+        assert said.startswith(
+            "there is no method 'Derived.inherrited' here; did you mean Derived."
+        )
         with error_of("unimplemented") as caught:
             await client.clientize("Plan").ask()
         assert caught.value.data["near"] == ["Plain.ask"]

@@ -19,7 +19,8 @@ class Far:
     """What the far end is said to have; nobody answers but the tests."""
 
     @wsrpc.method
-    async def get(self, of: str = "") -> int: ...
+    async def get(self, of: str = "") -> int:
+        raise NotImplementedError
 
     @wsrpc.method
     async def items(self) -> AsyncIterator[object]:

@@ -266,6 +266,8 @@ class Party:
             reader.owner = record.uploads[name]
             record.uploads[name].peak = max(reader.window.size, 1)
             self.receivers.append((reader, record.uploads[name]))
+        if call.state == "finished":
+            return
         if call.state == "cancelled":
             self.refuse(call, "cancelled")
             return
@@ -507,7 +509,7 @@ class Party:
         record = self.choose(self.handlers)
         call = record.handler
         assert call is not None
-        if call.state == "cancelled":
+        if call.state in ("cancelled", "finished"):
             return
         if self.world.random.random() < 0.7 and "message" in SENT[call.state]:
             self.push(call, record.answers, self.world.random.choice([1, 1, 3, 20]))
@@ -542,6 +544,11 @@ class Party:
         if record.cleaned or call is None or self.ended:
             return
         record.answers.outcome = code
+        if call.state == "finished":
+            # The call to which the callback belongs has ended, and nobody awaits an answer (CB-3).
+            self.ran(record)
+            self.pump()
+            return
         data = Raw(self.endpoint.codec.dump([record.number, self.filler()]))
         self.endpoint.fail(call, ErrorBody(code, "", data))
         self.ran(record)
@@ -561,13 +568,12 @@ class Party:
         assert not record.cleaned, "a handler ends once"
         record.cleaned = True
         self.handlers.remove(record)
-        # What it still invokes is cancelled with it (CB-3).
-        call = record.handler
-        assert call is not None
-        for other in self.calls:
-            target = other.call.target
-            if target is not None and target in call.callbacks.values():
-                other.cancelled = True
+        # What it still invokes has ended with it (CB-3).
+        abandoned, self.endpoint.abandoned = self.endpoint.abandoned, []
+        for call in abandoned:
+            other: Record = call.owner
+            other.cancelled = True
+            self.finish(other, "cancelled", not_started=False)
 
     def uploading(self) -> list[Upload]:
         return [
@@ -631,7 +637,7 @@ class Party:
         for record in list(self.handlers):
             call = record.handler
             assert call is not None
-            waits = call.state == "cancelled" or record.cancelled
+            waits = call.state in ("cancelled", "finished") or record.cancelled
             if not waits and self.last_item(call, record.answers):
                 self.answer(record)
         self.check()

@@ -14,10 +14,10 @@ from typing import Any, Protocol
 from msgspec import Raw
 
 from ..contract.signature import Param
-from ..errors import ConnectionLost, DeadlineExceeded
+from ..errors import Code, ConnectionLost, DeadlineExceeded
 from ..interfaces import Session
 from ..protocol.endpoint import Endpoint
-from ..protocol.frames import End, Error, Result
+from ..protocol.frames import End, Error, ErrorBody, Result
 from ..runtime import Future, Nursery, Runtime
 from ..runtime.timers import Timers
 from ..telemetry.logs import Log
@@ -160,10 +160,21 @@ class Hub:
             started, endpoint.started = endpoint.started, []
             for call in started:
                 call.owner.on_started()
+        if endpoint.abandoned:
+            self.settle_abandoned()
         if (self._blocked or self._room) and not endpoint.outbox_full:
             self._make_room()
         if self._draining:
             self.settle_drained()
+
+    def settle_abandoned(self) -> None:
+        """Tell those who await a callback whose call has ended (CB-3)."""
+        endpoint = self.endpoint
+        abandoned, endpoint.abandoned = endpoint.abandoned, []
+        for call in abandoned:
+            if call.owner is not None:
+                body = ErrorBody(Code.CANCELLED, "the call to which the callback belongs has ended")
+                call.owner.on_finished(Error(call.id, body))
 
     def _make_room(self) -> None:
         blocked, self._blocked = self._blocked, set()

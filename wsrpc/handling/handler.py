@@ -116,6 +116,8 @@ class Handler(LaneOwner):
         self._task = self.hub.nursery.spawn_handler(self._run, deadline=self._deadline)
 
     def _refuse(self, reason: str) -> None:
+        if not self._open:
+            return
         self.hub.endpoint.refuse(self.call, reason, f"{STOPPED[reason]} before it began")
         self.hub.wake()
 
@@ -188,7 +190,7 @@ class Handler(LaneOwner):
                 await self._handle()
                 if self.stopped is not None:
                     self._fail_stopped()
-            elif self.hub.lost is None:
+            else:
                 self._refuse(self.stopped)
         except Exception as error:  # noqa: BLE001  (every failure becomes the call's terminal)
             self._fail(error)
@@ -240,6 +242,8 @@ class Handler(LaneOwner):
             self.hub.timers.remove(self._entry)
         if self._killer is not None:
             self.hub.timers.remove(self._killer)
+        if self.call.callbacks:
+            self.hub.settle_abandoned()
         if self.call.uploads:
             self._close_uploads()
 

@@ -30,8 +30,9 @@ TERMINALS = ("result", "end", "error")
 # What holds where a hello announces nothing.
 LIMITS = {"max_batch": 64 * 1024, "max_calls": 8, "max_value": 64 * 1024, "max_held": 0}
 
-# Bytes. What a piece of a large value may have, the last one aside.
-PIECES = range(16 * 1024, 64 * 1024 + 1)
+# Bytes. What a piece of a large value may have as a sender writes it; the last one may have less.
+SMALLEST_PIECE = 16 * 1024
+LARGEST_PIECE: dict[Codec, int] = {"json": 32 * 1024, "msgpack": 64 * 1024}
 
 # Bytes. More than either side ever announces, so that this side's library refuses nothing.
 MAX_SIZE = 64 * 1024 * 1024
@@ -266,7 +267,8 @@ class Bare:
             if not isinstance(piece, str if self.codec == "json" else bytes):
                 raise Failed(f"a piece of the wrong type: {short(piece)} (CHUNK-2)")
             part = piece.encode() if isinstance(piece, str) else piece
-            if len(part) not in PIECES and not (last and len(part) < PIECES.start):
+            least = 1 if last else SMALLEST_PIECE
+            if not least <= len(part) <= LARGEST_PIECE[self.codec]:
                 raise Failed(f"a piece of {len(part)} bytes (CHUNK-2)")
             data += part
         if len(data) != size:

@@ -131,10 +131,11 @@ async def null_means_absent(at: Ground) -> None:
         equal(await bare.terminal(3), ["result", 3, 3])
 
 
-@wire_cases("HELLO-1")
+@wire_cases("HELLO-1", "EXT-1")
 async def hello_comes_first(at: Ground) -> None:
     """any other frame in the place of hello closes with 4505"""
-    for frame in (call(1, ECHO, {"value": 1}), ["ack", 0], ["ping", 1], ["end", 1], ["cancel", 1]):
+    first: list[Frame] = [["ack", 0], ["ping", 1], ["end", 1], ["cancel", 1], ["x-trace", 1]]
+    for frame in (call(1, ECHO, {"value": 1}), *first):
         async with at.link() as bare:
             await bare.send(frame)
             equal(await bare.closed(), 4505, f"the close code after {short(frame)}")
@@ -232,6 +233,79 @@ async def unknown_resume_token(at: Ground) -> None:
     async with at.link() as bare:
         await bare.send(hello(auth=at.auth, token="A" * 43, link=2))
         equal(await bare.closed(), 4010, "the close code")
+
+
+@wire_cases("RESUME-2", "RESUME-5")
+async def resume_token_too_long(at: Ground) -> None:
+    """a resume token of more than 1,024 characters is one that nobody issued"""
+    async with at.link() as bare:
+        await bare.send(hello(auth=at.auth, token="A" * 1025, link=2))
+        equal(await bare.closed(), 4010, "the close code")
+
+
+@wire_cases("RESUME-1", "RESUME-4", "CREDIT-1")
+async def what_a_resumed_hello_changes(at: Ground) -> None:
+    """a resumed hello goes on with the session, and its window and limits are not looked at"""
+    async with at.bare(window=3) as bare:
+        if not bare.peer.get("resume_window"):
+            return
+        await bare.send(call(1, ECHO, {"value": 1}))
+        equal(await bare.terminal(1), ["result", 1, 1])
+        await bare.send(["ack", 1])
+        await bare.pong(1)
+        token, name = bare.peer["token"], bare.peer.get("session")
+        require(isinstance(token, str) and len(token) <= 1024, f"the token is {short(token)}")
+        await bare.cut()
+    async with at.link() as bare:
+        again = hello(auth=at.auth, token=token, link=2, received=1, window=9)
+        await bare.send(again)
+        await bare.greeted()
+        await bare.send(["ack", 1])
+        equal(bare.peer.get("resumed"), True, "resumed")
+        equal(bare.peer.get("session"), name, "session")
+        equal(bare.peer.get("received"), 1, "received")
+        require(bare.peer.get("token") not in (None, token), "the token is the old one")
+        await bare.send(call(3, "Interop.forever", {"delay": 0}))
+        equal(await bare.items(3, 3), [0, 1, 2], "the items for a window of 3")
+        await silent(bare, 3)
+
+
+@wire_cases("ACK-3", "RESUME-1")
+async def received_counts_as_an_ack(at: Ground) -> None:
+    """the received of a resumed hello counts like an ack: a lower one after it closes with 4505"""
+    async with at.bare() as bare:
+        if not bare.peer.get("resume_window"):
+            return
+        for id in (1, 3, 5):
+            await bare.send(call(id, ECHO, {"value": 1}))
+            await bare.terminal(id)
+        token = bare.peer["token"]
+        await bare.cut()
+    async with at.link() as bare:
+        await bare.send(hello(auth=at.auth, token=token, link=2, received=3))
+        await bare.greeted()
+        await bare.send(["ack", 2])
+        equal(await bare.closed(), 4505, "the close code")
+
+
+@wire_cases("VALUE-7", "CREDIT-2", "CREDIT-3")
+async def smallest_client(at: Ground) -> None:
+    """for a client that takes no chunks and 64 KiB a message every item costs 1"""
+    limits = {"max_batch": FLOOR_MAX_BATCH, "max_calls": 8}
+    async with at.bare(limits=limits, window=0) as bare:
+        opening = call(1, "Interop.bidi_echo", uploads={"items": 3}, credit=2)
+        await bare.send(opening)
+        item = "x" * 60_000
+        await bare.upload(3, item, item)
+        for _ in range(2):
+            equal(await bare.items(1, 1), [item], "an item of 60,000 bytes")
+        await bare.send(["credit", 1, 1])
+        await bare.upload(3, 5)
+        equal(await bare.items(1, 1), [5], "the third item, for a credit of 1")
+        await bare.send(["end", 3], ["credit", 1, 1])
+        equal((await bare.terminal(1))[:2], ["end", 1])
+        await bare.send(call(5, "Interop.blob", {"size": 70_000}))
+        failed(await bare.terminal(5), "resource_exhausted")
 
 
 # -------------------------------------------------------------------------------- batches
@@ -1097,6 +1171,12 @@ async def chunks_that_are_wrong(at: Ground) -> None:
         [["chunk", 1, False, b"x" * (64 * KIB + 1)]],
         [["chunk", 1, True, b"x" * (64 * KIB)]],
         [["chunk", 1, False, b"x" * (40 * KIB)], ["chunk", 1, True, b"x" * (40 * KIB)]],
+        [["chunk", 1, True, b""]],
+        [
+            ["chunk", 1, False, b"x" * 35_000],
+            ["chunk", 1, False, b"x" * 35_000],
+            ["chunk", 1, True, b""],
+        ],
         [call(1, ECHO, {"value": 1})],
     ]
     for batch in batches:
@@ -1542,23 +1622,22 @@ async def callback_that_streams(at: Ground) -> None:
             equal(await bare.closed(), 4505, f"the close code after {answer}")
 
 
-@wire_cases("CB-3")
-async def callback_cancelled_first(at: Ground) -> None:
-    """a call that ends cancels the callback that it awaits, before its own terminal"""
+@wire_cases("CB-3", "ID-6")
+async def callback_ends_with_its_call(at: Ground) -> None:
+    """the call's terminal finishes the callback that it awaits, and what still comes is ignored"""
+    before = (await at.stats())["frames_ignored"]
     async with at.bare() as bare:
         await bare.send(call(1, "Interop.progress", {"n": 1}, callbacks={"on_progress": 3}))
         id = (await bare.called())[1]
         await bare.send(["cancel", 1])
-        names: list[str] = []
-        while not names or names[-1] != "error":
-            frame = await bare.frame(
-                lambda frame: frame[:2] == ["cancel", id] or frame[:2] == ["error", 1],
-                "the callback's cancel, and the terminal",
-            )
-            names.append(frame[0])
-        equal(names, ["cancel", "error"], "what came, in order")
-        await bare.send(["result", id, None])
+        failed(await bare.terminal(1), "cancelled")
+        await bare.send(
+            ["message", id, [1]],
+            ["result", id, None],
+            ["error", id, {"code": "cancelled", "message": ""}],
+        )
         await lives(bare)
+        await ignored(at, before, 3)
 
 
 closes(
@@ -1626,5 +1705,8 @@ async def reflection_on_the_wire(at: Ground) -> None:
             return
         equal(frame[2].get("version"), 1, "version")
         require("Interop" in frame[2].get("controllers", {}), "Interop is not described")
+        blob = frame[2]["controllers"]["Interop"]["methods"]["blob"]["result"]
+        equal(blob.get("type"), "string", "the type of bytes")
+        equal(blob.get("format"), "base64url", "the format of bytes")
         await bare.send(call(3, "wsrpc.reflection.describe", {"of": "Interop"}))
         check_invalid(await bare.terminal(3))

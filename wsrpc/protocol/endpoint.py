@@ -175,6 +175,8 @@ class Endpoint(Continuity):
         peer_draining: Whether the peer takes no new calls any more.
         started: Calls numbered since the shell last looked, if they carry uploads or callbacks, and
             notifications.
+        abandoned: Calls of callbacks that ended with the call to which the callback belongs, since
+            the shell last looked.
     """
 
     __slots__ = (
@@ -189,6 +191,7 @@ class Endpoint(Continuity):
         "_refused",
         "_unbroken",
         "_whole",
+        "abandoned",
         "peer_draining",
         "peer_max_value",
         "peer_takes_chunks",
@@ -209,6 +212,7 @@ class Endpoint(Continuity):
         super().__init__(side, codec, limits, agent=agent)
         self.peer_draining = False
         self.started: list[OutCall] = []
+        self.abandoned: list[OutCall] = []
         self.slots = Slots(FLOOR_MAX_CALLS)
         self.peer_max_value = FLOOR_MAX_BATCH
         self.peer_takes_chunks = False
@@ -535,6 +539,7 @@ class Endpoint(Continuity):
                 self._turn_away(call, "resource_exhausted", message)
             else:
                 offer.live += 1
+                offer.calls[call] = None
                 call.pool = call.offer = offer
                 self._begin(call)
         elif offer is None and (id & 1) == self._parity and id < self._next_id:
@@ -772,21 +777,24 @@ class Endpoint(Continuity):
         if target is not None:
             target.live[call] = None
             call.target = target
-            if target.state == "finished":
-                self._revoke(call)
+            if target.state == "finished" and "cancel" in SENT[call.state]:
+                # Too late: it goes out all the same, to be told so (CB-4), and cancelled with it.
+                call.send("cancel")
+                call.cancel_reason = "cancelled"
         return call
 
-    def _revoke(self, call: OutCall) -> None:
-        """Cancel the call of a callback whose own call ends here.
+    def _abandon(self, call: OutCall) -> None:
+        """The call to which a callback belongs ends here, and with it this call of it (CB-3).
 
-        One that is not numbered yet goes out all the same, with its cancel right behind, so that
-        its caller gets an answer like any other.
+        Its cancel is for peers that await one; no answer has to come.
         """
-        if call.id:
-            self.cancel(call)
-        elif "cancel" in SENT[call.state]:
-            call.send("cancel")
-            call.cancel_reason = "cancelled"
+        if self.cancel(call):
+            call.slots.live -= 1
+            self._lanes.pop(call.id, None)
+            if self._arriving:
+                self._incoming.discard(call.id)
+            self._given_up.discard(call)
+        self.abandoned.append(call)
 
     def _promote(self, slots: Slots) -> bool:
         """Give a free slot to whoever has waited longest."""
@@ -822,6 +830,18 @@ class Endpoint(Continuity):
         for offer in call.callbacks.values():
             self._lanes.pop(offer.id, None)
             offer.state = "finished"
+            for invocation in offer.calls:
+                self._withdraw(invocation)
+            offer.calls.clear()
+
+    def _withdraw(self, call: InCall) -> None:
+        """The call to which a callback belongs has ended: so does this call of it (CB-3)."""
+        self._lanes.pop(call.id, None)
+        if self._arriving:
+            self._incoming.discard(call.id)
+        call.state = "finished"
+        call.cancel_reason = "cancelled"
+        self._events.append(CancelReceived(call, "cancelled"))
 
     def _drop(self, upload: Upload) -> None:
         """Forget what of an upload has not gone."""
@@ -1018,9 +1038,11 @@ class Endpoint(Continuity):
 
     def _terminate(self, lane: Sender, frame: Result | End | Error | Outgoing, size: int) -> None:
         if isinstance(lane, InCall):
-            # Before the terminal enters the ring: the cancels of what this call still invokes
-            # have to go out ahead of it (CB-3).
+            # Before the terminal enters the ring: a peer that has taken it ignores the cancels of
+            # what this call still invokes.
             self._finish_call(lane)
+            if lane.offer is not None:
+                lane.offer.calls.pop(lane, None)
         lane.terminal = frame
         lane.pending_bytes += size
         self._outbox.add(lane, size)
@@ -1048,8 +1070,8 @@ class Endpoint(Continuity):
                 self._incoming.discard(reader.id)
             self._given_up.discard(reader)
         for target in call.callbacks.values():
-            for live in target.live:
-                self._revoke(live)
+            for live in list(target.live):
+                self._abandon(live)
             self._lanes.pop(target.id, None)
             target.state = "finished"
 

@@ -624,12 +624,14 @@ class UploadReader(Receiver):
 class CallbackOffer(Lane):
     """A callback that this side passed along with a call: the peer may call its id."""
 
-    __slots__ = ("live",)
+    __slots__ = ("calls", "live")
     role = "the owner of a callback"
 
     def __init__(self) -> None:
         super().__init__(0, "offered")
+        # Places taken, and the calls of it that have no terminal yet.
         self.live = 0
+        self.calls: dict[InCall, None] = {}
 
     def take(self, batch: Batch, values: Values) -> bool:
         return True
