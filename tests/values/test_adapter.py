@@ -243,8 +243,10 @@ ROUND_TRIPS: list[tuple[Any, Any]] = [
     (Mapping[str, int], {"a": 1}),
     (int | str | None, "5"),
     (int | str | None, 5),
-    (dt.date | str, "tomorrow"),
-    (dt.date | str, dt.date(2020, 1, 1)),
+    (dt.date | Literal["tomorrow"], "tomorrow"),
+    (dt.date | Literal["tomorrow"], dt.date(2020, 1, 1)),
+    (dt.date | int, dt.date(2020, 1, 1)),
+    (bytes | int, 5),
     (bytes | int, b"\xff"),
     (Names, Names(**{"from": 4, "w": 5, "r": 6, "b1": 7})),
     (Area, Area(side=3)),
@@ -452,17 +454,17 @@ class Called(TypedDict):
     name: Annotated[str, Field(serialization_alias="called")]
 
 
-class Upper(TypedDict):
-    name: Annotated[str, PlainSerializer(str.upper)]
+class Quoted(TypedDict):
+    size: Annotated[int, PlainSerializer(str)]
 
 
 @pytest.mark.parametrize(
     ("annotation", "value", "text"),
     [
         (Called, {"name": "a"}, b'{"called":"a"}'),
-        (Upper, {"name": "a"}, b'{"name":"A"}'),
+        (Quoted, {"size": 5}, b'{"size":"5"}'),
         (float, 1e16, None),
-        (Annotated[str, PlainSerializer(str.upper)], "a", b'"A"'),
+        (Annotated[int, PlainSerializer(str)], 5, b'"5"'),
         (enum.Enum("Hue", {"RED": "r"}), "r", b'"r"'),
     ],
 )
@@ -588,14 +590,11 @@ def test_a_subclass_serialised_as_itself_keeps_to_the_wire_too(codec: Codec) -> 
 
 
 def test_a_custom_serialiser_may_give_bytes(codec: Codec) -> None:
-    reverse = PlainSerializer(lambda value: value[::-1])
+    plain = PlainSerializer(lambda value: bytes(value))
     wrapped = WrapSerializer(lambda value, inner: inner(value))
-    for annotation, expected in (
-        (Annotated[bytes, reverse], b"\xfb\xff"),
-        (Annotated[bytes, wrapped], b"\xff\xfb"),
-    ):
+    for annotation in (Annotated[bytes, plain], Annotated[bytes, wrapped]):
         one = adapter(annotation)
-        assert one.load(one.dump(b"\xff\xfb", codec), codec) == expected
+        assert one.load(one.dump(b"\xff\xfb", codec), codec) == b"\xff\xfb"
 
 
 @pytest.mark.parametrize("key", ["ser_json_bytes", "val_json_bytes"])
@@ -794,7 +793,7 @@ def test_any_json_value_arrives_as_it_left(value: Any) -> None:
 class Mixed(BaseModel):
     number: int = 0
     share: float | None = None
-    day: dt.date | str = ""
+    day: dt.date | int | None = None
     tags: set[str] | None = None
     pair: tuple[int, str] | None = None
     level: Level | None = None

@@ -5,6 +5,7 @@ pydantic does the work, on an edited copy of its own core schema of the type (`p
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Literal, cast
 
 import msgspec
@@ -14,7 +15,7 @@ from pydantic.errors import PydanticInvalidForJsonSchema
 from pydantic_core import SchemaError, SchemaSerializer
 
 from ..errors import RegistrationError
-from ..protocol.codec import Codec
+from ..protocol.codec import CODECS, Codec
 from ..protocol.splice import Encoded, Spliced
 from ..protocol.value_space import MAX_DEPTH, NO_STRING_KEY, NOT_FINITE, WIDE_INT
 from .checks import (
@@ -32,8 +33,8 @@ from .checks import (
     may_hold_replaced,
     may_say_nan,
 )
-from .core import WireSchema, builtins, core_of
-from .facts import is_flat, is_same_json
+from .core import Core, WireSchema, builtins, core_of
+from .facts import Facts, is_flat, is_same_json
 from .invalid import (
     TOO_DEEP_WORDS,
     UNDECODABLE,
@@ -45,7 +46,8 @@ from .invalid import (
     outside,
     too_deep,
 )
-from .pydantic_schema import CONFIG, is_json_only
+from .pydantic_schema import CONFIG, Schema, is_json_only
+from .trial import refuse_what_changes
 
 __all__ = ["MAX_DEPTH", "Adapter", "InvalidValue", "Unencodable"]
 
@@ -75,6 +77,7 @@ class Adapter:
         annotation: The type, as it stands in a signature.
         where: What messages call it: controller, method, parameter.
         depth: How deep values may be nested.
+        core: What the type was compiled to, where that has been done.
 
     Raises:
         RegistrationError: The type cannot travel; the message names `where` and the field.
@@ -102,11 +105,18 @@ class Adapter:
         "where",
     )
 
-    def __init__(self, annotation: Any, *, where: str, depth: int = MAX_DEPTH) -> None:
+    def __init__(
+        self,
+        annotation: Any,
+        *,
+        where: str,
+        depth: int = MAX_DEPTH,
+        core: Core | None = None,
+    ) -> None:
         self.annotation = annotation
         self.where = where
         self._depth = depth
-        self._core = core = core_of(annotation, where)
+        self._core = core = core or core_of(annotation, where, _approve)
         self._facts = facts = core.facts
         self._deep = facts.deep
         self._floats = facts.floats
@@ -340,6 +350,7 @@ class Adapter:
 
     def json_schema(self, mode: Literal["validation", "serialization"]) -> dict[str, Any]:
         """The JSON Schema of the type; empty where pydantic has none."""
+        assert self._core.adapter is not None
         try:
             return self._core.adapter.json_schema(mode=mode, schema_generator=WireSchema)
         except PydanticInvalidForJsonSchema:
@@ -347,6 +358,31 @@ class Adapter:
 
     def __repr__(self) -> str:
         return f"<Adapter {self.where}: {self.annotation!r}>"
+
+
+class _Attempt:
+    """Values of a part of a type, sent to oneself."""
+
+    __slots__ = ("_adapter", "_core")
+
+    def __init__(self, schema: Schema) -> None:
+        self._core = Core(None, Facts(schema, ""))
+        self._adapter = Adapter(None, where="", core=self._core)
+
+    def read(self, text: bytes) -> Any:
+        return self._core.validator().validate_json(text)
+
+    def send(self, value: Any) -> Iterator[Any]:
+        for codec in CODECS.values():
+            data = self._adapter.dump(value, codec)
+            try:
+                yield self._adapter.load(data, codec)
+            except InvalidValue as error:
+                yield error
+
+
+def _approve(facts: Facts, where: str) -> None:
+    refuse_what_changes(facts.schema, where, _Attempt)
 
 
 def _beside(data: Encoded) -> bytes:

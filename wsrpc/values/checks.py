@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterator
 from math import isfinite
 from typing import Any, Final, cast
 
-from pydantic_core import PydanticCustomError
+from pydantic_core import PydanticCustomError, PydanticSerializationUnexpectedValue
 
 from ..protocol.value_space import MAX_DEPTH, MAX_INT, MIN_INT, why_outside
 
@@ -200,7 +200,13 @@ _aside = _Aside()
 
 
 def stand_in(value: bytes | bytearray | memoryview) -> str:
-    """A string in place of bytes; only inside of what `with_bytes` runs."""
+    """A string in place of bytes; only inside of what `with_bytes` runs.
+
+    Raises:
+        PydanticSerializationUnexpectedValue: It is no bytes; of a union, the next type is tried.
+    """
+    if not isinstance(value, BYTES):
+        raise PydanticSerializationUnexpectedValue(f"Expected bytes, not {type(value).__name__}")
     values = _aside.values
     values.append(bytes(value))
     return f"{_MARK}{len(values) - 1}"

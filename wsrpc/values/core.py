@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, cast
 from weakref import WeakValueDictionary
 
@@ -35,7 +36,7 @@ class Core:
 
     __slots__ = ("__weakref__", "_built", "adapter", "facts")
 
-    def __init__(self, adapter: TypeAdapter[Any], facts: Facts) -> None:
+    def __init__(self, adapter: TypeAdapter[Any] | None, facts: Facts) -> None:
         self.adapter = adapter
         self.facts = facts
         self._built: dict[Any, Any] = {}
@@ -88,19 +89,31 @@ def _listed(schema: Schema, fail_fast: bool) -> Schema:
 _cores: WeakValueDictionary[Any, Core] = WeakValueDictionary()
 
 
-def core_of(annotation: Any, where: str) -> Core:
+def core_of(
+    annotation: Any, where: str, approve: Callable[[Facts, str], None] = lambda facts, where: None
+) -> Core:
+    """The compiled form of a type.
+
+    Args:
+        annotation: The type.
+        where: What messages call it.
+        approve: Called once with what there is to know about a type that is new; it may refuse it.
+
+    Raises:
+        RegistrationError: The type cannot travel.
+    """
     # `A | B` equals `B | A`, but which comes first may matter to pydantic: hence the text.
     key = (annotation, str(annotation))
     try:
         core = _cores.get(key)
     except TypeError:
-        return _compiled(annotation, where)
+        return _compiled(annotation, where, approve)
     if core is None:
-        core = _cores[key] = _compiled(annotation, where)
+        core = _cores[key] = _compiled(annotation, where, approve)
     return core
 
 
-def _compiled(annotation: Any, where: str) -> Core:
+def _compiled(annotation: Any, where: str, approve: Callable[[Facts, str], None]) -> Core:
     try:
         adapter = TypeAdapter(annotation)
         schema = simplified(dict(adapter.core_schema))
@@ -110,7 +123,9 @@ def _compiled(annotation: Any, where: str) -> Core:
     except (PydanticUserError, TypeError, NameError) as error:
         reason = str(error).split("\n")[0]
         raise RegistrationError(f"{where}: {reason}") from error
-    return Core(adapter, Facts(schema, where))
+    facts = Facts(schema, where)
+    approve(facts, where)
+    return Core(adapter, facts)
 
 
 # --- Any -------------------------------------------------------------------------------------------

@@ -15,7 +15,9 @@ from .pydantic_schema import (
     FREE,
     SEQUENCES,
     Schema,
+    is_any_key,
     is_json_only,
+    rewrite,
 )
 
 
@@ -47,9 +49,18 @@ def for_validation(
             return _followed_by(schema, check_json_value if is_json_only(schema) else check_any)
         elif kind in SEQUENCES and fail_fast:
             schema["fail_fast"] = True
+        if strict_bytes and "keys_schema" in schema:
+            # A key is a string in both codecs.
+            schema["keys_schema"] = rewrite(schema["keys_schema"], _loose)
         return schema
 
     return edit
+
+
+def _loose(key: Schema) -> Schema:
+    if key["type"] == "bytes":
+        key.pop("strict", None)
+    return key
 
 
 def _accept_own_output(field: Schema) -> None:
@@ -131,11 +142,13 @@ def _edit_keys(keys: Schema, exact: bool) -> None:
     if keys["type"] == "bytes":
         # A key is a string in both codecs.
         keys.pop("serialization", None)
-    elif keys["type"] == "str" and exact:
+    elif keys["type"] == "str" and (exact or is_any_key(keys)):
         keys["serialization"] = _serializer(_encodable, {"type": "str"})
 
 
-def _encodable(key: str) -> str:
+def _encodable(key: Any) -> str:
+    if not isinstance(key, str):
+        raise TypeError(f"the keys of a dict are strings on the wire, not {type(key).__name__}")
     key.encode()
     return key
 

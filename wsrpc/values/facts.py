@@ -212,26 +212,12 @@ def _refuse_bytes_settings(places: list[Place], where: str) -> None:
 def _refuse_ambiguous_bytes(places: list[Place], where: str) -> None:
     """Bytes are strings in JSON: what only their Python type tells from others is lost there."""
     for place in places:
-        if place.kind == "union" and {"bytes", "str"} <= set(_choices(place.schema)):
-            raise RegistrationError(
-                f"{at(where, place)} is a union of str and bytes, which are both strings in "
-                "JSON; put the bytes into a model or TypedDict"
-            )
         values = [*place.schema.get("expected", ()), *_enum_values(place.schema)]
         if any(isinstance(value, bytes) for value in values):
             raise RegistrationError(
                 f"{at(where, place)} has bytes among its choices, which are strings in JSON; use "
                 "strings"
             )
-
-
-def _choices(union: Schema) -> Iterator[str]:
-    """The types of a union's choices, wrappers taken off."""
-    for choice in union["choices"]:
-        node = choice[0] if isinstance(choice, tuple) else choice
-        while node["type"] not in CONFIGURED and is_schema(node.get("schema")):
-            node = node["schema"]
-        yield node["type"]
 
 
 def _enum_values(schema: Schema) -> Iterator[Any]:

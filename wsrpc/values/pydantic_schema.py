@@ -86,6 +86,10 @@ def simplified(schema: Schema) -> Schema:
             _JSON_VALUE
         ):
             return {"type": "any", "ref": schema["ref"], "metadata": {_JSON_ONLY: True}}
+        keys = schema.get("keys_schema")
+        if keys == {"type": "any"} or (keys is None and schema["type"] == "dict"):
+            # A key is a string on the wire: another one is refused, where it would become one.
+            schema["keys_schema"] = {"type": "str", "metadata": {_ANY_KEY: True}}
         return schema
 
     simple: Schema = rewrite(schema, edit)
@@ -103,6 +107,11 @@ def is_json_only(schema: Schema) -> bool:
     return _JSON_ONLY in (schema.get("metadata") or {})
 
 
+def is_any_key(schema: Schema) -> bool:
+    """Whether a schema is what `simplified` makes of keys of any type."""
+    return _ANY_KEY in (schema.get("metadata") or {})
+
+
 def takes_extras(schema: Schema) -> bool:
     config = schema.get("config") or {}
     return "allow" in (schema.get("extra_behavior"), config.get("extra_fields_behavior"))
@@ -110,6 +119,7 @@ def takes_extras(schema: Schema) -> bool:
 
 _JSON_VALUE = "pydantic.types.JsonValue:"
 _JSON_ONLY = "wsrpc_json_only"
+_ANY_KEY = "wsrpc_any_key"
 
 
 class Place:
