@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import (
+    AsyncGenerator,
     AsyncIterable,
     AsyncIterator,
     Awaitable,
+    Callable,
     Iterable,
     Iterator,
 )
@@ -14,9 +16,12 @@ from inspect import isawaitable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, cast
 
+import anyio
 from typing_extensions import TypeVar
 
-from .errors import WsrpcError
+from . import runtime as runtimes
+from .errors import Code, RpcError, WsrpcError
+from .runtime.by_hand import as_fault
 
 __all__ = [
     "Final",
@@ -38,11 +43,16 @@ class NotFinished(WsrpcError, RuntimeError):
     """`Stream.final` was read before the stream had come to its end."""
 
 
+class NoItemYet(TimeoutError):
+    """`Stream.next` has waited for as long as it was to; the stream goes on."""
+
+
 class Final(Generic[T_co]):
-    """Ends a stream with a value that is no item, when yielded last.
+    """Ends a stream with a value that is no item; yielded last.
 
     A method annotated `AsyncIterator[Token | Final[Usage]]` may `yield Final(usage)`; the caller
-    iterates tokens only and reads the usage as `stream.final`.
+    iterates tokens only and reads the usage as `stream.final`. The stream ends when the method has:
+    code after the yield runs, and what it raises is the stream's error (protocol.md END-3).
 
     Args:
         value: What the caller reads.
@@ -106,19 +116,40 @@ class Stream(AsyncIterator[T_co], Generic[T_co, U_co]):
     stopped. Leaving `async with`, `aclose()` and `cancel()` end it on the other side too, and
     nothing more is yielded after them.
 
+    A cancelled `anext`, as by a timeout around it, ends the stream too, and loses what was still to
+    come: to iterate it again raises an `RpcError` with code `cancelled`. To wait for an item for a
+    limited time use `next`.
+
     A subclass implements `__anext__`, `aclose` and `cancel`, and calls `_finish` at a clean end.
     """
 
-    __slots__ = ("__weakref__", "_final", "_label")
+    __slots__ = ("__weakref__", "_cut", "_final", "_label")
 
     def __init__(self, label: str) -> None:
         self._label = label
         self._final: Any = _ABSENT
+        # Whether it was ended by a cancellation of whoever waited for an item.
+        self._cut = False
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> T_co:
+        raise NotImplementedError
+
+    async def next(self, timeout: float | None = None) -> T_co:
+        """The next item, for which this waits no longer than `timeout`.
+
+        Args:
+            timeout: Seconds; None: as long as it takes.
+
+        Raises:
+            TimeoutError: There was none in time. The stream goes on, and nothing of it is lost.
+            StopAsyncIteration: The stream has ended.
+            RpcError: It has failed.
+        """
+        if timeout is None:
+            return await self.__anext__()
         raise NotImplementedError
 
     async def aclose(self) -> None:
@@ -179,6 +210,16 @@ class Stream(AsyncIterator[T_co], Generic[T_co, U_co]):
     def _finish(self, final: Any = None) -> None:
         self._final = final
 
+    def _raise_if_cut(self) -> None:
+        """Say that the stream is not complete, though it has ended."""
+        if self._cut:
+            raise RpcError(
+                Code.CANCELLED,
+                f"{self._label} was cancelled while its next item was awaited, and what was still to "
+                "come is lost; `await stream.next(timeout=…)` waits for a limited time and leaves "
+                "the stream alone",
+            )
+
     def _refuse_second(self) -> NoReturn:
         raise RuntimeError(
             f"{self._label}: another task is already waiting for the next item; "
@@ -205,7 +246,7 @@ class LocalStream(Stream[T_co, U_co]):
         label: What messages call it, such as "HelloController.tokens".
     """
 
-    __slots__ = ("_busy", "_closed", "_dropped", "_source")
+    __slots__ = ("_busy", "_closed", "_dropped", "_pending", "_source")
 
     def __init__(
         self,
@@ -217,6 +258,8 @@ class LocalStream(Stream[T_co, U_co]):
         self._busy = False
         self._closed = False
         self._dropped = 0
+        # A step of the source that goes on, though nobody waits for it at the moment.
+        self._pending: _Step | None = None
 
     @property
     def lag(self) -> int:
@@ -229,13 +272,29 @@ class LocalStream(Stream[T_co, U_co]):
             self._dropped = self._source.dropped
         return self._dropped
 
+    def detach(self) -> AsyncIterable[Any]:
+        """What to iterate in place of this: its source, where nobody has looked at it yet."""
+        source = self._source
+        if self._busy or self._closed or self._pending or not isinstance(source, AsyncGenerator):
+            return self
+        self._closed = True
+        self._source = None
+        return source
+
     async def __anext__(self) -> T_co:
+        return await self._next(None)
+
+    async def next(self, timeout: float | None = None) -> T_co:
+        return await self._next(timeout)
+
+    async def _next(self, timeout: float | None) -> T_co:
         if self._busy:
             self._refuse_second()
         if self._closed:
             await self._close_source()
+            self._raise_if_cut()
             raise StopAsyncIteration
-        item = await self._step()
+        item = await self._step(timeout)
         if self._closed:
             await self._close_source()
             raise StopAsyncIteration
@@ -243,18 +302,44 @@ class LocalStream(Stream[T_co, U_co]):
             await self._end(item)
         return cast(T_co, item)
 
-    async def _step(self) -> Any:
+    async def _step(self, timeout: float | None = None) -> Any:
         self._busy = True
         try:
-            return await self._pull()
-        except BaseException as error:
-            if isinstance(error, StopAsyncIteration) and not self._closed:
-                self._end_as(self._source)
-            self._closed = True
-            self._release()
+            if timeout is None and self._pending is None:
+                return await self._pull()
+            return await self._pull_before(timeout)
+        except NoItemYet:
+            if timeout is None:
+                self._over()
             raise
+        except _End:
+            if not self._closed:
+                self._end_as(self._source)
+            self._over()
+            raise StopAsyncIteration from None
+        except BaseException as error:
+            fault = self._fault(error)
+            self._over()
+            if fault is error:
+                raise
+            raise fault from error
         finally:
             self._busy = False
+
+    def _over(self) -> None:
+        self._closed = True
+        self._release()
+
+    def _fault(self, error: BaseException) -> BaseException:
+        """What a failed step raises; notes whether it was cancelled."""
+        runtime = runtimes.current()
+        if isinstance(error, runtime.cancelled_class()):
+            if runtime.is_being_cancelled():
+                # A stream that somebody else has closed meanwhile is not cut by this.
+                self._cut = not self._closed
+                return error
+            return as_fault(error, self._label)
+        return error if isinstance(error, SystemExit) else as_fault(error, self._label)
 
     def _end_as(self, source: Any) -> None:
         """The source is at its end: take over the final value of a stream, if it has one."""
@@ -265,7 +350,36 @@ class LocalStream(Stream[T_co, U_co]):
         with suppress(NotFinished):
             self._finish(source.final)
 
+    async def _pull_before(self, timeout: float | None) -> Any:
+        """One step, which goes on where it takes longer."""
+        source = self._source
+        if isinstance(source, Stream) and self._pending is None:
+            try:
+                return await source.next(timeout)
+            except StopAsyncIteration:
+                raise _End from None
+        if isinstance(source, Iterator):
+            return await self._pull()
+        if self._pending is None:
+            self._pending = _Step(self._pull)
+        pending = self._pending
+        try:
+            if not await pending.wait(timeout):
+                raise NoItemYet(f"{self._label}: no item came in time")
+        except NoItemYet:
+            raise
+        except BaseException:
+            pending.cancel()
+            raise
+        self._pending = None
+        return pending.result()
+
     async def _pull(self) -> Any:
+        """The next item.
+
+        Raises:
+            _End: There is none. Nothing else counts as an end, whatever code raises by hand.
+        """
         # A Stream has `__await__`, to refuse: it only looks awaitable.
         if not isinstance(self._source, AsyncIterator) and isawaitable(self._source):
             self._source = await self._source
@@ -274,10 +388,14 @@ class LocalStream(Stream[T_co, U_co]):
             try:
                 return next(source)
             except StopIteration:
-                raise StopAsyncIteration from None
+                raise _End from None
         if not isinstance(source, AsyncIterator):
             source = self._source = aiter(source)
-        return await anext(source)
+        step = source.__anext__()
+        try:
+            return await step
+        except StopAsyncIteration:
+            raise _End from None
 
     async def _end(self, final: Final[Any]) -> NoReturn:
         # The body behind `yield Final(…)` has to run, so the source is asked once more.
@@ -292,6 +410,10 @@ class LocalStream(Stream[T_co, U_co]):
 
     async def aclose(self) -> None:
         self._closed = True
+        self._cut = False
+        if self._pending is not None:
+            await self._pending.stop()
+            self._pending = None
         if not self._busy:
             await self._close_source()
 
@@ -301,6 +423,9 @@ class LocalStream(Stream[T_co, U_co]):
         An async source cleans up at the next look at the stream, or when it is dropped.
         """
         self._closed = True
+        self._cut = False
+        if self._pending is not None:
+            self._pending.cancel()
         source = self._source
         if isinstance(source, Stream):
             source.cancel()
@@ -316,6 +441,9 @@ class LocalStream(Stream[T_co, U_co]):
         return source
 
     async def _close_source(self) -> None:
+        if self._pending is not None:
+            await self._pending.stop()
+            self._pending = None
         source = self._release()
         if (aclose := getattr(source, "aclose", None)) is not None:
             await aclose()
@@ -323,12 +451,71 @@ class LocalStream(Stream[T_co, U_co]):
             close()
 
 
-async def stream_of(items: Iterable[T] | AsyncIterable[T]) -> AsyncIterator[T]:
-    """An async iterator over `items`, for a parameter that takes a stream.
+class _End(Exception):
+    """The source of a stream has ended, as iterators do."""
+
+
+class _Step:
+    """A step of an async source, in a task of its own: who waits for it may stop waiting.
+
+    Args:
+        step: The step.
+    """
+
+    def __init__(self, step: Callable[[], Awaitable[Any]]) -> None:
+        self._step = step
+        self._done = anyio.Event()
+        self._value: Any = None
+        self._error: BaseException | None = None
+        self._task = runtimes.current().spawn_detached(self._run)
+
+    async def _run(self) -> None:
+        try:
+            self._value = await self._step()
+        except BaseException as error:  # noqa: BLE001  (raised where it is waited for)
+            self._error = error
+        finally:
+            self._done.set()
+
+    async def wait(self, timeout: float | None) -> bool:
+        """Wait for the end of the step; False if it did not come in time.
+
+        Args:
+            timeout: Seconds, or None.
+        """
+        with anyio.move_on_after(timeout):
+            await self._done.wait()
+        return self._done.is_set()
+
+    def result(self) -> Any:
+        """What the step has come to."""
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+        return self._value
+
+    def cancel(self) -> None:
+        """Cancel the step without waiting."""
+        if not self._done.is_set():
+            self._task.cancel()
+
+    async def stop(self) -> None:
+        """Cancel the step, and wait until it has cleaned up."""
+        self.cancel()
+        with anyio.CancelScope(shield=True):
+            await self._done.wait()
+
+
+def stream_of(items: Iterable[T] | AsyncIterable[T]) -> Stream[T]:
+    """A stream over `items`, for a parameter that takes one.
 
     Args:
         items: Any iterable, async or not.
     """
+    return LocalStream(_each(items), "stream_of(…)")
+
+
+async def _each(items: Iterable[T] | AsyncIterable[T]) -> AsyncIterator[T]:
     if isinstance(items, AsyncIterable):
         async for item in items:
             yield item

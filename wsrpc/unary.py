@@ -141,6 +141,10 @@ class UntypedCall(Coroutine[Any, Any, Any]):
     ) -> None:
         await self._as_stream().__aexit__(exc_type, exc, traceback)
 
+    async def next(self, timeout: float | None = None) -> Any:
+        """The next item, for which this waits no longer than `timeout` seconds; see `Stream.next`."""
+        return await self._as_stream().next(timeout)
+
     async def aclose(self) -> None:
         """End the stream and wait for its source to clean up."""
         await self._as_stream().aclose()

@@ -16,6 +16,7 @@ from ..protocol.endpoint import ValueTooLargeError
 from ..protocol.frames import ErrorBody
 from ..protocol.lanes import OutCall, Upload
 from ..runtime import Future, Task
+from ..runtime.by_hand import as_fault
 from ..runtime.timers import TimerEntry
 from ..streams.producer import Packer, Producer
 from ..values.adapter import Adapter, Unencodable
@@ -125,9 +126,13 @@ class _Pump(LaneOwner):
         try:
             if not self._stopped:
                 await self._producer.run(self.source)
-        except self._hub.runtime.cancelled_class():
-            body = ErrorBody(Code.CANCELLED, "the upload was stopped")
-        except (KeyboardInterrupt, SystemExit):
+        except self._hub.runtime.cancelled_class() as error:
+            assert self.task is not None
+            if self._stopped or self._hub.runtime.is_cancelled(self.task):
+                body = ErrorBody(Code.CANCELLED, "the upload was stopped")
+            else:
+                body = self._failed(error)
+        except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001  (it is the caller's, and raised there)
             body = self._failed(error)
@@ -148,6 +153,7 @@ class _Pump(LaneOwner):
                 "the source of %s failed while it was stopped", self._label, error=error
             )
             return ErrorBody(Code.CANCELLED, "the upload was stopped")
+        error = as_fault(error, f"the source of {self._label}")
         if isinstance(error, ValueTooLargeError):
             error = RpcError(Code.RESOURCE_EXHAUSTED, f"an item of {self._label}: {error}")
         elif isinstance(error, Unencodable):

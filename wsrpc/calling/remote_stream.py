@@ -8,11 +8,11 @@ from weakref import WeakSet
 import anyio
 
 from ..engine.hub import Hub
-from ..errors import Code, RpcError
+from ..errors import Code, DeadlineExceeded, RpcError
 from ..interfaces import Request
 from ..protocol.lanes import OutCall
 from ..protocol.splice import Encoded
-from ..stream import LocalStream, Stream
+from ..stream import LocalStream, NoItemYet, Stream
 from ..streams.consumer import Consumer, ReceivedStream, Tally
 from ..streams.overflow import CONSUMERS, first_credit
 from .invoke import begin, invalid_answer
@@ -97,12 +97,16 @@ class RemoteStream(ReceivedStream):
         self._attempts: Attempts | None = None
         self._pause: anyio.Event | None = None
         self._delivered = False
+        self._not_before: float | None = None
 
     @property
     def dropped(self) -> int:
         return self._tally.dropped
 
-    async def _start(self) -> Consumer:
+    async def _start(self, until: float | None) -> Consumer:
+        await self._held_back(until)
+        if self._over:
+            raise StopAsyncIteration
         method, attachments = self._method, self._attachments
         hub = self._hub = method.route.hub
         options = method.options
@@ -111,7 +115,7 @@ class RemoteStream(ReceivedStream):
             # Once: whoever changes an argument later does not mean this call.
             self._payload = method.dump_args(self._arguments)
         timing = self._timing = self._timing or Timing(hub, options.stream_timeout())
-        await hub.room(timing.alarm)
+        await self._room(hub, timing, until)
         call = self._call = begin(
             hub,
             self._label,
@@ -166,11 +170,37 @@ class RemoteStream(ReceivedStream):
         if delay is None:
             return False
         await self._settle()
+        self._not_before = hub.runtime.now() + delay
         self._pause = anyio.Event()
-        with anyio.move_on_after(delay):
-            await self._pause.wait()
         self._consumer = None
         return True
+
+    async def _held_back(self, until: float | None) -> None:
+        """Wait until the stream may be opened again."""
+        if self._pause is None or self._not_before is None:
+            return
+        when = self._not_before if until is None else min(self._not_before, until)
+        with anyio.move_on_after(when - anyio.current_time()):
+            await self._pause.wait()
+        if when < self._not_before and not self._over:
+            raise NoItemYet(f"{self._label}: it is about to be opened again")
+        self._not_before = None
+
+    async def _room(self, hub: Hub, timing: Timing, until: float | None) -> None:
+        """Wait until the outbox takes the call.
+
+        Raises:
+            NoItemYet: There was no room before `until`.
+            DeadlineExceeded: There was none before the call's deadline.
+        """
+        alarm = timing.alarm
+        if until is None or (alarm is not None and alarm <= until):
+            await hub.room(alarm)
+            return
+        try:
+            await hub.room(until)
+        except DeadlineExceeded:
+            raise NoItemYet(f"{self._label}: the outbox is full") from None
 
     async def _failed(self, error: RpcError[Any]) -> BaseException:
         attachments, timing = self._attachments, self._timing
@@ -210,6 +240,11 @@ class TrackedStream(RemoteStream):
             item = consumer.pop()
         else:
             item = await self._next()
+        self.last_id = item.id
+        return item
+
+    async def next(self, timeout: float | None = None) -> Any:
+        item = await super().next(timeout)
         self.last_id = item.id
         return item
 

@@ -21,6 +21,7 @@ from ..protocol.frames import ErrorBody
 from ..protocol.lanes import InCall
 from ..protocol.splice import Encoded
 from ..runtime import Task
+from ..runtime.by_hand import as_fault
 from ..runtime.timers import TimerEntry
 from ..streams.producer import Producer
 from ..values.adapter import Adapter
@@ -194,18 +195,22 @@ class Handler(LaneOwner):
                 self._refuse(self.stopped)
         except Exception as error:  # noqa: BLE001  (every failure becomes the call's terminal)
             self._fail(error)
-        except self.hub.runtime.cancelled_class():
+        except self.hub.runtime.cancelled_class() as error:
             if self.stopped is None and self._overdue():
                 # The loop was held up, and the scope that tells the handler its deadline came
                 # before the session's timer.
                 self.stopped = "deadline_exceeded"
-            if self.stopped is None:
+            if self.stopped is None and not self.hub.runtime.is_cancelled(self._own_task()):
+                # Nobody has cancelled this task: the code has raised that by itself.
+                self._fail(as_fault(error, self.label))
+            elif self.stopped is None:
                 # Somebody else cancelled this task: the nursery at the session's end, or the
                 # handler itself. Without `stopped` the cancellation is not ours to keep.
                 self._fail(RpcError(Code.CANCELLED, "the handler was cancelled"))
                 raise
-            self._fail_stopped()
-        except (KeyboardInterrupt, SystemExit) as error:
+            else:
+                self._fail_stopped()
+        except KeyboardInterrupt as error:
             self._fail(error)
             raise
         except BaseException as error:  # noqa: BLE001  (one call must not end all others)
@@ -215,6 +220,10 @@ class Handler(LaneOwner):
         finally:
             self.calls.stats.calls_live -= 1
             self._ended()
+
+    def _own_task(self) -> Task:
+        assert self._task is not None
+        return self._task
 
     async def _handle(self) -> None:
         raise NotImplementedError

@@ -12,6 +12,7 @@ import anyio
 
 from ..engine.hub import Hub
 from ..runtime import Future
+from ..runtime.by_hand import as_fault
 
 __all__ = ["ThreadIterator"]
 
@@ -113,7 +114,7 @@ class ThreadIterator:
                 allowance -= 1
             self._over = allowance > 0
         except BaseException as error:  # noqa: BLE001  (raised behind the items before it)
-            self._error = error
+            self._error = as_fault(error, "the generator")
             self._over = True
 
     async def aclose(self) -> None:

@@ -126,6 +126,25 @@ class Runtime(Protocol):
     def spare(self, task: Task) -> None:
         """Take a cancellation back that has not reached the task: it stops by itself."""
 
+    def is_cancelled(self, task: Task) -> bool:
+        """Whether somebody has cancelled a task that runs here: asked of itself, in an `except`.
+
+        A cancelled error without that was raised by hand.
+        """
+        ...
+
+    def is_being_cancelled(self) -> bool:
+        """The same of the task that asks, whatever started it."""
+        ...
+
+    def spawn_detached(self, fn: Start) -> Task:
+        """Start a task that is nobody's child: who asks for it cancels it and waits for it.
+
+        Args:
+            fn: What to run; it must not raise, cancellation aside.
+        """
+        ...
+
     def forget_deadline(self, task: Task) -> None:
         """Let the deadline that a task was spawned with be none: it is cleaning up now."""
 

@@ -77,6 +77,20 @@ class GenericRuntime:
         with anyio.CancelScope(shield=True):
             await fn()
 
+    def is_cancelled(self, task: Task) -> bool:
+        assert isinstance(task, _GenericTask)
+        return task.cancelled or self.is_being_cancelled()
+
+    def is_being_cancelled(self) -> bool:
+        return anyio.current_effective_deadline() == -math.inf
+
+    def spawn_detached(self, fn: Start) -> Task:
+        import trio
+
+        task = _GenericTask(math.inf, once=False)
+        trio.lowlevel.spawn_system_task(task.run, fn, (), context=contextvars.copy_context())
+        return task
+
     def forget_deadline(self, task: Task) -> None:
         assert isinstance(task, _GenericTask)
         task.forget_deadline()
@@ -184,6 +198,11 @@ class _GenericTask:
         # If the loop was held up, the scope's own deadline may have come first.
         if not self._delivered:
             self._outer.cancel()
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether it was told to stop."""
+        return self._outer.cancel_called
 
     def cancel(self) -> None:
         self._inner.shield = False

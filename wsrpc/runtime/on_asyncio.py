@@ -171,6 +171,18 @@ class AsyncioRuntime:
     async def to_the_end(self, fn: Callable[[], Coroutine[Any, Any, None]]) -> None:
         await _outlast({asyncio.Task(fn(), loop=self._loop)})
 
+    def is_cancelled(self, task: Task) -> bool:
+        assert isinstance(task, asyncio.Task)
+        return task.cancelling() > 0
+
+    def is_being_cancelled(self) -> bool:
+        task = asyncio.current_task(self._loop)
+        return task is not None and task.cancelling() > 0
+
+    def spawn_detached(self, fn: Start) -> Task:
+        task: asyncio.Task[None] = asyncio.Task(fn(), loop=self._loop)
+        return task
+
     def forget_deadline(self, task: Task) -> None:
         scope = _scope_of(task)
         if scope is not None:

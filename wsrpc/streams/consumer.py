@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, cast
 
+import anyio
 from msgspec import Raw
 
 from ..engine.failures import error_from, wrong_kind
@@ -22,7 +23,7 @@ from ..protocol.lanes import OutCall, Receiver, UploadReader
 from ..protocol.window import cost_of
 from ..runtime import Future
 from ..runtime.timers import TimerEntry
-from ..stream import Stream
+from ..stream import NoItemYet, Stream
 from ..values.adapter import Adapter, InvalidValue
 
 __all__ = ["Consumer", "ItemGroup", "ReceivedStream", "Tally"]
@@ -268,12 +269,17 @@ class Consumer(LaneOwner):
         if self._hub.endpoint.consumed(self._lane, taken, waiting=waiting):
             self._hub.wake()
 
-    async def next(self, idle_timeout: float | None = None) -> Any:
+    async def next(self, idle_timeout: float | None = None, until: float | None = None) -> Any:
         """The next item.
+
+        Args:
+            idle_timeout: Seconds after which the stream fails.
+            until: Seconds on the loop's clock, after which this ends and the stream goes on.
 
         Raises:
             StopAsyncIteration: The stream is complete.
             RpcError: It failed, here or at the other end.
+            NoItemYet: There was none before `until`.
         """
         while True:
             if self.items:
@@ -290,18 +296,29 @@ class Consumer(LaneOwner):
                 window = self._window
                 if window.wanting or self.taken >= window.threshold:
                     self.report(waiting=True)
-                await self._wait(idle_timeout)
+                await self._wait(idle_timeout, until)
 
-    async def _wait(self, idle_timeout: float | None) -> None:
+    async def _wait(self, idle_timeout: float | None, until: float | None) -> None:
         self._waiter = waiter = self._hub.runtime.future()
-        if idle_timeout is None:
+        if idle_timeout is None and until is None:
             await waiter
             return
-        entry = self._arm_idle(idle_timeout)
+        entries = []
+        if until is not None:
+            entries.append(self._hub.timers.add(until, self._notify))
+        if idle_timeout is not None:
+            entries.append(self._arm_idle(idle_timeout))
         try:
             await waiter
         finally:
-            self._hub.timers.remove(entry)
+            for entry in entries:
+                self._hub.timers.remove(entry)
+        if until is not None and self._hub.runtime.now() >= until and not self._arrived():
+            raise NoItemYet(f"{self._label}: no item came in time")
+
+    def _arrived(self) -> bool:
+        """Whether there is something to give, the end included."""
+        return bool(self._groups) or self._terminal is not None or self._end is not None
 
     def _arm_idle(self, idle_timeout: float) -> TimerEntry:
         def expire() -> None:
@@ -380,8 +397,12 @@ class ReceivedStream(Stream[Any, Any]):
     def lag(self) -> int:
         return 0 if self._consumer is None else self._consumer.lag
 
-    async def _start(self) -> Consumer:
-        """Begin whatever fills the consumer; only called where there is none yet."""
+    async def _start(self, until: float | None) -> Consumer:
+        """Begin whatever fills the consumer; only called where there is none yet.
+
+        Args:
+            until: Seconds on the loop's clock, after which to raise `NoItemYet` instead.
+        """
         raise NotImplementedError
 
     async def __anext__(self) -> Any:
@@ -390,8 +411,12 @@ class ReceivedStream(Stream[Any, Any]):
             return consumer.pop()
         return await self._next()
 
-    async def _next(self) -> Any:
+    async def next(self, timeout: float | None = None) -> Any:
+        return await self._next(None if timeout is None else anyio.current_time() + timeout)
+
+    async def _next(self, until: float | None = None) -> Any:
         if self._over:
+            self._raise_if_cut()
             raise StopAsyncIteration
         if self._busy:
             self._refuse_second()
@@ -400,11 +425,11 @@ class ReceivedStream(Stream[Any, Any]):
             while True:
                 try:
                     if self._consumer is None:
-                        self._consumer = await self._start()
+                        self._consumer = await self._start(until)
                     if self._over:
                         # Meanwhile somebody else closed it.
                         self._close(self._reason())
-                    item = await self._consumer.next(self._idle_timeout)
+                    item = await self._consumer.next(self._idle_timeout, until)
                     self.fresh = True
                     return item
                 except RpcError as error:
@@ -424,7 +449,10 @@ class ReceivedStream(Stream[Any, Any]):
             if cause is error:
                 raise
             raise cause from error
+        except NoItemYet:
+            raise
         except BaseException as error:
+            self._cut = not self._over
             self._close(self._reason())
             if not isinstance(error, GeneratorExit):
                 await self._settle()
@@ -454,9 +482,11 @@ class ReceivedStream(Stream[Any, Any]):
             consumer.discard()
 
     def cancel(self) -> None:
+        self._cut = False
         self._close("cancelled")
 
     async def aclose(self) -> None:
+        self._cut = False
         self._close("cancelled")
 
     def __del__(self) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import types
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Generator
 from sys import getrefcount
 from typing import Any, NoReturn
 
@@ -20,7 +20,7 @@ from ..engine.hub import Hub
 from ..protocol.lanes import Sender
 from ..protocol.splice import Encoded
 from ..runtime import Future
-from ..stream import Final
+from ..stream import Final, LocalStream
 from ..values.adapter import Adapter, Unencodable
 
 __all__ = ["Packer", "Producer"]
@@ -228,10 +228,13 @@ class Producer:
     async def run(self, source: AsyncIterable[Any]) -> None:
         """Send the items of `source` to its end; the source is closed in any case.
 
-        A `Final` ends it, and its value is kept in `final`. What `source` or the packer raises is
+        A `Final` comes last, and its value is kept in `final` once the source has ended. What `source` or the packer raises is
         passed on; what was yielded before it has been queued and will arrive.
         """
         hub = self._hub
+        if type(source) is LocalStream:
+            # What it is over can be driven step by step.
+            source = source.detach()
         items = aiter(source)
         hub.producers += 1
         try:
@@ -271,6 +274,7 @@ class Producer:
             except StopAsyncIteration:
                 return
             if not self._take(item):
+                await self._run_out(advance)
                 return
             turn += 1
             if turn >= TURN:
@@ -340,11 +344,24 @@ class Producer:
                 else:
                     self._hand_over()
                     if not self._take(item):
+                        await self._run_out(advance)
                         return
                     # Nothing may follow a large item until all of it has gone.
                     room = min(room, lane.allowance)
         finally:
             self._hand_over()
+
+    async def _run_out(self, advance: Callable[[], Awaitable[Any]]) -> None:
+        """The source has named its final value: let it run to its end, without credit (END-3)."""
+        final, self.final = self.final, None
+        if final is None or not self._open():
+            return
+        try:
+            item = await advance()
+        except StopAsyncIteration:
+            self.final = final
+            return
+        raise RuntimeError(f"{item!r} was yielded after the final value, which comes last")
 
     async def _let_down(
         self, step: Generator[Any, Any, Any], waits_for: Any, failure: Exception

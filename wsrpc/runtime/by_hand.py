@@ -1,0 +1,30 @@
+"""Exceptions to which Python gives a special meaning, where code raises them by hand.
+
+They end generators, iterations and tasks. Out of code that has no such end in mind they are faults
+like any other, and must not look like an end or a cancellation to whoever awaits it.
+"""
+
+from __future__ import annotations
+
+from asyncio import CancelledError
+
+__all__ = ["as_fault"]
+
+SPECIAL = (StopIteration, StopAsyncIteration, GeneratorExit, CancelledError)
+
+
+def as_fault(error: BaseException, where: str) -> BaseException:
+    """The error to raise for `error`: itself, or where it has a special meaning a `RuntimeError`.
+
+    Args:
+        error: What code raised by hand.
+        where: The code, for the message.
+    """
+    # trio's own way to cancel is looked for by its name, so that trio need not be there.
+    trios = type(error).__name__ == "Cancelled" and type(error).__module__.startswith("trio")
+    if not trios and not isinstance(error, (*SPECIAL, SystemExit)):
+        return error
+    said = f": {error}" if str(error) else ""
+    fault = RuntimeError(f"{where} raised {type(error).__name__}{said}")
+    fault.__cause__ = error
+    return fault
