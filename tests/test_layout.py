@@ -19,6 +19,7 @@ ROOT = Path(wsrpc.__file__).parent
 FOLDERS = [
     "version",
     "limits",
+    "options",
     "close_codes",
     "errors",
     "backoff",

@@ -16,6 +16,7 @@ from .contract.expose import expose_all
 from .handling.target import entries_of
 from .interfaces import Interceptor, OnState, Session, Validate
 from .limits import Limits
+from .options import VALIDATES, checked_function, checked_interceptors, checked_limits, one_of
 from .protocol.codec import CODECS
 from .protocol.endpoint import Endpoint
 from .session.live_session import LiveSession
@@ -88,14 +89,14 @@ class connect:
         reflection: bool = True,
         transport: Transport = "websockets",
     ) -> None:
-        if codec not in CODECS:
-            raise ValueError(f"codec must be 'json' or 'msgpack', not {codec!r}")
-        self._codec = CODECS[codec]
+        self._codec = CODECS[one_of("codec", codec, tuple(CODECS))]
         self._auth = auth
         self._authorize = authorize
         self._metadata = checked_metadata(metadata or {})
-        self._limits = limits or Limits()
-        self._interceptors = interceptors
+        self._limits = checked_limits(limits)
+        self._interceptors = checked_interceptors(interceptors)
+        checked_function("authorize", authorize)
+        checked_function("on_state", on_state)
         self._reconnect = reconnect
         self._on_state = on_state
         self._dial = _Dial(
@@ -106,7 +107,7 @@ class connect:
             ssl=ssl,
             headers=dict(headers or {}),
         )
-        self._check = validate == "both"
+        self._check = one_of("validate", validate, VALIDATES) == "both"
         self._debug = debug
         if debug:
             everyone.warning(DEBUGGING, "connect")

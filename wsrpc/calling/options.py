@@ -8,6 +8,7 @@ from types import EllipsisType
 
 from ..context import checked_metadata
 from ..interfaces import Interceptor, Overflow, StreamFetcher, Validate
+from ..options import VALIDATES, checked_count, checked_function, checked_seconds, one_of
 from ..streams.overflow import CONSUMERS
 
 __all__ = ["Options"]
@@ -29,13 +30,13 @@ class Options:
     interceptors: tuple[Interceptor, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.validate not in ("both", "arrival", "none"):
-            raise ValueError(f"validate must be 'both', 'arrival' or 'none', not {self.validate!r}")
-        if self.overflow not in CONSUMERS:
-            names = ", ".join(map(repr, CONSUMERS))
-            raise ValueError(f"overflow must be one of {names}, not {self.overflow!r}")
-        if self.window is not None and self.window < 1:
-            raise ValueError(f"window must be at least 1 item, not {self.window!r}")
+        one_of("validate", self.validate, VALIDATES)
+        one_of("overflow", self.overflow, tuple(CONSUMERS))
+        checked_count("window", self.window, "item")
+        if self.timeout is not ...:
+            checked_seconds("timeout", self.timeout)
+        checked_seconds("idle_timeout", self.idle_timeout)
+        checked_function("stream_fetcher", self.stream_fetcher)
         checked_metadata(self.metadata)
 
     def unary_timeout(self) -> float | None:

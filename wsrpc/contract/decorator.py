@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol, TypeAlias, TypeVar, overload
 from typing_extensions import ParamSpec
 
 from ..errors import RegistrationError
+from ..options import one_of
 from ..stream import Final, LocalStream, Stream
 from ..unary import UnaryCall
 from .annotations import is_stream, names_in, resolve_hints
@@ -156,8 +157,7 @@ def method(
     Raises:
         RegistrationError: What is decorated is no function.
     """
-    if on_disconnect not in ("detach", "cancel"):
-        raise ValueError(f"on_disconnect must be 'detach' or 'cancel', not {on_disconnect!r}")
+    one_of("on_disconnect", on_disconnect, ("detach", "cancel"))
     options = MethodOptions(oneway, idempotent, on_disconnect)
     frame = sys._getframe(1)
     if fn is not None:

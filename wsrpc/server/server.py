@@ -24,6 +24,7 @@ from ..contract.expose import expose_all
 from ..handling.target import entries_of
 from ..interfaces import Interceptor, OnState, Session, StateChange, Validate
 from ..limits import Limits
+from ..options import VALIDATES, checked_function, checked_interceptors, checked_limits, one_of
 from ..telemetry.counters import Snapshot, Stats
 from ..telemetry.logs import DEBUGGING, everyone
 from ..transport.registry import Transport, checked
@@ -76,7 +77,7 @@ class Server:
 
     Raises:
         RegistrationError: A controller cannot be exposed as it is written.
-        ValueError: An origin or a proxy cannot be read.
+        ValueError: An origin or a proxy cannot be read, or an option has none of its values.
     """
 
     def __init__(
@@ -96,9 +97,17 @@ class Server:
         on_connect: OnSession | None = None,
         on_disconnect: OnSession | None = None,
     ) -> None:
-        if validate not in ("both", "arrival", "none"):
-            raise ValueError(f"validate must be 'both', 'arrival' or 'none', not {validate!r}")
-        limits = limits or Limits()
+        one_of("validate", validate, VALIDATES)
+        interceptors = checked_interceptors(interceptors)
+        for name, function in (
+            ("authenticate", authenticate),
+            ("authorize", authorize),
+            ("on_state", on_state),
+            ("on_connect", on_connect),
+            ("on_disconnect", on_disconnect),
+        ):
+            checked_function(name, function)
+        limits = checked_limits(limits)
         pending = PendingLinks(limits)
         if debug:
             everyone.warning(DEBUGGING, "Server")

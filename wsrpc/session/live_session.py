@@ -36,6 +36,7 @@ from ..interfaces import (
     Validate,
 )
 from ..limits import Limits
+from ..options import checked_interceptors
 from ..protocol.endpoint import Endpoint
 from ..protocol.events import AuthReceived, GoawayReceived
 from ..protocol.frames import HelloBody
@@ -190,7 +191,7 @@ class LiveSession(Session):
             validate=validate,
             overflow=overflow,
             window=window,
-            interceptors=tuple(interceptors),
+            interceptors=checked_interceptors(interceptors),
         )
         plain = isinstance(controller, (type, str)) and options == self._plain_options
         if plain and controller in self._proxies:

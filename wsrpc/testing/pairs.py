@@ -43,6 +43,7 @@ from ..contract.expose import expose_all
 from ..handling.target import MethodEntry, entries_of
 from ..interfaces import Interceptor, Session
 from ..limits import Limits
+from ..options import checked_interceptors, checked_limits, one_of
 from ..protocol.codec import CODECS
 from ..protocol.endpoint import Endpoint
 from ..runtime import Nursery
@@ -97,7 +98,7 @@ class connected_pair:
         reconnect: bool = False,
         reconnect_delay: float = 0.0,
     ) -> None:
-        limits = limits or Limits()
+        limits = checked_limits(limits)
         self._server = Server(
             controllers,
             limits=limits if reconnect else replace(limits, resume_window=0),
@@ -106,10 +107,10 @@ class connected_pair:
             interceptors=interceptors,
             debug=debug,
         )
-        self._codec = CODECS[codec]
-        self._client_limits = client_limits or limits
+        self._codec = CODECS[one_of("codec", codec, tuple(CODECS))]
+        self._client_limits = checked_limits(client_limits or limits)
         self._client_entries = _entries(client_controllers)
-        self._interceptors = client_interceptors
+        self._interceptors = checked_interceptors(client_interceptors)
         self._authorize = client_authorize
         self._debug = debug
         self._principal = principal

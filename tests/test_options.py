@@ -1,0 +1,95 @@
+"""Options that several entry points take are checked in one place, in the same words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import wsrpc
+from wsrpc.testing import connected_pair
+
+
+class Hello:
+    @wsrpc.method
+    async def greet(self, name: str) -> str:
+        return f"Hello, {name}!"
+
+
+def connecting(**options: Any) -> object:
+    return wsrpc.connect("ws://127.0.0.1:1", **options)
+
+
+def serving(**options: Any) -> object:
+    return wsrpc.Server([Hello()], **options)
+
+
+def pairing(**options: Any) -> object:
+    return connected_pair([Hello()], **options)
+
+
+TYPOS: list[tuple[Callable[..., object], str, Any, str]] = [
+    (connecting, "validate", "typo", "'both', 'arrival' or 'none'"),
+    (serving, "validate", "typo", "'both', 'arrival' or 'none'"),
+    (connecting, "validate", None, "'both', 'arrival' or 'none'"),
+    (serving, "validate", True, "'both', 'arrival' or 'none'"),
+    (connecting, "validate", "boht", "did you mean 'both'?"),
+    (connecting, "codec", "jsn", "did you mean 'json'?"),
+    (pairing, "codec", "yaml", "'json' or 'msgpack'"),
+    (connecting, "transport", "tcp", "'websockets' or 'picows'"),
+    (connecting, "limits", {"window": 1}, "a wsrpc.Limits"),
+    (serving, "limits", {"window": 1}, "a wsrpc.Limits"),
+    (pairing, "limits", {"window": 1}, "a wsrpc.Limits"),
+    (connecting, "interceptors", print, "a list of functions"),
+    (serving, "interceptors", print, "a list of functions"),
+    (serving, "interceptors", ["log"], "must be a function"),
+    (connecting, "on_state", "print", "must be a function"),
+    (serving, "on_state", "print", "must be a function"),
+    (serving, "authenticate", "token", "must be a function"),
+    (serving, "authorize", {"admin"}, "must be a function"),
+    (connecting, "authorize", {"admin"}, "must be a function"),
+]
+
+
+@pytest.mark.parametrize(("enter", "option", "value", "words"), TYPOS)
+def test_validate_typo_is_refused_by_connect_as_by_server_and_clientize(
+    enter: Callable[..., object], option: str, value: Any, words: str
+) -> None:
+    with pytest.raises(ValueError, match=option) as caught:
+        enter(**{option: value})
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("validate", "typo", "'both', 'arrival' or 'none'"),
+        ("overflow", "wait", "'block', 'latest', 'drop_oldest' or 'fail'"),
+        ("overflow", "drop_oldst", "did you mean 'drop_oldest'?"),
+        ("overflow", None, "'block'"),
+        ("window", 0, "at least 1 item"),
+        ("window", 1.5, "at least 1 item"),
+        ("window", True, "at least 1 item"),
+        ("timeout", "5", "a number of seconds"),
+        ("timeout", math.nan, "a finite number"),
+        ("timeout", math.inf, "None for no bound"),
+        ("idle_timeout", "x", "a number of seconds"),
+        ("stream_fetcher", "tail", "must be a function"),
+        ("interceptors", print, "a list of functions"),
+    ],
+)
+async def test_clientize_refuses_an_option_that_has_none_of_its_values(
+    option: str, value: Any, words: str
+) -> None:
+    async with connected_pair([Hello()]) as (_, client):
+        with pytest.raises(ValueError, match=option) as caught:
+            client.clientize(Hello, **{option: value})
+        assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("option", ["on_disconnect", "on_drain"])
+def test_the_decorator_refuses_a_typo_too(option: str) -> None:
+    with pytest.raises((ValueError, TypeError), match=option):
+        wsrpc.method(**{option: "typo"})  # type: ignore[call-overload]

@@ -1,0 +1,122 @@
+"""What an option may be: one check, in one place, for all entry points that take it.
+
+`connect`, `Server`, `clientize`, `@method` and the testing pairs call these with the option's name,
+so that a slip of the pen is refused where it was written, and everywhere in the same words.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from difflib import get_close_matches
+from typing import Any, TypeVar
+
+from .limits import Limits
+
+__all__ = [
+    "checked_bool",
+    "checked_count",
+    "checked_function",
+    "checked_interceptors",
+    "checked_limits",
+    "checked_seconds",
+    "one_of",
+]
+
+T = TypeVar("T")
+
+VALIDATES = ("both", "arrival", "none")
+
+
+def one_of(name: str, value: T, choices: Sequence[str]) -> T:
+    """The value of an option that is one of a few words.
+
+    Raises:
+        ValueError: It is none of them; the application is to blame.
+    """
+    if isinstance(value, str) and value in choices:
+        return value
+    *most, last = map(repr, choices)
+    listed = f"{', '.join(most)} or {last}" if most else last
+    close = get_close_matches(value[:200], choices, 1) if isinstance(value, str) else []
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    raise ValueError(f"{name} must be {listed}, not {value!r}{hint}")
+
+
+def checked_seconds(name: str, value: float | None) -> float | None:
+    """A number of seconds, or None for no bound.
+
+    Raises:
+        ValueError: It is no such number.
+    """
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ValueError(f"{name} must be a number of seconds, or None, not {value!r}")
+    # Below 0 it has passed already, as what is left of another one may have.
+    if not math.isfinite(value):
+        raise ValueError(f"{name} must be a finite number, or None for no bound, not {value!r}")
+    return value
+
+
+def checked_count(name: str, value: int | None, unit: str) -> int | None:
+    """A whole number of at least 1, or None for the default.
+
+    Raises:
+        ValueError: It is no such number.
+    """
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name} must be at least 1 {unit}, not {value!r}")
+    return value
+
+
+def checked_bool(name: str, value: bool) -> bool:
+    """True or False, and nothing that only counts as such.
+
+    Raises:
+        ValueError: It is neither.
+    """
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} must be True or False, not {value!r}")
+    return value
+
+
+def checked_function(name: str, value: Callable[..., Any] | None) -> None:
+    """Refuse what cannot be called.
+
+    Raises:
+        ValueError: It is neither a function nor None.
+    """
+    if value is not None and not callable(value):
+        raise ValueError(f"{name} must be a function, or None, not {value!r}")
+
+
+def checked_limits(value: Limits | None) -> Limits:
+    """The limits given, or the default ones.
+
+    Raises:
+        ValueError: It is something else.
+    """
+    if value is None:
+        return Limits()
+    if not isinstance(value, Limits):
+        raise ValueError(f"limits must be a wsrpc.Limits, not {value!r}")
+    return value
+
+
+def checked_interceptors(value: Iterable[Any]) -> tuple[Any, ...]:
+    """The interceptors given, as a tuple.
+
+    Raises:
+        ValueError: It is no list of functions.
+    """
+    if callable(value) or isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
+        raise ValueError(f"interceptors must be a list of functions, not {value!r}")
+    found = tuple(value)
+    for one in found:
+        checked_function("each of interceptors", one)
+        if one is None:
+            raise ValueError("each of interceptors must be a function, not None")
+    return found
