@@ -58,6 +58,8 @@ class Handshake:
             say of it; "" where there is none.
         certificate: The client's TLS certificate, checked, in the form of
             `ssl.SSLSocket.getpeercert()`; None where TLS does not ask for one.
+        scope: The ASGI scope of the request, with what the hosting application put into it (`user`,
+            `session`, `state`); None where the server listens on a port of its own.
     """
 
     path: str = "/"
@@ -66,6 +68,7 @@ class Handshake:
     tls: bool = False
     address: str = ""
     certificate: Mapping[str, Any] | None = None
+    scope: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -137,6 +137,7 @@ class Door:
         *,
         tls: bool,
         certificate: Mapping[str, Any] | None = None,
+        scope: Mapping[str, Any] | None = None,
     ) -> Handshake:
         """What a session is told of the connection."""
         return Handshake(
@@ -146,6 +147,7 @@ class Door:
             tls=tls,
             address=self._proxies.client_of(host_of(peer), headers),
             certificate=certificate or None,
+            scope=scope,
         )
 
     def _late(self, number: int, pending: Pending) -> None:

@@ -29,6 +29,7 @@ from ..telemetry.counters import Snapshot, Stats
 from ..telemetry.logs import DEBUGGING, everyone
 from ..transport.registry import Transport, checked
 from .acceptor import Acceptor, Service
+from .asgi_app import AsgiApp, Running
 from .extension import Extension, OnSession
 from .listener import Listener
 from .session_table import SessionTable
@@ -132,6 +133,7 @@ class Server:
             on_disconnect=on_disconnect,
         )
         self._listeners: set[Listener[Any]] = set()
+        self._running: set[Running] = set()
 
     @property
     def limits(self) -> Limits:
@@ -198,6 +200,34 @@ class Server:
         Must be called on the event loop that is to run them.
         """
         return Acceptor(self._service, runtimes.current())
+
+    def asgi(self) -> AsgiApp:
+        """This server as an ASGI 3 application: by itself, or mounted in FastAPI and its kin.
+
+        It serves WebSockets, and over HTTP whatever a listener of this server does. Run by itself
+        (`uvicorn app:asgi`) it follows the lifespan of the host. A mounted application gets no
+        lifespan: enter `running()` in that of the application around it. Without either a session
+        lives in the task of the request that began it, and ends where the host cancels that.
+
+        The mount point itself needs a route too, since a mount at "/rpc" matches only "/rpc/"::
+
+            rpc = server.asgi()
+            app.mount("/rpc", rpc)
+            app.router.routes.append(WebSocketRoute("/rpc", rpc))
+
+        An ASGI host hides some things: a connection cannot be dropped without a goodbye, pings and
+        fragments are bounded by the host, and there are no client certificates.
+        """
+        return AsgiApp(self._service, self._running, self.running)
+
+    def running(self) -> Running:
+        """Serve what a hosting application accepts, while an `async with` block runs.
+
+        For the lifespan of an application in which `asgi()` is mounted. The first SIGTERM or SIGINT
+        drains before the host gets it, where the host handles signals in the main thread, as
+        uvicorn does. Leaving the block closes the sessions that are left with 1001.
+        """
+        return Running(self._service, self._running, self.drain)
 
     def listen(
         self,
@@ -276,6 +306,8 @@ class Server:
         try:
             for listener in self._listeners:
                 listener.refuse()
+            for running in self._running:
+                running.refuse()
             async with anyio.create_task_group() as group:
                 for session in self._service.sessions.values():
                     group.start_soon(session.drain, grace, reconnect_after)

@@ -1,0 +1,99 @@
+"""What sessions do, once more over ASGI: on uvicorn, and on trio on hypercorn."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import wsrpc
+from tests.session import (
+    test_callbacks,
+    test_calls,
+    test_cancellation,
+    test_errors,
+    test_streams,
+    test_uploads,
+)
+from tests.support import soon
+from wsrpc.transport.websockets.link import on_asyncio
+
+from .asgi_hosts import on_hypercorn, on_uvicorn
+
+MODULES = (test_calls, test_callbacks, test_cancellation, test_errors, test_streams, test_uploads)
+
+pytestmark = pytest.mark.slow
+
+
+@asynccontextmanager
+async def pair(
+    controllers: Sequence[Any] = (),
+    client_controllers: Sequence[Any] = (),
+    *,
+    codec: Any = "json",
+    limits: wsrpc.Limits | None = None,
+    client_limits: wsrpc.Limits | None = None,
+    interceptors: Sequence[Any] = (),
+    client_interceptors: Sequence[Any] = (),
+    debug: bool = False,
+    principal: Any = None,
+) -> AsyncIterator[tuple[wsrpc.Session, wsrpc.Session]]:
+    """As `tests.support.pair`, over an ASGI server."""
+
+    async def authenticate(handshake: wsrpc.Handshake, auth: Any) -> Any:
+        return principal
+
+    server = wsrpc.Server(
+        controllers,
+        limits=replace(limits or wsrpc.Limits(), resume_window=0),
+        authenticate=authenticate,
+        interceptors=interceptors,
+        debug=debug,
+    )
+    host = on_uvicorn if on_asyncio() else on_hypercorn
+    with soon():
+        async with host(server.asgi()) as address:
+            async with wsrpc.connect(
+                f"ws://{address}/",
+                controllers=client_controllers,
+                codec=codec,
+                limits=client_limits or limits,
+                interceptors=client_interceptors,
+                debug=debug,
+                reconnect=False,
+            ) as client:
+                yield server.sessions[client.id], client
+
+
+def _uses_pair(test: Any) -> bool:
+    """Whether a test gets its sessions from `pair`, on any event loop, and without a look inside."""
+    return (
+        inspect.iscoroutinefunction(test)
+        and "pair(" in inspect.getsource(test)
+        and not {"wire", "anyio_backend"} & set(inspect.signature(test).parameters)
+        and not any("anyio_backend" in mark.args for mark in getattr(test, "pytestmark", ()))
+    )
+
+
+def _tests() -> dict[str, Any]:
+    return {
+        f"{name}_{module.__name__.rpartition('_')[2]}": test
+        for module in MODULES
+        for name, test in vars(module).items()
+        if name.startswith("test_") and _uses_pair(test)
+    }
+
+
+@pytest.fixture(autouse=True)
+def _over_asgi(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    module: ModuleType
+    for module in MODULES:
+        monkeypatch.setattr(module, "pair", pair)
+
+
+globals().update(_tests())

@@ -1,0 +1,214 @@
+"""The server as an ASGI 3 application, by itself or mounted in another one."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Self
+
+import anyio
+
+from .. import runtime as runtimes
+from ..admission.door import Door
+from ..close_codes import CloseCode
+from ..protocol.codec import SUBPROTOCOLS
+from ..runtime import Nursery, Runtime
+from ..telemetry.logs import everyone
+from ..transport.asgi import AsgiLink, Receive, Scope, Send, deny, headers_of, path_of, respond
+from ..transport.base import FORBIDDEN_ORIGIN, HttpAnswer
+from .acceptor import Acceptor, Service
+from .relayed_signals import RelayedSignals
+
+__all__ = ["AsgiApp", "Running"]
+
+_PLAIN = ("Content-Type", "text/plain; charset=utf-8")
+
+NO_SUBPROTOCOL = HttpAnswer(
+    400, (_PLAIN,), b"Offer one of the subprotocols wsrpc.v1.json and wsrpc.v1.msgpack.\n"
+)
+ONLY_WEBSOCKETS = HttpAnswer(
+    426, (_PLAIN, ("Upgrade", "websocket")), b"This address speaks WebSocket.\n"
+)
+DRAINING = HttpAnswer(503, (_PLAIN, ("Retry-After", "1")), b"This server is about to stop.\n")
+
+
+class Running:
+    """The server at work on an event loop, for WebSockets that another program accepts.
+
+    Sessions that outlive their connections live here, not in the task of the request that began
+    them. Leaving the block closes what is left with 1001; its handlers clean up.
+    """
+
+    def __init__(
+        self, service: Service, open_ones: set[Running], drain: Callable[[], Awaitable[None]]
+    ) -> None:
+        self._service = service
+        self._open_ones = open_ones
+        self._drain = drain
+        self._nursery: Nursery | None = None
+        self._acceptor: Acceptor | None = None
+        self._signals: RelayedSignals | None = None
+
+    async def __aenter__(self) -> Self:
+        runtime = runtimes.current()
+        self._nursery = await runtime.open_nursery()
+        self._acceptor = Acceptor(self._service, runtime)
+        self._signals = RelayedSignals(self._drain, runtime, self._nursery)
+        self._signals.take()
+        self._open_ones.add(self)
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        assert self._nursery is not None
+        assert self._acceptor is not None
+        assert self._signals is not None
+        self._open_ones.discard(self)
+        self._signals.give_back()
+        try:
+            await runtimes.current().to_the_end(self._acceptor.close)
+        finally:
+            await self._nursery.close()
+
+    def refuse(self) -> None:
+        """Let no further session begin."""
+        if self._acceptor is not None and not self._acceptor.closing:
+            self._acceptor.refuse(CloseCode.RESTART)
+
+    def begin(self, link: AsgiLink) -> None:
+        """Serve a link in a task of this block's, to the end of the session that it begins."""
+        assert self._nursery is not None
+        self._nursery.spawn(self._serve, link)
+
+    async def _serve(self, link: AsgiLink) -> None:
+        assert self._acceptor is not None
+        await _serve(self._acceptor, link)
+
+
+async def _serve(acceptor: Acceptor, link: AsgiLink) -> None:
+    """Serve a link; a fault of ours ends that link alone."""
+    try:
+        await acceptor.serve(link)
+    except Exception as error:  # noqa: BLE001  (it is logged, and the host's other requests go on)
+        everyone.error("a fault in wsrpc itself, in a link of a hosting application", error=error)
+    finally:
+        link.abort()
+
+
+class AsgiApp:
+    """A server's controllers as an ASGI application.
+
+    Args:
+        service: What is served.
+        open_ones: The blocks in which it is at work.
+        running: Makes such a block, for the lifespan of an application of its own.
+    """
+
+    def __init__(
+        self, service: Service, open_ones: set[Running], running: Callable[[], Running]
+    ) -> None:
+        self._service = service
+        self._open_ones = open_ones
+        self._running = running
+        self._door: Door | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one scope: a WebSocket, an HTTP request, or the lifespan of the server.
+
+        Raises:
+            ValueError: The scope is of another type.
+        """
+        if scope["type"] == "websocket":
+            await self._websocket(scope, receive, send)
+        elif scope["type"] == "http":
+            await respond(self._answer(scope), send)
+        elif scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+        else:
+            raise ValueError(f"an ASGI scope of type {scope['type']!r} is not served here")
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        async with self._running():
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        runtime = runtimes.current()
+        door = self._door_on(runtime)
+        headers = headers_of(scope)
+        offered = [name for name in scope.get("subprotocols", ()) if name in SUBPROTOCOLS]
+        refusal = self._refusal(door, scope, headers)
+        if refusal is None and not offered:
+            refusal = NO_SUBPROTOCOL
+        if refusal is not None:
+            await deny(refusal, scope, send)
+            return
+        peer = scope.get("client")
+        handshake = door.handshake(
+            path_of(scope),
+            headers,
+            None if peer is None else tuple(peer),
+            tls=scope.get("scheme") == "wss",
+            scope=scope,
+        )
+        await send({"type": "websocket.accept", "subprotocol": offered[0]})
+        link = AsgiLink(receive, send, offered[0], handshake, self._service.limits)
+        await self._serve(link, runtime)
+
+    async def _serve(self, link: AsgiLink, runtime: Runtime) -> None:
+        """Serve a link until it is over; its session goes on where there is a block for that."""
+        if self._open_ones:
+            next(iter(self._open_ones)).begin(link)
+            await link.wait_over()
+            return
+        # A session that waits to be resumed keeps this request open.
+        async with anyio.create_task_group() as group:
+            group.start_soon(link.wait_over)
+            await _serve(Acceptor(self._service, runtime), link)
+
+    def _refusal(self, door: Door, scope: Scope, headers: dict[str, str]) -> HttpAnswer | None:
+        answer = door.answer("GET", path_of(scope), headers, **_addresses(scope))
+        if answer is not None:
+            return answer
+        if self._service.drains and "websocket.http.response" in (scope.get("extensions") or ()):
+            return DRAINING
+        return FORBIDDEN_ORIGIN if door.forbids(headers) else None
+
+    def _answer(self, scope: Scope) -> HttpAnswer:
+        path, root = scope["path"], scope.get("root_path", "")
+        if root and path == root:
+            return HttpAnswer(308, (("Location", f"{root}/"),))
+        door = self._door_on(runtimes.current())
+        answer = door.answer(
+            scope["method"], path_of(scope), headers_of(scope), **_addresses(scope)
+        )
+        return answer or ONLY_WEBSOCKETS
+
+    def _door_on(self, runtime: Runtime) -> Door:
+        if self._door is None:
+            service = self._service
+            self._door = Door(
+                service.limits,
+                service.pending,
+                runtime.now,
+                origins=service.origins,
+                proxies=service.proxies,
+                answer=service.answer,
+            )
+        return self._door
+
+
+def _addresses(scope: Scope) -> dict[str, str]:
+    """The addresses that a request reached and comes from, as a door is told them."""
+    server, client = scope.get("server"), scope.get("client")
+    return {
+        "local": str(server[0]) if server else "",
+        "peer": str(client[0]) if client else "",
+    }

@@ -1,0 +1,198 @@
+"""Links over ASGI: one WebSocket of another server's, such as uvicorn, hypercorn or granian.
+
+ASGI (version 3, the WebSocket message format of its specification 2.3 and later) hides some of
+what a transport of our own does. There is no way to drop a connection without a goodbye, to bound
+the pings and fragments of a peer (CALM-2 and CALM-4 for those), or to see a client's certificate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from typing import Any, TypeAlias
+
+import anyio
+
+from ..close_codes import CloseCode
+from ..errors import ProtocolError
+from ..interfaces import Handshake
+from ..limits import Limits
+from ..protocol.codec import SUBPROTOCOLS
+from .base import HttpAnswer, LinkClosed, short_reason
+
+__all__ = [
+    "AsgiLink",
+    "Receive",
+    "Scope",
+    "Send",
+    "deny",
+    "headers_of",
+    "path_of",
+    "respond",
+]
+
+Scope: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+# Seconds for the word that stands for a dropped connection.
+LAST_WORD = 0.1
+
+
+class AsgiLink:
+    """One accepted WebSocket of an ASGI server, as a `Link`.
+
+    Args:
+        receive: The application's `receive`.
+        send: The application's `send`.
+        subprotocol: The one that was agreed on.
+        handshake: What is known of the connection.
+        limits: The server's bounds.
+    """
+
+    def __init__(
+        self,
+        receive: Receive,
+        send: Send,
+        subprotocol: str,
+        handshake: Handshake,
+        limits: Limits,
+    ) -> None:
+        self.subprotocol: str | None = subprotocol
+        self.handshake = handshake
+        self._receive = receive
+        self._send = send
+        self._text = SUBPROTOCOLS[subprotocol].text
+        self._most = limits.max_batch
+        self._close_timeout = limits.close_timeout
+        self._closed: LinkClosed | None = None
+        # Around the application's awaits, so that a link which is dropped ends them.
+        self._scopes: set[anyio.CancelScope] = set()
+        self._over = anyio.Event()
+
+    async def send(self, data: bytes) -> None:
+        message = {"text": data.decode()} if self._text else {"bytes": data}
+        await self._told({"type": "websocket.send", **message})
+        self._raise_if_closed()
+
+    async def receive(self) -> bytes:
+        self._raise_if_closed()
+        with anyio.CancelScope() as scope:
+            self._scopes.add(scope)
+            try:
+                message = await self._receive()
+                return self._data_of(message)
+            finally:
+                self._scopes.discard(scope)
+        self._raise_if_closed()
+        raise AssertionError("a receive that nobody dropped was cancelled")
+
+    async def close(self, code: int, reason: str = "") -> None:
+        if self._closed is None:
+            # What the peer sent before it saw this is not read any more.
+            self._end(LinkClosed(code, reason))
+            await self._farewell(code, reason, self._close_timeout)
+        self._over.set()
+
+    def abort(self) -> None:
+        self._end(LinkClosed(CloseCode.CONNECTION_LOST))
+        self._over.set()
+
+    async def wait_over(self) -> None:
+        """Wait until the WebSocket is closed or dropped; then the application may return."""
+        try:
+            await self._over.wait()
+        finally:
+            # The server closes with 1000 what an application leaves open, and 1000 ends a session.
+            if self._closed is None or self._closed.code == CloseCode.CONNECTION_LOST:
+                self._end(LinkClosed(CloseCode.CONNECTION_LOST))
+                with anyio.CancelScope(shield=True):
+                    await self._farewell(CloseCode.SERVER_TROUBLE, "", LAST_WORD)
+
+    def _data_of(self, message: Mapping[str, Any]) -> bytes:
+        if message["type"] == "websocket.disconnect":
+            gone = LinkClosed(
+                message.get("code") or CloseCode.NO_STATUS, message.get("reason") or ""
+            )
+            self._end(gone)
+            self._over.set()
+            raise gone
+        text, data = message.get("text"), message.get("bytes")
+        if (text is None) is self._text:
+            wanted = "text" if self._text else "binary"
+            raise ProtocolError(
+                CloseCode.BAD_FRAME, f"{self.subprotocol} travels in {wanted} messages"
+            )
+        data = text.encode() if text is not None else bytes(data or b"")
+        if len(data) > self._most:
+            raise ProtocolError(CloseCode.TOO_BIG, f"a message has at most {self._most} bytes here")
+        return data
+
+    async def _told(self, message: MutableMapping[str, Any]) -> None:
+        self._raise_if_closed()
+        with anyio.CancelScope() as scope:
+            self._scopes.add(scope)
+            try:
+                await self._send(message)
+            except Exception:  # noqa: BLE001  (each server has its own for a peer that is gone)
+                self._end(LinkClosed(CloseCode.CONNECTION_LOST))
+            finally:
+                self._scopes.discard(scope)
+
+    async def _farewell(self, code: int, reason: str, within: float) -> None:
+        with anyio.move_on_after(within):
+            try:
+                await self._send(
+                    {"type": "websocket.close", "code": code, "reason": short_reason(reason)}
+                )
+            except Exception:  # noqa: BLE001  (the peer is gone already)
+                return
+
+    def _end(self, closed: LinkClosed) -> None:
+        if self._closed is None:
+            self._closed = closed
+            for scope in self._scopes:
+                scope.cancel()
+
+    def _raise_if_closed(self) -> None:
+        if self._closed is not None:
+            raise LinkClosed(self._closed.code, self._closed.reason)
+
+
+def headers_of(scope: Scope) -> dict[str, str]:
+    """The headers of a request, names in lower case; of several with one name, all of them."""
+    headers: dict[str, str] = {}
+    for raw_name, raw_value in scope["headers"]:
+        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    return headers
+
+
+def path_of(scope: Scope) -> str:
+    """The path of a request with its query."""
+    query = scope.get("query_string", b"").decode("latin-1")
+    path: str = scope["path"]
+    return f"{path}?{query}" if query else path
+
+
+async def respond(answer: HttpAnswer, send: Send, kind: str = "http.response") -> None:
+    """Send an answer over HTTP.
+
+    Args:
+        answer: What to say.
+        send: The application's `send`.
+        kind: What the messages begin with; "websocket.http.response" refuses a handshake.
+    """
+    headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in answer.headers]
+    if not any(name == b"content-length" for name, _ in headers):
+        headers.append((b"content-length", str(len(answer.body)).encode()))
+    await send({"type": f"{kind}.start", "status": answer.status, "headers": headers})
+    await send({"type": f"{kind}.body", "body": answer.body})
+
+
+async def deny(answer: HttpAnswer, scope: Scope, send: Send) -> None:
+    """Refuse a handshake with this answer, or with 403 where the server can say nothing else."""
+    extensions: Sequence[str] | Mapping[str, Any] = scope.get("extensions") or ()
+    if "websocket.http.response" in extensions:
+        await respond(answer, send, "websocket.http.response")
+    else:
+        await send({"type": "websocket.close", "code": CloseCode.PROTOCOL_ERROR, "reason": ""})
