@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from .admission.authentication import Grant
+from .admission.authentication import Authenticate, Grant
 from .client import connect
-from .context import CallContext, current, metadata
+from .context import Authorize, CallContext, current, metadata
 from .contract.decorator import method
+from .engine.failures import WrongKindError
 from .errors import (
     Code,
     ConnectError,
@@ -22,20 +23,27 @@ from .interfaces import (
     Handshake,
     Interceptor,
     Next,
+    OnState,
+    Overflow,
     Request,
     Session,
+    State,
+    StateChange,
     StreamFetcher,
     StreamRequest,
+    Validate,
     default_stream_fetcher,
 )
 from .limits import Limits
 from .server.listener import Listener
 from .server.server import Server
-from .stream import Final, Stream, Tracked, stream_of
+from .stream import Final, NotFinished, Stream, Tracked, stream_of
 from .telemetry.counters import Snapshot, Stats
 from .version import __version__
 
 __all__ = [
+    "Authenticate",
+    "Authorize",
     "CallContext",
     "Code",
     "ConnectError",
@@ -49,6 +57,9 @@ __all__ = [
     "Limits",
     "Listener",
     "Next",
+    "NotFinished",
+    "OnState",
+    "Overflow",
     "ProtocolError",
     "RegistrationError",
     "Request",
@@ -56,12 +67,16 @@ __all__ = [
     "Server",
     "Session",
     "Snapshot",
+    "State",
+    "StateChange",
     "Stats",
     "Stream",
     "StreamFetcher",
     "StreamOverflow",
     "StreamRequest",
     "Tracked",
+    "Validate",
+    "WrongKindError",
     "WsrpcError",
     "__version__",
     "connect",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 from enum import StrEnum
 from typing import Any, ClassVar, Generic, cast, get_args, get_origin
+from weakref import WeakValueDictionary
 
 from typing_extensions import TypeVar, get_original_bases
 
@@ -48,7 +50,22 @@ CODES = frozenset(str(code) for code in Code)
 
 
 class WsrpcError(Exception):
-    """The root of everything that this package raises on purpose."""
+    """The root of everything that this package raises on purpose.
+
+    All of these can be pickled and copied, whatever the constructor of a subclass takes: what they
+    are made of goes along, and the constructor is not called again.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        state = {key: value for key, value in self.__dict__.items() if key != "__orig_class__"}
+        return _rebuilt, (type(self), self.args), state
+
+
+def _rebuilt(cls: type[WsrpcError], args: tuple[Any, ...]) -> WsrpcError:
+    """An error without its constructor, whose arguments are not known; for `pickle` and `copy`."""
+    error = cls.__new__(cls)
+    error.args = args
+    return error
 
 
 class RegistrationError(WsrpcError, TypeError):
@@ -83,7 +100,7 @@ class ProtocolError(WsrpcError):
 
 D = TypeVar("D", default=Any)
 
-_by_type_name: dict[str, type[RpcError[Any]]] = {}
+_by_type_name: WeakValueDictionary[str, type[RpcError[Any]]] = WeakValueDictionary()
 
 
 class RpcError(WsrpcError, Generic[D]):
@@ -96,8 +113,9 @@ class RpcError(WsrpcError, Generic[D]):
             def __init__(self, quota: Quota) -> None:
                 super().__init__("resource_exhausted", "quota exceeded", quota)
 
-    On the wire a subclass goes by its bare name, or by `type_name` where the class sets it. Of two
-    with one name in a process, the one defined last is raised; set `type_name` to tell them apart.
+    On the wire a subclass goes by its bare name, or by `type_name` where the class sets it. Two of
+    one name in a process are refused with a `RegistrationError`: set `type_name` to tell them
+    apart, or say `class Mine(RpcError[Quota], replace=True)` where yours shall be the one raised.
 
     Args:
         code: One of the sixteen status codes, in lower case; see `Code`.
@@ -134,7 +152,7 @@ class RpcError(WsrpcError, Generic[D]):
         self.retry_after: float | None = None
         self.remote = False
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
+    def __init_subclass__(cls, *, replace: bool = False, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "type_name" not in cls.__dict__:
             cls.type_name = cls.__name__
@@ -145,6 +163,8 @@ class RpcError(WsrpcError, Generic[D]):
                 if not isinstance(argument, TypeVar):
                     cls.data_type = argument
         assert cls.type_name is not None
+        if not replace:
+            _refuse_second(cls, cls.type_name)
         _by_type_name[cls.type_name] = cls
 
     def __str__(self) -> str:
@@ -153,6 +173,29 @@ class RpcError(WsrpcError, Generic[D]):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.code!r}, {self.message!r}, {self.data!r})"
+
+
+def _refuse_second(cls: type[RpcError[Any]], type_name: str) -> None:
+    """Refuse a class that would go by another one's name."""
+    if _is_in_the_way(cls, type_name):
+        # One that nobody can raise any more may only wait for the collector.
+        gc.collect()
+    if _is_in_the_way(cls, type_name):
+        other = _by_type_name[type_name]
+        raise RegistrationError(
+            f"{other.__module__}.{other.__qualname__} and {cls.__module__}.{cls.__qualname__} would "
+            f"both go by the name {type_name!r} on the wire; set type_name on one of them, or "
+            "define the second with replace=True"
+        )
+
+
+def _is_in_the_way(cls: type[RpcError[Any]], type_name: str) -> bool:
+    other = _by_type_name.get(type_name)
+    if other is None:
+        return False
+    again = (other.__module__, other.__qualname__) == (cls.__module__, cls.__qualname__)
+    # A module that is loaded again defines its classes again.
+    return not (again and "<locals>" not in cls.__qualname__)
 
 
 def error_class(type_name: str | None) -> type[RpcError[Any]]:

@@ -79,6 +79,9 @@ class Quota(BaseModel):
 class QuotaExceeded(wsrpc.RpcError[Quota]):
     """No more of it."""
 
+    # The plain name is left to applications.
+    type_name = "wsrpc.demo.QuotaExceeded"
+
     def __init__(self, quota: Quota) -> None:
         super().__init__("resource_exhausted", "the quota is used up", quota)
 
