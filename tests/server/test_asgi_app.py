@@ -94,7 +94,7 @@ async def test_it_runs_alone(codec: Any) -> None:
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.parametrize("ws", UVICORN)
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # uvicorn's own, of `websockets`
+@pytest.mark.filterwarnings("ignore")  # uvicorn warns of its own implementation
 async def test_it_runs_on_each_of_uvicorns_implementations(ws: str) -> None:
     with soon():
         async with on_uvicorn(wsrpc.Server([Echo()]).asgi(), ws) as address:
