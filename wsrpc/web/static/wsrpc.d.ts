@@ -190,8 +190,6 @@ export declare const toBytes: (bytes: string | Uint8Array) => Uint8Array<ArrayBu
  * @implements {AsyncIterableIterator<T>}
  */
 export declare class Stream<T, F = undefined> implements AsyncIterableIterator<T> {
-    /** @internal @type {any} */
-    _: any;
     /** Items that were let go. */
     dropped: number;
     /** What the stream ended with, once it has. @type {F|undefined} */
@@ -218,7 +216,6 @@ export declare class Stream<T, F = undefined> implements AsyncIterableIterator<T
 }
 /** The conversation with one server. It outlives lost connections; a `state` event tells of each change. */
 export declare class Session extends EventTarget {
-    _: any;
     /** Calls a function with the snapshot, at once and after each change; returns what ends that. */
     subscribe: (listener: (snapshot: Snapshot) => void) => () => undefined;
     /** @returns {State} */

@@ -1161,7 +1161,8 @@ const Wire = {
     core.attempt++;
     core.tell();
     const mine = (this.dialling = {});
-    /** @type {any} */ let auth, refused;
+    /** @type {any} */ let auth;
+    /** @type {any} */ let refused;
     try {
       auth = clean(await core.credentials(), core.codec.binary);
     } catch (error) {
@@ -1572,7 +1573,7 @@ const Core = {
   },
   /** What crosses of an error (ERROR-2, ERROR-3). */
   describe(error, where) {
-    const { code, message, data, type, retryAfter } = Object(error);
+    const { code, message, data, type, retryAfter } = error ?? G;
     if (error instanceof RpcError) return { code, message: String(message), data, ...(type && type !== TOO_LARGE && { type }), ...(int(retryAfter) && { retry_after: retryAfter }) };
     const error_id = [...crypto.getRandomValues(new Uint8Array(8))].map((b) => b.toString(16).padStart(2, "0")).join("");
     if (where) console.error(`wsrpc: ${where} failed (error id ${error_id})`, error);

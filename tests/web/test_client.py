@@ -1,0 +1,175 @@
+"""The client in Node and in Chromium: the whole interop service, in both codecs."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+import pytest
+
+from wsrpc.interop.service import interop_server
+from wsrpc.limits import Limits
+from wsrpc.transport.registry import Transport
+
+from ..support import Codec
+from .browser import chromium, require_chromium
+from .drive import in_chromium
+from .node import ROOT, STATIC, node_with_websocket, older_node, run
+from .relay import Relay, relay
+
+pytestmark = pytest.mark.web
+
+DRIVER = str(ROOT / "tests" / "web" / "drive.mjs")
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    # It is the client that is tested, and the relay and the browser's driver are asyncio's.
+    return "asyncio"
+
+
+@asynccontextmanager
+async def interop(**limits: Any) -> AsyncIterator[str]:
+    """The service on the loopback interface; its URL."""
+    async with interop_server(limits=Limits(**limits)).listen(port=0) as listener:
+        yield listener.url
+
+
+async def driven(node: str, url: str, *options: str) -> None:
+    code, said = await run(node, DRIVER, url, *options, within=240)
+    assert code == 0, "\n".join(line for line in said.splitlines() if not line.startswith("ok "))
+    assert " 0 failed" in said
+
+
+@pytest.mark.rule("INTEROP-1", "INTEROP-2")
+async def test_the_client_passes_the_interop_service_in_node() -> None:
+    async with interop() as url:
+        await driven(node_with_websocket(), url)
+
+
+@pytest.mark.slow
+@pytest.mark.rule("INTEROP-1", "INTEROP-2", "VALUE-6")
+async def test_the_client_passes_it_in_either_codec_over_either_transport(
+    codec: Codec, transport: Transport
+) -> None:
+    async with interop() as url:
+        await driven(node_with_websocket(), url, "--codec", codec)
+
+
+@pytest.mark.slow
+async def test_the_client_passes_it_in_a_node_that_is_given_a_websocket(codec: Codec) -> None:
+    node, module = older_node()
+    async with interop() as url:
+        await driven(node, url, "--codec", codec, "--ws", module)
+
+
+@pytest.mark.slow
+async def test_the_client_passes_it_where_nothing_is_resumed_and_little_is_allowed(
+    codec: Codec,
+) -> None:
+    limits = {"max_calls": 8, "max_batch": 65536, "window": 1, "heartbeat_interval": 0.0}
+    async with interop(**limits) as url:
+        await driven(node_with_websocket(), url, "--codec", codec, "--only", "stream")
+        await driven(node_with_websocket(), url, "--codec", codec, "--only", "chunks")
+    async with interop(resume_window=0.0, **limits) as url:
+        await driven(node_with_websocket(), url, "--codec", codec, "--only", "bidi")
+        await driven(node_with_websocket(), url, "--codec", codec, "--only", "echo of")
+
+
+@pytest.mark.slow
+async def test_the_client_passes_the_interop_service_in_chromium(codec: Codec) -> None:
+    require_chromium()
+    async with interop() as url:
+        results = await in_chromium(url, codec)
+    failed = [f"{one['title']}: {one['why']}" for one in results if one["why"]]
+    assert not failed, "\n".join(failed)
+    assert len(results) > 50
+
+
+async def cuts(carrier: Relay, seconds: float, seed: int) -> None:
+    """Reset the connections at random moments."""
+    rng = random.Random(seed)
+    with anyio.move_on_after(seconds):
+        while True:
+            await anyio.sleep(rng.uniform(0.02, 1.2))
+            carrier.cut()
+
+
+def judged(said: str) -> None:
+    """What the chaos came to."""
+    result = json.loads(said)
+    assert not result["bad"], "\n".join(result["bad"])
+    assert result["sameSession"], "the session was lost"
+    assert result["resumes"] > 0, "nothing was cut"
+    assert min(result["done"].values()) > 0, result["done"]
+
+
+CHAOS = """
+import {{ chaos }} from {module!r};
+import * as client from {client!r};
+import {{ msgpack }} from {msgpack!r};
+const result = await chaos({{ client, url: {url!r}, seconds: {seconds}, codec: {codec} }});
+console.log(JSON.stringify(result));
+process.exit(0);
+"""
+
+
+async def chaos_in_node(codec: Codec, seconds: float, seed: int) -> None:
+    node = node_with_websocket()
+    async with interop() as url, relay(url) as carrier, anyio.create_task_group() as group:
+        script = CHAOS.format(
+            module=(ROOT / "tests" / "web" / "chaos.js").as_uri(),
+            client=(STATIC / "wsrpc.js").as_uri(),
+            msgpack=(STATIC / "wsrpc-msgpack.js").as_uri(),
+            url=carrier.url,
+            seconds=seconds,
+            codec="msgpack" if codec == "msgpack" else "undefined",
+        )
+        group.start_soon(cuts, carrier, seconds, seed)
+        code, said = await run(
+            node, "--input-type=module", "--eval", script, within=seconds + 100
+        )
+        assert code == 0, said
+        judged(said)
+
+
+@pytest.mark.rule("RESUME-4", "RESUME-6", "RETRY-3")
+async def test_connections_that_are_cut_lose_double_and_reorder_nothing() -> None:
+    await chaos_in_node("json", 4, seed=1)
+
+
+@pytest.mark.slow
+async def test_thirty_seconds_of_cuts_lose_double_and_reorder_nothing_in_node(
+    codec: Codec,
+) -> None:
+    await chaos_in_node(codec, 30, seed=2)
+
+
+@pytest.mark.slow
+async def test_thirty_seconds_of_cuts_lose_double_and_reorder_nothing_in_chromium(
+    codec: Codec,
+) -> None:
+    require_chromium()
+    async with interop() as url, relay(url) as carrier, chromium() as browser:
+        page = await browser.page(carrier.url)
+        await page.run(
+            f"""(async () => {{
+                const client = await import("/wsrpc.js");
+                const {{ msgpack }} = await import("/wsrpc-msgpack.js");
+                const {{ chaos }} = await import("/chaos.js");
+                const codec = {json.dumps(codec)} === "msgpack" ? msgpack : undefined;
+                chaos({{ client, url: ".", seconds: 30, codec }}).then(
+                    (result) => (window.result = JSON.stringify(result)),
+                    (error) => (window.result = JSON.stringify({{ bad: [String(error)] }})));
+            }})()"""
+        )
+        async with anyio.create_task_group() as group:
+            group.start_soon(cuts, carrier, 30.0, 3)
+            with anyio.fail_after(150):
+                while not await page.run("window.result"):
+                    await anyio.sleep(0.2)
+            judged(await page.run("window.result"))
