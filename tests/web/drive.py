@@ -41,7 +41,9 @@ async def in_chromium(url: str, codec: str, auth: str | None = None, only: str =
             await anyio.sleep(0.1)
         results: list[Any] = await page.run("results")
         complaints = [
-            line for line in page.messages if not line.startswith("verbose") and "favicon" not in line
+            line
+            for line in page.messages
+            if not line.startswith("verbose") and "favicon" not in line
         ]
         results.append(
             {

@@ -130,9 +130,7 @@ async def chaos_in_node(codec: Codec, seconds: float, seed: int) -> None:
             codec="msgpack" if codec == "msgpack" else "undefined",
         )
         group.start_soon(cuts, carrier, seconds, seed)
-        code, said = await run(
-            node, "--input-type=module", "--eval", script, within=seconds + 100
-        )
+        code, said = await run(node, "--input-type=module", "--eval", script, within=seconds + 100)
         assert code == 0, said
         judged(said)
 

@@ -1,3 +1,4 @@
+/// <reference lib="esnext.disposable" preserve="true" />
 export type Code = "cancelled" | "unknown" | "invalid_argument" | "deadline_exceeded" | "not_found" | "already_exists" | "permission_denied" | "resource_exhausted" | "failed_precondition" | "aborted" | "out_of_range" | "unimplemented" | "internal" | "unavailable" | "data_loss" | "unauthenticated";
 export type State = "connecting" | "open" | "lost" | "closed";
 export type Overflow = "block" | "latest" | "drop_oldest" | "fail";
@@ -200,6 +201,7 @@ export declare class Stream<T, F = undefined> implements AsyncIterableIterator<T
     get lag(): number;
     /** Settles when the stream is over: its final value, or its error. @returns {Promise<F>} */
     get done(): Promise<F>;
+    [Symbol.asyncDispose](): Promise<void>;
     [Symbol.asyncIterator](): this;
     /** @returns {Promise<IteratorResult<T, undefined>>} */
     next(): Promise<IteratorResult<T, undefined>>;
@@ -284,6 +286,7 @@ export declare class Session extends EventTarget {
     close({ drain }?: {
         drain?: number;
     }): Promise<void>;
+    [Symbol.asyncDispose](): Promise<void>;
     /** Begin anew after the end; clients and controllers stay good. @param {{auth?: ConnectOptions["auth"]}} [options] @returns {Promise<void>} As `ready` does. */
     reopen(options?: {
         auth?: ConnectOptions["auth"];

@@ -1,6 +1,7 @@
 // wsrpc: calls and streams both ways over one WebSocket. Browsers, Node, Deno, Bun; no dependencies.
 // What is public has types; inside, frames are arrays of `any`. Ids such as CALL-5 are rules of protocol.md.
 // @ts-check
+/// <reference lib="esnext.disposable" preserve="true" />
 
 /** @typedef {"cancelled"|"unknown"|"invalid_argument"|"deadline_exceeded"|"not_found"|"already_exists"|"permission_denied"|"resource_exhausted"|"failed_precondition"|"aborted"|"out_of_range"|"unimplemented"|"internal"|"unavailable"|"data_loss"|"unauthenticated"} Code */
 /** @typedef {"connecting"|"open"|"lost"|"closed"} State */
@@ -297,11 +298,11 @@ async function* read(reader) {
 const snake = (name) => (name.includes("_") ? name : name.replace(/[A-Z]/g, (c, i) => (i ? "_" : "") + c.toLowerCase()));
 /** @param {string} name */
 const camel = (name) => name.replace(/(?!^)_([a-z])/g, (_, c) => c.toUpperCase());
-/** How alike two names are, from 0 to 1, by their pairs of letters. @param {string} a @param {string} b */
+/** How alike two names are, from 0 to 1, by the letters that they share in order. @param {string} a @param {string} b */
 function likeness(a, b) {
-  const pairs = (/** @type {string} */ s) => [...`^${s.toLowerCase()}$`].map((c, i, all) => c + all[i + 1]);
-  const left = pairs(a), right = pairs(b), n = left.length + right.length;
-  return (2 * left.filter((pair) => right.includes(pair) && (right[right.indexOf(pair)] = "!")).length) / n;
+  /** @type {number[]} */ let row = Array(b.length + 1).fill(0);
+  for (const x of a.toLowerCase()) row = row.reduce((made, up, j) => (made.push(j ? (b[j - 1].toLowerCase() === x ? row[j - 1] + 1 : Math.max(up, made[j - 1])) : 0), made), /** @type {number[]} */ ([]));
+  return (2 * row[b.length]) / (a.length + b.length);
 }
 
 // --- Streams
@@ -327,7 +328,6 @@ export class Stream {
     this._ = make(Inbox, { stream: this, owner, window, first: window, overflow: options.overflow ?? "block", idle: options.idleTimeout, items: [], waiting: [], owed: 0, balance: window, mean: 0 });
     this._.done = new Promise((resolve, reject) => Object.assign(this._, { resolve, reject }));
     this._.done.catch(nothing);
-    if (Symbol.asyncDispose) Object.defineProperty(this, Symbol.asyncDispose, { value: () => this.return() });
   }
   /** Items that have come and wait for their consumer. @returns {number} */
   get lag() {
@@ -336,6 +336,9 @@ export class Stream {
   /** Settles when the stream is over: its final value, or its error. @returns {Promise<F>} */
   get done() {
     return this._.done;
+  }
+  async [Symbol.asyncDispose]() {
+    await this.return();
   }
   [Symbol.asyncIterator]() {
     if (this._.claimed) throw new TypeError("a stream can be iterated over once");
@@ -1912,7 +1915,6 @@ export class Session extends EventTarget {
       one(core.snapshot);
       return () => void core.listeners.delete(one);
     };
-    if (Symbol.asyncDispose) Object.defineProperty(this, Symbol.asyncDispose, { value: () => this.close() });
   }
   /** @returns {State} */
   get state() {
@@ -2011,6 +2013,9 @@ export class Session extends EventTarget {
       });
     }
     await core.shut(1000, "closed by the application");
+  }
+  [Symbol.asyncDispose]() {
+    return this.close();
   }
   /** Begin anew after the end; clients and controllers stay good. @param {{auth?: ConnectOptions["auth"]}} [options] @returns {Promise<void>} As `ready` does. */
   reopen(options) {
