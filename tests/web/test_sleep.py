@@ -87,7 +87,7 @@ async def test_a_page_that_was_stopped_comes_back_and_loses_nothing() -> None:
 
 
 async def test_a_hidden_page_goes_on_and_comes_back_at_once() -> None:
-    async with opened(heartbeat=1.0) as (_, carrier, browser, page):
+    async with opened(heartbeat=1.0) as (_, carrier, _, page):
         # Headless, nothing covers a page: it is told that it is hidden, and its timers are slow.
         await page.run(
             """(() => {
