@@ -21,11 +21,17 @@ from urllib.parse import urlsplit, urlunsplit
 
 import anyio
 import anyio.abc
+import anyio.lowlevel
 
 # On closing, send a reset at once in place of what is left.
 NO_LINGER = struct.pack("ii", 1, 0)
 
 GONE = (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream, OSError)
+
+
+class SpentError(Exception):
+    """A connection has carried all that it may."""
+
 
 # Called with the path of the request that came first, and the time.
 OnReset = Callable[[str, float], None]
@@ -40,6 +46,8 @@ class Proxy:
         resets: Connections reset so far.
         lifetime: Seconds, from and to, after which each new connection is reset; None: never.
         open: Whether new connections get through; others are reset at once.
+        budget: Bytes from the server after which each new connection is reset; None: no bound.
+        upward: Bytes from the client after which it is; None: no bound.
     """
 
     def __init__(self, target: str, rng: random.Random, on_reset: OnReset | None) -> None:
@@ -48,6 +56,8 @@ class Proxy:
         self.resets = 0
         self.lifetime: tuple[float, float] | None = None
         self.open = True
+        self.budget: int | None = None
+        self.upward: int | None = None
         self._rng = rng
         self._on_reset = on_reset
         self._scopes: set[anyio.CancelScope] = set()
@@ -89,7 +99,11 @@ class Proxy:
                 with scope:
                     scope.deadline = anyio.current_time() + after
                     self._scopes.add(scope)
-                    await self._carry(client, ends[1], path, lambda: scope in self._silent)
+                    try:
+                        await self._carry(client, ends[1], path, lambda: scope in self._silent)
+                    except* SpentError:
+                        scope.cancel()
+                        await anyio.lowlevel.checkpoint()
                 reset = scope.cancelled_caught
         except OSError:
             # Nobody is there: the client is to notice it as it would without a proxy.
@@ -108,6 +122,12 @@ class Proxy:
             for end in ends:
                 await anyio.aclose_forcefully(end)
 
+    def _down(self) -> int | None:
+        return self.budget
+
+    def _up(self) -> int | None:
+        return self.upward
+
     async def _carry(
         self,
         client: anyio.abc.SocketStream,
@@ -116,8 +136,8 @@ class Proxy:
         silent: Callable[[], bool],
     ) -> None:
         async with anyio.create_task_group() as group:
-            group.start_soon(_pump, server, client, group.cancel_scope, None, silent)
-            await _pump(client, server, group.cancel_scope, path, silent)
+            group.start_soon(_pump, server, client, group.cancel_scope, None, silent, self._down)
+            await _pump(client, server, group.cancel_scope, path, silent, self._up)
 
 
 async def _pump(
@@ -126,10 +146,17 @@ async def _pump(
     scope: anyio.CancelScope,
     path: list[str] | None,
     silent: Callable[[], bool],
+    budget: Callable[[], int | None],
 ) -> None:
+    carried = 0
     with suppress(*GONE):
         while True:
             data = await source.receive()
+            most = budget()
+            if most is not None and carried + len(data) > most:
+                await sink.send(data[: most - carried])
+                raise SpentError
+            carried += len(data)
             if path is not None and not path:
                 path.append(data.split(b" ", 2)[1].decode("ascii", "replace"))
             if not silent():

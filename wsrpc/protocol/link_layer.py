@@ -44,6 +44,10 @@ from .window import violation
 __all__ = ["Continuity"]
 
 
+# Bytes. What goes at once over a link that follows one that was lost, until it has shown that
+# anything gets through: whatever cuts links may let no more than this pass.
+CAREFUL_TARGET = 16 * 1024
+
 # So many links in a row that carried nothing forward end a session (RESUME-9).
 MAX_BARREN_LINKS = 5
 
@@ -77,6 +81,7 @@ class Continuity:
         "_auth_taken",
         "_barren_links",
         "_broken",
+        "_careful",
         "_confirmed",
         "_counts",
         "_drain",
@@ -139,6 +144,8 @@ class Continuity:
         self._broken = False
         self._confirmed = False
         self._link_confirmed = False
+        # Whether this link has followed another, and has yet to show that anything gets through.
+        self._careful = False
         self._barren_links = 0
         self._counts = (0, 0)
         self._expires: float | None = None
@@ -165,14 +172,17 @@ class Continuity:
     def resumable(self) -> bool:
         """Whether the session outlives the loss of its link.
 
-        Not so without a resume window, after a violation, when a token was never confirmed
-        (RESUME-5), and when the last links carried nothing (RESUME-9).
+        Not so without a resume window, after a violation, when a token was never confirmed and
+        something was taken even so (RESUME-5), and when the last links carried nothing (RESUME-9).
         """
         if not self.resume_window or self._broken or self.closed:
             return False
         if self._barren_links >= MAX_BARREN_LINKS:
             return False
-        return self._confirmed if self.side == "accepting" else self.token is not None
+        if self.side == "accepting":
+            # Of a session in which nothing was taken nothing can be lost by going on with it.
+            return self._confirmed or self.received == 0
+        return self.token is not None
 
     def _step(self, event: str) -> None:
         try:
@@ -180,12 +190,17 @@ class Continuity:
         except KeyError:
             raise LocalProtocolError(f"cannot {event} an endpoint that is {self.state}") from None
 
-    def connect(self, auth: Any = None, *, now: float | None = None) -> None:
+    def connect(
+        self, auth: Any = None, *, now: float | None = None, patient: bool = False
+    ) -> None:
         """Connecting side: begin on a new link, with a new session or with what there is of it.
 
         Args:
             auth: The credentials; any JSON value.
             now: Seconds on the shell's clock.
+            patient: In a new session, hold calls back until the accepting side's hello is there. So
+                they go out behind the first ack, and a link that is lost before the accepting side
+                has that ack costs nothing (RESUME-5).
 
         Raises:
             ValueError: `auth` is no value.
@@ -200,8 +215,9 @@ class Continuity:
         body = HelloBody(version=VERSION, link=self.link, received=self.received, auth=credentials)
         if again:
             body.token = self.token
+            self._careful = True
         else:
-            self._numbering = True
+            self._numbering = not patient
         self._greet(body)
 
     def _greet(self, body: HelloBody) -> None:
@@ -306,6 +322,7 @@ class Continuity:
         if heartbeat is not None:
             body.heartbeat = heartbeat.announced()
             heartbeat.begin(self._now)
+        self._careful = resumed
         self._greet(body)
         self._acks.settle(self.received)
         self._numbering = True
@@ -543,6 +560,8 @@ class Continuity:
             self._events.append(TokenConfirmed())
         elif frame.received == replay.acked:
             self._patience.idle += 1
+        if frame.received > replay.acked:
+            self._careful = False
         replay.trim(frame.received)
 
     def _on_ping(self, frame: Ping) -> None:
@@ -609,8 +628,12 @@ class Continuity:
         """
         self._now = now
         outbox, replay = self._outbox, self._replay
-        target = min(BATCH_TARGET, self.peer_max_batch)
+        target = min(CAREFUL_TARGET if self._careful else BATCH_TARGET, self.peer_max_batch)
         batch = Batch(self.codec, target, outbox.ring, self._open_call)
+        if self._careful and outbox.greets:
+            # By itself, so that it gets through however soon this link is lost (RESUME-4).
+            outbox.greet(batch)
+            return batch.join()
         if replay.keeping:
             acks = self._acks
             if now >= acks.due or ((self.received >= acks.soon or now >= acks.late) and outbox):
@@ -619,7 +642,7 @@ class Continuity:
             outbox.fill_links(batch)
         if self._numbering:
             ample = replay.bytes <= replay.ample and not replay.again
-            if ample or replay.fill(batch):
+            if ample or replay.fill(batch, probe=self._careful):
                 outbox.fill(batch)
             # Here, and nowhere else, frames get their number (NUM-2).
             replay.number(batch)

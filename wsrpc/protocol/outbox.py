@@ -51,6 +51,15 @@ class Outbox:
         """Whether there are frames that concern the link alone."""
         return bool(self.links) or self.ack is not None or self.pong is not None
 
+    @property
+    def greets(self) -> bool:
+        """Whether this side's hello is still to go."""
+        return bool(self.links) and type(self.links[0]) is Hello
+
+    def greet(self, batch: Batch) -> None:
+        """Take the hello into `batch`."""
+        batch.add_link(self.links.pop(0))
+
     def leave_link(self) -> None:
         """The link is gone, and with it what concerned it alone."""
         self.links.clear()
@@ -76,8 +85,8 @@ class Outbox:
     def fill_links(self, batch: Batch) -> None:
         """Take the link frames into `batch`; the numbered ones of `fill` come behind them."""
         links = self.links
-        if links and type(links[0]) is Hello:
-            batch.add_link(links.pop(0))
+        if self.greets:
+            self.greet(batch)
         # Before the others, for it is the answer to the peer's hello (ACK-1).
         if self.ack is not None:
             batch.add_link(Ack(self.ack))

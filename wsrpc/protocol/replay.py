@@ -102,9 +102,15 @@ class Replay:
         if not batches:
             self._batches = NOTHING
 
-    def fill(self, batch: Batch) -> bool:
-        """Put what has to go again into `batch`; whether new frames may follow there."""
+    def fill(self, batch: Batch, *, probe: bool = False) -> bool:
+        """Put what has to go again into `batch`; whether new frames may follow there.
+
+        Args:
+            batch: The message in the making.
+            probe: Whether the first frame that this link carries has to go without others.
+        """
         again = self.again
+        probe = probe and not self._batches
         while again:
             frame = again[0]
             if not batch.repeat(frame):
@@ -112,6 +118,8 @@ class Replay:
             again.popleft()
             # Until `number` puts it back.
             self.bytes -= len(frame) + 1
+            if probe:
+                return False
         kept = self.bytes + batch.size - batch.head
         if kept:
             if kept >= self.limit:

@@ -164,7 +164,7 @@ class WireSession:
             auth: The credentials.
         """
         try:
-            self.endpoint.connect(auth)
+            self.endpoint.connect(auth, patient=True)
         except ValueError as error:
             # It is this side's own fault and would recur.
             self.lose(CloseCode.NORMAL, f"auth cannot travel: {error}")

@@ -1,0 +1,168 @@
+"""A session that comes back gets on, however soon its links are lost again."""
+
+from __future__ import annotations
+
+import pytest
+
+from wsrpc.limits import Limits
+from wsrpc.protocol.codec import Codec
+from wsrpc.protocol.endpoint import Endpoint
+from wsrpc.protocol.events import CallReceived, Event, ItemsReceived
+from wsrpc.protocol.hello import read_opening
+
+from .harness import Bare, decode
+
+WINDOW = 30.0
+SMALL = 16 * 1024
+ITEM = 1000
+
+
+def held(codec: Codec) -> Bare:
+    """An accepting endpoint that has 60 items of a kilobyte to send again."""
+    bare = Bare(
+        codec, "accepting", resume_window=WINDOW, hello={"limits": {"max_batch": 1024 * 1024}}
+    )
+    bare.say(["ack", 0])
+    call = bare.call("call", 1, "A.b", {}, {"credit": 200})
+    for _ in range(60):
+        bare.endpoint.push(call, bare.dump("x" * ITEM))
+        bare.hear()
+    bare.lose()
+    return bare
+
+
+@pytest.mark.rule("RESUME-4")
+def test_after_a_resume_the_hello_is_alone_and_one_frame_goes_ahead_of_the_others(
+    codec: Codec,
+) -> None:
+    bare = held(codec)
+    bare.come_back(0)
+    first = bare.batches()
+    assert [[frame[0] for frame in batch] for batch in first[:2]] == [["hello"], ["message"]]
+    assert all(len(bare.dump(batch)) <= SMALL for batch in first)
+    assert sum(len(batch) for batch in first) == 61
+
+
+@pytest.mark.rule("RESUME-4")
+def test_batches_stay_small_until_an_ack_says_that_something_got_through(codec: Codec) -> None:
+    bare = held(codec)
+    bare.come_back(0)
+    endpoint = bare.endpoint
+    for _ in range(3):
+        assert endpoint.next_batch(bare.now) is not None
+    # That of ACK-1 says no more than the hello did.
+    bare.say(["ack", 0])
+    data = endpoint.next_batch(bare.now)
+    assert data is not None
+    assert len(data) <= SMALL
+    bare.say(["ack", 1])
+    data = endpoint.next_batch(bare.now)
+    assert data is not None
+    assert len(data) > SMALL
+
+
+@pytest.mark.rule("RESUME-4")
+def test_the_connecting_side_begins_as_carefully(codec: Codec) -> None:
+    bare = Bare(
+        codec, "connecting", resume_window=WINDOW, hello={"limits": {"max_batch": 1024 * 1024}}
+    )
+    for _ in range(8):
+        bare.endpoint.call("A.b", bare.dump({"text": "x" * 8000}))
+        bare.hear()
+    bare.lose()
+    bare.endpoint.connect(now=bare.now)
+    bare.endpoint.goaway(30.0, bare.now)
+    assert [[frame[0] for frame in batch] for batch in bare.batches()] == [["hello"], ["goaway"]]
+    bare.come_back(0)
+    batches = bare.batches()
+    assert [frame[0] for frame in batches[0]] == ["ack", "call"]
+    assert all(len(bare.dump(batch)) <= SMALL for batch in batches)
+    assert [frame[1] for batch in batches for frame in batch if frame[0] == "call"] == [
+        *range(1, 17, 2)
+    ]
+
+
+@pytest.mark.rule("RESUME-4", "RESUME-9")
+@pytest.mark.parametrize("size", [100, 3_000, 30_000])
+def test_a_link_that_lasts_for_a_hello_and_one_frame_makes_progress(
+    codec: Codec, size: int
+) -> None:
+    """Of each link the connecting side gets two messages, and nothing more."""
+    limits = Limits(max_batch=1024 * 1024, replay=4 * 1024 * 1024)
+    client = Endpoint("connecting", codec, limits)
+    server = Endpoint("accepting", codec, limits)
+    client.connect(now=0.0)
+    server.accept(
+        read_opening(codec, taken(client)), "s", token="t0", resume_window=WINDOW, now=0.0
+    )
+    client.receive(taken(server), 0.0)
+    client.call("A.b", b"{}" if codec.text else b"\x80", window=500)
+    *_, event = server.receive(taken(client), 0.0)
+    assert isinstance(event, CallReceived)
+    sent = 40
+    for _ in range(sent):
+        server.push(event.call, bytes(codec.dump("x" * size)))
+        server.next_batch(0.0)
+    got: list[object] = []
+    for link in range(1, sent + 1):
+        client.detach(0.0)
+        server.detach(0.0)
+        assert client.resumable
+        assert server.resumable, f"given up after link {link}"
+        client.connect(now=0.0)
+        server.resume(read_opening(codec, taken(client)), token=f"t{link}", now=0.0)
+        got += items(codec, client.receive(taken(server), 0.0))
+        got += items(codec, client.receive(taken(server), 0.0))
+        if len(got) == sent:
+            break
+    assert got == ["x" * size] * sent
+
+
+def taken(endpoint: Endpoint) -> bytes:
+    data = endpoint.next_batch(0.0)
+    assert data is not None
+    return data
+
+
+def items(codec: Codec, events: list[Event]) -> list[object]:
+    return [
+        decode(codec, item)
+        for event in events
+        if isinstance(event, ItemsReceived)
+        for item in event.items
+    ]
+
+
+# ---------------------------------------------------------------- before the first ack
+
+
+@pytest.mark.rule("RESUME-5")
+def test_a_session_of_which_nothing_was_taken_outlives_its_link_unconfirmed(codec: Codec) -> None:
+    bare = Bare(codec, "accepting", resume_window=WINDOW)
+    bare.lose()
+    assert bare.endpoint.resumable
+    bare.come_back(0)
+    bare.hear()
+    assert bare.call("call", 1, "A.b", {}).id == 1
+
+
+@pytest.mark.rule("RESUME-5")
+def test_one_of_which_something_was_taken_does_not(codec: Codec) -> None:
+    bare = Bare(codec, "accepting", resume_window=WINDOW)
+    bare.call("call", 1, "A.b", {})
+    bare.lose()
+    assert not bare.endpoint.resumable
+
+
+@pytest.mark.rule("HELLO-4", "RESUME-5")
+def test_a_side_that_is_patient_sends_no_call_ahead_of_its_first_ack(codec: Codec) -> None:
+    endpoint = Endpoint("connecting", codec, Limits())
+    call = endpoint.call("A.b", codec.dump({}))
+    endpoint.connect(patient=True, now=0.0)
+    assert [frame[0] for frame in decode(codec, taken(endpoint))] == ["hello"]
+    assert endpoint.next_batch(0.0) is None
+    assert not endpoint.has_output
+    hello = {"version": 1, "token": "t1", "resume_window": 30_000}
+    endpoint.receive(codec.dump([["hello", hello]]), 0.0)
+    assert [frame[0] for frame in decode(codec, taken(endpoint))] == ["ack", "call"]
+    assert call.is_numbered
