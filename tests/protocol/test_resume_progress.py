@@ -7,10 +7,11 @@ import pytest
 from wsrpc.limits import Limits
 from wsrpc.protocol.codec import Codec
 from wsrpc.protocol.endpoint import Endpoint
-from wsrpc.protocol.events import CallReceived, Event, ItemsReceived
+from wsrpc.protocol.events import CallReceived, Event, ItemsReceived, SessionExpired
 from wsrpc.protocol.hello import read_opening
+from wsrpc.protocol.lanes import InCall
 
-from .harness import Bare, decode
+from .harness import Bare, Side, decode
 
 WINDOW = 30.0
 SMALL = 16 * 1024
@@ -166,3 +167,87 @@ def test_a_side_that_is_patient_sends_no_call_ahead_of_its_first_ack(codec: Code
     endpoint.receive(codec.dump([["hello", hello]]), 0.0)
     assert [frame[0] for frame in decode(codec, taken(endpoint))] == ["ack", "call"]
     assert call.is_numbered
+
+
+# ---------------------------------------------------------------- links lost again and again
+
+
+@pytest.mark.rule("RESUME-4")
+@pytest.mark.parametrize("heard", [1, 2, 3, 4])
+def test_frames_go_again_in_their_order_when_the_next_link_breaks_in_the_midst_of_a_replay(
+    codec: Codec, heard: int
+) -> None:
+    """Of the second link only the first messages go out, of which nothing arrives."""
+    bare = held(codec)
+    bare.come_back(0, link=2)
+    first = [bare.endpoint.next_batch(bare.now) for _ in range(heard)]
+    assert None not in first
+    bare.lose()
+    bare.come_back(0, link=3, token="t2", new="t3")
+    hello, *frames = bare.hear()
+    assert hello[0] == "hello"
+    assert frames == [["message", 1, ["x" * ITEM]]] * 60
+    bare.endpoint.push(*pushed(bare, "new"))
+    assert bare.hear() == [["message", 1, ["new"]]]
+
+
+@pytest.mark.rule("RESUME-4")
+def test_each_frame_of_a_broken_replay_has_its_very_own_place(codec: Codec) -> None:
+    many = {"limits": {"max_calls": 64}}
+    bare = Bare(codec, "connecting", resume_window=WINDOW, hello=many)
+    for n in range(40):
+        bare.endpoint.call("A.b", bare.dump({"text": f"{n}".ljust(ITEM)}))
+        bare.hear()
+    for link, received in ((2, 0), (3, 0), (4, 7), (5, 7), (6, 39)):
+        bare.lose()
+        bare.endpoint.connect(now=bare.now)
+        bare.hear()
+        bare.come_back(received, new=f"t{link}")
+        ids = []
+        for _ in range(2 if link % 2 else 99):
+            data = bare.endpoint.next_batch(bare.now)
+            if data is None:
+                break
+            ids += [frame[1] for frame in decode(codec, data) if frame[0] == "call"]
+        wanted = [*range(1 + 2 * received, 81, 2)]
+        assert ids == wanted[: len(ids)]
+        assert ids
+        assert link % 2 or ids == wanted
+
+
+def pushed(bare: Bare, text: str) -> tuple[InCall, bytes]:
+    [call] = bare.endpoint.live_calls()[1]
+    return call, bare.dump(text)
+
+
+@pytest.mark.rule("RESUME-8", "RESUME-9")
+@pytest.mark.parametrize("side", ["connecting", "accepting"])
+def test_the_window_begins_anew_with_each_loss(codec: Codec, side: Side) -> None:
+    bare = Bare(codec, side, resume_window=WINDOW)
+    if side == "accepting":
+        bare.say(["ack", 0])
+    bare.lose()
+    first = bare.now + WINDOW
+    assert bare.endpoint.next_alarm == first
+    bare.now += WINDOW - 1
+    assert bare.endpoint.alarm(bare.now) == []
+    bare.come_back(0)
+    bare.hear()
+    bare.now += 0.5
+    bare.lose()
+    assert bare.endpoint.alarm(first + 1) == [], "that was the first loss"
+    second = bare.now + WINDOW
+    assert bare.endpoint.next_alarm == second
+    assert bare.endpoint.alarm(second - 0.1) == []
+    assert bare.endpoint.alarm(second) == [SessionExpired()]
+
+
+@pytest.mark.rule("RESUME-9")
+def test_a_dial_that_fails_does_not_lengthen_the_window(codec: Codec) -> None:
+    bare = Bare(codec, "connecting", resume_window=WINDOW)
+    bare.lose()
+    first = bare.endpoint.next_alarm
+    bare.now += 5
+    bare.endpoint.connect(now=bare.now)
+    bare.lose()
+    assert bare.endpoint.next_alarm == first
