@@ -9,7 +9,7 @@ import pytest
 from wsrpc.protocol.codec import Codec
 from wsrpc.protocol.events import AuthReceived, Event, HelloReceived
 from wsrpc.protocol.hello import read_opening
-from wsrpc.protocol.lanes import LocalProtocolError
+from wsrpc.protocol.lane_states import LocalProtocolError
 
 from .harness import Bare, encode, only, rejected
 

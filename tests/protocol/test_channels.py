@@ -17,7 +17,8 @@ from wsrpc.protocol.events import (
     StreamFinished,
 )
 from wsrpc.protocol.frames import CallOptions, End, Error, ErrorBody
-from wsrpc.protocol.lanes import InCall, LocalProtocolError, OutCall
+from wsrpc.protocol.lane_states import LocalProtocolError
+from wsrpc.protocol.lanes import InCall, OutCall
 
 from .harness import Bare, decode, only, values
 

@@ -18,7 +18,7 @@ from wsrpc.protocol.events import (
 )
 from wsrpc.protocol.frames import Error
 from wsrpc.protocol.hello import read_opening
-from wsrpc.protocol.lanes import LocalProtocolError
+from wsrpc.protocol.lane_states import LocalProtocolError
 
 from .harness import Bare, Side, decode, encode, only, rejected
 

@@ -35,16 +35,8 @@ from wsrpc.protocol.events import (
 )
 from wsrpc.protocol.frames import CallOptions, End, ErrorBody, Result
 from wsrpc.protocol.hello import Opening, read_opening
-from wsrpc.protocol.lanes import (
-    SENT,
-    InCall,
-    Lane,
-    OutCall,
-    Receiver,
-    Sender,
-    Upload,
-    UploadReader,
-)
+from wsrpc.protocol.lane_states import SENT
+from wsrpc.protocol.lanes import InCall, Lane, OutCall, Receiver, Sender, Upload, UploadReader
 from wsrpc.protocol.window import cost_of
 
 from .referee import Referee

@@ -20,7 +20,8 @@ from wsrpc.protocol.events import (
     TokenConfirmed,
 )
 from wsrpc.protocol.hello import read_opening
-from wsrpc.protocol.lanes import InCall, LocalProtocolError
+from wsrpc.protocol.lane_states import LocalProtocolError
+from wsrpc.protocol.lanes import InCall
 from wsrpc.protocol.link_states import LINK
 
 from .harness import Bare, Side, encode, rejected, values

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from wsrpc.protocol.lanes import RECEIVED, SENT
+from wsrpc.protocol.lane_states import RECEIVED, SENT
 
 TEXT = (Path(__file__).parents[2] / "protocol.md").read_text(encoding="utf-8")
 

@@ -102,16 +102,15 @@ from .frames import (
     SizedNotify,
     SizedResult,
 )
+from .lane_states import SENT, LocalProtocolError
 from .lanes import (
     CHANNEL_OVERHEAD,
     LONGEST,
     OPENING_OVERHEAD,
-    SENT,
     CallbackOffer,
     CallbackTarget,
     InCall,
     Lane,
-    LocalProtocolError,
     OutCall,
     Receiver,
     Sender,

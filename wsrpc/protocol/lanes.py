@@ -12,15 +12,14 @@ A lane holds no queue of frames. What it has yet to send *is* its state: an open
 credit, one cancel, one terminal. So a second cancel or two credits cannot pile up, and what has
 become pointless vanishes before it costs a byte.
 
-`SENT` and `RECEIVED` are the state tables of protocol.md, literally; where the tables tell states
-apart by what kind of call it is, each kind has states of its own here. A frame that is not in the
-row of the present state is a failed look-up, and the error names the frame, the role and the state.
+What may be sent and received in which state is in `lane_states`. A frame that may not is answered
+with an error that names the frame, the role and the state.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 from msgspec import Raw
 
@@ -40,17 +39,15 @@ from .frames import (
     SizedCall,
     SizedNotify,
 )
+from .lane_states import END, RECEIVED, SENDING, SENT, LocalProtocolError, State
 from .splice import Encoded
 from .window import ReceiveWindow, SendCredit, violation
 
 __all__ = [
-    "RECEIVED",
-    "SENT",
     "CallbackOffer",
     "CallbackTarget",
     "InCall",
     "Lane",
-    "LocalProtocolError",
     "OutCall",
     "Receiver",
     "Sender",
@@ -59,92 +56,6 @@ __all__ = [
     "UploadReader",
     "finish_reason",
 ]
-
-State: TypeAlias = Literal[
-    "calling",
-    "streaming",
-    "cancelling",
-    "notifying",
-    "notifying, cancelled",
-    "invoking",
-    "invoking, cancelled",
-    "running",
-    "yielding",
-    "notified",
-    "invoked",
-    "cancelled",
-    "waiting",
-    "uploading",
-    "withdrawn",
-    "stopping",
-    "reading",
-    "stopped reading",
-    "offered",
-    "finished",
-]
-
-END: State = "finished"
-
-# fmt: off
-RECEIVED: dict[State, dict[str, State]] = {
-    # the caller
-    "calling":              {"message": "streaming", "result": END, "end": END, "error": END},
-    "streaming":            {"message": "streaming", "end": END, "error": END},
-    "cancelling":           {"message": "cancelling", "result": END, "end": END, "error": END},
-    "notifying":            {"end": END, "error": END},
-    "notifying, cancelled": {"end": END, "error": END},
-    "invoking":             {"result": END, "error": END},
-    "invoking, cancelled":  {"result": END, "error": END},
-    # the callee
-    "running":              {"credit": "running", "cancel": "cancelled"},
-    "yielding":             {"credit": "yielding", "cancel": "cancelled"},
-    "notified":             {"credit": "notified", "cancel": "cancelled"},
-    "invoked":              {"credit": "invoked", "cancel": "cancelled"},
-    "cancelled":            {"credit": "cancelled", "cancel": "cancelled"},
-    # the sender of an upload
-    "waiting":              {},
-    "uploading":            {"credit": "uploading", "cancel": "stopping"},
-    "withdrawn":            {"credit": "withdrawn", "cancel": "stopping"},
-    "stopping":             {"credit": "stopping", "cancel": "stopping"},
-    # the receiver of an upload
-    "reading":              {"message": "reading", "end": END, "error": END},
-    "stopped reading":      {"message": "stopped reading", "end": END, "error": END},
-    # a callback
-    "offered":              {},
-    END:                    {},
-}
-
-SENT: dict[State, dict[str, State]] = {
-    # the caller
-    "calling":              {"credit": "calling", "cancel": "cancelling"},
-    "streaming":            {"credit": "streaming", "cancel": "cancelling"},
-    "cancelling":           {},
-    "notifying":            {"cancel": "notifying, cancelled"},
-    "notifying, cancelled": {},
-    "invoking":             {"cancel": "invoking, cancelled"},
-    "invoking, cancelled":  {},
-    # the callee
-    "running":              {"message": "yielding", "result": END, "end": END, "error": END},
-    "yielding":             {"message": "yielding", "end": END, "error": END},
-    "notified":             {"end": END, "error": END},
-    "invoked":              {"result": END, "error": END},
-    "cancelled":            {"error": END},
-    # the sender of an upload
-    "waiting":              {},
-    "uploading":            {"message": "uploading", "end": END, "error": END},
-    "withdrawn":            {"error": END},
-    "stopping":             {"error": END},
-    # the receiver of an upload
-    "reading":              {"credit": "reading", "cancel": "stopped reading"},
-    "stopped reading":      {},
-    # a callback
-    "offered":              {},
-    END:                    {},
-}
-# fmt: on
-
-# The states in which a stream's sender may begin an item.
-SENDING = frozenset(state for state, row in SENT.items() if "message" in row)
 
 # Bytes. More than a call needs besides its arguments, method name and options, and more than one
 # upload or callback adds to the options, its name aside.
@@ -155,10 +66,6 @@ CHANNEL_OVERHEAD = 24
 LONGEST = 2**53 - 1
 
 NO_OPTIONS = CallOptions()
-
-
-class LocalProtocolError(RuntimeError):
-    """This side asked for a frame that the state table does not allow: a bug on this side."""
 
 
 Values: TypeAlias = "OutgoingValues[Lane]"

@@ -34,7 +34,8 @@ from .frames import (
 )
 from .heartbeat import Heartbeat
 from .hello import VERSION, Opening, announce, hello_of
-from .lanes import LocalProtocolError, OutCall
+from .lane_states import LocalProtocolError
+from .lanes import OutCall
 from .link_states import LINK, LinkState
 from .outbox import Outbox
 from .rates import Patience
@@ -190,9 +191,7 @@ class Continuity:
         except KeyError:
             raise LocalProtocolError(f"cannot {event} an endpoint that is {self.state}") from None
 
-    def connect(
-        self, auth: Any = None, *, now: float | None = None, patient: bool = False
-    ) -> None:
+    def connect(self, auth: Any = None, *, now: float | None = None, patient: bool = False) -> None:
         """Connecting side: begin on a new link, with a new session or with what there is of it.
 
         Args:
