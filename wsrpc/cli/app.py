@@ -8,6 +8,7 @@ from typing import Annotated, Any, Optional
 
 import typer
 
+from ..admission.hosts import is_loopback
 from ..contract.description import with_names
 from ..version import __version__
 from .call_command import call as make_call
@@ -143,6 +144,13 @@ def serve(
             show_default=False,
         ),
     ] = None,
+    explorer: Annotated[
+        bool,
+        typer.Option(
+            "--explorer/--no-explorer",
+            help="A page on which a person can call every method, for browsers on this machine.",
+        ),
+    ] = True,
 ) -> None:
     """Serve controllers until Ctrl-C or SIGTERM; prints `listening ws://…` when it can be called.
 
@@ -150,7 +158,14 @@ def serve(
     """
 
     async def body() -> int:
-        server = load_server(what, debug=debug, origins=origin, trusted_proxies=trusted_proxy)
+        wanted = True if explorer and is_loopback(host) else None if explorer else False
+        server = load_server(
+            what,
+            debug=debug,
+            origins=origin,
+            trusted_proxies=trusted_proxy,
+            explorer=wanted,
+        )
         return await serve_until_stopped(server, host, port, drain_grace)
 
     run(body, debug=debug, cancelled="stopping")

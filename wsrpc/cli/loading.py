@@ -22,6 +22,7 @@ def load_server(
     debug: bool = False,
     origins: Sequence[str] = (),
     trusted_proxies: Sequence[str] = (),
+    explorer: bool | None = None,
 ) -> Server:
     """The server that `module:object` names.
 
@@ -30,6 +31,7 @@ def load_server(
         debug: Whether a server made here reveals its unexpected errors.
         origins: More web pages that may connect to a server made here; "*" stands for all.
         trusted_proxies: Whose word a server made here takes for where others come from.
+        explorer: Whether a server made here serves the explorer; None: as it likes.
 
     Raises:
         Failure: The module or the object is not there, or cannot be served.
@@ -41,6 +43,8 @@ def load_server(
                 f"{spec} is a Server, which says itself who may connect: write "
                 "Server(…, origins=[…], trusted_proxies=[…]) there"
             )
+        if explorer is False and found.explorer is not False:
+            raise Failure(f"{spec} is a Server: write Server(…, explorer=False) there")
         return found
     controllers = list(found) if isinstance(found, (list, tuple)) else [found]
     try:
@@ -49,6 +53,7 @@ def load_server(
             debug=debug,
             origins="*" if "*" in origins else origins,
             trusted_proxies=trusted_proxies,
+            explorer=explorer,
         )
     except RegistrationError as error:
         raise Failure(f"{spec} cannot be served: {error}") from error

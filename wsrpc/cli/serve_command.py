@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 
+from ..admission.hosts import is_loopback
 from ..server.server import Server
 from .failures import ExitCode, Failure, note
 
@@ -42,6 +43,8 @@ async def serve(server: Server, host: str, port: int, grace: float | None) -> in
         print(f"listening {listener.url}", flush=True)
         names = ", ".join(server.contract()["controllers"])
         note(f"serving {names}; Ctrl-C stops")
+        if server.explorer or (server.explorer is None and is_loopback(host)):
+            note(f"explorer {listener.http_url}")
 
     def on_signal(number: int) -> None:
         caught.append(number)

@@ -10,7 +10,6 @@ from functools import partial
 import anyio
 
 from ..admission.authentication import CROWDED, REVOKED, Authentication, Grant
-from ..admission.door import Answer
 from ..admission.forwarded import Proxies
 from ..admission.origins import Origins
 from ..admission.principals import same_principal
@@ -33,6 +32,7 @@ from ..telemetry.logs import everyone
 from ..transport.base import Link, LinkClosed
 from ..version import AGENT
 from .extension import Extension, OnSession
+from .http_routes import HttpRoutes
 from .served_session import ServedSession
 from .session_table import SessionTable
 
@@ -60,7 +60,7 @@ class Service:
         pending: The connections of which it is not known yet who they are.
         authentication: Who finds that out.
         quotas: How many may come in.
-        answer: What is answered over HTTP, if anything is.
+        routes: What is answered over HTTP.
         on_connect: Called with each session that has begun.
         on_disconnect: Called with each that has ended.
         extension: The cluster that this server is a part of.
@@ -80,7 +80,7 @@ class Service:
     pending: PendingLinks
     authentication: Authentication
     quotas: Quotas
-    answer: Answer | None = None
+    routes: HttpRoutes
     on_connect: OnSession | None = None
     on_disconnect: OnSession | None = None
     extension: Extension | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl as ssl_module
+from collections.abc import Mapping
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Generic, Self
@@ -15,7 +16,7 @@ from ..close_codes import CloseCode
 from ..protocol.codec import SUBPROTOCOLS
 from ..runtime import Future, Nursery, Runtime
 from ..runtime.timers import Timers
-from ..transport.base import Bound
+from ..transport.base import Bound, HttpAnswer
 from ..transport.registry import listen
 from .acceptor import Acceptor, Service
 
@@ -58,11 +59,25 @@ class Listener(Generic[S]):
         self._acceptor: Acceptor | None = None
         self._bound: Bound | None = None
 
+    @property
+    def http_url(self) -> str:
+        """Where a browser finds the explorer, and `wsrpc.js` beside it; "" for a Unix socket."""
+        if not self.url.startswith(("ws://", "wss://")):
+            return ""
+        return self.url.replace("ws", "http", 1).rstrip("/") + "/"
+
     def refuse(self) -> None:
-        """Accept no further connection; those that have not said who they are may try elsewhere."""
+        """Let nobody in any more; those that have not said who they are may try elsewhere.
+
+        The port stays open: whoever asks is told, and probes see that the server is not ready.
+        """
         if self._bound is not None and self._acceptor is not None and not self._acceptor.closing:
-            self._bound.refuse()
             self._acceptor.refuse(CloseCode.RESTART)
+
+    def unbind(self) -> None:
+        """Accept no further connection at all."""
+        if self._bound is not None:
+            self._bound.refuse()
 
     async def __aenter__(self) -> Self:
         runtime = runtimes.current()
@@ -122,8 +137,16 @@ class Listener(Generic[S]):
             runtime.now,
             origins=service.origins,
             proxies=service.proxies,
-            answer=service.answer,
+            answer=self._answer,
             deadlines=Timers(runtime, nursery),
+        )
+
+    def _answer(
+        self, method: str, path: str, headers: Mapping[str, str], local: str, peer: str
+    ) -> HttpAnswer | None:
+        draining = self._acceptor is not None and self._acceptor.closing
+        return self._service.routes.answer(
+            method, path, headers, local=local, peer=peer, draining=draining
         )
 
     async def __aexit__(

@@ -13,6 +13,7 @@ import anyio
 from .. import runtime as runtimes
 from ..admission.authentication import REVOKED, Authenticate, Authentication
 from ..admission.forwarded import Proxies
+from ..admission.hosts import Hosts
 from ..admission.origins import AllowedOrigins, Origins
 from ..admission.principals import same_principal
 from ..admission.quotas import Quotas
@@ -31,6 +32,7 @@ from ..transport.registry import Transport, checked
 from .acceptor import Acceptor, Service
 from .asgi_app import AsgiApp, Running
 from .extension import Extension, OnSession
+from .http_routes import HttpRoutes
 from .listener import Listener
 from .session_table import SessionTable
 
@@ -62,6 +64,14 @@ class Server:
         trusted_proxies: The addresses and networks of proxies whose `X-Forwarded-For` or
             `Forwarded` says where a connection comes from; "unix" for those that come by a Unix
             socket.
+        hosts: The names by which web pages may ask for this server, without ports ("app.example",
+            "*.app.example"); others are answered with HTTP 421. Names of this machine and addresses
+            always pass. Without it only connections to a loopback address are judged, where a name
+            of somebody else's is an attack (DNS rebinding).
+        explorer: Whether the port serves a page on which a person can call every method. None: only
+            to whoever is on this very machine. `wsrpc.js` is served in any case.
+        health: Whether `/healthz` and `/readyz` are answered; the latter with 503 from the first
+            moment of a drain.
         interceptors: Run around every call that is handled, outermost first. A controller may have
             an attribute `interceptors` with more, which run inside these.
         validate: "both" checks results and items before they leave; "arrival" and "none" do not.
@@ -78,7 +88,8 @@ class Server:
 
     Raises:
         RegistrationError: A controller cannot be exposed as it is written.
-        ValueError: An origin or a proxy cannot be read, or an option has none of its values.
+        ValueError: An origin, a proxy or a host cannot be read, or an option has none of its
+            values.
     """
 
     def __init__(
@@ -90,6 +101,9 @@ class Server:
         authorize: Authorize | None = None,
         origins: AllowedOrigins | None = None,
         trusted_proxies: Sequence[str] = (),
+        hosts: Sequence[str] | None = None,
+        explorer: bool | None = None,
+        health: bool = True,
         interceptors: Sequence[Interceptor] = (),
         validate: Validate = "both",
         debug: bool = False,
@@ -115,6 +129,9 @@ class Server:
         own = expose_all(controllers)
         builtin = [Reflection(lambda: describe(own))] if reflection else []
         self._exposed = own
+        self._explorer = explorer
+        pages = Origins(origins)
+        proxies = Proxies(trusted_proxies)
         self._service = Service(
             limits=limits,
             entries=entries_of(expose_all(controllers, builtin=builtin), interceptors),
@@ -124,11 +141,19 @@ class Server:
             stats=Stats(),
             on_state=on_state,
             sessions=SessionTable(limits),
-            origins=Origins(origins),
-            proxies=Proxies(trusted_proxies),
+            origins=pages,
+            proxies=proxies,
             pending=pending,
             authentication=Authentication(limits, authenticate, pending),
             quotas=Quotas(limits),
+            routes=HttpRoutes(
+                explorer=explorer,
+                health=health,
+                hosts=Hosts(hosts),
+                welcomes=lambda headers: pages.allow(
+                    headers.get("origin"), proxies.host_of(headers)
+                ),
+            ),
             on_connect=on_connect,
             on_disconnect=on_disconnect,
         )
@@ -139,6 +164,11 @@ class Server:
     def limits(self) -> Limits:
         """This side's bounds."""
         return self._service.limits
+
+    @property
+    def explorer(self) -> bool | None:
+        """Whether the explorer is served; None: only to whoever is on this very machine."""
+        return self._explorer
 
     @property
     def stats(self) -> Stats:
@@ -283,8 +313,9 @@ class Server:
     async def drain(self, grace: float | None = None, *, reconnect_after: float = 0.0) -> None:
         """Stop without breaking calls; returns when every session has ended.
 
-        No listener of this server accepts connections any more; peers are told to take their new
-        calls elsewhere, and a client of this package does so by itself. What runs is finished.
+        No listener of this server lets anybody in any more: who asks is answered with HTTP 503, and
+        so is `/readyz`, until the last session has ended. Peers are told to take their new calls
+        elsewhere, and a client of this package does so by itself. What runs is finished.
         Each session ends, with close code 1012, as soon as nothing is live on it any more, and
         those that wait without a connection end at once.
 
@@ -311,6 +342,9 @@ class Server:
             async with anyio.create_task_group() as group:
                 for session in self._service.sessions.values():
                     group.start_soon(session.drain, grace, reconnect_after)
+            # Probes have seen it for as long as there was anything to wait for.
+            for listener in self._listeners:
+                listener.unbind()
         finally:
             self._service.drains -= 1
 

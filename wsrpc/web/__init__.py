@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from .pages import Page, Pages
+from .pages import Page, Pages, asks_for_websocket
 
-__all__ = ["Page", "Pages"]
+__all__ = ["Page", "Pages", "asks_for_websocket"]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
-__all__ = ["CLIENT_FILES", "Page", "Pages"]
+__all__ = ["CLIENT_FILES", "Page", "Pages", "asks_for_websocket"]
 
 # What other pages and other runtimes may import; served whether there is an explorer or not.
 CLIENT_FILES = frozenset({"wsrpc.js", "wsrpc-msgpack.js", "wsrpc.d.ts"})
@@ -104,7 +104,7 @@ class Pages:
             mount: The path at which the page itself is; a proxy that passes a prefix on may name it
                 in `X-Forwarded-Prefix`.
         """
-        if _asks_for_websocket(headers):
+        if asks_for_websocket(headers):
             return None
         if method not in ("GET", "HEAD"):
             return _plain(405, "Only GET and HEAD are answered here.", ("Allow", "GET, HEAD"))
@@ -175,8 +175,9 @@ class Pages:
         return [("Cross-Origin-Resource-Policy", "same-origin")]
 
 
-def _asks_for_websocket(headers: Mapping[str, str]) -> bool:
-    return "websocket" in _tokens(headers.get("upgrade", ""))
+def asks_for_websocket(headers: Mapping[str, str]) -> bool:
+    """Whether a request means to open a WebSocket, well or badly; names in lower case."""
+    return "websocket" in _tokens(headers.get("upgrade", "")) or "sec-websocket-key" in headers
 
 
 def _mounts(mount: str, headers: Mapping[str, str]) -> set[str]:

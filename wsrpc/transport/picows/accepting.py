@@ -28,7 +28,6 @@ from ...limits import Limits
 from ...telemetry.logs import everyone
 from ..base import FORBIDDEN_ORIGIN, Bound, Doorkeeper, Handle, HttpAnswer
 from ..listening import (
-    Listening,
     accepted,
     bound_url,
     headers_of,
@@ -37,7 +36,7 @@ from ..listening import (
     removed_again,
 )
 from .link import PicowsLink
-from .settings import UnixListening, muted, options
+from .settings import TcpListening, TcpSocket, UnixListening, muted, options
 
 __all__ = ["listen"]
 
@@ -62,7 +61,7 @@ async def listen(
     """
     porter = _Porter(handle, subprotocols, door, limits, ssl is not None)
     async with AsyncExitStack() as stack:
-        kind = Listening if path is None else UnixListening
+        kind = TcpListening if path is None else UnixListening
         sockets = await listening_sockets(door, host, port, path, kind)
         for one in sockets:
             stack.callback(one.close)
@@ -111,7 +110,9 @@ def _response(answer: HttpAnswer) -> WSUpgradeResponse:
     response = WSUpgradeResponse()
     response.version = b"HTTP/1.1"
     response.status = HTTPStatus(answer.status)
-    response.headers = WSUpgradeResponse.create_ok_response(None, answer.headers).headers
+    # With a body the library tells its length itself.
+    told = [one for one in answer.headers if not answer.body or one[0] != "Content-Length"]
+    response.headers = WSUpgradeResponse.create_ok_response(None, told).headers
     response.body = answer.body
     if not answer.body and "Content-Length" not in response.headers:
         response.headers["Content-Length"] = "0"
@@ -143,7 +144,10 @@ class _Porter(Generic[P]):
         for name, value in request.headers.items():
             headers[name] = value.encode("ascii", "surrogateescape").decode("latin-1")
         path = request.path.decode("ascii", "surrogateescape")
+        connection = accepted.get()
         method = request.method.decode("ascii", "surrogateescape")
+        if isinstance(connection, TcpSocket) and connection.method is not None:
+            method = connection.method
         version = request.version.decode("ascii", "surrogateescape")
         rules = ServerProtocol(subprotocols=self._subprotocols, logger=muted)
         asked = headers_of(headers.raw_items())
@@ -158,7 +162,6 @@ class _Porter(Generic[P]):
                 )
                 answer = HttpAnswer(verdict.status_code, told, bytes(verdict.body or b""))
         if answer is not None:
-            connection = accepted.get()
             if connection is not None:
                 self._door.answered(connection.fileno())
             return WSUpgradeResponseWithListener(_response(answer), None)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+import re
 import socket
 from typing import Any
 
 from ...limits import Limits
 from ..listening import Accepted, Listening
 
-__all__ = ["UnixListening", "UnixSocket", "muted", "options"]
+__all__ = ["TcpListening", "TcpSocket", "UnixListening", "UnixSocket", "muted", "options"]
+
+OTHER_METHOD = re.compile(rb"(?!GET )([A-Z]{3,10}) (?=/)")
 
 # Every message of picows concerns one connection, whose end the session reports itself; what a
 # stranger's broken handshake looks like is no business of the application's stderr.
@@ -32,6 +35,40 @@ def options(limits: Limits, tls_timeout: float | None, unix: bool) -> dict[str, 
         options["ssl_handshake_timeout"] = max(tls_timeout, 0.001)
         options["ssl_shutdown_timeout"] = max(limits.close_timeout, 0.001)
     return options
+
+
+class TcpSocket(Accepted):
+    """A connection whose requests may be other than GET, of which picows knows nothing else.
+
+    It reads the first bytes itself and shows picows a GET; `method` tells what was asked. That goes
+    without TLS, whose bytes only asyncio can read, and without uvloop, which has sockets of its own.
+    There picows answers 400 to other methods.
+    """
+
+    method: str | None = None
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        # For the first bytes only; after that, it is the class's own again.
+        vars(self)["recv_into"] = self._receive_first
+
+    def _receive_first(self, buffer: Any, size: int = 0, flags: int = 0) -> int:
+        received = super().recv_into(buffer, size, flags)
+        del vars(self)["recv_into"]
+        head = bytes(buffer[:received])
+        found = OTHER_METHOD.match(head)
+        if found is None:
+            return received
+        self.method = found.group(1).decode()
+        shown = b"GET " + head[found.end() :]
+        buffer[: len(shown)] = shown
+        return len(shown)
+
+
+class TcpListening(Listening):
+    """A socket that listens for them."""
+
+    kind = TcpSocket
 
 
 class _NoTcp(socket.socket):

@@ -1,0 +1,139 @@
+"""What a server answers over plain HTTP, whatever carries it: health, pages, refusals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from ..admission.hosts import Hosts, is_loopback, through_proxy
+from ..transport.base import HttpAnswer
+from ..web import Page, Pages, asks_for_websocket
+
+__all__ = ["HttpRoutes", "is_health"]
+
+TEXT = ("Content-Type", "text/plain; charset=utf-8")
+FRESH = ("Cache-Control", "no-store")
+
+HEALTH = frozenset({"healthz", "readyz"})
+
+# Seconds after which who was sent away may come again.
+RETRY_AFTER = 1
+
+STOPPING = HttpAnswer(
+    503,
+    (TEXT, FRESH, ("Retry-After", str(RETRY_AFTER))),
+    b"The server is about to stop.\n",
+)
+WRONG_HOST = HttpAnswer(
+    421,
+    (TEXT, FRESH),
+    b"This server does not know itself by this host. If it should, name it: Server(hosts=[...]).\n",
+)
+
+# What answers at one more path: the headers of the request, and the answer.
+Route = Callable[[Mapping[str, str]], HttpAnswer]
+
+
+class HttpRoutes:
+    """The routes of one server.
+
+    Args:
+        explorer: Whether the explorer is served; None: only to whoever is on this very machine.
+        health: Whether `/healthz` and `/readyz` are answered.
+        hosts: Which hosts web pages may have asked for.
+        welcomes: Whether the page that sent a request may connect, by its headers.
+    """
+
+    def __init__(
+        self,
+        *,
+        explorer: bool | None,
+        health: bool,
+        hosts: Hosts,
+        welcomes: Callable[[Mapping[str, str]], bool],
+    ) -> None:
+        self._explorer = explorer
+        self._health = health
+        self._hosts = hosts
+        self._with_explorer = Pages(True, welcomes)
+        self._without = Pages(False, welcomes)
+        self._more: dict[str, Route] = {}
+
+    def add(self, name: str, route: Route) -> None:
+        """Answer GET and HEAD at `/name` as well."""
+        self._more[name] = route
+
+    def answer(
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        *,
+        local: str,
+        peer: str,
+        draining: bool = False,
+        mount: str = "/",
+    ) -> HttpAnswer | None:
+        """What to answer a request with; None where a WebSocket may open.
+
+        Args:
+            method: The request's method.
+            path: Its path, with the query.
+            headers: Its headers, names in lower case.
+            local: The address that the connection reached, without a port; "" where there is none.
+            peer: The address that it comes from, likewise.
+            draining: Whether the server finishes what it has and takes nothing new.
+            mount: The path at which the server is mounted in another application.
+        """
+        websocket = asks_for_websocket(headers)
+        if not websocket:
+            if self._health and is_health(path):
+                return _only_reading(method, lambda: _health(path, draining))
+            name = _name_of(path)
+            if name in self._more and not draining:
+                if self._hosts.forbid(headers, local, page=True):
+                    return WRONG_HOST
+                return _only_reading(method, lambda: self._more[name](headers))
+        if draining:
+            return _for(method, STOPPING)
+        if self._hosts.forbid(headers, local, page=not websocket):
+            return _for(method, WRONG_HOST)
+        if websocket:
+            return None
+        explorer = self._explorer
+        if explorer is None:
+            explorer = is_loopback(local) and is_loopback(peer) and not through_proxy(headers)
+        pages = self._with_explorer if explorer else self._without
+        page = pages.answer(method, path, headers, mount=mount)
+        return None if page is None else _as_answer(page)
+
+
+def is_health(path: str) -> bool:
+    """Whether a path is that of a probe."""
+    return _name_of(path) in HEALTH
+
+
+def _name_of(path: str) -> str:
+    return path.partition("?")[0].rpartition("/")[2]
+
+
+def _health(path: str, draining: bool) -> HttpAnswer:
+    ready = not draining or _name_of(path) == "healthz"
+    return HttpAnswer(200 if ready else 503, (TEXT, FRESH), b"ok" if ready else b"draining")
+
+
+def _only_reading(method: str, answer: Callable[[], HttpAnswer]) -> HttpAnswer:
+    if method not in ("GET", "HEAD"):
+        return HttpAnswer(405, (TEXT, FRESH, ("Allow", "GET, HEAD")))
+    return _for(method, answer())
+
+
+def _for(method: str, answer: HttpAnswer) -> HttpAnswer:
+    """The answer as it is, or without its body where a method wants none."""
+    if method != "HEAD":
+        return answer
+    length = ("Content-Length", str(len(answer.body)))
+    return HttpAnswer(answer.status, (*answer.headers, length))
+
+
+def _as_answer(page: Page) -> HttpAnswer:
+    return HttpAnswer(page.status, page.headers, page.body)
