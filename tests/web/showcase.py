@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Annotated, Literal
 
 import anyio
-from pydantic import BaseModel, Field, SecretStr
+from pydantic import BaseModel, Field
 
 import wsrpc
 from wsrpc.interop.service import Interop
@@ -60,7 +60,7 @@ class Node(BaseModel):
 
 class Login(BaseModel):
     user: str
-    password: SecretStr
+    password: Annotated[str, Field(json_schema_extra={"format": "password", "writeOnly": True})]
 
 
 class Page:
@@ -149,7 +149,7 @@ class Forms:
     @wsrpc.method
     async def login(self, login: Login) -> str:
         """A secret."""
-        return f"{login.user}: {len(login.password.get_secret_value())} characters"
+        return f"{login.user}: {len(login.password)} characters"
 
     @wsrpc.method
     async def anything(self, value: object) -> object:

@@ -80,7 +80,9 @@ export function field(name, raw, about) {
     const { anyOf, oneOf, ...beside } = schema;
     const values = choices.filter((one) => resolve(one, defs).type !== "null");
     nullable = values.length < choices.length;
-    schema = values.length === 1 ? { ...resolve(values[0], defs), ...beside } : { ...beside, choices: values };
+    // A whole number is a number.
+    if (values.every((one) => ["integer", "number"].includes(resolve(one, defs).type))) schema = { ...beside, type: values.some((one) => resolve(one, defs).type === "number") ? "number" : "integer" };
+    else schema = values.length === 1 ? { ...resolve(values[0], defs), ...beside } : { ...beside, choices: values };
   } else if (Array.isArray(schema.type)) {
     const types = schema.type.filter((one) => one !== "null");
     nullable = types.length < schema.type.length;
@@ -137,12 +139,14 @@ export function field(name, raw, about) {
       }
     },
     write(value) {
-      if (choosable) how.value = value === undefined ? (optional ? "out" : "value") : value === null && nullable ? "null" : "value";
+      const empty = value === undefined || (value === null && nullable);
+      const state = value === undefined ? (optional ? "out" : "value") : empty ? "null" : "value";
+      if (choosable) how.value = state;
       if (part.composite && choosable) apply();
-      if (value === undefined || (value === null && nullable)) part.clear?.();
+      if (empty) part.clear?.();
       else part.write(value);
       touched();
-      if (choosable && value !== undefined && !(value === null && nullable)) how.value = "value";
+      if (choosable) how.value = state;
     },
     fail(text) {
       wrong.textContent = text;

@@ -199,17 +199,20 @@ export function start(session, { controller, name, method, args, options, secret
     level.style.width = `${Math.max(0, Math.min(1, run.balance / run.window)) * 100}%`;
     count.textContent = run.items || streams ? counted(run.items, "item") : "";
   }, 100);
+  let cleaned = "stopped";
   run.stop = () => {
     if (!live.has(run)) return;
     const at = performance.now();
     run.terminal = () => {
-      what.textContent = `stopped, cleaned up after ${Math.round(performance.now() - at)} ms`;
+      cleaned = `stopped, cleaned up after ${Math.round(performance.now() - at)} ms`;
+      if (!live.has(run)) what.textContent = cleaned;
     };
     abort.abort(new RpcError("cancelled", "stopped by hand"));
     goOn();
   };
   const end = (word, outcome) => {
     clearInterval(tick);
+    if (rows.length) paint();
     live.delete(run);
     run.outcome = outcome;
     what.textContent = word;
@@ -260,7 +263,7 @@ export function start(session, { controller, name, method, args, options, secret
     } catch (problem) {
       const error = (problem);
       run.error = error;
-      if (abort.signal.aborted) return end("stopped", "stopped");
+      if (abort.signal.aborted) return end(cleaned, "stopped");
       run.card.classList.add("bad");
       const more = [error.errorId && `error id ${error.errorId}`, error.notStarted && "it had not begun", error.retryAfter && `try again after ${error.retryAfter} ms`].filter(Boolean).join(" · ");
       body.append(h("div", { class: "value" }, h("div", { class: "tools end" }, copyButton(`${error.code ?? error.name}: ${error.message}${more && ` (${more})`}`)), h("pre", {}, error.message)), more ? h("p", { class: "hint" }, more) : "");

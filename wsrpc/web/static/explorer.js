@@ -245,7 +245,9 @@ function sheet(on) {
   if (on) $("find").focus();
 }
 $("sheet").onclick = () => sheet(!document.body.classList.contains("choosing"));
-$("tree").onclick = (event) => event.target.closest("a") && document.body.classList.contains("choosing") && (sheet(false), $("main").focus());
+$("tree").onclick = (event) => {
+  if (event.target.closest("a") && document.body.classList.contains("choosing")) sheet(false), $("main").focus();
+};
 
 /** The method that is open. @type {any} */ let current;
 

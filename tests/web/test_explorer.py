@@ -1,0 +1,631 @@
+"""The explorer in a real browser, mostly by keyboard: what a person sees and can do."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+import wsrpc
+from wsrpc.interop.service import Interop
+
+from .browser import Chromium, Page, chromium, require_chromium
+from .showcase import Forms, Writer
+
+pytestmark = pytest.mark.web
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """The browser is driven by asyncio."""
+    return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def browser_is_there() -> None:
+    require_chromium()
+
+
+def showcase(**options: Any) -> wsrpc.Server:
+    return wsrpc.Server([Writer(), Forms(), Interop()], explorer=True, **options)
+
+
+@asynccontextmanager
+async def explored(
+    method: str = "",
+    *,
+    server: wsrpc.Server | None = None,
+    quiet: bool = True,
+    ready: str = "!!document.querySelector('h1')",
+    **window: Any,
+) -> AsyncIterator[tuple[Page, wsrpc.Server]]:
+    """A page that shows a method; behind it a look at its console and at what it asked for."""
+    server = server or showcase()
+    with anyio.fail_after(120):
+        async with server.listen() as listener, chromium() as browser:
+            url = f"{listener.http_url}#{method}"
+            page = await browser.page(url, **window)
+            await page.until(ready)
+            yield page, server
+            hosts = {re.sub(r"^\w+://([^/]*).*", r"\1", one) for one in page.requests}
+            assert hosts <= {listener.http_url.split("/")[2], "", "data:"} | {
+                one for one in hosts if one.startswith("data:")
+            }, hosts
+            if quiet:
+                assert page.messages == []
+
+
+async def outcome(page: Page, word: str) -> str:
+    """Wait until the newest call has an outcome, and give all that its card says."""
+    await page.until(
+        "!!document.querySelector('.out:not(.live) .what')?.innerText"
+        f".startsWith({json.dumps(word)})"
+    )
+    text: str = await page.run("document.querySelector('.out').innerText")
+    return text
+
+
+async def fill(page: Page, label: str, text: str) -> None:
+    """Type into the field with this label."""
+    await page.until(
+        f"""(() => {{
+            const label = [...document.querySelectorAll('main label')]
+                .find((one) => one.innerText === {json.dumps(label)});
+            const input = label && document.getElementById(label.htmlFor);
+            input?.focus();
+            input?.select?.();
+            return !!input;
+        }})()"""
+    )
+    await page.type(text)
+
+
+async def press(page: Page, words: str, within: str = "body") -> None:
+    """Press the button that says these words."""
+    await page.until(
+        f"""(() => {{
+            const all = document.querySelectorAll({json.dumps(within)} + ' button');
+            const one = [...all].find((b) => b.innerText === {json.dumps(words)} && !b.hidden);
+            one?.click();
+            return !!one;
+        }})()"""
+    )
+
+
+async def test_a_person_without_a_mouse_finds_a_method_calls_it_and_stops_it() -> None:
+    """The smoke test: of all tests of the explorer, `make test` runs this one."""
+    async with explored() as (page, server):
+        await page.key("/")
+        await page.type("stream_t")
+        await page.key("Enter")
+        await page.until_says("h1", "Writer.stream_tokens")
+        await page.key("Enter", "Control")
+        await page.until("document.querySelector('.live .text')?.innerText.length > 20")
+        assert server.stats.calls_live == 1
+        await page.key("Escape")
+        await outcome(page, "stopped")
+        await page.until_says(".what", "cleaned up after")
+        assert server.stats.calls_live == 0
+
+
+@pytest.mark.slow
+async def test_a_call_shows_its_result_and_keeps_earlier_ones() -> None:
+    async with explored("Writer.greet") as (page, _):
+        await fill(page, "name", "Ada")
+        await page.key("Enter")
+        assert '"Hello, Ada!"' in await outcome(page, "result")
+        await fill(page, "name", "Bob")
+        await page.key("Enter")
+        await page.until("document.querySelectorAll('.out:not(.live)').length === 2")
+        texts = await page.run("[...document.querySelectorAll('.out')].map((o) => o.innerText)")
+        assert "Bob" in texts[0]
+        assert "Ada" in texts[1]
+        await page.click(".out [aria-label^=Dismiss]")
+        await page.until("document.querySelectorAll('.out').length === 1")
+
+
+@pytest.mark.slow
+async def test_the_explorer_can_call_again_while_a_stream_runs() -> None:
+    async with explored("Writer.stream_tokens") as (page, server):
+        await page.key("Enter", "Control")
+        await page.until_says(".live .what", "streaming")
+        await press(page, "Start another")
+        await page.until_says(".running", "2 running")
+        for _ in range(2):
+            await page.key("Escape")
+        await page.until("!document.querySelector('.live')")
+        assert server.stats.calls_live == 0
+
+
+@pytest.mark.slow
+async def test_pause_stops_consuming_until_the_server_waits() -> None:
+    async with explored("Interop.forever") as (page, server):
+        await fill(page, "delay", "0")
+        await page.key("Enter")
+        await page.until_says(".live .what", "streaming")
+        await press(page, "Pause")
+        await page.until("parseFloat(document.querySelector('.credit b').style.width) < 20")
+        stopped = await page.run("document.querySelector('.out .top').innerText")
+        await press(page, "Go on")
+        await page.until("parseFloat(document.querySelector('.credit b').style.width) > 20")
+        assert "paused" in stopped
+        await press(page, "Stop", ".bar")
+        await outcome(page, "stopped")
+        assert server.stats.calls_live == 0
+
+
+@pytest.mark.slow
+async def test_a_cut_is_shown_and_the_stream_goes_on() -> None:
+    async with explored("Interop.count?%7B%22n%22%3A60%2C%22delay%22%3A0.05%7D") as (page, server):
+        await page.key("Enter", "Control")
+        await page.until("document.querySelectorAll('.items li').length > 3")
+        await page.click("#cut")
+        await page.until_says("#state", "resumed 1×")
+        await outcome(page, "ended")
+        rows = await page.run(
+            "[...document.querySelectorAll('.items code')].map((one) => Number(one.innerText))"
+        )
+        assert rows == list(range(60))
+        notes = await page.run(
+            "[...document.querySelectorAll('#rows .note')].map((one) => one.innerText)"
+        )
+        assert any("lost" in note for note in notes)
+        assert "resumed: the session goes on" in notes
+        assert len(server.sessions) == 1
+
+
+@pytest.mark.slow
+async def test_staying_away_lets_items_wait_at_the_server() -> None:
+    async with explored("Interop.count?%7B%22n%22%3A500%2C%22delay%22%3A0.02%7D") as (page, server):
+        await page.key("Enter", "Control")
+        await page.until("document.querySelectorAll('.items li').length > 3")
+        await page.click("#state")
+        await page.until_says("#menu", "stay away")
+        await page.key("ArrowDown")
+        await page.key("Enter")
+        await page.until_says("#state", "coming back")
+        await page.until_says("#notice", "The connection is lost")
+        assert server.snapshot().detached == 1
+        await page.until_says("#state", "resumed 1×")
+        await page.until("document.querySelector('#notice').hidden")
+
+
+@pytest.mark.slow
+async def test_invalid_arguments_are_told_at_their_fields() -> None:
+    async with explored("Writer.stream_tokens") as (page, _):
+        await fill(page, "words", "900")
+        await page.key("Enter", "Control")
+        await outcome(page, "invalid_argument")
+        told = await page.run(
+            """(() => {
+                const input = document.activeElement;
+                const about = input.getAttribute('aria-describedby').split(' ')
+                    .map((id) => document.getElementById(id).innerText).join(' ');
+                return [input.getAttribute('aria-invalid'), input.value, about];
+            })()"""
+        )
+        assert told[:2] == ["true", "900"]
+        assert "less than or equal to 500" in told[2]
+
+
+@pytest.mark.slow
+async def test_a_number_that_is_none_is_refused_before_it_goes() -> None:
+    async with explored("Writer.stream_tokens") as (page, server):
+        await fill(page, "words", "many")
+        await page.key("Enter", "Control")
+        await page.until_says("main", "This is no whole number.")
+        assert not await page.run("document.querySelectorAll('.out').length")
+        assert server.stats.calls_peak <= 1
+
+
+FORMS: list[tuple[str, Any]] = [
+    ("Forms.pets", {"pets": [{"kind": "cat", "lives": 3}, {"kind": "dog", "name": "Rex"}]}),
+    ("Forms.tree", {"root": {"name": "a", "left": {"name": "b"}, "children": [{"name": "c"}]}}),
+    ("Forms.scores", {"scores": {"ann": 1, "bob": 2}, "strict": False}),
+    ("Forms.point", {"at": [1, 2], "note": None}),
+    ("Forms.point", {"at": [1, 2], "note": "here"}),
+    ("Forms.point", {"at": [3, 4]}),
+    ("Forms.anything", {"value": {"deep": [1, "two", None]}}),
+    ("Writer.stream_tokens", {"prompt": {"topic": "x", "tone": "grand", "seed": 7}}),
+]
+
+
+@pytest.mark.slow
+async def test_arguments_go_into_the_form_and_come_out_the_same() -> None:
+    async with explored() as (page, _):
+        for method, arguments in FORMS:
+            link = f"#{method}?" + await page.run(
+                f"encodeURIComponent({json.dumps(json.dumps(arguments))})"
+            )
+            await page.run(f"location.hash = {json.dumps(link)}")
+            await page.until_says("h1", method)
+            assert await page.run("document.querySelector('.whole').parentElement.hidden"), method
+            await press(page, "JSON", ".bar")
+            assert json.loads(await page.run("document.querySelector('.whole').value")) == arguments
+            await press(page, "Form", ".bar")
+            await press(page, "JSON", ".bar")
+            assert json.loads(await page.run("document.querySelector('.whole').value")) == arguments
+
+
+@pytest.mark.slow
+async def test_a_link_fills_the_form_and_never_calls_by_itself() -> None:
+    async with explored("Writer.greet?%7B%22name%22%3A%22Eve%22%7D") as (page, _):
+        assert await page.run("document.querySelector('main input').value") == "Eve"
+        await anyio.sleep(0.3)
+        assert not await page.run("document.querySelectorAll('.out').length")
+
+
+@pytest.mark.slow
+async def test_broken_json_is_refused_and_the_place_is_named() -> None:
+    async with explored("Forms.anything") as (page, _):
+        await fill(page, "value", '{"a": 1,\n "b": oops}')
+        await page.key("Enter", "Control")
+        await page.until_says("main", "This is no JSON from line 2, column 7 on.")
+
+
+@pytest.mark.slow
+async def test_a_secret_is_typed_in_dots_and_shown_nowhere() -> None:
+    async with explored("Forms.login") as (page, _):
+        await fill(page, "user", "ann")
+        await fill(page, "password", "hunter2")
+        assert await page.run("document.activeElement.type") == "password"
+        await page.key("Enter", "Control")
+        assert "7 characters" in await outcome(page, "result")
+        await page.run("document.querySelector('#t-history').click()")
+        await page.run("document.querySelector('#t-code').click()")
+        everything = await page.run(
+            """(async () => {
+                for (const one of document.querySelectorAll('#rows li')) one.click();
+                const kept = JSON.stringify([{...sessionStorage}, {...localStorage}]);
+                const frames = (await import('./explorer-frames.js')).transcript();
+                return document.body.textContent + kept + frames;
+            })()"""
+        )
+        assert "Forms.login" in everything
+        assert "hunter2" not in everything
+
+
+@pytest.mark.slow
+async def test_a_file_is_uploaded_and_its_callback_is_shown(tmp_path: Path) -> None:
+    content = bytes(range(256)) * 500
+    path = tmp_path / "data.bin"
+    path.write_bytes(content)
+    async with explored("Writer.import_file") as (page, _):
+        await page.key("Enter", "Control")
+        await page.until_says("main", "Choose a file first.")
+        await page.files("main input[type=file]", [str(path)])
+        await page.key("Enter", "Control")
+        text = await outcome(page, "result")
+        assert f'"bytes": {len(content)}' in text
+        assert f'"on_progress":{len(content)}' in text.replace(" ", "")
+
+
+@pytest.mark.slow
+async def test_an_upload_goes_item_by_item_and_ends_by_hand() -> None:
+    async with explored("Interop.sum") as (page, _):
+        await page.key("Enter", "Control")
+        await page.until("!!document.querySelector('.sender')")
+        for number in ("3", "4.5"):
+            await page.run("document.querySelector('.sender input, .sender textarea').focus()")
+            await page.run("document.activeElement.select()")
+            await page.type(number)
+            await page.key("Enter")
+        await page.until_says(".sender", "2 sent")
+        await press(page, "End", ".sender")
+        assert "7.5" in await outcome(page, "result")
+
+
+@pytest.mark.slow
+async def test_an_upload_that_is_failed_by_hand_fails_the_call() -> None:
+    async with explored("Interop.sum") as (page, _):
+        await page.key("Enter", "Control")
+        await press(page, "Fail", ".sender")
+        await page.until("!!document.querySelector('.out.bad')")
+
+
+@pytest.mark.slow
+async def test_the_server_asks_and_a_person_answers() -> None:
+    async with explored("Writer.delete_everything") as (page, _):
+        await page.key("Enter", "Control")
+        await page.until_says(".ask", "The server calls Page.ask")
+        await page.until_says(".waits", "waiting for your answer: Page.ask →")
+        await page.run("document.querySelector('.ask textarea').focus()")
+        await press(page, "Answer", ".ask")
+        await page.until_says(".ask .wrong", "as JSON first")
+        await page.type("treu")
+        await press(page, "Answer", ".ask")
+        await page.until_says(".ask .wrong", "This is no JSON from line 1")
+        await press(page, "Yes", ".ask")
+        assert '"deleted"' in await outcome(page, "result")
+        assert await page.run("document.querySelector('#asks').hidden")
+
+
+@pytest.mark.slow
+async def test_a_refused_question_fails_and_a_cancelled_one_leaves() -> None:
+    async with explored("Writer.delete_everything") as (page, _):
+        await page.key("Enter", "Control")
+        await press(page, "Refuse", ".ask")
+        await outcome(page, "permission_denied")
+        await page.key("Enter", "Control")
+        await page.until_says(".ask", "Page.ask")
+        await page.key("Escape")
+        await page.until("!document.querySelector('.ask:not(.plain)')")
+        await outcome(page, "stopped")
+
+
+@pytest.mark.slow
+async def test_an_answer_can_be_given_always_and_beforehand() -> None:
+    async with explored("Writer.delete_everything") as (page, _):
+        await page.run("document.querySelector('#t-asked').click()")
+        await page.run("document.querySelector('.plain input').focus()")
+        await page.type("Page.ask")
+        await page.run("document.querySelectorAll('.plain input')[1].focus()")
+        await page.type("false")
+        await page.key("Enter")
+        await page.key("Enter", "Control")
+        await page.run("document.activeElement.blur()")
+        await page.key("Enter", "Control")
+        assert '"kept"' in await outcome(page, "result")
+
+
+@pytest.mark.slow
+async def test_a_notification_is_a_line_of_the_log() -> None:
+    async with explored("Writer.tell?%7B%22text%22%3A%22hello+page%22%7D") as (page, _):
+        await page.key("Enter", "Control")
+        await outcome(page, "result")
+        await page.until_says("#rows", "the server notified: Page.note")
+        assert not await page.run("document.querySelector('.ask:not(.plain)')")
+
+
+@pytest.mark.slow
+async def test_frames_fold_open_filter_and_copy() -> None:
+    async with explored("Interop.count?%7B%22n%22%3A20%7D") as (page, _):
+        await page.key("Enter", "Control")
+        await outcome(page, "ended")
+        await page.until("/message 3 ×20/.test(document.querySelector('#rows').innerText)")
+        names = "[...document.querySelectorAll('#rows strong')].map((one) => one.innerText)"
+        assert "ack" not in await page.run(names)
+        await page.click("#quiet")
+        await page.until(f"{names}.includes('ack')")
+        await page.run("document.querySelector('#filter').focus()")
+        await page.type("id:3 name:end")
+        await page.until("document.querySelectorAll('#rows li:not(.note)').length === 1")
+        await page.run("document.querySelector('#rows li:not(.note)').focus()")
+        await page.key("Enter")
+        await page.until("!!document.querySelector('#rows [aria-expanded=true]')")
+        copied = await page.run("import('./explorer-frames.js').then((m) => m.transcript())")
+        lines = copied.splitlines()
+        assert any(line.startswith('C: [["call",3,"Interop.count"') for line in lines)
+        assert any(line.startswith('S: [["end",3') for line in lines)
+        for line in lines:
+            if not line.startswith("#"):
+                json.loads(line.partition(": ")[2])
+
+
+@pytest.mark.slow
+async def test_history_restores_the_form() -> None:
+    async with explored("Writer.greet") as (page, _):
+        await fill(page, "name", "Ada")
+        await page.key("Enter")
+        await outcome(page, "result")
+        await page.run("location.hash = 'Writer.quota'")
+        await page.until_says("h1", "Writer.quota")
+        await page.run("document.querySelector('#t-history').click()")
+        await page.click("#calls button")
+        await page.until_says("h1", "Writer.greet")
+        assert await page.run("document.querySelector('main input').value") == "Ada"
+        assert "Hello" not in await page.run("JSON.stringify({...sessionStorage})")
+        await press(page, "Clear", "#history")
+        await page.until_says("#calls", "No calls yet.")
+
+
+@pytest.mark.slow
+async def test_large_results_and_bytes_are_shown_in_parts() -> None:
+    async with explored("Forms.large") as (page, _):
+        await page.key("Enter", "Control")
+        await outcome(page, "result")
+        assert await page.run("document.querySelectorAll('.tree details').length") == 201
+        await press(page, "show all 1,000", ".tree")
+        await page.until("document.querySelectorAll('.tree details').length === 1001")
+        await page.run("location.hash = 'Forms.picture'")
+        await page.until_says("h1", "Forms.picture")
+        await page.key("Enter", "Control")
+        await page.until_says(".out", "300 bytes")
+        assert "000010  10 11 12" in await page.run("document.querySelector('.out pre').innerText")
+
+
+@pytest.mark.slow
+async def test_credentials_are_asked_for_when_the_server_wants_them() -> None:
+    async def authenticate(handshake: object, auth: object) -> str:
+        if auth != "let me in":
+            raise wsrpc.RpcError("unauthenticated", "no")
+        return "ann"
+
+    server = showcase(authenticate=authenticate)
+    ready = "document.querySelector('#dialog').open"
+    async with explored(server=server, ready=ready) as (page, _):
+        await page.until_says("#notice", "wants credentials")
+        await page.run("document.querySelector('#c').focus()")
+        await page.type("let me in")
+        await press(page, "Use", "#dialog")
+        await page.until_says("#state", "open")
+        await page.until_says("h1", "Writer")
+        assert "let me in" not in await page.run("JSON.stringify({...sessionStorage})")
+        frames = await page.run("document.querySelector('#rows').textContent")
+        assert "let me in" not in frames
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("server", "sentence", "action"),
+    [
+        (wsrpc.Server([], explorer=True), "offers no methods", "Ask again"),
+        (
+            wsrpc.Server([Writer()], reflection=False, explorer=True),
+            "reflection is off",
+            "Ask again",
+        ),
+    ],
+)
+async def test_every_state_is_a_sentence_and_an_action(
+    server: wsrpc.Server, sentence: str, action: str
+) -> None:
+    ready = f"document.querySelector('#notice').innerText.includes({json.dumps(sentence)})"
+    async with explored(server=server, ready=ready) as (page, _):
+        assert action in await page.run("document.querySelector('#notice').innerText")
+        await press(page, action, "#notice")
+        await page.until(ready)
+
+
+@pytest.mark.slow
+async def test_a_closed_session_can_be_begun_again() -> None:
+    async with explored() as (page, _):
+        await page.click("#state")
+        await press(page, "Close the session", "#menu")
+        await page.until_says("#notice", "The session is closed")
+        await press(page, "Connect again", "#notice")
+        await page.until_says("#state", "open")
+        await page.until("document.querySelector('#notice').hidden")
+
+
+HOSTILE = "</script><script>window.hurt=1</script>\"'`${window.hurt=2}\\\n\u2028$(touch hurt)"
+
+
+@pytest.mark.slow
+async def test_a_hostile_contract_runs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = {
+        "version": 1,
+        "controllers": {
+            "constructor": {"name": HOSTILE, "doc": HOSTILE, "methods": {}},
+            HOSTILE: {
+                "name": HOSTILE,
+                "doc": HOSTILE,
+                "methods": {
+                    "__proto__": {"kind": "unary", "doc": HOSTILE, "params": {}},
+                    HOSTILE: {
+                        "kind": "unary",
+                        "doc": HOSTILE,
+                        "params": {
+                            HOSTILE: {
+                                "kind": "value",
+                                "required": True,
+                                "schema": {
+                                    "type": "string",
+                                    "title": HOSTILE,
+                                    "description": HOSTILE,
+                                    "examples": [HOSTILE],
+                                },
+                            },
+                            "__proto__": {
+                                "kind": "value",
+                                "required": True,
+                                "schema": {"$ref": "#/$defs/constructor", "examples": [HOSTILE]},
+                            },
+                        },
+                        "result": {"type": HOSTILE, "format": HOSTILE},
+                    },
+                },
+            },
+        },
+    }
+
+    monkeypatch.setattr("wsrpc.server.server.describe", lambda exposed: told)
+    async with explored() as (page, _):
+        for link in await page.run("[...document.querySelectorAll('nav a')].map((a) => a.hash)"):
+            await page.run(f"location.hash = {json.dumps(link)}")
+            await page.run("document.querySelector('#t-code').click()")
+            await page.key("Enter", "Control")
+            await page.until("!!document.querySelector('.out.bad')")
+            await page.run("document.querySelector('.out').remove()")
+        assert HOSTILE in await page.run("document.body.textContent")
+        await page.run(
+            f"""(async () => {{
+                const {{programs, shQuote, pyLiteral, jsLiteral}} =
+                    await import('./explorer-copy.js');
+                window.made = programs({{
+                    url: 'ws://x/', controller: {json.dumps(HOSTILE)}, name: {json.dumps(HOSTILE)},
+                    kind: 'unary', args: {{[{json.dumps(HOSTILE)}]: {json.dumps(HOSTILE)}}},
+                    attached: {{}},
+                }});
+            }})()"""
+        )
+        made = dict(await page.run("window.made"))
+        tree = ast.parse(made["Python"])
+        strings = {one.value for one in ast.walk(tree) if isinstance(one, ast.Constant)}
+        assert HOSTILE in strings
+        script = made["Command line"].replace("wsrpc call", "printf '%s\\0'", 1)
+        done = await anyio.run_process(["bash", "-c", script], cwd=tmp_path)
+        assert done.stdout.decode().split("\0")[1] == f"{HOSTILE}.{HOSTILE}"
+        assert [one async for one in anyio.Path(tmp_path).iterdir()] == []
+        assert await page.run("window.hurt") is None
+
+
+AXE = anyio.Path(os.environ.get("WSRPC_AXE", ".web/node_modules/axe-core/axe.min.js"))
+
+
+async def views(browser: Chromium, url: str) -> AsyncIterator[tuple[str, Page]]:
+    """The agreed look, one page after the other."""
+
+    async def opened(method: str, **window: Any) -> Page:
+        page = await browser.page(f"{url}#{method}", **{"width": 1280, "height": 800, **window})
+        await page.until("!!document.querySelector('h1')")
+        return page
+
+    for name, dark in (("light-1280", False), ("dark-1280", True)):
+        page = await opened("Writer.stream_tokens", dark=dark)
+        await page.key("Enter", "Control")
+        await page.until("document.querySelector('.live .text')?.innerText.length > 60")
+        await page.click("#cut")
+        await page.until_says("#state", "resumed 1×")
+        await page.until("document.querySelector('.live .text')?.innerText.length > 200")
+        yield name, page
+    page = await opened("Writer.stream_tokens", width=390, height=844, scale=2)
+    await page.click("button.primary")
+    await page.until("document.querySelector('.live .text')?.innerText.length > 60")
+    await page.run("document.querySelector('.live').scrollIntoView({block: 'center'})")
+    yield "phone-390", page
+    page = await opened("Writer.delete_everything", dark=True)
+    await page.key("Enter", "Control")
+    await page.until_says(".ask", "Page.ask")
+    yield "ask-dark", page
+    page = await opened("Writer.stream_tokens")
+    await fill(page, "words", "900")
+    await page.key("Enter", "Control")
+    await page.until("!!document.querySelector('.out.bad')")
+    await page.run("document.querySelector('#t-code').click()")
+    yield "wrong-light", page
+    page = await opened("Forms.pets?%7B%22pets%22%3A%5B%7B%22kind%22%3A%22cat%22%7D%5D%7D")
+    await page.run("document.querySelector('#t-history').click()")
+    yield "forms-light", page
+
+
+@pytest.mark.slow
+async def test_each_view_is_pictured_and_none_has_a_fault_for_screen_readers() -> None:
+    shots = os.environ.get("WSRPC_SHOTS")
+    with anyio.fail_after(170):
+        async with showcase().listen() as listener, chromium() as browser:
+            async for name, page in views(browser, listener.http_url):
+                if shots:
+                    picture = await page.screenshot()
+                    await anyio.Path(shots).mkdir(parents=True, exist_ok=True)
+                    await anyio.Path(shots, f"{name}.png").write_bytes(picture)
+                assert page.messages == [], name
+                wide = await page.run("document.documentElement.scrollWidth <= innerWidth")
+                assert wide, f"{name} scrolls sideways"
+                if await AXE.exists():
+                    await page.run(await AXE.read_text(encoding="utf-8"))
+                    faults = await page.run(
+                        """axe.run().then((found) => found.violations.map((one) =>
+                            `${one.id}: ${one.nodes.map((n) => n.html.slice(0, 120)).join(' | ')}`))"""
+                    )
+                    assert faults == [], name
