@@ -1,0 +1,79 @@
+"""The example in the browser: one command serves it, and its pages do what they say."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio
+import pytest
+from anyio.abc import Process
+
+from .browser import Page, chromium, require_chromium
+
+pytestmark = [pytest.mark.web, pytest.mark.slow]
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """The browser is driven by asyncio."""
+    return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def browser_is_there() -> None:
+    require_chromium()
+
+
+@asynccontextmanager
+async def served_example() -> AsyncIterator[tuple[str, Process]]:
+    """The example, as its one command serves it."""
+    command = [sys.executable, "-u", "-m", "examples.browser", "--port", "0", "--wsrpc-port", "0"]
+    with anyio.fail_after(60):
+        async with await anyio.open_process(command, stderr=subprocess.STDOUT) as process:
+            assert process.stdout is not None
+            try:
+                said = (await process.stdout.receive()).decode()
+                found = re.search(r"http://[^ /]*", said)
+                assert found is not None, said
+                yield found.group(), process
+            finally:
+                process.terminate()
+                await process.wait()
+
+
+async def say(page: Page, text: str) -> None:
+    await page.until("!document.querySelector('#send').hidden")
+    await page.run("document.querySelector('#text').focus()")
+    await page.type(text)
+    await page.key("Enter")
+
+
+async def test_a_chat_streams_stops_and_asks_for_approval() -> None:
+    async with served_example() as (url, process), chromium() as browser:
+        page = await browser.page(f"{url}/")
+        await page.until_says("#state", "open")
+        await say(page, "hello")
+        await page.until_says(".theirs", "I read your message")
+        await page.click("#stop")
+        await page.until_says(".theirs", "stopped")
+        assert process.stdout is not None
+        assert b"an answer has ended" in await process.stdout.receive()
+        for answer, outcome in (("no", "Then I keep them."), ("yes", "Forgotten.")):
+            await say(page, "forget it")
+            await page.until_says("#action", "forget 1 messages")
+            await page.click(f"#ask button[value={answer}]")
+            await page.until_says(".theirs:last-child", outcome)
+        assert page.messages == []
+
+
+async def test_a_stream_fetcher_of_the_page_fetches_once_and_gives_twice() -> None:
+    async with served_example() as (url, _), chromium() as browser:
+        page = await browser.page(f"{url}/tokens.html")
+        await page.until_says("#calls", "calls that went to the server: 1")
+        for place in ("#first", "#again"):
+            await page.until_says(place, "Hello, World!")
+        assert page.messages == []
