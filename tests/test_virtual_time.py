@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 import anyio
@@ -211,7 +212,7 @@ async def test_a_pair_comes_back_when_it_is_told_to() -> None:
 async def test_a_link_that_lasted_was_of_use_though_it_carried_nothing() -> None:
     """Who loses a connection once a day comes back as soon as after the first time."""
     pair = connected_pair(reconnect=True)
-    pair._backoff = Backoff(lambda: 1.0)
+    pair._backoff = partial(Backoff, lambda: 1.0)
     delays: list[float] = []
     async with pair as (_, client):
         for lasted in (HOUR, HOUR, 14, 16, HOUR):

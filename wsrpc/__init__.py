@@ -37,6 +37,7 @@ from .interfaces import (
 from .limits import Limits
 from .server.listener import Listener
 from .server.server import Server
+from .session.reconnect import Reconnect
 from .stream import Final, NotFinished, Stream, Tracked, stream_of
 from .telemetry.counters import Snapshot, Stats
 from .version import __version__
@@ -61,6 +62,7 @@ __all__ = [
     "OnState",
     "Overflow",
     "ProtocolError",
+    "Reconnect",
     "RegistrationError",
     "Request",
     "RpcError",

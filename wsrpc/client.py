@@ -20,7 +20,7 @@ from .options import VALIDATES, checked_function, checked_interceptors, checked_
 from .protocol.codec import CODECS
 from .protocol.endpoint import Endpoint
 from .session.live_session import LiveSession
-from .session.reconnect import Reconnector
+from .session.reconnect import AskedError, Reconnect, Reconnector, asked, checked_headers
 from .telemetry.logs import DEBUGGING, everyone
 from .transport.base import Link
 from .transport.registry import Transport, checked, open_link
@@ -29,6 +29,7 @@ from .version import AGENT
 __all__ = ["connect"]
 
 Url: TypeAlias = str | Sequence[str] | Callable[[], Awaitable[str | Sequence[str]]]
+Headers: TypeAlias = Mapping[str, str] | Callable[[], Awaitable[Mapping[str, str]]]
 
 
 class connect:
@@ -51,12 +52,18 @@ class connect:
         metadata: Sent along with every call of this session.
         limits: This side's bounds.
         interceptors: Run around every call out of this session, outermost first.
-        reconnect: Whether to come back after a lost connection. Within the server's resume window
-            nothing is lost then; beyond it what was pending fails with `unavailable`, and the
-            session goes on all the same. Without, the session ends with its connection.
+        reconnect: Whether to come back after a lost connection; a `Reconnect` says how. Within the
+            server's resume window nothing is lost then; beyond it what was pending fails with
+            `unavailable`, and the session goes on all the same. Without, the session ends with its
+            connection.
+        wait: Seconds for which the first connection is tried again, where it does not come about
+            at once: a server may be started after its clients.
         on_state: Called with the session and each `StateChange`, for logs; must not block.
         ssl: TLS settings for `wss://`; the system's defaults otherwise.
-        headers: More headers for the handshake, for instance `Origin`.
+        proxy: The proxy to connect by, as a URL such as "http://proxy.example:3128". True: what
+            the environment says, but never for this machine's own addresses. False: none.
+        headers: More headers for the handshake, for instance `Origin`; or an async function that
+            gives them, asked before each attempt.
         validate: "both" checks this side's results before they leave; "arrival" and "none" don't.
         debug: Whether unexpected errors of this side's handlers cross with text and traceback.
         reflection: Whether the server may ask what this side exposes.
@@ -64,6 +71,7 @@ class connect:
 
     Raises:
         ValueError: An option has none of its values.
+        TypeError: An option is of another type.
         ImportError: The transport is not installed; the message names the extra.
         ConnectError: On entering: nobody there, no wsrpc server, or refused; it says which.
         RegistrationError: A controller cannot be exposed as it is written.
@@ -80,10 +88,12 @@ class connect:
         metadata: Mapping[str, str] | None = None,
         limits: Limits | None = None,
         interceptors: Sequence[Interceptor] = (),
-        reconnect: bool = True,
+        reconnect: bool | Reconnect = True,
+        wait: float = 0.0,
         on_state: OnState | None = None,
         ssl: ssl_module.SSLContext | None = None,
-        headers: Mapping[str, str] | None = None,
+        proxy: str | bool = True,
+        headers: Headers | None = None,
         validate: Validate = "both",
         debug: bool = False,
         reflection: bool = True,
@@ -97,15 +107,23 @@ class connect:
         self._interceptors = checked_interceptors(interceptors)
         checked_function("authorize", authorize)
         checked_function("on_state", on_state)
+        if not isinstance(reconnect, (bool, Reconnect)):
+            raise TypeError(
+                f"reconnect= takes True, False or a wsrpc.Reconnect, not {type(reconnect).__name__}"
+            )
+        if isinstance(wait, bool) or not isinstance(wait, (int, float)) or not wait >= 0:
+            raise ValueError(f"wait= takes seconds, at least 0, not {wait!r}")
         self._reconnect = reconnect
+        self._wait = wait
         self._on_state = on_state
         self._dial = _Dial(
             url,
+            headers if callable(headers) else checked_headers(headers),
             self._codec.subprotocol,
+            self._limits,
             transport=checked(transport),
-            limits=self._limits,
             ssl=ssl,
-            headers=dict(headers or {}),
+            proxy=proxy,
         )
         self._check = one_of("validate", validate, VALIDATES) == "both"
         self._debug = debug
@@ -133,7 +151,14 @@ class connect:
             debug=self._debug,
             on_state=self._on_state,
         )
-        Reconnector(session, self._dial, self._auth, nursery, reconnect=self._reconnect).begin()
+        Reconnector(
+            session,
+            self._dial,
+            self._auth,
+            nursery,
+            reconnect=self._reconnect,
+            wait=self._wait,
+        ).begin()
         try:
             await session.ready()
         except BaseException:
@@ -158,21 +183,61 @@ class connect:
 class _Dial:
     """Opens links to a URL, or to one of several."""
 
-    def __init__(self, url: Url, subprotocol: str, **options: Any) -> None:
+    def __init__(
+        self, url: Url, headers: Headers, subprotocol: str, limits: Limits, **options: Any
+    ) -> None:
         self._url = url
+        self._headers = headers
         self._subprotocol = subprotocol
+        self._limits = limits
         self._options = options
         self._urls: Sequence[str] = ()
+        self._found: dict[str, str] = {}
+
+    @property
+    def renews(self) -> bool:
+        """Whether a function gives URLs or headers, which may have credentials in them."""
+        return callable(self._url) or callable(self._headers)
 
     async def addresses(self) -> int:
-        url = self._url
+        url: Any = self._url
         if callable(url):
-            url = await url()
-        self._urls = [url] if isinstance(url, str) else list(url)
-        if not self._urls:
-            raise ValueError("connect() needs a URL, and was given an empty list of them")
+            found = await asked("url", url, self._limits.connect_timeout)
+            try:
+                self._urls = _checked_urls(found)
+            except (TypeError, ValueError) as error:
+                raise AskedError("url", error) from None
+        else:
+            self._urls = _checked_urls(url)
+        headers: Any = self._headers
+        if callable(headers):
+            found = await asked("headers", headers, self._limits.connect_timeout)
+            try:
+                self._found = checked_headers(found)
+            except TypeError as error:
+                raise AskedError("headers", error) from None
+        else:
+            self._found = headers
         return len(self._urls)
 
     def open(self, address: int) -> AbstractAsyncContextManager[Link]:
         url = self._urls[address % len(self._urls)]
-        return open_link(url, self._subprotocol, **self._options)
+        return open_link(
+            url, self._subprotocol, limits=self._limits, headers=self._found, **self._options
+        )
+
+
+def _checked_urls(found: Any) -> Sequence[str]:
+    """The URLs that `url=` is, or gives.
+
+    Raises:
+        TypeError: It is no URL and no list of them.
+        ValueError: The list is empty.
+    """
+    if isinstance(found, str):
+        return [found]
+    if not isinstance(found, Sequence) or not all(isinstance(one, str) for one in found):
+        raise TypeError(f"connect() needs a URL or a list of them, and was given {found!r:.100}")
+    if not found:
+        raise ValueError("connect() needs a URL, and was given an empty list of them")
+    return list(found)

@@ -77,11 +77,22 @@ class ConnectError(WsrpcError, ConnectionError):
 
     Attributes:
         close_code: The WebSocket close code the server gave, or None when it never got that far.
+        status: The HTTP status with which the opening handshake was answered, where it was not 101.
+        retry_after: Seconds for which the server asked to be left alone, or None.
     """
 
-    def __init__(self, message: str, close_code: int | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        close_code: int | None = None,
+        *,
+        status: int | None = None,
+        retry_after: float | None = None,
+    ) -> None:
         super().__init__(message)
         self.close_code = close_code
+        self.status = status
+        self.retry_after = retry_after
 
 
 class ProtocolError(WsrpcError):
@@ -245,7 +256,8 @@ class ConnectionLost(RpcError[Any], ConnectionError):
     def __init__(
         self, message: str, close_code: int = CloseCode.CONNECTION_LOST, close_reason: str = ""
     ) -> None:
-        RpcError.__init__(self, Code.UNAVAILABLE, message)
+        refused = close_code in (CloseCode.UNAUTHENTICATED, CloseCode.FORBIDDEN)
+        RpcError.__init__(self, Code.UNAUTHENTICATED if refused else Code.UNAVAILABLE, message)
         self.close_code = close_code
         self.close_reason = close_reason
 

@@ -12,7 +12,7 @@ from types import EllipsisType
 from typing import Any, Literal, Protocol, Self, TypeAlias, TypeVar, overload
 
 from .close_codes import CloseCode
-from .errors import ConnectionLost, WsrpcError
+from .errors import ConnectionLost
 from .limits import Limits
 from .stream import Stream
 
@@ -80,12 +80,18 @@ class StateChange:
             "detached": the connection is lost, and nothing else is so far; "draining": one end is
             about to go, and finishes what it has; "closed": for good.
         cause: One sentence for people and logs.
-        error: What went wrong, if something did.
+        error: What went wrong, if something did. On the connecting side, without a connection: why
+            the last attempt to get one failed, what a function given as `auth=`, `url=` or
+            `headers=` raised included.
+        attempt: Attempts in a row that have failed since there was a connection.
+        next_attempt_in: Seconds until the next attempt; None where there is none to come.
     """
 
     state: State
     cause: str
-    error: WsrpcError | None = None
+    error: Exception | None = None
+    attempt: int = 0
+    next_attempt_in: float | None = None
 
 
 OnState: TypeAlias = Callable[["Session", StateChange], None]

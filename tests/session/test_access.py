@@ -473,7 +473,7 @@ async def test_a_revoked_client_does_not_come_back() -> None:
                 listener.server.revoke("ann")
                 lost = await session.wait_closed()
                 assert (lost.close_code, "revoked" in lost.close_reason) == (4501, True)
-                with error_of("unavailable"):
+                with error_of("unauthenticated"):
                     await session.clientize(Work).who()
                 assert await other.clientize(Work).who() == "bob"
 
@@ -484,7 +484,7 @@ async def test_a_revoked_client_is_told_so_in_the_midst_of_a_stream(transport: s
     for _ in range(5):
         async with served([Work()], authenticate=anybody) as listener:
             async with wsrpc.connect(listener.url, auth="ann") as session:
-                with error_of("unavailable"):
+                with error_of("unauthenticated"):
                     async for n in session.clientize(Work).ticks():
                         if n == 2000:
                             listener.server.revoke("ann")
@@ -511,7 +511,7 @@ async def test_a_handler_may_revoke_its_own_principal() -> None:
     with soon():
         async with server.listen() as listener:
             async with wsrpc.connect(listener.url, auth="ann") as session:
-                with error_of("unavailable"):
+                with error_of("unauthenticated"):
                     await session.clientize(Desk).sign_out_everywhere()
                 assert session.closed
 

@@ -227,7 +227,9 @@ async def proxy(status: bytes = b"200 OK") -> AsyncIterator[tuple[str, list[byte
             requests.append(request.partition(b"\r\n")[0])
             await near.send(b"HTTP/1.1 " + status + b"\r\n\r\n")
             if status.startswith(b"200"):
-                host, port = request.split()[1].decode().split(":")
+                port = request.split()[1].decode().split(":")[1]
+                # Of this machine, by any name; a proxy of the environment never serves that itself.
+                host = "127.0.0.1"
                 async with await anyio.connect_tcp(host, int(port)) as far:
                     async with anyio.create_task_group() as group:
                         group.start_soon(pass_on, near, far)
@@ -245,11 +247,25 @@ async def test_the_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPa
     monkeypatch.delenv("NO_PROXY", raising=False)
     async with served([Who()]) as listener, proxy() as (where, requests):
         monkeypatch.setenv("ws_proxy", where)
-        async with wsrpc.connect(listener.url) as session:
-            await session.clientize(Who).headers()
-        monkeypatch.delenv("ws_proxy")
         port = port_of(listener.url)
-        assert requests == [b"CONNECT 127.0.0.1:%d HTTP/1.1" % port]
+        for url in (f"ws://far.invalid:{port}", listener.url, f"ws://localhost:{port}"):
+            async with wsrpc.connect(url) as session:
+                await session.clientize(Who).headers()
+        assert requests == [b"CONNECT far.invalid:%d HTTP/1.1" % port]
+        with pytest.raises(wsrpc.ConnectError):
+            async with wsrpc.connect(f"ws://far.invalid:{port}", proxy=False):
+                pytest.fail("connected without a proxy")
+        assert len(requests) == 1
+
+
+async def test_a_proxy_that_is_given_is_used_for_loopback_too() -> None:
+    async with served([Who()]) as listener, proxy() as (where, requests):
+        async with wsrpc.connect(listener.url, proxy=where) as session:
+            await session.clientize(Who).headers()
+        assert len(requests) == 1
+    with pytest.raises(wsrpc.ConnectError, match=where):
+        async with wsrpc.connect(listener.url, proxy=where):
+            pytest.fail("the proxy is gone")
 
 
 async def test_a_proxy_that_refuses_is_a_connect_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,7 +273,7 @@ async def test_a_proxy_that_refuses_is_a_connect_error(monkeypatch: pytest.Monke
     monkeypatch.delenv("NO_PROXY", raising=False)
     async with proxy(b"403 Forbidden") as (where, _):
         monkeypatch.setenv("ws_proxy", where)
-        with soon(), pytest.raises(wsrpc.ConnectError, match="proxy"):
+        with soon(), pytest.raises(wsrpc.ConnectError, match=f"by the proxy {where}"):
             async with wsrpc.connect("ws://nowhere.invalid"):
                 pass
 

@@ -17,7 +17,7 @@ from ..protocol.codec import SUBPROTOCOLS
 from ..protocol.hello import Opening, read_opening
 from ..session.wire_session import first_message
 from ..telemetry.logs import everyone
-from ..transport.base import Link
+from ..transport.base import Link, short_reason
 from .principals import same_principal
 from .unauthenticated import Pending, PendingLinks
 
@@ -131,10 +131,11 @@ class Authentication:
                 return _checked(found if isinstance(found, Grant) else Grant(found))
         except RpcError as error:
             if error.code == "permission_denied":
-                raise ProtocolError(CloseCode.FORBIDDEN, "forbidden") from None
+                raise ProtocolError(CloseCode.FORBIDDEN, _reason(error, "forbidden")) from None
             if error.code == "unavailable":
                 raise UnavailableError from None
-            raise ProtocolError(CloseCode.UNAUTHENTICATED, "unauthenticated") from None
+            said = _reason(error, "unauthenticated")
+            raise ProtocolError(CloseCode.UNAUTHENTICATED, said) from None
         except ProtocolError:
             raise
         except Exception as error:  # noqa: BLE001  (logged)
@@ -142,6 +143,11 @@ class Authentication:
             raise ProtocolError(CloseCode.UNAUTHENTICATED, "unauthenticated") from None
         everyone.warning("authenticate took longer than Limits.auth_timeout")
         raise UnavailableError
+
+
+def _reason(error: RpcError[Any], otherwise: str) -> str:
+    """What an `RpcError` of `authenticate` says to the peer, as it fits a close frame."""
+    return short_reason(str(error.message)) or otherwise
 
 
 def _checked(grant: Grant) -> Grant:

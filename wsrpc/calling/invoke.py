@@ -15,7 +15,7 @@ from msgspec import Raw
 from ..context import checked_metadata, handling, outgoing_metadata
 from ..engine.failures import error_from, wrong_kind
 from ..engine.hub import Hub, LaneOwner, Terminal
-from ..errors import Code, ConnectionLost, DeadlineExceeded, RpcError
+from ..errors import Code, ConnectionLost, RpcError
 from ..protocol.endpoint import NoSlotError, PeerDrainingError, ValueTooLargeError
 from ..protocol.frames import CallOptions, Error, Result
 from ..protocol.lanes import CallbackTarget, OutCall
@@ -123,7 +123,7 @@ class Reply(LaneOwner):
 
     def expire(self) -> None:
         """The caller's own clock ran out: tell the far end, and do not wait for it (TIME-3)."""
-        error = DeadlineExceeded(f"{self.label} did not answer before its deadline")
+        error = self.hub.overdue(self.label, "did not answer before its deadline")
         error.not_started = not self.call.is_numbered
         self.hub.endpoint.cancel(self.call, "deadline_exceeded")
         self.hub.wake()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from ..engine.hub import Hub, LaneOwner, Terminal
-from ..errors import CODES, Code, ConnectionLost, DeadlineExceeded, RpcError
+from ..errors import CODES, Code, ConnectionLost, RpcError
 from ..protocol.frames import Error
 from ..protocol.lanes import OutCall
 from ..runtime import Future
@@ -67,7 +67,7 @@ class Notification(LaneOwner):
             self._future.set_result(outcome)
 
     def _expire(self) -> None:
-        error = DeadlineExceeded(f"{self._label} got no slot before its deadline")
+        error = self._hub.overdue(self._label, "was not sent before its deadline")
         error.not_started = True
         self._settle(error)
         self._withdraw()

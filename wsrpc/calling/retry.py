@@ -12,7 +12,7 @@ from random import random
 from typing import Any
 
 from ..backoff import Backoff
-from ..errors import Code, RpcError
+from ..errors import Code, ConnectionLost, RpcError
 
 __all__ = ["Attempts", "Budget", "is_repeatable"]
 
@@ -26,6 +26,9 @@ JITTER = 0.1
 
 def is_repeatable(error: RpcError[Any], *, idempotent: bool) -> bool:
     """Whether a failure is of the kind after which a call may be made again by itself."""
+    if isinstance(error, ConnectionLost) and error.not_started:
+        # Whatever ended its session: the next one may take it.
+        return True
     if error.code == Code.UNAVAILABLE:
         return error.not_started or idempotent
     return error.code == Code.RESOURCE_EXHAUSTED and error.not_started

@@ -20,8 +20,17 @@ INFINITY = math.inf
 CLOCK_GRAIN = 0.001
 
 
+ELSEWHERE = (
+    "this session belongs to another event loop, or another thread: call it where it was opened, "
+    "from a thread that anyio started by anyio.from_thread.run(fn)"
+)
+
+
 class Timing:
     """When a call must be over, and whose deadline that is.
+
+    Raises:
+        RuntimeError: The caller is not on the session's event loop.
 
     Attributes:
         deadline: Seconds on the loop's clock, or None.
@@ -34,6 +43,8 @@ class Timing:
 
     def __init__(self, hub: Hub, timeout: float | None) -> None:
         runtime = hub.runtime
+        if not runtime.here():
+            raise RuntimeError(ELSEWHERE)
         scope = runtime.effective_deadline()
         deadline = INFINITY if timeout is None else runtime.now() + timeout
         handled = handling.get()

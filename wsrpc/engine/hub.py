@@ -110,6 +110,7 @@ class Hub:
         flush: The same, where nothing more is to come from the caller: it may be written at once.
         unlinked: Told of it instead while there is no driver, from the next time on that one goes.
         lost: Why there is no session any more, once there is none.
+        trouble: Why there is no link, where there is none and somebody knows.
         on_lost: Who waits for that.
         pumps: The uploads of this side that run.
         notifications: Those of this side that the other end has not finished.
@@ -129,6 +130,7 @@ class Hub:
         self.log = Log()
         self.timers = Timers(runtime, nursery)
         self.lost: ConnectionLost | None = None
+        self.trouble: Exception | None = None
         self.on_lost: list[Future] = []
         self._driver: Driver | None = None
         self.wake: Callable[[], None] = _nothing
@@ -250,19 +252,38 @@ class Hub:
     def lose(self, error: ConnectionLost) -> None:
         """The session is over: nobody waits for anything of it any longer."""
         self.lost = error
+        # Before the accepting side's hello nothing of this side has begun (HELLO-8).
+        begun = self.endpoint.established
         for call in self.endpoint.close():
             if call.owner is not None:
-                call.owner.on_lost(self.lost_error(started=call.is_numbered))
+                call.owner.on_lost(self.lost_error(started=begun and call.is_numbered))
         self._make_room()
         self.wake()
         settle(self._draining)
         settle(self.on_lost)
+
+    def overdue(self, label: str, what: str) -> DeadlineExceeded:
+        """A call's deadline has passed on this side.
+
+        Args:
+            label: What messages call it.
+            what: What it has not done, to say where there is a link.
+        """
+        trouble = self.trouble
+        if self.driver is not None or trouble is None:
+            return DeadlineExceeded(f"{label} {what}")
+        error = DeadlineExceeded(
+            f"{label} {what}: there is no connection ({str(trouble) or type(trouble).__name__})"
+        )
+        error.__cause__ = trouble
+        return error
 
     def lost_error(self, *, started: bool) -> ConnectionLost:
         """A fresh error for one call: exceptions must not be shared between tasks."""
         lost = self.lost
         assert lost is not None
         error = ConnectionLost(lost.message, lost.close_code, lost.close_reason)
+        error.__cause__ = lost.__cause__
         error.not_started = not started
         return error
 

@@ -106,6 +106,10 @@ class Runtime(Protocol):
     call_soon: Callable[[Callable[[], None]], object]
     idle: Callable[[], bool]
 
+    def here(self) -> bool:
+        """Whether the caller runs on this event loop."""
+        ...
+
     def effective_deadline(self) -> float:
         """Seconds on the loop's clock; the nearest deadline of the cancel scopes around the caller.
 

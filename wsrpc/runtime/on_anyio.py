@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextvars
 import math
 from collections.abc import Callable, Coroutine, Generator
+from threading import get_ident
 from typing import Any
 
 import anyio
@@ -49,8 +50,17 @@ class GenericRuntime:
         self.future: Callable[[], Future] = GenericFuture
         self.effective_deadline: Callable[[], float] = anyio.current_effective_deadline
         self._token = anyio.lowlevel.current_token()
+        self._thread = get_ident()
         self.call_soon: Callable[[Callable[[], None]], object] = self.call_threadsafe
         self.idle: Callable[[], bool] = lambda: False
+
+    def here(self) -> bool:
+        if get_ident() != self._thread:
+            return False
+        try:
+            return anyio.lowlevel.current_token() == self._token
+        except RuntimeError:
+            return False
 
     async def open_nursery(self) -> Nursery:
         group = anyio.create_task_group()

@@ -138,6 +138,12 @@ class AsyncioRuntime:
         ready = getattr(loop, "_ready", None)
         self.idle: Callable[[], bool] = _never if ready is None else lambda: not ready
 
+    def here(self) -> bool:
+        try:
+            return asyncio.get_running_loop() is self._loop
+        except RuntimeError:
+            return False
+
     def effective_deadline(self) -> float:
         # Most tasks are in no scope of anyio's, which this sees in a quarter of the time.
         task = asyncio.current_task(self._loop)

@@ -58,6 +58,16 @@ AUTH_INTERVAL = 2.0
 class LinkSource(Protocol):
     """Who sees to it that a connecting session gets links."""
 
+    def opened(self, wire: WireSession) -> None:
+        """Both hellos of a link are through."""
+
+    def lost(self, wire: WireSession, error: ConnectionLost) -> None:
+        """A link is lost, and its session waits to be resumed."""
+
+    def outlook(self, wire: WireSession) -> tuple[int, float | None]:
+        """Failed attempts since there was a connection, and seconds until the next one, if any."""
+        ...
+
     def goes_on(self, error: ConnectionLost) -> bool:
         """Whether the session goes on, with a new session of the wire, after this end of one."""
         ...
@@ -273,6 +283,8 @@ class LiveSession(Session):
             self.peer = hello.agent or ""
         elif not self.peer:
             self.peer = hello.agent or ""
+        if self._link_source is not None:
+            self._link_source.opened(wire)
         if wire is self.wire:
             cause = "the session goes on" if self.state == "detached" else "a session has begun"
             self._enter(StateChange("connected", cause))
@@ -280,8 +292,18 @@ class LiveSession(Session):
             self._ready.set_result(None)
 
     def wire_detached(self, wire: WireSession, error: ConnectionLost) -> None:
+        outlook: tuple[int, float | None] = (0, None)
+        if self._link_source is not None:
+            self._link_source.lost(wire, error)
+            outlook = self._link_source.outlook(wire)
         if wire is self.wire:
-            self._enter(StateChange("detached", error.message, error))
+            self._enter(StateChange("detached", error.message, error, *outlook))
+
+    def tried(
+        self, cause: str, error: Exception, attempt: int, next_attempt_in: float | None
+    ) -> None:
+        """Connecting side: an attempt to get a link has failed."""
+        self._enter(StateChange(self.state, cause, error, attempt, next_attempt_in))
 
     def wire_ended(self, wire: WireSession, error: ConnectionLost) -> None:
         if wire is not self.wire:
@@ -289,10 +311,11 @@ class LiveSession(Session):
                 self._enter(StateChange("connecting", error.message, error))
             return
         source = self._link_source
-        if self._ready.done() and not self._closing and source and source.goes_on(error):
+        if not self._closing and source and source.goes_on(error):
             self._go_on()
-            self._enter(StateChange("connecting", error.message, error))
             source.keep(self.wire)
+            outlook = source.outlook(self.wire)
+            self._enter(StateChange("connecting", error.message, error, *outlook))
             return
         self._lost = error
         self.route.closed = True

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import math
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from functools import partial
+from inspect import isawaitable
 from typing import Any, Protocol
 
 import anyio
@@ -13,18 +16,54 @@ from ..backoff import LONGEST, Backoff
 from ..close_codes import CloseCode, may_reconnect
 from ..errors import ConnectError, ConnectionLost, WsrpcError
 from ..runtime import Nursery
+from ..telemetry.logs import one_line
 from ..transport.base import Link
 from .live_session import LiveSession
 from .wire_session import WireSession
 
-__all__ = ["Dial", "Reconnector"]
+__all__ = ["AskedError", "Dial", "Reconnect", "Reconnector", "asked"]
 
-# Attempts to get back to the server that has the session, before another address is tried.
-FAITHFUL = 3
+# Refusals of credentials in a row, where a function gives fresh ones each time.
+REFUSALS = 3
+
+REFUSED = frozenset((CloseCode.UNAUTHENTICATED, CloseCode.FORBIDDEN))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reconnect:
+    """How a client comes back after a lost connection, for `connect(reconnect=…)`.
+
+    Attributes:
+        attempts: Attempts in a row that may fail before the session ends; None: any number.
+        max_delay: Seconds. The longest that it waits for the next attempt at one address, what a
+            server asks for aside.
+        give_up_after: Seconds without a connection after which the session ends; None: never.
+
+    Raises:
+        ValueError: One of them is not positive.
+    """
+
+    attempts: int | None = None
+    max_delay: float = LONGEST
+    give_up_after: float | None = None
+
+    def __post_init__(self) -> None:
+        given = {"attempts": self.attempts, "give_up_after": self.give_up_after}
+        wanted = {name: value for name, value in given.items() if value is not None}
+        for name, value in {"max_delay": self.max_delay, **wanted}.items():
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+                raise ValueError(f"Reconnect.{name} is a number above 0, not {value!r}")
 
 
 class Dial(Protocol):
-    """How to get a link."""
+    """How to get a link.
+
+    Attributes:
+        renews: Whether a function of the user's gives what the server may refuse as credentials.
+    """
+
+    @property
+    def renews(self) -> bool: ...
 
     def open(self, address: int) -> AbstractAsyncContextManager[Link]:
         """A link to one of the addresses, closed on leaving.
@@ -38,8 +77,70 @@ class Dial(Protocol):
         ...
 
     async def addresses(self) -> int:
-        """Find out the addresses, anew before each attempt; returns how many there are."""
+        """Find out the addresses, anew before each attempt; returns how many there are.
+
+        Raises:
+            AskedError: A function of the user's failed.
+        """
         ...
+
+
+class AskedError(Exception):
+    """A function of the user's, which gives a URL or credentials, failed.
+
+    Attributes:
+        name: The argument of `connect` that it is.
+        error: What it raised, or what is wrong with what it gave.
+    """
+
+    def __init__(self, name: str, error: Exception) -> None:
+        super().__init__(f"{name}= raised {type(error).__name__}: {error}")
+        self.name = name
+        self.error = error
+
+
+async def asked(name: str, ask: Callable[[], Any], timeout: float) -> Any:
+    """What a function of the user's gives, within the time for one attempt to connect.
+
+    Args:
+        name: The argument of `connect` that it is.
+        ask: The function, async or not.
+        timeout: Seconds.
+
+    Raises:
+        AskedError: It raised, or took too long.
+    """
+    try:
+        with anyio.move_on_after(timeout):
+            found = ask()
+            return await found if isawaitable(found) else found
+    except Exception as error:
+        raise AskedError(name, error) from error
+    late = f"{name}= did not return within {timeout:g} s (Limits.connect_timeout)"
+    raise AskedError(name, ConnectError(late))
+
+
+class _Way:
+    """Where a session of the wire is to get its next link.
+
+    Attributes:
+        address: Which, counted on without end.
+        when: Seconds on the loop's clock.
+        opened: Whether the last link there got as far as both hellos.
+        hopeless: Why there is to be no other attempt, if so.
+        began: Seconds on the loop's clock. When the last link was there.
+        before: What had been received and acked by then.
+    """
+
+    __slots__ = ("address", "before", "began", "hopeless", "opened", "when")
+
+    def __init__(self, address: int, when: float) -> None:
+        self.address = address
+        self.when = when
+        self.opened = False
+        self.hopeless: Exception | None = None
+        self.began = 0.0
+        self.before = 0
 
 
 class Reconnector:
@@ -48,10 +149,11 @@ class Reconnector:
     Args:
         session: The session.
         dial: How to get a link.
-        auth: Credentials, or an async function that gives them, asked before each attempt.
+        auth: Credentials, or a function that gives them, asked before each attempt.
         nursery: The parent of the tasks that do it.
-        reconnect: Whether to come back at all.
-        backoff: How long to wait before each attempt.
+        reconnect: Whether, and how, to come back.
+        wait: Seconds in which the first connection is tried again.
+        backoff: Makes what says how long to wait before each attempt at one address.
     """
 
     def __init__(
@@ -61,152 +163,336 @@ class Reconnector:
         auth: Any | Callable[[], Awaitable[Any]],
         nursery: Nursery,
         *,
-        reconnect: bool,
-        backoff: Backoff | None = None,
+        reconnect: bool | Reconnect,
+        wait: float = 0.0,
+        backoff: Callable[[], Backoff] | None = None,
     ) -> None:
         self._session = session
         self._dial = dial
         self._auth = auth
         self._nursery = nursery
-        self._reconnect = reconnect
-        self._backoff = backoff or Backoff()
-        # Where the next new session of the wire begins, counted on without end; and of how many.
-        self._address = 0
+        self._policy = Reconnect() if isinstance(reconnect, bool) else reconnect
+        self._returns = bool(reconnect)
+        self._patient_until = session.runtime.now() + wait
+        self._waits = wait > 0
+        self._make_backoff = backoff or partial(Backoff, longest=self._policy.max_delay)
+        # Of how many addresses; and what is known of each, by its number.
         self._addresses = 1
-        self._at_once = False
-        # Servers that asked to be left alone, by address, and until when.
+        self._backoffs: dict[int, Backoff] = {}
+        self._due: dict[int, float] = {}
         self._away: dict[int, float] = {}
+        # Where the present session of the wire is, or was last.
+        self._address = 0
+        self._ways: dict[WireSession, _Way] = {}
+        self._met = False
+        self._over = False
+        # Since there was a connection: failed attempts, refused credentials among them in a row,
+        # when it was lost, and what was logged last.
+        self._failed = 0
+        self._refusals = 0
+        self._since: float | None = None
+        self._told = ""
+        # Why there is no connection at present.
+        self._trouble: Exception | None = None
+        self._next = _Way(0, 0.0)
 
     def begin(self) -> None:
         """Make the first connection; whether that works, `Session.ready` tells."""
         self._session.supplied_by(self)
-        self._session.wire.comes_back = self._reconnect
-        self._nursery.spawn(self._begin, self._session.wire)
+        self._start(self._session.wire, _Way(0, 0.0))
 
-    def goes_on(self, error: ConnectionLost) -> bool:
-        if not self._reconnect or not may_reconnect(error.close_code):
-            return False
-        if error.close_code == CloseCode.CANNOT_RESUME:
-            # The server is there, and told us at a time of our choosing: no need to wait again.
-            self._backoff.reset()
-            self._at_once = True
-        return True
-
-    def moves_on(self, reconnect_after: float) -> bool:
-        if not self._reconnect:
-            return False
-        until = self._session.runtime.now() + reconnect_after
-        self._away[self._address % self._addresses] = until
-        # Alone it is the address of several servers, or of one that will be back.
-        self._at_once = self._addresses > 1
-        self._address += 1
-        return True
-
-    def keep(self, wire: WireSession) -> None:
-        at_once, self._at_once = self._at_once, False
-        self._nursery.spawn(partial(self._keep, wire, self._address, at_once=at_once))
+    def _start(self, wire: WireSession, way: _Way) -> None:
+        wire.comes_back = self._returns
+        wire.hub.trouble = self._trouble
+        self._ways[wire] = way
+        self._nursery.spawn(self._keep, wire, way)
 
     async def credentials(self, value: Any = None) -> Any:
         if not callable(self._auth):
             if value is not None:
                 self._auth = value
             return self._auth
-        ask: Any = self._auth
-        return await ask() if value is None else value
-
-    async def _begin(self, wire: WireSession) -> None:
+        if value is not None:
+            return value
         try:
-            error = await self._first(wire)
-            if error is not None:
-                self._session.give_up(error)
-            elif not wire.over:
-                await self._keep(wire, self._address, at_once=False)
-        except Exception as error:  # noqa: BLE001  (raised again where connect() is entered)
-            self._session.give_up(error)
+            return await asked("auth", self._auth, self._session.limits.connect_timeout)
+        except AskedError as failed:
+            raise failed.error from None
 
-    async def _first(self, wire: WireSession) -> Exception | None:
-        """Try each address once; the error of the last, or None once there was a connection."""
-        error: Exception | None = None
-        tried = 0
-        while tried == 0 or tried < self._addresses:
-            tried += 1
-            error = await self._one_link(wire, self._address)
-            if error is None or not isinstance(error, (ConnectError, OSError)):
-                return error
-            self._address += 1
-        return error
+    # ------------------------------------------------------------ what the session tells
 
-    async def _keep(self, wire: WireSession, address: int, *, at_once: bool) -> None:
+    def opened(self, wire: WireSession) -> None:
+        """Both hellos of a link are through."""
+        if wire in self._ways:
+            self._ways[wire].opened = True
+        if wire is self._session.wire:
+            self._met = True
+            self._failed = self._refusals = 0
+            self._since, self._told = None, ""
+            self._trouble = wire.hub.trouble = None
+
+    def lost(self, wire: WireSession, error: ConnectionLost) -> None:
+        """A link is lost, and its session waits to be resumed."""
+        way = self._ways[wire]
+        if way.opened:
+            self._lost_at(way, wire, error)
+        else:
+            self._note(wire, way, error)
+
+    def goes_on(self, error: ConnectionLost) -> bool:
+        wire = self._session.wire
+        way = self._ways.pop(wire)
+        code = error.close_code
+        if self._over or way.hopeless or not (self._returns or not self._met):
+            return False
+        refused = code in REFUSED and not way.opened
+        if not may_reconnect(code) and not (refused and self._renews()):
+            return False
+        if code == CloseCode.CANNOT_RESUME:
+            # The server is there, and told us at a time of our choosing: no need to wait again.
+            self._backoff(way.address).reset()
+            way.when = 0.0
+            return self._hold(way)
+        if way.opened:
+            self._lost_at(way, wire, error)
+            return self._hold(way)
+        self._note(wire, way, error)
+        return way.hopeless is None and self._hold(way)
+
+    def moves_on(self, reconnect_after: float) -> bool:
+        if not self._returns:
+            return False
+        now = self._session.runtime.now()
+        here = self._address
+        floor = reconnect_after or None
+        self._away[here % self._addresses] = now + reconnect_after
+        # Alone it is the address of several servers, or of one that will be back.
+        self._due[here % self._addresses] = now + self._backoff(here).next(floor)
+        way = _Way(here, 0.0)
+        self._choose(way, here + 1, resumes=False)
+        return self._hold(way)
+
+    def keep(self, wire: WireSession) -> None:
+        self._start(wire, self._next)
+
+    def outlook(self, wire: WireSession) -> tuple[int, float | None]:
+        """The failed attempts since there was a connection, and seconds until the next one."""
+        way = self._ways.get(wire)
+        if way is None or way.hopeless is not None:
+            return self._failed, None
+        return self._failed, max(0.0, way.when - self._session.runtime.now())
+
+    def _hold(self, way: _Way) -> bool:
+        """Where the next session of the wire begins; `keep` is called with it at once."""
+        self._next = _Way(way.address, way.when)
+        return True
+
+    # ------------------------------------------------------------ the search
+
+    async def _keep(self, wire: WireSession, way: _Way) -> None:
         """Find one link after another until this session of the wire is over."""
-        failures = 0
+        try:
+            await self._search(wire, way)
+        finally:
+            self._ways.pop(wire, None)
+
+    async def _search(self, wire: WireSession, way: _Way) -> None:
         while not wire.over:
-            # What there is to resume is at this address and no other, whatever its server asked.
-            resumes = wire.endpoint.resumable
-            if not resumes:
-                address = self._open_to_all(address)
-            await anyio.sleep(self._delay(None if resumes else address, at_once=at_once))
-            at_once = False
+            delay = way.when - self._session.runtime.now()
+            await anyio.sleep(max(0.0, delay))
             if wire.over:
                 return
+            way.opened = False
             try:
-                error = await self._one_link(wire, address)
+                error = await self._one_link(wire, way)
             except Exception as unexpected:  # noqa: BLE001  (logged there)
+                self._over = True
                 self._session.give_up(unexpected)
                 return
-            if error is None:
-                failures = 0
-                continue
-            failures += 1
-            if not resumes:
-                address += 1
-            elif wire.endpoint.peer_draining:
-                wire.lose(
-                    CloseCode.CONNECTION_LOST,
-                    f"the server was about to go, and takes nobody back: {error}",
-                )
-            elif failures >= FAITHFUL and self._addresses > 1:
-                self._address = address + 1
-                wire.lose(CloseCode.CONNECTION_LOST, f"the server cannot be reached: {error}")
+            if wire.over:
+                return
+            if error is not None:
+                self._note(wire, way, error)
+                if wire is self._session.wire:
+                    told = error.error if isinstance(error, AskedError) else error
+                    self._session.tried(f"{error}", told, *self.outlook(wire))
+            if way.hopeless is not None:
+                self._give_up(wire, way, way.hopeless)
+                return
 
-    def _open_to_all(self, address: int) -> int:
-        """The first address from this one on that did not ask to be left alone; else this one."""
-        for other in range(address, address + self._addresses):
-            if self._floor(other) <= 0:
-                return other
-        return address
+    async def _one_link(self, wire: WireSession, way: _Way) -> Exception | None:
+        """Serve one link until it is gone; the error, where none came about."""
+        limits = self._session.limits
+        try:
+            auth = self._auth
+            if callable(auth):
+                auth = await asked("auth", auth, limits.connect_timeout)
+            self._addresses = await self._dial.addresses()
+            async with self._dial.open(way.address) as link:
+                if wire.over:
+                    return None
+                if wire is self._session.wire:
+                    self._address = way.address
+                way.began = self._session.runtime.now()
+                way.before = wire.endpoint.received + wire.endpoint.acked
+                try:
+                    await wire.connect(link, auth)
+                except ValueError as error:
+                    if callable(self._auth):
+                        return AskedError("auth", error)
+                    # It would recur.
+                    wire.lose(CloseCode.NORMAL, f"auth cannot travel: {error}")
+        except (WsrpcError, OSError, AskedError) as error:
+            return error
+        return None
+
+    def _lost_at(self, way: _Way, wire: WireSession, error: ConnectionLost) -> None:
+        """A link that was at work is gone: its own server is asked first, after a while."""
+        now = self._session.runtime.now()
+        endpoint = wire.endpoint
+        if endpoint.received + endpoint.acked > way.before or now >= way.began + LONGEST:
+            # It was of use, if only to one who had nothing to say.
+            self._backoff(way.address).reset()
+        if wire is self._session.wire:
+            self._since = now
+            self._trouble = wire.hub.trouble = error
+        way.when = now + self._backoff(way.address).next()
+        self._due[way.address % self._addresses] = way.when
+        if not wire.endpoint.resumable and self._floor(way.address) > 0:
+            self._choose(way, way.address + 1, resumes=False)
+
+    def _note(self, wire: WireSession, way: _Way, error: Exception) -> None:
+        """An attempt has failed: decide whether, where and when to try again (RETRY-2)."""
+        now = self._session.runtime.now()
+        if wire is not self._session.wire:
+            # It drains: nobody takes back what its server still had.
+            why = f"the server was about to go, and takes nobody back: {error}"
+            way.hopeless = ConnectError(why)
+            return
+        self._failed += 1
+        self._since = now if self._since is None else self._since
+        trouble = error.error if isinstance(error, AskedError) else error
+        self._trouble = wire.hub.trouble = trouble
+        asked_to_wait = getattr(error, "retry_after", None)
+        if asked_to_wait:
+            self._away[way.address % self._addresses] = now + asked_to_wait
+        due = now + self._backoff(way.address).next(asked_to_wait or None)
+        self._due[way.address % self._addresses] = due
+        self._choose(way, way.address + 1, resumes=wire.endpoint.resumable)
+        if _refuses_credentials(error):
+            self._refusals += 1
+        else:
+            self._refusals = 0
+        if wire.endpoint.peer_draining or not self._may_go_on(error, way.when):
+            way.hopeless = error
+        self._say(error, None if way.hopeless is not None else max(0.0, way.when - now))
+
+    def _may_go_on(self, error: Exception, when: float) -> bool:
+        """Whether another attempt is to follow a failed one."""
+        if not self._met:
+            if isinstance(error, AskedError) and not self._waits:
+                return False
+            refused = _refuses_credentials(error)
+            if not self._waits:
+                return self._failed < self._addresses and not refused
+            return when < self._patient_until and (not refused or self._renews())
+        policy = self._policy
+        if not self._returns:
+            return False
+        if _refuses_credentials(error) and not self._renews():
+            return False
+        if policy.attempts is not None and self._failed >= policy.attempts:
+            return False
+        since = self._since if self._since is not None else math.inf
+        return policy.give_up_after is None or when <= since + policy.give_up_after
+
+    def _renews(self) -> bool:
+        """Whether other credentials may come with the next attempt."""
+        return (callable(self._auth) or self._dial.renews) and self._refusals < REFUSALS
+
+    def _give_up(self, wire: WireSession, way: _Way, error: Exception) -> None:
+        cause = error.error if isinstance(error, AskedError) else error
+        if not self._met:
+            self._over = True
+            self._session.give_up(cause)
+            return
+        if wire is self._session.wire and not wire.endpoint.peer_draining:
+            self._over = True
+        code = CloseCode.CONNECTION_LOST
+        if _refuses_credentials(error):
+            code = CloseCode.FORBIDDEN if _status(error) == 403 else CloseCode.UNAUTHENTICATED
+        what = f"{error}"
+        if self._over and not _refuses_credentials(error):
+            what = f"gave up after {self._failed} failed attempts to come back; the last: {error}"
+        wire.lose(code, "", what=what, cause=cause)
+
+    # ------------------------------------------------------------ addresses and delays
+
+    def _choose(self, way: _Way, first: int, *, resumes: bool) -> None:
+        """Where to go next, from this address on: one that is due, or the one that will be first."""
+        now = self._session.runtime.now()
+
+        def due(address: int) -> float:
+            number = address % self._addresses
+            # Whoever has something to resume does not mind what its server asked of others.
+            away = 0.0 if resumes else self._away.get(number, 0.0)
+            return max(now, self._due.get(number, 0.0), away)
+
+        way.address = min(range(first, first + self._addresses), key=due)
+        way.when = due(way.address)
+
+    def _backoff(self, address: int) -> Backoff:
+        number = address % self._addresses
+        if number not in self._backoffs:
+            self._backoffs[number] = self._make_backoff()
+        return self._backoffs[number]
 
     def _floor(self, address: int) -> float:
         """Seconds that the server at this address still wants to be left alone."""
         return self._away.get(address % self._addresses, 0.0) - self._session.runtime.now()
 
-    def _delay(self, address: int | None, *, at_once: bool) -> float:
-        """Seconds to wait before the next attempt (RETRY-2)."""
-        floor = 0.0 if address is None else self._floor(address)
-        if floor > 0:
-            return self._backoff.next(floor)
-        return 0.0 if at_once else self._backoff.next()
+    def _say(self, error: Exception, seconds: float | None) -> None:
+        """One line whenever the cause changes; nothing of a stranger's text is in it."""
+        if not self._met and not self._waits:
+            # Whoever enters `connect` is told.
+            return
+        text = _for_logs(error)
+        if text == self._told:
+            return
+        self._told = text
+        then = "gives up" if seconds is None else f"tries again in {seconds:.1f} s"
+        self._session.wire.hub.log.warning(
+            "%r has no connection, and %s (attempt %d): %s", self._session, then, self._failed, text
+        )
 
-    async def _one_link(self, wire: WireSession, address: int) -> Exception | None:
-        """Serve one link until it is gone; the error, where none came about."""
-        endpoint = wire.endpoint
-        before = endpoint.received + endpoint.acked
-        try:
-            auth = await self.credentials()
-        except Exception as error:  # noqa: BLE001  (raised on entering, a failure later)
-            return error
-        try:
-            self._addresses = await self._dial.addresses()
-            async with self._dial.open(address) as link:
-                if wire.over:
-                    return None
-                if wire is self._session.wire:
-                    self._address = address
-                opened = self._session.runtime.now()
-                await wire.connect(link, auth)
-        except (WsrpcError, OSError) as error:
-            return error
-        carried = endpoint.received + endpoint.acked > before
-        if carried or self._session.runtime.now() >= opened + LONGEST:
-            # It was of use, if only to one who had nothing to say.
-            self._backoff.reset()
-        return None
+
+def _status(error: Exception) -> int | None:
+    return error.status if isinstance(error, ConnectError) else None
+
+
+def _refuses_credentials(error: Exception) -> bool:
+    if isinstance(error, ConnectionLost):
+        return error.close_code in REFUSED
+    return _status(error) in (401, 403)
+
+
+def _for_logs(error: Exception) -> str:
+    """What went wrong, without the words of a server or of a function that knows credentials."""
+    if isinstance(error, AskedError):
+        return f"{error.name}= raised {type(error.error).__name__}"
+    if isinstance(error, (ConnectError, ConnectionLost)) and error.close_code is not None:
+        return f"the server closed the connection with {error.close_code}"
+    return one_line(str(error) or type(error).__name__)
+
+
+def checked_headers(found: Any) -> dict[str, str]:
+    """What `headers=` is, or gives.
+
+    Raises:
+        TypeError: It is no mapping of strings.
+    """
+    if found is None:
+        return {}
+    if not isinstance(found, Mapping):
+        raise TypeError(f"headers= takes a mapping of names to values, not {type(found).__name__}")
+    return {str(name): str(value) for name, value in found.items()}

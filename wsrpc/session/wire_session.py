@@ -7,6 +7,8 @@ and to the session is told to whoever owns it, as `Owner`.
 
 from __future__ import annotations
 
+import math
+import threading
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, ClassVar, Protocol
@@ -41,6 +43,7 @@ from ..protocol.frames import HelloBody
 from ..runtime import Future, Nursery, Runtime
 from ..runtime.timers import TimerEntry
 from ..telemetry.counters import Stats
+from ..telemetry.logs import Log
 from ..transport.base import Link, LinkClosed
 
 __all__ = [
@@ -76,6 +79,36 @@ class Owner(Protocol):
 
     def wire_auth(self, wire: WireSession, event: AuthReceived) -> None:
         """Accepting side: the peer has fresh credentials, of which nothing is believed yet."""
+
+
+class _Blockages(threading.local):
+    """The times at which the event loop of this thread was blocked, each told once.
+
+    Every session of the loop notices it, each by an alarm that comes late.
+    """
+
+    def __init__(self) -> None:
+        self._told = -math.inf
+
+    def tell(self, log: Log, now: float, lag: float) -> None:
+        """Log that the loop was blocked.
+
+        Args:
+            log: Where.
+            now: Seconds on the loop's clock.
+            lag: Seconds. How late an alarm was.
+        """
+        if now - lag < self._told <= now:
+            return
+        self._told = now
+        log.warning(
+            "the event loop was blocked for %.1f s, so that no heartbeat could be sent or answered "
+            "and the other end may have given up the connection; run what blocks in a thread",
+            lag,
+        )
+
+
+blockages = _Blockages()
 
 
 async def first_message(link: Link, timeout: float) -> bytes:
@@ -162,13 +195,11 @@ class WireSession:
         Args:
             link: The connection.
             auth: The credentials.
+
+        Raises:
+            ValueError: They cannot travel.
         """
-        try:
-            self.endpoint.connect(auth, patient=True)
-        except ValueError as error:
-            # It is this side's own fault and would recur.
-            self.lose(CloseCode.NORMAL, f"auth cannot travel: {error}")
-            return
+        self.endpoint.connect(auth, patient=True)
         await self.serve(link, None)
 
     def begin(self, how: Callable[[], list[Event]]) -> list[Event]:
@@ -377,8 +408,17 @@ class WireSession:
         if driver is not None and not self.over and self.endpoint.established:
             await driver.flushed()
 
-    def lose(self, code: int, reason: str) -> None:
-        """The session is over for good: fail what is pending, cancel what runs (CLOSE-4, CLOSE-5)."""
+    def lose(
+        self, code: int, reason: str, *, what: str | None = None, cause: Exception | None = None
+    ) -> None:
+        """The session is over for good: fail what is pending, cancel what runs (CLOSE-4, CLOSE-5).
+
+        Args:
+            code: The close code.
+            reason: What the closing side said.
+            what: What became of the session, if more is known than the code.
+            cause: What led to it.
+        """
         if self.over:
             return
         if self._link is not None:
@@ -388,7 +428,8 @@ class WireSession:
         if driver is not None:
             driver.stop()
         self._disarm()
-        error = _lost(code, reason, f"the session ended with close code {code}")
+        error = _lost(code, reason, what or f"the session ended with close code {code}")
+        error.__cause__ = cause
         self._stats.frames_ignored += self.endpoint.ignored
         self.hub.lose(error)
         self.calls.stop_all()
@@ -437,9 +478,12 @@ class WireSession:
         if self.over:
             return
         now = self._runtime.now()
+        lag = now - self._alarm_at
+        if lag > self.hub.limits.heartbeat_timeout and self._link is not None:
+            blockages.tell(self.hub.log, now, lag)
         try:
             # It may be early for what is due by now, and yet late itself.
-            self._process(self.endpoint.alarm(now, lag=now - self._alarm_at))
+            self._process(self.endpoint.alarm(now, lag=lag))
         except ProtocolError as error:
             # Not armed again: what was due stays due, and whoever leaves the link arms what follows.
             if self._link is not None:

@@ -186,7 +186,7 @@ class Consumer(LaneOwner):
         """End the stream at `when`, the call's deadline on this side (TIME-3)."""
 
         def expire() -> None:
-            error = DeadlineExceeded(f"{self._label} did not end before its deadline")
+            error = self._hub.overdue(self._label, "did not end before its deadline")
             error.not_started = not self._lane.is_numbered
             self.stop("deadline_exceeded")
             self.fail(error)

@@ -28,7 +28,7 @@ Threads are not part of that: while a sync method runs in one, virtual time may 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
@@ -115,7 +115,7 @@ class connected_pair:
         self._debug = debug
         self._principal = principal
         self._reconnect = reconnect
-        self._backoff: Backoff = _Steady(reconnect_delay)
+        self._backoff: Callable[[], Backoff] = partial(_Steady, reconnect_delay)
         self._faults = Faults()
         self._links: tuple[MemoryLink, MemoryLink] | None = None
         self._sessions: list[LiveSession] = []
@@ -151,6 +151,10 @@ class connected_pair:
         assert isinstance(server, LiveSession)
         self._sessions.append(server)
         return server, client
+
+    @property
+    def renews(self) -> bool:
+        return False
 
     async def addresses(self) -> int:
         return 1

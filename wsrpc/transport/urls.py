@@ -5,11 +5,22 @@ from __future__ import annotations
 import os
 import re
 import ssl as ssl_module
-from urllib.parse import SplitResult, urlsplit
+from collections.abc import Mapping
+from ipaddress import IPv6Address, ip_address
+from urllib.parse import SplitResult, urljoin, urlsplit
 
 from ..errors import ConnectError
+from ..telemetry.logs import one_line
 
-__all__ = ["refused", "shown", "split_url", "unreachable", "wrong_subprotocol"]
+__all__ = [
+    "by",
+    "is_loopback",
+    "refused",
+    "shown",
+    "split_url",
+    "unreachable",
+    "wrong_subprotocol",
+]
 
 # What may hold a credential: everything between the scheme and an @, and the query.
 _USER = re.compile(r"(?<=://)[^/?#]*@")
@@ -38,15 +49,67 @@ def split_url(url: str) -> SplitResult:
     return parts
 
 
-def refused(url: str, status: int) -> ConnectError:
-    """The server answered the opening handshake with another HTTP status than 101."""
-    hint = {
-        400: "it may speak another subprotocol, or none of wsrpc's",
-        403: "the origin is not allowed there",
-        404: "nothing listens at this path",
-        426: "it wants another protocol",
-    }.get(status, "it does not serve WebSockets here")
-    return ConnectError(f"{shown(url)} answered the handshake with HTTP {status}: {hint}")
+HINTS = {
+    400: "it may speak another subprotocol, or none of wsrpc's",
+    401: "the credentials are missing or wrong, or a proxy asks for some",
+    403: "the origin is not allowed, or nothing is served at this path",
+    404: "nothing is served at this path",
+    405: "nothing that opens WebSockets is served at this path",
+    407: "a proxy asks for credentials",
+    421: "it does not serve the host of this URL (hosts=)",
+    426: "it wants another protocol",
+    429: "it, or a proxy, counts too many requests; try again later",
+    500: "it failed; its log says why",
+    502: "a proxy does not reach the server",
+    503: "it is starting, stopping or overloaded; try again later",
+    504: "a proxy waited for the server in vain",
+}
+
+
+def refused(url: str, status: int, headers: Mapping[str, str]) -> ConnectError:
+    """The server answered the opening handshake with another HTTP status than 101.
+
+    Args:
+        url: Where.
+        status: The status.
+        headers: The answer's, names in lower case.
+    """
+    hint = HINTS.get(status, "it does not serve WebSockets here")
+    if 300 <= status < 400:
+        target = headers.get("location")
+        hint = "it redirects"
+        if target:
+            hint = f"it redirects to {one_line(shown(urljoin(url, target)))}"
+        hint += "; redirects are not followed, so connect to the right address itself"
+    return ConnectError(
+        f"{shown(url)} answered the handshake with HTTP {status}: {hint}",
+        status=status,
+        retry_after=_seconds(headers.get("retry-after")),
+    )
+
+
+def _seconds(text: str | None) -> float | None:
+    """What `Retry-After` asks for, where it is a number of seconds."""
+    text = (text or "").strip()
+    return float(text) if text.isascii() and text.isdigit() and len(text) < 6 else None
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine, as its name says."""
+    host = host.strip("[]").lower().rstrip(".")
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        parsed = ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    mapped = parsed.ipv4_mapped if isinstance(parsed, IPv6Address) else None
+    return (mapped or parsed).is_loopback
+
+
+def by(proxy: str | None) -> str:
+    """How a message names the proxy that a connection goes by."""
+    return "" if proxy is None else f" by the proxy {shown(proxy)}"
 
 
 def wrong_subprotocol(url: str, wanted: str, chosen: str | None) -> ConnectError:
@@ -57,25 +120,53 @@ def wrong_subprotocol(url: str, wanted: str, chosen: str | None) -> ConnectError
     )
 
 
-def unreachable(url: str, error: Exception) -> ConnectError:
-    """One sentence for each way in which a connection does not come about."""
+def unreachable(url: str, error: Exception, proxy: str | None = None) -> ConnectError:
+    """One sentence for each way in which a connection does not come about.
+
+    Args:
+        url: Where.
+        error: What happened.
+        proxy: What the connection goes by, if anything.
+    """
+    where = f"{shown(url)}{by(proxy)}"
+    secure = url.startswith("wss:")
     if isinstance(error, EOFError):
+        tls = "" if secure else "; if it wants TLS, write wss://"
         return ConnectError(
-            f"{shown(url)} is no WebSocket server: it did not answer the handshake in HTTP"
+            f"{where} is no WebSocket server: it did not answer the handshake in HTTP{tls}"
         )
     if isinstance(error, ssl_module.SSLError):
-        return ConnectError(f"{shown(url)}: TLS failed: {error.reason or error}")
+        reason = error.reason or str(error) or "the connection broke in the TLS handshake"
+        plain = "" if isinstance(error, ssl_module.SSLCertVerificationError) else PLAIN
+        return ConnectError(f"{where}: TLS failed: {reason}{plain}")
     if isinstance(error, TimeoutError):
-        return ConnectError(f"{shown(url)} did not answer the handshake in time")
+        tls = PLAIN if secure else ""
+        return ConnectError(f"{where} did not answer the handshake in time{tls}")
     if isinstance(error, ValueError):
         return ConnectError(f"{shown(url)!r} is no WebSocket URL: {error}")
     if isinstance(error, OSError):
-        return ConnectError(f"cannot connect to {shown(url)}: {_reason(error)}")
-    return ConnectError(f"{shown(url)} refused the handshake: {error}")
+        reason = _reason(error)
+        if (
+            secure
+            and isinstance(error, ConnectionError)
+            and not isinstance(error, ConnectionRefusedError)
+        ):
+            reason += PLAIN
+        return ConnectError(f"cannot connect to {where}: {reason}")
+    return ConnectError(f"{where} refused the handshake: {str(error) or type(error).__name__}")
+
+
+PLAIN = "; if the server does not speak TLS at this port, write ws://"
 
 
 def _reason(error: OSError) -> str:
     """The system's words for it; asyncio puts addresses there, several where it tried several."""
+    cause = error.__cause__
+    if error.errno is None and isinstance(cause, BaseExceptionGroup):
+        # As trio does where it tried several, or one.
+        each = [_reason(one) for one in cause.exceptions if isinstance(one, OSError)]
+        return ", ".join(dict.fromkeys(each)) or "the connection broke in the handshake"
     numbers = re.findall(r"\[Errno (\d+)\]", str(error))
     reasons = dict.fromkeys(os.strerror(int(number)) for number in numbers)
-    return ", ".join(reasons) or error.strerror or str(error)
+    said = ", ".join(reasons) or error.strerror or str(error)
+    return said or "the connection broke in the handshake"

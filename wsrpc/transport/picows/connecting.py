@@ -25,14 +25,14 @@ from python_socks import ProxyError
 from websockets.datastructures import Headers
 from websockets.exceptions import InvalidHandshake, InvalidURI
 from websockets.headers import build_authorization_basic, build_host
-from websockets.proxy import get_proxy
 from websockets.uri import WebSocketURI, parse_uri
 
 from ...close_codes import CloseCode
 from ...errors import ConnectError
 from ...interfaces import Handshake
 from ...limits import Limits
-from ..urls import refused, shown, split_url, unreachable, wrong_subprotocol
+from ..urls import by, refused, shown, split_url, unreachable, wrong_subprotocol
+from ..websockets.connecting import proxy_of
 from .link import PicowsLink
 from .settings import UnixSocket, options
 
@@ -50,6 +50,7 @@ async def open_link(
     limits: Limits,
     ssl: ssl_module.SSLContext | None = None,
     headers: dict[str, str] | None = None,
+    proxy: str | bool = True,
 ) -> AsyncIterator[Link]:
     """Connect to `ws://…`, `wss://…` or `ws+unix:///path/to.sock`; closes on leaving.
 
@@ -59,13 +60,17 @@ async def open_link(
         ConnectError: There is no wsrpc server to talk to; the message says how far it got.
     """
     parts = split_url(url)
+    by_proxy = None
     try:
+        by_proxy = None if parts.scheme == "ws+unix" else proxy_of(url, proxy)
         with anyio.fail_after(limits.connect_timeout):
-            websocket, link = await _connect(parts, subprotocol, limits, ssl, headers or {})
+            websocket, link = await _connect(
+                parts, subprotocol, limits, ssl, headers or {}, by_proxy
+            )
     except (WSError, ProxyError, InvalidURI, InvalidHandshake) as error:
-        raise _connect_error(url, error) from error
+        raise _connect_error(url, error, by_proxy) from error
     except (OSError, EOFError, ValueError) as error:
-        raise unreachable(url, error) from error
+        raise unreachable(url, error, by_proxy) from error
     try:
         if link.subprotocol != subprotocol:
             await link.close(CloseCode.PROTOCOL_ERROR, "no subprotocol")
@@ -93,6 +98,7 @@ async def _connect(
     limits: Limits,
     ssl: ssl_module.SSLContext | None,
     headers: dict[str, str],
+    proxy: str | None,
 ) -> tuple[WSTransport, PicowsLink]:
     if ssl is not None and parts.scheme != "wss":
         raise ValueError(f"ssl= is for wss://, not for {parts.scheme}://")
@@ -115,7 +121,7 @@ async def _connect(
             ssl_context=ssl,
             extra_headers=_request_headers(uri, subprotocol, headers),
             socket_factory=dial,
-            proxy=None if path is not None else get_proxy(uri),
+            proxy=proxy,
             max_redirects=0,
             websocket_handshake_timeout=None,
             **options(limits, limits.connect_timeout if uri.secure else None, path is not None),
@@ -174,13 +180,14 @@ def _request_headers(
     return [(name, str(value)) for name, value in checked.raw_items()]
 
 
-def _connect_error(url: str, error: Exception) -> ConnectError:
+def _connect_error(url: str, error: Exception, proxy: str | None) -> ConnectError:
     if isinstance(error, WSInvalidStatusError) and error.response is not None:
-        return refused(url, int(error.response.status))
+        headers = {name.lower(): value for name, value in error.response.headers.items()}
+        return refused(url, int(error.response.status), headers)
     if isinstance(error, InvalidURI):
         return ConnectError(f"{shown(url)!r} is no WebSocket URL: {error.msg}")
     if isinstance(error, WSInvalidMessageError):
-        return unreachable(url, EOFError())
+        return unreachable(url, EOFError(), proxy)
     if isinstance(error, ProxyError):
-        return ConnectError(f"cannot connect to {shown(url)} by the proxy: {error}")
-    return ConnectError(f"{shown(url)} refused the handshake: {error}")
+        return ConnectError(f"cannot connect to {shown(url)}{by(proxy)}: {error}")
+    return ConnectError(f"{shown(url)}{by(proxy)} refused the handshake: {error}")

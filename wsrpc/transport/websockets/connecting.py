@@ -13,22 +13,27 @@ from websockets.exceptions import (
     ConnectionClosed,
     InvalidHandshake,
     InvalidMessage,
+    InvalidProxy,
     InvalidStatus,
     InvalidURI,
+    ProxyError,
 )
+from websockets.proxy import get_proxy
+from websockets.uri import parse_uri
 
 from ...close_codes import CloseCode
 from ...errors import ConnectError
 from ...interfaces import Handshake
 from ...limits import Limits
-from ..urls import refused, shown, split_url, unreachable, wrong_subprotocol
+from ..listening import headers_of
+from ..urls import by, is_loopback, refused, shown, split_url, unreachable, wrong_subprotocol
 from . import direct
 from .link import WRITE_AHEAD, Watch, bounded, link_over, on_asyncio, options_of
 
 if TYPE_CHECKING:
     from ..base import Link
 
-__all__ = ["open_link"]
+__all__ = ["open_link", "proxy_of"]
 
 
 class _AsyncioClient(Watch, asyncio_client.ClientConnection):
@@ -44,6 +49,7 @@ async def open_link(
     limits: Limits,
     ssl: ssl_module.SSLContext | None = None,
     headers: dict[str, str] | None = None,
+    proxy: str | bool = True,
 ) -> AsyncIterator[Link]:
     """Connect to `ws://…`, `wss://…` or `ws+unix:///path/to.sock`; closes on leaving.
 
@@ -57,21 +63,24 @@ async def open_link(
     path = unquote(parts.path) if parts.scheme == "ws+unix" else None
     if ssl is not None:
         options["ssl"] = ssl
+    by_proxy = None
     try:
+        by_proxy = options["proxy"] = None if path is not None else proxy_of(url, proxy)
         manager = await _connector("ws://localhost/" if path else url, path, limits, options)
         connection = await manager.__aenter__()
     except (InvalidURI, InvalidHandshake, OSError, TimeoutError, EOFError, ValueError) as error:
-        raise _connect_error(url, error) from error
+        raise _connect_error(url, error, by_proxy) from error
     except ConnectionClosed as error:
         # websockets on trio, where the socket breaks while it writes its request.
-        raise _connect_error(url, OSError("the connection broke in the handshake")) from error
+        broke = ConnectionResetError("the connection broke in the handshake")
+        raise _connect_error(url, broke, by_proxy) from error
     except _trio_errors() as error:
         # What it was about is its cause: no valid certificate, for instance.
         cause = error.__cause__
-        reason = (
-            cause if isinstance(cause, OSError) else OSError(f"the connection broke: {error!r}")
-        )
-        raise _connect_error(url, reason) from error
+        broke = ConnectionResetError("the connection broke in the handshake")
+        raise _connect_error(
+            url, cause if isinstance(cause, OSError) else broke, by_proxy
+        ) from error
     try:
         if connection.subprotocol != subprotocol:
             await link_over(connection, Handshake(), limits).close(
@@ -82,6 +91,29 @@ async def open_link(
         yield link_over(connection, handshake, limits)
     finally:
         await manager.__aexit__(None, None, None)
+
+
+class _Connect(asyncio_client.connect):
+    """A redirect is the caller's to follow: credentials are meant for the address that was given."""
+
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        return exc
+
+
+def proxy_of(url: str, choice: str | bool) -> str | None:
+    """The proxy that a connection goes by, if any.
+
+    Args:
+        url: Where it goes.
+        choice: What `connect` was given: the proxy's URL, or whether the environment says.
+
+    Raises:
+        ValueError: The URL cannot be read.
+    """
+    if isinstance(choice, str):
+        return choice
+    uri = parse_uri(url)
+    return get_proxy(uri) if choice and not is_loopback(uri.host) else None
 
 
 def _trio_errors() -> tuple[type[Exception], ...]:
@@ -100,7 +132,7 @@ async def _connector(url: str, path: str | None, limits: Limits, options: dict[s
         options["write_limit"] = WRITE_AHEAD
         if path is not None:
             return asyncio_client.unix_connect(path, url, **options)
-        return asyncio_client.connect(url, **options)
+        return _Connect(url, **options)
     import trio
     import websockets.trio.client as trio_client
 
@@ -112,16 +144,24 @@ async def _connector(url: str, path: str | None, limits: Limits, options: dict[s
     options["create_connection"] = bounded(WatchedClient, limits)
     if path is not None:
         options["stream"] = await trio.open_unix_socket(path)
-    return trio_client.connect(url, **options)
+
+    class TrioConnect(trio_client.connect):
+        def process_redirect(self, exc: Exception) -> Exception | str:
+            return exc
+
+    return TrioConnect(url, **options)
 
 
-def _connect_error(url: str, error: Exception) -> ConnectError:
+def _connect_error(url: str, error: Exception, proxy: str | None) -> ConnectError:
     if isinstance(error, InvalidStatus):
-        return refused(url, error.response.status_code)
+        headers = headers_of(error.response.headers.raw_items())
+        return refused(url, error.response.status_code, headers)
+    if isinstance(error, (InvalidProxy, ProxyError)):
+        return ConnectError(f"cannot connect to {shown(url)}{by(proxy)}: {error}")
     if isinstance(error, InvalidURI):
         return ConnectError(f"{shown(url)!r} is no WebSocket URL: {error.msg}")
     if isinstance(error, InvalidMessage):
-        return unreachable(url, EOFError())
+        return unreachable(url, EOFError(), proxy)
     if isinstance(error, InvalidHandshake):
-        return ConnectError(f"{shown(url)} refused the handshake: {error}")
-    return unreachable(url, error)
+        return ConnectError(f"{shown(url)}{by(proxy)} refused the handshake: {error}")
+    return unreachable(url, error, proxy)
