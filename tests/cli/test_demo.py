@@ -32,6 +32,8 @@ def test_every_step_holds_between_two_processes(tmp_path: Path) -> None:
     assert len(set(pids)) == 2
     assert "protocol.md" in rows[1]
     assert picture.read_text().startswith("<svg")
+    # It loads nothing from elsewhere.
+    assert "url(" not in re.sub(r"url\(#", "", picture.read_text())
     assert "\x1b" not in done.stdout
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 
 from rich import box
@@ -18,6 +19,8 @@ from .steps import STEPS
 __all__ = ["Board"]
 
 PICTURE_WIDTH = 120
+# What makes a viewer of the picture ask somebody for a font.
+FONT = re.compile(r"@font-face \{.*?\}", re.DOTALL)
 MARKS = {"waiting": ("·", "dim"), "holds": ("✔", "bold green"), "fails": ("✘", "bold red")}
 ASCII_MARKS = {"waiting": ".", "holds": "ok", "fails": "NO"}
 
@@ -115,7 +118,11 @@ class Board:
         )
         console.print(Text.assemble(("$ ", "dim"), "wsrpc demo"))
         console.print(self.table(ascii_only=False))
-        console.save_svg(str(path), title="wsrpc demo")
+        picture = FONT.sub("", console.export_svg(title="wsrpc demo"))
+        picture = picture.replace(
+            "Fira Code, monospace", "ui-monospace, Menlo, Consolas, monospace"
+        )
+        path.write_text(picture, encoding="utf-8")
 
 
 def _evidence(report: Report) -> RenderableType:
