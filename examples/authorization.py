@@ -1,32 +1,18 @@
-"""Who may call what: a role a method, and one function that decides about every call.
+"""Who may call what: a tag a method, and one function that decides about every call.
 
 `authorize=` is asked before each call begins, on new and resumed sessions alike. What a method needs
-stands where the method is; how it is looked up is up to you, and this is one way.
+stands at the method, as tags. Whatever has none is closed: a method that somebody adds and forgets
+to think about lets nobody in, and a subclass keeps the tags of what it overrides.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import anyio
 
 import wsrpc
-
-F = TypeVar("F", bound=Callable[..., Any])
-
-_needed: dict[str, str] = {}
-
-
-def requires(role: str) -> Callable[[F], F]:
-    """Decorate a method with the role that its callers must have."""
-
-    def remember(fn: F) -> F:
-        _needed[fn.__qualname__] = role
-        return fn
-
-    return remember
 
 
 @dataclass(frozen=True)
@@ -47,22 +33,22 @@ async def authenticate(handshake: wsrpc.Handshake, auth: Any) -> wsrpc.Grant:
 
 
 async def authorize(call: wsrpc.CallContext) -> bool:
-    """Methods that need nothing are for everybody who came in."""
-    role = _needed.get(f"{call.controller}.{call.method}")
-    return role is None or role in call.principal.roles
+    """A caller needs one of the roles that the method names; "anyone" is for all who came in."""
+    return "anyone" in call.tags or bool(call.tags & call.principal.roles)
 
 
 class Shop:
     def __init__(self) -> None:
         self.prices = {"apple": 3}
 
-    @wsrpc.method
+    @wsrpc.method(tags={"anyone"})
     async def price(self, fruit: str) -> int:
         return self.prices[fruit]
 
-    @wsrpc.method
-    @requires("admin")
+    @wsrpc.method(tags={"admin"})
     async def set_price(self, fruit: str, price: int) -> None:
+        user = wsrpc.current(User).principal
+        print(f"{user.name} sets the price of {fruit}")
         self.prices[fruit] = price
 
 

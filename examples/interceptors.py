@@ -9,34 +9,21 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, aclosing, contextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 import anyio
 
 import wsrpc
 
-F = TypeVar("F", bound=Callable[..., Any])
-
 ROLES = {"ann's token": {"reader", "admin"}, "bob's token": {"reader"}}
-
-_required: dict[str, str] = {}
-
-
-def requires(role: str) -> Callable[[F], F]:
-    """Decorate a method with the role that its callers must have."""
-
-    def remember(fn: F) -> F:
-        _required[fn.__qualname__] = role
-        return fn
-
-    return remember
 
 
 async def check_role(request: wsrpc.Request, call_next: wsrpc.Next, /) -> Any:
     """Most interceptors are as short as this: look, then go on or raise."""
-    role = _required.get(f"{request.controller}.{request.method}")
-    if role is not None and role not in request.session.principal:
-        raise wsrpc.RpcError("permission_denied", f"{request.method} is for {role}s")
+    if not request.tags & request.session.principal:
+        # So it is where a method has no tags at all, which is what a forgotten one has.
+        roles = " or ".join(f"{tag}s" for tag in sorted(request.tags)) or "nobody"
+        raise wsrpc.RpcError("permission_denied", f"{request.method} is for {roles}")
     return await call_next(request)
 
 
@@ -86,17 +73,16 @@ class Shop:
     interceptors = [map_errors]
     prices = {"apple": 3, "pear": 4}
 
-    @wsrpc.method
+    @wsrpc.method(tags={"reader"})
     async def price(self, fruit: str) -> int:
         return self.prices[fruit]
 
-    @wsrpc.method
+    @wsrpc.method(tags={"reader"})
     async def price_list(self, fruits: list[str]) -> AsyncIterator[int]:
         for fruit in fruits:
             yield self.prices[fruit]
 
-    @wsrpc.method
-    @requires("admin")
+    @wsrpc.method(tags={"admin"})
     async def set_price(self, fruit: str, price: int) -> None:
         self.prices = {**self.prices, fruit: price}
 

@@ -6,8 +6,10 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import MappingProxyType
-from typing import Any, TypeAlias
+from typing import Any, Generic, TypeAlias, get_origin, is_typeddict, overload
 from weakref import ref
+
+from typing_extensions import TypeVar
 
 from .interfaces import Session
 from .protocol.endpoint import Endpoint
@@ -16,9 +18,14 @@ from .protocol.lanes import InCall
 __all__ = ["Authorize", "CallContext", "current", "metadata"]
 
 NO_METADATA: Mapping[str, str] = MappingProxyType({})
+NO_TAGS: frozenset[str] = frozenset()
+
+# Who the caller is, where a handler says what it expects: `current(User)`.
+Principal = TypeVar("Principal", default=Any)
+U = TypeVar("U")
 
 
-class CallContext:
+class CallContext(Generic[Principal]):
     """The call that is being handled, as `wsrpc.current()` gives it to its handler.
 
     Attributes:
@@ -31,6 +38,7 @@ class CallContext:
         principal: Who the caller is, as `authenticate` returned it, or None.
         key: The caller's idempotency key, or None.
         last_id: Where a reopened stream should go on, or None.
+        tags: What `@method(tags=…)` and the controller's `tags` say of the method.
     """
 
     __slots__ = (
@@ -42,6 +50,7 @@ class CallContext:
         "deadline",
         "metadata",
         "method",
+        "tags",
     )
 
     def __init__(
@@ -51,6 +60,7 @@ class CallContext:
         controller: str,
         method: str,
         deadline: float | None,
+        tags: frozenset[str] = NO_TAGS,
     ) -> None:
         # Context variables live on in timers, idle threads and tasks that the handler left behind;
         # none of these may keep a session, or the call's arguments, in memory.
@@ -61,6 +71,7 @@ class CallContext:
         self.controller = controller
         self.method = method
         self.deadline = deadline
+        self.tags = tags
         sent = options.metadata
         self.metadata: Mapping[str, str] = MappingProxyType(sent) if sent else NO_METADATA
 
@@ -77,8 +88,9 @@ class CallContext:
         return session
 
     @property
-    def principal(self) -> Any:
-        return self.session.principal
+    def principal(self) -> Principal:
+        principal: Principal = self.session.principal
+        return principal
 
     @property
     def key(self) -> str | None:
@@ -108,11 +120,20 @@ handling: ContextVar[CallContext | None] = ContextVar("wsrpc_handling", default=
 outgoing_metadata: ContextVar[Mapping[str, str]] = ContextVar("wsrpc_metadata", default=NO_METADATA)
 
 
-def current() -> CallContext:
+@overload
+def current() -> CallContext: ...
+@overload
+def current(principal: type[U], /) -> CallContext[U]: ...
+def current(principal: Any = None, /) -> CallContext[Any]:
     """The call that this code is handling.
+
+    Args:
+        principal: The class of what `authenticate` returns, so that type checkers know what
+            `current(User).principal` is.
 
     Raises:
         RuntimeError: This code does not run inside a handler.
+        TypeError: The caller is no instance of the class given.
     """
     context = handling.get()
     if context is None:
@@ -120,7 +141,23 @@ def current() -> CallContext:
             "wsrpc.current() works inside a controller's method (or a callback) while it handles "
             "a call; here no call is being handled"
         )
+    if principal is not None:
+        _expect(context, principal)
     return context
+
+
+def _expect(context: CallContext, principal: Any) -> None:
+    found = context.principal
+    kind = get_origin(principal) or principal
+    if not isinstance(kind, type):
+        raise TypeError(f"wsrpc.current() takes the class of the principal, not {principal!r}")
+    if is_typeddict(kind):
+        kind = dict
+    if not isinstance(found, kind):
+        raise TypeError(
+            f"the principal of {context!r} is {type(found).__name__}, not {kind.__name__}: it is "
+            "what authenticate= returned, and None without it"
+        )
 
 
 @contextmanager

@@ -299,6 +299,8 @@ class Request:
         direction: "outbound" where the call is made, "inbound" where it is handled.
         session: The session that carries it.
         options: The options of `clientize` in force; empty for inbound calls.
+        tags: What `@method(tags=…)` and the controller's `tags` say of the method; empty where the
+            session knows it by its bare name only.
     """
 
     controller: str
@@ -309,6 +311,7 @@ class Request:
     direction: Literal["outbound", "inbound"]
     session: Session
     options: dict[str, Any] = field(default_factory=dict)
+    tags: frozenset[str] = frozenset()
 
     def with_arguments(self, **changed: Any) -> Self:
         """A copy with some arguments replaced, for fetchers that ask again differently."""

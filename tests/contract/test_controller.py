@@ -568,3 +568,71 @@ def test_names_that_begin_with_wsrpc_are_reserved() -> None:
 def test_a_single_controller_without_a_list_is_refused() -> None:
     not_a_list: Any = HelloController()
     assert "controllers must be a list" in refusal(lambda: expose_all(not_a_list))
+
+
+# --- Tags ------------------------------------------------------------------------------------------
+
+
+class Tagged:
+    tags = {"shop"}
+
+    @method(tags={"reader"})
+    async def look(self) -> int:
+        return 1
+
+    @method
+    async def enter(self) -> int:
+        return 1
+
+
+class TaggedBelow(Tagged):
+    tags = {"branch"}
+    controller_name = "Elsewhere"
+
+    @method
+    async def look(self) -> int:
+        return 2
+
+    @method(tags={"admin"})
+    async def enter(self) -> int:
+        return 2
+
+
+def test_roles_without_a_table() -> None:
+    specs = interface(Tagged).specs
+    assert specs["look"].tags == {"shop", "reader"}
+    assert specs["enter"].tags == {"shop"}
+
+
+def test_a_subclass_keeps_the_tags_of_what_it_overrides() -> None:
+    specs = interface(TaggedBelow).specs
+    assert specs["look"].tags == {"shop", "branch", "reader"}
+    assert specs["enter"].tags == {"shop", "branch", "admin"}
+
+
+def test_a_method_called_tags_is_none() -> None:
+    class Blog:
+        @method
+        async def tags(self) -> list[str]:
+            return []
+
+    assert interface(Blog).specs["tags"].tags == frozenset()
+
+
+@pytest.mark.parametrize("wrong", ["admin", {"admin": True}, [1], {""}, 5])
+def test_tags_that_are_no_set_of_strings_are_refused(wrong: Any) -> None:
+    assert "tags must be" in refusal(lambda: method(tags=wrong))
+
+    class Wrong:
+        tags = wrong
+
+        @method
+        async def look(self) -> int:
+            return 1
+
+    assert refusal(lambda: interface(Wrong)).startswith("Wrong.tags: ")
+
+
+@pytest.mark.parametrize("wrong", ["Quota", RegistrationError, [ValueError], [1], 5])
+def test_what_is_no_error_class_cannot_be_raised_by_a_method(wrong: Any) -> None:
+    assert "raises must" in refusal(lambda: method(raises=wrong))

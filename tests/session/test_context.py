@@ -11,6 +11,7 @@ import pytest
 
 import wsrpc
 from tests.support import Codec, Wire, bare_client, error_of, pair, served, until
+from wsrpc.testing import connected_pair
 
 user: ContextVar[str] = ContextVar("user", default="nobody")
 
@@ -260,3 +261,59 @@ async def test_the_context_of_a_call_outlives_it() -> None:
         assert (await context.session.clientize(Who).am_i())["controller"] == "Who"
         assert dict(context.metadata) == {"a": "1"}
         assert "Who.background" in repr(context)
+
+
+class User:
+    name = "ann"
+
+
+class Judged:
+    tags = {"shop"}
+
+    def __init__(self) -> None:
+        self.seen: list[frozenset[str]] = []
+
+    @wsrpc.method(tags={"admin"})
+    async def close(self) -> str:
+        self.seen.append(wsrpc.current().tags)
+        return wsrpc.current(User).principal.name
+
+    @wsrpc.method
+    async def wrong(self) -> str:
+        return wsrpc.current(int).principal.__class__.__name__
+
+
+async def test_tags_are_visible_in_callcontext_and_request(codec: Codec) -> None:
+    seen: dict[str, frozenset[str]] = {}
+
+    async def note(request: wsrpc.Request, call_next: wsrpc.Next, /) -> Any:
+        seen[request.direction] = request.tags
+        return await call_next(request)
+
+    async def authorize(call: wsrpc.CallContext) -> bool:
+        seen["authorize"] = call.tags
+        return True
+
+    judged = Judged()
+    async with connected_pair(
+        [judged],
+        codec=codec,
+        authorize=authorize,
+        interceptors=[note],
+        client_interceptors=[note],
+        principal=User(),
+    ) as (_, client):
+        assert await client.clientize(Judged).close() == "ann"
+        contract = {"name": "Judged", "methods": {"close": {"kind": "unary", "tags": ["x"]}}}
+        assert {key: {"shop", "admin"} for key in ("authorize", "inbound", "outbound")} == seen
+        assert judged.seen == [{"shop", "admin"}]
+        await client.clientize(contract).close()
+        assert seen["outbound"] == {"x"}
+        await client.clientize("Judged").close()
+        assert seen["outbound"] == frozenset()
+
+
+async def test_the_principal_is_of_the_class_that_the_handler_names(codec: Codec) -> None:
+    async with connected_pair([Judged()], codec=codec, principal=User(), debug=True) as (_, client):
+        with pytest.raises(wsrpc.RpcError, match="is User, not int"):
+            await client.clientize(Judged).wrong()

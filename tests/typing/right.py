@@ -20,6 +20,7 @@ from typing import Any, Generic, Protocol, TypeVar, assert_type
 import anyio
 from pydantic import BaseModel, JsonValue
 
+import wsrpc
 from wsrpc import Final, Session, Stream, Tracked, method, stream_of
 
 T = TypeVar("T")
@@ -386,3 +387,35 @@ async def open_types(session: Session, contract: Mapping[str, Any]) -> None:
     assert_type(values.many(1), Stream[object])
     assert_type(session.clientize("HelloController"), Any)
     assert_type(session.clientize(contract), Any)
+
+
+class User:
+    name: str = ""
+
+
+async def principals() -> None:
+    assert_type(wsrpc.current().principal, Any)
+    assert_type(wsrpc.current(User).principal, User)
+    assert_type(wsrpc.current(User).principal.name, str)
+    assert_type(wsrpc.current().tags, frozenset[str])
+
+
+class Quota(wsrpc.RpcError[int], replace=True):
+    pass
+
+
+class Documented:
+    tags = {"shop"}
+
+    @method(tags={"admin"}, raises=[Quota], deprecated="use b")
+    async def a(self, n: int) -> str:
+        return ""
+
+    @method(tags=["admin"], oneway=True)
+    async def b(self, n: int) -> None: ...
+
+
+async def documented(session: Session) -> None:
+    proxy = session.clientize(Documented)
+    assert_type(await proxy.a(1), str)
+    assert_type(await proxy.b(1), None)

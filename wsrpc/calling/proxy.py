@@ -197,6 +197,7 @@ class ProxyMethod(RemoteMethod):
                 "overflow": options.overflow,
                 "window": options.window,
             },
+            tags=self.spec.tags,
         )
 
     def _split(

@@ -21,6 +21,7 @@ class LooseMethod:
     kind = "untyped"
     doc = ""
     idempotent = False
+    tags: frozenset[str] = frozenset()
 
     def __init__(self, name: str) -> None:
         self.name = name

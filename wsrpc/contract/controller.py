@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Generic, Protocol, TypeVar, get_args, get_origin
 
 from typing_extensions import get_original_bases
 
 from ..errors import RegistrationError
-from .decorator import Marked, mark_of
+from .decorator import Marked, checked_tags, mark_of
 from .signature import Binding, MethodSpec, read
 
 __all__ = ["RESERVED", "Interface", "interface"]
@@ -67,6 +68,7 @@ def interface(cls_or_alias: Any) -> Interface:
 def _read_class(cls: type, alias: Any) -> Interface:
     variables = _variables(alias)
     specs: dict[str, MethodSpec] = {}
+    tags = _tags(cls)
     for name in _marked_names(cls):
         owner, attribute, binding = _look_up(cls, name)
         marked = _marked(cls, owner, name, attribute)
@@ -75,7 +77,7 @@ def _read_class(cls: type, alias: Any) -> Interface:
             name,
             marked.fn,
             binding=binding,
-            options=marked.options,
+            options=replace(marked.options, tags=tags | _tags_of_method(cls, name)),
             namespaces=(marked.names, vars(owner)),
             variables=variables.get(owner, {}),
         )
@@ -85,6 +87,24 @@ def _read_class(cls: type, alias: Any) -> Interface:
             "be called"
         )
     return Interface(_name(cls), specs, _doc(cls), alias)
+
+
+def _tags(cls: type) -> frozenset[str]:
+    """The tags of a class and all its bases: a subclass adds to them and takes none away."""
+    found: frozenset[str] = frozenset()
+    for owner in cls.__mro__:
+        own = vars(owner).get("tags", ())
+        # A method or property of that name is something else, and so is what a model declares.
+        if not (callable(own) or hasattr(own, "__get__")):
+            found |= checked_tags(f"{owner.__name__}.tags", own)
+    return found
+
+
+def _tags_of_method(cls: type, name: str) -> frozenset[str]:
+    marks = (
+        mark_of(_unbound(vars(owner)[name])[0]) for owner in cls.__mro__ if name in vars(owner)
+    )
+    return frozenset().union(*(mark.options.tags for mark in marks if mark is not None))
 
 
 def _name(cls: type) -> str:

@@ -5,20 +5,29 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
-from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Iterator
+from collections.abc import (
+    AsyncIterable,
+    Callable,
+    Collection,
+    Coroutine,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from types import FrameType
 from typing import Any, Literal, Protocol, TypeAlias, TypeVar, overload
 
 from typing_extensions import ParamSpec
 
-from ..errors import RegistrationError
+from ..errors import RegistrationError, RpcError
 from ..options import one_of
 from ..stream import Final, LocalStream, Stream
 from ..unary import UnaryCall
 from .annotations import is_stream, names_in, resolve_hints
 from .signature import MethodOptions, nature
 
-__all__ = ["Marked", "mark_of", "method"]
+__all__ = ["Marked", "checked_tags", "mark_of", "method"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -124,6 +133,9 @@ def method(
     oneway: Literal[True],
     idempotent: bool = ...,
     on_disconnect: Literal["detach", "cancel"] = ...,
+    tags: Collection[str] = ...,
+    raises: Sequence[type[RpcError[Any]]] = ...,
+    deprecated: bool | str = ...,
 ) -> _OnewayDecorator: ...
 @overload
 def method(
@@ -131,6 +143,9 @@ def method(
     oneway: Literal[False] = ...,
     idempotent: bool = ...,
     on_disconnect: Literal["detach", "cancel"] = ...,
+    tags: Collection[str] = ...,
+    raises: Sequence[type[RpcError[Any]]] = ...,
+    deprecated: bool | str = ...,
 ) -> _Decorator: ...
 def method(
     fn: Any = None,
@@ -139,6 +154,9 @@ def method(
     oneway: bool = False,
     idempotent: bool = False,
     on_disconnect: Literal["detach", "cancel"] = "detach",
+    tags: Collection[str] = (),
+    raises: Sequence[type[RpcError[Any]]] = (),
+    deprecated: bool | str = False,
 ) -> Any:
     """Make a method callable from the other end.
 
@@ -153,16 +171,56 @@ def method(
         idempotent: Calling it twice does no harm, so that a retry is safe.
         on_disconnect: What happens to a running call when the connection is lost: "detach" lets it
             run on for the resume window, "cancel" cancels it at once.
+        tags: Words for `authorize` and interceptors to judge by, such as `{"admin"}`. A class may
+            have more for all of its methods, in an attribute `tags`. Methods that override one have
+            its tags besides their own, so that a subclass opens nothing.
+        raises: The `RpcError` classes that callers may meet, for the contract and for generated
+            clients; others cross all the same.
+        deprecated: Whether callers should use something else; a string says what.
 
     Raises:
-        RegistrationError: What is decorated is no function.
+        RegistrationError: What is decorated is no function, or an option has none of its values.
     """
     one_of("on_disconnect", on_disconnect, ("detach", "cancel"))
-    options = MethodOptions(oneway, idempotent, on_disconnect)
+    options = MethodOptions(
+        oneway,
+        idempotent,
+        on_disconnect,
+        checked_tags("@wsrpc.method", tags),
+        _checked_errors(raises),
+        deprecated,
+    )
     frame = sys._getframe(1)
     if fn is not None:
         return _decorate(fn, options, frame)
     return lambda inner: _decorate(inner, options, sys._getframe(1))
+
+
+def checked_tags(where: str, tags: Any) -> frozenset[str]:
+    """Tags as a frozenset.
+
+    Raises:
+        RegistrationError: They are no collection of strings.
+    """
+    if isinstance(tags, (str, bytes, Mapping)) or not isinstance(tags, Collection):
+        raise RegistrationError(f"{where}: tags must be a set of strings, not {tags!r}")
+    for tag in tags:
+        if not isinstance(tag, str) or not tag:
+            raise RegistrationError(f"{where}: tags must be strings, not {tag!r}")
+    return frozenset(tags)
+
+
+def _checked_errors(raises: Any) -> tuple[type[RpcError[Any]], ...]:
+    if isinstance(raises, (str, type)) or not isinstance(raises, Iterable):
+        raise RegistrationError(f"raises must be a list of RpcError classes, not {raises!r}")
+    found = tuple(raises)
+    for one in found:
+        if not (isinstance(one, type) and issubclass(one, RpcError)):
+            raise RegistrationError(
+                f"raises must name classes derived from wsrpc.RpcError, which cross the wire, and "
+                f"{one!r} is none"
+            )
+    return found
 
 
 class Marked:

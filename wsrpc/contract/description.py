@@ -115,6 +115,7 @@ class UntypedMethod:
         item: Whatever it streams.
         final: Whatever its stream ends with.
         idempotent: Whether calling it twice does no harm.
+        tags: What the contract says of it for interceptors to judge by.
     """
 
     __slots__ = (
@@ -128,6 +129,7 @@ class UntypedMethod:
         "name",
         "params",
         "result",
+        "tags",
     )
 
     def __init__(
@@ -139,7 +141,9 @@ class UntypedMethod:
         *,
         idempotent: bool = False,
         tracked: bool = False,
+        tags: frozenset[str] = frozenset(),
     ) -> None:
+        self.tags = tags
         self.idempotent = idempotent or tracked
         self.name = name
         self.kind = kind
@@ -234,6 +238,7 @@ def _read_method(where: str, name: str, described: Any) -> UntypedMethod:
         params,
         idempotent=described.get("idempotent") is True,
         tracked=described.get("tracked") is True,
+        tags=frozenset(tag for tag in described.get("tags", ()) if isinstance(tag, str)),
     )
 
 

@@ -13,7 +13,7 @@ import typing_extensions
 from msgspec import Raw
 from pydantic import ConfigDict
 
-from ..errors import RegistrationError
+from ..errors import RegistrationError, RpcError
 from ..protocol.codec import Codec
 from ..protocol.splice import Encoded
 from ..stream import Final, Stream, Tracked
@@ -52,11 +52,17 @@ class MethodOptions:
         idempotent: Calling it twice does no harm, so that a retry is safe.
         on_disconnect: What happens to a running call when the connection is lost: "detach" lets it
             run on for the resume window, "cancel" cancels it at once.
+        tags: Words for `authorize` and interceptors to judge by, such as roles.
+        raises: The error classes that callers may meet, for the contract.
+        deprecated: Whether callers should use something else; a string says what.
     """
 
     oneway: bool = False
     idempotent: bool = False
     on_disconnect: Literal["detach", "cancel"] = "detach"
+    tags: frozenset[str] = frozenset()
+    raises: tuple[type[RpcError[Any]], ...] = ()
+    deprecated: bool | str = False
 
 
 # --- The method ------------------------------------------------------------------------------------
@@ -75,6 +81,7 @@ class MethodSpec:
         binding: What the function expects before its arguments.
         params: Its parameters by name, in order.
         options: What the decorator was told.
+        tags: Those of its controller and its own.
         result: The value of a unary method.
         item: The items of a stream.
         final: What a stream may end with.
@@ -102,6 +109,7 @@ class MethodSpec:
         "options",
         "params",
         "result",
+        "tags",
     )
 
     def __init__(
@@ -126,6 +134,7 @@ class MethodSpec:
         self.doc = _first_paragraph(fn)
         self.binding = binding
         self.options = options
+        self.tags = options.tags
         self.flavor = flavor
         self.kind: Kind = "notify" if options.oneway else "unary" if item is None else "stream"
         self.params = {param.name: param for param in params}

@@ -90,7 +90,7 @@ class MethodHandler(Handler):
         hub, entry, call = self.hub, self.entry, self.call
         spec = entry.spec
         self.context = context = CallContext(
-            self.calls.session, call, entry.exposed.name, spec.name, self._deadline
+            self.calls.session, call, entry.exposed.name, spec.name, self._deadline, spec.tags
         )
         handling.set(context)
         if outgoing_metadata.get() is not NO_METADATA:
@@ -153,6 +153,7 @@ class MethodHandler(Handler):
             metadata=dict(context.metadata),
             direction="inbound",
             session=self.calls.session,
+            tags=entry.spec.tags,
         )
 
         async def innermost(request: Request) -> Any:
