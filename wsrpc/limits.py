@@ -50,6 +50,13 @@ class Limits:
         max_held: Bytes. Values that come in chunks and are not yet complete, in all; announced. At
             least `max_value`, and twice that when left out; 0 refuses chunks, so that no value may
             exceed `max_batch`.
+        max_threads: Threads in which the plain functions of a server run, or of a connecting session.
+            Beyond them a call waits, within its deadline. As many again serve calls that were made
+            while another one is being handled, which do not wait and fail with
+            `resource_exhausted` where there is none; half of these serve sessions that hold no
+            thread at all, so that none has to wait for the slow functions of another.
+        max_generator_threads: The same for plain generators, each of which holds one thread from its
+            first step until it is closed.
         window: Items. The credit a stream starts with; announced.
         window_bytes: Bytes. A stream's window grows, while its consumer keeps up, until the window
             times the mean item size reaches this. A stream that lets go of items (`overflow=`)
@@ -114,6 +121,8 @@ class Limits:
     max_batch: int = 256 * 1024
     max_value: int = 16 * 1024 * 1024
     max_held: int = TWICE_MAX_VALUE
+    max_threads: int = 40
+    max_generator_threads: int = 256
     window: int = 32
     window_bytes: int = 256 * 1024
     outbox: int = 1024 * 1024

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from inspect import isawaitable, iscoroutinefunction
 from typing import Any
 
 from msgspec import Raw
@@ -43,9 +46,22 @@ class CallbackHandler(Handler):
             arguments = self._arguments(param)
         except InvalidValue as invalid:
             raise invalid_argument(self.label, invalid) from None
-        payload = self._dump_result(param.result, await self._offered.fn(*arguments))
+        payload = self._dump_result(param.result, await self._called(arguments))
         await self.hub.room()
         self._answer(payload)
+
+    @property
+    def _nested(self) -> bool:
+        # Whoever calls it may be what the call that offered it waits for.
+        return True
+
+    async def _called(self, arguments: list[Any]) -> Any:
+        """What the function gives; a plain one runs in a thread, as plain methods do."""
+        fn = self._offered.fn
+        if is_async(fn):
+            return await fn(*arguments)
+        outcome = await self._in_thread(partial(fn, *arguments))
+        return await outcome if isawaitable(outcome) else outcome
 
     def _arguments(self, param: Param) -> list[Any]:
         raws: list[Raw] = self.hub.codec.split_array(self.call.args)
@@ -59,3 +75,8 @@ class CallbackHandler(Handler):
             except InvalidValue as invalid:
                 raise under(position, invalid) from None
         return arguments
+
+
+def is_async(fn: Callable[..., Any]) -> bool:
+    """Whether a call of it makes a coroutine, as far as can be told without one."""
+    return iscoroutinefunction(fn) or iscoroutinefunction(type(fn).__call__)

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import secrets
 import traceback
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
+import anyio.to_thread
 from msgspec import Raw
 
 from ..context import CallContext
@@ -26,8 +28,11 @@ from ..runtime.timers import TimerEntry
 from ..streams.producer import Producer
 from ..values.adapter import Adapter
 from .live import LiveCalls
+from .threads import NoThreadError, Place, Pool
 
 __all__ = ["Handler"]
+
+T = TypeVar("T")
 
 # What a caller is told of a handler that was stopped, by the code of its error.
 STOPPED = {
@@ -47,6 +52,7 @@ class Handler(LaneOwner):
         "_killer",
         "_task",
         "_threaded",
+        "_waits_for_thread",
         "call",
         "calls",
         "context",
@@ -66,6 +72,7 @@ class Handler(LaneOwner):
         self.stopped: str | None = None
         self._begun = False
         self._threaded = False
+        self._waits_for_thread = False
         self._deadline: float | None = None
         self._entry: TimerEntry | None = None
         self._killer: TimerEntry | None = None
@@ -83,7 +90,7 @@ class Handler(LaneOwner):
     @property
     def waits(self) -> bool:
         """Whether a handler that runs has not begun what it is for."""
-        return False
+        return self._waits_for_thread
 
     # ------------------------------------------------------------ start and stop
 
@@ -228,6 +235,51 @@ class Handler(LaneOwner):
     async def _handle(self) -> None:
         raise NotImplementedError
 
+    async def take_thread(self, pool: Pool) -> Place:
+        """Wait for a thread, unless that could be a thread that waits for this call.
+
+        Raises:
+            NoThreadError: That could be, and there is none.
+        """
+        self._waits_for_thread = True
+        place = await pool.take(self.hub, nested=self._nested)
+        self._waits_for_thread = False
+        return place
+
+    @property
+    def _nested(self) -> bool:
+        """Whether a call of this side's may be waiting for this one."""
+        return self.hub.endpoint.serves_live(self.call)
+
+    async def _in_thread(self, work: Callable[[], Any]) -> Any:
+        """Run a plain function."""
+        calls = self.calls
+        if self.call.oneway:
+            self._waits_for_thread = True
+            try:
+                return await calls.in_order.run(work, self._entered_in_order)
+            finally:
+                self._threaded = False
+        await calls.in_order.passed()
+        place = await self.take_thread(calls.threads.functions)
+        try:
+            wait = anyio.to_thread.run_sync(_boxed, work, limiter=calls.threads.limiter)
+            return (await self.undisturbed(wait))[0]
+        finally:
+            place.give_back()
+
+    def _entered_in_order(self) -> None:
+        self._waits_for_thread = False
+        self._threaded = True
+
+    async def undisturbed(self, wait: Awaitable[T]) -> T:
+        """Wait for a worker thread, which nothing can cancel."""
+        self._threaded = True
+        try:
+            return await wait
+        finally:
+            self._threaded = False
+
     def _halted(self) -> bool:
         """Whether the call was stopped, even if this handler has yet to hear of it.
 
@@ -297,6 +349,11 @@ class Handler(LaneOwner):
                 self._log(rest, "failed while it was being stopped")
             self._fail_stopped()
             return
+        if isinstance(error, NoThreadError) and self._waits_for_thread:
+            if self._open:
+                self.hub.endpoint.decline(self.call, ErrorBody(str(error.code), error.message))
+                self.hub.wake()
+            return
         body = self._body(error)
         if self._open:
             self.hub.endpoint.fail(self.call, body)
@@ -334,6 +391,11 @@ class Handler(LaneOwner):
         error_id = secrets.token_hex(8)
         self.hub.log.error("%s %s, error id %s", self.label, what, error_id, error=error)
         return error_id
+
+
+def _boxed(work: Callable[[], Any]) -> tuple[Any]:
+    # Trio takes no coroutine from a thread, and a function may return one that it has not begun.
+    return (work(),)
 
 
 def _only_leaf(error: BaseException) -> BaseException:

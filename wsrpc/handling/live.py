@@ -10,7 +10,9 @@ from ..engine.hub import Hub, settle
 from ..interfaces import Session
 from ..runtime import Future
 from ..telemetry.counters import Stats
+from .in_order import InOrder
 from .target import MethodEntry
+from .threads import Threads
 
 __all__ = ["LiveCalls", "Running"]
 
@@ -40,6 +42,7 @@ class LiveCalls:
         check: Whether results are validated before they leave.
         debug: Whether unexpected errors cross with their text.
         stats: Where to count.
+        threads: Where plain functions run.
 
     Attributes:
         hub: The session's.
@@ -47,6 +50,8 @@ class LiveCalls:
         check: Whether results are validated before they leave.
         debug: Whether unexpected errors cross with their text.
         stats: Where to count.
+        threads: Where plain functions run.
+        in_order: Plain notifications, which begin one after the other.
         live: The handlers.
     """
 
@@ -58,12 +63,15 @@ class LiveCalls:
         check: bool,
         debug: bool,
         stats: Stats,
+        threads: Threads,
     ) -> None:
         self.hub = hub
         self.authorize = authorize
         self.check = check
         self.debug = debug
         self.stats = stats
+        self.threads = threads
+        self.in_order = InOrder(hub, threads)
         self.live: set[Running] = set()
         self._idle: list[Future] = []
         self._instances: dict[str, Any] = {}

@@ -7,9 +7,6 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
-import anyio
-import anyio.to_thread
-
 from ..calling.invoke import invoke
 from ..context import NO_METADATA, CallContext, handling, outgoing_metadata
 from ..contract.signature import MethodSpec, Param
@@ -65,7 +62,7 @@ class MethodHandler(Handler):
 
     @property
     def waits(self) -> bool:
-        return self._unauthorized
+        return self._unauthorized or super().waits
 
     def _await_arguments(self) -> None:
         if self._unauthorized:
@@ -174,24 +171,17 @@ class MethodHandler(Handler):
             case "async_iterator":
                 return fn(**arguments)
             case "sync":
-                work = partial(fn, **arguments)
-                return await self.undisturbed(anyio.to_thread.run_sync(work))
+                return await self._in_thread(partial(fn, **arguments))
             case "sync_iterator":
                 return ThreadIterator(
                     self.hub,
                     partial(fn, **arguments),
+                    threads=self.calls.threads,
+                    take=partial(self.take_thread, self.calls.threads.generators),
                     credit=lambda: self.call.allowance,
                     stopped=lambda: self.stopped is not None,
                     undisturbed=self.undisturbed,
                 )
-
-    async def undisturbed(self, wait: Awaitable[T]) -> T:
-        """Wait for a worker thread, which nothing can cancel."""
-        self._threaded = True
-        try:
-            return await wait
-        finally:
-            self._threaded = False
 
     async def _stream(self, source: AsyncIterator[Any]) -> None:
         hub, call = self.hub, self.call

@@ -1,4 +1,4 @@
-"""Sync generators as async iterators: each step runs in a worker thread."""
+"""Plain generators as async iterators: each runs in one thread from its first step to its last."""
 
 from __future__ import annotations
 
@@ -6,19 +6,22 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from itertools import islice
+from queue import SimpleQueue
 from typing import Any, Protocol, TypeVar
 
 import anyio
+import anyio.to_thread
 
 from ..engine.hub import Hub
 from ..runtime import Future
 from ..runtime.by_hand import as_fault
+from .threads import Place, Threads
 
 __all__ = ["ThreadIterator"]
 
 T = TypeVar("T")
 
-# Seconds for which a sync generator runs ahead in its thread, to save hops for the next items.
+# Seconds for which a plain generator runs ahead in its thread, to save hops for the next items.
 THREAD_SLICE = 0.001
 
 
@@ -29,15 +32,19 @@ class Undisturbed(Protocol):
 
 
 class ThreadIterator:
-    """A sync iterator as an async one: each step runs in a worker thread.
+    """A plain iterator as an async one, in a thread and a context of its own.
 
-    A step takes as many items as come within a millisecond, but never more than the stream has
-    credit for, so a fast generator costs one hop for many items. Those that are there can be taken
-    while the step still runs, so a slow generator delays none.
+    It has them from its first step until it is closed, so that what it holds open across its
+    yields, such as a lock or a cursor, stays with one thread. A step takes as many items as come
+    within a millisecond, but never more than the stream has credit for, so a fast generator costs
+    one hop for many items. Those that are there can be taken while the step still runs, so a slow
+    generator delays none.
 
     Args:
         hub: The session's.
-        make: Makes the sync iterator; called in the thread.
+        make: Makes the iterator; called in the thread.
+        threads: Where it runs.
+        take: Waits for a place among the threads.
         credit: Items for which the stream has credit now.
         stopped: Whether nobody wants more; asked in the thread.
         undisturbed: Awaits a thread, while the handler is not to be cancelled.
@@ -48,20 +55,29 @@ class ThreadIterator:
         hub: Hub,
         make: Callable[[], Iterator[Any]],
         *,
+        threads: Threads,
+        take: Callable[[], Awaitable[Place]],
         credit: Callable[[], int],
         stopped: Callable[[], bool],
         undisturbed: Undisturbed,
     ) -> None:
         self._hub = hub
         self._make = make
+        self._threads = threads
+        self._take = take
         self._credit = credit
         self._stopped = stopped
         self._undisturbed = undisturbed
         self._iterator: Iterator[Any] | None = None
         self._ready: deque[Any] = deque()
+        # How many items each step may take; None: no more steps, close.
+        self._orders: SimpleQueue[int | None] = SimpleQueue()
         self._error: BaseException | None = None
         self._running = False
         self._over = False
+        self._begun = False
+        self._gone = False
+        self._closed = False
         self._waiter: Future | None = None
 
     def __aiter__(self) -> AsyncIterator[Any]:
@@ -73,10 +89,14 @@ class ThreadIterator:
                 if self._error is not None:
                     error, self._error = self._error, None
                     raise error
-                if self._over:
+                if self._over or self._closed:
                     raise StopAsyncIteration
+                if not self._begun:
+                    place = await self._take()
+                    self._begun = True
+                    self._hub.nursery.spawn(self._hold, place)
                 self._running = True
-                self._hub.nursery.spawn(self._step, max(1, self._credit()))
+                self._orders.put(max(1, self._credit()))
             await self._news()
         return self._ready.popleft()
 
@@ -89,15 +109,36 @@ class ThreadIterator:
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
 
-    async def _step(self, allowance: int) -> None:
+    def _stepped(self) -> None:
+        self._running = False
+        self._wake()
+
+    async def _hold(self, place: Place) -> None:
+        """Keep the thread until the iterator is closed."""
         try:
-            await anyio.to_thread.run_sync(self._advance, allowance)
+            await anyio.to_thread.run_sync(self._work, limiter=self._threads.limiter)
         finally:
-            self._running = False
-            self._wake()
+            # However this ends, the thread has to.
+            self._orders.put(None)
+            place.give_back()
+            self._gone = True
+            self._stepped()
+
+    # ---------------------------------------------------------------- in the thread
+
+    def _work(self) -> None:
+        while (allowance := self._orders.get()) is not None:
+            self._advance(allowance)
+            self._hub.runtime.call_threadsafe(self._stepped)
+        close = getattr(self._iterator, "close", None)
+        if close is not None:
+            try:
+                close()
+            except BaseException as error:  # noqa: BLE001  (raised by `aclose`)
+                self._error = as_fault(error, "the generator")
 
     def _advance(self, allowance: int) -> None:
-        """One step; in the thread."""
+        """One step."""
         ready = self._ready
         until = time.monotonic() + THREAD_SLICE
         try:
@@ -117,11 +158,18 @@ class ThreadIterator:
             self._error = as_fault(error, "the generator")
             self._over = True
 
+    # ---------------------------------------------------------------- the end
+
     async def aclose(self) -> None:
+        self._closed = True
+        if not self._begun:
+            return
         # A step cannot be cancelled, and the generator cannot be closed while it runs.
+        self._error = None
+        self._orders.put(None)
         with anyio.CancelScope(shield=True):
-            while self._running:
+            while not self._gone:
                 await self._undisturbed(self._news())
-            close = getattr(self._iterator, "close", None)
-            if close is not None:
-                await self._undisturbed(anyio.to_thread.run_sync(close))
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error

@@ -516,7 +516,7 @@ class Endpoint(Continuity):
     def _take_slot(self, call: InCall) -> None:
         """Let the call begin if there is a slot for it, and answer it otherwise."""
         limit = self.limits.max_calls
-        if self._drain is not None and not self._serves_live(call):
+        if self._drain is not None and not self.serves_live(call):
             self._turn_away(call, "unavailable", "this end is draining and takes no new calls")
         elif self.running.live >= limit:
             self._turn_away(call, "resource_exhausted", f"more than {limit} calls at a time")
@@ -525,7 +525,7 @@ class Endpoint(Continuity):
             call.pool = self.running
             self._begin(call)
 
-    def _serves_live(self, call: InCall) -> bool:
+    def serves_live(self, call: InCall) -> bool:
         """Whether a call of this side's cannot end without this one (DRAIN-2)."""
         return call.parent is not None and isinstance(self._lanes.get(call.parent), OutCall)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import math
+from collections import deque
 from collections.abc import Callable, Coroutine, Generator
 from threading import get_ident
 from typing import Any
@@ -141,6 +142,9 @@ class _GenericNursery:
     def __init__(self, outer: anyio.abc.TaskGroup, inner: anyio.abc.TaskGroup) -> None:
         self._outer = outer
         self._group = inner
+        self._starts: deque[tuple[_GenericTask, Start, tuple[Any, ...], contextvars.Context]] = (
+            deque()
+        )
 
     def spawn(
         self,
@@ -149,7 +153,10 @@ class _GenericNursery:
         context: contextvars.Context | None = None,
         once: bool = False,
     ) -> Task:
-        return self._start(_GenericTask(math.inf, once), fn, args, context)
+        task = _GenericTask(math.inf, once)
+        if once:
+            return self._start_in_order(task, fn, args, context)
+        return self._start(task, fn, args, context)
 
     def spawn_handler(
         self,
@@ -159,7 +166,27 @@ class _GenericNursery:
         deadline: float | None = None,
     ) -> Task:
         visible = math.inf if deadline is None else deadline + SLACK
-        return self._start(_GenericTask(visible, once=True), fn, (), context)
+        return self._start_in_order(_GenericTask(visible, once=True), fn, (), context)
+
+    def _start_in_order(
+        self,
+        task: _GenericTask,
+        fn: Start,
+        args: tuple[Any, ...],
+        context: contextvars.Context | None,
+    ) -> Task:
+        """Start a child behind those that were started before it.
+
+        Trio shuffles what becomes runnable together. So whichever of the tasks runs first does what
+        was asked for first.
+        """
+        self._starts.append((task, fn, args, context or contextvars.copy_context()))
+        self._group.start_soon(self._run_next)
+        return task
+
+    async def _run_next(self) -> None:
+        task, fn, args, context = self._starts.popleft()
+        await task.run(fn, args, context)
 
     def _start(
         self,
@@ -171,7 +198,7 @@ class _GenericNursery:
         if context is None:
             self._group.start_soon(task.run, fn, args)
         else:
-            context.run(self._group.start_soon, task.run, fn, args)
+            context.run(self._group.start_soon, task.run, fn, args, None)
         return task
 
     def timer(self, callback: Callable[[], None]) -> Timer:
@@ -191,10 +218,12 @@ class _GenericTask:
         self._inner = anyio.CancelScope()
         self._delivered = False
 
-    async def run(self, fn: Start, args: tuple[Any, ...]) -> None:
+    async def run(
+        self, fn: Start, args: tuple[Any, ...], context: contextvars.Context | None = None
+    ) -> None:
         with self._outer, self._inner:
             if self._once:
-                await _DeliverOnce(fn(*args), self._note)
+                await _DeliverOnce(fn(*args), self._note, context or contextvars.copy_context())
             else:
                 await fn(*args)
 
@@ -227,24 +256,30 @@ class _GenericTask:
 
 
 class _DeliverOnce:
-    """Drives a coroutine and tells when a cancellation is thrown in.
+    """Drives a coroutine in its own context, and tells when a cancellation is thrown in.
 
     The event loop resumes a waiting task either with an exception or, as trio does, with an
     outcome object that holds one; both are seen here before the coroutine sees them.
     """
 
-    def __init__(self, coro: Coroutine[Any, Any, None], note: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        coro: Coroutine[Any, Any, None],
+        note: Callable[[], None],
+        context: contextvars.Context,
+    ) -> None:
+        self._run = context.run
         self._coro = coro
         self._note = note
 
     def __await__(self) -> Generator[Any, Any, None]:
-        coro, note = self._coro, self._note
+        coro, note, run = self._coro, self._note, self._run
         cancelled = anyio.get_cancelled_exc_class()
         resume: Callable[[Any], Any] = coro.send
         value: Any = None
         while True:
             try:
-                trap = resume(value)
+                trap = run(resume, value)
             except StopIteration:
                 return
             try:

@@ -19,6 +19,7 @@ from ..close_codes import CloseCode
 from ..context import Authorize
 from ..errors import ProtocolError
 from ..handling.target import MethodEntry
+from ..handling.threads import Threads
 from ..interfaces import OnState
 from ..limits import Limits
 from ..protocol.codec import SUBPROTOCOLS
@@ -61,6 +62,7 @@ class Service:
         authentication: Who finds that out.
         quotas: How many may come in.
         routes: What is answered over HTTP.
+        threads: Where plain functions run.
         on_connect: Called with each session that has begun.
         on_disconnect: Called with each that has ended.
         extension: The cluster that this server is a part of.
@@ -81,6 +83,7 @@ class Service:
     authentication: Authentication
     quotas: Quotas
     routes: HttpRoutes
+    threads: Threads
     on_connect: OnSession | None = None
     on_disconnect: OnSession | None = None
     extension: Extension | None = None
@@ -238,6 +241,7 @@ class Acceptor:
             check=service.check,
             debug=service.debug,
             stats=service.stats,
+            threads=service.threads,
             on_state=service.on_state,
         )
         id = secrets.token_hex(8)

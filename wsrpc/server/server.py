@@ -23,6 +23,7 @@ from ..context import Authorize
 from ..contract.description import Reflection, describe, with_names
 from ..contract.expose import expose_all
 from ..handling.target import entries_of
+from ..handling.threads import Threads
 from ..interfaces import Interceptor, OnState, Session, StateChange, Validate
 from ..limits import Limits
 from ..options import VALIDATES, checked_function, checked_interceptors, checked_limits, one_of
@@ -154,6 +155,7 @@ class Server:
                     headers.get("origin"), proxies.host_of(headers)
                 ),
             ),
+            threads=Threads(limits),
             on_connect=on_connect,
             on_disconnect=on_disconnect,
         )

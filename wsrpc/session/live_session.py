@@ -24,6 +24,7 @@ from ..contract.description import interface_from_contract
 from ..engine.hub import settle
 from ..errors import ConnectError, ConnectionLost
 from ..handling.target import MethodEntry
+from ..handling.threads import Threads
 from ..interfaces import (
     Handshake,
     Interceptor,
@@ -103,6 +104,7 @@ class LiveSession(Session):
         check: bool = True,
         debug: bool = False,
         stats: Stats | None = None,
+        threads: Threads | None = None,
         on_state: OnState | None = None,
     ) -> None:
         self.id = ""
@@ -121,6 +123,7 @@ class LiveSession(Session):
         self._debug = debug
         self._stats = stats or Stats()
         self._on_state = on_state
+        self._threads = threads
         self._link_source: LinkSource | None = None
         self._proxies: dict[Any, Proxy] = {}
         self.change = StateChange("connecting", "it is new")
@@ -252,10 +255,13 @@ class LiveSession(Session):
         return [self.wire, *self._older]
 
     def _new_wire(self) -> WireSession:
+        endpoint = self._make_endpoint()
+        if self._threads is None:
+            self._threads = Threads(endpoint.limits)
         return WireSession(
             self,
             self,
-            self._make_endpoint(),
+            endpoint,
             self.runtime,
             self._nursery,
             entries=self._entries,
@@ -263,6 +269,7 @@ class LiveSession(Session):
             check=self._check,
             debug=self._debug,
             stats=self._stats,
+            threads=self._threads,
         )
 
     def _go_on(self) -> None:

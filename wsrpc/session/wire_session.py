@@ -23,6 +23,7 @@ from ..errors import ConnectionLost, ProtocolError
 from ..handling.dispatch import Dispatcher
 from ..handling.live import LiveCalls
 from ..handling.target import MethodEntry
+from ..handling.threads import Threads
 from ..interfaces import Session
 from ..protocol.endpoint import Endpoint
 from ..protocol.events import (
@@ -139,6 +140,7 @@ class WireSession:
         check: Whether results are validated before they leave.
         debug: Whether unexpected errors cross with their text.
         stats: Where to count.
+        threads: Where plain functions run.
 
     Attributes:
         hub: The waiting around the endpoint.
@@ -159,10 +161,13 @@ class WireSession:
         check: bool,
         debug: bool,
         stats: Stats,
+        threads: Threads,
     ) -> None:
         self.endpoint = endpoint
         self.hub = Hub(session, endpoint, runtime, nursery)
-        self.calls = LiveCalls(self.hub, authorize=authorize, check=check, debug=debug, stats=stats)
+        self.calls = LiveCalls(
+            self.hub, authorize=authorize, check=check, debug=debug, stats=stats, threads=threads
+        )
         self._dispatcher = Dispatcher(self.calls, entries)
         self.comes_back = True
         self._owner = owner

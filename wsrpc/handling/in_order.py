@@ -1,0 +1,149 @@
+"""Plain notifications of one session, which begin in the order in which they arrived.
+
+One thread takes them one after the other. Where one takes its time, it keeps that thread, and
+another takes those that follow. So each has entered its function before the next one begins, and a
+slow one holds up none for long.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextvars import copy_context
+from typing import Any
+
+import anyio
+import anyio.to_thread
+
+from ..engine.hub import Hub
+from .threads import Threads
+
+__all__ = ["InOrder"]
+
+# Seconds after which the next one does not wait any longer for the one that runs.
+PATIENCE = 0.005
+
+
+class _Job:
+    """One notification, from its arrival to the end of its function."""
+
+    __slots__ = ("begun", "context", "done", "error", "work")
+
+    def __init__(self, work: Callable[[], Any] | None) -> None:
+        self.work = work
+        self.context = copy_context()
+        self.done = anyio.Event()
+        self.error: BaseException | None = None
+        self.begun = False
+
+
+class InOrder:
+    """Begins plain functions one after the other.
+
+    Args:
+        hub: The session's.
+        threads: Where to run them.
+    """
+
+    def __init__(self, hub: Hub, threads: Threads) -> None:
+        self._hub = hub
+        self._threads = threads
+        # What the loop and the threads share: which thread takes the next job, and which job runs.
+        self._lock = threading.Lock()
+        self._queue: deque[_Job] = deque()
+        self._turn: object | None = None
+        self._current: _Job | None = None
+        self._seen: _Job | None = None
+        self._watching = False
+
+    async def run(self, work: Callable[[], Any], begun: Callable[[], None]) -> None:
+        """Run a function in its turn.
+
+        Args:
+            work: The function.
+            begun: Called before this waits for an end that nothing can hasten. Who is cancelled
+                without that has not begun, and never will.
+        """
+        await self._through(_Job(work), begun)
+
+    async def passed(self) -> None:
+        """Wait until all that are there now have begun."""
+        if self._queue:
+            await self._through(_Job(None), _nothing)
+
+    async def _through(self, job: _Job, begun: Callable[[], None]) -> None:
+        self._queue.append(job)
+        if self._turn is None:
+            self._next_thread()
+        else:
+            self._look_later()
+        try:
+            await job.done.wait()
+        except BaseException:
+            with self._lock:
+                if not job.begun:
+                    self._queue.remove(job)
+                    raise
+            begun()
+            with anyio.CancelScope(shield=True):
+                await job.done.wait()
+            raise
+        begun()
+        if job.error is not None:
+            error, job.error = job.error, None
+            raise error
+
+    def _next_thread(self) -> None:
+        self._turn = turn = object()
+        self._hub.nursery.spawn(self._serve, turn)
+
+    async def _serve(self, turn: object) -> None:
+        place = await self._threads.functions.take(self._hub, nested=False)
+        try:
+            await anyio.to_thread.run_sync(self._drain, turn, limiter=self._threads.limiter)
+        finally:
+            place.give_back()
+            if self._turn is turn:
+                self._turn = None
+                if self._queue:
+                    self._next_thread()
+
+    def _drain(self, turn: object) -> None:
+        """Run what is there; in the thread."""
+        while True:
+            with self._lock:
+                if self._turn is not turn or not self._queue:
+                    if self._turn is turn:
+                        self._current = None
+                    return
+                job = self._current = self._queue.popleft()
+                job.begun = True
+            if job.work is not None:
+                try:
+                    job.context.run(job.work)
+                except BaseException as error:  # noqa: BLE001  (raised where it is waited for)
+                    job.error = error
+            self._hub.runtime.call_threadsafe(job.done.set)
+
+    def _look_later(self) -> None:
+        if not self._watching:
+            self._watching = True
+            self._seen = self._current
+            self._hub.timers.add(self._hub.runtime.now() + PATIENCE, self._look)
+
+    def _look(self) -> None:
+        """Let another thread go on where one job holds the first one up."""
+        seen, self._seen = self._seen, None
+        self._watching = False
+        with self._lock:
+            if self._turn is None or not self._queue:
+                return
+            if self._current is seen and seen is not None:
+                self._next_thread()
+        if self._queue:
+            self._look_later()
+
+
+def _nothing() -> None:
+    """Nobody wants to know."""
