@@ -153,8 +153,12 @@ function isPlain(x) {
 /** @param {any} to @param {string} name @param {unknown} value */
 const put = (to, name, value) => Object.defineProperty(to, name, { value, enumerable: true, configurable: true, writable: true });
 
-/** Set when a value is cleaned that JSON.stringify would write as another one. */
-let odd = false;
+/** A number as JSON, digit by digit. @param {any} v */
+function exact(v) {
+  const { rawJSON } = /** @type {any} */ (JSON);
+  if (!rawJSON) throw new TypeError(`${v} cannot travel: JSON.rawJSON is not there`);
+  return rawJSON(String(v));
+}
 /** A copy of a value, made of what travels (VALUE-1 to 3). @param {any} v @param {boolean} binary @param {number} [depth] @returns {any} */
 function clean(v, binary, depth = 0) {
   switch (typeof v) {
@@ -163,12 +167,11 @@ function clean(v, binary, depth = 0) {
       return v;
     case "number":
       if (!Number.isFinite(v)) throw new TypeError(`${v} cannot travel`);
-      odd ||= Math.abs(v) > SAFE;
-      return v;
+      if (binary || Math.abs(v) <= SAFE) return v;
+      return v >= -(2 ** 63) && v < 2 ** 64 ? clean(BigInt(v), binary) : exact(v.toExponential());
     case "bigint":
       if (v < -(2n ** 63n) || v >= 2n ** 64n) throw new TypeError(`${v} is beyond 64 bits`);
-      odd = true;
-      return v;
+      return binary ? v : exact(v);
     case "boolean": return v;
     case "undefined": return null;
     case "object": break;
@@ -195,14 +198,6 @@ function clean(v, binary, depth = 0) {
   }
   return made;
 }
-/** JSON with integers as they are, and floats beyond 2^64 in a form that is no integer. @param {any} v @returns {string} */
-function exact(v) {
-  if (typeof v === "bigint") return String(v);
-  if (typeof v === "number" && Math.abs(v) > SAFE) return v >= -(2 ** 63) && v < 2 ** 64 ? String(BigInt(v)) : v.toExponential();
-  if (Array.isArray(v)) return `[${v.map(exact)}]`;
-  if (!obj(v)) return JSON.stringify(v);
-  return `{${Object.entries(v).map(([k, x]) => JSON.stringify(k) + ":" + exact(x))}}`;
-}
 /** Whether something that came is outside of the value space. @param {any} v @param {number} [depth] @returns {boolean} */
 function outside(v, depth = 0) {
   if (typeof v === "number") return !Number.isFinite(v);
@@ -216,7 +211,7 @@ function outside(v, depth = 0) {
 const json = {
   protocol: "wsrpc.v1.json",
   binary: false,
-  encode: (value) => (odd ? exact(value) : JSON.stringify(value)),
+  encode: JSON.stringify,
   decode(data) {
     if (!str(data)) throw new TypeError("no text");
     return JSON.parse(data);
@@ -441,7 +436,12 @@ const Inbox = {
   grant(hungry) {
     if (hungry && this.balance + this.owed < 1) this.owed = 1 - this.balance;
     if (this.owed < 1 || !(this.owed * 2 >= this.window || (hungry && this.balance < 1))) return;
-    this.owner.credit(() => {
+    const { owner } = this, { wire, id } = owner;
+    if (owner.stopped || !wire || this.crediting === wire) return;
+    this.crediting = wire;
+    wire.control(id, () => {
+      this.crediting = undefined;
+      if (owner.stopped || owner.wire !== wire || (wire.calls.get(id) ?? wire.incoming.get(id)) !== owner) return undefined;
       // It kept up with all that was allowed: let the far side run further ahead.
       if (this.overflow === "block" && this.balance * 2 <= this.window && !this.items.length && this.window < Math.min(4096, (4 * KIB64) / (this.mean || 256))) {
         this.owed += this.window || 1;
@@ -450,7 +450,7 @@ const Inbox = {
       const n = this.owed;
       this.owed = 0;
       this.balance += n;
-      return n;
+      return ["credit", id, n];
     });
   },
   /** The call goes out, again perhaps: what has come belongs to an earlier credit. */
@@ -508,18 +508,16 @@ class Fetched extends Stream {
 // --- Calls of this side
 
 const ms = (/** @type {any} */ v) => typeof v === "number" && v > 0 && v < Infinity;
-/** @type {Record<string, [(v: any) => any, string]>} */
+/** @type {Methods} */
 const CALL_OPTIONS = {
-  timeout: [(v) => v === null || ms(v), "milliseconds above 0, or null"], idleTimeout: [ms, "milliseconds above 0"], signal: [(v) => v?.addEventListener, "an AbortSignal"], metadata: [(v) => TESTS.S(v), "an object of strings"],
-  key: [str, "a string"], window: [(v) => TESTS.w(v), "a number of items"], overflow: [(v) => /^(block|latest|drop_oldest|fail)$/.test(v), "block, latest, drop_oldest or fail"], idempotent: [(v) => TESTS.b(v), "true or false"],
+  timeout: (v) => v === null || ms(v), idleTimeout: ms, signal: (v) => v?.addEventListener, metadata: TESTS.S, key: str, window: TESTS.w,
+  overflow: (v) => /^(block|latest|drop_oldest|fail)$/.test(v), idempotent: TESTS.b,
 };
-/** @param {any} options @param {string} where @param {boolean} [fetcher] */
-function checkOptions(options, where, fetcher) {
+/** @param {any} options @param {string} where @param {any} [more] */
+function checkOptions(options, where, more) {
   if (!isPlain(options)) throw misuse(`${where}: the options are a plain object, such as {timeout: 500}`);
   for (const [name, value] of Object.entries(options)) {
-    const rule = Object.hasOwn(CALL_OPTIONS, name) && CALL_OPTIONS[name];
-    if (!rule && !(fetcher && name === "streamFetcher")) throw misuse(`${where}: there is no option ${name}`);
-    if (rule && value !== undefined && !rule[0](value)) throw misuse(`${where}: ${name} is ${rule[1]}, not ${String(value)}`);
+    if (value !== undefined && name !== more && !(Object.hasOwn(CALL_OPTIONS, name) && CALL_OPTIONS[name](value))) throw misuse(`${where}: ${name in CALL_OPTIONS ? `${String(value)} is no ${name}` : `there is no option ${name}; there are ${Object.keys(CALL_OPTIONS)}`}`);
   }
 }
 
@@ -563,8 +561,9 @@ const Call = {
     this.options = options;
     this.metadata = { ...core.options.metadata, ...options.metadata };
     if (sizeOf(Object.entries(this.metadata).join("") + (options.key ?? "")) > QUANTUM) throw failure("resource_exhausted", `${method}: metadata and key exceed ${QUANTUM} bytes`, true);
-    /** @type {any} */ let values = args;
-    if (str(method)) {
+    /** @type {any} */ let values;
+    if (!str(method)) values = clean(args, core.codec.binary);
+    else {
       if (args !== undefined && !isPlain(args)) throw misuse(`${method} takes its arguments by name: {name: value}`);
       values = {};
       for (const [name, value] of Object.entries(args ?? {})) {
@@ -579,7 +578,7 @@ const Call = {
       const extras = Object.keys({ ...this.callbacks, ...this.uploads }).length;
       if (extras > (this.kind === "notify" ? 0 : 15)) throw misuse(`${method}: ${extras} uploads and callbacks are more than it may carry`); // ID-3
     }
-    this.args = core.encode(values);
+    this.args = core.codec.encode(values);
     this.size = core.codec.size(this.args);
   },
   /** The application leaves. */
@@ -621,15 +620,6 @@ const Call = {
     this.options.signal?.removeEventListener("abort", this.onAbort);
     if (error !== undefined) this.reject(error);
     this.inbox.finish(quiet ? undefined : error);
-  },
-  credit(count) {
-    const { wire, id } = this;
-    if (this.stopped || !wire || this.crediting === wire) return;
-    this.crediting = wire;
-    wire.control(id, () => {
-      this.crediting = undefined;
-      return this.wire === wire && !this.stopped ? ["credit", id, count()] : undefined;
-    });
   },
   /** The frame that opens it; its ids are taken when it goes. */
   frame(wire) {
@@ -939,14 +929,6 @@ const Incoming = {
     }
     this.stream._.finish(reason);
   },
-  credit(count) {
-    if (this.crediting) return;
-    this.crediting = true;
-    this.wire.control(this.id, () => {
-      this.crediting = false;
-      return this.wire.incoming.has(this.id) && !this.stopped ? ["credit", this.id, count()] : undefined;
-    });
-  },
 };
 
 // --- A session of the wire: what both sides count, over one link after another
@@ -1094,21 +1076,8 @@ const Wire = {
     if (!this.up || ws?.readyState !== 1) return;
     for (;;) {
       if (ws.bufferedAmount > 2 * KIB64) return this.watchDrain(ws);
-      /** @type {any[]} */ let parts = [];
-      let size = 5, taken = 0;
-      const ship = () => {
-        if (parts.length) ws.send(core.list(parts));
-        parts = [];
-        size = 5;
-      };
-      const add = (/** @type {any} */ part) => {
-        const n = core.codec.size(part);
-        if (size + n + 1 > KIB64) ship();
-        core.seen(true, part);
-        parts.push(part);
-        size += n + 1;
-        return n;
-      };
+      const { add, ship } = core.writer(ws);
+      let taken = 0;
       if (this.ackDue && this.received > this.ackedOut) this.links.push(["ack", (this.ackedOut = this.received)]);
       this.ackDue = false;
       for (const frame of this.links.splice(0)) add(core.list(core.raw(frame)));
@@ -1136,8 +1105,7 @@ const Wire = {
           ring.push(ring.shift());
         }
       }
-      if (!parts.length) return;
-      ship();
+      if (!ship()) return;
     }
   },
   /** Nothing tells when a WebSocket has room again; what comes in wakes this up too, also in hidden tabs. */
@@ -1223,7 +1191,7 @@ const Wire = {
     this.quiet();
     if (ws) closeSocket(ws, code, reason);
     if (this === core.wire) core.lastClose = close;
-    const ends = !(code === 1001 || code === 1005 || code === 1006 || (code >= 1011 && code <= 1015) || (code >= 4000 && code <= 4499)); // CLOSE-1
+    const ends = !/^(100[156]|101[1-5]|4[0-4]..)$/.test(code); // CLOSE-1
     // Credentials that come from a function are asked for again before they count as wrong.
     const again = !greeted && (code === 4501 || code === 4503) && typeof core.auth === "function" && core.denied++ < 2;
     if (ends && !again && this === core.wire) return core.shut(code, reason);
@@ -1432,18 +1400,10 @@ const Wire = {
     this.links = [];
     this.ackedOut = this.received;
     // The ack is first (ACK-1); then what was numbered goes again, with the very same bytes (RESUME-4).
-    let parts = [], size = 5;
-    for (const [part, n] of [[core.list(core.raw(["ack", this.received])), 20], ...this.replay]) {
-      if (size + n + 1 > KIB64 && parts.length) {
-        ws.send(core.list(parts));
-        parts = [];
-        size = 5;
-      }
-      core.seen(true, part);
-      parts.push(part);
-      size += n + 1;
-    }
-    ws.send(core.list(parts));
+    const { add, ship } = core.writer(ws);
+    add(core.list(core.raw(["ack", this.received])));
+    for (const [part] of this.replay) add(part);
+    ship();
     core.opened(resuming);
     this.beat();
     this.turn(this.openings);
@@ -1548,15 +1508,34 @@ const Core = {
     queueMicrotask(() => wire.open && wire.dial()); // A session that is closed at once opens no socket.
   },
   raw(elements) {
-    odd = false;
     return elements.map((/** @type {any} */ one) => this.codec.encode(one));
   },
   encode(value) {
-    odd = false;
     return this.codec.encode(clean(value, this.codec.binary));
   },
   list(parts) {
     return this.codec.list(parts);
+  },
+  /** Batches of up to 64 KiB (OUT-1). */
+  writer(ws) {
+    /** @type {any[]} */ let parts = [];
+    let size = 5;
+    const ship = () => {
+      const some = parts.length;
+      if (some) ws.send(this.list(parts));
+      parts = [];
+      size = 5;
+      return some;
+    };
+    const add = (/** @type {any} */ part) => {
+      const n = this.codec.size(part);
+      if (size + n + 1 > KIB64) ship();
+      this.seen(true, part);
+      parts.push(part);
+      size += n + 1;
+      return n;
+    };
+    return { add, ship };
   },
   /** A frame, whole and as the head of a value in chunks; `wrap` puts the value, or null, in its place. */
   frame(head, value, wrap = same, tail, commit) {
@@ -1791,7 +1770,7 @@ const Core = {
   clientize(which, options, parent) {
     const named = str(which);
     if (!named && !(str(which?.name) && obj(which.methods))) throw new TypeError("clientize takes a controller's name, or what `wsrpc gen ts` wrote for it");
-    if (options) checkOptions(options, "clientize", true);
+    if (options) checkOptions(options, "clientize", "streamFetcher");
     const cached = !options && !parent && this.clients.get(which);
     if (cached) return cached;
     const { streamFetcher: fetcher, ...common } = options ?? {};
