@@ -220,20 +220,13 @@ export declare class Stream<T, F = undefined> implements AsyncIterableIterator<T
 export declare class Session extends EventTarget {
     /** Calls a function with the snapshot, at once and after each change; returns what ends that. */
     subscribe: (listener: (snapshot: Snapshot) => void) => () => undefined;
-    /** @returns {State} */
-    get state(): State;
-    /** How things are: frozen, and another object after each change. Times are those of `Date.now()`. @returns {Snapshot} */
-    get snapshot(): Snapshot;
-    /** The public name of the session on the wire. @returns {string} */
-    get id(): string;
-    /** Why the last connection closed. @returns {Close|undefined} */
-    get lastClose(): Close | undefined;
-    /** Connections so far. @returns {number} */
-    get links(): number;
-    /** How often the session went on over another connection. @returns {number} */
-    get resumes(): number;
-    /** Whether the server finishes what it has and then goes. @returns {boolean} */
-    get draining(): boolean;
+    /** @readonly @type {State} */ readonly state: State;
+    /** How things are: frozen, and another object after each change. Times are those of `Date.now()`. @readonly @type {Snapshot} */ readonly snapshot: Snapshot;
+    /** The public name of the session on the wire. @readonly @type {string} */ readonly id: string;
+    /** Why the last connection closed. @readonly @type {Close|undefined} */ readonly lastClose: Close | undefined;
+    /** Connections so far. @readonly @type {number} */ readonly links: number;
+    /** How often the session went on over another connection. @readonly @type {number} */ readonly resumes: number;
+    /** Whether the server finishes what it has and then goes. @readonly @type {boolean} */ readonly draining: boolean;
     /** Resolves when the server has let this side in; rejects when it never will. @returns {Promise<void>} */
     ready(): Promise<void>;
     /**

@@ -109,6 +109,14 @@ const failure = (code, message, notStarted, more) => new RpcError(code, message,
 const misuse = (message, cause) => failure("invalid_argument", message, true, cause && { cause });
 /** The other side broke the protocol; the link closes with this code. @param {string} message @param {number} [code] */
 const violation = (message, code = 4505) => Object.assign(new Error(message), { violation: code });
+/** What an application's function throws is reported as any other error of the page. @param {(...args: any[]) => void} run @param {any[]} args */
+function safely(run, ...args) {
+  try {
+    run(...args);
+  } catch (error) {
+    setTimeout(() => { throw error; });
+  }
+}
 /** A timer that may be longer than `setTimeout` can; returns what ends it. @param {number} ms @param {() => void} run @param {boolean} [quiet] Keeps no process alive. */
 function after(ms, run, quiet) {
   /** @type {any} */ let timer;
@@ -441,7 +449,7 @@ const Inbox = {
     this.crediting = wire;
     wire.control(id, () => {
       this.crediting = undefined;
-      if (owner.stopped || owner.wire !== wire || (wire.calls.get(id) ?? wire.incoming.get(id)) !== owner) return undefined;
+      if (owner.stopped || owner.wire !== wire || wire.ids.get(id) !== owner) return undefined;
       // It kept up with all that was allowed: let the far side run further ahead.
       if (this.overflow === "block" && this.balance * 2 <= this.window && !this.items.length && this.window < Math.min(4096, (4 * KIB64) / (this.mean || 256))) {
         this.owed += this.window || 1;
@@ -476,7 +484,7 @@ const Inbox = {
 class Fetched extends Stream {
   /** @param {() => AsyncIterable<any>} open */
   constructor(open) {
-    super({ stop: nothing }, 0);
+    super({ stop: () => this.return().catch(nothing) }, 0);
     this.open = open;
   }
   async next() {
@@ -499,9 +507,6 @@ class Fetched extends Stream {
     this.open = async function* () {};
     this._.finish();
     return (await this.source?.return?.()) ?? { done: true, value: undefined };
-  }
-  cancel() {
-    this.return().catch(nothing);
   }
 }
 
@@ -526,7 +531,7 @@ function newCall(core, method, args, options, facts, parent) {
   const { kind } = facts;
   const call = make(Call, {
     core, method, kind, parent, options: {}, tracked: facts.tracked, bytes: facts.bytes && !core.codec.binary,
-    uploads: {}, callbacks: {}, pumps: [], offers: [], attempts: 1, size: 0, id: 0, done: false,
+    takes: kind === "notify" ? "end error" : str(method) ? "message result end error" : "result error", uploads: {}, callbacks: {}, pumps: [], offers: [], attempts: 1, size: 0, id: 0, done: false,
   });
   call.promise = new Promise((resolve, reject) => Object.assign(call, { resolve, reject }));
   // Nobody has to await what is iterated over; a value that nobody awaits is reported if it fails.
@@ -598,7 +603,7 @@ const Call = {
     if (this.stopped) return;
     this.stopped = true;
     if (wire) {
-      wire.control(id, () => (wire.calls.get(id) === this ? ["cancel", id, reason] : undefined));
+      wire.control(id, () => (wire.ids.get(id) === this ? ["cancel", id, reason] : undefined));
       wire.dropChunks(id);
     }
     for (const pump of this.pumps) pump.stop();
@@ -631,7 +636,7 @@ const Call = {
     if (this.deadline < Infinity) more.timeout = Math.max(0, Math.ceil(this.deadline - now()));
     if (Object.keys(this.metadata)[0]) more.metadata = this.metadata;
     if (options.key) more.key = options.key;
-    if (this.parent?.wire === wire && wire.serving.has(this.parent.id)) more.parent = this.parent.id;
+    if (this.parent?.wire === wire && wire.ids.has(this.parent.id)) more.parent = this.parent.id;
     if (str(this.method) && kind !== "notify") {
       if (inbox.first !== core.window) more.credit = inbox.first;
       if (tracked && this.stream.lastId !== undefined) more.last_id = this.stream.lastId;
@@ -640,16 +645,16 @@ const Call = {
       wire.nextId = next + 2;
       this.id = id;
       this.wire = wire;
-      wire.calls.set(id, this);
+      wire.ids.set(id, this);
       inbox.opened();
       for (const [name, offer] of Object.entries(more.callbacks ?? {})) {
         this.offers.push(offer);
-        wire.offers.set(offer, { run: this.callbacks[name], live: new Set(), name: `${this.method}(${name}=…)` });
+        wire.ids.set(offer, { takes: "", run: this.callbacks[name], live: new Set(), name: `${this.method}(${name}=…)` });
       }
       for (const [name, upload] of Object.entries(more.uploads ?? {})) {
         const pump = make(Upload, { ...source(wire, upload), call: this, balance: wire.peer.window });
         this.pumps.push(pump);
-        wire.uploads.set(upload, pump);
+        wire.ids.set(upload, pump);
         pump.begin(this.uploads[name]);
       }
       if (kind === "notify") this.resolve(), this.settle(); // Nobody awaits its end.
@@ -659,10 +664,10 @@ const Call = {
   closed() {
     const { wire, id } = this;
     if (!wire) return;
-    wire.calls.delete(id);
+    wire.ids.delete(id);
     for (const offer of this.offers.splice(0)) {
-      for (const one of wire.offers.get(offer).live) one.drop(); // CB-3
-      wire.offers.delete(offer);
+      for (const one of wire.ids.get(offer).live) one.drop(); // CB-3
+      wire.ids.delete(offer);
     }
     for (const pump of this.pumps) pump.drop();
     wire.dropChunks(id);
@@ -677,7 +682,7 @@ const Call = {
     delete this.stream.then;
     this.resolve(this.stream);
   },
-  onItems(items, cost, bytes) {
+  message(items, cost, bytes) {
     const { inbox, stream, tracked } = this;
     const first = !this.streaming;
     this.streaming = true;
@@ -696,7 +701,7 @@ const Call = {
     if (first) this.isStream();
     inbox.take(this.bytes ? items.map((/** @type {any} */ one) => this.typed(one)) : items, cost, bytes);
   },
-  onResult(value) {
+  result(value) {
     if (this.streaming && !this.stopped) throw violation("a result after items"); // RESULT-1
     this.closed();
     if (this.stopped) return;
@@ -704,7 +709,7 @@ const Call = {
     this.resolve(this.typed(value));
     this.settle(this.kind === "stream" || this.inbox.read ? failure("internal", `${this.method}: a value came where a stream was due`) : undefined);
   },
-  onEnd(final) {
+  end(final) {
     this.closed();
     if (this.stopped) return;
     if (outside(final ?? null)) return this.useless("the final value is outside of the value space");
@@ -713,7 +718,8 @@ const Call = {
     this.isStream();
     this.settle();
   },
-  onError(error) {
+  error(body) {
+    const error = received(body);
     this.closed();
     if (this.failed) this.settle(this.failed.error);
     this.core.retry(this, error);
@@ -727,8 +733,9 @@ const received = ({ code, message, data = null, type, error_id, not_started, ret
 
 // --- Streams of this side: uploads, and what handlers yield
 
+const reasonOf = (/** @type {any} */ why) => (why === "deadline_exceeded" ? why : "cancelled");
 /** @param {any} wire @param {any} id */
-const source = (wire, id) => ({ wire, id, core: wire.core, pending: [], bytes: 0, wake: nothing });
+const source = (wire, id) => ({ takes: "credit cancel", wire, id, core: wire.core, pending: [], bytes: 0, wake: nothing });
 /** @type {Methods} */
 const Source = {
   credit(n) {
@@ -791,24 +798,29 @@ const Source = {
 /** @type {Methods} */
 const Upload = {
   ...Source,
+  cancel(reason) {
+    this.reason = reason;
+    this.stop();
+    this.wire.dropChunks(this.id);
+  },
   async begin(items) {
     /** @type {any} */ let error;
     const { wire, core, id } = this;
     try {
       await this.pump(items);
-      error = this.stopped && { code: this.reason ?? "cancelled", message: "the upload was stopped" };
+      error = this.stopped && { code: reasonOf(this.reason), message: "the upload was stopped" };
     } catch (cause) {
       this.clear();
       if (!this.stopped) this.call.failed = { error: cause };
       error = core.describe(cause);
     }
-    const over = () => void wire.uploads.delete(id);
+    const over = () => void wire.ids.delete(id);
     wire.push(id, () => this.dropped ? undefined : error ? core.errorFrame(id, error, over) : core.frame(["end", id], undefined, undefined, [], over));
   },
   /** The call is over (UP-3). */
   drop() {
     this.dropped = true;
-    this.wire.uploads.delete(this.id);
+    this.wire.ids.delete(this.id);
     this.stop();
     this.wire.dropChunks(this.id);
   },
@@ -819,7 +831,9 @@ const Upload = {
 /** @type {Methods} */
 const Serving = {
   ...Source,
-  cancel(reason) {
+  cancel(why) {
+    const reason = reasonOf(why), part = this.wire.parts.get(this.id);
+    if (part) this.wire.dropPart(part);
     if (this.stopped || this.ended) return;
     this.cancelled = reason;
     if (!this.began) return this.refuse(reason, "it was cancelled before it began", { not_started: true }); // CHUNK-5, CANCEL-2
@@ -833,7 +847,7 @@ const Serving = {
     this.dropped = true;
     this.cancel("cancelled");
     this.wire.dropChunks(this.id);
-    this.wire.serving.delete(this.id);
+    this.wire.ids.delete(this.id);
   },
   /** Answer without a handler. */
   refuse(code, message, more) {
@@ -906,12 +920,9 @@ const Serving = {
     this.abort.abort(error);
     this.offer?.live.delete(this);
     for (const call of [...this.invocations]) call.stop(error), call.closed(); // CB-3
-    for (const one of this.incoming) {
-      wire.incoming.delete(one.id);
-      one.stream._.finish(error);
-    }
+    for (const one of this.incoming) one.finish(error);
     const over = () => {
-      wire.serving.delete(id);
+      wire.ids.delete(id);
       this.core.idle();
     };
     if (this.dropped || !wire.open) over();
@@ -921,11 +932,27 @@ const Serving = {
 
 /** An upload that the server sends, as the handler reads it. @type {Methods} */
 const Incoming = {
+  message(items, cost, bytes) {
+    const wrong = items.findIndex((/** @type {any} */ one) => outside(one));
+    this.stream._.take(wrong < 0 ? items : items.slice(0, wrong), cost, bytes);
+    const msg = "an item is outside of the value space";
+    if (wrong >= 0) this.stop(new RpcError("invalid_argument", msg, { errors: [{ loc: [this.name], msg, type: "value_error" }], total: 1 })); // UP-5
+  },
+  end() {
+    this.finish();
+  },
+  finish(error) {
+    this.wire.ids.delete(this.id);
+    this.stream._.finish(error);
+  },
+  error(body) {
+    this.finish(received(body));
+  },
   stop(reason) {
     const { wire, id } = this;
-    if (!this.stopped && wire.incoming.get(id) === this) {
+    if (!this.stopped && wire.ids.get(id) === this) {
       this.stopped = true;
-      wire.control(id, () => (wire.incoming.has(id) ? ["cancel", id] : undefined));
+      wire.control(id, () => (wire.ids.has(id) ? ["cancel", id] : undefined));
     }
     this.stream._.finish(reason);
   },
@@ -937,7 +964,7 @@ const Incoming = {
 const newWire = (core) => make(Wire, {
   core, id: "", open: true, up: false, peer: { window: 0, max_calls: 8, max_batch: KIB64, max_value: KIB64, max_held: 0 }, token: null, resumeWindow: 0, link: 0, nextId: 1, peerId: 0, used: 0,
   sent: 0, acked: 0, received: 0, ackedOut: 0, unacked: 0, unackedBytes: 0, outbox: 0, held: 0, heldIn: 0, stuck: 0, arrived: 0, pinged: -1,
-  calls: new Map(), uploads: new Map(), offers: new Map(), serving: new Map(), incoming: new Map(), parts: new Map(), lanes: new Map(), starved: new Set(),
+  ids: new Map(), parts: new Map(), lanes: new Map(), starved: new Set(),
   urgent: [], // Calls that go before those of the session: of handlers, of callbacks, and large ones that wait for room.
   ring: [], openings: { deficit: QUANTUM }, links: [], replay: [], replayBytes: 0, starts: [],
 });
@@ -1277,20 +1304,17 @@ const Wire = {
       case "chunk": return this.piece(id, body, frame[3]);
     }
     if (!SHAPES[name] || name === "pong") return;
-    if (this.parts.has(id) && name !== "credit") {
-      if (name !== "error" && name !== "cancel") throw violation(`a ${name} in the middle of a value`); // CHUNK-4
-      if (name === "error") this.forgetPart(id);
-    }
+    const part = this.parts.get(id);
+    if (part && name === "error") this.dropPart(part), this.parts.delete(id);
+    else if (part && name !== "credit" && name !== "cancel") throw violation(`a ${name} in the middle of a value`); // CHUNK-4
     const size = frame[SIZE_AT[name]];
     if (size == null) this.dispatch(frame, name, id, body, 1, bytes);
     else this.beginPart(frame, name, id, Number(size));
   },
-  /** What has come of a value is dropped. */
-  forgetPart(id) {
-    const part = this.parts.get(id);
-    if (part?.pieces) this.heldIn -= part.size;
-    if (part) part.pieces = undefined;
-    this.parts.delete(id);
+  /** What has come of a value is held no longer; pieces that still come are counted. */
+  dropPart(part) {
+    if (part.pieces) this.heldIn -= part.size;
+    part.pieces = undefined;
   },
   /** A value comes in chunks; one that nobody wants is counted, but not held (CHUNK-6). */
   beginPart(frame, name, id, size) {
@@ -1313,7 +1337,7 @@ const Wire = {
     const { core } = this;
     const part = this.parts.get(id);
     if (!part) {
-      if (this.calls.has(id) || this.serving.has(id) || this.incoming.has(id)) throw violation("a chunk of nothing");
+      if (this.ids.has(id)) throw violation("a chunk of nothing");
       return this.opened(id);
     }
     const n = core.codec.size(piece);
@@ -1322,7 +1346,8 @@ const Wire = {
     part.pieces?.push(piece);
     if (!last) return;
     const { frame, size, pieces } = part;
-    this.forgetPart(id);
+    this.dropPart(part);
+    this.parts.delete(id);
     /** @type {any} */ let value;
     try {
       if (pieces) value = core.codec.decode(core.codec.unite(pieces));
@@ -1330,53 +1355,25 @@ const Wire = {
       // It stays undefined, which is outside of the value space (VALUE-4).
     }
     const [name, , body] = frame;
-    if (SIZE_AT[name] === 5) return this.serving.get(id)?.complete(value);
+    if (SIZE_AT[name] === 5) return this.ids.get(id)?.complete(value);
     this.dispatch(frame, name, id, name === "result" ? value : name === "error" ? { ...body, data: value } : [value], 1 + Math.floor(size / KIB64), size);
   },
   /** An id that is not live has to be one that was (ID-5, ID-6). */
   opened(id) {
     if (id & 1 ? id >= this.nextId : id > this.peerId) throw violation(`a frame on id ${id}, which nobody opened`);
   },
-  /** What takes a stream or an answer on this id; undefined where that is finished. */
+  /** What this frame is for; undefined where that is finished. */
   owner(id, name) {
-    const call = this.calls.get(id), incoming = this.incoming.get(id);
-    const wrong = call?.kind === "notify" ? "message result" : call && !str(call.method) ? "message end" : incoming ? "result" : this.serving.has(id) || this.uploads.has(id) || this.offers.has(id) ? name : "";
-    if (wrong.includes(name)) throw violation(`${name} on id ${id}`);
-    if (!call && !incoming) this.opened(id);
-    return call ?? incoming;
+    const owner = this.ids.get(id);
+    if (!owner) this.opened(id);
+    else if (!owner.takes.includes(name)) throw violation(`${name} on id ${id}`);
+    return owner;
   },
   dispatch(frame, name, id, body, cost, bytes) {
     if (SIZE_AT[name] === 5) return void this.accept(frame);
-    if (name === "credit" || name === "cancel") {
-      const source = this.serving.get(id) ?? this.uploads.get(id);
-      if (!source) {
-        if (this.calls.has(id) || this.incoming.has(id) || this.offers.has(id) || body < 1) throw violation(`${name} on id ${id}`);
-        return this.opened(id);
-      }
-      if (name === "credit") return source.credit(Number(body));
-      const part = this.parts.get(id);
-      if (part) this.forgetPart(id), this.parts.set(id, part);
-      source.reason = body === "deadline_exceeded" ? body : "cancelled";
-      if (source.cancel) return source.cancel(source.reason);
-      source.stop();
-      return this.dropChunks(id);
-    }
     const owner = this.owner(id, name);
-    if (!owner) return;
-    if (owner.onItems) {
-      if (name === "message") return owner.onItems(body, cost, bytes / body.length);
-      return name === "result" ? owner.onResult(body) : name === "end" ? owner.onEnd(body) : owner.onError(received(body));
-    }
-    const inbox = owner.stream._;
-    if (name === "message") {
-      const wrong = body.findIndex((/** @type {any} */ one) => outside(one));
-      inbox.take(wrong < 0 ? body : body.slice(0, wrong), cost, bytes / body.length);
-      if (wrong < 0) return;
-      const msg = "an item is outside of the value space";
-      return owner.stop(new RpcError("invalid_argument", msg, { errors: [{ loc: [owner.name], msg, type: "value_error" }], total: 1 })); // UP-5
-    }
-    this.incoming.delete(id);
-    inbox.finish(name === "error" ? received(body) : undefined);
+    if (owner) owner[name](body, cost, bytes / body?.length);
+    else if (name === "credit" && body < 1) throw violation("a credit below 1"); // CREDIT-6
   },
   greeted(hello) {
     const { core, ws } = this;
@@ -1417,7 +1414,7 @@ const Wire = {
   goaway(body) {
     const first = !this.draining;
     this.draining = true;
-    for (const call of [...this.calls.values()]) {
+    for (const call of this.calls()) {
       if (call.id <= body.last_id || !str(call.method) || call.parent?.wire === this) continue; // DRAIN-2
       call.closed();
       this.core.retry(call, failure("unavailable", "the server is draining", true), true); // GOAWAY-2
@@ -1430,26 +1427,24 @@ const Wire = {
     const options = given ?? {}, uploads = Object.entries(options.uploads ?? {});
     const more = [...uploads.map((one) => one[1]), ...Object.values(options.callbacks ?? {})];
     if (id & 1 || id <= this.peerId || more.length > 15 || new Set(more).size < more.length || more.some((one) => one & 1 || one <= id)) throw violation(`the server opened id ${id} wrongly`); // ID-1 to 3
-    const named = str(method), offer = this.offers.get(method), credit = Number(options.credit ?? this.peer.window);
+    const named = str(method), offer = named ? undefined : this.ids.get(method), credit = Number(options.credit ?? this.peer.window);
     if ((more.length && (kind === "notify" || !named)) || credit > MAX_INT) throw violation(`a ${kind} with options that it may not have`); // NOTIFY-2, CB-1, CREDIT-6
-    if (!named && !offer) {
-      if (!(method & 1) || this.calls.has(method) || this.uploads.has(method)) throw violation(`${method} is no callback`); // CB-4
-      this.opened(method);
-    }
+    if (!named && (offer ? !offer.live : !(method & 1))) throw violation(`${method} is no callback`); // CB-4
+    if (!named && !offer) this.opened(method);
     this.peerId = Math.max(id, ...more);
     let busy = 0;
-    for (const one of this.serving.values()) if (!one.offer) busy++;
+    for (const one of this.ids.values()) if (one.invocations && !one.offer) busy++;
     const run = offer ? (/** @type {any} */ list) => offer.run(...list) : named && core.find(method);
     const serving = make(Serving, { ...source(this, id), kind, options, offer, run, name: offer ? offer.name : method, balance: credit, abort: new AbortController(), invocations: new Set(), incoming: [] });
-    this.serving.set(id, serving);
+    this.ids.set(id, serving);
     if (options.timeout != null) {
       serving.deadline = now() + Number(options.timeout);
       serving.timer = after(Number(options.timeout), () => serving.cancel("deadline_exceeded"), true);
     }
     for (const [name, upload] of uploads) {
-      const incoming = make(Incoming, { wire: this, id: upload, name });
+      const incoming = make(Incoming, { takes: "message end error", wire: this, id: upload, name });
       incoming.stream = new Stream(incoming, core.window);
-      this.incoming.set(upload, incoming);
+      this.ids.set(upload, incoming);
       serving.incoming.push(incoming);
     }
     if (!named && !offer) serving.refuse("failed_precondition", "the callback's call is over");
@@ -1462,6 +1457,9 @@ const Wire = {
     }
     return serving;
   },
+  calls() {
+    return [...this.ids.values()].filter((one) => one.inbox);
+  },
   /** It is over for good, and what it carried is told so; returns the calls that were live. */
   end({ code, reason }) {
     this.quiet();
@@ -1469,14 +1467,13 @@ const Wire = {
     this.redial?.();
     this.expiry?.();
     const error = failure("unavailable", `the session ended: ${code} ${reason}`);
-    const live = [...this.calls.values(), ...this.urgent];
+    const live = [...this.calls(), ...this.urgent];
     for (const call of live) {
       call.closed();
       call.slot = false;
     }
-    for (const one of this.serving.values()) one.cancel("cancelled");
-    for (const one of this.incoming.values()) one.stream._.finish(error);
-    for (const map of [this.serving, this.incoming, this.urgent]) map.clear?.();
+    for (const one of this.ids.values()) one.invocations ? one.cancel() : one.finish?.(error);
+    this.ids.clear();
     this.urgent = [];
     for (const one of this.starved) one.wake();
     return live.filter((/** @type {any} */ call) => str(call.method) || call.settle(error));
@@ -1557,20 +1554,15 @@ const Core = {
   describe(error, where) {
     const { code, message, data, type, retryAfter } = error ?? G;
     if (error instanceof RpcError) return { code, message: String(message), data, ...(type && type !== TOO_LARGE && { type }), ...(int(retryAfter) && { retry_after: retryAfter }) };
-    const error_id = [...crypto.getRandomValues(new Uint8Array(8))].map((b) => b.toString(16).padStart(2, "0")).join("");
+    const error_id = Math.random().toString(36).slice(2);
     if (where) console.error(`wsrpc: ${where} failed (error id ${error_id})`, error);
     return { code: "internal", message: "internal error", error_id };
   },
   tell() {
     const { state, since, attempt, nextAt, lastClose, draining, resumes } = this;
     this.snapshot = Object.freeze({ state, since, attempt, ...(nextAt && { nextAttemptAt: nextAt }), ...(lastClose && { lastClose }), draining, resumes });
-    for (const listener of [...this.listeners]) {
-      try {
-        listener(this.snapshot);
-      } catch (error) {
-        setTimeout(() => { throw error; }); // Reported as any other error of the page.
-      }
-    }
+    Object.assign(this.session, { state, id: this.wire?.id, lastClose, links: this.links, resumes, draining, snapshot: this.snapshot });
+    for (const listener of [...this.listeners]) safely(listener, this.snapshot);
     this.session.dispatchEvent(new Event("state"));
   },
   become(state) {
@@ -1588,11 +1580,7 @@ const Core = {
     const [name, body] = frame;
     if (!traceSecrets && name === "auth") frame = [name, "…"];
     if (!traceSecrets && name === "hello" && obj(body)) frame = [name, { ...body, ...(body.auth != null && { auth: "…" }), ...(body.token != null && { token: "…" }) }];
-    try {
-      trace(sent, frame, Date.now());
-    } catch (error) {
-      console.error("wsrpc: trace failed", error);
-    }
+    safely(trace, sent, frame, Date.now());
   },
   error(prefix, notStarted, close) {
     const { code, reason } = close ?? this.lastClose;
@@ -1603,7 +1591,7 @@ const Core = {
   },
   whyWaiting() {
     if (this.state !== "open") return "; there is no connection";
-    const unread = [...this.wire.calls.values()].filter((call) => call.streaming && !call.inbox.read).length;
+    const unread = this.wire.calls().filter((/** @type {any} */ call) => call.streaming && !call.inbox.read).length;
     return `; no slot was free: ${this.wire.used} open, ${unread} unread`;
   },
   warnUnread(method) {
@@ -1711,7 +1699,7 @@ const Core = {
   },
   /** Whoever waits for the last call is told. */
   idle() {
-    if (this.idlers.length && !this.waiting.length && this.wires().every((/** @type {any} */ wire) => !wire.calls.size && !wire.serving.size)) for (const one of this.idlers.splice(0)) one();
+    if (this.idlers.length && !this.waiting.length && this.wires().every((/** @type {any} */ wire) => ![...wire.ids.values()].some((one) => one.takes))) for (const one of this.idlers.splice(0)) one();
   },
 
   call(method, args, options = {}, facts, parent) {
@@ -1722,7 +1710,7 @@ const Core = {
   start(call) {
     const { wire, id } = call.parent ?? {};
     if (this.state === "closed" || this.closing) return call.settle(this.why());
-    if (wire?.open && wire.serving.has(id)) {
+    if (wire?.open && wire.ids.has(id)) {
       // It never waits for a slot, lest a ring of calls waits for itself (SLOT-3).
       if (wire.used >= wire.peer.max_calls) return call.settle(failure("resource_exhausted", `${call.method}: no slot is free for a call made by a handler`, true));
       wire.used++;
@@ -1871,22 +1859,29 @@ const Core = {
 
 /** The conversation with one server. It outlives lost connections; a `state` event tells of each change. */
 export class Session extends EventTarget {
+  /** @readonly @type {State} */ state = "connecting";
+  /** How things are: frozen, and another object after each change. Times are those of `Date.now()`. @readonly @type {Snapshot} */ snapshot = /** @type {any} */ (0);
+  /** The public name of the session on the wire. @readonly @type {string} */ id = "";
+  /** Why the last connection closed. @readonly @type {Close|undefined} */ lastClose;
+  /** Connections so far. @readonly @type {number} */ links = 0;
+  /** How often the session went on over another connection. @readonly @type {number} */ resumes = 0;
+  /** Whether the server finishes what it has and then goes. @readonly @type {boolean} */ draining = false;
   /** @internal @type {any} */
   _;
   /** @internal @param {string} url @param {ConnectOptions} options @param {any} Socket */
   constructor(url, options, Socket) {
     super();
-    const codec = options.codec ?? json;
+    const { codec = json, auth, window = 32, timeout = 30000, maxCalls = 256, maxValue = 16 * MIB } = options;
     const core = (this._ = make(Core, {
-      session: this, url, options, Socket, codec, auth: options.auth, window: options.window ?? 32, timeout: options.timeout === undefined ? 30000 : options.timeout, maxCalls: options.maxCalls ?? 256, maxValue: options.maxValue ?? 16 * MIB,
+      session: this, url, options, Socket, codec, auth, window, timeout, maxCalls, maxValue,
       null: codec.encode(null), state: "connecting", since: Date.now(), attempt: 0, failures: 0, denied: 0, draining: false, links: 0, resumes: 0, sent: 0, lastAuth: -Infinity, tokens: 1000, spentAt: now(), spentSent: 0, hints: 20, hintedAt: 0,
       waiting: [], waitingBytes: 0, old: new Set(), controllers: new Map(), readiness: [], listeners: new Set(), clients: new Map(), idlers: [],
     }));
     core.onWake = () => core.poke();
     core.onHide = (/** @type {any} */ event) => event.persisted || core.shut(1000, "the page was left"); // BROWSER-4
     core.expose(options.controllers ?? []);
-    core.tell();
     core.begin();
+    core.tell();
     /** Calls a function with the snapshot, at once and after each change; returns what ends that. */
     this.subscribe = (/** @type {(snapshot: Snapshot) => void} */ listener) => {
       const one = (/** @type {Snapshot} */ snapshot) => listener(snapshot);
@@ -1894,34 +1889,6 @@ export class Session extends EventTarget {
       one(core.snapshot);
       return () => void core.listeners.delete(one);
     };
-  }
-  /** @returns {State} */
-  get state() {
-    return this._.state;
-  }
-  /** How things are: frozen, and another object after each change. Times are those of `Date.now()`. @returns {Snapshot} */
-  get snapshot() {
-    return this._.snapshot;
-  }
-  /** The public name of the session on the wire. @returns {string} */
-  get id() {
-    return this._.wire.id;
-  }
-  /** Why the last connection closed. @returns {Close|undefined} */
-  get lastClose() {
-    return this._.lastClose;
-  }
-  /** Connections so far. @returns {number} */
-  get links() {
-    return this._.links;
-  }
-  /** How often the session went on over another connection. @returns {number} */
-  get resumes() {
-    return this._.resumes;
-  }
-  /** Whether the server finishes what it has and then goes. @returns {boolean} */
-  get draining() {
-    return this._.draining;
   }
   /** Resolves when the server has let this side in; rejects when it never will. @returns {Promise<void>} */
   ready() {
