@@ -14,6 +14,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from urllib.parse import urlsplit
 
+from wsrpc.web.slim import slim
+
 from .node import ROOT, STATIC
 
 FILES = {
@@ -77,7 +79,8 @@ class Relay:
         file = FILES.get(path)
         body = b"<!doctype html><title>wsrpc</title>"
         if file is not None:
-            body = file.read_bytes()
+            # As servers send it.
+            body = slim(file.read_text(encoding="utf-8")).encode()
         kind = "text/html" if file is None else "text/javascript"
         writer.write(
             f"HTTP/1.1 {200 if file or path == '/' else 404} OK\r\nContent-Type: {kind}; "

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
+from .slim import slim
+
 __all__ = ["CLIENT_FILES", "Page", "Pages", "asks_for_websocket"]
 
 # What other pages and other runtimes may import; served whether there is an explorer or not.
@@ -242,9 +244,11 @@ def _explorer_files() -> frozenset[str]:
 def _file(name: str) -> bytes | None:
     """A file's bytes, read once; only names of the lists above get here."""
     try:
-        return STATIC.joinpath(name).read_bytes()
+        body = STATIC.joinpath(name).read_bytes()
     except FileNotFoundError:
         return None
+    # The client is written to be read, and travels without its comments.
+    return slim(body.decode()).encode() if name in CLIENT_FILES and name.endswith(".js") else body
 
 
 @cache
