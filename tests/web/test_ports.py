@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from typing import Any, NamedTuple
 
 import anyio
@@ -177,3 +178,19 @@ async def test_page_loads_take_up_no_place_among_the_unauthenticated(transport: 
 def test_a_unix_socket_has_no_page_for_browsers(tmp_path: Any) -> None:
     listener = wsrpc.Server([Hello()]).listen(path=str(tmp_path / "socket"))
     assert listener.http_url == ""
+
+
+async def test_a_crowd_of_strangers_does_not_make_a_pod_unready(transport: str) -> None:
+    limits = wsrpc.Limits(max_unauthenticated=2, hello_timeout=1000)
+    async with served([Hello()], limits=limits) as listener, AsyncExitStack() as stack:
+        host, _, port = listener.url.split("/")[2].rpartition(":")
+        for _ in range(80):
+            stream = await anyio.connect_tcp(host, int(port))
+            await stack.enter_async_context(stream)
+            await stream.send(b"GET / HTTP/1.1\r\n")
+        for probe in ("/healthz", "/readyz"):
+            assert (await request(listener.url, probe))[::2] == (200, b"ok")
+        assert listener.server.snapshot().unauthenticated == 2
+        with pytest.raises(wsrpc.ConnectError):
+            async with wsrpc.connect(listener.url, reconnect=False):
+                pytest.fail("there was no room")

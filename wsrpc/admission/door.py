@@ -18,6 +18,10 @@ from .unauthenticated import Pending, PendingLinks
 __all__ = ["Answer", "Door"]
 
 
+# Connections beyond all bounds that may still ask for health, and the seconds that each has.
+IN_BETWEEN = 32
+IN_BETWEEN_TIME = 1.0
+
 Answer: TypeAlias = Callable[[str, str, Mapping[str, str], str, str], HttpAnswer | None]
 
 
@@ -55,6 +59,8 @@ class Door:
         self._deadlines = deadlines
         # By file number, for the libraries do not hand on what they are given.
         self._arrived: dict[int, tuple[Pending, TimerEntry | None]] = {}
+        # Those for whom there is no room, the oldest first.
+        self._crowd: dict[Pending, None] = {}
 
     def arrive(self, connection: Socket, peer: Any) -> bool:
         """A connection was accepted; False if there is no room, and it has to be closed.
@@ -69,8 +75,12 @@ class Door:
             socket=connection,
             dismiss=end,
         )
+        most = self._limits.hello_timeout
         if pending is None:
-            return False
+            if self._answer is None:
+                return False
+            pending = self._in_between(address, connection, end)
+            most = min(most, IN_BETWEEN_TIME)
         number = connection.fileno()
         if (before := self.opened(number)) is not None:
             # Its number is given anew, so it was closed.
@@ -78,7 +88,7 @@ class Door:
         due = None
         if self._deadlines is not None:
             late = partial(self._late, number, pending)
-            due = self._deadlines.add(pending.since + self._limits.hello_timeout, late)
+            due = self._deadlines.add(pending.since + most, late)
         self._arrived[number] = pending, due
         return True
 
@@ -91,6 +101,10 @@ class Door:
         pending, due = self._arrived.pop(number, (None, None))
         if due is not None and self._deadlines is not None:
             self._deadlines.remove(due)
+        if pending in self._crowd:
+            del self._crowd[pending]
+            # Whoever opens a WebSocket has to find a place like everybody else.
+            return None
         return pending
 
     def answered(self, number: int) -> None:
@@ -101,6 +115,7 @@ class Door:
         """
         if (arrived := self._arrived.get(number)) is not None:
             self._pending.remove(arrived[0])
+            self._crowd.pop(arrived[0], None)
 
     def answer(
         self, method: str, path: str, headers: Mapping[str, str], *, local: str, peer: str
@@ -149,6 +164,20 @@ class Door:
             certificate=certificate or None,
             scope=scope,
         )
+
+    def _in_between(self, address: str, connection: Socket, end: Callable[[], None]) -> Pending:
+        """Let one ask over HTTP for whom there is no room: it may be a probe.
+
+        A flood has these few places too, but gains nothing by them: each newcomer takes that of the
+        oldest, and who asks at once is answered before it is its turn.
+        """
+        pending = Pending(address, self._now(), connection, end)
+        self._crowd[pending] = None
+        if len(self._crowd) > IN_BETWEEN:
+            oldest = next(iter(self._crowd))
+            del self._crowd[oldest]
+            oldest.dismiss()
+        return pending
 
     def _late(self, number: int, pending: Pending) -> None:
         """It is still within the opening handshake, or closed (HELLO-9)."""
