@@ -107,6 +107,8 @@ class Session:
         id: The public name that the accepting side gave it; no secret. On the connecting side it
             changes when the server has forgotten the session, and this object goes on with another.
         principal: Who the peer is, as `authenticate` returned it; None on the connecting side.
+        principal_key: A string that is the same for the same principal, such as "s:ann" or "n:1";
+            None where there is none. See `Grant`.
         peer: What the peer calls itself, from its hello.
         handshake: What the accepting side knows of the connection, the newest one.
         interceptors: What runs around every call out of this session, outermost first.
@@ -114,6 +116,7 @@ class Session:
 
     id: str
     principal: Any
+    principal_key: str | None
     peer: str
     handshake: Handshake
     interceptors: tuple[Interceptor, ...]

@@ -18,12 +18,15 @@ from ..protocol.hello import Opening, read_opening
 from ..session.wire_session import first_message
 from ..telemetry.logs import everyone
 from ..transport.base import Link, short_reason
-from .principals import same_principal
+from .principals import Identity
 from .unauthenticated import Pending, PendingLinks
 
 __all__ = ["CROWDED", "REVOKED", "Authenticate", "Authentication", "Grant", "expiry"]
 
 REVOKED = "the credentials were revoked"
+ANOTHER = (
+    "fresh credentials of another principal; if it is the same, return Grant(…, key=…) for both"
+)
 CROWDED = "too many connections that do not say who they are"
 
 
@@ -36,13 +39,18 @@ class Grant:
         expires_in: Seconds from now for which the credentials hold. The connection is then closed
             with 4003, and the client comes back with fresh ones, unless it has sent such before
             (`Session.refresh_auth`). None: for as long as the connection.
+        key: What says who it is, for a principal that is not equal to itself an hour later, such as
+            claims with the time at which they were issued. Without it strings and whole numbers
+            stand for themselves, an object or a mapping goes by its class and its field `sub` or
+            `id`, and anything else is compared by equality. `Session.principal_key` has it.
 
     Raises:
-        TypeError: `expires_in` is no number.
+        TypeError: `expires_in` is no number, or `key` neither a string nor a whole number.
     """
 
     principal: Any
     expires_in: float | None = None
+    key: str | int | None = None
 
     def __post_init__(self) -> None:
         seconds = self.expires_in
@@ -50,6 +58,13 @@ class Grant:
             isinstance(seconds, bool) or not isinstance(seconds, (int, float))
         ):
             raise TypeError(f"Grant.expires_in is a number of seconds or None, not {seconds!r}")
+        if self.key is not None and type(self.key) not in (str, int):
+            raise TypeError(f"Grant.key is a string or a whole number, not {self.key!r}")
+
+    @property
+    def identity(self) -> Identity:
+        """The principal, as it is compared with others."""
+        return Identity(self.principal, self.key)
 
 
 Authenticate: TypeAlias = Callable[[Handshake, Any], Awaitable[Any]]
@@ -105,7 +120,9 @@ class Authentication:
             reason = "the server cannot check credentials at the moment; try again later"
             raise ProtocolError(CloseCode.TRY_AGAIN_LATER, reason) from None
 
-    async def identify_again(self, handshake: Handshake, auth: Any, principal: Any) -> Grant | None:
+    async def identify_again(
+        self, handshake: Handshake, auth: Any, principal: Any, key: str | None
+    ) -> Grant | None:
         """Look at fresh credentials of a peer that is known (AUTH-1); None if nobody can now.
 
         Raises:
@@ -118,8 +135,8 @@ class Authentication:
             return None
         except ProtocolError as error:
             raise ProtocolError(CloseCode.UNAUTHENTICATED, error.reason) from None
-        if not same_principal(grant.principal, principal):
-            raise ProtocolError(CloseCode.UNAUTHENTICATED, "fresh credentials of another principal")
+        if not grant.identity.is_same(principal, key):
+            raise ProtocolError(CloseCode.UNAUTHENTICATED, ANOTHER)
         return grant
 
     async def _identified(self, handshake: Handshake, auth: Any) -> Grant:

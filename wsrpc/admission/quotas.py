@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
 
 from ..close_codes import CloseCode
 from ..errors import ProtocolError
 from ..limits import Limits
 from .forwarded import bucket_of
-from .principals import Tally
+from .principals import Identity, Tally
 
 __all__ = ["Quotas"]
 
@@ -29,12 +28,12 @@ class Quotas:
         self._by_address: Counter[str] = Counter()
 
     def enter(
-        self, principal: Any, address: str, *, resumes: bool, replaces: bool
+        self, who: Identity, address: str, *, resumes: bool, replaces: bool
     ) -> Callable[[], None]:
         """Count a link that is let in; returns what counts it out again.
 
         Args:
-            principal: Whose it is.
+            who: Whose it is.
             address: Where it comes from.
             resumes: Whether it belongs to a session that exists: there is room for that another
                 time, while a new session would meet the same limit again.
@@ -51,8 +50,8 @@ class Quotas:
                 CloseCode.TRY_AGAIN_LATER, "the server has no room; try again later"
             )
         code = CloseCode.TRY_AGAIN_LATER if resumes else CloseCode.LIMIT
-        known = principal is not None
-        if known and self._by_principal[principal] - before >= limits.max_links_per_principal:
+        known = who.principal is not None
+        if known and self._by_principal[who] - before >= limits.max_links_per_principal:
             most = limits.max_links_per_principal
             raise ProtocolError(code, f"more than {most} connections of one principal")
         if address and self._by_address[address] - before >= limits.max_links_per_address:
@@ -61,7 +60,7 @@ class Quotas:
         self._links += 1
         self._by_address[address] += 1
         if known:
-            self._by_principal.add(principal)
+            self._by_principal.add(who)
 
         def leave() -> None:
             self._links -= 1
@@ -69,6 +68,6 @@ class Quotas:
             if not self._by_address[address]:
                 del self._by_address[address]
             if known:
-                self._by_principal.remove(principal)
+                self._by_principal.remove(who)
 
         return leave

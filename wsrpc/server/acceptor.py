@@ -6,13 +6,14 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import anyio
 
 from ..admission.authentication import CROWDED, REVOKED, Authentication, Grant
 from ..admission.forwarded import Proxies
 from ..admission.origins import Origins
-from ..admission.principals import same_principal
+from ..admission.principals import Identity
 from ..admission.quotas import Quotas
 from ..admission.unauthenticated import Pending, PendingLinks
 from ..close_codes import CloseCode
@@ -37,7 +38,7 @@ from .http_routes import HttpRoutes
 from .served_session import ServedSession
 from .session_table import SessionTable
 
-__all__ = ["Acceptor", "Service"]
+__all__ = ["Acceptor", "Service", "is_meant"]
 
 # Seconds for a last word to a peer that had to make room for another.
 GOODBYE = 0.1
@@ -154,7 +155,7 @@ class Acceptor:
                 opening, grant = await self._admit(link, pending)
                 session = self._to_resume(opening, grant)
                 leave = service.quotas.enter(
-                    grant.principal,
+                    grant.identity,
                     link.handshake.address,
                     resumes=session is not None,
                     replaces=session is not None and session.linked,
@@ -223,7 +224,7 @@ class Acceptor:
         token = opening.hello.token
         if token is None:
             return None
-        session = self._service.sessions.find(token, grant.principal)
+        session = self._service.sessions.find(token, grant.identity)
         if session is None:
             raise ProtocolError(CloseCode.CANNOT_RESUME, "there is no such session to resume")
         return session
@@ -310,7 +311,18 @@ def _nothing() -> None:
     """There is nothing to end."""
 
 
+def is_meant(given: Any, principal: Any, key: str | None) -> bool:
+    """Whether `Server.revoke` was given this principal, or its key."""
+    if given == key and isinstance(given, str):
+        return True
+    meant = Identity(given)
+    if meant.key is not None and meant.key == key:
+        return True
+    return type(given) is type(principal) and bool(given == principal)
+
+
 def _check_revoked(pending: Pending, grant: Grant) -> None:
     """Refuse who was revoked while its credentials were looked at."""
-    if any(same_principal(grant.principal, one) for one in pending.revoked):
+    who = grant.identity
+    if any(is_meant(one, who.principal, who.key) for one in pending.revoked):
         raise ProtocolError(CloseCode.UNAUTHENTICATED, REVOKED)

@@ -137,6 +137,7 @@ class ServedSession(LiveSession):
     def trust(self, grant: Grant) -> None:
         """Let the session go on as this principal's."""
         self.principal = grant.principal
+        self.principal_key = grant.identity.key
         self.wire.trust_until(expiry(grant, self.runtime.now()))
 
     def wire_opened(self, wire: WireSession, hello: HelloBody) -> None:
@@ -211,6 +212,8 @@ class ServedSession(LiveSession):
             raise ProtocolError(
                 CloseCode.UNAUTHENTICATED, "credentials that are no value"
             ) from None
-        grant = await self.authentication.identify_again(link.handshake, auth, self.principal)
+        grant = await self.authentication.identify_again(
+            link.handshake, auth, self.principal, self.principal_key
+        )
         if grant is not None and wire.link is link:
             self.trust(grant)

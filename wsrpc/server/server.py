@@ -15,7 +15,6 @@ from ..admission.authentication import REVOKED, Authenticate, Authentication
 from ..admission.forwarded import Proxies
 from ..admission.hosts import Hosts
 from ..admission.origins import AllowedOrigins, Origins
-from ..admission.principals import same_principal
 from ..admission.quotas import Quotas
 from ..admission.unauthenticated import PendingLinks
 from ..close_codes import CloseCode
@@ -30,7 +29,7 @@ from ..options import VALIDATES, checked_function, checked_interceptors, checked
 from ..telemetry.counters import Snapshot, Stats
 from ..telemetry.logs import DEBUGGING, everyone
 from ..transport.registry import Transport, checked
-from .acceptor import Acceptor, Service
+from .acceptor import Acceptor, Service, is_meant
 from .asgi_app import AsgiApp, Running
 from .extension import Extension, OnSession
 from .http_routes import HttpRoutes
@@ -359,14 +358,15 @@ class Server:
         principal from now on, before this is called.
 
         Args:
-            principal: What `authenticate` returned, or anything equal of the same type.
+            principal: What `authenticate` returned, anything equal of the same type, or its key
+                (`Session.principal_key`).
 
         Returns:
             How many sessions that ended.
         """
         self._service.pending.revoke(principal)
         live = self._service.sessions.values()
-        found = [one for one in live if same_principal(one.principal, principal)]
+        found = [one for one in live if is_meant(principal, one.principal, one.principal_key)]
         for session in found:
             self._service.sessions.remove(session)
             session.expel(CloseCode.UNAUTHENTICATED, REVOKED, within=FAREWELL)

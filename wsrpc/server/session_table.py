@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hmac
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Hashable, ItemsView, Iterator, KeysView, Mapping, ValuesView
 from functools import partial
 from hashlib import sha256
 from typing import Any, Protocol, TypeVar
 
-from ..admission.principals import same_principal
+from ..admission.forwarded import bucket_of
+from ..admission.principals import Identity
 from ..close_codes import CloseCode
+from ..interfaces import Handshake
 from ..limits import Limits
 
 __all__ = ["Kept", "SessionTable"]
@@ -24,6 +27,8 @@ class Kept(Protocol):
 
     id: str
     principal: Any
+    principal_key: str | None
+    handshake: Handshake
 
     @property
     def closed(self) -> bool: ...
@@ -62,8 +67,19 @@ class SessionTable(Mapping[str, S]):
     def __getitem__(self, id: str) -> S:
         return self._by_id[id]
 
+    # Whoever goes through them may wait in between, while sessions come and go.
+
     def __iter__(self) -> Iterator[str]:
-        return iter(self._by_id)
+        return iter(tuple(self._by_id))
+
+    def keys(self) -> KeysView[str]:
+        return self._by_id.copy().keys()
+
+    def values(self) -> ValuesView[S]:
+        return self._by_id.copy().values()
+
+    def items(self) -> ItemsView[str, S]:
+        return self._by_id.copy().items()
 
     def __len__(self) -> int:
         return len(self._by_id)
@@ -85,11 +101,15 @@ class SessionTable(Mapping[str, S]):
         for digest in self._tokens.pop(session, ()):
             del self._by_token[digest]
 
-    def find(self, token: str, principal: Any) -> S | None:
+    def find(self, token: str, who: Identity) -> S | None:
         """The session that a token is good for, if it is this principal's."""
         digest = _digest(token)
         session = self._by_token.get(digest)
-        if session is None or session.closed or not same_principal(session.principal, principal):
+        if (
+            session is None
+            or session.closed
+            or not who.is_same(session.principal, session.principal_key)
+        ):
             return None
         # The look-up by hash tells an attacker by its duration nothing that helps to find a token;
         # the comparison that decides takes the same time for all.
@@ -149,11 +169,19 @@ class SessionTable(Mapping[str, S]):
         self._detached[session] = held
 
     def _evict(self, session: S) -> None:
+        """Let sessions end until there is room: those of whoever holds most (RESUME-8).
+
+        Whoever comes with many never costs another one a session, who has few.
+        """
         while self._detached and self._too_many():
-            others = (one for one in self._detached if one is not session)
-            same = [one for one in others if same_principal(one.principal, session.principal)]
-            # Otherwise who was lost first, and comes back least likely.
-            victim = next(iter(same or self._detached))
+            crowd = len(self._detached) > self._limits.max_detached
+            held: Counter[Hashable] = Counter()
+            for one, size in self._detached.items():
+                held[_holder(one)] += 1 if crowd else size
+            most = max(held.values())
+            theirs = [one for one in self._detached if held[_holder(one)] == most]
+            # The first lost comes back least likely.
+            victim = theirs[0] if crowd else max(theirs, key=self._detached.__getitem__)
             self.attach(victim)
             victim.end(
                 CloseCode.TRY_AGAIN_LATER, "the server keeps too many sessions without a connection"
@@ -162,6 +190,20 @@ class SessionTable(Mapping[str, S]):
     def _too_many(self) -> bool:
         limits = self._limits
         return len(self._detached) > limits.max_detached or self._held > limits.max_detached_bytes
+
+
+def _holder(session: Kept) -> Hashable:
+    """Whose a session is, for the count; without a principal, whose address it has."""
+    if session.principal_key is not None:
+        return "principal", session.principal_key
+    if session.principal is None:
+        return "address", bucket_of(session.handshake.address)
+    try:
+        hash(session.principal)
+    except TypeError:
+        # One that nobody can compare in time.
+        return "object", id(session.principal)
+    return type(session.principal), session.principal
 
 
 def _digest(token: str) -> bytes:

@@ -109,6 +109,7 @@ class LiveSession(Session):
     ) -> None:
         self.id = ""
         self.principal: Any = None
+        self.principal_key: str | None = None
         self.peer = ""
         self.handshake = Handshake()
         self.interceptors = tuple(interceptors)
