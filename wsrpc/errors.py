@@ -253,6 +253,10 @@ class ConnectionLost(RpcError[Any], ConnectionError):
         close_reason: What the closing side said, or "".
     """
 
+    # One that another node has passed on was not made by `__init__`.
+    close_code = 1006
+    close_reason = ""
+
     def __init__(
         self, message: str, close_code: int = CloseCode.CONNECTION_LOST, close_reason: str = ""
     ) -> None:

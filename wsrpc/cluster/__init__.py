@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .bus.local import LocalBroker, LocalBus
 from .cluster import Cluster, ClusterSnapshot
 from .directory import Member, PresenceChange
 from .errors import (
@@ -18,6 +19,7 @@ from .errors import (
     TopicTaken,
 )
 from .limits import ClusterLimits
+from .members import NodeInfo
 from .pools import Pool, PoolStats
 from .presence import Presence
 from .ring import Snapshot
@@ -34,9 +36,12 @@ __all__ = [
     "ClusterSnapshot",
     "From",
     "Group",
+    "LocalBroker",
+    "LocalBus",
     "Member",
     "NoMember",
     "NoResponders",
+    "NodeInfo",
     "NodeLost",
     "Pool",
     "PoolStats",

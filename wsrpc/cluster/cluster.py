@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, overload
@@ -11,7 +12,10 @@ from typing_extensions import TypeVar
 
 from ..interfaces import Session
 from ..server.server import Server
+from .bus.base import Bus
+from .errors import ClusterConfigError
 from .limits import ClusterLimits
+from .members import NodeInfo
 from .node import Node, checked_name, key_of_principal
 from .pools import Pool, Pools
 from .presence import Presence
@@ -45,6 +49,10 @@ class ClusterSnapshot:
     watchers: int
 
 
+# What may stand in a subject of NATS and in the name of a stream.
+NAME = re.compile(r"[a-z0-9_-]{1,32}")
+
+
 class Cluster:
     """Groups, presence, pools and topics, over the sessions of one server or of many.
 
@@ -57,6 +65,10 @@ class Cluster:
     Args:
         server: The server of this node. Ids and resume tokens of its sessions begin with the id of
             the node from now on.
+        bus: Where NATS is: a URL, or several; or a bus of your own. Left out: there is this one
+            node, and everything works as with many.
+        name: The cluster's name; nodes of one name on one NATS find each other.
+        meta: What the operator says of this node, for all to see.
         limits: The cluster's bounds.
 
     Attributes:
@@ -65,11 +77,27 @@ class Cluster:
 
     Raises:
         RuntimeError: The server listens already, or is a node of a cluster.
+        ClusterConfigError: The name is none; or, on entering, NATS is set up in a way that cannot
+            work. Where there is no NATS yet, entering waits for it, and says so in the log.
+        ImportError: nats-py is not installed.
     """
 
-    def __init__(self, server: Server, *, limits: ClusterLimits | None = None) -> None:
+    def __init__(
+        self,
+        server: Server,
+        bus: Bus | str | Sequence[str] | None = None,
+        *,
+        name: str = "wsrpc",
+        meta: Mapping[str, str] | None = None,
+        limits: ClusterLimits | None = None,
+    ) -> None:
+        if not NAME.fullmatch(name):
+            raise ClusterConfigError(
+                f"a cluster's name is 1 to 32 of a-z, 0-9, - and _, not {name!r:.80}"
+            )
         self._limits = limits or ClusterLimits()
-        self._node = Node(server, self._limits)
+        found = _bus(bus, name)
+        self._node = Node(server, self._limits, found, name, meta)
         self._pools = Pools(self._node)
         self._topics = Topics(self._node, self._limits)
         self.id = self._node.id
@@ -181,6 +209,17 @@ class Cluster:
             max_age=max_age,
         )
 
+    # ------------------------------------------------------------ the nodes
+
+    @property
+    def nodes(self) -> Mapping[str, NodeInfo]:
+        """The nodes that this one knows of, by id, itself included."""
+        network = self._node.network
+        if network is not None:
+            return network.members.infos()
+        load = len(self._node.server.sessions)
+        return {self.id: NodeInfo(self.id, "up", {}, load, self._node.began)}
+
     # ------------------------------------------------------------ this node
 
     def set_meta(self, session: Session | str | None, meta: Mapping[str, str]) -> None:
@@ -213,3 +252,17 @@ class Cluster:
             topic_bytes=self._topics.bytes,
             watchers=self.presence.watchers,
         )
+
+
+def _bus(bus: Bus | str | Sequence[str] | None, name: str) -> Bus | None:
+    if bus is None:
+        return None
+    if isinstance(bus, (str, Sequence)):
+        try:
+            from .bus.nats import NatsBus
+        except ImportError as error:
+            raise ImportError(
+                "a cluster over NATS needs nats-py: pip install 'wsrpc-anyio[nats]'"
+            ) from error
+        return NatsBus(bus, name=name)
+    return bus

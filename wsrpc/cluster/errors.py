@@ -42,9 +42,6 @@ class NodeLost(ConnectionLost):
         close_reason: Why it ended.
     """
 
-    close_code: int = 1006
-    close_reason: str = ""
-
 
 class NoMember(RpcError[Any]):
     """A group, a principal or a pool has nobody who could take the call; it has not begun."""

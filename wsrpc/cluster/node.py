@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from .. import runtime as runtimes
@@ -16,9 +16,11 @@ from ..runtime import Nursery, Runtime
 from ..server.server import Server
 from ..session.live_session import LiveSession
 from ..transport.base import Link
+from .bus.base import Bus
 from .directory import Directory
 from .errors import ClusterConfigError, SessionGone
 from .limits import ClusterLimits
+from .network import Network, node_of
 
 __all__ = ["Node", "checked_name", "key_of"]
 
@@ -34,9 +36,18 @@ class Node:
         server: The application's server.
         limits: The cluster's bounds.
         directory: The members that this node knows of.
+        network: The way to other nodes, if there can be any.
+        began: Seconds since the epoch.
     """
 
-    def __init__(self, server: Server, limits: ClusterLimits) -> None:
+    def __init__(
+        self,
+        server: Server,
+        limits: ClusterLimits,
+        bus: Bus | None = None,
+        name: str = "wsrpc",
+        meta: Mapping[str, str] | None = None,
+    ) -> None:
         self.id = secrets.token_hex(ID_BYTES)
         self.server = server
         self.limits = limits
@@ -45,6 +56,11 @@ class Node:
         self._taken: dict[tuple[str, str], int] = {}
         self._runtime: Runtime | None = None
         self._nursery: Nursery | None = None
+        self.began = time.time()
+        self.network: Network | None = None
+        self._bus = bus
+        self._name = name
+        self._meta = dict(meta or {})
         server.extend(self)
 
     # ------------------------------------------------------------ begin and end
@@ -53,10 +69,31 @@ class Node:
         """Begin, on the event loop of whoever calls."""
         self._runtime = runtimes.current()
         self._nursery = await self._runtime.open_nursery()
+        if self._bus is not None:
+            self.network = Network(
+                self.id,
+                self._bus,
+                self._name,
+                self.server,
+                self.directory,
+                self.limits,
+                self._runtime,
+                self._nursery,
+                meta=self._meta,
+                began=self.began,
+                enter=self.enter,
+            )
+            try:
+                await self.network.open()
+            except BaseException:
+                await self._nursery.close()
+                raise
 
     async def close(self) -> None:
         """End all tasks of this node."""
         assert self._nursery is not None
+        if self.network is not None:
+            await self.runtime.to_the_end(self.network.close)
         nursery, self._nursery = self._nursery, None
         await nursery.close()
 
@@ -115,7 +152,10 @@ class Node:
         """
         session = self.server.sessions.get(id)
         if session is not None:
-            return session.clientize(controller, **options)
+            given = {key: value for key, value in options.items() if key != "worker_of"}
+            return session.clientize(controller, **given)
+        if self.network is not None and node_of(id) not in ("", self.id):
+            return self.network.clientize(id, controller, options)
         raise SessionGone(f"there is no session {id[:64]!r}: it has ended, or its node is gone")
 
     async def room(self, id: str) -> None:
@@ -126,9 +166,13 @@ class Node:
             DeadlineExceeded: It has no room within `ClusterLimits.member_timeout`.
         """
         session = self.server.sessions.get(id)
-        if not isinstance(session, LiveSession):
+        if isinstance(session, LiveSession):
+            hub = session.route.hub
+        elif self.network is not None and node_of(id) not in ("", self.id):
+            hub = self.network.hub_to(id)
+        else:
             raise SessionGone(f"there is no session {id[:64]!r}")
-        await session.route.hub.room(self.runtime.now() + self.limits.member_timeout)
+        await hub.room(self.runtime.now() + self.limits.member_timeout)
 
     def load(self, pool: str, session: str) -> int:
         """Calls that a worker has from all nodes, as far as this one knows."""
@@ -148,6 +192,16 @@ class Node:
 
     async def settled(self) -> None:
         """Wait until every node that is up knows what this one has said so far."""
+        if self.network is not None:
+            await self.network.settled()
+
+    def enter(self, pool: str, session: str) -> Callable[[], None] | None:
+        """A call of another node for a worker of this one; None where it has no room."""
+        entry = self.directory.get(session)
+        if entry is None or self.load(pool, session) >= entry.pools.get(pool, 0):
+            return None
+        self.taken(pool, session, 1)
+        return lambda: self.taken(pool, session, -1)
 
     def own(self, session: Session | str | None) -> str:
         """The id of a session of this node.

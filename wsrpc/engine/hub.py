@@ -111,6 +111,7 @@ class Hub:
         unlinked: Told of it instead while there is no driver, from the next time on that one goes.
         lost: Why there is no session any more, once there is none.
         trouble: Why there is no link, where there is none and somebody knows.
+        lost_class: What the errors of its calls are then.
         on_lost: Who waits for that.
         pumps: The uploads of this side that run.
         notifications: Those of this side that the other end has not finished.
@@ -131,6 +132,7 @@ class Hub:
         self.timers = Timers(runtime, nursery)
         self.lost: ConnectionLost | None = None
         self.trouble: Exception | None = None
+        self.lost_class = ConnectionLost
         self.on_lost: list[Future] = []
         self._driver: Driver | None = None
         self.wake: Callable[[], None] = _nothing
@@ -282,7 +284,7 @@ class Hub:
         """A fresh error for one call: exceptions must not be shared between tasks."""
         lost = self.lost
         assert lost is not None
-        error = ConnectionLost(lost.message, lost.close_code, lost.close_reason)
+        error = self.lost_class(lost.message, lost.close_code, lost.close_reason)
         error.__cause__ = lost.__cause__
         error.not_started = not started
         return error

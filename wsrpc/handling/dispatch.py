@@ -7,7 +7,8 @@ looked up on an object.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
 
 from msgspec import Raw
 
@@ -22,13 +23,16 @@ from .live import LiveCalls
 from .method import MethodHandler
 from .target import MethodEntry
 
-__all__ = ["Dispatcher"]
+__all__ = ["Dispatcher", "Relay"]
 
 
 # Looking for names that resemble a wrong one takes milliseconds where there are many methods: a
 # person who mistypes is helped, and a program that asks for thousands need not be.
 HINTS = 20
 HINTS_PER_SECOND = 5
+
+
+Relay: TypeAlias = Callable[[LiveCalls, InCall, bool], bool]
 
 
 def _baggage(call: InCall) -> int:
@@ -49,6 +53,9 @@ class Dispatcher:
     Args:
         calls: Those that run, and what they share.
         entries: The methods by full name; shared by all sessions of a server.
+
+    Attributes:
+        relay: Asked first about each call, if there is one: True where it has taken the call.
     """
 
     def __init__(self, calls: LiveCalls, entries: Mapping[str, MethodEntry]) -> None:
@@ -56,6 +63,7 @@ class Dispatcher:
         self._hub = calls.hub
         self._entries = entries
         self._hints: Bucket | None = None
+        self.relay: Relay | None = None
 
     def receive(self, call: InCall, complete: bool) -> None:
         """Start what the peer asked for, or answer why not; never waits.
@@ -66,8 +74,13 @@ class Dispatcher:
         """
         if call.offer is not None:
             offered = call.offer.owner
-            assert isinstance(offered, Offered)
-            CallbackHandler(self._calls, call, offered).start(complete)
+            if isinstance(offered, Offered):
+                CallbackHandler(self._calls, call, offered).start(complete)
+            else:
+                # It belongs to a call that was passed on from elsewhere.
+                offered.invoked(self._calls, call, complete)
+            return
+        if self.relay is not None and self.relay(self._calls, call, complete):
             return
         assert isinstance(call.method, str)
         entry = self._entries.get(call.method)

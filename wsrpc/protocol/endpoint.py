@@ -864,6 +864,19 @@ class Endpoint(Continuity):
             self._outbox.add(lane)
         return True
 
+    def grant(self, lane: Receiver, n: int) -> bool:
+        """Allow the sender of a stream `n` more items, whatever was consumed; True as `consumed`.
+
+        For whoever passes the items on, and the credit that it is given for them.
+        """
+        if lane.state not in ("streaming", "reading", "calling"):
+            return False
+        lane.window.balance += n
+        lane.credit_due += n
+        if lane.id:
+            self._outbox.add(lane)
+        return True
+
     def cancel(self, lane: OutCall | UploadReader, reason: str = "cancelled") -> bool:
         """Ask the peer to stop; its terminal still comes.
 

@@ -46,7 +46,7 @@ from ..telemetry.counters import Stats
 from ..telemetry.logs import one_line
 from .wire_session import WireSession
 
-__all__ = ["LiveSession"]
+__all__ = ["LiveSession", "interface_of"]
 
 # Changes of state that may wait for one who watches them.
 CHANGES = 100
@@ -210,7 +210,7 @@ class LiveSession(Session):
         plain = isinstance(controller, (type, str)) and options == self._plain_options
         if plain and controller in self._proxies:
             return self._proxies[controller]
-        proxy = Proxy(self, self.route, _interface_of(controller), options)
+        proxy = Proxy(self, self.route, interface_of(controller), options)
         if plain:
             self._proxies[controller] = proxy
         return proxy
@@ -429,7 +429,13 @@ class _Watcher:
         return self.changes.popleft()
 
 
-def _interface_of(controller: Any) -> AnyInterface:
+def interface_of(controller: Any) -> AnyInterface:
+    """What `clientize` takes, read.
+
+    Raises:
+        RegistrationError: The class cannot be a controller.
+        TypeError: It is none of these.
+    """
     if isinstance(controller, str):
         return LooseInterface(controller)
     if isinstance(controller, Mapping):

@@ -20,7 +20,7 @@ from ..context import Authorize
 from ..engine.driver import driver_for
 from ..engine.hub import Hub
 from ..errors import ConnectionLost, ProtocolError
-from ..handling.dispatch import Dispatcher
+from ..handling.dispatch import Dispatcher, Relay
 from ..handling.live import LiveCalls
 from ..handling.target import MethodEntry
 from ..handling.threads import Threads
@@ -186,6 +186,10 @@ class WireSession:
     def over(self) -> bool:
         """Whether the session has ended for good."""
         return self.hub.lost is not None
+
+    def relay_calls(self, relay: Relay) -> None:
+        """Let calls of the peer be passed on elsewhere, if `relay` takes them."""
+        self._dispatcher.relay = relay
 
     @property
     def link(self) -> Link | None:

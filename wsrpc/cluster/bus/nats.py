@@ -1,0 +1,258 @@
+"""A bus over NATS, by nats-py.
+
+What the library does by default in an outage is undone here: it would hold messages and send them
+late, give up after sixty attempts, find a dead connection in four minutes only, and stay closed
+after an error of the server's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import nats
+import nats.aio.client
+import nats.errors
+
+from ...telemetry.logs import everyone
+from ..errors import BusDown, BusTimeout, ClusterConfigError, NoResponders
+from .base import Handler, Off
+
+__all__ = ["NatsBus"]
+
+# Bytes. A chunk of a value in a batch, with room for what is around it.
+MIN_PAYLOAD = 258 * 1024
+
+# Bytes that may wait for the socket.
+PENDING = 2 << 20
+
+# Bytes and messages of one subscription that may wait for this process.
+SUBSCRIPTION_BYTES = 16 << 20
+SUBSCRIPTION_MESSAGES = 65_536
+
+
+class NatsBus:
+    """One node's connection to NATS. On asyncio.
+
+    Args:
+        url: Where a server of NATS is; or several.
+        name: What the connection is called, and a part of its inboxes.
+        options: Those of `nats.connect`: user, password, token, nkeys_seed, user_credentials, tls.
+    """
+
+    def __init__(self, url: str | Sequence[str], *, name: str = "wsrpc", **options: Any) -> None:
+        self.urls = [url] if isinstance(url, str) else list(url)
+        self.generation = 0
+        self.dropped = 0
+        self._name = name
+        self._options = options
+        self._client: nats.aio.client.Client | None = None
+        self._subscriptions: dict[Handler, str] = {}
+        self._active: dict[Handler, Any] = {}
+        self._on_up: Callable[[], None] = _nothing
+        self._on_down: Callable[[], None] = _nothing
+        self._closing = False
+        self._reviving: asyncio.Task[None] | None = None
+
+    @property
+    def client(self) -> nats.aio.client.Client:
+        """The library's client.
+
+        Raises:
+            BusDown: There is none at the moment.
+        """
+        if self._client is None:
+            raise BusDown("not connected")
+        return self._client
+
+    @property
+    def connected(self) -> bool:
+        return self._client is not None and self._client.is_connected
+
+    @property
+    def max_payload(self) -> int:
+        return self.client.max_payload
+
+    async def open(self, on_up: Callable[[], None], on_down: Callable[[], None]) -> None:
+        self._on_up, self._on_down = on_up, on_down
+        await self._connect()
+        if self.max_payload < MIN_PAYLOAD:
+            found = self.max_payload
+            await self.close()
+            raise ClusterConfigError(
+                f"NATS takes messages of {found} bytes at most; set max_payload to at least "
+                f"{MIN_PAYLOAD} in its configuration"
+            )
+
+    async def _connect(self) -> None:
+        """Connect, for as long as it takes.
+
+        Raises:
+            ClusterConfigError: NATS refuses the credentials.
+        """
+        places = ", ".join(map(_without_secrets, self.urls))
+        client = nats.aio.client.Client()
+        opened = told = False
+        refusal: Exception | None = None
+
+        async def down() -> None:
+            if opened:
+                self._on_down()
+
+        async def back() -> None:
+            self.generation += 1
+            self._on_up()
+
+        async def failed(error: Exception) -> None:
+            nonlocal refusal, told
+            if isinstance(error, nats.errors.SlowConsumerError):
+                self.dropped += 1
+            if opened:
+                return
+            if _is_refusal(error):
+                refusal = error
+                connecting.cancel()
+            elif not told:
+                told = True
+                everyone.warning("no NATS at %s yet: waiting for it", places)
+
+        async def closed() -> None:
+            if opened and not self._closing:
+                # An error of the server's has closed it for good.
+                self._on_down()
+                self._reviving = asyncio.ensure_future(self._revive())
+
+        connecting = asyncio.ensure_future(
+            client.connect(
+                servers=self.urls,
+                name=self._name,
+                max_reconnect_attempts=-1,
+                reconnect_time_wait=0.2,  # type: ignore[arg-type]
+                connect_timeout=2,
+                ping_interval=5,
+                max_outstanding_pings=2,
+                pending_size=PENDING,
+                flush_timeout=5,
+                no_echo=True,
+                inbox_prefix=f"_INBOX.{self._name}".encode(),
+                disconnected_cb=down,
+                reconnected_cb=back,
+                error_cb=failed,
+                closed_cb=closed,
+                **self._options,
+            )
+        )
+        try:
+            await connecting
+        except BaseException as error:
+            connecting.cancel()
+            await client.close()
+            if refusal is None and isinstance(error, Exception) and _is_refusal(error):
+                refusal = error
+            if refusal is not None:
+                raise ClusterConfigError(
+                    f"NATS at {places} refuses the credentials of this node: {refusal}"
+                ) from None
+            raise
+        opened = True
+        self._client = client
+        self.generation += 1
+        for handler, subject in list(self._subscriptions.items()):
+            self._active[handler] = await self._subscribe(subject, handler)
+
+    async def _revive(self) -> None:
+        self._client = None
+        self._active.clear()
+        try:
+            await self._connect()
+        except ClusterConfigError as error:
+            everyone.error("the cluster has lost NATS for good", error=error)
+            return
+        self._on_up()
+
+    async def close(self) -> None:
+        self._closing = True
+        if self._reviving is not None:
+            self._reviving.cancel()
+        client, self._client = self._client, None
+        if client is not None:
+            if client.is_connected:
+                try:
+                    # A round trip, without the library's flush: that can make it deaf.
+                    await client.request(f"_INBOX.{self._name}.void", b"", timeout=1.0)
+                except (TimeoutError, nats.errors.Error):
+                    pass
+            await client.close()
+
+    async def publish(self, subject: str, data: bytes, reply: str = "") -> None:
+        client = self.client
+        if not client.is_connected:
+            # The library would hold it, and send it when it is stale.
+            raise BusDown(subject)
+        try:
+            await client.publish(subject, data, reply=reply)
+        except nats.errors.Error as error:
+            raise BusDown(f"{subject}: {error}") from None
+
+    async def subscribe(self, subject: str, handler: Handler) -> Off:
+        self._subscriptions[handler] = subject
+        self._active[handler] = await self._subscribe(subject, handler)
+        # The server answers this after it has taken the subscription.
+        try:
+            await self.request(f"_INBOX.{self._name}.void", b"", 2.0)
+        except (NoResponders, BusTimeout):
+            pass
+
+        async def off() -> None:
+            self._subscriptions.pop(handler, None)
+            active = self._active.pop(handler, None)
+            if active is not None and self.connected:
+                try:
+                    await active.unsubscribe()
+                except nats.errors.Error:
+                    pass
+
+        return off
+
+    async def _subscribe(self, subject: str, handler: Handler) -> Any:
+        async def take(message: Any) -> None:
+            handler(message.subject, message.data, message.reply)
+
+        try:
+            return await self.client.subscribe(
+                subject,
+                cb=take,
+                pending_msgs_limit=SUBSCRIPTION_MESSAGES,
+                pending_bytes_limit=SUBSCRIPTION_BYTES,
+            )
+        except nats.errors.Error as error:
+            raise BusDown(f"{subject}: {error}") from None
+
+    async def request(self, subject: str, data: bytes, timeout: float) -> bytes:
+        client = self.client
+        if not client.is_connected:
+            raise BusDown(subject)
+        try:
+            answer = await client.request(subject, data, timeout=timeout)
+        except nats.errors.NoRespondersError:
+            raise NoResponders(subject) from None
+        except (TimeoutError, nats.errors.TimeoutError):
+            raise BusTimeout(subject) from None
+        except nats.errors.Error as error:
+            raise BusDown(f"{subject}: {error}") from None
+        found: bytes = answer.data
+        return found
+
+
+def _is_refusal(error: Exception) -> bool:
+    return isinstance(error, nats.errors.AuthorizationError) or "Authorization" in str(error)
+
+
+def _without_secrets(url: str) -> str:
+    scheme, mark, rest = url.rpartition("://")
+    return f"{scheme}{mark}{rest.rpartition('@')[2]}"
+
+
+def _nothing() -> None:
+    """Nobody is told."""

@@ -1,0 +1,348 @@
+"""Which nodes there are, and which of them have died.
+
+A node that is silent is asked whether it lives. NATS answers at once where nobody listens; that is
+proof of death only while both ends are connected for long enough. Where NATS itself is silent,
+nobody is judged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, TypeAlias
+
+import anyio
+import anyio.lowlevel
+import msgspec
+
+from .errors import BusDown, BusTimeout, NoResponders
+from .limits import ClusterLimits
+
+__all__ = ["Members", "NodeInfo", "Peer"]
+
+State: TypeAlias = Literal["up", "suspect", "draining", "dead", "left", "unknown"]
+
+# The version of what nodes say to each other.
+PROTOCOL = 1
+
+PROBE_TIMEOUT = 1.0
+
+# Seconds between two probes of one node.
+PROBE_PAUSE = 0.1
+
+# Nodes that are gone and still remembered.
+REMEMBERED = 256
+
+
+@dataclass(frozen=True, slots=True)
+class NodeInfo:
+    """A node, as this one sees it.
+
+    Attributes:
+        id: Its id.
+        state: "up"; "suspect" while it is silent; "draining"; "unknown" while this node has no
+            connection to NATS.
+        meta: What its operator says of it.
+        load: Sessions that it has.
+        since: Seconds since the epoch; when it began.
+    """
+
+    id: str
+    state: str
+    meta: Mapping[str, str]
+    load: int
+    since: float
+
+
+class Beat(msgspec.Struct, frozen=True):
+    """A sign of life."""
+
+    n: str
+    c: int
+    g: int
+    s: str
+    t: float
+    p: int = PROTOCOL
+    m: dict[str, str] = {}
+    l: int = 0  # noqa: E741
+
+
+_decode_beat = msgspec.json.Decoder(Beat).decode
+_encode = msgspec.json.Encoder().encode
+
+
+class Peer:
+    """Another node.
+
+    Attributes:
+        id: Its id.
+        state: What is known of it.
+        generation: How often it has connected to the bus.
+    """
+
+    __slots__ = (
+        "counter",
+        "generation",
+        "id",
+        "info",
+        "moved",
+        "probed",
+        "probing",
+        "seen",
+        "state",
+        "suspected",
+    )
+
+    def __init__(self, beat: Beat, now: float) -> None:
+        self.id = beat.n
+        self.state: State = "up"
+        self.generation = beat.g
+        self.counter = beat.c
+        self.seen = now
+        self.suspected = 0.0
+        self.probing = False
+        self.probed = 0.0
+        # Seconds on the loop's clock: when its generation rose last.
+        self.moved = now - 1e9
+        self.info = beat
+
+    @property
+    def gone(self) -> bool:
+        """Whether it is dead or has left."""
+        return self.state in ("dead", "left")
+
+
+class Wire(Protocol):
+    """What members need of their node."""
+
+    def now(self) -> float: ...
+    @property
+    def connected(self) -> bool: ...
+    @property
+    def generation(self) -> int: ...
+    async def say(self, subject: str, data: bytes) -> None:
+        """Publish; nothing happens while the bus is down."""
+
+    async def ask(self, subject: str, data: bytes, timeout: float) -> bytes: ...
+    def load(self) -> int: ...
+    def spawn(self, fn: Callable[..., Any], *args: Any) -> None: ...
+
+
+class Members:
+    """The other nodes of a cluster.
+
+    Args:
+        node: This node's id.
+        wire: The way to them.
+        limits: The cluster's bounds.
+        meta: What the operator says of this node.
+        began: Seconds since the epoch.
+
+    Attributes:
+        peers: The nodes by id, those included that have gone lately.
+        state: What this node says of itself.
+        on_change: Told of a peer and the state it had before.
+        on_moved: Told of a peer that has been away from the bus.
+        junk: Messages of unknown form.
+    """
+
+    def __init__(
+        self,
+        node: str,
+        wire: Wire,
+        limits: ClusterLimits,
+        meta: Mapping[str, str],
+        began: float,
+    ) -> None:
+        self.peers: dict[str, Peer] = {}
+        self.state: Literal["up", "draining", "gone"] = "up"
+        self.on_change: list[Callable[[Peer, State | None], None]] = []
+        self.on_moved: list[Callable[[Peer], None]] = []
+        self.junk = 0
+        self._node = node
+        self._wire = wire
+        self._limits = limits
+        self._meta = dict(meta)
+        self._began = began
+        self._counter = 0
+        # Seconds on the loop's clock: since when the bus has been there without a pause.
+        self._clear = wire.now()
+        self._connected_since = wire.now() - 1e9
+
+    def up(self) -> list[Peer]:
+        """Those that are there."""
+        return [peer for peer in self.peers.values() if not peer.gone]
+
+    def get(self, node: str) -> Peer | None:
+        """A node by its id."""
+        return self.peers.get(node)
+
+    def infos(self) -> dict[str, NodeInfo]:
+        """All nodes, this one included."""
+        infos = {self._node: self._info(self._beat(), self.state)}
+        for peer in self.up():
+            state = peer.state if self._wire.connected else "unknown"
+            infos[peer.id] = self._info(peer.info, state)
+        return infos
+
+    def _info(self, beat: Beat, state: str) -> NodeInfo:
+        return NodeInfo(beat.n, state, dict(beat.m), beat.l, beat.t)
+
+    # ------------------------------------------------------------ signs of life
+
+    def _beat(self) -> Beat:
+        wire = self._wire
+        return Beat(
+            n=self._node,
+            c=self._counter,
+            g=wire.generation,
+            s=self.state,
+            t=self._began,
+            m=self._meta,
+            l=wire.load(),
+        )
+
+    async def beat(self) -> None:
+        """Give a sign of life."""
+        self._counter += 1
+        await self._wire.say("beat", _encode(self._beat()))
+
+    def heard(self, data: bytes) -> None:
+        """A sign of life of any node."""
+        try:
+            beat = _decode_beat(data)
+        except msgspec.DecodeError:
+            self.junk += 1
+            return
+        if beat.n == self._node or beat.p != PROTOCOL or not 0 < len(beat.n) <= 64:
+            self.junk += beat.n != self._node
+            return
+        now = self._wire.now()
+        peer = self.peers.get(beat.n)
+        if peer is not None and beat.c <= peer.counter:
+            return
+        if beat.s == "gone":
+            if peer is not None:
+                peer.counter = beat.c
+                self._set(peer, "left")
+            return
+        if peer is None:
+            if len(self.up()) >= self._limits.max_nodes - 1:
+                self.junk += 1
+                return
+            self._forget_some()
+            peer = self.peers[beat.n] = Peer(beat, now)
+            self._told(peer, None)
+            self._wire.spawn(self.beat)
+        peer.counter, peer.seen, peer.info = beat.c, now, beat
+        if beat.g > peer.generation:
+            peer.generation, peer.moved = beat.g, now
+            for tell in list(self.on_moved):
+                tell(peer)
+        was_gone = peer.gone
+        self._set(peer, "draining" if beat.s == "draining" else "up")
+        if was_gone:
+            self._wire.spawn(self.beat)
+
+    def _forget_some(self) -> None:
+        gone = [id for id, peer in self.peers.items() if peer.gone]
+        for id in gone[: max(0, len(gone) - REMEMBERED)]:
+            del self.peers[id]
+
+    def _set(self, peer: Peer, state: State) -> None:
+        if peer.state == state or (peer.gone and state in ("suspect", "dead", "left")):
+            return
+        before, peer.state = peer.state, state
+        if state == "suspect":
+            peer.suspected = self._wire.now()
+        self._told(peer, before)
+
+    def _told(self, peer: Peer, before: State | None) -> None:
+        for tell in list(self.on_change):
+            tell(peer, before)
+
+    # ------------------------------------------------------------ verdicts
+
+    def bus_up(self) -> None:
+        """The bus is back: all clocks begin anew."""
+        self._clear = self._connected_since = self._wire.now()
+
+    async def run(self) -> None:
+        """Give signs of life, and look for those who give none."""
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._beats)
+            group.start_soon(self._watch)
+
+    async def _beats(self) -> None:
+        while True:
+            await self.beat()
+            await anyio.sleep(self._limits.beat)
+
+    async def _watch(self) -> None:
+        limits, wire = self._limits, self._wire
+        while True:
+            before = wire.now()
+            await anyio.sleep(limits.beat / 4)
+            now = wire.now()
+            if now - before > limits.beat + limits.beat / 4:
+                # This process has stood still: what the others said has yet to be read.
+                self._clear = now
+                await anyio.lowlevel.checkpoint()
+            if wire.connected:
+                self.look(now)
+
+    def look(self, now: float) -> None:
+        """Ask those that have been silent for too long."""
+        for peer in self.up():
+            silent = now - max(peer.seen, self._clear)
+            if (
+                silent > self._limits.suspect
+                and not peer.probing
+                and now - peer.probed > PROBE_PAUSE
+            ):
+                peer.probing = True
+                self._wire.spawn(self._probe, peer, silent > self._limits.dead_after)
+
+    async def _probe(self, peer: Peer, overdue: bool) -> None:
+        wire = self._wire
+        try:
+            await wire.ask(f"to.{peer.id}.ping", b"", PROBE_TIMEOUT)
+            peer.seen = wire.now()
+            if peer.state == "suspect":
+                self._set(peer, "up")
+        except NoResponders:
+            self._nobody(peer, wire.now())
+        except BusTimeout:
+            if overdue and await self._bus_lives():
+                self._set(peer, "dead")
+            elif not overdue and await self._bus_lives():
+                self._set(peer, "suspect")
+        except BusDown:
+            pass
+        finally:
+            peer.probing = False
+            peer.probed = wire.now()
+
+    def _nobody(self, peer: Peer, now: float) -> None:
+        """Nobody listens there: it is dead, or away from NATS as this node may have been."""
+        limits = self._limits
+        if peer.state != "suspect":
+            if now - max(peer.seen, self._clear) > limits.suspect:
+                self._set(peer, "suspect")
+            return
+        if now - max(peer.suspected, self._clear) < limits.grace:
+            return
+        if min(now - self._connected_since, now - peer.moved) < limits.reconnecting:
+            return
+        self._set(peer, "dead")
+
+    async def _bus_lives(self) -> bool:
+        """Whether the node is silent, and not the bus."""
+        try:
+            await self._wire.ask("void", b"", PROBE_TIMEOUT)
+        except NoResponders:
+            return True
+        except (BusTimeout, BusDown):
+            pass
+        self._clear = self._wire.now()
+        return False

@@ -1,0 +1,709 @@
+"""The way to other nodes: who is there, the sessions between nodes, and what they say to each other."""
+
+from __future__ import annotations
+
+import secrets
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from functools import partial
+from typing import Any
+
+import anyio
+import msgspec
+
+from ..calling.options import Options
+from ..calling.proxy import Proxy
+from ..calling.route import Route
+from ..close_codes import CloseCode
+from ..contract.decorator import method
+from ..engine.hub import Hub
+from ..errors import ConnectError, RpcError
+from ..interfaces import Handshake, Session, StateChange
+from ..limits import Limits
+from ..protocol.codec import CODECS
+from ..protocol.endpoint import Endpoint
+from ..runtime import Nursery, Runtime
+from ..runtime.timers import Timers
+from ..server.acceptor import Acceptor
+from ..server.server import Server
+from ..session.live_session import LiveSession, interface_of
+from .bus.base import Bus, Off
+from .directory import Directory, Op
+from .errors import BusDown, BusError, NodeLost, SessionGone
+from .limits import ClusterLimits
+from .link import BusLink
+from .members import Members, Peer
+from .relay import TO, WORKER, Relay
+
+__all__ = ["Network", "codec_of", "node_of"]
+
+# Seconds.
+DIAL_TIMEOUT = 0.5
+FIRST_REDIAL = 0.05
+LONGEST_REDIAL = 1.0
+REFOLLOW = 0.1
+
+# Operations of a directory in one item, and how many may wait for a node that follows.
+OPS = 500
+MAX_OPS = 10_000
+
+_decode = msgspec.json.decode
+_encode = msgspec.json.Encoder().encode
+
+
+class Dial(msgspec.Struct):
+    """A node wants a link."""
+
+    n: str
+    g: int
+    l: str  # noqa: E741
+    p: str
+
+
+class Answer(msgspec.Struct):
+    """Whether it gets one."""
+
+    g: int = 0
+    no: str = ""
+
+
+def node_of(id: str) -> str:
+    """The node that has a session, by the session's id."""
+    return id.partition("-")[0]
+
+
+def codec_of(id: str) -> str:
+    """The codec that a session speaks, by its id."""
+    return "msgpack" if id.partition("-")[2][:1] == "m" else "json"
+
+
+class Internal:
+    """What nodes ask each other."""
+
+    controller_name = "ClusterNode"
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+
+    @method
+    async def directory(self) -> AsyncIterator[tuple[int, bool, list[list[Any]]]]:
+        """All of this node's sessions, and then each change: version, whether whole, operations."""
+        async for batch in self._network.tell_directory():
+            yield batch
+
+    @method
+    async def reached(self, node: str, version: int) -> None:
+        """Return once so much of a node's directory is known here."""
+        await self._network.reached(node, version)
+
+    @method
+    async def revoke(self, principal: str) -> int:
+        """End the sessions of a principal here."""
+        return self._network.revoke_key(principal)
+
+
+class RoutedSession(Session):
+    """A session of another node, as calls to it see it."""
+
+    def __init__(self, id: str) -> None:
+        self.id = id
+        self.principal: Any = None
+        self.peer = ""
+        self.handshake = Handshake(remote=f"node:{node_of(id)}")
+        self.interceptors = ()
+
+    def __repr__(self) -> str:
+        return f"<session {self.id} of another node>"
+
+
+class RemoteRoute(Route):
+    """The way to a session of another node, over the session with that node."""
+
+    __slots__ = ("_id", "_network")
+
+    def __init__(self, network: Network, id: str) -> None:
+        self._network = network
+        self._id = id
+        super().__init__(self.hub)
+
+    @property
+    def hub(self) -> Hub:
+        """What new calls go through.
+
+        Raises:
+            SessionGone: Its node is gone.
+        """
+        return self._network.hub_to(self._id)
+
+    @hub.setter
+    def hub(self, hub: Hub) -> None:
+        """It is looked for each time."""
+
+
+class Tunnel:
+    """The session with another node, for one codec."""
+
+    def __init__(self, network: Network, peer: str, codec: str, limits: Limits) -> None:
+        self.peer = peer
+        self.session = LiveSession(
+            partial(Endpoint, "connecting", CODECS[codec], limits, agent="wsrpc node"),
+            network.runtime,
+            network.nursery,
+            entries={},
+        )
+        self.session.wire.hub.lost_class = NodeLost
+        self._network = network
+        self._codec = codec
+        self.resumed = 0
+        network.spawn(self._run)
+
+    @property
+    def hub(self) -> Hub:
+        return self.session.wire.hub
+
+    def lose(self, reason: str) -> None:
+        """The node is gone: what was under way fails now."""
+        self.session.wire.lose(CloseCode.NORMAL, reason)
+
+    async def _run(self) -> None:
+        """Find one link after another, for as long as the session lasts."""
+        wire = self.session.wire
+        wait = 0.0
+        linked = 0
+        while not wire.over:
+            if wait:
+                await anyio.sleep(wait)
+            wait = min(LONGEST_REDIAL, max(FIRST_REDIAL, wait * 2))
+            if wire.over:
+                break
+            try:
+                link = await self._network.dial(self.peer, CODECS[self._codec].subprotocol)
+            except ConnectError:
+                continue
+            before = wire.endpoint.received
+            try:
+                await wire.connect(link, None)
+            finally:
+                link.lose("done")
+            linked += 1
+            self.resumed = linked - 1
+            if wire.endpoint.received > before:
+                wait = FIRST_REDIAL
+        await self.session.idle()
+
+
+class Network:
+    """This node's part in the net of all nodes.
+
+    Attributes:
+        members: The other nodes.
+        relay: Passes calls of other nodes on to sessions of this one.
+        junk: Messages of unknown form.
+    """
+
+    def __init__(
+        self,
+        node: str,
+        bus: Bus,
+        name: str,
+        server: Server,
+        directory: Directory,
+        limits: ClusterLimits,
+        runtime: Runtime,
+        nursery: Nursery,
+        *,
+        meta: Mapping[str, str],
+        began: float,
+        enter: Callable[[str, str], Callable[[], None] | None],
+    ) -> None:
+        self.runtime = runtime
+        self.nursery = nursery
+        self.junk = 0
+        self.refused = 0
+        self.gaps = 0
+        self.version = 1
+        self.on_forward: Callable[[bytes, str], None] | None = None
+        self._node = node
+        self._bus = bus
+        self._prefix = f"wsrpc.{name}."
+        self._server = server
+        self._directory = directory
+        self._limits = limits
+        self._timers = Timers(runtime, nursery)
+        self._links: dict[str, BusLink] = {}
+        self._tunnels: dict[tuple[str, str], Tunnel] = {}
+        self._offs: list[Off] = []
+        self._tasks: set[Any] = set()
+        self._followers: set[_Follower] = set()
+        self._known: dict[str, int] = {}
+        self._progress = anyio.Event()
+        self.members = Members(node, self, limits, meta, began)
+        self.members.on_change.append(self._peer_changed)
+        self.members.on_moved.append(self._peer_moved)
+        self.relay = Relay(self._find, enter, limits)
+        self._out, self._in = self._tunnel_limits()
+        self._inner = Server(
+            [Internal(self)],
+            limits=self._in,
+            authenticate=_by_link,
+            reflection=False,
+            on_state=self._inner_changed,
+        )
+        self._acceptor: Acceptor | None = None
+
+    def _tunnel_limits(self) -> tuple[Limits, Limits]:
+        limits, own = self._limits, self._server.limits
+        shared: dict[str, Any] = {
+            "max_calls": limits.tunnel_calls,
+            "max_waiting": 4 * limits.tunnel_calls,
+            "max_value": own.max_value,
+            "max_held": own.max_held,
+            "max_metadata": own.max_metadata + 1024,
+            "window_bytes": own.window_bytes,
+            "outbox": limits.tunnel_outbox,
+            "replay": limits.tunnel_replay,
+            "resume_window": 30.0,
+            "heartbeat_interval": 2.0,
+            "heartbeat_timeout": 2.0,
+            "max_links": 65_536,
+            "max_links_per_principal": 65_536,
+            "max_links_per_address": 65_536,
+            "max_unauthenticated": 1024,
+            "max_unauthenticated_per_address": 1024,
+            "idle_burst": 1_000_000,
+            "idle_rate": 1_000_000.0,
+            "refusal_burst": 1_000_000,
+            "refusal_rate": 1_000_000.0,
+            "retry_attempts": 1,
+        }
+        return Limits(window=own.window, **shared), Limits(window=1, **shared)
+
+    # ------------------------------------------------------------ begin and end
+
+    async def open(self) -> None:
+        """Connect to the bus, and say that this node is there."""
+        self._acceptor = self._inner.acceptor()
+        await self._bus.open(self._bus_up, self._bus_down)
+        self._offs.append(await self._bus.subscribe(self.subject(f"to.{self._node}.>"), self._mail))
+        self._offs.append(await self._bus.subscribe(self.subject("beat"), self._beat))
+        self._directory.taps.add(self._tap)
+        self.spawn(self.members.run)
+
+    async def close(self) -> None:
+        """Say that this node is gone, and end everything."""
+        self._directory.taps.discard(self._tap)
+        self.members.state = "gone"
+        await self.members.beat()
+        for tunnel in list(self._tunnels.values()):
+            tunnel.lose("this node is going")
+        for session in list(self._inner.sessions.values()):
+            await session.aclose()
+        if self._acceptor is not None:
+            await self._acceptor.close()
+        for link in list(self._links.values()):
+            link.lose("this node is going")
+        for off in self._offs:
+            await off()
+        with anyio.CancelScope(shield=True):
+            await self._bus.close()
+        self._timers.close()
+
+    def subject(self, rest: str) -> str:
+        """A subject of this cluster."""
+        return self._prefix + rest
+
+    def spawn(self, fn: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> None:
+        """Run something beside everything else; what it raises is a fault, and logged."""
+        self.nursery.spawn(self._guarded, fn, args)
+
+    async def _guarded(self, fn: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        try:
+            await fn(*args)
+        except (BusError, RpcError, ConnectError):
+            # The bus or a node is away; whoever depends on it sees that by itself.
+            pass
+
+    # ------------------------------------------------------------ what members need
+
+    def now(self) -> float:
+        return self.runtime.now()
+
+    @property
+    def connected(self) -> bool:
+        return self._bus.connected
+
+    @property
+    def generation(self) -> int:
+        return self._bus.generation
+
+    async def say(self, subject: str, data: bytes) -> None:
+        try:
+            await self._bus.publish(self.subject(subject), data)
+        except BusDown:
+            self.refused += 1
+
+    async def ask(self, subject: str, data: bytes, timeout: float) -> bytes:
+        return await self._bus.request(self.subject(subject), data, timeout)
+
+    def load(self) -> int:
+        return len(self._server.sessions)
+
+    # ------------------------------------------------------------ the bus
+
+    def _bus_up(self) -> None:
+        self.members.bus_up()
+        self.spawn(self.members.beat)
+
+    def _bus_down(self) -> None:
+        for link in list(self._links.values()):
+            link.lose("the bus is down")
+
+    def _beat(self, subject: str, data: bytes, reply: str) -> None:
+        self.members.heard(data)
+
+    def _mail(self, subject: str, data: bytes, reply: str) -> None:
+        """A message for this node."""
+        kind, _, rest = subject[len(self._prefix) + len(self._node) + 4 :].partition(".")
+        if kind == "link":
+            link = self._links.get(rest)
+            if link is not None and not link.deliver(data):
+                self.junk += 1
+        elif kind == "ping":
+            self._reply(reply, b"{}")
+        elif kind == "dial":
+            self._dialled(data, reply)
+        elif kind == "forward" and self.on_forward is not None:
+            self.on_forward(data, reply)
+        else:
+            self.junk += 1
+
+    def _reply(self, reply: str, data: bytes) -> None:
+        if reply:
+            self.spawn(self._bus.publish, reply, data)
+
+    def refuse(self, reply: str, why: str) -> None:
+        """Give no link."""
+        self._reply(reply, _encode(Answer(no=why)))
+
+    # ------------------------------------------------------------ links
+
+    def link(self, id: str, peer: str, subprotocol: str, handshake: Handshake | None) -> BusLink:
+        """One end of a link with another node."""
+        link = BusLink(
+            id,
+            peer,
+            self._bus,
+            self.subject(f"to.{peer}.link.{id}"),
+            self.runtime,
+            self._timers,
+            subprotocol,
+            handshake,
+            self._forget,
+            self._say_soon,
+        )
+        self._links[id] = link
+        return link
+
+    def _forget(self, link: BusLink) -> None:
+        self.gaps += link.gaps
+        self._links.pop(link.id, None)
+
+    def _say_soon(self, subject: str, data: bytes) -> None:
+        self.spawn(self._bus.publish, subject, data)
+
+    async def dial(
+        self, node: str, subprotocol: str, kind: str = "dial", more: Mapping[str, Any] | None = None
+    ) -> BusLink:
+        """A link to another node.
+
+        Args:
+            node: Which.
+            subprotocol: Of which codec.
+            kind: What the other node is to do with it.
+            more: What it has to know for that.
+
+        Raises:
+            ConnectError: It did not come about.
+        """
+        link = self.link(secrets.token_hex(8), node, subprotocol, None)
+        body: dict[str, Any] = {
+            "n": self._node,
+            "g": self._bus.generation,
+            "l": link.id,
+            "p": subprotocol,
+        }
+        try:
+            data = _encode({**body, **(more or {})})
+            answer = _decode(await self.ask(f"to.{node}.{kind}", data, DIAL_TIMEOUT), type=Answer)
+            if answer.no:
+                raise ConnectError(f"node {node} gives no link: {answer.no}")
+        except (BusError, msgspec.DecodeError) as error:
+            link.lose("not answered")
+            raise ConnectError(f"node {node} cannot be reached: {error!r}") from None
+        except BaseException:
+            link.lose("given up")
+            raise
+        link.peer_generation = answer.g
+        return link
+
+    def _dialled(self, data: bytes, reply: str) -> None:
+        try:
+            dial = _decode(data, type=Dial)
+        except msgspec.DecodeError:
+            self.junk += 1
+            return
+        link = self.accepted(dial.n, dial.g, dial.l, dial.p, None, reply)
+        if link is not None and self._acceptor is not None:
+            self.nursery.spawn(self._acceptor.serve, link)
+
+    def accepted(
+        self,
+        node: str,
+        generation: int,
+        id: str,
+        subprotocol: str,
+        handshake: Handshake | None,
+        reply: str,
+    ) -> BusLink | None:
+        """Another node has dialled: this end of the link, unless there is none to be had."""
+        if subprotocol not in _SUBPROTOCOLS or id in self._links or not 0 < len(node) <= 64:
+            self.refuse(reply, "version")
+            return None
+        if len(self._links) >= MAX_LINKS:
+            self.refuse(reply, "full")
+            return None
+        link = self.link(id, node, subprotocol, handshake)
+        link.peer_generation = generation
+        self._reply(reply, _encode(Answer(g=self._bus.generation)))
+        return link
+
+    # ------------------------------------------------------------ peers
+
+    def _peer_moved(self, peer: Peer) -> None:
+        """It has been away from the bus: what was sent meanwhile is lost."""
+        for link in list(self._links.values()):
+            if link.peer == peer.id and link.peer_generation < peer.generation:
+                link.lose("the other node has been away from the bus")
+
+    def _peer_changed(self, peer: Peer, before: str | None) -> None:
+        if before is None or before in ("dead", "left"):
+            self.spawn(self._follow, peer)
+        if not peer.gone:
+            return
+        why = f"node {peer.id} is dead" if peer.state == "dead" else f"node {peer.id} has left"
+        for key, tunnel in list(self._tunnels.items()):
+            if key[0] == peer.id:
+                del self._tunnels[key]
+                tunnel.lose(why)
+        for session in list(self._inner.sessions.values()):
+            if session.principal == f"node:{peer.id}" and isinstance(session, LiveSession):
+                session.wire.lose(CloseCode.NORMAL, why)
+        for link in list(self._links.values()):
+            if link.peer == peer.id:
+                link.lose(why)
+        self._known.pop(peer.id, None)
+        self._directory.forget(peer.id, "node_dead" if peer.state == "dead" else "node_left")
+        self._tell_progress()
+
+    def _inner_changed(self, session: Session, change: StateChange) -> None:
+        if change.state == "connected" and isinstance(session, LiveSession):
+            session.wire.relay_calls(self.relay)
+
+    # ------------------------------------------------------------ sessions of other nodes
+
+    def _find(self, id: str) -> Hub | None:
+        session = self._server.sessions.get(id)
+        return session.wire.hub if isinstance(session, LiveSession) else None
+
+    def tunnel(self, node: str, codec: str) -> Tunnel:
+        """The session with another node; begun when it is first asked for.
+
+        Raises:
+            SessionGone: There is no such node.
+        """
+        tunnel = self._tunnels.get((node, codec))
+        if tunnel is None or tunnel.session.closed:
+            peer = self.members.get(node)
+            if peer is None or peer.gone:
+                state = "not known" if peer is None else peer.state
+                raise SessionGone(f"node {node[:64]!r} is {state}, and its sessions are gone")
+            tunnel = self._tunnels[node, codec] = Tunnel(self, node, codec, self._out)
+        return tunnel
+
+    def hub_to(self, id: str) -> Hub:
+        """Where calls to a session of another node go."""
+        return self.tunnel(node_of(id), codec_of(id)).hub
+
+    def clientize(self, id: str, controller: Any, options: Mapping[str, Any]) -> Any:
+        """A proxy of a controller at a session of another node.
+
+        Raises:
+            SessionGone: Its node is gone.
+        """
+        given = dict(options)
+        pool = given.pop("worker_of", None)
+        metadata = {**(given.pop("metadata", None) or {}), TO: id}
+        if pool is not None:
+            metadata[WORKER] = pool
+        given["interceptors"] = tuple(given.get("interceptors") or ())
+        route = RemoteRoute(self, id)
+        return Proxy(
+            RoutedSession(id), route, interface_of(controller), Options(metadata=metadata, **given)
+        )
+
+    # ------------------------------------------------------------ directories
+
+    def _tap(self, op: Op) -> None:
+        self.version += 1
+        for follower in self._followers:
+            follower.add(op)
+
+    async def tell_directory(self) -> AsyncIterator[tuple[int, bool, list[Op]]]:
+        """This node's part of the directory, and then what changes."""
+        follower = _Follower()
+        self._followers.add(follower)
+        try:
+            whole = True
+            while True:
+                if whole:
+                    follower.clear()
+                    ops, version = self._directory.snapshot(), self.version
+                    for at in range(0, max(len(ops), 1), OPS):
+                        last = at + OPS >= len(ops)
+                        yield version if last else 0, at == 0, ops[at : at + OPS]
+                changes = await follower.next()
+                whole = changes is None
+                if changes is not None:
+                    yield self.version, False, changes
+        finally:
+            self._followers.discard(follower)
+
+    async def _follow(self, peer: Peer) -> None:
+        """Keep the other node's part of the directory, for as long as it is there."""
+        counter = peer.counter
+        while not peer.gone and peer.counter >= counter:
+            try:
+                session = self.tunnel(peer.id, "json").session
+                whole: list[Op] | None = None
+                async with session.clientize(Internal, timeout=None).directory() as batches:
+                    async for version, first, ops in batches:
+                        if first:
+                            whole = []
+                        if whole is None:
+                            self._apply(peer.id, ops)
+                        else:
+                            whole += ops
+                            if version:
+                                self._directory.replace(peer.id, whole)
+                                whole = None
+                        if version:
+                            self._known[peer.id] = version
+                            self._tell_progress()
+            except (RpcError, ValueError):
+                pass
+            await anyio.sleep(REFOLLOW)
+
+    def _apply(self, node: str, ops: list[Op]) -> None:
+        for op in ops:
+            self._directory.apply(node, op)
+
+    def _tell_progress(self) -> None:
+        event, self._progress = self._progress, anyio.Event()
+        event.set()
+
+    async def reached(self, node: str, version: int) -> None:
+        """Wait until so much of a node's directory is known here."""
+        while self._known.get(node, -1) < version:
+            await self._progress.wait()
+
+    async def settled(self) -> None:
+        """Wait until every node that is up knows what this one has said."""
+        version = self.version
+        async with anyio.create_task_group() as group:
+            for peer in self.members.up():
+                group.start_soon(self._settled_at, peer, version)
+
+    async def _settled_at(self, peer: Peer, version: int) -> None:
+        while not peer.gone:
+            try:
+                session = self.tunnel(peer.id, "json").session
+                await session.clientize(Internal, timeout=5.0).reached(self._node, version)
+                return
+            except RpcError:
+                await anyio.sleep(REFOLLOW)
+
+    # ------------------------------------------------------------ revoking
+
+    def revoke_key(self, key: str) -> int:
+        """End the sessions of a principal here, by its key."""
+        found = [entry.session for entry in self._directory.find(principal=key, node=self._node)]
+        principals = [self._server.sessions[id].principal for id in found]
+        return sum(self._server.revoke(one) for one in principals[:1])
+
+    async def revoke(self, key: str) -> tuple[int, list[str]]:
+        """The same on all other nodes: how many ended, and the nodes that were not reached."""
+        ended = 0
+        missed: list[str] = []
+
+        async def tell(peer: Peer) -> None:
+            nonlocal ended
+            try:
+                session = self.tunnel(peer.id, "json").session
+                ended += await session.clientize(Internal, timeout=5.0).revoke(key)
+            except RpcError:
+                missed.append(peer.id)
+
+        async with anyio.create_task_group() as group:
+            for peer in self.members.up():
+                group.start_soon(tell, peer)
+        return ended, missed
+
+    @property
+    def tunnels(self) -> int:
+        """Sessions with other nodes that this one has begun."""
+        return len(self._tunnels)
+
+    @property
+    def resumed(self) -> int:
+        """How often they went on over another link."""
+        return sum(tunnel.resumed for tunnel in self._tunnels.values())
+
+
+MAX_LINKS = 65_536
+
+_SUBPROTOCOLS = frozenset(codec.subprotocol for codec in CODECS.values())
+
+
+class _Follower:
+    """What has yet to be told to one node."""
+
+    def __init__(self) -> None:
+        self._ops: deque[Op] = deque()
+        self._overflow = False
+        self._event = anyio.Event()
+
+    def add(self, op: Op) -> None:
+        if len(self._ops) >= MAX_OPS:
+            self._ops.clear()
+            self._overflow = True
+        if not self._overflow:
+            self._ops.append(op)
+        self._event.set()
+
+    def clear(self) -> None:
+        self._ops.clear()
+        self._overflow = False
+
+    async def next(self) -> list[Op] | None:
+        """The next operations; None where too many have come."""
+        while not self._ops and not self._overflow:
+            self._event = anyio.Event()
+            await self._event.wait()
+        if self._overflow:
+            return None
+        return [self._ops.popleft() for _ in range(min(OPS, len(self._ops)))]
+
+
+async def _by_link(handshake: Handshake, auth: Any) -> str:
+    """Whoever may publish in the cluster's account is a node."""
+    return handshake.remote

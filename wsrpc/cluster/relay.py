@@ -1,0 +1,586 @@
+"""Passes the calls of one session on to another, frame by frame; values stay encoded.
+
+A call that comes in on a session between nodes goes out on the session that it names, and what
+comes back goes the other way: items as the caller's credit allows, uploads as the target's does,
+calls of callbacks like calls.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from msgspec import Raw
+
+from ..engine.hub import Hub, LaneOwner
+from ..errors import Code, ConnectionLost
+from ..handling.live import LiveCalls
+from ..protocol.endpoint import NoSlotError, PeerDrainingError, ValueTooLargeError
+from ..protocol.frames import ABSENT, CallOptions, End, Error, ErrorBody, Result
+from ..protocol.lanes import CallbackTarget, InCall, OutCall, Receiver, Sender, Upload, UploadReader
+from ..protocol.window import SendCredit
+from ..runtime.timers import TimerEntry
+from .limits import ClusterLimits
+
+__all__ = ["TO", "WORKER", "Relay", "refusal"]
+
+# Metadata of calls between nodes: the session that they are for, and the pool that it works for.
+TO = "wsrpc-to"
+WORKER = "wsrpc-worker"
+
+# Items. The most credit that is passed on before the first item has come.
+FIRST_CREDIT = 8
+
+Terminal = Result | End | Error
+
+
+def refusal(type_name: str, message: str) -> ErrorBody:
+    """An error that this package raises at the caller by its own class."""
+    body = ErrorBody(Code.UNAVAILABLE, message)
+    body.type = type_name
+    return body
+
+
+class Pipe:
+    """Puts items on a lane that has room for them by its credit, but perhaps not at once."""
+
+    __slots__ = ("_end", "_hub", "_items", "_lane")
+
+    def __init__(self, hub: Hub, lane: Sender) -> None:
+        self._hub = hub
+        self._lane = lane
+        self._items: deque[Any] = deque()
+        self._end: Callable[[], None] | None = None
+
+    def put(self, items: list[Raw]) -> None:
+        """Send items, in their order."""
+        self._items.extend(map(bytes, items))
+        self.flush()
+
+    def end(self, end: Callable[[], None]) -> None:
+        """Call this once all items have gone."""
+        self._end = end
+        self.flush()
+
+    def drop(self) -> None:
+        """Send nothing more."""
+        self._items.clear()
+        self._end = None
+
+    def flush(self) -> None:
+        """Go on, if there is room."""
+        hub, lane, items = self._hub, self._lane, self._items
+        if hub.lost is not None:
+            self.drop()
+            return
+        endpoint = hub.endpoint
+        while items and endpoint.may_push(lane):
+            endpoint.push(lane, items.popleft())
+        if items and not lane.may_send:
+            items.clear()
+        if items and endpoint.lacks_room(lane):
+            hub.block(self.flush)
+        end = self._end
+        if not items and end is not None:
+            self._end = None
+            end()
+        hub.wake()
+
+
+class Allowance:
+    """Passes the credit that one lane is given on to another one.
+
+    Args:
+        hub: Where the other one is.
+        lane: The other one.
+        room: The session to which the items go: while its outbox is full, nothing is passed on.
+        due: Items. What is to be passed on once `release` is called.
+    """
+
+    __slots__ = ("_due", "_held", "_hub", "_lane", "_room")
+
+    def __init__(self, hub: Hub, lane: Receiver, room: Hub, due: int = 0) -> None:
+        self._hub = hub
+        self._lane = lane
+        self._room = room
+        self._due = due
+        self._held = due > 0
+
+    def add(self, n: int) -> None:
+        """So many items more."""
+        self._due += n
+        if not self._held:
+            self.release()
+
+    def release(self) -> None:
+        """Pass on what is due."""
+        self._held = False
+        if self._due <= 0 or self._hub.lost is not None or self._room.lost is not None:
+            return
+        if self._room.endpoint.outbox_full:
+            self._room.block(self.release)
+            return
+        due, self._due = self._due, 0
+        if self._hub.endpoint.grant(self._lane, due):
+            self._hub.wake()
+
+
+class PassedOn(SendCredit):
+    """The credit of a lane, which is passed on as it comes."""
+
+    __slots__ = ("_allowance",)
+
+    def __init__(self, initial: int, allowance: Allowance) -> None:
+        super().__init__(initial)
+        self._allowance = allowance
+
+    def grant(self, n: int) -> bool:
+        called_for = super().grant(n)
+        self._allowance.add(n)
+        return called_for
+
+
+class Waiting:
+    """How much waits for one session that has not begun to read it."""
+
+    __slots__ = ("bytes", "calls")
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.bytes = 0
+
+
+class Relay:
+    """Passes calls on to the sessions of this node.
+
+    Args:
+        find: The hub of a session by its id, or None.
+        enter: Takes a place of a worker in a pool, or says that there is none; returns what gives
+            it back.
+        limits: The cluster's bounds.
+
+    Attributes:
+        live: Calls that are being passed on.
+        refused: Calls for which there was no room.
+    """
+
+    def __init__(
+        self,
+        find: Callable[[str], Hub | None],
+        enter: Callable[[str, str], Callable[[], None] | None],
+        limits: ClusterLimits,
+    ) -> None:
+        self.live = 0
+        self.refused = 0
+        self.find = find
+        self.enter = enter
+        self.limits = limits
+        self._waiting: dict[Hub, Waiting] = {}
+
+    def __call__(self, calls: LiveCalls, call: InCall, complete: bool) -> bool:
+        """Take a call that names a session."""
+        if not call.metadata or TO not in call.metadata:
+            return False
+        Inbound(self, calls, call).start(complete)
+        return True
+
+    def admit(self, hub: Hub, size: int) -> bool:
+        """Whether there is room for one more call that the target has not taken."""
+        waiting = self._waiting.setdefault(hub, Waiting())
+        too_large = waiting.calls and waiting.bytes + size > self.limits.relay_bytes
+        if waiting.calls >= self.limits.relay_waiting or too_large:
+            self.refused += 1
+            return False
+        waiting.calls += 1
+        waiting.bytes += size
+        return True
+
+    def taken(self, hub: Hub, size: int) -> None:
+        """The target has taken it, or it is over."""
+        waiting = self._waiting[hub]
+        waiting.calls -= 1
+        waiting.bytes -= size
+        if not waiting.calls:
+            del self._waiting[hub]
+
+
+class Inbound(LaneOwner):
+    """The caller's half: a call that came in."""
+
+    __slots__ = ("_back", "_out", "_pipe", "call", "calls", "hub", "readers", "relay")
+
+    attached = False
+
+    def __init__(self, relay: Relay, calls: LiveCalls, call: InCall) -> None:
+        self.relay = relay
+        self.calls = calls
+        self.hub = calls.hub
+        self.call = call
+        self._out: Outbound | None = None
+        self._pipe = Pipe(self.hub, call)
+        self._back: Callable[[], None] | None = None
+        self.readers = {name: Reader(self.hub, lane) for name, lane in call.uploads.items()}
+        call.owner = self
+        calls.begin(self)
+        relay.live += 1
+
+    def start(self, complete: bool) -> None:
+        """Pass it on, as soon as its arguments are here."""
+        if self.call.cancel_reason is not None:
+            self.refuse(self.call.cancel_reason, "cancelled before it began")
+        elif complete:
+            self.on_arguments()
+
+    def on_arguments(self) -> None:
+        call = self.call
+        meta = dict(call.metadata or {})
+        id, pool = meta.pop(TO, ""), meta.pop(WORKER, None)
+        hub = self.relay.find(id)
+        if hub is None or hub.lost is not None:
+            self.decline(refusal("SessionGone", f"there is no session {id[:64]!r} on its node"))
+            return
+        if hub.codec is not self.hub.codec:
+            self.refuse(Code.INTERNAL, "a call between nodes in another codec than its session's")
+            return
+        if pool is not None:
+            self._back = self.relay.enter(pool, id)
+            if self._back is None:
+                self.refuse(Code.RESOURCE_EXHAUSTED, "the worker has no room")
+                return
+        self.send(hub, str(call.method), meta)
+
+    def send(
+        self,
+        hub: Hub,
+        method: str | int,
+        meta: Mapping[str, str],
+        target: CallbackTarget | None = None,
+    ) -> None:
+        """Make the call on another session.
+
+        Args:
+            hub: That session's.
+            method: The method, or the id of a callback.
+            meta: What travels along.
+            target: The callback.
+        """
+        call = self.call
+        args = bytes(call.args)
+        call.args = ABSENT
+        if not self.relay.admit(hub, len(args)):
+            message = "its client has not begun the calls that it has got already"
+            self.refuse(Code.RESOURCE_EXHAUSTED, message)
+            return
+        granted = call.credit.balance
+        first = min(granted, FIRST_CREDIT)
+        plain = call.oneway or target is not None
+        deadline = None
+        if call.timeout is not None:
+            deadline = hub.runtime.now() + call.timeout / 1000
+        options = CallOptions(metadata=dict(meta) or None, key=call.key, last_id=call.last_id)
+        try:
+            out = hub.endpoint.call(
+                method,
+                args,
+                oneway=call.oneway,
+                deadline=deadline,
+                options=options,
+                uploads=tuple(call.uploads),
+                callbacks=tuple(call.callbacks),
+                target=target,
+                window=None if plain else first,
+            )
+        except (NoSlotError, PeerDrainingError, ValueTooLargeError) as error:
+            self.relay.taken(hub, len(args))
+            if isinstance(error, PeerDrainingError):
+                self.refuse(Code.UNAVAILABLE, "its client is draining")
+            else:
+                self.refuse(Code.RESOURCE_EXHAUSTED, str(error) or "its client has no slot free")
+            return
+        self._out = outbound = Outbound(self, hub, out, len(args))
+        if not plain:
+            outbound.allowance = Allowance(hub, out, self.hub, granted - first)
+            call.credit = PassedOn(granted, outbound.allowance)
+        hub.flush()
+
+    # ------------------------------------------------------------ what the target says
+
+    @property
+    def open(self) -> bool:
+        """Whether the caller still waits for something."""
+        return self.hub.lost is None and not self.call.is_over
+
+    def items(self, items: list[Raw]) -> None:
+        """Items of the stream."""
+        if self.open and self.call.may_send:
+            self._pipe.put(items)
+
+    def finished(self, frame: Terminal) -> None:
+        """The call's terminal."""
+        if self.call.state == "cancelled":
+            self._pipe.drop()
+        self._pipe.end(lambda: self._finish(frame))
+
+    def _finish(self, frame: Terminal) -> None:
+        call, endpoint = self.call, self.hub.endpoint
+        if self.open:
+            if call.state == "cancelled" and not isinstance(frame, Error):
+                reason = call.cancel_reason or "cancelled"
+                endpoint.fail(call, ErrorBody(reason, "cancelled"))
+            elif isinstance(frame, Error):
+                (endpoint.decline if frame.body.not_started else endpoint.fail)(call, frame.body)
+            elif isinstance(frame, Result):
+                endpoint.result(call, bytes(frame.value))
+            else:
+                endpoint.finish(call, bytes(frame.final[0]) if frame.final else None)
+            self.hub.flush()
+        self.ended()
+
+    def refuse(self, code: str, message: str) -> None:
+        """It has not begun."""
+        self.decline(ErrorBody(code, message))
+
+    def decline(self, body: ErrorBody) -> None:
+        """The same, with an error of one's own."""
+        if self.open:
+            self.hub.endpoint.decline(self.call, body)
+            self.hub.wake()
+        self.ended()
+
+    def lost(self, error: ConnectionLost) -> None:
+        """The target is gone."""
+        if self.open:
+            body = refusal("ConnectionLost", "the session that it was for has ended")
+            endpoint = self.hub.endpoint
+            (endpoint.decline if error.not_started else endpoint.fail)(self.call, body)
+            self.hub.wake()
+        self.ended()
+
+    def ended(self) -> None:
+        """Nothing more comes of it."""
+        if self.call.owner is self:
+            self.call.owner = None
+            self.calls.end(self)
+            self.relay.live -= 1
+            if self._back is not None:
+                self._back()
+
+    # ------------------------------------------------------------ what the caller says
+
+    def on_credit(self) -> None:
+        self._pipe.flush()
+
+    def on_cancel(self, reason: str) -> None:
+        self.stop(reason)
+
+    def on_lost(self, error: ConnectionLost) -> None:
+        self.stop("cancelled")
+
+    def stop(self, reason: str) -> None:
+        """Cancel it at the target."""
+        if self._out is not None:
+            self._out.cancel(reason)
+        elif self.hub.lost is None:
+            self.refuse(reason, "cancelled before it began")
+        if self.hub.lost is not None:
+            self.ended()
+
+
+class Outbound(LaneOwner):
+    """The target's half: the same call, going out."""
+
+    __slots__ = ("_call", "_entry", "_hub", "_inbound", "_size", "_writers", "allowance")
+
+    def __init__(self, inbound: Inbound, hub: Hub, call: OutCall, size: int) -> None:
+        self._inbound = inbound
+        self._hub = hub
+        self._call = call
+        self._size: int | None = size
+        self.allowance: Allowance | None = None
+        call.owner = self
+        self._writers = [
+            Writer(hub, lane, inbound.readers[name]) for name, lane in call.uploads.items()
+        ]
+        for name, offer in call.callbacks.items():
+            offer.owner = RelayedOffer(inbound, inbound.call.callbacks[name])
+        self._entry: TimerEntry | None = None
+        if hub.endpoint.waiting(call):
+            when = hub.runtime.now() + inbound.relay.limits.slot_timeout
+            self._entry = hub.timers.add(when, self._no_slot)
+
+    def _no_slot(self) -> None:
+        self._entry = None
+        if not self._call.is_numbered:
+            self._hub.endpoint.cancel(self._call)
+            self._begun()
+            self._inbound.refuse(Code.RESOURCE_EXHAUSTED, "its client has had no slot free")
+
+    def _begun(self) -> None:
+        """It does not wait any more."""
+        if self._entry is not None:
+            self._hub.timers.remove(self._entry)
+            self._entry = None
+        if self._size is not None:
+            self._inbound.relay.taken(self._hub, self._size)
+            self._size = None
+
+    def cancel(self, reason: str) -> None:
+        answered = self._hub.lost is None and self._hub.endpoint.cancel(self._call, reason)
+        self._hub.wake()
+        if not answered:
+            self._begun()
+            self._inbound.refuse(reason, "cancelled before it began")
+
+    def on_started(self) -> None:
+        self._begun()
+        for writer in self._writers:
+            writer.start()
+
+    def on_items(self, items: list[Raw]) -> None:
+        self._inbound.items(items)
+        if self.allowance is not None:
+            self.allowance.release()
+
+    def on_finished(self, frame: Terminal) -> None:
+        self._begun()
+        self._inbound.finished(frame)
+        self._call.owner = None
+
+    def on_lost(self, error: ConnectionLost) -> None:
+        self._begun()
+        self._inbound.lost(error)
+
+
+class Reader(LaneOwner):
+    """An upload on its way in."""
+
+    __slots__ = ("_early", "_end", "_writer", "hub", "lane")
+
+    def __init__(self, hub: Hub, lane: UploadReader) -> None:
+        self.hub = hub
+        self.lane = lane
+        self._writer: Writer | None = None
+        # What comes before the target has been told of it; the first credit bounds it.
+        self._early: list[Raw] = []
+        self._end: Terminal | None = None
+        lane.owner = self
+
+    def lead_to(self, writer: Writer) -> None:
+        """The target takes it from now on."""
+        self._writer = writer
+        early, self._early = self._early, []
+        if early:
+            writer.put(early)
+        if self._end is not None:
+            writer.finish(self._end)
+
+    def on_items(self, items: list[Raw]) -> None:
+        if self._writer is None:
+            # They are views of a message, and would keep all of it in memory.
+            self._early += [Raw(bytes(item)) for item in items]
+        else:
+            self._writer.put(items)
+
+    def on_finished(self, frame: Terminal) -> None:
+        self._end = frame
+        if self._writer is not None:
+            self._writer.finish(frame)
+
+    def on_lost(self, error: ConnectionLost) -> None:
+        """The call that it belongs to hears of it."""
+
+
+class Writer(LaneOwner):
+    """The same upload on its way out."""
+
+    __slots__ = ("_hub", "_lane", "_pipe", "_reader", "_reason")
+
+    def __init__(self, hub: Hub, lane: Upload, reader: Reader) -> None:
+        self._hub = hub
+        self._lane = lane
+        self._reader = reader
+        self._pipe = Pipe(hub, lane)
+        self._reason: str | None = None
+        lane.owner = self
+
+    def start(self) -> None:
+        """The call was numbered, and the target's credit is known."""
+        reader = self._reader
+        allowance = Allowance(reader.hub, reader.lane, self._hub)
+        granted = self._lane.credit.balance
+        self._lane.credit = PassedOn(granted, allowance)
+        # What the reader had of its own is a part of it.
+        allowance.add(granted - reader.hub.limits.window)
+        reader.lead_to(self)
+
+    def put(self, items: list[Raw]) -> None:
+        """Items of the caller's."""
+        if self._lane.may_send:
+            self._pipe.put(items)
+
+    def finish(self, frame: Terminal) -> None:
+        """The caller has ended it."""
+        self._pipe.end(lambda: self._finish(frame))
+
+    def _finish(self, frame: Terminal) -> None:
+        lane, endpoint = self._lane, self._hub.endpoint
+        if self._hub.lost is not None or lane.state not in ("uploading", "stopping"):
+            return
+        if lane.state == "stopping":
+            endpoint.fail(lane, ErrorBody(self._reason or "cancelled", "the upload was stopped"))
+        elif isinstance(frame, Error):
+            endpoint.fail(lane, frame.body)
+        else:
+            endpoint.finish(lane)
+        self._hub.wake()
+
+    def on_credit(self) -> None:
+        self._pipe.flush()
+
+    def on_cancel(self, reason: str) -> None:
+        self._reason = reason
+        self._pipe.drop()
+        reader = self._reader
+        if reader.hub.lost is None and not reader.lane.is_over:
+            reader.hub.endpoint.cancel(reader.lane, reason)
+            reader.hub.wake()
+        elif reader.lane.is_over:
+            self._finish(End(0))
+
+    def on_lost(self, error: ConnectionLost) -> None:
+        """The call that it belongs to hears of it."""
+
+
+class RelayedOffer:
+    """A callback of the caller's, offered to the target."""
+
+    __slots__ = ("_inbound", "_target")
+
+    def __init__(self, inbound: Inbound, target: CallbackTarget) -> None:
+        self._inbound = inbound
+        self._target = target
+
+    def invoked(self, calls: LiveCalls, call: InCall, complete: bool) -> None:
+        """The target calls it."""
+        Invocation(self._inbound, self._target, calls, call).start(complete)
+
+
+class Invocation(Inbound):
+    """One call of a callback, on its way back to whoever passed that along."""
+
+    __slots__ = ("_origin", "_target")
+
+    def __init__(
+        self, origin: Inbound, target: CallbackTarget, calls: LiveCalls, call: InCall
+    ) -> None:
+        self._origin = origin
+        self._target = target
+        super().__init__(origin.relay, calls, call)
+
+    def on_arguments(self) -> None:
+        origin = self._origin
+        if origin.hub.lost is not None or self._target.is_over:
+            self.refuse(Code.FAILED_PRECONDITION, "the callback's call has ended")
+            return
+        self.send(origin.hub, self._target.id, dict(self.call.metadata or {}), self._target)
