@@ -19,8 +19,9 @@ FORBIDDEN_MODULES = {
     "pickle", "pty", "runpy", "shelve", "subprocess", "yaml",
 }  # fmt: skip
 
-# `wsrpc bench --self` starts Python with arguments of its own.
-STARTS_PROCESSES = {"cli/processes.py"}
+# `wsrpc bench --self` starts Python with arguments of its own; the cluster starts the `nats-server`
+# of its wheel for demo and tests.
+STARTS_PROCESSES = {"cli/processes.py", "cluster/bus/embedded.py"}
 
 FORBIDDEN_CALLS = {"__import__", "delattr", "eval", "exec", "globals", "input", "locals"}
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, Literal
 
 import anyio
 from anyio.abc import TaskGroup, TaskStatus
 
 import wsrpc
-from tests.support import soon
-from wsrpc.cluster import Cluster, ClusterLimits
+from tests.support import soon, until
+from wsrpc.cluster import Cluster, ClusterLimits, LocalBroker, LocalBus
+from wsrpc.cluster.bus.base import Bus
+from wsrpc.cluster.bus.embedded import NatsServer
 
 
 class Worker:
@@ -123,3 +125,92 @@ async def node(
                 yield place
             finally:
                 place.over.set()
+
+
+BusKind = Literal["local", "nats"]
+
+
+@contextmanager
+def bus_of(kind: BusKind, *, jetstream: bool = False) -> Iterator[Callable[[], Bus]]:
+    """Makes one bus a node, all in the same net."""
+    if kind == "local":
+        broker = LocalBroker()
+        yield lambda: LocalBus(broker)
+        return
+    from wsrpc.cluster.bus.nats import NatsBus
+
+    with NatsServer(jetstream=jetstream) as server:
+        yield lambda: NatsBus(server.url, name="wsrpc")
+
+
+# With these a dead node is found soon, and a busy machine is not taken for a dead one.
+QUICK = ClusterLimits(beat=0.2, suspect=1.0, grace=0.3, dead_after=6.0, reconnecting=0.5)
+
+
+class Net:
+    """Several nodes, each with a server."""
+
+    def __init__(self, group: TaskGroup, make: Callable[[], Bus], limits: ClusterLimits) -> None:
+        self.places: list[Place] = []
+        self.buses: list[Any] = []
+        self._group = group
+        self._make = make
+        self._limits = limits
+        self._leave: dict[str, tuple[anyio.Event, anyio.Event]] = {}
+
+    async def add(self, controllers: Sequence[Any] = (), **options: Any) -> Place:
+        """One more node; all know each other when this returns."""
+        bus = self._make()
+        place: Place = await self._group.start(self._run, bus, controllers, options)
+        self.places.append(place)
+        self.buses.append(bus)
+        await until(lambda: all(len(one.cluster.nodes) == len(self.places) for one in self.places))
+        return place
+
+    async def _run(
+        self, bus: Bus, controllers: Sequence[Any], options: Any, *, task_status: TaskStatus[Any]
+    ) -> None:
+        server = wsrpc.Server(controllers, **options)
+        leave, left = anyio.Event(), anyio.Event()
+        async with (
+            Cluster(server, bus, limits=self._limits) as cluster,
+            server.listen() as listener,
+            anyio.create_task_group() as group,
+        ):
+            self._leave[cluster.id] = leave, left
+            place = Place(cluster, server, listener.url, group)
+            task_status.started(place)
+            await leave.wait()
+            place.over.set()
+        left.set()
+
+    async def remove(self, place: Place) -> None:
+        """Let a node leave."""
+        leave, left = self._leave[place.cluster.id]
+        leave.set()
+        await left.wait()
+        if place in self.places:
+            at = self.places.index(place)
+            del self.places[at], self.buses[at]
+
+    def end(self) -> None:
+        """Let all leave."""
+        for leave, _ in self._leave.values():
+            leave.set()
+
+
+@asynccontextmanager
+async def net(
+    kind: BusKind = "local", n: int = 2, *, limits: ClusterLimits = QUICK, jetstream: bool = False
+) -> AsyncIterator[Net]:
+    """So many nodes in one net, for a bounded time."""
+    with bus_of(kind, jetstream=jetstream) as make:
+        with anyio.fail_after(60):
+            async with anyio.create_task_group() as group:
+                nodes = Net(group, make, limits)
+                try:
+                    for _ in range(n):
+                        await nodes.add()
+                    yield nodes
+                finally:
+                    nodes.end()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -10,12 +11,14 @@ from typing import Any, Self, overload
 
 from typing_extensions import TypeVar
 
+from ..errors import Code, RpcError
 from ..interfaces import Session
 from ..server.server import Server
 from .bus.base import Bus
 from .errors import ClusterConfigError
 from .limits import ClusterLimits
 from .members import NodeInfo
+from .network import Network
 from .node import Node, checked_name, key_of_principal
 from .pools import Pool, Pools
 from .presence import Presence
@@ -39,6 +42,16 @@ class ClusterSnapshot:
         topics: Topics that this node holds.
         topic_bytes: Bytes of their histories.
         watchers: Watchers of presence.
+        nodes: Nodes by their state.
+        tunnels: Sessions with other nodes that this one has begun.
+        tunnel_resumes: How often these went on over another link.
+        link_gaps: Holes in what came over the bus.
+        relayed: Calls of other nodes that are being passed on to sessions of this one.
+        relay_refused: Such calls for which there was no room.
+        bus_generation: How often the bus has connected.
+        bus_dropped: Messages that came faster than this process took them.
+        publishes_refused: Messages that were not sent, since the bus was down.
+        junk: Messages of unknown form, dropped.
     """
 
     members: int
@@ -47,6 +60,16 @@ class ClusterSnapshot:
     topics: int
     topic_bytes: int
     watchers: int
+    nodes: Mapping[str, int]
+    tunnels: int = 0
+    tunnel_resumes: int = 0
+    link_gaps: int = 0
+    relayed: int = 0
+    relay_refused: int = 0
+    bus_generation: int = 0
+    bus_dropped: int = 0
+    publishes_refused: int = 0
+    junk: int = 0
 
 
 # What may stand in a subject of NATS and in the name of a stream.
@@ -220,6 +243,11 @@ class Cluster:
         load = len(self._node.server.sessions)
         return {self.id: NodeInfo(self.id, "up", {}, load, self._node.began)}
 
+    @property
+    def network(self) -> Network | None:
+        """The way to other nodes; None where there is no bus. For this package's own use."""
+        return self._node.network
+
     # ------------------------------------------------------------ this node
 
     def set_meta(self, session: Session | str | None, meta: Mapping[str, str]) -> None:
@@ -235,8 +263,27 @@ class Cluster:
         self._node.set_meta(session, meta)
 
     async def revoke(self, principal: Any) -> int:
-        """End all sessions of a principal, on every node; see `Server.revoke`."""
-        return self._node.server.revoke(principal)
+        """End all sessions of a principal, on every node; see `Server.revoke`.
+
+        Returns:
+            How many sessions ended.
+
+        Raises:
+            RpcError: `unavailable`: some nodes were not reached; the message names them. It is to
+                be called again.
+            ClusterConfigError: The principal has no key by which other nodes would know it.
+        """
+        network = self._node.network
+        if network is None:
+            return self._node.server.revoke(principal)
+        key = key_of_principal(principal)
+        ended = self._node.server.revoke(principal)
+        more, missed = await network.revoke(key)
+        if missed:
+            raise RpcError(
+                Code.UNAVAILABLE, f"not revoked on the nodes {', '.join(missed)}: call it again"
+            )
+        return ended + more
 
     async def drain(self, grace: float | None = None) -> None:
         """Let this node go: see `Server.drain`."""
@@ -251,6 +298,8 @@ class Cluster:
             topics=len(self._topics),
             topic_bytes=self._topics.bytes,
             watchers=self.presence.watchers,
+            nodes=dict(Counter(node.state for node in self.nodes.values())),
+            **({} if self._node.network is None else self._node.network.counters()),
         )
 
 

@@ -6,8 +6,18 @@ from dataclasses import dataclass, fields
 
 __all__ = ["ClusterLimits"]
 
-# The least that each may be, where 1 is too little.
-FLOORS = {"beat": 0.1, "suspect": 0.15, "grace": 0.2, "dead_after": 0.5, "member_timeout": 0.01}
+# The least that each may be, where that is not 1.
+FLOORS = {
+    "beat": 0.1,
+    "suspect": 0.15,
+    "grace": 0.2,
+    "dead_after": 0.5,
+    "member_timeout": 0.01,
+    "reconnecting": 0,
+    "ahead": 0,
+    "slot_timeout": 0.01,
+    "worker_grace": 0,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

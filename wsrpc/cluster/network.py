@@ -658,15 +658,19 @@ class Network:
                 group.start_soon(tell, peer)
         return ended, missed
 
-    @property
-    def tunnels(self) -> int:
-        """Sessions with other nodes that this one has begun."""
-        return len(self._tunnels)
-
-    @property
-    def resumed(self) -> int:
-        """How often they went on over another link."""
-        return sum(tunnel.resumed for tunnel in self._tunnels.values())
+    def counters(self) -> dict[str, int]:
+        """What there is to count; see `ClusterSnapshot`."""
+        return {
+            "tunnels": len(self._tunnels),
+            "tunnel_resumes": sum(tunnel.resumed for tunnel in self._tunnels.values()),
+            "link_gaps": self.gaps,
+            "relayed": self.relay.live,
+            "relay_refused": self.relay.refused,
+            "bus_generation": self._bus.generation,
+            "bus_dropped": self._bus.dropped,
+            "publishes_refused": self.refused,
+            "junk": self.junk + self.members.junk,
+        }
 
 
 MAX_LINKS = 65_536

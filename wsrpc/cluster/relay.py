@@ -7,6 +7,7 @@ calls of callbacks like calls.
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -16,6 +17,7 @@ from msgspec import Raw
 from ..engine.hub import Hub, LaneOwner
 from ..errors import Code, ConnectionLost
 from ..handling.live import LiveCalls
+from ..protocol.codec import Codec
 from ..protocol.endpoint import NoSlotError, PeerDrainingError, ValueTooLargeError
 from ..protocol.frames import ABSENT, CallOptions, End, Error, ErrorBody, Result
 from ..protocol.lanes import CallbackTarget, InCall, OutCall, Receiver, Sender, Upload, UploadReader
@@ -42,20 +44,47 @@ def refusal(type_name: str, message: str) -> ErrorBody:
     return body
 
 
+# Half of a character, as the codec leaves it in a value of JSON: it spoils that value alone, at whoever
+# takes it, but as these bytes it would spoil a whole message.
+_HALF = re.compile("[\ud800-\udfff]")
+
+
+def whole(raw: Raw | Any, codec: Codec) -> bytes:
+    """An encoded value, as it may stand in a message."""
+    data = bytes(raw)
+    if codec.text and b"\xed" in data:
+        text = data.decode("utf-8", "surrogatepass")
+        return _HALF.sub(lambda half: f"\\u{ord(half[0]):04x}", text).encode()
+    return data
+
+
+def too_large(error: ValueTooLargeError) -> ErrorBody:
+    """What becomes of a call with a value that the other end does not take."""
+    return ErrorBody(Code.RESOURCE_EXHAUSTED, str(error))
+
+
 class Pipe:
-    """Puts items on a lane that has room for them by its credit, but perhaps not at once."""
+    """Puts items on a lane that has room for them by its credit, but perhaps not at once.
 
-    __slots__ = ("_end", "_hub", "_items", "_lane")
+    Args:
+        hub: Where the lane is.
+        lane: The lane.
+        spoiled: Called with the error for an item that cannot be sent; nothing follows it.
+    """
 
-    def __init__(self, hub: Hub, lane: Sender) -> None:
+    __slots__ = ("_end", "_hub", "_items", "_lane", "_spoiled")
+
+    def __init__(self, hub: Hub, lane: Sender, spoiled: Callable[[ErrorBody], None]) -> None:
         self._hub = hub
         self._lane = lane
+        self._spoiled = spoiled
         self._items: deque[Any] = deque()
         self._end: Callable[[], None] | None = None
 
     def put(self, items: list[Raw]) -> None:
         """Send items, in their order."""
-        self._items.extend(map(bytes, items))
+        codec = self._hub.codec
+        self._items.extend(whole(item, codec) for item in items)
         self.flush()
 
     def end(self, end: Callable[[], None]) -> None:
@@ -76,7 +105,11 @@ class Pipe:
             return
         endpoint = hub.endpoint
         while items and endpoint.may_push(lane):
-            endpoint.push(lane, items.popleft())
+            try:
+                endpoint.push(lane, items.popleft())
+            except ValueTooLargeError as error:
+                items.clear()
+                self._spoiled(too_large(error))
         if items and not lane.may_send:
             items.clear()
         if items and endpoint.lacks_room(lane):
@@ -208,7 +241,7 @@ class Relay:
 class Inbound(LaneOwner):
     """The caller's half: a call that came in."""
 
-    __slots__ = ("_back", "_out", "_pipe", "call", "calls", "hub", "readers", "relay")
+    __slots__ = ("_back", "_out", "_pipe", "_spoiled", "call", "calls", "hub", "readers", "relay")
 
     attached = False
 
@@ -218,7 +251,8 @@ class Inbound(LaneOwner):
         self.hub = calls.hub
         self.call = call
         self._out: Outbound | None = None
-        self._pipe = Pipe(self.hub, call)
+        self._pipe = Pipe(self.hub, call, self._spoil)
+        self._spoiled: ErrorBody | None = None
         self._back: Callable[[], None] | None = None
         self.readers = {name: Reader(self.hub, lane) for name, lane in call.uploads.items()}
         call.owner = self
@@ -266,7 +300,7 @@ class Inbound(LaneOwner):
             target: The callback.
         """
         call = self.call
-        args = bytes(call.args)
+        args = whole(call.args, self.hub.codec)
         call.args = ABSENT
         if not self.relay.admit(hub, len(args)):
             message = "its client has not begun the calls that it has got already"
@@ -325,17 +359,35 @@ class Inbound(LaneOwner):
     def _finish(self, frame: Terminal) -> None:
         call, endpoint = self.call, self.hub.endpoint
         if self.open:
-            if call.state == "cancelled" and not isinstance(frame, Error):
+            if isinstance(frame, Error) and len(frame.body.data):
+                frame.body.data = Raw(whole(frame.body.data, self.hub.codec))
+            if self._spoiled is not None and call.state != "cancelled":
+                endpoint.fail(call, self._spoiled)
+            elif call.state == "cancelled" and not isinstance(frame, Error):
                 reason = call.cancel_reason or "cancelled"
                 endpoint.fail(call, ErrorBody(reason, "cancelled"))
             elif isinstance(frame, Error):
                 (endpoint.decline if frame.body.not_started else endpoint.fail)(call, frame.body)
-            elif isinstance(frame, Result):
-                endpoint.result(call, bytes(frame.value))
             else:
-                endpoint.finish(call, bytes(frame.final[0]) if frame.final else None)
+                self._answer(frame)
             self.hub.flush()
         self.ended()
+
+    def _answer(self, frame: Result | End) -> None:
+        call, endpoint, codec = self.call, self.hub.endpoint, self.hub.codec
+        try:
+            if isinstance(frame, Result):
+                endpoint.result(call, whole(frame.value, codec))
+            else:
+                endpoint.finish(call, whole(frame.final[0], codec) if frame.final else None)
+        except ValueTooLargeError as error:
+            endpoint.fail(call, too_large(error))
+
+    def _spoil(self, body: ErrorBody) -> None:
+        """An item cannot be sent: the call ends with that."""
+        self._spoiled = body
+        if self._out is not None:
+            self._out.cancel("cancelled")
 
     def refuse(self, code: str, message: str) -> None:
         """It has not begun."""
@@ -500,7 +552,7 @@ class Writer(LaneOwner):
         self._hub = hub
         self._lane = lane
         self._reader = reader
-        self._pipe = Pipe(hub, lane)
+        self._pipe = Pipe(hub, lane, self._spoil)
         self._reason: str | None = None
         lane.owner = self
 
@@ -534,6 +586,11 @@ class Writer(LaneOwner):
         else:
             endpoint.finish(lane)
         self._hub.wake()
+
+    def _spoil(self, body: ErrorBody) -> None:
+        """An item cannot be sent: the upload ends with that."""
+        self._hub.endpoint.fail(self._lane, body)
+        self.on_cancel("cancelled")
 
     def on_credit(self) -> None:
         self._pipe.flush()

@@ -1,0 +1,206 @@
+"""Several nodes: who is there, calls between them, and what becomes of all that when one dies."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+
+import wsrpc
+from tests.cluster.support import QUICK, BusKind, Net, Worker, net
+from tests.support import error_of, live, until
+from wsrpc.cluster import Cluster, ClusterConfigError, NodeLost, SessionGone
+
+
+async def test_calls_reach_a_session_of_another_node(bus: BusKind) -> None:
+    async with net(bus) as nodes:
+        here, there = nodes.places
+        worker = Worker("far")
+        for codec in ("json", "msgpack"):
+            session = await there.connect(worker, codec=codec)
+            proxy = here.cluster.session(session.id).clientize(Worker)
+            assert await proxy.square(3) == 9
+            assert await proxy.count(500).collect() == list(range(500))
+            with error_of("not_found"):
+                await proxy.fail()
+            await proxy.note("hello")
+            await until(lambda: "hello" in worker.notes)
+            worker.notes.clear()
+        with pytest.raises(SessionGone) as caught:
+            await here.cluster.session(f"{there.cluster.id}-j00").clientize(Worker).square(3)
+        assert caught.value.not_started
+        with pytest.raises(SessionGone):
+            await here.cluster.session("0123456789-j00").clientize(Worker).square(3)
+
+
+async def test_credit_crosses_nodes(bus: BusKind) -> None:
+    async with net(bus) as nodes:
+        here, there = nodes.places
+        session = await there.connect(Worker())
+        proxy = here.cluster.session(session.id).clientize(Worker, window=8)
+        async with proxy.endless() as items:
+            for i in range(3):
+                assert await anext(items) == i
+            hub = live(there.has(session)).wire.hub
+            sent = hub.endpoint.received
+            await anyio.sleep(0.05)
+            # The consumer has stopped, and so has the producer.
+            assert hub.endpoint.received - sent <= 2
+
+
+async def test_groups_and_presence_cover_all_nodes(bus: BusKind) -> None:
+    async with net(bus, 3) as nodes:
+        sessions = []
+        for i, place in enumerate(nodes.places):
+            for j in range(3):
+                session = await place.connect(Worker(f"{i}.{j}"))
+                await place.cluster.group("room").join(session.id, everywhere=True)
+                sessions.append(session.id)
+        expected = [f"{i}.{j}" for i in range(3) for j in range(3)]
+        for place in nodes.places:
+            assert sorted(m.session for m in place.cluster.presence.list()) == sorted(sessions)
+            replies = await place.cluster.group("room").call(Worker.whoami)
+            assert sorted(reply.unwrap() for reply in replies) == expected
+            sent = await place.cluster.group("room").notify(Worker.note, "x")
+            assert (sent.sessions, sent.nodes, sent.failed) == (9, 3, [])
+        items = [
+            one
+            async for one in nodes.places[0].cluster.group("room").stream(Worker.count, 5)
+            if not one.ended
+        ]
+        assert len(items) == 45
+
+
+async def test_a_node_that_leaves_takes_its_sessions_with_it(bus: BusKind) -> None:
+    async with net(bus) as nodes:
+        here, there = nodes.places
+        session = await there.connect(Worker())
+        changes = here.cluster.presence.watch()
+        change = await anext(changes)
+        assert (change.kind, change.member.session) == ("join", session.id)
+        await nodes.remove(there)
+        change = await anext(changes)
+        while change.kind != "leave":
+            change = await anext(changes)
+        assert here.cluster.presence.count() == 0
+        assert list(here.cluster.nodes) == [here.cluster.id]
+        with pytest.raises(SessionGone):
+            await here.cluster.session(session.id).clientize(Worker).square(3)
+        await changes.aclose()
+
+
+async def test_a_call_under_way_to_a_node_that_dies_gets_one_typed_error(bus: BusKind) -> None:
+    async with net(bus) as nodes:
+        here, there = nodes.places
+        worker = Worker()
+        session = await there.connect(worker)
+        outcomes: list[BaseException] = []
+
+        async def call() -> None:
+            try:
+                await here.cluster.session(session.id).clientize(Worker).wait()
+            except wsrpc.RpcError as error:
+                outcomes.append(error)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(call)
+            await until(lambda: worker.live == 1)
+            await die(nodes, 1)
+            await until(lambda: there.cluster.id not in here.cluster.nodes)
+        (error,) = outcomes
+        assert isinstance(error, NodeLost)
+        assert not error.not_started
+        # Its client's handler has nobody any more to answer to.
+        worker.release.set()
+
+
+async def die(nodes: Net, at: int) -> None:
+    """Let a node fall silent, as a killed process does: nobody listens there any more."""
+    bus = nodes.buses[at]
+    await bus.close()
+
+
+async def test_a_bus_that_is_away_for_a_while_loses_nothing(bus: BusKind) -> None:
+    async with net(bus) as nodes:
+        here, there = nodes.places
+        session = await there.connect(Worker())
+        proxy = here.cluster.session(session.id).clientize(Worker)
+        got = []
+        async with proxy.count(3000) as items:
+            async for item in items:
+                got.append(item)
+                if item in (500, 1500, 2500):
+                    away = nodes.buses[item % 2]
+                    if bus == "local":
+                        away.cut()
+                        await anyio.sleep(0.02)
+                        away.mend()
+                    else:
+                        await away.client.force_reconnect()
+        assert got == list(range(3000))
+        assert await proxy.square(4) == 16
+
+
+async def test_dropped_messages_are_noticed_and_made_good() -> None:
+    async with net("local") as nodes:
+        here, there = nodes.places
+        session = await there.connect(Worker())
+        proxy = here.cluster.session(session.id).clientize(Worker, timeout=50)
+        for at, one in enumerate(nodes.buses):
+            one.drop(0.02, seed=at)
+        assert await proxy.count(2000).collect() == list(range(2000))
+        for i in range(50):
+            assert await proxy.square(i) == i * i
+        for one in nodes.buses:
+            one.drop(0)
+        snapshot = here.cluster.network
+        assert snapshot is not None
+
+
+async def test_junk_on_any_subject_is_counted_and_dropped(bus: BusKind) -> None:
+    async with net(bus) as nodes:
+        here, there = nodes.places
+        session = await there.connect(Worker())
+        network = here.cluster.network
+        assert network is not None
+        node = there.cluster.id
+        for data in (b"", b"{}", b"\xff\xfe", b"[1,2]", b'{"n":1}', b"x" * 1000):
+            for subject in ("beat", "load", "dial", "forward", "ping", "link.x", "nonsense"):
+                where = subject if subject in ("beat", "load") else f"to.{node}.{subject}"
+                await network.say(where, data)
+        proxy = here.cluster.session(session.id).clientize(Worker)
+        assert await proxy.square(3) == 9
+        await until(lambda: there.cluster.snapshot().junk > 10)
+
+
+async def test_revoking_ends_the_sessions_of_a_principal_everywhere(bus: BusKind) -> None:
+    async def authenticate(handshake: object, auth: object) -> object:
+        return auth
+
+    async with net(bus, 0) as nodes:
+        here = await nodes.add(authenticate=authenticate)
+        there = await nodes.add(authenticate=authenticate)
+        await here.connect(auth="ann", reconnect=False)
+        await there.connect(auth="ann", reconnect=False)
+        await there.connect(auth="bob", reconnect=False)
+        assert await here.cluster.revoke("ann") == 2
+        await until(lambda: not here.server.sessions)
+        await until(lambda: len(there.server.sessions) == 1)
+
+
+async def test_two_clusters_with_different_names_do_not_see_each_other() -> None:
+    async with net("local", 1) as nodes:
+        (place,) = nodes.places
+        server = wsrpc.Server([])
+        from wsrpc.cluster import LocalBus
+
+        other = LocalBus(nodes.buses[0]._broker)
+        async with Cluster(server, other, name="other", limits=QUICK) as cluster:
+            await anyio.sleep(0.3)
+            assert len(cluster.nodes) == 1
+            assert len(place.cluster.nodes) == 1
+
+
+@pytest.mark.parametrize("name", ["", "Prod", "a.b", "a b", "x" * 33, "a>"])
+def test_a_clusters_name_fits_into_a_subject(name: str) -> None:
+    with pytest.raises(ClusterConfigError, match="name"):
+        Cluster(wsrpc.Server([]), name=name)

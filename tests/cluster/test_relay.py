@@ -1,0 +1,52 @@
+"""Calls over two nodes: as over one socket, in every respect that the interop cases look at."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.cluster.gateway import gateway
+from tests.support import Codec
+from wsrpc.interop.call_cases import cases as call_cases
+from wsrpc.interop.case import Case
+from wsrpc.interop.client import ALL_CASES, try_case
+
+CODECS: list[Codec] = ["json", "msgpack"]
+
+# What these look at is between a caller and its own server: who calls back, and on which id, and
+# what is answered before a call's arguments are there.
+NOT_OVER_NODES = {
+    "what cannot be is refused without waiting for the arguments, and the link lives",
+    "a handler that calls back while all the caller's slots are taken fails at once",
+    "the server calls back on even ids, with the parent and no more time than it has",
+    "nested calls the caller's nested with one less, and adds one",
+    "a result behind a message closes with 4505",
+    "a caller that awaits a value and gets a stream fails the call, and cancels it",
+}
+
+FITTING = [
+    pytest.param(codec, case)
+    for codec in CODECS
+    for case in ALL_CASES.fitting(codec, None)
+    if case in call_cases
+]
+FRAMES = [
+    pytest.param(codec, case, marks=pytest.mark.slow)
+    for codec in CODECS
+    for case in ALL_CASES.fitting(codec, None)
+    if case not in call_cases and case.title not in NOT_OVER_NODES
+]
+
+
+def title(given: Codec | Case) -> str:
+    return given.title if isinstance(given, Case) else given
+
+
+@pytest.mark.parametrize(("codec", "case"), FITTING + FRAMES, ids=title)
+async def test_the_whole_interop_suite_passes_through_the_relay(codec: Codec, case: Case) -> None:
+    # A case loses patience by itself: a scope around it would be one more deadline that travels.
+    async with gateway(codec) as url:
+        assert await try_case(case, url, codec, None) is None
+
+
+def test_the_cases_that_are_left_out_are_there() -> None:
+    assert {case.title for case in ALL_CASES} >= NOT_OVER_NODES
