@@ -19,9 +19,8 @@ from ..errors import Code, ConnectionLost
 from ..handling.live import LiveCalls
 from ..protocol.codec import Codec
 from ..protocol.endpoint import NoSlotError, PeerDrainingError, ValueTooLargeError
-from ..protocol.frames import ABSENT, CallOptions, End, Error, ErrorBody, Result
+from ..protocol.frames import CallOptions, End, Error, ErrorBody, Result
 from ..protocol.lanes import CallbackTarget, InCall, OutCall, Receiver, Sender, Upload, UploadReader
-from ..protocol.window import SendCredit
 from ..runtime.timers import TimerEntry
 from .limits import ClusterLimits
 
@@ -159,21 +158,6 @@ class Allowance:
             self._hub.wake()
 
 
-class PassedOn(SendCredit):
-    """The credit of a lane, which is passed on as it comes."""
-
-    __slots__ = ("_allowance",)
-
-    def __init__(self, initial: int, allowance: Allowance) -> None:
-        super().__init__(initial)
-        self._allowance = allowance
-
-    def grant(self, n: int) -> bool:
-        called_for = super().grant(n)
-        self._allowance.add(n)
-        return called_for
-
-
 class Waiting:
     """How much waits for one session that has not begun to read it."""
 
@@ -301,12 +285,12 @@ class Inbound(LaneOwner):
         """
         call = self.call
         args = whole(call.args, self.hub.codec)
-        call.args = ABSENT
+        call.forget_arguments()
         if not self.relay.admit(hub, len(args)):
             message = "its client has not begun the calls that it has got already"
             self.refuse(Code.RESOURCE_EXHAUSTED, message)
             return
-        granted = call.credit.balance
+        granted = call.allowance
         first = min(granted, FIRST_CREDIT)
         plain = call.oneway or target is not None
         deadline = None
@@ -335,7 +319,7 @@ class Inbound(LaneOwner):
         self._out = outbound = Outbound(self, hub, out, len(args))
         if not plain:
             outbound.allowance = Allowance(hub, out, self.hub, granted - first)
-            call.credit = PassedOn(granted, outbound.allowance)
+            call.tell_grants(outbound.allowance.add)
         hub.flush()
 
     # ------------------------------------------------------------ what the target says
@@ -352,7 +336,7 @@ class Inbound(LaneOwner):
 
     def finished(self, frame: Terminal) -> None:
         """The call's terminal."""
-        if self.call.state == "cancelled":
+        if self.call.was_cancelled:
             self._pipe.drop()
         self._pipe.end(lambda: self._finish(frame))
 
@@ -361,9 +345,9 @@ class Inbound(LaneOwner):
         if self.open:
             if isinstance(frame, Error) and len(frame.body.data):
                 frame.body.data = Raw(whole(frame.body.data, self.hub.codec))
-            if self._spoiled is not None and call.state != "cancelled":
+            if self._spoiled is not None and not call.was_cancelled:
                 endpoint.fail(call, self._spoiled)
-            elif call.state == "cancelled" and not isinstance(frame, Error):
+            elif call.was_cancelled and not isinstance(frame, Error):
                 reason = call.cancel_reason or "cancelled"
                 endpoint.fail(call, ErrorBody(reason, "cancelled"))
             elif isinstance(frame, Error):
@@ -560,8 +544,7 @@ class Writer(LaneOwner):
         """The call was numbered, and the target's credit is known."""
         reader = self._reader
         allowance = Allowance(reader.hub, reader.lane, self._hub)
-        granted = self._lane.credit.balance
-        self._lane.credit = PassedOn(granted, allowance)
+        granted = self._lane.tell_grants(allowance.add)
         # What the reader had of its own is a part of it.
         allowance.add(granted - reader.hub.limits.window)
         reader.lead_to(self)
@@ -577,9 +560,9 @@ class Writer(LaneOwner):
 
     def _finish(self, frame: Terminal) -> None:
         lane, endpoint = self._lane, self._hub.endpoint
-        if self._hub.lost is not None or lane.state not in ("uploading", "stopping"):
+        if self._hub.lost is not None or not lane.wants_terminal:
             return
-        if lane.state == "stopping":
+        if lane.was_stopped:
             endpoint.fail(lane, ErrorBody(self._reason or "cancelled", "the upload was stopped"))
         elif isinstance(frame, Error):
             endpoint.fail(lane, frame.body)

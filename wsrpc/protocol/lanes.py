@@ -19,6 +19,7 @@ with an error that names the frame, the role and the state.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from msgspec import Raw
@@ -41,7 +42,7 @@ from .frames import (
 )
 from .lane_states import END, RECEIVED, SENDING, SENT, LocalProtocolError, State
 from .splice import Encoded
-from .window import ReceiveWindow, SendCredit, violation
+from .window import ObservedCredit, ReceiveWindow, SendCredit, violation
 
 __all__ = [
     "CallbackOffer",
@@ -169,6 +170,12 @@ class Sender(Lane):
     def allowance(self) -> int:
         """How many more items may be begun; none while a large one is on its way."""
         return self.credit.balance if self.value is None else 0
+
+    def tell_grants(self, granted: Callable[[int], None]) -> int:
+        """Tell of each further credit; returns how many items may be begun so far."""
+        so_far = self.credit.balance
+        self.credit = ObservedCredit(so_far, granted)
+        return so_far
 
     def take(self, batch: Batch, values: Values) -> bool:
         if self.items and not self._take_items(batch):

@@ -20,13 +20,13 @@ or too large for slow consumers of large items. So it starts small and follows t
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Sized
+from collections.abc import Callable, Sequence, Sized
 
 from ..close_codes import CloseCode
 from ..errors import ProtocolError
 from ..limits import COST_UNIT, MAX_CREDIT
 
-__all__ = ["ReceiveWindow", "SendCredit", "cost_of", "violation"]
+__all__ = ["ObservedCredit", "ReceiveWindow", "SendCredit", "cost_of", "violation"]
 
 
 def violation(reason: str) -> ProtocolError:
@@ -80,6 +80,21 @@ class SendCredit:
         """Begin so many items, none of them large; the balance must be at least as much."""
         assert self.balance >= count, "an item was begun without credit"
         self.balance -= count
+
+
+class ObservedCredit(SendCredit):
+    """A balance of whose every grant somebody hears, who passes the items on from elsewhere."""
+
+    __slots__ = ("_granted",)
+
+    def __init__(self, initial: int, granted: Callable[[int], None]) -> None:
+        super().__init__(initial)
+        self._granted = granted
+
+    def grant(self, n: int) -> bool:
+        called_for = super().grant(n)
+        self._granted(n)
+        return called_for
 
 
 class ReceiveWindow:
