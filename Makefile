@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all fuzz soak autobahn check format bench clean
+.PHONY: demo test test-all fuzz soak autobahn check format bench model clean
 
 # One marker a set of extras: pip runs once, and again when pyproject.toml changes.
 $(VENV)/.dev: pyproject.toml
@@ -35,6 +35,10 @@ test-all: $(VENV)/.all
 # A million tampered messages through the pure core, 100,000 at a live server: six minutes.
 fuzz: $(VENV)/.dev
 	$(BIN)/python -m tests.fuzz --mutations 1000000 --live 100000
+
+# Numbering, acks, replay and resume, checked exhaustively; needs Spin and gcc.
+model: $(VENV)/.dev
+	$(BIN)/python -m tests.model
 
 soak: $(VENV)/.dev
 	$(BIN)/python -m tests.simulator --seeds 10000
