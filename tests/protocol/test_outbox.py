@@ -10,10 +10,10 @@ from wsrpc.errors import ProtocolError
 from wsrpc.limits import Limits
 from wsrpc.protocol.batch import BATCH_TARGET, QUANTUM
 from wsrpc.protocol.codec import Codec
-from wsrpc.protocol.endpoint import MAX_REFUSALS
 from wsrpc.protocol.events import CallReceived
 from wsrpc.protocol.frames import CallOptions, ErrorBody
 from wsrpc.protocol.lanes import InCall
+from wsrpc.protocol.sending import MAX_REFUSALS
 
 from .harness import Bare, decode
 

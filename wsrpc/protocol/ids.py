@@ -1,0 +1,115 @@
+"""The ids of a session: which are live, which were ever opened, which comes next (protocol.md, Ids)."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from ..limits import Limits
+from .chunks import IncomingValues
+from .codec import Codec
+from .frames import CallOptions
+from .lanes import LONGEST, InCall, Lane, OutCall
+from .sizes import Sizes
+from .window import violation
+
+__all__ = ["Ids"]
+
+
+class Ids(Sizes):
+    """The layer of an endpoint that knows every live id.
+
+    Attributes:
+        peer_window: Items. The credit with which uploads to the peer begin.
+        started: Calls numbered since the shell last looked, if they carry uploads or callbacks, and
+            notifications.
+    """
+
+    __slots__ = (
+        "_arriving",
+        "_incoming",
+        "_lanes",
+        "_next_id",
+        "_parity",
+        "_peer_highest",
+        "peer_window",
+        "started",
+    )
+
+    def __init__(
+        self,
+        side: Literal["connecting", "accepting"],
+        codec: Codec,
+        limits: Limits,
+        *,
+        agent: str | None = None,
+    ) -> None:
+        super().__init__(side, codec, limits, agent=agent)
+        self.started: list[OutCall] = []
+        self.peer_window = 0
+        self._parity = 1 if side == "connecting" else 0
+        self._next_id = 1 if side == "connecting" else 2
+        self._peer_highest = 0
+        self._lanes: dict[int, Lane] = {}
+        self._incoming = IncomingValues(limits.max_held, codec.gathering)
+        self._arriving = self._incoming.by_id
+
+    @property
+    def opened(self) -> int:
+        """Ids that this side has opened: calls, and the uploads and callbacks that went with them."""
+        return (self._next_id - 1) // 2
+
+    def _find(self, id: int, frame: str) -> Lane | None:
+        """The live lane of an id, or None for one that is finished; 4505 if never opened."""
+        lane = self._lanes.get(id)
+        if lane is not None:
+            if self._arriving:
+                self._incoming.check(id, frame)
+            return lane
+        ours = (id & 1) == self._parity
+        if id >= self._next_id if ours else id > self._peer_highest:
+            raise violation(f"{frame} for id {id}, which was never opened")
+        self.ignored += 1
+        return None
+
+    def _open_call(self, call: OutCall) -> CallOptions | None:
+        """Number a call: its id, then those of its uploads and callbacks; returns its options."""
+        options = call.options
+        if call.deadline is not None:
+            options = options or CallOptions()
+            # Up to whole milliseconds, but not for the noise of floating point.
+            remaining = round((call.deadline - self._now) * 1000, 3)
+            options.timeout = math.ceil(min(max(remaining, 0), LONGEST))
+        call.id = id = self._next_id
+        self._next_id = id + 2
+        self._lanes[id] = call
+        if call.uploads or call.callbacks:
+            options = options or CallOptions()
+            if call.uploads:
+                for upload in call.uploads.values():
+                    upload.start(self._take_id(upload), self.peer_window)
+                options.uploads = {name: lane.id for name, lane in call.uploads.items()}
+            if call.callbacks:
+                for offer in call.callbacks.values():
+                    offer.id = self._take_id(offer)
+                options.callbacks = {name: lane.id for name, lane in call.callbacks.items()}
+            self.started.append(call)
+        elif call.oneway:
+            self.started.append(call)
+        return options
+
+    def _take_id(self, lane: Lane) -> int:
+        id = self._next_id
+        self._next_id = id + 2
+        self._lanes[id] = lane
+        return id
+
+    def live_calls(self) -> tuple[list[OutCall], list[InCall]]:
+        """The calls of this side's and of the peer's that have no terminal yet."""
+        outbound = [lane for lane in self._lanes.values() if isinstance(lane, OutCall)]
+        inbound = [lane for lane in self._lanes.values() if isinstance(lane, InCall)]
+        return outbound, inbound
+
+    def handles(self, call: InCall) -> bool:
+        """Whether this is a call of the peer's, taken here, that has no terminal yet."""
+        return self._lanes.get(call.id) is call

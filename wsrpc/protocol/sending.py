@@ -1,0 +1,211 @@
+"""What goes out on ids that are open: items, and the one terminal of each."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import Raw
+
+from ..limits import Limits
+from .batch import FRAME_OVERHEAD
+from .chunks import Outgoing
+from .codec import Codec
+from .frames import (
+    ABSENT,
+    End,
+    Error,
+    ErrorBody,
+    Result,
+    SizedEnd,
+    SizedError,
+    SizedMessage,
+    SizedResult,
+)
+from .ids import Ids
+from .lane_states import SENT
+from .lanes import InCall, Sender, Slots, Upload
+from .splice import Encoded
+
+__all__ = ["Sending"]
+
+# Refusals that the protocol demands and that may wait while the outbox is full: 64 KiB of them.
+MAX_REFUSALS = 512
+
+# Characters. What is left of an error's message when the error would not fit a batch.
+SHORT_MESSAGE = 1000
+
+
+class Sending(Ids):
+    """The layer of an endpoint that streams and answers."""
+
+    __slots__ = ("_refused",)
+
+    def __init__(
+        self,
+        side: Literal["connecting", "accepting"],
+        codec: Codec,
+        limits: Limits,
+        *,
+        agent: str | None = None,
+    ) -> None:
+        super().__init__(side, codec, limits, agent=agent)
+        # Calls that were refused a place, until the refusal has gone.
+        self._refused = Slots(MAX_REFUSALS)
+
+    # ---------------------------------------------------------------- items
+
+    def may_push(self, lane: Sender) -> bool:
+        """Whether the next item may be begun: the stream is live, with credit and room."""
+        return (
+            lane.credit.balance >= 1
+            and "message" in SENT[lane.state]
+            and lane.value is None
+            and self._outbox.bytes < self.limits.outbox
+        )
+
+    def lacks_room(self, lane: Sender) -> bool:
+        """Whether an item has to wait for what is on its way: of all streams, or of this one."""
+        return lane.value is not None or self.outbox_full
+
+    def push(self, lane: Sender, item: Encoded) -> None:
+        """Queue one encoded item; `may_push` must hold.
+
+        Raises:
+            ValueTooLargeError: The peer does not take values of this size.
+        """
+        size = len(item)
+        whole = size <= self._unbroken or self._goes_whole(size)
+        lane.send("message")
+        lane.credit.spend(size)
+        if whole:
+            lane.items.append(item if type(item) is bytes else bytes(item))
+            lane.pending_bytes += size
+            self._outbox.add(lane, size)
+        else:
+            lane.value = Outgoing(item, SizedMessage(lane.id, [self.codec.null], size))
+            self._outbox.values.bytes += size
+            self._outbox.add(lane)
+
+    def push_pack(self, lane: Sender, pack: bytes, count: int) -> None:
+        """Queue `count` items of JSON encoded as one, with commas between them.
+
+        Together they have at most 16 KiB, so that each costs 1; `may_push` must hold, and the
+        balance be at least `count`.
+        """
+        lane.send("message")
+        lane.credit.spend_many(count)
+        lane.items.append(pack)
+        lane.pending_bytes += len(pack)
+        self._outbox.add(lane, len(pack))
+
+    # ---------------------------------------------------------------- terminals
+
+    def finish(self, lane: Sender, final: Encoded | None = None) -> None:
+        """End a stream, or answer a notification; `final` is an encoded final value."""
+        if final is None:
+            lane.send("end")
+            self._terminate(lane, End(lane.id), 0)
+        elif self._goes_whole(len(final)):
+            lane.send("end")
+            self._terminate(lane, End(lane.id, [Raw(bytes(final))]), len(final))
+        else:
+            lane.send("end")
+            frame = SizedEnd(lane.id, [self.codec.null], len(final))
+            self._terminate_in_chunks(lane, Outgoing(final, frame))
+
+    def result(self, call: InCall, value: Encoded) -> None:
+        """Answer a call with one encoded value.
+
+        Raises:
+            ValueTooLargeError: The peer does not take values of this size.
+        """
+        size = len(value)
+        if size <= self._unbroken or self._goes_whole(size):
+            call.send("result")
+            self._terminate(
+                call, Result(call.id, Raw(value if type(value) is bytes else bytes(value))), size
+            )
+        else:
+            call.send("result")
+            frame = SizedResult(call.id, self.codec.null, size)
+            self._terminate_in_chunks(call, Outgoing(value, frame))
+
+    def fail(self, lane: Sender, body: ErrorBody) -> None:
+        """End a call or an upload with an error that the application raised."""
+        body.not_started = None
+        self._send_error(lane, body)
+
+    def refuse(self, call: InCall, code: str, message: str) -> None:
+        """End a call whose handler never ran, vouching for that."""
+        self.decline(call, ErrorBody(code, message))
+
+    def decline(self, call: InCall, body: ErrorBody) -> None:
+        """The same, with an error of the application's: it did not let the call begin."""
+        body.not_started = True
+        self._send_error(call, body)
+
+    def _send_error(self, lane: Sender, body: ErrorBody) -> None:
+        lane.send("error")
+        if not len(body.data):
+            body.data = ABSENT
+        encoded = self.codec.dump(body)
+        if lane.pool is None and isinstance(lane, InCall):
+            # Nothing else bounds the answers to calls that take no place here (OUT-4).
+            lane.pool = refused = self._refused
+            refused.live += 1
+            if refused.live > refused.limit and self.outbox_full:
+                self._excess = "more calls than there are places, and their refusals are not read"
+        if len(encoded) <= self._unbroken:
+            self._terminate(lane, Error(lane.id, body), len(encoded))
+            return
+        data, body.data = body.data, ABSENT
+        head = len(self.codec.dump(body)) + FRAME_OVERHEAD
+        # A value that was begun and dropped is held until a frame says so, and must not stand in
+        # the way of the one that does.
+        dropped = lane.value is not None and lane.value.dropped
+        chunks = self.peer_takes_chunks and not dropped and 0 < len(data) <= self.peer_max_value
+        if chunks and head <= self._whole:
+            body.data = self.codec.null
+            frame = SizedError(lane.id, body, len(data))
+            self._terminate_in_chunks(lane, Outgoing(bytes(data), frame))
+            return
+        body.message = f"{body.message[:SHORT_MESSAGE]} (too large to send whole)"
+        self._terminate(lane, Error(lane.id, body), len(self.codec.dump(body)))
+
+    def _terminate(self, lane: Sender, frame: Result | End | Error | Outgoing, size: int) -> None:
+        if isinstance(lane, InCall):
+            # Before the terminal enters the ring: a peer that has taken it ignores the cancels of
+            # what this call still invokes.
+            self._finish_call(lane)
+            if lane.offer is not None:
+                lane.offer.calls.pop(lane, None)
+        lane.terminal = frame
+        lane.pending_bytes += size
+        self._outbox.add(lane, size)
+        self._lanes.pop(lane.id, None)
+
+    def _terminate_in_chunks(self, lane: Sender, value: Outgoing) -> None:
+        values = self._outbox.values
+        values.bytes += len(value.data)
+        if isinstance(lane, InCall):
+            values.terminals[lane.id] = lane
+        self._terminate(lane, value, 0)
+
+    def _end_instead(self, lane: Sender, body: ErrorBody) -> None:
+        """Let an error take the place of a terminal that was not out completely."""
+        size = len(self.codec.dump(body))
+        lane.terminal = Error(lane.id, body)
+        lane.pending_bytes += size
+        self._outbox.add(lane, size)
+
+    def _drop(self, upload: Upload) -> None:
+        """Forget what of an upload has not gone."""
+        outbox = self._outbox
+        if isinstance(upload.terminal, Outgoing):
+            outbox.values.bytes -= len(upload.terminal.data)
+        outbox.forget(upload.drop())
+        outbox.values.drop(upload)
+
+    def _finish_call(self, call: InCall) -> None:
+        """Free what the call held, its slot aside: its upload and callback ids."""
+        raise NotImplementedError
