@@ -25,6 +25,8 @@ BASELINE = "raw"
 PEERS = {
     "raw": Entry("hand-written protocol on websockets", ("websockets", "msgspec")),
     "wsrpc": Entry("this project", ("wsrpc-anyio", "websockets", "pydantic")),
+    "wsrpc_js": Entry("this project, its client in JavaScript on Node", ("wsrpc-anyio",), 0.5),
+    "wsrpc_page": Entry("the same client in a page of Chromium", ("wsrpc-anyio",), 0.2),
     "wsrpc_picows": Entry("this project on picows", ("wsrpc-anyio", "picows", "pydantic")),
     "grpc": Entry("grpc.aio, generic handlers", ("grpcio",), 0.2),
     "connectrpc": Entry(
