@@ -629,3 +629,96 @@ async def test_each_view_is_pictured_and_none_has_a_fault_for_screen_readers() -
                             `${one.id}: ${one.nodes.map((n) => n.html.slice(0, 120)).join(' | ')}`))"""
                     )
                     assert faults == [], name
+
+
+@pytest.mark.slow
+async def test_the_page_follows_a_server_that_comes_back_with_other_methods() -> None:
+    class Old:
+        controller_name = "Shop"
+
+        @wsrpc.method
+        async def buy(self, what: str) -> str:
+            return what
+
+    class New(Old):
+        @wsrpc.method
+        async def sell(self, what: str) -> str:
+            return what
+
+    with anyio.fail_after(120):
+        async with chromium() as browser:
+            async with wsrpc.Server([Old()], explorer=True).listen() as listener:
+                port = int(listener.url.rpartition(":")[2].rstrip("/"))
+                page = await browser.page(listener.http_url)
+                await page.until_says("h1", "Shop.buy")
+                await fill(page, "what", "bread")
+            async with wsrpc.Server([New()], explorer=True).listen(port=port):
+                await page.run("window.dispatchEvent(new Event('online'))")
+                await page.until_says("#tree", "sell")
+                await page.until("document.querySelector('main input')?.value === 'bread'")
+                assert await page.run("document.querySelector('h1').innerText") == "Shop.buy"
+                await page.key("Enter", "Control")
+                assert "bread" in await outcome(page, "result")
+
+
+@pytest.mark.slow
+async def test_a_draining_server_is_told_in_a_sentence() -> None:
+    async with explored("Interop.count?%7B%22n%22%3A400%2C%22delay%22%3A0.05%7D", quiet=False) as (
+        page,
+        server,
+    ):
+        await page.key("Enter", "Control")
+        await page.until("document.querySelectorAll('.items li').length > 3")
+        async with anyio.create_task_group() as group:
+            group.start_soon(server.drain)
+            await page.until_says("#notice", "The server is about to stop")
+            await press(page, "Stop", ".bar")
+            await outcome(page, "stopped")
+            group.cancel_scope.cancel()
+
+
+@pytest.mark.slow
+async def test_the_methods_are_a_sheet_on_a_phone_and_the_question_is_a_banner() -> None:
+    async with explored("Writer.delete_everything", width=390, height=844) as (page, _):
+        assert not await page.run("document.querySelector('nav').checkVisibility()")
+        await page.click("#sheet")
+        await page.until("document.querySelector('nav').checkVisibility()")
+        await page.type("delete")
+        await page.key("Enter")
+        await page.until("!document.querySelector('nav').checkVisibility()")
+        await page.until_says("h1", "delete_everything")
+        await page.click("button.primary")
+        await page.until_says("#banner", "The server asks: Page.ask")
+        await page.click("#banner")
+        await press(page, "No", ".ask")
+        assert '"kept"' in await outcome(page, "result")
+
+
+@pytest.mark.slow
+async def test_no_control_does_nothing() -> None:
+    """Whatever can be pressed changes something that can be seen, or opens something."""
+    async with explored("Writer.greet?%7B%22name%22%3A%22Ada%22%7D") as (page, _):
+        before = await page.run("getComputedStyle(document.body).backgroundColor")
+        await page.click("#theme")
+        await page.until(f"getComputedStyle(document.body).backgroundColor !== {before!r}")
+        for opener in ("#keys", "#auth"):
+            await page.click(opener)
+            await page.until("document.querySelector('#dialog').open")
+            await page.key("Escape")
+            await page.until("!document.querySelector('#dialog').open")
+        for tab in ("history", "code", "asked", "frames"):
+            await page.run("document.activeElement.blur()")
+            await page.key("]")
+            await page.until(f"!document.querySelector('#{tab}').hidden")
+        await page.run("document.querySelector('#edge').focus()")
+        width = await page.run("document.querySelector('aside').offsetWidth")
+        await page.key("ArrowLeft")
+        await page.until(f"document.querySelector('aside').offsetWidth > {width}")
+        await page.run("document.querySelector('.options summary').click()")
+        await page.until("document.querySelector('.options').open")
+        await page.run("document.querySelector('.returns summary').click()")
+        await page.until("document.querySelector('.returns pre').checkVisibility()")
+        await page.run("document.querySelector('#tree summary').click()")
+        await page.until("!document.querySelector('#tree details').open")
+        disabled = await page.run("document.querySelectorAll('[disabled]').length")
+        assert disabled == 0

@@ -42,6 +42,23 @@ def test_the_client_is_small(name: str, most: int) -> None:
     assert gzip.decompress(page.body).decode() == slim((STATIC / name).read_text("utf-8"))
 
 
+def test_the_explorer_does_not_grow_unseen() -> None:
+    """Bytes of all its files, as they travel."""
+    names = [one.name for one in STATIC.iterdir() if one.name.startswith("explorer")]
+    sizes = {}
+    for name in ("", *names):
+        page = Pages(explorer=True).answer("GET", f"/{name}", {"accept-encoding": "gzip"})
+        assert page is not None
+        sizes[name or "the page"] = len(page.body)
+    assert sum(sizes.values()) <= 33_000, sizes
+
+
+@pytest.mark.parametrize("name", sorted(one.name for one in STATIC.iterdir()))
+def test_no_file_names_another_host(name: str) -> None:
+    text = (STATIC / name).read_text(encoding="utf-8").replace("http://www.w3.org/2000/svg", "")
+    assert not re.findall(r"(?:https?|wss?)://(?!host:port)", text)
+
+
 @pytest.mark.parametrize("name", ["wsrpc.js", "wsrpc-msgpack.js", "wsrpc.d.ts"])
 def test_the_client_names_no_other_host(name: str) -> None:
     text = (STATIC / name).read_text(encoding="utf-8")

@@ -247,8 +247,8 @@ def _file(name: str) -> bytes | None:
         body = STATIC.joinpath(name).read_bytes()
     except FileNotFoundError:
         return None
-    # The client is written to be read, and travels without its comments.
-    return slim(body.decode()).encode() if name in CLIENT_FILES and name.endswith(".js") else body
+    # Scripts are written to be read, and travel without their comments.
+    return slim(body.decode()).encode() if name.endswith(".js") else body
 
 
 @cache
