@@ -152,6 +152,16 @@ class Forms:
         return f"{login.user}: {len(login.password)} characters"
 
     @wsrpc.method
+    async def logins(self, logins: list[Login | None]) -> int:
+        """Many secrets."""
+        return len(logins)
+
+    @wsrpc.method
+    async def digest(self, data: bytes) -> str:
+        """Bytes as an argument."""
+        return hashlib.sha256(data).hexdigest()[:8]
+
+    @wsrpc.method
     async def anything(self, value: object) -> object:
         """Whatever is JSON."""
         return value

@@ -233,6 +233,8 @@ FORMS: list[tuple[str, Any]] = [
     ("Forms.point", {"at": [1, 2], "note": None}),
     ("Forms.point", {"at": [1, 2], "note": "here"}),
     ("Forms.point", {"at": [3, 4]}),
+    ("Forms.digest", {"data": "aGVsbG8="}),
+    ("Forms.digest", {"data": "_-8A"}),
     ("Forms.anything", {"value": {"deep": [1, "two", None]}}),
     ("Writer.stream_tokens", {"prompt": {"topic": "x", "tone": "grand", "seed": 7}}),
 ]
@@ -279,6 +281,15 @@ async def test_a_secret_is_typed_in_dots_and_shown_nowhere() -> None:
         assert await page.run("document.activeElement.type") == "password"
         await page.key("Enter", "Control")
         assert "7 characters" in await outcome(page, "result")
+        await page.run("location.hash = 'Forms.logins'")
+        await page.until_says("h1", "Forms.logins")
+        await press(page, "JSON", ".bar")
+        await page.run("document.querySelector('.whole').focus()")
+        await page.run("document.activeElement.select()")
+        await page.type(json.dumps({"logins": [None, {"user": "bob", "password": "hunter2"}]}))
+        await page.key("Enter", "Control")
+        await page.until("document.querySelectorAll('.out:not(.live)').length === 2")
+        await page.run("document.querySelector('.whole').value = ''")
         await page.run("document.querySelector('#t-history').click()")
         await page.run("document.querySelector('#t-code').click()")
         everything = await page.run(
@@ -289,7 +300,8 @@ async def test_a_secret_is_typed_in_dots_and_shown_nowhere() -> None:
                 return document.body.textContent + kept + frames;
             })()"""
         )
-        assert "Forms.login" in everything
+        assert "Forms.logins" in everything
+        assert "bob" in everything
         assert "hunter2" not in everything
 
 

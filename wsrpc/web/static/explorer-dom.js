@@ -1,4 +1,5 @@
 // Elements, JSON in colours, long values, copying. No markup is ever made of text.
+import { toBase64url } from "./wsrpc.js";
 
 /** @param {string} id @returns {any} */
 export const $ = (id) => document.getElementById(id);
@@ -18,10 +19,10 @@ export function h(tag, attributes, ...children) {
 /** A quiet button. @param {any} label @param {(event: any) => void} onclick @param {any} [more] */
 export const button = (label, onclick, more) => h("button", { type: "button", class: "quiet", onclick, ...more }, label);
 
-/** JSON of anything that can arrive, bytes and large integers included.
+/** JSON of anything that can travel, bytes as base64url.
  * @param {any} value @param {number} [indent] @returns {string} */
 export const json = (value, indent) =>
-  JSON.stringify(value, (_, one) => (one instanceof Uint8Array ? `<${one.length} bytes>` : typeof one === "bigint" ? Number(one) : one), indent) ?? "null";
+  JSON.stringify(value, (_, one) => (one instanceof Uint8Array ? toBase64url(one) : typeof one === "bigint" ? Number(one) : one), indent) ?? "null";
 
 /** JSON in colours. @param {string} text */
 export function coloured(text) {

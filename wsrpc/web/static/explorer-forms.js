@@ -1,4 +1,5 @@
 // Forms from JSON schemas. A field reads and writes one value; `undefined` is one that is left out.
+import { fromBase64url } from "./wsrpc.js";
 import { h, button, parse, json } from "./explorer-dom.js";
 
 /** A field whose text is no value. */
@@ -12,6 +13,7 @@ export class Wrong extends Error {
 
 let ids = 0;
 const DEEPEST = 8;
+const DOTS = "••••";
 const own = (object, name) => (object && Object.hasOwn(object, name) ? object[name] : undefined);
 
 /** What a schema refers to, with what stands beside the reference. @param {any} schema @param {any} defs @returns {any} */
@@ -62,7 +64,6 @@ function bounds(s) {
  * @property {(value: any) => void} write
  * @property {(text: string) => void} fail
  * @property {() => Field[]} inner
- * @property {boolean} [secret]
  */
 
 /**
@@ -125,7 +126,7 @@ export function field(name, raw, about) {
     : h("div", { class: "field" }, label, h("div", { class: "with" }, part.node, choosable && how, mark, reset), hint, wrong);
   
   const made = {
-    node, path, secret: part.secret,
+    node, path,
     inner: () => (part.inner && !(choosable && how.value !== "value") ? part.inner() : []),
     read() {
       if (choosable && how.value === "out") return undefined;
@@ -218,11 +219,12 @@ function control(about) {
     const secret = schema.format === "password" || schema.writeOnly === true;
     const input = h("input", { id, type: secret ? "password" : "text", spellcheck: "false", autocomplete: secret ? "new-password" : "off", value: start ?? "", placeholder: ghost, oninput: changed });
     return {
-      node: input, input, secret, type: secret ? "secret" : schema.format ?? "",
+      node: input, input, type: secret ? "secret" : schema.format ?? "",
       read: () => (input.value === "" && optional ? undefined : input.value),
       write: (v) => {
         if (typeof v !== "string") throw new Error(`${json(v)} is no text.`);
-        input.value = v;
+        // What was hidden has to be typed again.
+        input.value = secret && v === DOTS ? "" : v;
       },
       clear: () => (input.value = ""), empty: () => input.value === "",
     };
@@ -297,7 +299,16 @@ function file({ id, name, changed, optional }) {
   return {
     node: h("span", { class: "with" }, input, pick), input, type: "bytes",
     read: () => bytes ?? (input.value === "" && optional ? undefined : new TextEncoder().encode(input.value)),
-    write: (v) => (v instanceof Uint8Array ? (bytes = v) : ((bytes = undefined), (input.value = String(v)))),
+    write: (v) => {
+      bytes = v instanceof Uint8Array ? v : fromBase64url(String(v));
+      input.value = "";
+      try {
+        input.value = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+        bytes = undefined;
+      } catch {
+        input.placeholder = `${bytes.length} bytes`;
+      }
+    },
     clear: () => ((bytes = undefined), (input.value = pick.value = "")), empty: () => !bytes && input.value === "",
   };
 }
@@ -386,8 +397,20 @@ function union({ id, name, schema, defs, path, depth = 0, changed }) {
 /** All fields and those inside them. @param {any[]} fields @returns {any[]} */
 export const flat = (fields) => fields.flatMap((one) => [one, ...flat(one.inner())]);
 
-/** The paths of what must not be shown again. @param {any[]} fields @returns {any[][]} */
-export const secrets = (fields) => flat(fields).filter((one) => one.secret).map((one) => one.path);
+/** The paths of what must not be shown again, wherever a schema says so.
+ * @param {any} raw @param {any} value @param {any} defs @param {any[]} path @returns {any[][]} */
+export function secrets(raw, value, defs, path) {
+  const schema = resolve(raw, defs);
+  if (value == null) return [];
+  if (schema.format === "password" || schema.writeOnly === true) return [path];
+  const found = ["anyOf", "oneOf", "allOf"].flatMap((key) => (Array.isArray(schema[key]) ? schema[key] : [])).flatMap((one) => secrets(one, value, defs, path));
+  if (typeof value !== "object" || path.length > 100) return found;
+  for (const [key, one] of Object.entries(value)) {
+    const inner = Array.isArray(value) ? own(schema.prefixItems, key) ?? schema.items : own(schema.properties, key) ?? schema.additionalProperties;
+    if (inner) found.push(...secrets(inner, one, defs, [...path, Array.isArray(value) ? Number(key) : key]));
+  }
+  return found;
+}
 
 /** A copy in which secrets are dots. @param {any} args @param {any[][]} paths @returns {any} */
 export function masked(args, paths) {
@@ -395,7 +418,7 @@ export function masked(args, paths) {
   for (const [first, ...rest] of paths) {
     if (out === null || typeof out !== "object" || !Object.hasOwn(out, first)) continue;
     out = Array.isArray(out) ? [...out] : { ...out };
-    out[first] = rest.length ? masked(out[first], [rest]) : "••••";
+    out[first] = rest.length ? masked(out[first], [rest]) : DOTS;
   }
   return out;
 }

@@ -62,6 +62,7 @@ function follow() {
   const { state, lastClose, resumes, attempt } = session.snapshot;
   const dot = $("state");
   dot.dataset.state = state;
+  $("cut").hidden = state !== "open";
   const words = { connecting: "connecting …", open: "open", lost: "coming back …", closed: `closed: ${lastClose?.code ?? ""} ${lastClose?.reason ?? ""}` };
   dot.textContent = words[(state)];
   if (state === "open") dot.append(h("i", {}, `session ${session.id.slice(0, 6)}${resumes ? ` · resumed ${resumes}×` : ""}`));
@@ -178,7 +179,7 @@ function dialog(title, ...content) {
 
 /** @param {string} [why] */
 function askCredentials(why) {
-  const text = h("textarea", { id: "c", rows: 4, spellcheck: "false", autocomplete: "off", class: "masked" }, credentials === undefined ? "" : typeof credentials === "string" ? credentials : json(credentials));
+  const text = h("textarea", { id: "c", rows: 4, spellcheck: "false", autocomplete: "off" }, credentials === undefined ? "" : typeof credentials === "string" ? credentials : json(credentials));
   const keep = h("input", { type: "checkbox", checked: stored(sessionStorage, `${HERE}.auth`) !== null });
   const wrong = h("p", { class: "wrong", role: "alert" });
   const use = (event) => {
@@ -342,7 +343,7 @@ function show(controller, name, method, args) {
   const box = h("div", {}, fields.map((one) => one.node));
   const jsonBox = h("div", { hidden: true }, whole, wholeWrong);
   const values = fields.some((one) => !one.callback && !one.how);
-  const link = copyButton(() => `${location.origin}${location.pathname}#${encodeURIComponent(`${controller}.${name}`)}?${encodeURIComponent(json(current.masked()))}`, "Copy link");
+  const link = copyButton(() => `${location.origin}${location.pathname}#${encodeURIComponent(`${controller}.${name}`)}?${encodeURIComponent(json(current.hide(current.args())))}`, "Copy link");
   link.classList.add("wide");
   const options = optionFields(method);
   const form = h("form", { onsubmit: (event) => (event.preventDefault(), mine().length ? mine().at(-1).stop() : call()) },
@@ -402,8 +403,7 @@ function show(controller, name, method, args) {
   current = {
     controller, name, method, fields, mine, guarded, clear, go, another, running, word, options,
     args: () => (asJsonNow() ? readJson() : readForm()),
-    hidden: () => secrets(fields),
-    masked: () => masked(current.args(), current.hidden()),
+    hide: (args) => masked(args, hidden(method, args)),
   };
   $("method").replaceChildren(
     h("h1", {}, h("span", {}, `${controller}.`), name),
@@ -416,6 +416,12 @@ function show(controller, name, method, args) {
   document.title = `${name} · wsrpc`;
   state();
 }
+
+/** Where a call's arguments are secret. @param {any} method @param {any} args */
+const hidden = (method, args) => Object.entries(args).flatMap(([key, one]) => {
+  const schema = Object.hasOwn(method.params ?? {}, key) ? method.params[key].schema ?? {} : {};
+  return secrets(schema, one, schema.$defs ?? {}, [key]);
+});
 
 /** A line on what comes back. @param {any} method */
 function returns(method) {
@@ -465,11 +471,11 @@ function call() {
     }
   });
   if (!fine) return;
-  const entry = { at: Date.now(), method: `${controller}.${name}`, args: masked(args, current.hidden()), outcome: "…" };
+  const entry = { at: Date.now(), method: `${controller}.${name}`, args: current.hide(args), outcome: "…" };
   remember(entry);
   const mine = current;
   start(session, {
-    controller, name, method, args, uploads, callbacks, options: chosen, secrets: mine.hidden(), ask: (what, values) => (tab("asked"), ask(what, values)), changed: state,
+    controller, name, method, args, uploads, callbacks, options: chosen, secrets: hidden(method, args), ask: (what, values) => (tab("asked"), ask(what, values)), changed: state,
     over: (run) => {
       entry.outcome = run.outcome;
       saveHistory();
@@ -561,12 +567,10 @@ function restore(entry) {
 saveHistory();
 
 function code() {
-  if (!current || $("code").hidden && $("code").childElementCount) {
-    if (!current) return;
-  }
+  if (!current) return;
   let args = {};
   try {
-    args = current.masked();
+    args = current.hide(current.args());
   } catch {
     // The form does not hold a call yet: show it without arguments.
   }
