@@ -42,7 +42,6 @@ class CallContext(Generic[Principal]):
     """
 
     __slots__ = (
-        "_call",
         "_options",
         "_session",
         "call_id",
@@ -65,7 +64,6 @@ class CallContext(Generic[Principal]):
         # Context variables live on in timers, idle threads and tasks that the handler left behind;
         # none of these may keep a session, or the call's arguments, in memory.
         self._session = ref(session)
-        self._call: InCall | None = call
         self.call_id = call.id
         self._options = options = call.options
         self.controller = controller
@@ -100,6 +98,28 @@ class CallContext(Generic[Principal]):
     def last_id(self) -> str | None:
         return getattr(self._options, "last_id", None)
 
+    def __repr__(self) -> str:
+        return f"<call {self.call_id} of {self.controller}.{self.method}>"
+
+
+Authorize: TypeAlias = Callable[[CallContext], Awaitable[bool | None]]
+"""Decides about a call before it begins: False, or an error raised, refuses it."""
+
+
+class Handling:
+    """A call while it is being handled, as calls out of its handler need to know it.
+
+    Args:
+        call: The call.
+        context: What its handler sees.
+    """
+
+    __slots__ = ("_call", "context")
+
+    def __init__(self, call: InCall, context: CallContext) -> None:
+        self._call: InCall | None = call
+        self.context = context
+
     def parent_in(self, endpoint: Endpoint) -> InCall | None:
         """The call, if it is still being handled and came in at `endpoint`."""
         call = self._call
@@ -109,14 +129,8 @@ class CallContext(Generic[Principal]):
         """The handler has ended."""
         self._call = None
 
-    def __repr__(self) -> str:
-        return f"<call {self.call_id} of {self.controller}.{self.method}>"
 
-
-Authorize: TypeAlias = Callable[[CallContext], Awaitable[bool | None]]
-"""Decides about a call before it begins: False, or an error raised, refuses it."""
-
-handling: ContextVar[CallContext | None] = ContextVar("wsrpc_handling", default=None)
+handling: ContextVar[Handling | None] = ContextVar("wsrpc_handling", default=None)
 outgoing_metadata: ContextVar[Mapping[str, str]] = ContextVar("wsrpc_metadata", default=NO_METADATA)
 
 
@@ -135,15 +149,15 @@ def current(principal: Any = None, /) -> CallContext[Any]:
         RuntimeError: This code does not run inside a handler.
         TypeError: The caller is no instance of the class given.
     """
-    context = handling.get()
-    if context is None:
+    handled = handling.get()
+    if handled is None:
         raise RuntimeError(
             "wsrpc.current() works inside a controller's method (or a callback) while it handles "
             "a call; here no call is being handled"
         )
     if principal is not None:
-        _expect(context, principal)
-    return context
+        _expect(handled.context, principal)
+    return handled.context
 
 
 def _expect(context: CallContext, principal: Any) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import gc
+from copy import copy
 from enum import StrEnum
-from typing import Any, ClassVar, Generic, cast, get_args, get_origin
+from typing import Any, ClassVar, Generic, Self, cast, get_args, get_origin
 from weakref import WeakValueDictionary
 
 from typing_extensions import TypeVar, get_original_bases
@@ -141,6 +142,8 @@ class RpcError(WsrpcError, Generic[D]):
         not_started: True where the other end vouches that the handler never ran.
         retry_after: Seconds after which trying again makes sense, or None.
         remote: Whether the other end raised it, so that its text is the other end's.
+        origin: A mark of the session that it came from, for as long as it may not cross to another;
+            None for one that was raised here.
 
     Raises:
         ValueError: `code` is none of the sixteen.
@@ -162,6 +165,7 @@ class RpcError(WsrpcError, Generic[D]):
         self.not_started = False
         self.retry_after: float | None = None
         self.remote = False
+        self.origin: object | None = None
 
     def __init_subclass__(cls, *, replace: bool = False, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -177,6 +181,16 @@ class RpcError(WsrpcError, Generic[D]):
         if not replace:
             _refuse_second(cls, cls.type_name)
         _by_type_name[cls.type_name] = cls
+
+    def forward(self) -> Self:
+        """The same error, to be raised at a caller of another session.
+
+        What one session's peer raised is not meant for the peer of another: not caught, it crosses
+        as `internal`. `raise error.forward()` passes on code, message, class and data knowingly.
+        """
+        forwarded = copy(self)
+        forwarded.origin = None
+        return forwarded
 
     def __str__(self) -> str:
         text = f"{self.code}: {self.message}" if self.message else self.code

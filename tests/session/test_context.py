@@ -317,3 +317,39 @@ async def test_the_principal_is_of_the_class_that_the_handler_names(codec: Codec
     async with connected_pair([Judged()], codec=codec, principal=User(), debug=True) as (_, client):
         with pytest.raises(wsrpc.RpcError, match="is User, not int"):
             await client.clientize(Judged).wrong()
+
+
+PRIVATE_PARTS = {
+    "wire_opened",
+    "wire_detached",
+    "give_up",
+    "ready",
+    "drain",
+    "route",
+    "wire",
+    "parent_in",
+    "end",
+    "begin_call",
+    "finish",
+    "idle",
+}
+
+
+async def test_private_parts_do_not_appear_after_session_in_an_editor() -> None:
+    seen: list[set[str]] = []
+
+    class Shown:
+        @wsrpc.method
+        async def look(self) -> None:
+            seen.append({name for name in dir(wsrpc.current()) if not name.startswith("_")})
+
+    async with pair([Shown()]) as (server, client):
+        await client.clientize(Shown).look()
+        for session in (server, client):
+            shown = {name for name in dir(session) if not name.startswith("_")}
+            assert not shown & PRIVATE_PARTS
+            assert {"clientize", "principal", "aclose", "states"} <= shown
+        assert not seen[0] & PRIVATE_PARTS
+        assert not set(dir(wsrpc.Stats())) & PRIVATE_PARTS
+        # What type checkers and editors see is the interface.
+        assert not set(dir(wsrpc.Session)) & PRIVATE_PARTS

@@ -426,3 +426,125 @@ async def test_an_answer_in_front_of_a_violation_counts(
             group.start_soon(peer_answers_and_breaks_a_rule, peer)
             assert await session.clientize("X").y() == "in time"
         assert (await session.wait_closed()).close_code == 4505
+
+
+class Secret(wsrpc.RpcError[str]):
+    """An error of one peer's, with data for whoever called it."""
+
+
+class Behind:
+    @wsrpc.method
+    async def fail(self) -> int:
+        raise Secret("aborted", "no", "the key")
+
+    @wsrpc.method
+    async def items(self) -> AsyncIterator[int]:
+        yield 1
+        raise Secret("aborted", "no", "the key")
+
+
+class Front:
+    """Asks another session."""
+
+    def __init__(self, behind: wsrpc.Session) -> None:
+        self.behind = behind.clientize(Behind)
+
+    @wsrpc.method
+    async def careless(self) -> int:
+        return await self.behind.fail()
+
+    @wsrpc.method
+    async def careless_items(self) -> AsyncIterator[int]:
+        async for item in self.behind.items():
+            yield item
+
+    @wsrpc.method
+    async def group(self) -> int:
+        async with anyio.create_task_group() as group:
+            group.start_soon(self.careless_call)
+        return 0
+
+    async def careless_call(self) -> None:
+        await self.behind.fail()
+
+    @wsrpc.method
+    async def careful(self) -> int:
+        try:
+            return await self.behind.fail()
+        except wsrpc.RpcError as error:
+            raise error.forward() from error
+
+    @wsrpc.method
+    async def total(self, items: AsyncIterator[int]) -> int:
+        return sum([item async for item in items])
+
+
+async def test_an_rpcerror_that_came_from_another_session_and_is_not_caught_does_not_cross_on_to_the_caller_with_its_data(
+    caplog: pytest.LogCaptureFixture, wire: Wire
+) -> None:
+    async with pair([Behind()]) as (_, behind), pair([Front(behind)]) as (_, client):
+        front = client.clientize(Front)
+        for call in (front.careless, front.group):
+            with error_of("internal") as caught:
+                await call()
+            assert caught.value.error_id
+            assert caught.value.data is None
+        assert "error.forward()" in caplog.text
+        with error_of("internal"):
+            await front.careless_items().collect()
+        with error_of("aborted") as passed:
+            await front.careful()
+        assert isinstance(passed.value, Secret)
+        assert passed.value.data == "the key"
+
+        async def source() -> AsyncIterator[int]:
+            yield await behind.clientize(Behind).fail()
+
+        before = len(wire.batches)
+        with error_of("aborted"):
+            await front.total(source())
+        late = [data for _, data in wire.batches[before:] if b"the key" in data]
+        # From the one that raised it to this process, and no further.
+        assert len(late) == 1
+
+
+async def test_an_error_of_the_callers_own_session_comes_back_to_it() -> None:
+    class Asks:
+        @wsrpc.method
+        async def back(self) -> int:
+            return await wsrpc.current().session.clientize(Behind).fail()
+
+    async with pair([Asks()], [Behind()]) as (_, client):
+        with error_of("aborted") as caught:
+            await client.clientize(Asks).back()
+        assert caught.value.data == "the key"
+
+
+class Grouped:
+    async def raise_it(self, message: str) -> None:
+        raise wsrpc.RpcError("not_found", message, [1])
+
+    @wsrpc.method
+    async def equal(self) -> None:
+        async with anyio.create_task_group() as outer:
+            async with anyio.create_task_group() as inner:
+                for _ in range(3):
+                    inner.start_soon(self.raise_it, "gone")
+                outer.start_soon(self.raise_it, "gone")
+
+    @wsrpc.method
+    async def different(self) -> None:
+        raise ExceptionGroup(
+            "", [wsrpc.RpcError("not_found", "a"), wsrpc.RpcError("not_found", "b")]
+        )
+
+
+async def test_a_group_of_several_equal_rpcerrors_from_a_handlers_task_group_is_that_error() -> (
+    None
+):
+    async with pair([Grouped()]) as (_, client):
+        with error_of("not_found") as caught:
+            await client.clientize(Grouped).equal()
+        assert (caught.value.message, caught.value.data) == ("gone", [1])
+        with error_of("internal"):
+            await client.clientize(Grouped).different()

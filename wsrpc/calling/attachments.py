@@ -160,7 +160,7 @@ class _Pump(LaneOwner):
             error = RpcError(Code.INVALID_ARGUMENT, f"an item of {self._label}: {error}")
         if self._attachments.failure is None:
             self._attachments.failure = error
-        if isinstance(error, RpcError):
+        if isinstance(error, RpcError) and error.origin in (None, self._hub.origin):
             try:
                 return error_body(error, self._hub.codec)
             except Exception:  # noqa: BLE001  (its data cannot travel; the caller has it anyway)

@@ -286,7 +286,7 @@ async def _failure(
     """What to raise where there is no value."""
     error: RpcError[Any]
     if isinstance(outcome, Error):
-        error = error_from(outcome.body, hub.codec)
+        error = error_from(outcome.body, hub.codec, hub.origin)
         if error.code == Code.DEADLINE_EXCEEDED:
             await timing.let_scope_fire()
     elif isinstance(outcome, RpcError):

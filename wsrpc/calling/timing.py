@@ -48,8 +48,9 @@ class Timing:
         scope = runtime.effective_deadline()
         deadline = INFINITY if timeout is None else runtime.now() + timeout
         handled = handling.get()
-        if handled is not None and handled.deadline is not None and handled.deadline < deadline:
-            deadline = handled.deadline
+        inherited = None if handled is None else handled.context.deadline
+        if inherited is not None and inherited < deadline:
+            deadline = inherited
         self.deadline: float | None
         self.alarm: float | None
         if scope < deadline:

@@ -214,10 +214,10 @@ class Node:
             RuntimeError: None, and no call is being handled.
         """
         if session is None:
-            context = handling.get()
-            if context is None:
+            handled = handling.get()
+            if handled is None:
                 raise RuntimeError("name a session: no call is being handled here")
-            session = context.session
+            session = handled.context.session
         id = session if isinstance(session, str) else session.id
         entry = self.directory.get(id)
         if entry is None or entry.node != self.id:

@@ -381,8 +381,8 @@ class Topic(Generic[T, S]):
                 for ever.
         """
         if after is ...:
-            context = handling.get()
-            after = None if context is None else context.last_id
+            handled = handling.get()
+            after = None if handled is None else handled.context.last_id
         channel = self._topics.channel(self)
         channel.entered()
         return Reader(

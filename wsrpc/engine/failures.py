@@ -41,7 +41,7 @@ def as_text(value: object) -> str:
     return str(value).encode("utf-8", "replace").decode()
 
 
-def error_from(body: ErrorBody, codec: Codec) -> RpcError[Any]:
+def error_from(body: ErrorBody, codec: Codec, origin: object) -> RpcError[Any]:
     """The exception for an error frame (ERROR-1, ERROR-6)."""
     cls = error_class(body.type)
     if cls is RpcError and body.code == Code.DEADLINE_EXCEEDED:
@@ -58,6 +58,7 @@ def error_from(body: ErrorBody, codec: Codec) -> RpcError[Any]:
                 data = None
     error = revive(cls, body.code, body.message, data)
     error.error_id = body.error_id
+    error.origin = origin
     error.not_started = bool(body.not_started)
     error.retry_after = None if body.retry_after is None else body.retry_after / 1000
     return error

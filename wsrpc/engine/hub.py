@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextvars import copy_context
 from typing import Any, Protocol
+from weakref import WeakKeyDictionary
 
 from msgspec import Raw
 
@@ -96,10 +97,15 @@ class Driver(Protocol):
         """Read and write no more; what the endpoint has taken already is acted on at once."""
 
 
+# A session may have several hubs, one after another, and its errors are those of one peer.
+_ORIGINS: WeakKeyDictionary[Session, object] = WeakKeyDictionary()
+
+
 class Hub:
     """The loop-side state of one session.
 
     Attributes:
+        origin: Marks the errors that come from the peer of this session.
         endpoint: The protocol.
         runtime: The event loop.
         nursery: The parent of everything that this session runs.
@@ -123,6 +129,7 @@ class Hub:
         self, session: Session, endpoint: Endpoint, runtime: Runtime, nursery: Nursery
     ) -> None:
         self.session = session
+        self.origin = _ORIGINS.setdefault(session, object())
         self.endpoint = endpoint
         self.codec = endpoint.codec
         self.limits = endpoint.limits

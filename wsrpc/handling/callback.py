@@ -9,7 +9,7 @@ from typing import Any
 
 from msgspec import Raw
 
-from ..context import CallContext, handling
+from ..context import CallContext, Handling, handling
 from ..contract.signature import Param
 from ..engine.hub import Offered
 from ..protocol.lanes import InCall
@@ -38,10 +38,9 @@ class CallbackHandler(Handler):
 
     async def _handle(self) -> None:
         param = self._offered.param
-        self.context = context = CallContext(
-            self.calls.session, self.call, "", param.name, self._deadline
-        )
-        handling.set(context)
+        context = CallContext(self.calls.session, self.call, "", param.name, self._deadline)
+        self.handled = Handling(self.call, context)
+        handling.set(self.handled)
         try:
             arguments = self._arguments(param)
         except InvalidValue as invalid:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import secrets
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, TypeVar
 
 import anyio.to_thread
 from msgspec import Raw
 
-from ..context import CallContext
+from ..context import Handling
 from ..engine.failures import as_text, error_body
 from ..engine.hub import LaneOwner
 from ..errors import Code, ConnectionLost, RpcError
@@ -33,6 +33,8 @@ from .threads import NoThreadError, Place, Pool
 __all__ = ["Handler"]
 
 T = TypeVar("T")
+
+FOREIGN = "with an error of another session, which crosses on only as `raise error.forward()`"
 
 # What a caller is told of a handler that was stopped, by the code of its error.
 STOPPED = {
@@ -55,7 +57,7 @@ class Handler(LaneOwner):
         "_waits_for_thread",
         "call",
         "calls",
-        "context",
+        "handled",
         "hub",
         "label",
         "producer",
@@ -68,7 +70,7 @@ class Handler(LaneOwner):
         self.call = call
         self.label = label
         self.producer: Producer | None = None
-        self.context: CallContext | None = None
+        self.handled: Handling | None = None
         self.stopped: str | None = None
         self._begun = False
         self._threaded = False
@@ -117,7 +119,7 @@ class Handler(LaneOwner):
         """Do what can be done before they are here."""
 
     def _launch(self) -> None:
-        self.calls.stats.begin_call()
+        self.calls.count()
         self._spawn()
 
     def _spawn(self) -> None:
@@ -157,8 +159,8 @@ class Handler(LaneOwner):
         if self._deadline is not None and self._task is not None:
             # From here on `cleanup_timeout` counts, and nothing else may disturb the cleanup.
             self.hub.runtime.forget_deadline(self._task)
-            if self.context is not None:
-                self.context.deadline = None
+            if self.handled is not None:
+                self.handled.context.deadline = None
         if self._begun and not (self.producer is not None and self.producer.closing):
             assert self._task is not None
             self.hub.runtime.cancel(self._task)
@@ -297,8 +299,8 @@ class Handler(LaneOwner):
         self.calls.end(self)
         # The two point at each other; left so, each call would be garbage for the collector.
         self.call.owner = None
-        if self.context is not None:
-            self.context.end()
+        if self.handled is not None:
+            self.handled.end()
         if self._entry is not None:
             self.hub.timers.remove(self._entry)
         if self._killer is not None:
@@ -368,6 +370,9 @@ class Handler(LaneOwner):
     def _body(self, error: BaseException) -> ErrorBody:
         """What of `error` crosses the wire (ERROR-2, ERROR-3)."""
         single = _only_leaf(error)
+        if isinstance(single, RpcError) and single.origin not in (None, self.hub.origin):
+            # What its data are, and whether this peer may see them, nobody here has said.
+            return self._internal(error, f"failed ({FOREIGN})")
         if isinstance(single, RpcError):
             try:
                 return error_body(single, self.hub.codec)
@@ -377,8 +382,8 @@ class Handler(LaneOwner):
             return ErrorBody(Code.RESOURCE_EXHAUSTED, f"the answer of {self.label}: {error}")
         return self._internal(error)
 
-    def _internal(self, error: BaseException) -> ErrorBody:
-        error_id = self._log(error, "failed")
+    def _internal(self, error: BaseException, what: str = "failed") -> ErrorBody:
+        error_id = self._log(error, what)
         body = ErrorBody(Code.INTERNAL, "internal error")
         body.error_id = error_id
         if self.calls.debug:
@@ -399,7 +404,30 @@ def _boxed(work: Callable[[], Any]) -> tuple[Any]:
 
 
 def _only_leaf(error: BaseException) -> BaseException:
-    """The one error in a group of one: a handler's task group must not hide what it raised."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error
+    """The one error in a group of it alone, or of errors that tell a caller the same.
+
+    A handler's task group must not hide what was raised in it.
+    """
+    first: BaseException = error
+    while isinstance(first, BaseExceptionGroup):
+        first = first.exceptions[0]
+    return first if all(_alike(first, leaf) for leaf in _leaves(error)) else error
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for one in error.exceptions:
+            yield from _leaves(one)
+    else:
+        yield error
+
+
+def _alike(one: BaseException, other: BaseException) -> bool:
+    """Whether two errors tell a caller the same."""
+    if one is other:
+        return True
+    if not (isinstance(one, RpcError) and type(one) is type(other)):
+        return False
+    assert isinstance(other, RpcError)
+    same = (one.code, one.message) == (other.code, other.message) and one.origin is other.origin
+    return same and bool(one.data == other.data)

@@ -82,6 +82,12 @@ class LiveCalls:
         """The session of these calls."""
         return self.hub.session
 
+    def count(self) -> None:
+        """A handler's code is about to run."""
+        stats = self.stats
+        stats.calls_live += 1
+        stats.calls_peak = max(stats.calls_peak, stats.calls_live)
+
     def begin(self, handler: Running) -> None:
         """A handler has begun."""
         self.live.add(handler)

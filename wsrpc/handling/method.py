@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from ..calling.invoke import invoke
-from ..context import NO_METADATA, CallContext, handling, outgoing_metadata
+from ..context import NO_METADATA, CallContext, Handling, handling, outgoing_metadata
 from ..contract.signature import MethodSpec, Param
 from ..errors import Code, RpcError
 from ..interfaces import Request, fold
@@ -86,10 +86,11 @@ class MethodHandler(Handler):
     async def _handle(self) -> None:
         hub, entry, call = self.hub, self.entry, self.call
         spec = entry.spec
-        self.context = context = CallContext(
+        context = CallContext(
             self.calls.session, call, entry.exposed.name, spec.name, self._deadline, spec.tags
         )
-        handling.set(context)
+        self.handled = Handling(self.call, context)
+        handling.set(self.handled)
         if outgoing_metadata.get() is not NO_METADATA:
             outgoing_metadata.set(NO_METADATA)
         if self._unauthorized and not await self._authorized(context):

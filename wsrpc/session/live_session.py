@@ -144,6 +144,10 @@ class LiveSession(Session):
         name = one_line(self.id[:64]) or "(no hello yet)"
         return f"<wsrpc session {name}, {side}, {self.state}>"
 
+    def __dir__(self) -> list[str]:
+        # What is here besides is for the rest of the package, and no help to who looks for a method.
+        return sorted({*dir(Session), *Session.__annotations__})
+
     # ------------------------------------------------------------ the public face
 
     @property

@@ -368,7 +368,7 @@ class Consumer(LaneOwner):
                 except InvalidValue as error:
                     self._end = self._invalid(error)
         elif isinstance(terminal, Error):
-            self._end = error_from(terminal.body, self._hub.codec)
+            self._end = error_from(terminal.body, self._hub.codec, self._hub.origin)
         else:
             wrong = wrong_kind(self._label, streams=False)
             if isinstance(terminal, Result):

@@ -28,11 +28,6 @@ class Stats:
     frames_ignored: int = 0
     closes: Counter[int] = field(default_factory=Counter)
 
-    def begin_call(self) -> None:
-        self.calls_live += 1
-        if self.calls_live > self.calls_peak:
-            self.calls_peak = self.calls_live
-
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
