@@ -116,7 +116,7 @@ WANTING = frozenset(("calling", "streaming", "notifying", "invoking", "reading")
 class Endpoint(Arrivals):
     """The protocol state of one end of one wire session: its calls, and what goes on over links.
 
-    Each layer knows those below it: `Continuity`, `Sizes`, `Ids`, `Sending`, `Requests`,
+    Each layer knows those below it: `Traffic`, `Continuity`, `Sizes`, `Ids`, `Sending`, `Requests`,
     `Arrivals`. They are one object, since a hop from one to the next would cost every call.
 
     Args:

@@ -1,173 +1,41 @@
-"""How a session goes on from link to link: the half of an endpoint that knows nothing of calls.
+"""How a session goes on from link to link: hellos, resume, credentials, and the drain.
 
-`Continuity` says hello and resumes, numbers what goes out and counts what comes in, keeps and
-replays, acks, listens for the peer's heartbeat, and says that this side drains. What the numbered
-frames mean is the other half's affair: `Endpoint`, which fills the table `_numbered` and overrides
-the methods at the end.
+A layer of an endpoint that knows nothing of calls: what the first hellos agreed on for them is taken
+over by the layers above, in the methods at the end.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from typing import Any, ClassVar, Literal
+from typing import Any
 
 from msgspec import Raw
 
 from ..close_codes import CloseCode
 from ..errors import ProtocolError
-from ..limits import FLOOR_MAX_BATCH, Limits
-from .batch import BATCH_TARGET, FRAME_OVERHEAD, Batch
-from .codec import Codec
+from ..limits import FLOOR_MAX_BATCH
+from .batch import FRAME_OVERHEAD
 from .drain import Drain
-from .events import AuthReceived, Event, HelloReceived, SessionExpired, TokenConfirmed
-from .frames import (
-    Ack,
-    Auth,
-    CallOptions,
-    Extension,
-    Hello,
-    HelloBody,
-    Ping,
-    Pong,
-    Taken,
-)
+from .events import Event, HelloReceived
+from .frames import Auth, HelloBody
 from .heartbeat import Heartbeat
 from .hello import VERSION, Opening, announce, hello_of
 from .lane_states import LocalProtocolError
-from .lanes import OutCall
-from .link_states import LINK, LinkState
-from .outbox import Outbox
-from .rates import Patience
-from .replay import Acks, Replay
+from .link_states import LINK
+from .traffic import Traffic
 from .window import violation
 
 __all__ = ["Continuity"]
 
-
-# Bytes. What goes at once over a link that follows one that was lost, until it has shown that
-# anything gets through: whatever cuts links may let no more than this pass.
-CAREFUL_TARGET = 16 * 1024
-
 # So many links in a row that carried nothing forward end a session (RESUME-9).
 MAX_BARREN_LINKS = 5
 
-# Seconds from one `auth` frame to the next (AUTH-2).
-AUTH_INTERVAL = 1.0
 
+class Continuity(Traffic):
+    """The layer of an endpoint that takes a session from one link to the next."""
 
-class Continuity:
-    """The half of an endpoint that takes a session from one link to the next.
-
-    Args:
-        side: "connecting" says hello first; "accepting" answers.
-        codec: The subprotocol's encoding.
-        limits: This end's bounds, announced in its hello.
-        agent: What this end calls itself, for logs.
-
-    Attributes:
-        state: The row of the table `LINK` that holds now.
-        established: Whether both hellos of the first link are through.
-        link: The number of the newest link, as the connecting side counts them; 0 before the first.
-        token: Connecting side: what to resume with, from the newest hello.
-        resume_window: Seconds that the session outlives a link; 0: it does not.
-        received: Numbered frames taken so far.
-        ignored: Frames that came and were ignored: for finished ids, and extensions.
-        unreported: What the frames before the offending one did, where a ProtocolError was raised.
-        peer_max_batch: Bytes of the largest message that the peer takes.
-    """
-
-    __slots__ = (
-        "_acks",
-        "_auth_taken",
-        "_barren_links",
-        "_broken",
-        "_careful",
-        "_confirmed",
-        "_counts",
-        "_drain",
-        "_events",
-        "_excess",
-        "_expires",
-        "_heartbeat",
-        "_link_confirmed",
-        "_now",
-        "_numbering",
-        "_outbox",
-        "_patience",
-        "_pings",
-        "_replay",
-        "_session_id",
-        "_trusted_until",
-        "agent",
-        "codec",
-        "established",
-        "ignored",
-        "limits",
-        "link",
-        "peer_max_batch",
-        "received",
-        "resume_window",
-        "side",
-        "state",
-        "token",
-        "unreported",
-    )
-
-    def __init__(
-        self,
-        side: Literal["connecting", "accepting"],
-        codec: Codec,
-        limits: Limits,
-        *,
-        agent: str | None = None,
-    ) -> None:
-        self.side = side
-        self.codec = codec
-        self.limits = limits
-        self.agent = agent
-        self.state: LinkState = "new"
-        self.established = False
-        self.link = 0
-        self.token: str | None = None
-        self.resume_window = 0.0
-        self.received = 0
-        self.ignored = 0
-        self.unreported: list[Event] = []
-        self.peer_max_batch = FLOOR_MAX_BATCH
-        self._session_id = ""
-        self._outbox = Outbox()
-        self._replay = Replay(limits.replay)
-        self._acks = Acks()
-        # Whether numbered frames may go out now: those of a new session's connecting side at once,
-        # all others when both hellos are through (HELLO-4, RESUME-4).
-        self._numbering = False
-        self._broken = False
-        self._confirmed = False
-        self._link_confirmed = False
-        # Whether this link has followed another, and has yet to show that anything gets through.
-        self._careful = False
-        self._barren_links = 0
-        self._counts = (0, 0)
-        self._expires: float | None = None
-        self._heartbeat: Heartbeat | None = None
-        self._pings = 0
-        self._drain: Drain | None = None
-        self._trusted_until = math.inf
-        self._auth_taken = -math.inf
-        self._now = 0.0
-        # What the frames of a batch have done so far.
-        self._events: list[Event] = []
-        # Why the peer has to calm down, once it has (OUT-4, CALM).
-        self._excess: str | None = None
-        self._patience = Patience(limits)
+    __slots__ = ()
 
     # ---------------------------------------------------------------- links come and go
-
-    @property
-    def closed(self) -> bool:
-        """Whether `close` was called."""
-        return self.state == "closed"
 
     @property
     def resumable(self) -> bool:
@@ -426,227 +294,6 @@ class Continuity:
         """
         self._trusted_until = when
 
-    # ---------------------------------------------------------------- time
-
-    @property
-    def next_alarm(self) -> float | None:
-        """Seconds on the shell's clock. When to call `alarm`, or None.
-
-        It often moves on with what is sent and received; a shell need not follow, since an alarm
-        that comes early does no harm.
-        """
-        if self.state == "detached":
-            return self._expires
-        if self.state != "open":
-            return None
-        due = min(self._acks.due, self._trusted_until)
-        if self._heartbeat is not None:
-            due = min(due, self._heartbeat.due)
-        return due if due < math.inf else None
-
-    def alarm(self, now: float, lag: float = 0.0) -> list[Event]:
-        """Do what is due by now; what it makes to send comes out of `next_batch`.
-
-        Args:
-            now: Seconds on the shell's clock.
-            lag: Seconds by which the shell knows itself to have been held up of late; that this
-                alarm itself comes late is noticed here.
-
-        Raises:
-            ProtocolError: 4002, nothing was heard of the peer for too long (HEART-2); 4003, its
-                credentials have run out (AUTH-3).
-        """
-        self._now = now
-        if self.state == "detached":
-            expired = self._expires is not None and now >= self._expires
-            return [SessionExpired()] if expired else []
-        if self.state != "open":
-            return []
-        if now >= self._trusted_until:
-            # Said once: the link has to go, and the next one brings credentials of its own.
-            self._trusted_until = math.inf
-            raise ProtocolError(CloseCode.AUTH_EXPIRED, "the credentials have expired")
-        if now >= self._acks.due:
-            self._tell()
-        if self._heartbeat is not None and self._heartbeat.check(now, lag):
-            self._pings += 1
-            self._outbox.links.append(Ping(self._pings))
-        return []
-
-    def _tell(self) -> None:
-        """Send an ack of all that was taken."""
-        self._outbox.ack = self.received
-        self._acks.settle(self.received)
-
-    # ---------------------------------------------------------------- bytes in
-
-    def receive(self, data: bytes, now: float | None = None) -> list[Event]:
-        """Take one WebSocket message of the present link; once closed, it has no effect.
-
-        Args:
-            data: The message.
-            now: Seconds on the shell's clock; left out: those of the last call that gave them.
-
-        Raises:
-            ProtocolError: The message breaks a rule; close the link with the error's code.
-        """
-        if now is not None:
-            self._now = now
-        if self._heartbeat is not None:
-            self._heartbeat.heard = self._now
-        if len(data) > self.limits.max_batch:
-            raise ProtocolError(CloseCode.TOO_BIG, f"a message of {len(data)} bytes")
-        if self.state == "open":
-            return self._apply(self.codec.decode(data), len(data), [])
-        if self.closed:
-            return []
-        if self.state != "greeting":
-            raise LocalProtocolError(f"a message was taken by an endpoint that is {self.state}")
-        return self._receive_hello(data)
-
-    def _apply(
-        self, frames: list[Taken | Extension], size: int, events: list[Event]
-    ) -> list[Event]:
-        """Let a batch's frames act one after the other; what they do joins `events`.
-
-        Here, and nowhere else, frames are counted as taken: a batch at a time (NUM-3).
-        """
-        self._events = events
-        numbered = self._numbered
-        ignored = self.ignored
-        count = 0
-        try:
-            for frame in frames:
-                act = numbered.get(type(frame))
-                if act is None:
-                    self._unnumbered[type(frame)](self, frame)
-                else:
-                    count += 1
-                    act(self, frame)
-        except ProtocolError:
-            # Taken in part: whoever counts on it must not go on.
-            self._broken = True
-            self.unreported = events
-            raise
-        finally:
-            self._events = []
-        self.received += count
-        patience = self._patience
-        if self.ignored != ignored:
-            patience.idle += self.ignored - ignored
-        if patience.idle or patience.pings or patience.refused:
-            self._excess = patience.exhausted(self._now) or self._excess
-        if self._excess is not None:
-            # With the whole batch taken, for the session may go on over a new link.
-            excess, self._excess = self._excess, None
-            self.unreported = events
-            raise ProtocolError(CloseCode.ENHANCE_YOUR_CALM, excess)
-        if count and self._replay.keeping and self._acks.took(self.received, size, self._now):
-            self._tell()
-        return events
-
-    def _on_second_hello(self, frame: Hello) -> None:
-        raise violation("a second hello on one link")
-
-    def _on_ack(self, frame: Ack) -> None:
-        replay = self._replay
-        if not replay.acked <= frame.received <= replay.carried:
-            raise violation(
-                f"ack {frame.received} after {replay.acked}, with {replay.carried} frames sent"
-            )
-        if not self._link_confirmed and self.side == "accepting" and self.resume_window:
-            self._link_confirmed = self._confirmed = True
-            self._events.append(TokenConfirmed())
-        elif frame.received == replay.acked:
-            self._patience.idle += 1
-        if frame.received > replay.acked:
-            self._careful = False
-        replay.trim(frame.received)
-
-    def _on_ping(self, frame: Ping) -> None:
-        self._patience.pings += 1
-        self._outbox.pong = frame.value
-
-    def _on_auth(self, frame: Auth) -> None:
-        if self.side == "connecting":
-            raise violation("auth from the accepting side")
-        if self._now < self._auth_taken + AUTH_INTERVAL:
-            self._excess = "fresh credentials more than once a second"
-            return
-        self._auth_taken = self._now
-        self._events.append(AuthReceived(frame.value))
-
-    def _on_pong(self, frame: Pong) -> None:
-        # That something came is all that the heartbeat wants to know.
-        self._patience.idle += 1
-
-    def _on_extension(self, frame: Extension) -> None:
-        self.ignored += 1
-
-    # What each frame does. Of the class, not of each object: a thousand idle sessions share them.
-    _numbered: ClassVar[dict[type[Any], Callable[[Any, Any], None]]] = {}
-    _unnumbered: ClassVar[dict[type[Any], Callable[[Any, Any], None]]] = {
-        Hello: _on_second_hello,
-        Ack: _on_ack,
-        Ping: _on_ping,
-        Pong: _on_pong,
-        Auth: _on_auth,
-        Extension: _on_extension,
-    }
-
-    # ---------------------------------------------------------------- bytes out
-
-    @property
-    def sent(self) -> int:
-        """Numbered frames sent so far."""
-        return self._replay.numbered
-
-    @property
-    def acked(self) -> int:
-        """How many of them the peer has said to have taken."""
-        return self._replay.acked
-
-    @property
-    def replay_bytes(self) -> int:
-        """Bytes of frames kept until the peer acks them."""
-        return self._replay.bytes
-
-    @property
-    def has_output(self) -> bool:
-        """Whether it is time for `next_batch`; what is there may still have to wait for acks."""
-        outbox, replay = self._outbox, self._replay
-        if self._numbering and outbox.ring and not replay.full:
-            return True
-        return outbox.has_link_frames or (self._numbering and bool(replay.again))
-
-    def next_batch(self, now: float) -> bytes | None:
-        """What is ready, as the bytes of one WebSocket message, or None.
-
-        Args:
-            now: Seconds on the clock on which deadlines were given.
-        """
-        self._now = now
-        outbox, replay = self._outbox, self._replay
-        target = min(CAREFUL_TARGET if self._careful else BATCH_TARGET, self.peer_max_batch)
-        batch = Batch(self.codec, target, outbox.ring, self._open_call)
-        if self._careful and outbox.greets:
-            # By itself, so that it gets through however soon this link is lost (RESUME-4).
-            outbox.greet(batch)
-            return batch.join()
-        if replay.keeping:
-            acks = self._acks
-            if now >= acks.due or ((self.received >= acks.soon or now >= acks.late) and outbox):
-                self._tell()
-        if outbox.has_link_frames:
-            outbox.fill_links(batch)
-        if self._numbering:
-            ample = replay.bytes <= replay.ample and not replay.again
-            if ample or replay.fill(batch, probe=self._careful):
-                outbox.fill(batch)
-            # Here, and nowhere else, frames get their number (NUM-2).
-            replay.number(batch)
-        return batch.join()
-
     # ---------------------------------------------------------------- the drain
 
     def goaway(self, grace: float, now: float, *, reconnect_after: float = 0.0) -> None:
@@ -670,7 +317,7 @@ class Continuity:
         """Whether this side takes no new calls."""
         return self._drain is not None
 
-    # ---------------------------------------------------------------- what the other half knows
+    # ---------------------------------------------------------------- what the layers above know
 
     # The highest id that was taken from the peer.
     _peer_highest: int
@@ -681,8 +328,4 @@ class Continuity:
 
     def _catch_up(self, events: list[Event]) -> None:
         """Give what was begun before the accepting side's hello what the hello grants (HELLO-5)."""
-        raise NotImplementedError
-
-    def _open_call(self, call: OutCall) -> CallOptions | None:
-        """Number a call: its id, then those of its uploads and callbacks; returns its options."""
         raise NotImplementedError
