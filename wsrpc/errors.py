@@ -230,6 +230,33 @@ def error_class(type_name: str | None) -> type[RpcError[Any]]:
     return _by_type_name.get(type_name, RpcError)
 
 
+def code_of(cls: type[RpcError[Any]]) -> str:
+    """The code that errors of a class have: its `code`, or the one that its constructor names.
+
+    Raises:
+        RegistrationError: Neither says it.
+    """
+    for owner in cls.__mro__:
+        own = vars(owner).get("code")
+        if own in CODES:
+            return str(own)
+        made = vars(owner).get("__init__")
+        if owner is RpcError:
+            break
+        if made is not None and hasattr(made, "__code__"):
+            code = made.__code__
+            named = {str(one) for one in code.co_consts if isinstance(one, str) and one in CODES}
+            named |= {
+                one.lower() for one in code.co_names if one.isupper() and one.lower() in CODES
+            }
+            if len(named) == 1:
+                return named.pop()
+    raise RegistrationError(
+        f"the code of {cls.__module__}.{cls.__qualname__} cannot be told from its constructor; "
+        'write `code = "…"` in the class, one of wsrpc.Code'
+    )
+
+
 def revive(cls: type[RpcError[Any]], code: str, message: str, data: Any) -> RpcError[Any]:
     """An instance of `cls` without running its own `__init__`, whose arguments never travelled."""
     error = cls.__new__(cls)

@@ -43,7 +43,7 @@ def test_describe_a_method_shows_its_models(url: str, run: Run) -> None:
         "  Three tokens, and how many they were.",
         "  Token",
         "    message: string",
-        "    index?: integer | null",
+        "    index: integer | null  = null",
     ]
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
 from wsrpc.cli.failures import ExitCode, Failure
+from wsrpc.cli.listing import page
 from wsrpc.cli.remote_contract import Contract
 from wsrpc.cli.schemas import type_text
 from wsrpc.cli.text import printable, to_json
@@ -101,3 +103,89 @@ def test_a_contract_without_names_is_good_for_clientize() -> None:
     contract = Contract.read({"version": 1, "controllers": {"A": {"methods": methods}}})
     assert contract.for_clientize("A")["name"] == "A"
     assert contract.method("A", "m").uploads == ["lines"]
+
+
+# --- What `describe` shows --------------------------------------------------------------------------
+
+
+def described(**method: Any) -> list[str]:
+    document = {
+        "version": 1,
+        "controllers": {"Shop": {"methods": {"buy": {"kind": "unary", **method}}}},
+    }
+    return [line.plain for line in page(Contract.read(document), "Shop.buy")]
+
+
+def test_describe_shows_defaults_enum_values_bounds_field_texts_and_parameter_docs() -> None:
+    cat = {
+        "$defs": {"Shade": {"enum": ["dark", "light"], "type": "string"}},
+        "title": "Cat",
+        "type": "object",
+        "properties": {
+            "lives": {
+                "type": "integer",
+                "default": 9,
+                "minimum": 0,
+                "maximum": 9,
+                "description": "How many\nare left.",
+            },
+            "shade": {"$ref": "#/$defs/Shade"},
+            "old": {"type": "string", "deprecated": True, "pattern": "^a"},
+        },
+        "required": ["shade"],
+    }
+    shown = described(
+        doc="Buy one.",
+        details="It is wrapped.\n\nArgs:\n    n: Never shown twice.\n\nReturns:\n    A cat.",
+        params={
+            "n": {
+                "required": False,
+                "default": 1,
+                "doc": "How many.",
+                "schema": {"type": "integer", "exclusiveMinimum": 0},
+            },
+            "who": {"schema": {"type": "string", "minLength": 1, "maxLength": 9}},
+        },
+        result=cat,
+        tags=["admin"],
+        deprecated=True,
+        deprecated_doc="use sell",
+        errors=[{"type": "Over", "code": "resource_exhausted", "doc": "No more.", "data": {}}],
+        on_disconnect="cancel",
+    )
+    assert shown == [
+        "Shop.buy(n?: integer, who: string) -> Cat",
+        "  Buy one.",
+        "",
+        "  It is wrapped.",
+        "",
+        "  Returns:",
+        "      A cat.",
+        "  deprecated: use sell",
+        "  tags: admin",
+        "  cancelled when the connection is lost",
+        "  raises Over (resource_exhausted): No more.",
+        "    n  = 1; > 0; How many.",
+        "    who  at least 1 characters, at most 9 characters",
+        "  Shade",
+        '    one of: "dark" | "light"',
+        "  Cat",
+        "    lives?: integer  = 9; ≥ 0, ≤ 9; How many are left.",
+        "    shade: Shade",
+        '    old?: string  matches "^a"; deprecated',
+    ]
+
+
+def test_nothing_that_a_server_says_of_a_method_moves_the_terminal() -> None:
+    evil = "\x1b[2J\r\u202e"
+    shown = described(
+        doc=evil,
+        details=f"{evil}\n{evil}",
+        tags=[evil],
+        deprecated=True,
+        deprecated_doc=evil,
+        errors=[{"type": evil, "code": evil, "doc": evil, "data": {}}],
+        params={"n": {"doc": evil, "default": evil, "schema": {"pattern": evil, "enum": [evil]}}},
+        result={"type": "object", "properties": {evil: {"description": evil, "default": evil}}},
+    )
+    assert not any(set(evil) & {"\x1b", "\r", "\u202e"} & set(line) for line in shown)

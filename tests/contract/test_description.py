@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import enum
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, NotRequired, Protocol
 
 import pytest
 from pydantic import BaseModel, Field
+from typing_extensions import TypedDict
 
 from wsrpc.contract.binding import near
 from wsrpc.contract.decorator import method
@@ -18,7 +21,7 @@ from wsrpc.contract.description import (
     with_names,
 )
 from wsrpc.contract.expose import expose_all
-from wsrpc.errors import RegistrationError
+from wsrpc.errors import Code, DeadlineExceeded, RegistrationError, RpcError
 from wsrpc.protocol.codec import CODECS
 from wsrpc.stream import Final
 
@@ -63,6 +66,7 @@ PROGRESS = {
     "type": "object",
     "properties": {"done": {"title": "Done", "type": "integer"}},
     "required": ["done"],
+    "x-type": "tests.contract.test_description:Progress",
 }
 
 
@@ -73,6 +77,7 @@ def test_a_contract_tells_all_there_is_to_know_of_a_method() -> None:
             "HelloController": {
                 "name": "HelloController",
                 "doc": "Greets.",
+                "details": "At length.",
                 "methods": {
                     "greet": {
                         "kind": "unary",
@@ -87,6 +92,7 @@ def test_a_contract_tells_all_there_is_to_know_of_a_method() -> None:
                                 "kind": "value",
                                 "required": False,
                                 "schema": {"type": "integer"},
+                                "default": 1,
                             },
                         },
                         "result": {"type": "string"},
@@ -98,7 +104,11 @@ def test_a_contract_tells_all_there_is_to_know_of_a_method() -> None:
                             "seal": {
                                 "kind": "value",
                                 "required": True,
-                                "schema": {"type": "string", "format": "base64url"},
+                                "schema": {
+                                    "type": "string",
+                                    "format": "base64url",
+                                    "contentEncoding": "base64url",
+                                },
                             }
                         },
                         "item": {"type": "string"},
@@ -226,3 +236,190 @@ async def test_the_reflection_controller_tells_the_contract() -> None:
 
 def test_near_names_are_at_hand_here_too() -> None:
     assert near("gret", contract()["controllers"]["HelloController"]["methods"]) == ["greet"]
+
+
+# --- What else a contract tells ---------------------------------------------------------------------
+
+
+class Shade(enum.Enum):
+    DARK = "dark"
+
+
+class Cat(BaseModel):
+    kind: Literal["cat"] = "cat"
+    lives: int = 9
+    tags: list[str] = Field(default_factory=list)
+
+
+class Loose(TypedDict):
+    a: int
+    b: NotRequired[str]
+
+
+class Quota(BaseModel):
+    limit: int
+
+
+class OverQuota(RpcError[Quota]):
+    """There is no more.
+
+    Ask again tomorrow.
+    """
+
+    type_name = "shop.OverQuota"
+
+    def __init__(self, quota: Quota) -> None:
+        super().__init__("resource_exhausted", "over quota", quota)
+
+
+class Worn(OverQuota):
+    type_name = "shop.Worn"
+
+
+class ByName(RpcError[Any]):
+    type_name = "shop.ByName"
+
+    def __init__(self) -> None:
+        super().__init__(Code.NOT_FOUND, "gone")
+
+
+class Vague(RpcError[Any]):
+    type_name = "shop.Vague"
+
+
+class Settled(RpcError[Any]):
+    type_name = "shop.Settled"
+    code = "aborted"
+
+
+class Tell(Protocol):
+    async def __call__(self, progress: Cat, percent: int) -> bool: ...
+
+
+class Shop:
+    """Sells.
+
+    Everything, and
+    more.
+
+    At night, too.
+    """
+
+    @method(
+        tags={"b", "a"},
+        raises=[OverQuota, Worn, ByName, Settled, DeadlineExceeded],
+        deprecated="use sell",
+        on_disconnect="cancel",
+    )
+    async def buy(
+        self,
+        what: str = "apple",
+        shade: Shade = Shade.DARK,
+        cat: Cat = Cat(lives=3),  # noqa: B008
+        when: dt.date | None = None,
+        seal: bytes = b"\xff",
+        odd: Any = object(),  # noqa: B008
+    ) -> Cat:
+        """Buy one.
+
+        It is wrapped.
+
+        Args:
+            what: The thing, which
+                may be anything.
+            shade (Shade): How dark.
+
+        Returns:
+            what: A cat.
+        """
+        raise NotImplementedError
+
+    @method
+    async def loose(self) -> Loose: ...  # type: ignore[empty-body]
+
+    @method
+    async def watch(self, tell: Tell) -> None: ...
+
+
+def described(name: str) -> Any:
+    return describe(expose_all([Shop()]))["controllers"]["Shop"]["methods"][name]
+
+
+def test_defaults_are_told_as_they_travel() -> None:
+    params = described("buy")["params"]
+    assert {name: one.get("default", "none") for name, one in params.items()} == {
+        "what": "apple",
+        "shade": "dark",
+        "cat": {"kind": "cat", "lives": 3, "tags": []},
+        "when": None,
+        "seal": "_w==",
+        # Nothing that could travel.
+        "odd": "none",
+    }
+
+
+def test_docstrings_are_told_whole() -> None:
+    shop = describe(expose_all([Shop()]))["controllers"]["Shop"]
+    assert shop["doc"] == "Sells."
+    assert shop["details"] == "Everything, and\nmore.\n\nAt night, too."
+    buy = shop["methods"]["buy"]
+    assert buy["doc"] == "Buy one."
+    assert buy["details"].startswith("It is wrapped.\n\nArgs:")
+    assert buy["params"]["what"]["doc"] == "The thing, which may be anything."
+    assert buy["params"]["shade"]["doc"] == "How dark."
+    assert "doc" not in buy["params"]["cat"]
+
+
+def test_what_leaves_has_all_its_fields() -> None:
+    assert described("buy")["result"]["required"] == ["kind", "lives", "tags"]
+    assert "required" not in described("buy")["params"]["cat"]["schema"]
+    assert described("loose")["result"]["required"] == ["a"]
+
+
+def test_each_model_has_an_identity() -> None:
+    here = "tests.contract.test_description"
+    assert described("buy")["result"]["x-type"] == f"{here}:Cat"
+    assert described("loose")["result"]["x-type"] == f"{here}:Loose"
+    assert described("buy")["params"]["shade"]["schema"]["x-type"] == f"{here}:Shade"
+
+
+def test_the_arguments_of_a_callback_have_the_names_of_its_protocol() -> None:
+    tell = described("watch")["params"]["tell"]
+    assert tell["names"] == ["progress", "percent"]
+    assert [one.get("title", one.get("type")) for one in tell["arguments"]] == ["Cat", "integer"]
+    assert tell["result"] == {"type": "boolean"}
+
+
+def test_errors_and_options_of_a_method_are_told() -> None:
+    buy = described("buy")
+    assert [(one["type"], one["code"]) for one in buy["errors"]] == [
+        ("shop.OverQuota", "resource_exhausted"),
+        ("shop.Worn", "resource_exhausted"),
+        ("shop.ByName", "not_found"),
+        ("shop.Settled", "aborted"),
+        ("DeadlineExceeded", "deadline_exceeded"),
+    ]
+    assert buy["errors"][0]["data"]["properties"] == {
+        "limit": {"title": "Limit", "type": "integer"}
+    }
+    assert buy["errors"][0]["doc"] == "There is no more."
+    assert buy["tags"] == ["a", "b"]
+    assert (buy["deprecated"], buy["deprecated_doc"]) == (True, "use sell")
+    assert buy["on_disconnect"] == "cancel"
+    assert not {"tags", "errors", "deprecated", "on_disconnect"} & described("loose").keys()
+
+
+def test_an_error_without_a_code_is_refused_saying_what_to_write() -> None:
+    class Sells:
+        @method(raises=[Vague])
+        async def sell(self) -> None: ...
+
+    with pytest.raises(RegistrationError, match=r"Vague cannot be told.*write `code"):
+        describe(expose_all([Sells()]))
+
+
+def test_the_contract_is_what_reflection_and_json_can_carry() -> None:
+    document = describe(expose_all([Shop(), HelloController()]))
+    assert document["version"] == 1
+    assert json.loads(json.dumps(document)) == document
+    assert interface_from_contract(document["controllers"]["Shop"]).specs["buy"].tags == {"a", "b"}

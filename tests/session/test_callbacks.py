@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, Protocol
 
 import anyio
 import pytest
@@ -477,3 +477,21 @@ async def test_a_callback_may_call_the_callee_in_turn() -> None:
             return 1 + await builder.optional(lambda _: nested(n - 1))
 
         assert await builder.apply([0, 1, 10], nested) == [0, 1, 10]
+
+
+class Ask(Protocol):
+    async def __call__(self, text: str, times: int) -> str: ...
+
+
+class Named:
+    @wsrpc.method
+    async def run(self, ask: Ask) -> list[str]:
+        return [await ask("a", 1), await ask("b", times=2), await ask(text="c", times=3)]
+
+
+async def test_a_callback_may_be_declared_by_a_protocol_and_called_by_name(codec: Codec) -> None:
+    async def ask(text: str, times: int) -> str:
+        return text * times
+
+    async with pair([Named()], codec=codec) as (_, client):
+        assert await client.clientize(Named).run(ask) == ["a", "bb", "ccc"]

@@ -9,12 +9,15 @@ from rich.text import Text
 
 from .failures import Failure, did_you_mean
 from .remote_contract import Contract, Controller, Method, Param, split_path
-from .schemas import fields_of, type_text
-from .text import printable
+from .schemas import ModelField, bounds_of, fields_of, type_text, without_parameters
+from .text import printable, to_json
 
 __all__ = ["entries", "listing", "page", "part"]
 
 NAME, TYPE, DIM = "bold cyan", "green", "dim"
+
+# Characters.
+LONGEST_DEFAULT = 30
 
 
 def listing(contract: Contract) -> Iterator[Text]:
@@ -99,6 +102,11 @@ def signature(path: str, method: Method) -> Text:
     return text.append(_answer(method), TYPE)
 
 
+def _short(value: Any) -> str:
+    text = printable(to_json(value))
+    return text if len(text) <= LONGEST_DEFAULT else f"{text[: LONGEST_DEFAULT - 1]}…"
+
+
 def _param_type(param: Param) -> str:
     if param.kind == "upload":
         return f"stream[{printable(type_text(param.json_schema))}]"
@@ -119,8 +127,8 @@ def _answer(method: Method) -> str:
 
 def _controller(name: str, controller: Controller) -> Iterator[Text]:
     yield Text(printable(name), "bold")
-    if controller.doc:
-        yield Text(f"  {printable(controller.doc)}")
+    for paragraph in _paragraphs(controller.doc, controller.details):
+        yield Text(f"  {paragraph}".rstrip())
     for key, method in controller.methods.items():
         yield Text()
         for line in _method(f"{name}.{key}", method):
@@ -129,20 +137,54 @@ def _controller(name: str, controller: Controller) -> Iterator[Text]:
 
 def _method(path: str, method: Method) -> Iterator[Text]:
     yield signature(path, method)
-    if method.doc:
-        yield Text(f"  {printable(method.doc)}")
+    for line in _paragraphs(method.doc, without_parameters(method.details)):
+        yield Text(f"  {line}".rstrip())
+    for facts in _facts(method):
+        yield Text(f"  {facts}", DIM)
+    for name, param in method.params.items():
+        rest = [f"= {_short(param.default)}"] if param.has_default else []
+        rest += [printable(bounds_of(param.json_schema)), printable(param.doc)]
+        said = "; ".join(filter(None, rest))
+        if said:
+            yield Text(f"    {printable(name)}").append(f"  {said}", DIM)
     for name, fields in _models(method).items():
         yield Text(f"  {printable(name)}", "bold")
-        for field, kind, required in fields:
-            line = Text(f"    {printable(field)}{'' if required else '?'}")
-            yield line.append(": ", DIM).append(printable(kind), TYPE)
+        for field in fields:
+            shown = Text(f"    {printable(field.name)}{'' if field.required else '?'}")
+            shown.append(": ", DIM).append(printable(field.type), TYPE)
+            yield shown.append(f"  {printable(field.note)}", DIM) if field.note else shown
 
 
-def _models(method: Method) -> dict[str, list[tuple[str, str, bool]]]:
-    found: dict[str, list[tuple[str, str, bool]]] = {}
+def _paragraphs(doc: str, details: str) -> Iterator[str]:
+    """Documentation, line by line, its control characters escaped."""
+    if doc:
+        yield printable(doc)
+    if details:
+        yield ""
+        yield from map(printable, details.split("\n"))
+
+
+def _facts(method: Method) -> Iterator[str]:
+    if method.deprecated:
+        yield f"deprecated{': ' if method.deprecated_doc else ''}{printable(method.deprecated_doc)}"
+    if method.tags:
+        yield f"tags: {printable(', '.join(method.tags))}"
+    if method.idempotent:
+        yield "idempotent: it may be called twice"
+    if method.on_disconnect == "cancel":
+        yield "cancelled when the connection is lost"
+    for error in method.errors:
+        data = "" if error.data is True or error.data == {} else f", data {type_text(error.data)}"
+        doc = f": {error.doc}" if error.doc else ""
+        yield printable(f"raises {error.type} ({error.code}{data}){doc}")
+
+
+def _models(method: Method) -> dict[str, list[ModelField]]:
+    found: dict[str, list[ModelField]] = {}
     schemas: list[Any] = []
     for param in method.params.values():
         schemas += [param.json_schema, *param.arguments, param.result]
+    schemas += [error.data for error in method.errors]
     for schema in (*schemas, method.result, method.item, method.final):
         for name, fields in fields_of(schema):
             found.setdefault(name, fields)

@@ -20,7 +20,24 @@ class Param(BaseModel):
     required: bool = True
     json_schema: Schema = Field(default=True, alias="schema")
     arguments: list[Schema] = []
+    names: list[str] = []
     result: Schema = True
+    doc: str = ""
+    default: Any = None
+
+    @property
+    def has_default(self) -> bool:
+        """Whether the contract tells what it is where it is left out."""
+        return "default" in self.model_fields_set
+
+
+class ErrorType(BaseModel):
+    """An error that a method documents."""
+
+    type: str
+    code: str = ""
+    doc: str = ""
+    data: Schema = True
 
 
 class Method(BaseModel):
@@ -28,6 +45,13 @@ class Method(BaseModel):
 
     kind: Literal["unary", "stream", "notify"]
     doc: str = ""
+    details: str = ""
+    tags: list[str] = []
+    errors: list[ErrorType] = []
+    idempotent: bool = False
+    deprecated: bool = False
+    deprecated_doc: str = ""
+    on_disconnect: str = "detach"
     params: dict[str, Param] = {}
     result: Schema | None = None
     item: Schema | None = None
@@ -43,6 +67,7 @@ class Controller(BaseModel):
     """One controller."""
 
     doc: str = ""
+    details: str = ""
     methods: dict[str, Method]
 
 

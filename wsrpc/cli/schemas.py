@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from .text import to_json
 
-__all__ = ["fields_of", "type_text"]
+__all__ = ["ModelField", "bounds_of", "fields_of", "type_text", "without_parameters"]
 
 MAX_LITERALS = 6
 ANY = "any"
@@ -41,8 +43,61 @@ def type_text(schema: Any) -> str:
     return str(kind) if kind else ANY
 
 
-def fields_of(schema: Any) -> Iterator[tuple[str, list[tuple[str, str, bool]]]]:
-    """The models in a schema: each one's name, and its fields as (name, type, required)."""
+@dataclass(frozen=True, slots=True)
+class ModelField:
+    """A field of a model: its type in a few words, and its default, bounds and text."""
+
+    name: str
+    type: str
+    required: bool
+    note: str
+
+
+_BOUNDS = {
+    "minimum": "≥ {}", "exclusiveMinimum": "> {}", "maximum": "≤ {}", "exclusiveMaximum": "< {}",
+    "multipleOf": "a multiple of {}", "minLength": "at least {} characters",
+    "maxLength": "at most {} characters", "pattern": "matches {}", "minItems": "at least {} items",
+    "maxItems": "at most {} items", "minProperties": "at least {} keys",
+    "maxProperties": "at most {} keys",
+}  # fmt: skip
+
+_PARAMETERS = re.compile(r"^(Args|Arguments|Parameters):[ \t]*\n(?:[ \t]+.*\n?|\n)*", re.MULTILINE)
+
+
+def without_parameters(details: str) -> str:
+    """Documentation without the section that describes parameters, which are shown by themselves."""
+    return _PARAMETERS.sub("", details).strip()
+
+
+def bounds_of(schema: Any) -> str:
+    """What a schema says of a value besides its type: its bounds, in words."""
+    if not isinstance(schema, Mapping):
+        return ""
+    said = [
+        words.format(schema[word] if word != "pattern" else to_json(schema[word]))
+        for word, words in _BOUNDS.items()
+        if isinstance(schema.get(word), (int, float, str))
+    ]
+    for word in ("anyOf", "oneOf"):
+        choices = schema.get(word)
+        said += [bounds_of(one) for one in choices] if isinstance(choices, list) else []
+    if schema.get("$defs") and isinstance(schema.get("enum"), list):
+        said.append(" | ".join(map(to_json, schema["enum"])))
+    return ", ".join(filter(None, said))
+
+
+def _note(schema: Any) -> str:
+    if not isinstance(schema, Mapping):
+        return ""
+    said = [f"= {to_json(schema['default'])}"] if "default" in schema else []
+    said.append(bounds_of(schema))
+    said.append("deprecated" if schema.get("deprecated") is True else "")
+    said.append(" ".join(str(schema.get("description", "")).split()))
+    return "; ".join(filter(None, said))
+
+
+def fields_of(schema: Any) -> Iterator[tuple[str, list[ModelField]]]:
+    """The models and enums in a schema: each one's name, and its fields; an enum has its values."""
     if not isinstance(schema, Mapping):
         return
     definitions = schema.get("$defs")
@@ -50,15 +105,20 @@ def fields_of(schema: Any) -> Iterator[tuple[str, list[tuple[str, str, bool]]]]:
     if _is_model(schema):
         models[type_text(schema)] = schema
     for name, model in models.items():
-        if isinstance(model, Mapping) and isinstance(model.get("properties"), Mapping):
+        if not isinstance(model, Mapping):
+            continue
+        if isinstance(model.get("properties"), Mapping):
             required = model.get("required") or ()
             yield (
                 str(name),
                 [
-                    (str(field), type_text(one), field in required)
+                    ModelField(str(field), type_text(one), field in required, _note(one))
                     for field, one in model["properties"].items()
                 ],
             )
+        elif isinstance(model.get("enum"), list):
+            values = " | ".join(map(to_json, model["enum"]))
+            yield str(name), [ModelField("one of", values, True, "")]
 
 
 def _is_model(schema: Mapping[str, Any]) -> bool:

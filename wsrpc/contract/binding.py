@@ -7,11 +7,18 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from ..values.adapter import Adapter
 
-__all__ = ["Binder", "Param", "near"]
+__all__ = ["NO_DEFAULT", "Binder", "Param", "near"]
+
+
+class NoDefault:
+    """What a parameter has in place of a default."""
+
+
+NO_DEFAULT: Final = NoDefault()
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +35,8 @@ class Param:
         arguments: A callback's arguments, in order.
         result: What a callback returns.
         optional_stream: An upload or callback that may be None.
+        default: What it is where the caller leaves it out; `NO_DEFAULT` if it has to be given.
+        names: A callback's arguments by name, where its type names them.
     """
 
     name: str
@@ -38,6 +47,8 @@ class Param:
     arguments: tuple[Adapter, ...] = ()
     result: Adapter | None = None
     optional_stream: bool = False
+    default: Any = NO_DEFAULT
+    names: tuple[str, ...] = ()
 
 
 # Characters. A longer one is no slip of the pen, and takes long to compare.

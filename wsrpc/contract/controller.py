@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Generic, Protocol, TypeVar, get_args, get_origin
@@ -11,6 +10,7 @@ from typing_extensions import get_original_bases
 
 from ..errors import RegistrationError
 from .decorator import Marked, checked_tags, mark_of
+from .docs import Docs, docs_of
 from .signature import Binding, MethodSpec, read
 
 __all__ = ["RESERVED", "Interface", "interface"]
@@ -25,15 +25,17 @@ class Interface:
         name: What the controller is called on the wire.
         specs: Its methods by name.
         doc: The first paragraph of the class's docstring.
+        details: The rest of it.
         origin: The class, or the alias such as `Repo[int]`.
     """
 
-    __slots__ = ("__weakref__", "doc", "name", "origin", "specs")
+    __slots__ = ("__weakref__", "details", "doc", "name", "origin", "specs")
 
-    def __init__(self, name: str, specs: dict[str, MethodSpec], doc: str, origin: Any) -> None:
+    def __init__(self, name: str, specs: dict[str, MethodSpec], docs: Docs, origin: Any) -> None:
         self.name = name
         self.specs = specs
-        self.doc = doc
+        self.doc = docs.doc
+        self.details = docs.details
         self.origin = origin
 
     def __repr__(self) -> str:
@@ -86,7 +88,7 @@ def _read_class(cls: type, alias: Any) -> Interface:
             f"{cls.__name__} has no method decorated with @wsrpc.method, so nothing of it could "
             "be called"
         )
-    return Interface(_name(cls), specs, _doc(cls), alias)
+    return Interface(_name(cls), specs, docs_of(cls), alias)
 
 
 def _tags(cls: type) -> frozenset[str]:
@@ -114,11 +116,6 @@ def _name(cls: type) -> str:
             f"{cls.__name__}.controller_name must be a string without dots, not {name!r}"
         )
     return name
-
-
-def _doc(cls: type) -> str:
-    doc = cls.__dict__.get("__doc__") or ""
-    return " ".join(inspect.cleandoc(doc).split("\n\n")[0].split())
 
 
 def _marked_names(cls: type) -> list[str]:

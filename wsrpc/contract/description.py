@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
-from ..errors import RegistrationError
-from ..protocol.codec import Codec
+from ..errors import RegistrationError, RpcError, code_of
+from ..protocol.codec import CODECS, Codec
 from ..protocol.splice import Encoded
-from ..values.adapter import MAX_DEPTH, Adapter
+from ..values.adapter import MAX_DEPTH, Adapter, InvalidValue, Unencodable
 from ..values.tracked import TrackedAdapter
-from .binding import Binder, Param, near
+from .binding import NO_DEFAULT, Binder, Param, near
 from .controller import Interface
 from .decorator import method
+from .docs import docs_of
 from .expose import Exposed
 from .signature import MethodSpec
 
@@ -27,6 +28,7 @@ __all__ = [
 ]
 
 VERSION = 1
+JSON = CODECS["json"]
 _KINDS = ("unary", "stream", "notify")
 _PARAM_KINDS = ("value", "upload", "callback")
 
@@ -65,6 +67,7 @@ def _controller(interface: Interface) -> dict[str, Any]:
     return {
         "name": interface.name,
         "doc": interface.doc,
+        **({"details": interface.details} if interface.details else {}),
         "methods": {name: _method(spec) for name, spec in interface.specs.items()},
     }
 
@@ -73,6 +76,7 @@ def _method(spec: MethodSpec) -> dict[str, Any]:
     described: dict[str, Any] = {
         "kind": spec.kind,
         "doc": spec.doc,
+        **({"details": spec.details} if spec.details else {}),
         "params": {name: _param(spec, param) for name, param in spec.params.items()},
     }
     for part in ("result", "item", "final"):
@@ -83,13 +87,39 @@ def _method(spec: MethodSpec) -> dict[str, Any]:
         described["idempotent"] = True
     if isinstance(spec.item, TrackedAdapter):
         described["tracked"] = True
+    options = spec.options
+    if options.on_disconnect != "detach":
+        described["on_disconnect"] = options.on_disconnect
+    if options.deprecated:
+        described["deprecated"] = True
+        if isinstance(options.deprecated, str):
+            described["deprecated_doc"] = options.deprecated
+    if spec.tags:
+        described["tags"] = sorted(spec.tags)
+    if options.raises:
+        described["errors"] = [_error(spec, one) for one in options.raises]
+    return described
+
+
+def _error(spec: MethodSpec, error: type[RpcError[Any]]) -> dict[str, Any]:
+    where = f"{spec.controller}.{spec.name}: the data of {error.__name__}"
+    described: dict[str, Any] = {"type": error.type_name or error.__name__, "code": code_of(error)}
+    doc = docs_of(error).doc
+    if doc:
+        described["doc"] = doc
+    described["data"] = Adapter(error.data_type, where=where).json_schema("serialization")
     return described
 
 
 def _param(spec: MethodSpec, param: Param) -> dict[str, Any]:
     described: dict[str, Any] = {"kind": param.kind, "required": param.required}
+    doc = spec.param_docs.get(param.name)
+    if doc:
+        described["doc"] = doc
     if param.kind == "callback":
         described["arguments"] = [one.json_schema("serialization") for one in param.arguments]
+        if param.names:
+            described["names"] = list(param.names)
         if param.result is not None:
             described["result"] = param.result.json_schema("validation")
         return described
@@ -97,6 +127,12 @@ def _param(spec: MethodSpec, param: Param) -> dict[str, Any]:
         param.annotation, where=f"{spec.controller}.{spec.name}: parameter {param.name!r}"
     )
     described["schema"] = adapter.json_schema("validation")
+    if param.default is not NO_DEFAULT:
+        try:
+            described["default"] = JSON.load(adapter.dump(param.default, JSON))
+        except (InvalidValue, Unencodable):
+            # A default that is none of the type's values, such as a mark of the method's own.
+            pass
     return described
 
 
@@ -257,6 +293,7 @@ def _read_param(where: str, name: str, described: Any) -> Param:
         arguments=tuple(anything for _ in described.get("arguments", ())),
         result=anything if kind == "callback" else None,
         optional_stream=not required,
+        names=tuple(name for name in described.get("names", ()) if isinstance(name, str)),
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any, Literal, NotRequired, Union, cast, get_args, get_origin
 import typing_extensions
 from msgspec import Raw
 from pydantic import ConfigDict
+from typing_extensions import get_protocol_members, is_protocol
 
 from ..errors import RegistrationError, RpcError
 from ..protocol.codec import Codec
@@ -32,7 +33,8 @@ from .annotations import (
     substitute,
     without_none,
 )
-from .binding import Binder, Param, near
+from .binding import NO_DEFAULT, Binder, Param, near
+from .docs import docs_of
 
 __all__ = ["MethodOptions", "MethodSpec", "Param", "near"]
 
@@ -76,6 +78,8 @@ class MethodSpec:
         controller: The class that it belongs to, for messages.
         fn: The undecorated function.
         doc: The first paragraph of its docstring.
+        details: The rest of it.
+        param_docs: What it says of each parameter.
         kind: What the caller gets: a value, a stream, or nothing.
         flavor: How the function is written, and so how it is run.
         binding: What the function expects before its arguments.
@@ -97,6 +101,7 @@ class MethodSpec:
         "bind",
         "binding",
         "controller",
+        "details",
         "doc",
         "dump_args",
         "final",
@@ -107,6 +112,7 @@ class MethodSpec:
         "load_args",
         "name",
         "options",
+        "param_docs",
         "params",
         "result",
         "tags",
@@ -131,7 +137,10 @@ class MethodSpec:
         self.name = name
         self.controller = controller
         self.fn = fn
-        self.doc = _first_paragraph(fn)
+        docs = docs_of(fn)
+        self.doc = docs.doc
+        self.details = docs.details
+        self.param_docs = docs.params
         self.binding = binding
         self.options = options
         self.tags = options.tags
@@ -173,11 +182,6 @@ class MethodSpec:
 
     def __repr__(self) -> str:
         return f"<MethodSpec {self.controller}.{self.name}>"
-
-
-def _first_paragraph(fn: Callable[..., Any]) -> str:
-    doc = inspect.getdoc(fn) or ""
-    return " ".join(doc.split("\n\n")[0].split())
 
 
 def _args_adapter(where: str, params: Sequence[Param]) -> Adapter:
@@ -281,9 +285,9 @@ def _param(parameter: inspect.Parameter, hints: Mapping[str, Any], where: str) -
         _check_default(parameter, where)
         item = Adapter(argument_of(bare), where=where)
         return Param(name, "upload", annotation, required, item=item, optional_stream=optional)
-    if is_one_of(bare, (abc.Callable,)):
+    if is_one_of(bare, (abc.Callable,)) or _is_callback_protocol(bare):
         _check_default(parameter, where)
-        arguments, result = _callback(bare, where)
+        arguments, result, names = _callback(bare, where)
         return Param(
             name,
             "callback",
@@ -292,6 +296,7 @@ def _param(parameter: inspect.Parameter, hints: Mapping[str, Any], where: str) -
             arguments=arguments,
             result=result,
             optional_stream=optional,
+            names=names,
         )
     if is_one_of(bare, (abc.Iterator, abc.Generator, abc.Iterable)):
         raise RegistrationError(
@@ -299,7 +304,8 @@ def _param(parameter: inspect.Parameter, hints: Mapping[str, Any], where: str) -
             "AsyncIterator[…] for a stream"
         )
     Adapter(annotation, where=where)
-    return Param(name, "value", annotation, required)
+    default = NO_DEFAULT if required else parameter.default
+    return Param(name, "value", annotation, required, default=default)
 
 
 def _check_default(parameter: inspect.Parameter, where: str) -> None:
@@ -307,7 +313,47 @@ def _check_default(parameter: inspect.Parameter, where: str) -> None:
         raise RegistrationError(f"{where} is a stream or callback: its default can only be None")
 
 
-def _callback(annotation: Any, where: str) -> tuple[tuple[Adapter, ...], Adapter]:
+def _is_callback_protocol(annotation: Any) -> bool:
+    """Whether a type is a Protocol of nothing but a call, whose arguments have names."""
+    return (
+        isinstance(annotation, type)
+        and is_protocol(annotation)
+        and get_protocol_members(annotation) == {"__call__"}
+    )
+
+
+def _callback_of_protocol(
+    protocol: Any, where: str
+) -> tuple[tuple[Adapter, ...], Adapter, tuple[str, ...]]:
+    call = protocol.__call__
+    label = f"{where}: {protocol.__name__}.__call__"
+    hints = resolve_hints(call, label, vars(protocol))
+    parameters = list(inspect.signature(call).parameters.values())[1:]
+    for one in parameters:
+        if one.kind not in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD):
+            raise RegistrationError(
+                f"{label}: {one.name} cannot be given by position, as the arguments of callbacks "
+                "are; name each parameter, without * before it"
+            )
+        if one.name not in hints:
+            raise RegistrationError(f"{label}: {one.name} has no annotation; write its type")
+    returned = hints.get("return", Any)
+    if not inspect.iscoroutinefunction(call):
+        if not is_one_of(returned, AWAITABLES):
+            raise RegistrationError(
+                f"{where} is a callback that is not awaited; write `async def __call__`"
+            )
+        returned = argument_of(returned, -1)
+    return (
+        tuple(Adapter(hints[one.name], where=f"{label}: {one.name}") for one in parameters),
+        Adapter(returned, where=f"{label}: result"),
+        tuple(one.name for one in parameters),
+    )
+
+
+def _callback(annotation: Any, where: str) -> tuple[tuple[Adapter, ...], Adapter, tuple[str, ...]]:
+    if _is_callback_protocol(annotation):
+        return _callback_of_protocol(annotation, where)
     args = get_args(strip(annotation))
     good = "write Callable[[T], Awaitable[R]]"
     if len(args) != 2 or not isinstance(args[0], list):
@@ -318,6 +364,7 @@ def _callback(annotation: Any, where: str) -> tuple[tuple[Adapter, ...], Adapter
     return (
         tuple(Adapter(one, where=f"{where}, argument {n}") for n, one in enumerate(args[0], 1)),
         Adapter(result, where=f"{where}, its result"),
+        (),
     )
 
 

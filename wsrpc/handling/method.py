@@ -254,7 +254,10 @@ class MethodHandler(Handler):
     def _callback(self, target: CallbackTarget, param: Param) -> Callable[..., Awaitable[Any]]:
         hub, label = self.hub, f"{self.label}({param.name}=…)"
 
-        async def callback(*arguments: Any) -> Any:
+        async def callback(*arguments: Any, **named: Any) -> Any:
+            arguments = (*arguments, *(named.pop(name) for name in param.names if name in named))
+            if named:
+                raise TypeError(f"{label} got an unexpected argument {next(iter(named))!r}")
             if len(arguments) != len(param.arguments):
                 raise TypeError(
                     f"{label} takes {len(param.arguments)} arguments; got {len(arguments)}"

@@ -25,7 +25,35 @@ class WireSchema(GenerateJsonSchema):
     """JSON Schema of what travels: bytes are base64url."""
 
     def bytes_schema(self, schema: Any) -> JsonSchemaValue:
-        return {**super().bytes_schema(schema), "format": "base64url"}
+        known = super().bytes_schema(schema)
+        return {**known, "format": "base64url", "contentEncoding": "base64url"}
+
+    def field_is_required(self, field: Any, total: bool) -> bool:
+        """What leaves has all its fields, whether they have a default or not."""
+        if self.mode == "serialization" and field["type"] != "typed-dict-field":
+            return True
+        return super().field_is_required(field, total)
+
+    # Which class it is, so that a reader of two schemas knows that they describe one type.
+
+    def model_schema(self, schema: Any) -> JsonSchemaValue:
+        return _identified(super().model_schema(schema), schema)
+
+    def dataclass_schema(self, schema: Any) -> JsonSchemaValue:
+        return _identified(super().dataclass_schema(schema), schema)
+
+    def typed_dict_schema(self, schema: Any) -> JsonSchemaValue:
+        return _identified(super().typed_dict_schema(schema), schema)
+
+    def enum_schema(self, schema: Any) -> JsonSchemaValue:
+        return _identified(super().enum_schema(schema), schema)
+
+
+def _identified(described: JsonSchemaValue, schema: Any) -> JsonSchemaValue:
+    cls = schema.get("cls")
+    if not isinstance(cls, type) or "$ref" in described:
+        return described
+    return {**described, "x-type": f"{cls.__module__}:{cls.__qualname__}"}
 
 
 class Core:
