@@ -48,6 +48,7 @@ class ClusterSnapshot:
         link_gaps: Holes in what came over the bus.
         relayed: Calls of other nodes that are being passed on to sessions of this one.
         relay_refused: Such calls for which there was no room.
+        forwarded: Links that this node passes on to nodes that have their sessions.
         bus_generation: How often the bus has connected.
         bus_dropped: Messages that came faster than this process took them.
         publishes_refused: Messages that were not sent, since the bus was down.
@@ -66,6 +67,7 @@ class ClusterSnapshot:
     link_gaps: int = 0
     relayed: int = 0
     relay_refused: int = 0
+    forwarded: int = 0
     bus_generation: int = 0
     bus_dropped: int = 0
     publishes_refused: int = 0
@@ -286,7 +288,18 @@ class Cluster:
         return ended + more
 
     async def drain(self, grace: float | None = None) -> None:
-        """Let this node go: see `Server.drain`."""
+        """Let this node go without breaking calls: see `Server.drain`.
+
+        Other nodes give its workers no more calls. Its clients, and the streams that they follow,
+        go on elsewhere; what runs is finished within the grace.
+
+        Args:
+            grace: Seconds to finish in; `Limits.drain_grace` if left out.
+        """
+        network = self._node.network
+        if network is not None:
+            network.members.state = "draining"
+            await network.members.beat()
         await self._node.server.drain(grace)
 
     def snapshot(self) -> ClusterSnapshot:
@@ -299,6 +312,7 @@ class Cluster:
             topic_bytes=self._topics.bytes,
             watchers=self.presence.watchers,
             nodes=dict(Counter(node.state for node in self.nodes.values())),
+            forwarded=0 if self._node.forwarding is None else self._node.forwarding.live,
             **({} if self._node.network is None else self._node.network.counters()),
         )
 

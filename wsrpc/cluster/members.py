@@ -169,6 +169,11 @@ class Members:
         self._clear = wire.now()
         self._connected_since = wire.now() - 1e9
 
+    @property
+    def settled_in(self) -> bool:
+        """Whether this node has had the bus for long enough to have heard of all others."""
+        return self._wire.now() - self._clear > self._limits.suspect
+
     def up(self) -> list[Peer]:
         """Those that are there."""
         return [peer for peer in self.peers.values() if not peer.gone]

@@ -348,6 +348,11 @@ class Network:
     def load(self) -> int:
         return len(self._server.sessions)
 
+    @property
+    def settled_in(self) -> bool:
+        """Whether this node has been here for long enough to have heard of all others."""
+        return self.members.settled_in
+
     # ------------------------------------------------------------ the bus
 
     def _bus_up(self) -> None:

@@ -19,6 +19,7 @@ from ..transport.base import Link
 from .bus.base import Bus
 from .directory import Directory
 from .errors import ClusterConfigError, SessionGone
+from .forward import Forwarding, owner_of
 from .limits import ClusterLimits
 from .network import Network, node_of
 
@@ -37,6 +38,7 @@ class Node:
         limits: The cluster's bounds.
         directory: The members that this node knows of.
         network: The way to other nodes, if there can be any.
+        forwarding: What passes links on to them.
         began: Seconds since the epoch.
     """
 
@@ -58,6 +60,7 @@ class Node:
         self._nursery: Nursery | None = None
         self.began = time.time()
         self.network: Network | None = None
+        self.forwarding: Forwarding | None = None
         self._bus = bus
         self._name = name
         self._meta = dict(meta or {})
@@ -83,6 +86,7 @@ class Node:
                 began=self.began,
                 enter=self.enter,
             )
+            self.forwarding = Forwarding(self.network, self.server.acceptor())
             try:
                 await self.network.open()
             except BaseException:
@@ -138,9 +142,14 @@ class Node:
         elif change.state == "connected":
             self.directory.local(["s", session.id, "connected"])
 
-    async def forward(self, link: Link, message: bytes, opening: Opening) -> bool:
-        """There is no other node."""
-        return False
+    def is_elsewhere(self, token: str) -> bool:
+        """Whether another node has given a resume token out."""
+        return self.forwarding is not None and owner_of(token) not in ("", self.id)
+
+    async def forward(self, link: Link, opening: Opening, answered: Callable[[], None]) -> None:
+        """Serve a link at the node that has its session."""
+        assert self.forwarding is not None
+        await self.forwarding.pass_on(link, opening, answered)
 
     # ------------------------------------------------------------ sessions
 

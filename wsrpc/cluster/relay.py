@@ -228,6 +228,7 @@ class Inbound(LaneOwner):
     __slots__ = ("_back", "_out", "_pipe", "_spoiled", "call", "calls", "hub", "readers", "relay")
 
     attached = False
+    reopens = False
 
     def __init__(self, relay: Relay, calls: LiveCalls, call: InCall) -> None:
         self.relay = relay

@@ -90,6 +90,11 @@ class Handler(LaneOwner):
         return False
 
     @property
+    def reopens(self) -> bool:
+        """Whether its caller opens it again by itself, after the last item that it got."""
+        return False
+
+    @property
     def waits(self) -> bool:
         """Whether a handler that runs has not begun what it is for."""
         return self._waits_for_thread

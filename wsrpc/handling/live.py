@@ -25,6 +25,11 @@ class Running(Protocol):
         """Whether it is to be cancelled when the connection is lost."""
         ...
 
+    @property
+    def reopens(self) -> bool:
+        """Whether its caller opens it again by itself, after the last item that it got."""
+        ...
+
     def stop(self, reason: str) -> None:
         """Cancel it, so that it cleans up.
 
@@ -125,6 +130,12 @@ class LiveCalls:
         """
         for handler in list(self.live):
             handler.stop(reason)
+
+    def stop_reopening(self) -> None:
+        """This end drains: streams that their callers open again go on elsewhere (DRAIN-1)."""
+        for handler in list(self.live):
+            if handler.reopens:
+                handler.stop("unavailable")
 
     def stop_attached(self) -> None:
         """The link is lost: cancel the handlers that are not to run on without one (RESUME-8)."""

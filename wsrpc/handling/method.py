@@ -20,6 +20,7 @@ from ..stream import NotFinished, Stream
 from ..streams.consumer import Consumer, ReceivedStream
 from ..streams.producer import Packer, Producer
 from ..values.adapter import InvalidValue
+from ..values.tracked import TrackedAdapter
 from .handler import Handler
 from .live import LiveCalls
 from .refusals import bad, invalid_argument, under
@@ -59,6 +60,10 @@ class MethodHandler(Handler):
     @property
     def attached(self) -> bool:
         return self.entry.spec.options.on_disconnect == "cancel"
+
+    @property
+    def reopens(self) -> bool:
+        return isinstance(self.entry.spec.item, TrackedAdapter)
 
     @property
     def waits(self) -> bool:

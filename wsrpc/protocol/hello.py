@@ -32,11 +32,13 @@ class Opening:
         codec: The link's subprotocol.
         hello: What it says; `auth` is decoded, nothing of it is believed.
         behind: The frames behind the hello, still encoded.
+        message: All of it, as it came.
     """
 
     codec: Codec
     hello: HelloBody
     behind: list[Raw]
+    message: bytes = b""
 
     def frames(self) -> list[Taken | Extension]:
         """The frames behind the hello, which count as a batch of their own (HELLO-6).
@@ -68,7 +70,7 @@ def read_opening(codec: Codec, data: bytes) -> Opening:
     except ValueError as error:
         reason = f"credentials that are no value: {error}"
         raise ProtocolError(CloseCode.UNAUTHENTICATED, reason[:120]) from None
-    return Opening(codec, hello, behind)
+    return Opening(codec, hello, behind, bytes(data))
 
 
 def hello_of(frame: Taken | Extension) -> HelloBody:

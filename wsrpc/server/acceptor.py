@@ -153,6 +153,9 @@ class Acceptor:
             try:
                 pending = self._arrive(link, pending)
                 opening, grant = await self._admit(link, pending)
+                if grant is None:
+                    await self._forward(link, opening, pending)
+                    return
                 session = self._to_resume(opening, grant)
                 leave = service.quotas.enter(
                     grant.identity,
@@ -201,7 +204,19 @@ class Acceptor:
             raise ProtocolError(CloseCode.TRY_AGAIN_LATER, CROWDED)
         return pending
 
-    async def _admit(self, link: Link, pending: Pending) -> tuple[Opening, Grant]:
+    async def _forward(self, link: Link, opening: Opening, pending: Pending) -> None:
+        """Serve it at the node that has its session, which authenticates it anew."""
+        service = self._service
+        assert service.extension is not None
+
+        def answered() -> None:
+            # It was let in, or its link would have been closed.
+            service.pending.remove(pending)
+
+        await service.extension.forward(link, opening, answered)
+
+    async def _admit(self, link: Link, pending: Pending) -> tuple[Opening, Grant | None]:
+        """Find out who it is; that is another node's to do where it has the session."""
         authentication = self._service.authentication
         hang_up = pending.dismiss
         with anyio.CancelScope() as entrance:
@@ -209,6 +224,9 @@ class Acceptor:
             pending.dismiss = entrance.cancel
             try:
                 opening = await authentication.opening(link, pending, self._runtime.now())
+                extension, token = self._service.extension, opening.hello.token
+                if extension is not None and token and extension.is_elsewhere(token):
+                    return opening, None
                 grant = await authentication.identify(link.handshake, opening.hello.auth)
                 _check_revoked(pending, grant)
                 return opening, grant

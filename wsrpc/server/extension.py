@@ -28,16 +28,17 @@ class Extension(Protocol):
     def changed(self, session: Session, change: StateChange) -> None:
         """A session has begun, lost its connection, come back or ended; must not block."""
 
-    async def forward(self, link: Link, message: bytes, opening: Opening) -> bool:
-        """Serve a link elsewhere, to its end, if what it wants to resume is there.
+    def is_elsewhere(self, token: str) -> bool:
+        """Whether the session that a resume token is for is at another node, as far as it tells."""
+        ...
+
+    async def forward(self, link: Link, opening: Opening, answered: Callable[[], None]) -> None:
+        """Serve a link at the node that has its session, to the end of the link.
 
         Args:
             link: The link.
-            message: What its first message was.
-            opening: The same, read.
-
-        Returns:
-            Whether it was this extension's to serve.
+            opening: Its first message, of which nothing is believed.
+            answered: Called when the other node has answered that.
 
         Raises:
             ProtocolError: It is to be refused.

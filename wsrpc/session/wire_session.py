@@ -356,6 +356,7 @@ class WireSession:
             self.lose(CloseCode.RESTART, STOPPING)
             return
         self.endpoint.goaway(grace, self._runtime.now(), reconnect_after=reconnect_after)
+        self.calls.stop_reopening()
         self.hub.wake()
         with anyio.move_on_after(grace):
             await self.hub.drained()

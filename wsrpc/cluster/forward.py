@@ -1,0 +1,182 @@
+"""Resume at any node: a link that asks for another node's session is passed on, message by message."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import anyio
+import msgspec
+
+from ..close_codes import CloseCode
+from ..errors import ConnectError, ProtocolError
+from ..interfaces import Handshake
+from ..protocol.hello import Opening
+from ..server.acceptor import Acceptor
+from ..transport.base import Link, LinkClosed
+from .errors import BusDown, BusTimeout, NoResponders
+from .link import BusLink
+from .network import Network
+
+__all__ = ["Forwarding", "owner_of"]
+
+# Seconds for the other node to answer a hello: it may have to ask whoever knows the credentials.
+ANSWER_TIMEOUT = 15.0
+
+# Seconds to find out whether a node is there.
+PROBE_TIMEOUT = 1.0
+
+# Attempts to reach the node, and seconds between them.
+ATTEMPTS = 3
+PAUSE = 0.2
+
+AGAIN = "the node that has the session cannot be reached at the moment; try again later"
+
+
+class Forward(msgspec.Struct):
+    """A node passes a link on."""
+
+    n: str
+    g: int
+    l: str  # noqa: E741
+    p: str
+    path: str
+    headers: dict[str, str]
+    remote: str
+    tls: bool
+    address: str
+    certificate: dict[str, Any] | None = None
+
+
+def owner_of(token: str) -> str:
+    """The node that gave a token out."""
+    node, dot, _ = token.partition(".")
+    return node if dot else ""
+
+
+class Forwarding:
+    """Passes links on, and takes those that are passed on.
+
+    Attributes:
+        live: Links that are passed on from here.
+    """
+
+    def __init__(self, network: Network, acceptor: Acceptor) -> None:
+        self.live = 0
+        self._network = network
+        self._acceptor = acceptor
+        network.on_forward = self.taken
+
+    # ------------------------------------------------------------ at the node that was asked
+
+    async def pass_on(self, link: Link, opening: Opening, answered: Callable[[], None]) -> None:
+        """Serve a link at the node that has its session.
+
+        Raises:
+            ProtocolError: 4010, that node is dead, and the session with it; 1013, it cannot be
+                reached at the moment.
+            LinkClosed: The link is gone.
+        """
+        owner = owner_of(opening.hello.token or "")
+        back = await self._reach(owner, link)
+        self.live += 1
+        try:
+            await back.send(opening.message)
+            first: bytes | None = None
+            with anyio.move_on_after(ANSWER_TIMEOUT):
+                first = await self._answer(back)
+            if first is None:
+                raise ProtocolError(CloseCode.TRY_AGAIN_LATER, AGAIN)
+            answered()
+            await link.send(first)
+            await self._pump(link, back)
+        finally:
+            self.live -= 1
+            back.lose("the link that was passed on is gone")
+
+    async def _answer(self, back: BusLink) -> bytes:
+        try:
+            return await back.receive()
+        except LinkClosed as refused:
+            if refused.code in (CloseCode.NO_STATUS, CloseCode.CONNECTION_LOST):
+                raise ProtocolError(CloseCode.TRY_AGAIN_LATER, AGAIN) from None
+            raise ProtocolError(refused.code, refused.reason) from None
+
+    async def _reach(self, owner: str, link: Link) -> BusLink:
+        network = self._network
+        for attempt in range(ATTEMPTS):
+            if attempt:
+                await anyio.sleep(PAUSE)
+            peer = network.members.get(owner)
+            gone = peer.gone if peer is not None else await self._is_unheard_of(owner)
+            if gone:
+                raise ProtocolError(
+                    CloseCode.CANNOT_RESUME, "there is no such session to resume: its node is gone"
+                )
+            try:
+                assert link.subprotocol is not None
+                return await network.dial(owner, link.subprotocol, "forward", _told(link.handshake))
+            except ConnectError:
+                continue
+        raise ProtocolError(CloseCode.TRY_AGAIN_LATER, AGAIN)
+
+    async def _is_unheard_of(self, owner: str) -> bool:
+        """Whether a node that never gave a sign of life is not there either."""
+        if not owner.isalnum() or len(owner) > 64:
+            return True
+        try:
+            await self._network.ask(f"to.{owner}.ping", b"", PROBE_TIMEOUT)
+        except NoResponders:
+            return self._network.settled_in
+        except (BusTimeout, BusDown):
+            pass
+        return False
+
+    async def _pump(self, link: Link, back: BusLink) -> None:
+        async def pump(source: Link, sink: Link) -> None:
+            try:
+                while True:
+                    await sink.send(await source.receive())
+            except LinkClosed as gone:
+                code = gone.code
+                if code in (CloseCode.NO_STATUS, CloseCode.CONNECTION_LOST):
+                    code = CloseCode.SERVER_TROUBLE
+                await sink.close(code, gone.reason)
+            group.cancel_scope.cancel()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(pump, link, back)
+            group.start_soon(pump, back, link)
+
+    # ------------------------------------------------------------ at the node that has the session
+
+    def taken(self, data: bytes, reply: str) -> None:
+        """Another node passes a link on."""
+        network = self._network
+        try:
+            told = msgspec.json.decode(data, type=Forward)
+        except msgspec.DecodeError:
+            network.junk += 1
+            return
+        handshake = Handshake(
+            path=told.path,
+            headers=told.headers,
+            remote=told.remote,
+            tls=told.tls,
+            address=told.address,
+            certificate=told.certificate,
+        )
+        link = network.accepted(told.n, told.g, told.l, told.p, handshake, reply)
+        if link is not None:
+            network.spawn(self._acceptor.serve, link)
+
+
+def _told(handshake: Handshake) -> Mapping[str, Any]:
+    return {
+        "path": handshake.path,
+        "headers": dict(handshake.headers),
+        "remote": handshake.remote,
+        "tls": handshake.tls,
+        "address": handshake.address,
+        "certificate": None if handshake.certificate is None else dict(handshake.certificate),
+    }
