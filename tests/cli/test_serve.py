@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import socket
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import pytest
 
-from .conftest import Run, lines, serving
+from .conftest import PATIENCE, Run, lines, serving
 
 
 @pytest.mark.parametrize("name", ["desk", "Desk", "everything", "server", "desk.__class__"])
@@ -84,3 +86,25 @@ def test_a_page_of_another_origin_may_connect_where_that_is_said(run: Run) -> No
         result = run("call", url, "Desk.greet", "name=Ann", "--header=Origin: https://b.example")
         assert result.exit_code == 3
         assert "403" in result.stderr
+
+
+def test_the_explorer_is_announced_unless_it_is_turned_off() -> None:
+    with serving("tests.cli.service:Desk") as (process, url):
+        with urllib.request.urlopen(url.replace("ws", "http", 1), timeout=PATIENCE) as page:
+            assert page.status == 200
+        process.terminate()
+        _, said = process.communicate(timeout=PATIENCE)
+        assert f"explorer {url.replace('ws', 'http', 1).rstrip('/')}/\n" in said
+    with serving("tests.cli.service:Desk", "--no-explorer") as (process, url):
+        with pytest.raises(urllib.error.HTTPError, match="426") as caught:
+            urllib.request.urlopen(url.replace("ws", "http", 1), timeout=PATIENCE)
+        caught.value.close()
+        process.terminate()
+        _, said = process.communicate(timeout=PATIENCE)
+        assert "explorer" not in said
+
+
+def test_a_server_says_itself_whether_it_has_an_explorer(run: Run) -> None:
+    done = run("serve", "tests.cli.service:server", "--no-explorer")
+    assert done.exit_code == 2
+    assert "explorer=False" in done.stderr

@@ -52,7 +52,8 @@ async def say(page: Page, text: str) -> None:
     await page.key("Enter")
 
 
-async def test_a_chat_streams_stops_and_asks_for_approval() -> None:
+async def test_the_seed_in_a_page() -> None:
+    """A chat streams, stops at a button, and asks for approval."""
     async with served_example() as (url, process), chromium() as browser:
         page = await browser.page(f"{url}/")
         await page.until_says("#state", "open")

@@ -512,7 +512,7 @@ HOSTILE = "</script><script>window.hurt=1</script>\"'`${window.hurt=2}\\\n\u2028
 
 
 @pytest.mark.slow
-async def test_a_hostile_contract_runs_nothing(
+async def test_a_hostile_contract_nothing_in_it_ever_runs_in_generated_code_or_in_copied_commands(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told = {

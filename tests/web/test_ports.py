@@ -65,7 +65,8 @@ class Hello:
         await self.go.wait()
 
 
-async def test_page_and_calls_are_on_one_port(transport: str) -> None:
+async def test_pages_on_the_port(transport: str) -> None:
+    """The page, the client and calls are all on one port."""
     async with served([Hello()]) as listener:
         assert listener.http_url == listener.url.replace("ws", "http", 1).rstrip("/") + "/"
         page = await request(listener.url)
