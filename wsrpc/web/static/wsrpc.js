@@ -61,7 +61,6 @@ const QUANTUM = 16384; // Bytes that an id may send before the next has its turn
 const MIB = 1048576; // Bytes of items that may wait here, and of frames kept for a resume.
 const MAX_BATCH = 4 * KIB64;
 const MAX_INT = 2 ** 31 - 1;
-const MAX_WAITING = KIB64; // Calls that may wait, and 64 MiB of them.
 const PATIENCE = 10000; // Milliseconds for a hello, for `auth`, and for a socket that takes no byte.
 const words = (/** @type {string} */ text) => new Set(text.split(" "));
 const CODES = words("cancelled unknown invalid_argument deadline_exceeded not_found already_exists permission_denied resource_exhausted failed_precondition aborted out_of_range unimplemented internal unavailable data_loss unauthenticated");
@@ -1079,7 +1078,7 @@ const Wire = {
           urgent.push(call); // It keeps its slot while it waits for room.
           return urgent.length > 1 || !mine.length ? undefined : null;
         }
-        core.forget(call);
+        core.went(call);
         core.sent++;
         frame.commit();
         return part;
@@ -1717,7 +1716,8 @@ const Core = {
       call.slot = true;
       return wire.begin(call);
     }
-    if (this.waiting.length >= MAX_WAITING || (this.waiting.length && this.waitingBytes + call.size > 64 * MIB)) return call.settle(failure("resource_exhausted", `${call.method}: ${this.waiting.length} calls wait already`, true));
+    // 65,536 calls may wait, and 64 MiB of them.
+    if (this.waiting.length >= KIB64 || (this.waiting.length && this.waitingBytes + call.size > 64 * MIB)) return call.settle(failure("resource_exhausted", `${call.method}: ${this.waiting.length} calls wait already`, true));
     call.waits = true;
     this.waitingBytes += call.size;
     this.waiting.push(call);
@@ -1725,6 +1725,11 @@ const Core = {
   },
   /** It does not wait any more. */
   forget(call) {
+    const at = call.waits ? this.waiting.indexOf(call) : -1;
+    if (at >= 0) this.waiting.splice(at, 1);
+    this.went(call);
+  },
+  went(call) {
     if (call.waits) this.waitingBytes -= call.size;
     call.waits = false;
     queueMicrotask(() => this.idle());
@@ -1805,7 +1810,7 @@ const Core = {
   expose(controllers) {
     for (const [key, one] of Object.entries(controllers)) {
       const name = list(controllers) ? one.controllerName ?? one.constructor?.controllerName ?? one.constructor?.name : key;
-      if (!str(name) || /^(|Object|wsrpc.*)$/.test(name)) throw new TypeError("a controller needs a name that does not begin with wsrpc: a class, `controllerName`, or {Name: controller}"); // REFLECT-2
+      if (!str(name) || /^(|Object|wsrpc.*)$/.test(name)) throw new TypeError("a controller needs a name, not one that begins with wsrpc: its class, `controllerName`, or {Name: controller}"); // REFLECT-2
       this.controllers.set(name, one);
     }
   },
@@ -1986,18 +1991,17 @@ export class Session extends EventTarget {
  */
 export function connect(url = ".", options = {}) {
   if (!isPlain(options)) throw new TypeError("the options are a plain object");
-  const base = G.document?.baseURI ?? G.location?.href;
   /** @type {any} */ let at;
   try {
-    at = new URL(url, base);
+    at = new URL(url, G.document?.baseURI ?? G.location?.href);
   } catch {
-    throw new TypeError(`${url} is no URL${base ? "" : ", and there is no page that it could be relative to"}`);
+    throw new TypeError(`${url} is no URL here`);
   }
   at.protocol = at.protocol.replace("http", "ws");
   at.hash = "";
-  if (!/^wss?:/.test(at)) throw new TypeError(`${at} is none of ws:, wss:, http: and https:`);
+  if (!/^wss?:/.test(at)) throw new TypeError(`${at} is no URL of a WebSocket`);
   const Socket = options.WebSocket ?? G.WebSocket;
-  if (!Socket) throw new TypeError("there is no WebSocket here; Node < 22: pass {WebSocket}, that of the package ws for instance");
+  if (!Socket) throw new TypeError("there is no WebSocket here; Node < 22: pass {WebSocket}");
   if (options.codec !== undefined && !options.codec?.decode) throw new TypeError('codec is an object: import { msgpack } from "./wsrpc-msgpack.js"');
   return new Session(at.href, options, Socket);
 }
