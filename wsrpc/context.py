@@ -39,6 +39,8 @@ class CallContext(Generic[Principal]):
         key: The caller's idempotency key, or None.
         last_id: Where a reopened stream should go on, or None.
         tags: What `@method(tags=…)` and the controller's `tags` say of the method.
+        draining: Whether one end of the session is about to go: a handler that could go on for long
+            had better come to an end.
     """
 
     __slots__ = (
@@ -89,6 +91,10 @@ class CallContext(Generic[Principal]):
     def principal(self) -> Principal:
         principal: Principal = self.session.principal
         return principal
+
+    @property
+    def draining(self) -> bool:
+        return self.session.state == "draining"
 
     @property
     def key(self) -> str | None:

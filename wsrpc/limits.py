@@ -77,7 +77,8 @@ class Limits:
             is found when something is sent to it.
         heartbeat_timeout: Seconds that the answer may take before the connection is given up (close
             code 4002). At least 1.
-        drain_grace: Seconds that a server which stops lets its calls finish; see `Server.drain`.
+        drain_grace: Seconds that a server which stops lets its calls finish; see `Server.drain`. It
+            fits into the 30 s that orchestrators give.
         hello_timeout: Seconds from the accepted connection to a complete hello, TLS and the opening
             handshake included (close code 4008).
         auth_timeout: Seconds that `authenticate` may take; who waited in vain is asked to try again
@@ -133,7 +134,7 @@ class Limits:
     max_metadata: int = 16 * 1024
     heartbeat_interval: float = 20.0
     heartbeat_timeout: float = 10.0
-    drain_grace: float = 30.0
+    drain_grace: float = 25.0
     hello_timeout: float = 10.0
     auth_timeout: float = 10.0
     max_unauthenticated: int = 256

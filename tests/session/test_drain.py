@@ -328,3 +328,140 @@ async def test_a_1012_behind_a_goaway_ends_what_is_left(monkeypatch: pytest.Monk
             await until(lambda: session.state == "draining")
             await peer.link.close(1012)
         assert session.closed
+
+
+# ------------------------------------------------------------------------------------ streams
+
+
+class Endless:
+    """Streams without an end."""
+
+    def __init__(self) -> None:
+        self.cleaned: list[str] = []
+
+    async def _run(self, name: str) -> AsyncIterator[int]:
+        try:
+            n = 0
+            while True:
+                yield n
+                n += 1
+                await anyio.sleep(0.001)
+        finally:
+            self.cleaned.append(name)
+
+    @wsrpc.method
+    async def tracked(self) -> AsyncIterator[wsrpc.Tracked[int]]:
+        async for n in self._run("tracked"):
+            yield wsrpc.Tracked(str(n), n)
+
+    @wsrpc.method(on_drain="end")
+    async def ended(self) -> AsyncIterator[int]:
+        async for n in self._run("ended"):
+            yield n
+
+    @wsrpc.method
+    async def polite(self) -> AsyncIterator[int]:
+        n = 0
+        while not wsrpc.current().draining:
+            yield n
+            n += 1
+            await anyio.sleep(0.001)
+
+    @wsrpc.method(on_drain="finish")
+    async def finished(self) -> AsyncIterator[wsrpc.Tracked[int]]:
+        n = 0
+        while not wsrpc.current().draining:
+            yield wsrpc.Tracked(str(n), n)
+            n += 1
+            await anyio.sleep(0.001)
+
+
+@pytest.mark.rule("DRAIN-1")
+async def test_endless_streams_do_not_hold_up_a_drain_for_the_whole_grace() -> None:
+    endless = Endless()
+    server = wsrpc.Server([endless])
+    outcomes: dict[str, Any] = {}
+    began: set[str] = set()
+
+    async def consume(client: wsrpc.Session, name: str) -> None:
+        proxy = client.clientize("Endless")
+        try:
+            async for _ in getattr(proxy, name)():
+                began.add(name)
+            outcomes[name] = "end"
+        except wsrpc.RpcError as error:
+            outcomes[name] = error.code, error.not_started
+
+    names = ("ended", "polite", "tracked")
+    with soon():
+        async with server.listen() as listener:
+            async with wsrpc.connect(listener.url, reconnect=False) as client:
+                async with anyio.create_task_group() as group:
+                    for name in names:
+                        group.start_soon(consume, client, name)
+                    await until(lambda: began == set(names))
+                    # All the time of the world, of which none is needed.
+                    await server.drain(grace=100_000)
+    assert outcomes == {
+        "polite": "end",
+        "ended": ("unavailable", False),
+        "tracked": ("unavailable", False),
+    }
+    assert sorted(set(endless.cleaned)) == ["ended", "tracked"]
+
+
+async def test_a_drain_awaited_inside_a_handler_does_not_wait_for_that_handler() -> None:
+    class Admin:
+        @wsrpc.method
+        async def stop(self) -> str:
+            await server.drain(grace=100_000)
+            return "stopped"
+
+        @wsrpc.method
+        async def work(self) -> str:
+            working.set()
+            await go_on.wait()
+            return "done"
+
+    working, go_on = anyio.Event(), anyio.Event()
+    server = wsrpc.Server([Admin()])
+    outcomes: list[str] = []
+    with soon():
+        async with server.listen() as listener:
+            async with (
+                wsrpc.connect(listener.url, reconnect=False) as client,
+                wsrpc.connect(listener.url, reconnect=False) as other,
+                anyio.create_task_group() as group,
+            ):
+
+                async def work() -> None:
+                    outcomes.append(await other.clientize(Admin).work())
+
+                async def stop() -> None:
+                    outcomes.append(await client.clientize(Admin).stop())
+
+                group.start_soon(work)
+                await working.wait()
+                group.start_soon(stop)
+                await until(lambda: other.state == "draining")
+                assert outcomes == []
+                go_on.set()
+                assert (await client.wait_closed()).close_code == 1012
+    assert outcomes == ["done", "stopped"]
+
+
+def test_drain_grace_fits_into_the_30_s_that_orchestrators_give() -> None:
+    assert wsrpc.Limits().drain_grace == 25.0
+
+
+def test_on_drain_is_for_streams() -> None:
+    with pytest.raises(wsrpc.RegistrationError, match="on_drain"):
+
+        class Wrong:
+            @wsrpc.method(on_drain="end")
+            async def value(self) -> int:
+                return 1
+
+        wsrpc.Server([Wrong()])
+    with pytest.raises(ValueError, match="on_drain"):
+        wsrpc.method(on_drain="typo")  # type: ignore[call-overload]

@@ -228,7 +228,7 @@ class Inbound(LaneOwner):
     __slots__ = ("_back", "_out", "_pipe", "_spoiled", "call", "calls", "hub", "readers", "relay")
 
     attached = False
-    reopens = False
+    ends_on_drain = False
 
     def __init__(self, relay: Relay, calls: LiveCalls, call: InCall) -> None:
         self.relay = relay

@@ -133,6 +133,7 @@ def method(
     oneway: Literal[True],
     idempotent: bool = ...,
     on_disconnect: Literal["detach", "cancel"] = ...,
+    on_drain: Literal["finish", "end"] | None = ...,
     tags: Collection[str] = ...,
     raises: Sequence[type[RpcError[Any]]] = ...,
     deprecated: bool | str = ...,
@@ -143,6 +144,7 @@ def method(
     oneway: Literal[False] = ...,
     idempotent: bool = ...,
     on_disconnect: Literal["detach", "cancel"] = ...,
+    on_drain: Literal["finish", "end"] | None = ...,
     tags: Collection[str] = ...,
     raises: Sequence[type[RpcError[Any]]] = ...,
     deprecated: bool | str = ...,
@@ -154,6 +156,7 @@ def method(
     oneway: bool = False,
     idempotent: bool = False,
     on_disconnect: Literal["detach", "cancel"] = "detach",
+    on_drain: Literal["finish", "end"] | None = None,
     tags: Collection[str] = (),
     raises: Sequence[type[RpcError[Any]]] = (),
     deprecated: bool | str = False,
@@ -171,6 +174,10 @@ def method(
         idempotent: Calling it twice does no harm, so that a retry is safe.
         on_disconnect: What happens to a running call when the connection is lost: "detach" lets it
             run on for the resume window, "cancel" cancels it at once.
+        on_drain: For streams; what happens to a running one when its server drains: "finish" lets
+            it run on for the grace, "end" cancels it at once, and its caller gets `unavailable`.
+            Left out, streams of `Tracked` items end, since their callers reopen them elsewhere, and
+            all others are finished.
         tags: Words for `authorize` and interceptors to judge by, such as `{"admin"}`. A class may
             have more for all of its methods, in an attribute `tags`. Methods that override one have
             its tags besides their own, so that a subclass opens nothing.
@@ -182,6 +189,8 @@ def method(
         RegistrationError: What is decorated is no function, or an option has none of its values.
     """
     one_of("on_disconnect", on_disconnect, ("detach", "cancel"))
+    if on_drain is not None:
+        one_of("on_drain", on_drain, ("finish", "end"))
     options = MethodOptions(
         oneway,
         idempotent,
@@ -189,6 +198,7 @@ def method(
         checked_tags("@wsrpc.method", tags),
         _checked_errors(raises),
         deprecated,
+        on_drain,
     )
     frame = sys._getframe(1)
     if fn is not None:

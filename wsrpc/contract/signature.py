@@ -54,6 +54,8 @@ class MethodOptions:
         idempotent: Calling it twice does no harm, so that a retry is safe.
         on_disconnect: What happens to a running call when the connection is lost: "detach" lets it
             run on for the resume window, "cancel" cancels it at once.
+        on_drain: What happens to a running stream when its server drains; None: "end" where its
+            items are `Tracked`, else "finish".
         tags: Words for `authorize` and interceptors to judge by, such as roles.
         raises: The error classes that callers may meet, for the contract.
         deprecated: Whether callers should use something else; a string says what.
@@ -65,6 +67,7 @@ class MethodOptions:
     tags: frozenset[str] = frozenset()
     raises: tuple[type[RpcError[Any]], ...] = ()
     deprecated: bool | str = False
+    on_drain: Literal["finish", "end"] | None = None
 
 
 # --- The method ------------------------------------------------------------------------------------
@@ -104,6 +107,7 @@ class MethodSpec:
         "details",
         "doc",
         "dump_args",
+        "ends_on_drain",
         "final",
         "flavor",
         "fn",
@@ -146,6 +150,8 @@ class MethodSpec:
         self.tags = options.tags
         self.flavor = flavor
         self.kind: Kind = "notify" if options.oneway else "unary" if item is None else "stream"
+        tracked = isinstance(item, TrackedAdapter)
+        self.ends_on_drain = options.on_drain == "end" or (tracked and options.on_drain is None)
         self.params = {param.name: param for param in params}
         self.result = result
         self.item = item
@@ -233,6 +239,10 @@ def read(
     params = [_param(parameter, hints, where) for parameter in parameters]
     flavor, returned = _flavor(fn, hints.get("return", _EMPTY), where)
     result, item, final = _returned(flavor, returned, where)
+    if options.on_drain is not None and item is None:
+        raise RegistrationError(
+            f"{where} has on_drain=, which is for streams: what gives one value is always finished"
+        )
     if options.oneway:
         _check_oneway(where, params, item, returned)
         result = None

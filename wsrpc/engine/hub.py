@@ -19,6 +19,7 @@ from ..errors import Code, ConnectionLost, DeadlineExceeded
 from ..interfaces import Session
 from ..protocol.endpoint import Endpoint
 from ..protocol.frames import End, Error, ErrorBody, Result
+from ..protocol.lanes import InCall
 from ..runtime import Future, Nursery, Runtime
 from ..runtime.timers import Timers
 from ..telemetry.logs import Log
@@ -153,6 +154,7 @@ class Hub:
         self.producers = 0
         self._closing: list[Future] = []
         self._draining: list[Future] = []
+        self._waited_for_partly = False
 
     @property
     def driver(self) -> Driver | None:
@@ -210,17 +212,28 @@ class Hub:
             self._closing.append(waiter)
             await waiter
 
-    async def drained(self) -> None:
-        """Wait until nothing is live any more on a session that drains (DRAIN-3), or it is over."""
-        while self.lost is None and not self.endpoint.drained:
+    async def drained(self, but: InCall | None = None) -> None:
+        """Wait until nothing is live any more on a session that drains (DRAIN-3), or it is over.
+
+        Args:
+            but: A call of the peer's that is not waited for: its handler waits for this.
+        """
+        while self.lost is None and not self._drained(but):
             waiter = self.runtime.future()
             self._draining.append(waiter)
             await waiter
 
     def settle_drained(self) -> None:
         """Something was sent or taken: it may have been the last."""
-        if self.endpoint.drained:
+        if self._draining and (self.endpoint.drained or self._waited_for_partly):
             settle(self._draining)
+
+    def _drained(self, but: InCall | None) -> bool:
+        if but is None or not self.endpoint.handles(but):
+            return self.endpoint.drained
+        self._waited_for_partly = True
+        outbound, inbound = self.endpoint.live_calls()
+        return not outbound and inbound == [but]
 
     async def room(self, alarm: float | None = None) -> None:
         """Wait until the outbox takes another value.

@@ -90,8 +90,8 @@ class Handler(LaneOwner):
         return False
 
     @property
-    def reopens(self) -> bool:
-        """Whether its caller opens it again by itself, after the last item that it got."""
+    def ends_on_drain(self) -> bool:
+        """Whether it is to be cancelled when a drain begins."""
         return False
 
     @property

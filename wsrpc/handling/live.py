@@ -26,8 +26,8 @@ class Running(Protocol):
         ...
 
     @property
-    def reopens(self) -> bool:
-        """Whether its caller opens it again by itself, after the last item that it got."""
+    def ends_on_drain(self) -> bool:
+        """Whether it is to be cancelled when a drain begins."""
         ...
 
     def stop(self, reason: str) -> None:
@@ -131,10 +131,10 @@ class LiveCalls:
         for handler in list(self.live):
             handler.stop(reason)
 
-    def stop_reopening(self) -> None:
-        """This end drains: streams that their callers open again go on elsewhere (DRAIN-1)."""
+    def stop_ending(self) -> None:
+        """A drain begins: cancel the streams that are not to be waited for (DRAIN-1)."""
         for handler in list(self.live):
-            if handler.reopens:
+            if handler.ends_on_drain:
                 handler.stop("unavailable")
 
     def stop_attached(self) -> None:

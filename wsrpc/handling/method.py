@@ -20,7 +20,6 @@ from ..stream import NotFinished, Stream
 from ..streams.consumer import Consumer, ReceivedStream
 from ..streams.producer import Packer, Producer
 from ..values.adapter import InvalidValue
-from ..values.tracked import TrackedAdapter
 from .handler import Handler
 from .live import LiveCalls
 from .refusals import bad, invalid_argument, under
@@ -62,8 +61,8 @@ class MethodHandler(Handler):
         return self.entry.spec.options.on_disconnect == "cancel"
 
     @property
-    def reopens(self) -> bool:
-        return isinstance(self.entry.spec.item, TrackedAdapter)
+    def ends_on_drain(self) -> bool:
+        return self.entry.spec.ends_on_drain
 
     @property
     def waits(self) -> bool:

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Protocol
 import anyio
 
 from ..close_codes import CloseCode, may_resume
-from ..context import Authorize
+from ..context import Authorize, handling
 from ..engine.driver import driver_for
 from ..engine.hub import Hub
 from ..errors import ConnectionLost, ProtocolError
@@ -355,10 +355,27 @@ class WireSession:
         if self._link is None:
             self.lose(CloseCode.RESTART, STOPPING)
             return
+        end = self._runtime.now() + grace
         self.endpoint.goaway(grace, self._runtime.now(), reconnect_after=reconnect_after)
-        self.calls.stop_reopening()
+        self.calls.stop_ending()
         self.hub.wake()
+        handled = handling.get()
+        own = None if handled is None else handled.parent_in(self.endpoint)
+        if own is None:
+            await self._finish_by(end)
+            return
+        # The caller is a handler of this very session, and would wait for itself.
         with anyio.move_on_after(grace):
+            await self.hub.drained(own)
+        self._nursery.spawn(self._finish_by, end)
+
+    async def _finish_by(self, end: float) -> None:
+        """End a session that drains, as soon as nothing is live any more.
+
+        Args:
+            end: Seconds on the loop's clock; when the handlers that are left are cancelled.
+        """
+        with anyio.move_on_after(max(0.0, end - self._runtime.now())):
             await self.hub.drained()
         if not self.over and self.calls.live:
             self.calls.stop_all("unavailable")
