@@ -1,0 +1,313 @@
+"""Subtle faults, each as a patch: what stands in a file, and what stands there with the fault in.
+
+What stands there has to stand there exactly once, so that a fault whose code has moved on is noticed
+(`test_mutants.py`). Tests are those that ought to see it; tests that only chance lets see something
+(the simulator, the state machine, the fuzzer) are not among them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["FAULTS", "Fault"]
+
+RESUME = ("tests/protocol/test_numbering.py", "tests/protocol/test_resume.py")
+CALLS = (
+    "tests/protocol/test_calls.py",
+    "tests/protocol/test_channels.py",
+    "tests/protocol/test_outbox.py",
+)
+CREDIT = ("tests/protocol/test_credit.py",)
+CHUNKS = ("tests/protocol/test_chunks.py",)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One fault.
+
+    Attributes:
+        what: What is wrong with it in.
+        file: Where, below the package: a file, or a folder one of whose files has it.
+        old: What stands there.
+        new: What stands there with the fault in.
+        tests: Arguments for pytest.
+    """
+
+    what: str
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+
+FAULTS = [
+    # ---------------------------------------------------------------- numbering, acks, resume
+    Fault(
+        "frames are replayed in another order when the next link breaks amid a replay",
+        "protocol/replay.py",
+        "        kept += self.again\n",
+        "        kept = [*self.again, *kept]\n",
+        RESUME,
+    ),
+    Fault(
+        "an ack is one too high",
+        "protocol",
+        "        self._outbox.ack = self.received\n",
+        "        self._outbox.ack = self.received + 1\n",
+        RESUME,
+    ),
+    Fault(
+        "a frame that is ignored is not counted as taken",
+        "protocol",
+        "        self.received += count\n",
+        "        self.received += count - (self.ignored - ignored)\n",
+        RESUME,
+    ),
+    Fault(
+        "a token is confirmed by the first frame, not by the first ack",
+        "protocol",
+        "        events: list[Event] = [HelloReceived(opening.hello)]\n        if not resumed:\n",
+        "        events: list[Event] = [HelloReceived(opening.hello)]\n        self._confirmed = True\n"
+        "        if not resumed:\n",
+        RESUME,
+    ),
+    Fault(
+        "an ack above what this link has carried is believed",
+        "protocol",
+        "        if not replay.acked <= frame.received <= replay.carried:\n",
+        "        if not replay.acked <= frame.received <= replay.numbered:\n",
+        RESUME,
+    ),
+    Fault(
+        "an ack that falls is believed",
+        "protocol",
+        "        if not replay.acked <= frame.received <= replay.carried:\n",
+        "        if not frame.received <= replay.carried:\n",
+        RESUME,
+    ),
+    Fault(
+        "a session's time without a link begins anew with each loss",
+        "protocol",
+        "        if self._expires is None and self.resumable:\n",
+        "        if self.resumable:\n",
+        RESUME,
+    ),
+    Fault(
+        "an older link's hello takes a session over",
+        "protocol",
+        "        if (hello.link or 1) <= self.link:\n",
+        "        if (hello.link or 1) < self.link:\n",
+        RESUME,
+    ),
+    Fault(
+        "the bytes since the last ack are forgotten with every message",
+        "protocol/replay.py",
+        "        self.bytes += size\n        if self.due == inf:\n",
+        "        self.bytes = size\n        if self.due == inf:\n",
+        RESUME,
+    ),
+    Fault(
+        "an ack that is due by the clock waits for other frames",
+        "protocol",
+        "        if now >= self._acks.due:\n            self._tell()\n",
+        "        if now >= self._acks.due and self._outbox:\n            self._tell()\n",
+        RESUME,
+    ),
+    # ---------------------------------------------------------------- ids, slots, terminals
+    Fault(
+        "the slot of a call that was cancelled before it was numbered is never free again",
+        "protocol",
+        "                self._outbox.forget(lane.pending_bytes)\n"
+        "                lane.slots.live -= 1\n",
+        "                self._outbox.forget(lane.pending_bytes)\n",
+        CALLS,
+    ),
+    Fault(
+        "the slot of a call that was refused is never free again",
+        "protocol",
+        "            if self.pool is not None:\n                self.pool.live -= 1\n        return True\n",
+        '            if self.pool is not None and self.state != "cancelled":\n'
+        "                self.pool.live -= 0\n        return True\n",
+        CALLS,
+    ),
+    Fault(
+        "a slot is free as soon as the answer is queued",
+        "protocol",
+        "        lane.terminal = frame\n        lane.pending_bytes += size\n        self._outbox.add(lane, size)\n"
+        "        self._lanes.pop(lane.id, None)\n",
+        "        lane.terminal = frame\n        lane.pending_bytes += size\n        self._outbox.add(lane, size)\n"
+        "        if lane.pool is not None:\n            lane.pool.live -= 1\n            lane.pool = None\n"
+        "        self._lanes.pop(lane.id, None)\n",
+        CALLS,
+    ),
+    Fault(
+        "callbacks take the caller's slots",
+        "protocol",
+        "            self.slots if target is None else target.slots,\n",
+        "            self.slots,\n",
+        ("tests/protocol/test_channels.py", "tests/session/test_callbacks.py"),
+    ),
+    Fault(
+        "a cancelled callback's call keeps its place until the outer call ends",
+        "protocol",
+        "            if self.pool is not None:\n                self.pool.live -= 1\n        return True\n",
+        "            if self.pool is not None and not (\n"
+        "                isinstance(self.pool, CallbackOffer) and type(terminal) is Error\n"
+        "            ):\n                self.pool.live -= 1\n        return True\n",
+        CALLS,
+    ),
+    Fault(
+        "invocations outlive the call to which the callback belongs",
+        "protocol",
+        "            for invocation in offer.calls:\n                self._withdraw(invocation)\n",
+        "",
+        CALLS,
+    ),
+    Fault(
+        "those who await a callback are not told that its call has ended",
+        "protocol",
+        "        self.abandoned.append(call)\n",
+        "",
+        CALLS,
+    ),
+    Fault(
+        "a cancel that comes after the handler has ended makes a second terminal",
+        "protocol",
+        "        lane = outbox.values.terminals.pop(frame.id, None)\n        if lane is None:\n"
+        "            return\n",
+        "        lane = outbox.values.terminals.pop(frame.id, None)\n        if lane is None:\n"
+        '            outbox.links.append(Error(frame.id, ErrorBody("cancelled", "")))'
+        "  # type: ignore[arg-type]\n            return\n",
+        CALLS,
+    ),
+    Fault(
+        "a nested call waits for a slot",
+        "protocol",
+        "            nested = running and target is None\n",
+        "            nested = False\n",
+        CALLS,
+    ),
+    # ---------------------------------------------------------------- credit
+    Fault(
+        "an item of exactly 64 KiB costs 1",
+        "protocol/window.py",
+        "    return 1 + size // COST_UNIT\n",
+        "    return 1 + (size - 1) // COST_UNIT\n",
+        CREDIT,
+    ),
+    Fault(
+        "the last item of a message may come without credit",
+        "protocol/window.py",
+        "        if self.balance - begun < 1:\n",
+        "        if self.balance - begun < 0:\n",
+        CREDIT,
+    ),
+    Fault(
+        "a window with a negative balance is not lifted to 1 when the application waits",
+        "protocol/window.py",
+        "            missing = max(missing, 1 - self.balance)\n",
+        "            missing = max(missing, 1)\n",
+        CREDIT,
+    ),
+    Fault(
+        "credit that passes 2^31 - 1 is taken",
+        "protocol/window.py",
+        "        if self.balance + n > MAX_CREDIT:\n",
+        "        if n > MAX_CREDIT:\n",
+        CREDIT,
+    ),
+    # ---------------------------------------------------------------- chunks
+    Fault(
+        "an empty last piece is taken",
+        "protocol/chunks.py",
+        "        if not 0 < size <= LARGEST_PIECE",
+        "        if not 0 <= size <= LARGEST_PIECE",
+        CHUNKS,
+    ),
+    Fault(
+        "a value that was given up still counts against max_held",
+        "protocol/chunks.py",
+        "        if value is not None and value.whole is not None:\n            self.held -= value.size\n"
+        "            value.whole = None\n",
+        "        if value is not None and value.whole is not None:\n            value.whole = None\n",
+        CHUNKS,
+    ),
+    Fault(
+        "a sender begins a value while another waits for room",
+        "protocol/chunks.py",
+        "        if self.held + size > self.limit or (parked and next(iter(parked)) is not lane):\n",
+        "        if self.held + size > self.limit:\n",
+        CHUNKS,
+    ),
+    # ---------------------------------------------------------------- time, heartbeat, drain
+    Fault(
+        "a timeout is rounded down",
+        "protocol",
+        "            options.timeout = math.ceil(",
+        "            options.timeout = math.floor(",
+        CALLS,
+    ),
+    Fault(
+        "a second ping goes out in one silence",
+        "protocol/heartbeat.py",
+        "        if self._silence == self.heard:\n            return min(self._look, self._verdict)\n"
+        "        return self.heard + self.interval\n",
+        "        return self.heard + self.interval\n",
+        ("tests/protocol/test_heartbeat.py",),
+    ),
+    Fault(
+        "a goaway fails a call that the other side has begun",
+        "protocol",
+        "            if call.serves_live or 0 < call.id <= body.last_id:\n",
+        "            if call.serves_live or 0 < call.id < body.last_id:\n",
+        ("tests/protocol/test_drain.py",),
+    ),
+    Fault(
+        "a side that drains turns away what its own calls wait for",
+        "protocol",
+        "        if self._drain is not None and not self.serves_live(call):\n",
+        "        if self._drain is not None:\n",
+        ("tests/protocol/test_drain.py",),
+    ),
+    # ---------------------------------------------------------------- sessions and servers
+    Fault(
+        "the links of an address are never counted out without `authenticate`",
+        "admission/quotas.py",
+        "            self._by_address[address] -= 1\n",
+        "            self._by_address[address] -= 1 if known else 0\n",
+        ("tests/session/test_access.py", "-k", "address"),
+    ),
+    Fault(
+        "the bytes of a detached session are never given back",
+        "server/session_table.py",
+        "        self._held -= self._detached.pop(session, 0)\n",
+        "        self._detached.pop(session, 0)\n",
+        (
+            "tests/server",
+            "tests/session/test_resume.py",
+            "-k",
+            "detached or evict or table or holder",
+        ),
+    ),
+    Fault(
+        "a stall timer does not begin again after progress",
+        "engine/driver.py",
+        "        if self._unsent() < self._left:\n            self.begin()\n",
+        "        if self._unsent() < self._left:\n            pass\n",
+        ("tests/engine",),
+    ),
+    Fault(
+        "a child task of a handler does not inherit its deadline",
+        "calling/timing.py",
+        "        if inherited is not None and inherited < deadline:\n",
+        "        if False:\n",
+        ("tests/session/test_deadlines.py",),
+    ),
+    Fault(
+        "a failed call's slot of a repeat is taken from no budget",
+        "calling/retry.py",
+        "        return self._tokens > self._most / 2\n",
+        "        return True\n",
+        ("tests/test_retry.py",),
+    ),
+]
