@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all fuzz soak autobahn check format bench model clean
+.PHONY: demo test test-all fuzz soak autobahn check format bench model mutants clean
 
 # One marker a set of extras: pip runs once, and again when pyproject.toml changes.
 $(VENV)/.dev: pyproject.toml
@@ -39,6 +39,10 @@ fuzz: $(VENV)/.dev
 # Numbering, acks, replay and resume, checked exhaustively; needs Spin and gcc.
 model: $(VENV)/.dev
 	$(BIN)/python -m tests.model
+
+# Subtle faults, planted one at a time in a copy: each has to be seen by a test.
+mutants: $(VENV)/.dev
+	$(BIN)/python -m tests.mutants
 
 soak: $(VENV)/.dev
 	$(BIN)/python -m tests.simulator --seeds 10000

@@ -282,12 +282,7 @@ FAULTS = [
         "server/session_table.py",
         "        self._held -= self._detached.pop(session, 0)\n",
         "        self._detached.pop(session, 0)\n",
-        (
-            "tests/server",
-            "tests/session/test_resume.py",
-            "-k",
-            "detached or evict or table or holder",
-        ),
+        ("tests/server/test_session_table.py",),
     ),
     Fault(
         "a stall timer does not begin again after progress",

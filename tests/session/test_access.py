@@ -571,6 +571,17 @@ async def test_an_address_has_so_many_links(codec: Codec) -> None:
             assert await peer.closed() == 4504
 
 
+@pytest.mark.rule("LIMIT-2")
+async def test_a_link_that_is_gone_counts_no_more_for_its_address(codec: Codec) -> None:
+    server = wsrpc.Server([Work()], limits=wsrpc.Limits(max_links_per_address=1))
+    async with visited(server) as visit:
+        for _ in range(3):
+            peer = visit(codec, "1.1.1.1")
+            await peer.say_hello()
+            peer.link.abort()
+            await until(lambda: server.snapshot().links == 0)
+
+
 @pytest.mark.rule("LIMIT-1")
 async def test_a_server_that_is_full_asks_to_try_again_later(codec: Codec) -> None:
     server = wsrpc.Server([Work()], limits=wsrpc.Limits(max_links=1))

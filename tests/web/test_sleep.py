@@ -86,6 +86,7 @@ async def test_a_page_that_was_stopped_comes_back_and_loses_nothing() -> None:
         assert await page.run("session.resumes") >= 1
 
 
+@pytest.mark.rule("BROWSER-2", "BROWSER-3")
 async def test_a_hidden_page_goes_on_and_comes_back_at_once() -> None:
     async with opened(heartbeat=1.0) as (_, carrier, _, page):
         # Headless, nothing covers a page: it is told that it is hidden, and its timers are slow.
@@ -105,6 +106,7 @@ async def test_a_hidden_page_goes_on_and_comes_back_at_once() -> None:
         assert await page.run("session.state") == "open"
 
 
+@pytest.mark.rule("BROWSER-4")
 async def test_a_page_that_is_left_closes_with_1000() -> None:
     async with opened("--disable-features=BackForwardCache") as (server, carrier, _, page):
         await page.run("void count(1000, 1)")
@@ -117,6 +119,7 @@ async def test_a_page_that_is_left_closes_with_1000() -> None:
         assert server.snapshot().closes == {1000: 1}
 
 
+@pytest.mark.rule("BROWSER-5")
 async def test_a_page_that_is_loaded_again_begins_a_new_session() -> None:
     async with opened() as (server, carrier, _, page):
         first = await page.run("session.id")

@@ -257,6 +257,11 @@ async def breach(code: int, sent: list[Frame] | str | bytes) -> None:
         assert server.links == 1
 
 
+@pytest.mark.rule("BROWSER-1", "BATCH-6")
+async def test_a_message_that_is_too_large_closes_with_4500_in_place_of_1009() -> None:
+    await breach(4500, '[["x-large","' + "a" * 256 * 1024 + '"]]')
+
+
 @pytest.mark.rule("BATCH-3")
 async def test_a_broken_frame_closes_the_link_with_4500() -> None:
     await breach(4500, [["result", 1, 7], ["nonsense"]])
@@ -501,7 +506,15 @@ async def test_behind_a_goaway_new_calls_go_to_another_session_while_old_ones_fi
 
 @pytest.mark.slow
 @pytest.mark.rule(
-    "CANCEL-2", "CANCEL-3", "TIME-2", "NOTIFY-3", "ERROR-3", "ERROR-5", "CALL-5", "SLOT-4"
+    "CANCEL-2",
+    "CANCEL-3",
+    "TIME-2",
+    "NOTIFY-3",
+    "ERROR-3",
+    "ERROR-5",
+    "CALL-5",
+    "SLOT-4",
+    "BROWSER-7",
 )
 async def test_the_server_calls_the_client_by_the_rules_of_a_callee() -> None:
     got: dict[int, Frame] = {}
@@ -661,6 +674,7 @@ async def test_credentials_are_asked_for_in_time_and_before_each_attempt() -> No
         assert result["seen"][1] == [False, None, "…"]
 
 
+@pytest.mark.rule("BROWSER-6")
 @pytest.mark.slow
 async def test_a_server_that_is_not_there_is_given_up_after_three_attempts() -> None:
     source = """
