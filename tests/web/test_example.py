@@ -65,6 +65,7 @@ async def test_the_seed_in_a_page() -> None:
         assert b"an answer has ended" in await process.stdout.receive()
         for answer, outcome in (("no", "Then I keep them."), ("yes", "Forgotten.")):
             await say(page, "forget it")
+            await page.until("!document.querySelector('#ask').hidden")
             await page.until_says("#action", "forget 1 messages")
             await page.click(f"#ask button[value={answer}]")
             await page.until_says(".theirs:last-child", outcome)
