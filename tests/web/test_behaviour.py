@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from wsrpc.interop.service import interop_server
+from wsrpc.limits import Limits
 
 from .node import STATIC, node_with_websocket, run, run_script
 
@@ -89,6 +90,27 @@ async def test_closing_with_a_drain_lets_calls_end_and_takes_no_new_ones() -> No
         out.push(session.state);
         """
     ) == ["cancelled", None, "closed"]
+
+
+@pytest.mark.rule("BROWSER-7", "SLOT-3")
+async def test_what_a_handler_calls_carries_its_call_and_never_waits_for_a_slot() -> None:
+    async with interop_server(limits=Limits(max_calls=8)).listen(port=0) as listener:
+        said = await run_script(
+            """
+            const seen = [];
+            const nested = async ({ depth }, ctx) => {
+                try { return depth === 0 ? 0 : 1 + (await ctx.clientize("Interop").nested({ depth: depth - 1 })); }
+                catch (e) { seen.push([e.code, e.notStarted]); throw e; }
+            };
+            const session = client.connect(process.argv[1], { controllers: { Interop: { nested } } });
+            const fits = await session.call("Interop.nested", { depth: 10 });
+            const ring = await session.call("Interop.nested", { depth: 50 }, { timeout: 10000 }).catch((e) => e.code);
+            console.log(JSON.stringify([fits, ring, seen[0], await session.call("Interop.echo", { value: 1 })]));
+            process.exit(0);
+            """,
+            listener.url,
+        )
+    assert json.loads(said) == [10, "resource_exhausted", ["resource_exhausted", True], 1]
 
 
 async def test_callbacks_that_nobody_awaits_end_with_their_call() -> None:

@@ -1178,7 +1178,7 @@ const Wire = {
       return core.shut(1006, String(error));
     }
     ws.binaryType = "arraybuffer";
-    const hurry = after(PATIENCE, () => this.lost(ws, 4008, "no hello in time"));
+    const hurry = after(PATIENCE, () => this.lost(ws, 4008, "no hello in time"), true);
     ws.onopen = () => {
       if (ws !== this.ws) return ws.close(1000);
       core.everOpen = true;
@@ -1790,10 +1790,13 @@ const Core = {
     };
     /** @type {any} */ const api = {};
     if (named) {
+      const made = new Map();
       return new Proxy(Object.freeze(api), {
         get: (_, name) => {
           const key = /** @type {any} */ (name);
-          return !str(key) || RESERVED.has(key) || key.startsWith("__") ? undefined : method(snake(key), {});
+          if (!str(key) || RESERVED.has(key) || key.startsWith("__")) return undefined;
+          if (!made.has(key)) made.set(key, method(snake(key), {}));
+          return made.get(key);
         },
       });
     }
@@ -1880,7 +1883,7 @@ export class Session extends EventTarget {
     const core = (this._ = make(Core, {
       session: this, url, options, Socket, codec, auth, window, timeout, maxCalls, maxValue,
       null: codec.encode(null), state: "connecting", since: Date.now(), attempt: 0, failures: 0, denied: 0, draining: false, links: 0, resumes: 0, sent: 0, lastAuth: -Infinity, tokens: 1000, spentAt: now(), spentSent: 0, hints: 20, hintedAt: 0,
-      waiting: [], waitingBytes: 0, old: new Set(), controllers: new Map(), readiness: [], listeners: new Set(), clients: new Map(), idlers: [],
+      waiting: [], waitingBytes: 0, old: new Set(), controllers: new Map(), readiness: [], listeners: new Set(), clients: new WeakMap(), idlers: [],
     }));
     core.onWake = () => core.poke();
     core.onHide = (/** @type {any} */ event) => event.persisted || core.shut(1000, "the page was left"); // BROWSER-4
