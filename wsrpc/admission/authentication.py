@@ -155,7 +155,9 @@ class Authentication:
             raise ProtocolError(CloseCode.UNAUTHENTICATED, said) from None
         except ProtocolError:
             raise
-        except Exception as error:  # noqa: BLE001  (logged)
+        except (KeyboardInterrupt, anyio.get_cancelled_exc_class()):
+            raise
+        except BaseException as error:  # noqa: BLE001  (logged; no peer ends a server by what it sends)
             everyone.error("authenticate raised; the peer is refused", error=error, secret=True)
             raise ProtocolError(CloseCode.UNAUTHENTICATED, "unauthenticated") from None
         everyone.warning("authenticate took longer than Limits.auth_timeout")

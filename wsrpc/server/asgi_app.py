@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
 from typing import Self
 
@@ -200,9 +200,17 @@ class AsgiApp:
                 runtime.now,
                 origins=service.origins,
                 proxies=service.proxies,
-                answer=service.answer,
+                answer=self._routed,
             )
         return self._door
+
+    def _routed(
+        self, method: str, path: str, headers: Mapping[str, str], local: str, peer: str
+    ) -> HttpAnswer | None:
+        service = self._service
+        return service.routes.answer(
+            method, path, headers, local=local, peer=peer, draining=bool(service.drains)
+        )
 
 
 def _addresses(scope: Scope) -> dict[str, str]:

@@ -365,7 +365,9 @@ class LiveSession(Session):
         if self._on_state is not None:
             try:
                 self._on_state(self, change)
-            except Exception as error:  # noqa: BLE001  (logged)
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # noqa: BLE001  (logged; a peer sets it off)
                 self.wire.hub.log.error("on_state raised for %r", self, error=error)
 
     # ------------------------------------------------------------ begin and end
