@@ -734,3 +734,58 @@ async def test_no_control_does_nothing() -> None:
         await page.until("!document.querySelector('#tree details').open")
         disabled = await page.run("document.querySelectorAll('[disabled]').length")
         assert disabled == 0
+
+
+@pytest.mark.slow
+async def test_a_thousand_items_are_shown_and_all_are_counted_and_can_be_saved() -> None:
+    async with explored("Interop.count?%7B%22n%22%3A1500%7D") as (page, _):
+        await page.run(
+            """(() => {
+                const make = URL.createObjectURL;
+                URL.createObjectURL = (blob) => ((window.saved = blob), make.call(URL, blob));
+                HTMLAnchorElement.prototype.click = () => {};
+            })()"""
+        )
+        await page.key("Enter", "Control")
+        assert "1,500 items" in await outcome(page, "ended")
+        assert await page.run("document.querySelectorAll('.items li').length") == 1000
+        await press(page, "Download", ".out")
+        saved = await page.run("window.saved.text()")
+        assert [json.loads(line) for line in saved.splitlines()] == list(range(1500))
+
+
+@pytest.mark.slow
+async def test_window_policy_and_metadata_are_options_of_a_call() -> None:
+    async with explored("Interop.count?%7B%22n%22%3A3%7D") as (page, _):
+        await page.run("document.querySelector('.options').open = true")
+        await fill(page, "window", "2")
+        await page.run("document.querySelector('.options .how').value = 'value'")
+        await page.run("document.querySelector('.options .how').dispatchEvent(new Event('change'))")
+        await press(page, "Add", ".options")
+        await page.type("tenant")
+        await page.key("Tab")
+        await page.type("north")
+        await page.key("Enter", "Control")
+        await outcome(page, "ended")
+        frames = await page.run("import('./explorer-frames.js').then((m) => m.transcript())")
+        (call,) = [line for line in frames.splitlines() if "Interop.count" in line and "C:" in line]
+        options = json.loads(call.partition(": ")[2])[0][4]
+        assert options["credit"] == 2
+        assert options["metadata"] == {"tenant": "north"}
+
+
+@pytest.mark.slow
+async def test_a_long_text_keeps_its_end_and_the_page_its_pace() -> None:
+    class Verbose:
+        @wsrpc.method
+        async def talk(self, n: int) -> AsyncIterator[str]:
+            for i in range(n):
+                yield f"word {i} "
+
+    server = wsrpc.Server([Verbose()], explorer=True)
+    async with explored("Verbose.talk?%7B%22n%22%3A30000%7D", server=server) as (page, _):
+        await page.key("Enter", "Control")
+        assert "30,000 items" in await outcome(page, "ended")
+        text = await page.run("document.querySelector('.text').textContent")
+        assert text.endswith("word 29999 ")
+        assert len(text) <= 250_000
