@@ -132,8 +132,10 @@ class _Pump(LaneOwner):
                 body = ErrorBody(Code.CANCELLED, "the upload was stopped")
             else:
                 body = self._failed(error)
-        except KeyboardInterrupt:
-            raise
+        except KeyboardInterrupt as error:
+            body = self._failed(error)
+            if not self._hub.runtime.interrupt():
+                raise
         except BaseException as error:  # noqa: BLE001  (it is the caller's, and raised there)
             body = self._failed(error)
         finally:

@@ -226,11 +226,15 @@ class Handler(LaneOwner):
                 self._fail_stopped()
         except KeyboardInterrupt as error:
             self._fail(error)
-            raise
-        except BaseException as error:  # noqa: BLE001  (one call must not end all others)
+            if not self.hub.runtime.interrupt():
+                raise
+        except BaseException as error:
             # Exotic classes of the handler's own; and groups with a cancellation among others, as
             # task groups raise them.
             self._fail(error)
+            interrupted = any(isinstance(leaf, KeyboardInterrupt) for leaf in _leaves(error))
+            if interrupted and not self.hub.runtime.interrupt():
+                raise
         finally:
             self.calls.stats.calls_live -= 1
             self._ended()

@@ -149,6 +149,14 @@ class Runtime(Protocol):
         """
         ...
 
+    def interrupt(self) -> bool:
+        """Pass an interruption from the keyboard on to whoever ends the process.
+
+        Returns:
+            Whether that was done; otherwise the caller raises it, out of its task.
+        """
+        ...
+
     def forget_deadline(self, task: Task) -> None:
         """Let the deadline that a task was spawned with be none: it is cleaning up now."""
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextvars
 import math
+import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator
 from threading import get_ident
@@ -101,6 +103,17 @@ class GenericRuntime:
         task = _GenericTask(math.inf, once=False)
         trio.lowlevel.spawn_system_task(task.run, fn, (), context=contextvars.copy_context())
         return task
+
+    def interrupt(self) -> bool:
+        # Raised out of a task it would end the session that the task belongs to, and no more. The
+        # main task, or whoever waits for the signal, gets it as if it came from the keyboard.
+        if threading.current_thread() is not threading.main_thread():
+            return False
+        if not callable(signal.getsignal(signal.SIGINT)):
+            return False
+        # Not from here: in a task of this kind trio would raise it at once.
+        self.call_threadsafe(lambda: signal.raise_signal(signal.SIGINT))
+        return True
 
     def forget_deadline(self, task: Task) -> None:
         assert isinstance(task, _GenericTask)

@@ -189,6 +189,10 @@ class AsyncioRuntime:
         task: asyncio.Task[None] = asyncio.Task(fn(), loop=self._loop)
         return task
 
+    def interrupt(self) -> bool:
+        # Raised out of a task it leaves the loop, and so ends the process.
+        return False
+
     def forget_deadline(self, task: Task) -> None:
         scope = _scope_of(task)
         if scope is not None:
