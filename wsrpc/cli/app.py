@@ -14,6 +14,7 @@ from ..version import __version__
 from .call_command import call as make_call
 from .connection import CodecName, Target, parse_auth, parse_headers, parse_metadata
 from .connection import describe as describe_target
+from .diff_command import diff
 from .failures import Failure
 from .gen_command import gen
 from .listing import entries, listing, page, part
@@ -44,6 +45,7 @@ app = typer.Typer(
 )
 
 app.add_typer(gen, name="gen")
+app.command()(diff)
 
 Url = Annotated[str, typer.Argument(metavar="URL", help="ws://host:port, wss://… or ws+unix://…")]
 What = Annotated[

@@ -21,12 +21,43 @@ from .pydantic_schema import CONFIG, Schema, rewrite, simplified
 __warningregistry__ = ()
 
 
+# Keys of these types, as they travel.
+_KEYS = {
+    "bool": "^(true|false)$",
+    "decimal": "^[0-9eE.+-]+$",
+    "float": "^[0-9eE.+-]+$",
+    "int": "^-?[0-9]+$",
+}
+
+
 class WireSchema(GenerateJsonSchema):
     """JSON Schema of what travels: bytes are base64url."""
 
     def bytes_schema(self, schema: Any) -> JsonSchemaValue:
         known = super().bytes_schema(schema)
         return {**known, "format": "base64url", "contentEncoding": "base64url"}
+
+    # What JSON Schema has no word for, and a reader must not take for just any string.
+
+    def complex_schema(self, schema: Any) -> JsonSchemaValue:
+        return {**super().complex_schema(schema), "format": "complex"}
+
+    def fraction_schema(self, schema: Any) -> JsonSchemaValue:
+        return {**super().fraction_schema(schema), "format": "fraction"}
+
+    def decimal_schema(self, schema: Any) -> JsonSchemaValue:
+        described = super().decimal_schema(schema)
+        for one in (described, *described.get("anyOf", ())):
+            if one.get("type") == "string":
+                one["format"] = "decimal"
+        return described
+
+    def dict_schema(self, schema: Any) -> JsonSchemaValue:
+        described = super().dict_schema(schema)
+        pattern = _KEYS.get(schema.get("keys_schema", {}).get("type"))
+        if pattern is not None:
+            described.setdefault("propertyNames", {"pattern": pattern})
+        return described
 
     def field_is_required(self, field: Any, total: bool) -> bool:
         """What leaves has all its fields, whether they have a default or not."""
