@@ -18,8 +18,9 @@ def main(words: list[str]) -> int:
         folder = Path(name)
         copy_to(folder)
         for tests in dict.fromkeys(fault.tests for fault in faults):
+            # Twice, for a machine that is busy.
             sound = run_tests(tests, folder)
-            if sound.seen:
+            if sound.seen and (sound := run_tests(tests, folder)).seen:
                 print(f"without any fault {' '.join(tests)} fails: {sound.by}")
                 return 2
         for fault in faults:

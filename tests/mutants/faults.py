@@ -296,7 +296,7 @@ FAULTS = [
         "calling/timing.py",
         "        if inherited is not None and inherited < deadline:\n",
         "        if False:\n",
-        ("tests/session/test_deadlines.py",),
+        ("tests/session/test_deadlines.py", "-k", "inherit"),
     ),
     Fault(
         "a failed call's slot of a repeat is taken from no budget",

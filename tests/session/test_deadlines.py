@@ -160,6 +160,37 @@ async def test_calls_made_by_a_handler_inherit_what_remains() -> None:
 
 
 @pytest.mark.rule("TIME-5")
+async def test_calls_made_by_a_child_task_of_a_handler_inherit_what_remains(wire: Wire) -> None:
+
+    class Parent:
+        @wsrpc.method
+        async def ask_from_a_child(self) -> list[float | None]:
+            caller = wsrpc.current().session.clientize(Clock, timeout=None)
+            found: list[float | None] = []
+
+            async def grandchild() -> None:
+                found.append(await caller.remaining())
+
+            async def child() -> None:
+                async with anyio.create_task_group() as group:
+                    group.start_soon(grandchild)
+                found.append(await caller.remaining())
+
+            async with anyio.create_task_group() as group:
+                group.start_soon(child)
+            return found
+
+    async with pair([Parent()], [Clock()]) as (_, client):
+        found = await client.clientize(Parent, timeout=10).ask_from_a_child()
+    assert len(found) == 2
+    for left in found:
+        assert left is not None
+        assert 7 < left <= 10.1
+    timeouts = [frame[4]["timeout"] for frame in wire.frames("call")]
+    assert all(later <= 10_000 for later in timeouts)
+
+
+@pytest.mark.rule("TIME-5")
 async def test_calls_that_a_handler_makes_to_others_inherit_what_remains() -> None:
 
     class Gateway:
