@@ -123,7 +123,7 @@ FAULTS = [
         CALLS,
     ),
     Fault(
-        "the slot of a call that was refused is never free again",
+        "a call's slot is never free again at the callee",
         "protocol",
         "            if self.pool is not None:\n                self.pool.live -= 1\n        return True\n",
         '            if self.pool is not None and self.state != "cancelled":\n'

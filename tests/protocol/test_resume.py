@@ -701,3 +701,28 @@ def test_events_are_what_they_were(server: Bare) -> None:
     [event] = server.say(["message", call.id, [3]])
     assert isinstance(event, ItemsReceived)
     assert event.lane is call
+
+
+@pytest.mark.rule("RESUME-4")
+@pytest.mark.parametrize("carried", [1, 2])
+def test_frames_keep_their_order_when_the_next_link_breaks_amid_the_replay(
+    codec: Codec, carried: int
+) -> None:
+    server = Bare(codec, "accepting", resume_window=30.0)
+    server.say(["ack", 0])
+    ids = list(range(1, 41, 2))
+    for id in ids:
+        call = server.call("call", id, "A.b", {})
+        server.endpoint.result(call, server.dump("x" * 5_000))
+    first = [frame for frame in server.hear() if frame[0] == "result"]
+    assert [frame[1] for frame in first] == ids
+    server.lose()
+    server.come_back(0)
+    for _ in range(carried):
+        assert server.endpoint.next_batch(server.now) is not None
+    server.lose()
+    server.come_back(0, link=3, token="t2", new="t3")
+    again = server.hear()
+    server.say(["ack", 0])
+    again += server.hear()
+    assert [frame for frame in again if frame[0] == "result"] == first
