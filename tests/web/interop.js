@@ -72,6 +72,9 @@ const echoed = async (at, values) => {
 export const cases = [
   ["echo of every JSON shape", (at) => echoed(at, SHAPES)],
   ["echo of integers up to the edges of 64 bits", async (at) => {
+    await echoed(at, [2 ** 53, -1e300]);
+    // Without JSON.rawJSON such an integer cannot be written exactly, and so it does not go at all.
+    if (at.codec === "json" && !JSON.rawJSON) return void (await fails(at.interop.echo({ value: 2n ** 63n }), "invalid_argument"));
     for (const value of [2n ** 63n - 1n, 2n ** 63n, 2n ** 64n - 1n, -(2n ** 63n), 2n ** 53n + 1n]) {
       const back = await at.interop.echo({ value });
       at.codec === "msgpack" ? equal(back, value) : equal(back, Number(value));
@@ -167,14 +170,14 @@ export const cases = [
     for (const overflow of ["latest", "drop_oldest"]) {
       const stream = at.interop.forever({ delay: 0.001 }, { overflow, window: 4 });
       await stream.next();
-      await sleep(200);
-      await stream.next();
-      require(stream.dropped > 5, `${overflow}: ${stream.dropped} dropped`);
+      while (!stream.dropped) await sleep(10);
+      const next = (await stream.next()).value;
+      require(next > 1 && stream.dropped > 0, `${overflow}: item ${next}, ${stream.dropped} dropped`);
       stream.cancel();
     }
     const stream = at.interop.forever({ delay: 0.0005 }, { overflow: "fail", window: 8 });
     await stream.next();
-    await sleep(200);
+    await fails(stream.done, "resource_exhausted", "the stream");
     await fails(stream.collect(), "resource_exhausted", "the stream");
   }],
   ["a cleanup that takes its time runs to its end", async (at) => {
@@ -323,8 +326,8 @@ export const cases = [
   }],
   ["a stream that pauses for longer than the idle timeout fails", async (at) => {
     await fails(at.interop.count({ n: 3, delay: 60 }, { idleTimeout: 50 }).collect(), "deadline_exceeded");
-    const stream = at.interop.count({ n: 3 }, { idleTimeout: 100 });
-    for await (const _ of stream) await sleep(200); // Its clock stands still while nobody waits.
+    const stream = at.interop.count({ n: 2 }, { idleTimeout: 1500 });
+    for await (const _ of stream) await sleep(1600); // Its clock stands still while nobody waits.
   }],
   ["the handler knows how much time is left", async (at) => {
     const { remaining } = await at.interop.whoami({}, { timeout: 20000 });

@@ -160,11 +160,11 @@ function isPlain(x) {
 /** @param {any} to @param {string} name @param {unknown} value */
 const put = (to, name, value) => Object.defineProperty(to, name, { value, enumerable: true, configurable: true, writable: true });
 
-/** A number as JSON, digit by digit. @param {any} v */
-function exact(v) {
+/** A number as JSON, digit by digit, or what comes near it where the runtime cannot. @param {any} v @param {any} [near] */
+function exact(v, near) {
   const { rawJSON } = /** @type {any} */ (JSON);
-  if (!rawJSON) throw new TypeError(`${v} cannot travel: JSON.rawJSON is not there`);
-  return rawJSON(String(v));
+  if (!rawJSON && near === undefined) throw new TypeError(`${v} cannot travel without JSON.rawJSON`);
+  return rawJSON ? rawJSON(String(v)) : near;
 }
 /** A copy of a value, made of what travels (VALUE-1 to 3). @param {any} v @param {boolean} binary @param {number} [depth] @returns {any} */
 function clean(v, binary, depth = 0) {
@@ -174,8 +174,8 @@ function clean(v, binary, depth = 0) {
       return v;
     case "number":
       if (!Number.isFinite(v)) throw new TypeError(`${v} cannot travel`);
-      if (binary || Math.abs(v) <= SAFE) return v;
-      return v >= -(2 ** 63) && v < 2 ** 64 ? clean(BigInt(v), binary) : exact(v.toExponential());
+      if (binary || Math.abs(v) <= SAFE || Math.abs(v) >= 1e21) return v;
+      return v >= -(2 ** 63) && v < 2 ** 64 ? exact(BigInt(v), v) : exact(v.toExponential());
     case "bigint":
       if (v < -(2n ** 63n) || v >= 2n ** 64n) throw new TypeError(`${v} is beyond 64 bits`);
       return binary ? v : exact(v);
@@ -876,7 +876,7 @@ const Serving = {
       if (isUpload(value) && !isBlob(value)) {
         if (kind === "notify" || offer) {
           iteratorOf(value).return?.();
-          throw failure("failed_precondition", `${this.name} gives a stream, which nobody would take`); // NOTIFY-3, CB-1
+          throw failure("failed_precondition", `${this.name} gives a stream`); // NOTIFY-3, CB-1
         }
         value = await this.pump(value);
         head = ["end", id];
@@ -1197,7 +1197,7 @@ const Wire = {
       try {
         this.batch(event.data, ws);
       } catch (/** @type {any} */ error) {
-        if (!error.violation) console.error("wsrpc: a fault in wsrpc", error);
+        if (!error.violation) console.error("a fault in wsrpc", error);
         this.lost(ws, error.violation ?? 4500, error.message);
       }
       if (this.up) hurry();
@@ -1594,7 +1594,7 @@ const Core = {
     return `; no slot was free: ${this.wire.used} open, ${unread} unread`;
   },
   warnUnread(method) {
-    if (!this.warned) console.warn(`wsrpc: nobody reads the stream of ${method}; it holds a slot until it is read or cancelled`);
+    if (!this.warned) console.warn(`wsrpc: nobody reads the stream of ${method}; it holds a slot`);
     this.warned = true;
   },
   wires() {
