@@ -274,8 +274,10 @@ class Handler(LaneOwner):
         await calls.in_order.passed()
         place = await self.take_thread(calls.threads.functions)
         try:
-            wait = anyio.to_thread.run_sync(_boxed, work, limiter=calls.threads.limiter)
-            return (await self.undisturbed(wait))[0]
+            outcome = _Outcome()
+            limiter = calls.threads.limiter
+            await self.undisturbed(anyio.to_thread.run_sync(outcome.run, work, limiter=limiter))
+            return outcome.take()
         finally:
             place.give_back()
 
@@ -407,9 +409,37 @@ class Handler(LaneOwner):
         return error_id
 
 
-def _boxed(work: Callable[[], Any]) -> tuple[Any]:
-    # Trio takes no coroutine from a thread, and a function may return one that it has not begun.
-    return (work(),)
+class _Outcome:
+    """What a function in a thread comes to.
+
+    It is not handed over by the thread: an idle one would keep the last value or error, and with
+    that the session, until it has something else to do. And trio takes no coroutine from a thread,
+    which a function may well return.
+    """
+
+    __slots__ = ("_error", "_value")
+
+    def __init__(self) -> None:
+        self._value: Any = None
+        self._error: BaseException | None = None
+
+    def run(self, work: Callable[[], Any]) -> None:
+        """Run the function; in the thread."""
+        try:
+            self._value = work()
+        except BaseException as error:  # noqa: BLE001  (raised where it is waited for)
+            self._error = error
+
+    def take(self) -> Any:
+        """The value, or the error raised."""
+        error, self._error = self._error, None
+        if error is None:
+            return self._value
+        try:
+            raise error
+        finally:
+            # It would hold this frame by its traceback, and this frame it.
+            del error
 
 
 def _only_leaf(error: BaseException) -> BaseException:

@@ -90,9 +90,13 @@ class InOrder:
                 await job.done.wait()
             raise
         begun()
-        if job.error is not None:
-            error, job.error = job.error, None
-            raise error
+        error, job.error = job.error, None
+        if error is not None:
+            try:
+                raise error
+            finally:
+                # It would hold this frame by its traceback, and this frame it.
+                del error
 
     def _next_thread(self) -> None:
         self._turn = turn = object()
