@@ -14,13 +14,14 @@ from .context import Authorize, checked_metadata
 from .contract.description import Reflection, describe
 from .contract.expose import expose_all
 from .handling.target import entries_of
-from .interfaces import Interceptor, OnState, Session, Validate
+from .interfaces import Interceptor, Observer, OnState, Session, Validate
 from .limits import Limits
 from .options import VALIDATES, checked_function, checked_interceptors, checked_limits, one_of
 from .protocol.codec import CODECS
 from .protocol.endpoint import Endpoint
 from .session.live_session import LiveSession
 from .session.reconnect import AskedError, Reconnect, Reconnector, asked, checked_headers
+from .telemetry.events import Events
 from .telemetry.logs import DEBUGGING, everyone
 from .transport.base import Link
 from .transport.registry import Transport, checked, open_link
@@ -59,6 +60,7 @@ class connect:
         wait: Seconds for which the first connection is tried again, where it does not come about
             at once: a server may be started after its clients.
         on_state: Called with the session and each `StateChange`, for logs; must not block.
+        observers: Told of calls, sessions and connections, for metrics, traces and logs.
         ssl: TLS settings for `wss://`; the system's defaults otherwise.
         proxy: The proxy to connect by, as a URL such as "http://proxy.example:3128". True: what
             the environment says, but never for this machine's own addresses. False: none.
@@ -91,6 +93,7 @@ class connect:
         reconnect: bool | Reconnect = True,
         wait: float = 0.0,
         on_state: OnState | None = None,
+        observers: Sequence[Observer] = (),
         ssl: ssl_module.SSLContext | None = None,
         proxy: str | bool = True,
         headers: Headers | None = None,
@@ -116,6 +119,7 @@ class connect:
         self._reconnect = reconnect
         self._wait = wait
         self._on_state = on_state
+        self._events = Events(observers=observers)
         self._dial = _Dial(
             url,
             headers if callable(headers) else checked_headers(headers),
@@ -150,6 +154,7 @@ class connect:
             check=self._check,
             debug=self._debug,
             on_state=self._on_state,
+            events=self._events,
         )
         Reconnector(
             session,

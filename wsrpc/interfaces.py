@@ -17,10 +17,13 @@ from .limits import Limits
 from .stream import Stream
 
 __all__ = [
+    "CallEnd",
     "FetchStream",
     "Handshake",
     "Interceptor",
     "Next",
+    "ObservedCall",
+    "Observer",
     "OnState",
     "Overflow",
     "Request",
@@ -379,3 +382,106 @@ def _link(interceptor: Interceptor, call_next: Next) -> Next:
         return interceptor(request, call_next)
 
     return step
+
+
+# -------------------------------------------------------------------------------------- observers
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedCall:
+    """One call as an observer sees it; the same object from its beginning to its end.
+
+    Attributes:
+        controller: Name of the controller; "" for a callback.
+        method: Name of the method, or of the parameter that a callback was passed as. Of a method
+            that does not exist, what the peer asked for, at most 200 characters.
+        kind: "unary", "stream", "notify" or "callback".
+        direction: "inbound" where it is handled, "outbound" where it is made.
+        session: The session that carries it.
+        session_id: The session's id.
+        principal: Who the peer is, as `authenticate` said; None at the connecting side.
+        peer: The peer's address as text, "" where it is not known.
+        id: The call's id on the wire; 0 while an outbound call has none.
+        tags: The tags of the method.
+        metadata: What travels with an inbound call, or the caller gave for this outbound one.
+    """
+
+    controller: str
+    method: str
+    kind: Literal["unary", "stream", "notify", "callback"]
+    direction: Literal["inbound", "outbound"]
+    session: Session
+    session_id: str
+    principal: Any
+    peer: str
+    id: int = 0
+    tags: frozenset[str] = frozenset()
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Controller and method, as on the wire."""
+        return f"{self.controller}.{self.method}" if self.controller else self.method
+
+
+@dataclass(frozen=True, slots=True)
+class CallEnd:
+    """How a call ended.
+
+    Attributes:
+        code: "ok", or the code of the error.
+        duration: Seconds since the call began; 0 for one that was refused.
+        not_started: Whether the method is known not to have run.
+        error_id: Under which the handling side logged an unexpected exception.
+    """
+
+    code: str
+    duration: float = 0.0
+    not_started: bool = False
+    error_id: str | None = None
+
+
+class Observer:
+    """Told what happens on a server or a connection; subclass it and override what you need.
+
+    Pass it as `Server(observers=[…])` or `connect(observers=[…])`. Every call ends in exactly one
+    way here: one that is refused before its method runs gives `call_refused` alone, every other one
+    `call_started` and then `call_ended`. The methods are called on the event loop and must not
+    block; what they raise is logged and affects nothing else.
+    """
+
+    def call_started(self, call: ObservedCall) -> None:
+        """A method is about to run, or a call of ours was handed to the session."""
+
+    def call_ended(self, call: ObservedCall, end: CallEnd) -> None:
+        """It is over; for a handler, its cleanup is too."""
+
+    def call_refused(self, call: ObservedCall, end: CallEnd) -> None:
+        """It never began: unknown, not allowed, invalid arguments, no room, too late."""
+
+    def items(self, call: ObservedCall, direction: Literal["sent", "received"], count: int) -> None:
+        """Items of a stream were handed to the session, or arrived."""
+
+    def bytes(self, session: Session, direction: Literal["sent", "received"], count: int) -> None:
+        """Bytes of one WebSocket message went out, or came in."""
+
+    def paused(self, call: ObservedCall, seconds: float) -> None:
+        """A stream went on after it had waited for credit or for room, for so many seconds."""
+
+    def session_state(self, session: Session, change: StateChange) -> None:
+        """A session entered a state."""
+
+    def link_opened(self, handshake: Handshake) -> None:
+        """A connection is there; it is not known yet who it is."""
+
+    def link_closed(self, handshake: Handshake, code: int, reason: str) -> None:
+        """A connection is gone, with this close code; 1006 where it just broke."""
+
+    def drain(self, state: Literal["begun", "ended"], sessions: int) -> None:
+        """A server began to drain with so many sessions, or is through with it."""
+
+    def retry(self, call: ObservedCall, attempt: int, code: str) -> None:
+        """A call of ours is made again: its attempt number, and the code of the last failure."""
+
+    def backpressure(self, session: Session, seconds: float) -> None:
+        """The peer's connection took bytes again, after it took none for so many seconds."""

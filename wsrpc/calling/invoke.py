@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import anyio
 from msgspec import Raw
@@ -16,6 +16,7 @@ from ..context import checked_metadata, handling, outgoing_metadata
 from ..engine.failures import error_from, wrong_kind
 from ..engine.hub import Hub, LaneOwner, Terminal
 from ..errors import Code, ConnectionLost, RpcError
+from ..interfaces import ObservedCall
 from ..protocol.endpoint import NoSlotError, PeerDrainingError, ValueTooLargeError
 from ..protocol.frames import CallOptions, Error, Result
 from ..protocol.lanes import CallbackTarget, OutCall
@@ -23,6 +24,7 @@ from ..protocol.splice import Encoded
 from ..runtime import Future
 from ..values.adapter import Adapter, InvalidValue
 from .attachments import Attachments
+from .observed import OutboundCall, told
 from .route import Retry
 from .timing import Timing
 
@@ -162,6 +164,8 @@ async def invoke(
     target: CallbackTarget | None = None,
     timing: Timing | None = None,
     retry: Retry | None = None,
+    tags: frozenset[str] = frozenset(),
+    observed: ObservedCall | None = None,
 ) -> Any:
     """Make a unary call and return its validated answer.
 
@@ -181,12 +185,34 @@ async def invoke(
         timing: That of the first attempt, for a later one.
         retry: Whether to make it again where it failed in a way that makes that safe; what costs
             anything for that is entered on a failure only.
+        tags: The method's, for observers.
+        observed: The call, where observers have been told of it.
 
     Raises:
         RpcError: What the handler raised, or why there is no answer.
     """
     if timing is None:
         timing = Timing(hub, timeout)
+        if hub.events.observed:
+            kind: Literal["unary", "callback"] = "unary" if target is None else "callback"
+            told_of = OutboundCall(hub, label, kind, metadata, tags)
+            again = partial(
+                invoke,
+                hub,
+                label,
+                method,
+                payload,
+                result,
+                None,
+                check=check,
+                metadata=metadata,
+                attachments=attachments,
+                target=target,
+                timing=timing,
+                retry=retry,
+                observed=told_of.call,
+            )
+            return await told(told_of, again())
     call: OutCall | None = None
     try:
         if hub.endpoint.outbox_full:
@@ -250,7 +276,7 @@ async def invoke(
         attachments=attachments,
         timing=timing,
     )
-    return await _repeated(failed, hub, timing, retry, attachments, repeat)
+    return await _repeated(failed, hub, timing, retry, attachments, repeat, observed)
 
 
 async def _repeated(
@@ -260,12 +286,15 @@ async def _repeated(
     retry: Retry,
     attachments: Attachments | None,
     repeat: Callable[[Hub], Coroutine[Any, Any, Any]],
+    observed: ObservedCall | None,
 ) -> Any:
     """Make a failed call again, as often as that may be, over what the session runs on by then."""
     attempts = retry.attempts(timing.deadline)
     while (delay := retry.delay(attempts, error, hub)) is not None:
         await anyio.sleep(delay)
         hub = retry.route.hub
+        if observed is not None:
+            hub.events.retry(observed, attempts.made, error.code)
         try:
             return await repeat(hub)
         except RpcError as again:

@@ -26,6 +26,7 @@ from ..unary import UnaryCall, UntypedCall
 from ..values.tracked import TrackedAdapter
 from .invoke import begin, invoke
 from .notification import Notification
+from .observed import OutboundCall, told
 from .options import Options
 from .remote_method import RemoteMethod
 from .remote_stream import Fetched, MadeStream, RemoteStream, TrackedStream
@@ -149,7 +150,11 @@ class ProxyMethod(RemoteMethod):
         """Queue a notification; waits for room and for a slot, not for the other end."""
         timing = Timing(self.route.hub, self._timeout)
         metadata = {**outgoing_metadata.get(), **metadata}
-        await self._queue(self.dump_args(values), timing, metadata)
+        hub = self.route.hub
+        queued = self._queue(self.dump_args(values), timing, metadata)
+        if hub.events.observed:
+            queued = told(OutboundCall(hub, self.label, "notify", metadata), queued)
+        await queued
 
     async def _queue(self, payload: Encoded, timing: Timing, metadata: Mapping[str, str]) -> None:
         """Queue it until a session of the wire has taken it, or none will."""

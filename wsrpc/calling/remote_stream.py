@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 from weakref import WeakSet
 
@@ -16,6 +17,7 @@ from ..stream import LocalStream, NoItemYet, Stream
 from ..streams.consumer import Consumer, ReceivedStream, Tally
 from ..streams.overflow import CONSUMERS, first_credit
 from .invoke import begin, invalid_answer
+from .observed import OutboundCall
 from .remote_method import RemoteMethod
 from .retry import Attempts
 from .timing import Timing
@@ -98,6 +100,7 @@ class RemoteStream(ReceivedStream):
         self._pause: anyio.Event | None = None
         self._delivered = False
         self._not_before: float | None = None
+        self._told: OutboundCall | None = None
 
     @property
     def dropped(self) -> int:
@@ -115,6 +118,8 @@ class RemoteStream(ReceivedStream):
             # Once: whoever changes an argument later does not mean this call.
             self._payload = method.dump_args(self._arguments)
         timing = self._timing = self._timing or Timing(hub, options.stream_timeout())
+        if self._told is None and hub.events.observed:
+            self._told = OutboundCall(hub, self._label, "stream", self._metadata)
         await self._room(hub, timing, until)
         call = self._call = begin(
             hub,
@@ -142,6 +147,9 @@ class RemoteStream(ReceivedStream):
             room=options.window or hub.limits.window,
         )
         call.owner = consumer
+        if self._told is not None:
+            consumer.observed = self._told.call
+            consumer.on_dropped = partial(self._told.stopped, "cancelled")
         if attachments is not None:
             attachments.attach(hub, call)
         if timing.alarm is not None:
@@ -169,6 +177,8 @@ class RemoteStream(ReceivedStream):
         delay = retry.delay(attempts, error, hub)
         if delay is None:
             return False
+        if self._told is not None:
+            hub.events.retry(self._told.call, attempts.made, error.code)
         await self._settle()
         self._not_before = hub.runtime.now() + delay
         self._pause = anyio.Event()
@@ -206,6 +216,8 @@ class RemoteStream(ReceivedStream):
         attachments, timing = self._attachments, self._timing
         if self._attempts is not None:
             error = self._attempts.concluded(error)
+        if self._told is not None:
+            self._told.failed(error)
         await self._settle()
         if attachments is not None and attachments.failure is not None:
             return attachments.failure
@@ -217,8 +229,15 @@ class RemoteStream(ReceivedStream):
         timing, hub = self._timing, self._hub
         return "cancelled" if timing is None or hub is None else timing.reason(hub)
 
+    def _finish(self, final: Any = None) -> None:
+        super()._finish(final)
+        if self._told is not None:
+            self._told.succeeded()
+
     def _close(self, reason: str) -> None:
         super()._close(reason)
+        if self._told is not None:
+            self._told.stopped(reason)
         if self._pause is not None:
             self._pause.set()
 

@@ -26,6 +26,9 @@ __all__ = ["DirectDriver", "TaskDriver", "driver_for"]
 # batch in one go the two ends would take turns instead of working at the same time.
 SLICE = 16
 
+# Seconds of a write on a link without callbacks from which it is told as backpressure.
+NOTICEABLE = 0.01
+
 # Messages that may wait for their turn before the socket is no longer read.
 BACKLOG = 4
 
@@ -45,6 +48,12 @@ def driver_for(link: Link, hub: Hub, process: Process, fault: Fault) -> Driver:
     if isinstance(link, DirectLink):
         return DirectDriver(link, hub, process, fault)
     return TaskDriver(link, hub, process, fault)
+
+
+def _tell_sent(hub: Hub, count: int, seconds: float) -> None:
+    hub.events.sent(hub.session, count)
+    if seconds > NOTICEABLE:
+        hub.events.backpressure(hub.session, seconds)
 
 
 class _Stall:
@@ -108,8 +117,10 @@ class TaskDriver:
     async def run(self) -> None:
         receive, take, process = self._link.receive, self._hub.endpoint.receive, self._process
         now, pause = self._hub.runtime.now, self._hub.runtime.pause
+        received, session = self._hub.events.received, self._hub.session
         while True:
             data = await receive()
+            received(session, len(data))
             if self._over:
                 raise LinkClosed(CloseCode.NO_STATUS)
             events = take(data, now())
@@ -132,8 +143,10 @@ class TaskDriver:
                 if data is not None:
                     hub.took()
                     stall.begin()
+                    began = now()
                     await send(data)
                     stall.end()
+                    _tell_sent(hub, len(data), now() - began)
                     continue
                 settle(self._flushed)
                 self._ready = hub.runtime.future()
@@ -192,6 +205,7 @@ class DirectDriver:
         # Until the link is attached nothing tells when it takes more.
         self._scheduled = True
         self._blocked = False
+        self._blocked_since = 0.0
         self._over = False
         self._stopped = False
 
@@ -208,6 +222,7 @@ class DirectDriver:
         data = self._hub.endpoint.next_batch(self._hub.runtime.now())
         if data is not None:
             self._hub.took()
+            self._hub.events.sent(self._hub.session, len(data))
             await self._link.send(data)
 
     async def run(self) -> None:
@@ -230,6 +245,7 @@ class DirectDriver:
 
     def _take(self, data: bytes) -> None:
         try:
+            self._hub.events.received(self._hub.session, len(data))
             events = self._hub.endpoint.receive(data, self._now())
             if len(events) > SLICE:
                 self._events = events[SLICE:]
@@ -297,8 +313,10 @@ class DirectDriver:
                 if data is None:
                     break
                 hub.took()
+                hub.events.sent(hub.session, len(data))
                 if not send(data):
                     self._blocked = True
+                    self._blocked_since = hub.runtime.now()
                     self._stall.begin()
                     return
         except Exception as error:  # noqa: BLE001  (whoever is told acts on it)
@@ -311,6 +329,8 @@ class DirectDriver:
         if self._blocked:
             self._blocked = False
             self._stall.end()
+            hub = self._hub
+            hub.events.backpressure(hub.session, hub.runtime.now() - self._blocked_since)
             self._flush()
 
     async def flushed(self) -> None:

@@ -22,6 +22,7 @@ from ..protocol.frames import End, Error, ErrorBody, Result
 from ..protocol.lanes import InCall
 from ..runtime import Future, Nursery, Runtime
 from ..runtime.timers import Timers
+from ..telemetry.events import Events
 from ..telemetry.logs import Log
 
 __all__ = [
@@ -110,6 +111,7 @@ class Hub:
         endpoint: The protocol.
         runtime: The event loop.
         nursery: The parent of everything that this session runs.
+        events: Told what happens.
         log: The lines about this session.
         timers: What happens when.
         driver: What moves bytes between the endpoint and the link, while there is one.
@@ -127,7 +129,12 @@ class Hub:
     """
 
     def __init__(
-        self, session: Session, endpoint: Endpoint, runtime: Runtime, nursery: Nursery
+        self,
+        session: Session,
+        endpoint: Endpoint,
+        runtime: Runtime,
+        nursery: Nursery,
+        events: Events | None = None,
     ) -> None:
         self.session = session
         self.origin = _ORIGINS.setdefault(session, object())
@@ -136,6 +143,7 @@ class Hub:
         self.limits = endpoint.limits
         self.runtime = runtime
         self.nursery = nursery
+        self.events = events or Events()
         self.log = Log()
         self.timers = Timers(runtime, nursery)
         self.lost: ConnectionLost | None = None

@@ -12,10 +12,12 @@ from msgspec import Raw
 from ..context import CallContext, Handling, handling
 from ..contract.signature import Param
 from ..engine.hub import Offered
+from ..interfaces import ObservedCall
 from ..protocol.lanes import InCall
 from ..values.adapter import InvalidValue
 from .handler import Handler
 from .live import LiveCalls
+from .observed import inbound
 from .refusals import bad, invalid_argument, under
 
 __all__ = ["CallbackHandler"]
@@ -45,6 +47,7 @@ class CallbackHandler(Handler):
             arguments = self._arguments(param)
         except InvalidValue as invalid:
             raise invalid_argument(self.label, invalid) from None
+        self._runs()
         payload = self._dump_result(param.result, await self._called(arguments))
         await self.hub.room()
         self._answer(payload)
@@ -53,6 +56,9 @@ class CallbackHandler(Handler):
     def _nested(self) -> bool:
         # Whoever calls it may be what the call that offered it waits for.
         return True
+
+    def _observe(self) -> ObservedCall:
+        return inbound(self.calls.session, self.call, "", self._offered.param.name, "callback")
 
     async def _called(self, arguments: list[Any]) -> Any:
         """What the function gives; a plain one runs in a thread, as plain methods do."""

@@ -8,19 +8,21 @@ looked up on an object.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from msgspec import Raw
 
 from ..contract.signature import near
 from ..engine.hub import Offered
 from ..errors import Code
+from ..interfaces import CallEnd
 from ..protocol.frames import ErrorBody
 from ..protocol.lanes import InCall
 from ..protocol.rates import Bucket
 from .callback import CallbackHandler
 from .live import LiveCalls
 from .method import MethodHandler
+from .observed import inbound
 from .target import MethodEntry
 
 __all__ = ["Dispatcher", "Relay"]
@@ -90,14 +92,14 @@ class Dispatcher:
             body = ErrorBody(
                 Code.FAILED_PRECONDITION, f"{entry.label} cannot be notified: call it instead"
             )
-            self._hub.endpoint.fail(call, body)
+            self._refuse(call, call.method, body)
         elif _baggage(call) > self._hub.limits.max_metadata:
             limit = self._hub.limits.max_metadata
             body = ErrorBody(
                 Code.RESOURCE_EXHAUSTED,
                 f"metadata, key and last_id of {entry.label} exceed {limit} bytes (max_metadata)",
             )
-            self._hub.endpoint.fail(call, body)
+            self._refuse(call, call.method, body)
         else:
             MethodHandler(self._calls, call, entry).start(complete)
 
@@ -106,7 +108,34 @@ class Dispatcher:
         hint = f"; did you mean {' or '.join(names)}?" if names else ""
         body = ErrorBody(Code.UNIMPLEMENTED, f"there is no method {method[:200]!r} here{hint}")
         body.data = Raw(self._hub.codec.dump({"near": names}))
+        self._refuse(call, method, body, known=False)
+
+    def _refuse(self, call: InCall, method: str, body: ErrorBody, *, known: bool = True) -> None:
+        """Answer a call that gets no handler, and let it be seen."""
         self._hub.endpoint.fail(call, body)
+        self.refused(call, method, body.code, known=known)
+
+    def refused(self, call: InCall, method: str, code: str, *, known: bool = True) -> None:
+        """Let it be seen that a call was refused which has been answered already.
+
+        Args:
+            call: The call.
+            method: What it asked for; "" for a callback.
+            code: The code of the error.
+            known: Whether there is such a method.
+        """
+        events = self._hub.events
+        end = CallEnd(code, not_started=True)
+        events.call_refused(method, end, self._hub.log, known=known and method in self._entries)
+        if not events.observed:
+            return
+        controller, _, name = method.rpartition(".")
+        entry = self._entries.get(method)
+        kind: Literal["unary", "stream", "notify"] = "unary" if entry is None else entry.spec.kind
+        if call.oneway:
+            kind = "notify"
+        tags = frozenset[str]() if entry is None else entry.tags
+        events.refusal(inbound(self._hub.session, call, controller, name, kind, tags), end)
 
     def _may_hint(self) -> bool:
         if self._hints is None:

@@ -18,6 +18,7 @@ from ..context import Handling
 from ..engine.failures import as_text, error_body
 from ..engine.hub import LaneOwner
 from ..errors import Code, ConnectionLost, RpcError
+from ..interfaces import CallEnd, ObservedCall
 from ..protocol.endpoint import ValueTooLargeError
 from ..protocol.frames import ErrorBody
 from ..protocol.lanes import InCall
@@ -30,7 +31,10 @@ from ..values.adapter import Adapter
 from .live import LiveCalls
 from .threads import NoThreadError, Place, Pool
 
-__all__ = ["Handler"]
+__all__ = ["OK", "Handler"]
+
+# What the end of a call is named that did not fail.
+OK = "ok"
 
 T = TypeVar("T")
 
@@ -49,9 +53,12 @@ class Handler(LaneOwner):
 
     __slots__ = (
         "_begun",
+        "_code",
         "_deadline",
         "_entry",
+        "_error_id",
         "_killer",
+        "_since",
         "_task",
         "_threaded",
         "_waits_for_thread",
@@ -60,6 +67,7 @@ class Handler(LaneOwner):
         "handled",
         "hub",
         "label",
+        "observed",
         "producer",
         "stopped",
     )
@@ -73,6 +81,11 @@ class Handler(LaneOwner):
         self.handled: Handling | None = None
         self.stopped: str | None = None
         self._begun = False
+        # How it ended, and since when the code has run; negative before that.
+        self._code = ""
+        self._error_id: str | None = None
+        self._since = -1.0
+        self.observed: ObservedCall | None = None
         self._threaded = False
         self._waits_for_thread = False
         self._deadline: float | None = None
@@ -105,7 +118,10 @@ class Handler(LaneOwner):
         """Run the call, as soon as its arguments are here; its time counts from now."""
         hub = self.hub
         if self.call.cancel_reason is not None:
-            self._refuse(self.call.cancel_reason)
+            # The cancel itself comes next, and finds nothing to stop.
+            self.stopped = self.call.cancel_reason
+            self._refuse(self.stopped)
+            self._report()
             return
         timeout = self.call.timeout
         if timeout is not None:
@@ -124,13 +140,14 @@ class Handler(LaneOwner):
         """Do what can be done before they are here."""
 
     def _launch(self) -> None:
-        self.calls.count()
+        self.calls.events.handler_began()
         self._spawn()
 
     def _spawn(self) -> None:
         self._task = self.hub.nursery.spawn_handler(self._run, deadline=self._deadline)
 
     def _refuse(self, reason: str) -> None:
+        self._code = reason
         if not self._open:
             return
         self.hub.endpoint.refuse(self.call, reason, f"{STOPPED[reason]} before it began")
@@ -236,7 +253,7 @@ class Handler(LaneOwner):
             if interrupted and not self.hub.runtime.interrupt():
                 raise
         finally:
-            self.calls.stats.calls_live -= 1
+            self.calls.events.handler_ended()
             self._ended()
 
     def _own_task(self) -> Task:
@@ -306,7 +323,36 @@ class Handler(LaneOwner):
     def _overdue(self) -> bool:
         return self._deadline is not None and self.hub.runtime.now() >= self._deadline
 
+    def _observe(self) -> ObservedCall:
+        """This call, for observers."""
+        raise NotImplementedError
+
+    def _runs(self) -> None:
+        """The code is about to run: from here on the call is one that has begun."""
+        self._since = self.hub.runtime.now()
+        events = self.calls.events
+        if events.observed:
+            self.observed = self._observe()
+            events.call_started(self.observed)
+
+    def _report(self) -> None:
+        """Tell how the call ended; once."""
+        events = self.calls.events
+        begun = self._since >= 0.0
+        if begun and not events.observed:
+            return
+        code = self._code or self.stopped or "cancelled"
+        duration = self.hub.runtime.now() - self._since if begun else 0.0
+        end = CallEnd(code, duration, not begun, self._error_id)
+        if not begun:
+            events.call_refused(self.label, end, self.hub.log)
+            if events.observed:
+                events.refusal(self._observe(), end)
+        elif self.observed is not None:
+            events.call_ended(self.observed, end)
+
     def _ended(self) -> None:
+        self._report()
         self.calls.end(self)
         # The two point at each other; left so, each call would be garbage for the collector.
         self.call.owner = None
@@ -340,6 +386,7 @@ class Handler(LaneOwner):
         hub, call = self.hub, self.call
         if self._halted() or hub.lost is not None or call.is_over:
             return
+        self._code = OK
         if call.oneway:
             hub.endpoint.finish(call)
         else:
@@ -347,6 +394,7 @@ class Handler(LaneOwner):
         hub.flush()
 
     def _fail_stopped(self) -> None:
+        self._code = self.stopped or ""
         if self._open:
             assert self.stopped is not None
             if self.waits:
@@ -368,6 +416,7 @@ class Handler(LaneOwner):
                 self.hub.wake()
             return
         body = self._body(error)
+        self._code, self._error_id = body.code, body.error_id
         if self._open:
             self.hub.endpoint.fail(self.call, body)
             self.hub.wake()

@@ -9,7 +9,6 @@ from ..context import Authorize
 from ..engine.hub import Hub, settle
 from ..interfaces import Session
 from ..runtime import Future
-from ..telemetry.counters import Stats
 from .in_order import InOrder
 from .target import MethodEntry
 from .threads import Threads
@@ -46,7 +45,6 @@ class LiveCalls:
         authorize: Asked before each call of a method, if there is one.
         check: Whether results are validated before they leave.
         debug: Whether unexpected errors cross with their text.
-        stats: Where to count.
         threads: Where plain functions run.
 
     Attributes:
@@ -54,7 +52,7 @@ class LiveCalls:
         authorize: Asked before each call of a method, if there is one.
         check: Whether results are validated before they leave.
         debug: Whether unexpected errors cross with their text.
-        stats: Where to count.
+        events: Told what happens.
         threads: Where plain functions run.
         in_order: Plain notifications, which begin one after the other.
         live: The handlers.
@@ -67,14 +65,13 @@ class LiveCalls:
         authorize: Authorize | None,
         check: bool,
         debug: bool,
-        stats: Stats,
         threads: Threads,
     ) -> None:
         self.hub = hub
         self.authorize = authorize
         self.check = check
         self.debug = debug
-        self.stats = stats
+        self.events = hub.events
         self.threads = threads
         self.in_order = InOrder(hub, threads)
         self.live: set[Running] = set()
@@ -86,12 +83,6 @@ class LiveCalls:
     def session(self) -> Session:
         """The session of these calls."""
         return self.hub.session
-
-    def count(self) -> None:
-        """A handler's code is about to run."""
-        stats = self.stats
-        stats.calls_live += 1
-        stats.calls_peak = max(stats.calls_peak, stats.calls_live)
 
     def begin(self, handler: Running) -> None:
         """A handler has begun."""

@@ -11,7 +11,7 @@ from ..calling.invoke import invoke
 from ..context import NO_METADATA, CallContext, Handling, handling, outgoing_metadata
 from ..contract.signature import MethodSpec, Param
 from ..errors import Code, RpcError
-from ..interfaces import Request, fold
+from ..interfaces import ObservedCall, Request, fold
 from ..protocol.frames import ErrorBody
 from ..protocol.lanes import CallbackTarget, InCall, UploadReader
 from ..protocol.splice import Encoded
@@ -20,8 +20,9 @@ from ..stream import NotFinished, Stream
 from ..streams.consumer import Consumer, ReceivedStream
 from ..streams.producer import Packer, Producer
 from ..values.adapter import InvalidValue
-from .handler import Handler
+from .handler import OK, Handler
 from .live import LiveCalls
+from .observed import inbound
 from .refusals import bad, invalid_argument, under
 from .sync_iterator import ThreadIterator
 from .target import MethodEntry
@@ -106,6 +107,9 @@ class MethodHandler(Handler):
                 self._add_channels(spec, arguments)
         except InvalidValue as invalid:
             raise invalid_argument(self.label, invalid) from None
+        self._runs()
+        for consumer in self._consumers.values():
+            consumer.observed = self.observed
         if entry.interceptors:
             outcome = await self._intercepted(arguments, context)
         else:
@@ -124,6 +128,17 @@ class MethodHandler(Handler):
             await hub.room()
         self._answer(payload)
 
+    def _observe(self) -> ObservedCall:
+        spec = self.entry.spec
+        return inbound(
+            self.calls.session,
+            self.call,
+            self.entry.exposed.name,
+            spec.name,
+            "notify" if self.call.oneway else spec.kind,
+            self.entry.tags,
+        )
+
     async def _authorized(self, context: CallContext) -> bool:
         """Whether the call may begin, with its arguments there; else it is answered (AUTHZ-1)."""
         authorize = self.calls.authorize
@@ -136,6 +151,7 @@ class MethodHandler(Handler):
         if self._halted():
             return False
         if allowed is False:
+            self._code, self._error_id = body.code, body.error_id
             if self._open:
                 self.hub.endpoint.decline(self.call, body)
                 self.hub.wake()
@@ -200,9 +216,11 @@ class MethodHandler(Handler):
             no_final=f"{self.label} yielded wsrpc.Final, but is not annotated with it: write "
             "AsyncIterator[Item | wsrpc.Final[Value]]",
         )
-        self.producer = Producer(hub, call, packer, halt=self.halt, spare=self.spare)
-        stats = self.calls.stats
-        stats.generators_open += 1
+        self.producer = Producer(
+            hub, call, packer, halt=self.halt, spare=self.spare, observed=self.observed
+        )
+        events = self.calls.events
+        events.generator_opened()
         try:
             await self.producer.run(source)
         finally:
@@ -212,8 +230,9 @@ class MethodHandler(Handler):
                     if hasattr(inner, "aclose"):
                         await inner.aclose()
             finally:
-                stats.generators_open -= 1
+                events.generator_closed()
         if self._open and not self._halted():
+            self._code = OK
             final = self.producer.final
             if final is None and isinstance(source, Stream):
                 final = self._final_of(source, packer)

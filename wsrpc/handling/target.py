@@ -20,9 +20,10 @@ class MethodEntry:
         exposed: The controller.
         interceptors: What runs around it, outermost first.
         channels: Whether it takes streams or callbacks.
+        tags: The tags of the method and of its controller.
     """
 
-    __slots__ = ("channels", "exposed", "interceptors", "label", "spec")
+    __slots__ = ("channels", "exposed", "interceptors", "label", "spec", "tags")
 
     def __init__(
         self, exposed: Exposed, spec: MethodSpec, interceptors: Sequence[Interceptor]
@@ -31,6 +32,7 @@ class MethodEntry:
         self.spec = spec
         self.exposed = exposed
         self.interceptors = tuple(interceptors)
+        self.tags: frozenset[str] = frozenset()
         self.channels = any(param.kind != "value" for param in spec.params.values())
 
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from ..limits import MAX_CALLBACK_CALLS, MAX_CREDIT, MAX_IDS_PER_CALL, Limits
 from .codec import Codec
-from .events import CallReceived
+from .events import CallReceived, CallRefused
 from .frames import ABSENT, ErrorBody, NotifyOptions, SizedCall, SizedNotify
 from .lanes import CallbackOffer, CallbackTarget, InCall, OutCall, Slots, UploadReader
 from .requests import Requests
@@ -129,6 +129,7 @@ class Arrivals(Requests):
         elif offer is None and (id & 1) == self._parity and id < self._next_id:
             body = ErrorBody("failed_precondition", "the callback's call has ended")
             self.fail(call, body)
+            self._events.append(CallRefused(call, body.code))
         else:
             raise violation(f"a call of {id}, which is no callback")
 
@@ -136,11 +137,13 @@ class Arrivals(Requests):
         """Refuse a call that an honest peer knows better than to make (CALM-3)."""
         self._patience.refused += 1
         self.refuse(call, code, message)
+        self._events.append(CallRefused(call, code))
 
     def _begin(self, call: InCall) -> None:
         size = call.size
         if call.timeout == 0:
             self.refuse(call, "deadline_exceeded", "deadline exceeded")
+            self._events.append(CallRefused(call, "deadline_exceeded"))
         elif size is None:
             self._events.append(CallReceived(call))
         elif size > self.limits.max_value:

@@ -13,6 +13,7 @@ __all__ = [
     "ArgumentsReceived",
     "AuthReceived",
     "CallReceived",
+    "CallRefused",
     "CancelReceived",
     "CreditReceived",
     "Event",
@@ -42,6 +43,18 @@ class CallReceived(Struct):
 
     call: InCall
     complete: bool = True
+
+
+class CallRefused(Struct):
+    """A call or notify that the endpoint has answered by itself: no room, too late, no such callback.
+
+    Attributes:
+        call: The call.
+        code: The code of the error.
+    """
+
+    call: InCall
+    code: str
 
 
 class ArgumentsReceived(Struct):
@@ -110,6 +123,7 @@ class SessionExpired(Struct):
 Event: TypeAlias = (
     HelloReceived
     | CallReceived
+    | CallRefused
     | ArgumentsReceived
     | ItemsReceived
     | StreamFinished

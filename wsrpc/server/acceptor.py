@@ -29,7 +29,7 @@ from ..protocol.events import Event
 from ..protocol.hello import Opening
 from ..runtime import Runtime
 from ..session.wire_session import STOPPING
-from ..telemetry.counters import Stats
+from ..telemetry.events import Events
 from ..telemetry.logs import everyone
 from ..transport.base import Link, LinkClosed
 from ..version import AGENT
@@ -54,7 +54,7 @@ class Service:
         authorize: Asked before each of their calls.
         check: Whether results are validated before they leave.
         debug: Whether unexpected errors cross with their text.
-        stats: Where to count.
+        events: Told what happens.
         on_state: Told of each session's changes.
         sessions: All of them.
         origins: Which web pages may connect.
@@ -75,7 +75,7 @@ class Service:
     authorize: Authorize | None
     check: bool
     debug: bool
-    stats: Stats
+    events: Events
     on_state: OnState | None
     sessions: SessionTable[ServedSession]
     origins: Origins
@@ -148,7 +148,7 @@ class Acceptor:
         service = self._service
         begun: ServedSession | None = None
         leave = _nothing
-        service.stats.links += 1
+        service.events.link_opened(link.handshake)
         try:
             try:
                 pending = self._arrive(link, pending)
@@ -166,6 +166,7 @@ class Acceptor:
                 if session is None:
                     session = begun = await self._begin(link)
                     self._sessions.add(begun)
+                service.events.received(session, len(opening.message))
                 how = self._accept if session is begun else self._resume
                 events = [session.begin(partial(how, session, opening, grant, pending))]
                 session.handshake = link.handshake
@@ -175,11 +176,11 @@ class Acceptor:
                 pending = None
                 await session.serve(link, events.pop())
             except LinkClosed as gone:
-                service.stats.closes[gone.code] += 1
+                service.events.link_closed(link.handshake, gone.code, gone.reason)
             except ProtocolError as error:
                 await self._refuse(link, error, pending)
             finally:
-                service.stats.links -= 1
+                service.events.link_left()
                 leave()
                 if pending is not None:
                     service.pending.remove(pending)
@@ -259,7 +260,7 @@ class Acceptor:
             authorize=service.authorize,
             check=service.check,
             debug=service.debug,
-            stats=service.stats,
+            events=service.events,
             threads=service.threads,
             on_state=service.on_state,
         )
@@ -309,7 +310,7 @@ class Acceptor:
 
     async def _refuse(self, link: Link, error: ProtocolError, pending: Pending | None) -> None:
         """Close a link that was not let in; until it is closed it takes up its place."""
-        self._service.stats.closes[error.close_code] += 1
+        self._service.events.link_closed(link.handshake, error.close_code, error.reason)
         peer = link.handshake.remote or "a peer"
         everyone.info("refusing %s with %d: %s", peer, error.close_code, error.reason)
         with anyio.CancelScope(shield=True):

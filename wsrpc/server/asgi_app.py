@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Self
 
@@ -29,7 +29,6 @@ NO_SUBPROTOCOL = HttpAnswer(
 ONLY_WEBSOCKETS = HttpAnswer(
     426, (_PLAIN, ("Upgrade", "websocket")), b"This address speaks WebSocket.\n"
 )
-DRAINING = HttpAnswer(503, (_PLAIN, ("Retry-After", "1")), b"This server is about to stop.\n")
 
 
 class Running:
@@ -174,22 +173,31 @@ class AsgiApp:
             await _serve(Acceptor(self._service, runtime), link)
 
     def _refusal(self, door: Door, scope: Scope, headers: dict[str, str]) -> HttpAnswer | None:
-        answer = door.answer("GET", path_of(scope), headers, **_addresses(scope))
-        if answer is not None:
+        # Over HTTP/2 nothing in the headers says so.
+        answer = self._routed(scope, {**headers, "upgrade": "websocket"})
+        if answer is not None and (
+            answer.status != 503 or "websocket.http.response" in (scope.get("extensions") or ())
+        ):
             return answer
-        if self._service.drains and "websocket.http.response" in (scope.get("extensions") or ()):
-            return DRAINING
         return FORBIDDEN_ORIGIN if door.forbids(headers) else None
 
     def _answer(self, scope: Scope) -> HttpAnswer:
         path, root = scope["path"], scope.get("root_path", "")
         if root and path == root:
             return HttpAnswer(308, (("Location", f"{root}/"),))
-        door = self._door_on(runtimes.current())
-        answer = door.answer(
-            scope["method"], path_of(scope), headers_of(scope), **_addresses(scope)
+        return self._routed(scope, headers_of(scope)) or ONLY_WEBSOCKETS
+
+    def _routed(self, scope: Scope, headers: dict[str, str]) -> HttpAnswer | None:
+        server, client = scope.get("server"), scope.get("client")
+        return self._service.routes.answer(
+            scope.get("method", "GET"),
+            path_of(scope),
+            headers,
+            local=str(server[0]) if server else "",
+            peer=str(client[0]) if client else "",
+            draining=self._service.drains > 0,
+            mount=f"{scope.get('root_path', '')}/",
         )
-        return answer or ONLY_WEBSOCKETS
 
     def _door_on(self, runtime: Runtime) -> Door:
         if self._door is None:
@@ -200,23 +208,5 @@ class AsgiApp:
                 runtime.now,
                 origins=service.origins,
                 proxies=service.proxies,
-                answer=self._routed,
             )
         return self._door
-
-    def _routed(
-        self, method: str, path: str, headers: Mapping[str, str], local: str, peer: str
-    ) -> HttpAnswer | None:
-        service = self._service
-        return service.routes.answer(
-            method, path, headers, local=local, peer=peer, draining=bool(service.drains)
-        )
-
-
-def _addresses(scope: Scope) -> dict[str, str]:
-    """The addresses that a request reached and comes from, as a door is told them."""
-    server, client = scope.get("server"), scope.get("client")
-    return {
-        "local": str(server[0]) if server else "",
-        "peer": str(client[0]) if client else "",
-    }

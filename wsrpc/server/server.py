@@ -23,10 +23,11 @@ from ..contract.description import Reflection, describe, with_names
 from ..contract.expose import expose_all
 from ..handling.target import entries_of
 from ..handling.threads import Threads
-from ..interfaces import Interceptor, OnState, Session, StateChange, Validate
+from ..interfaces import Interceptor, Observer, OnState, Session, StateChange, Validate
 from ..limits import Limits
 from ..options import VALIDATES, checked_function, checked_interceptors, checked_limits, one_of
 from ..telemetry.counters import Snapshot, Stats
+from ..telemetry.events import Events
 from ..telemetry.logs import DEBUGGING, everyone
 from ..transport.registry import Transport, checked
 from .acceptor import Acceptor, Service, is_meant
@@ -80,6 +81,7 @@ class Server:
         reflection: Whether peers may ask what is exposed (`wsrpc ls`).
         on_state: Called with a session and each `StateChange` of it, when sessions come, lose their
             connection, return and go; must not block.
+        observers: Told of calls, sessions and connections, for metrics, traces and logs.
         on_connect: An async function of each session that has begun, once for each: the place to
             let it join groups, or to call it. Its calls may be handled meanwhile. Where it raises,
             the session ends with 1011.
@@ -109,6 +111,7 @@ class Server:
         debug: bool = False,
         reflection: bool = True,
         on_state: OnState | None = None,
+        observers: Sequence[Observer] = (),
         on_connect: OnSession | None = None,
         on_disconnect: OnSession | None = None,
     ) -> None:
@@ -138,7 +141,7 @@ class Server:
             authorize=authorize,
             check=validate == "both",
             debug=debug,
-            stats=Stats(),
+            events=Events(observers=observers),
             on_state=on_state,
             sessions=SessionTable(limits),
             origins=pages,
@@ -174,7 +177,7 @@ class Server:
     @property
     def stats(self) -> Stats:
         """Counts for people who watch the server."""
-        return self._service.stats
+        return self._service.events.stats
 
     @property
     def sessions(self) -> Mapping[str, Session]:
@@ -335,6 +338,7 @@ class Server:
         if not (grace >= 0 and reconnect_after >= 0):
             raise ValueError(f"seconds are at least 0, not {grace!r} and {reconnect_after!r}")
         self._service.drains += 1
+        self._service.events.drain("begun", len(self._service.sessions))
         try:
             for listener in self._listeners:
                 listener.refuse()
@@ -348,6 +352,7 @@ class Server:
                 listener.unbind()
         finally:
             self._service.drains -= 1
+            self._service.events.drain("ended", len(self._service.sessions))
 
     def revoke(self, principal: Any) -> int:
         """End all that a principal has here: its connections, with 4501, and its sessions.

@@ -42,7 +42,7 @@ from ..protocol.endpoint import Endpoint
 from ..protocol.events import AuthReceived, GoawayReceived
 from ..protocol.frames import HelloBody
 from ..runtime import Future, Nursery, Runtime
-from ..telemetry.counters import Stats
+from ..telemetry.events import Events
 from ..telemetry.logs import one_line
 from .wire_session import WireSession
 
@@ -103,7 +103,7 @@ class LiveSession(Session):
         metadata: Mapping[str, str] | None = None,
         check: bool = True,
         debug: bool = False,
-        stats: Stats | None = None,
+        events: Events | None = None,
         threads: Threads | None = None,
         on_state: OnState | None = None,
     ) -> None:
@@ -122,7 +122,7 @@ class LiveSession(Session):
         self._auth_due = 0.0
         self._check = check
         self._debug = debug
-        self._stats = stats or Stats()
+        self._events = events or Events()
         self._on_state = on_state
         self._threads = threads
         self._link_source: LinkSource | None = None
@@ -273,7 +273,7 @@ class LiveSession(Session):
             authorize=self._authorize,
             check=self._check,
             debug=self._debug,
-            stats=self._stats,
+            events=self._events,
             threads=self._threads,
         )
 
@@ -357,11 +357,13 @@ class LiveSession(Session):
             source.keep(self.wire)
 
     def _enter(self, change: StateChange) -> None:
+        resumed = change.state == "connected" and self.change.state == "detached"
         self.change = change
         # Not the cause, which may be in the other end's words.
         self.wire.hub.log.debug("%r", self)
         for watcher in self._watchers:
             watcher.add(change)
+        self._events.session_state(self, change, resumed=resumed)
         if self._on_state is not None:
             try:
                 self._on_state(self, change)

@@ -30,6 +30,7 @@ from ..protocol.events import (
     ArgumentsReceived,
     AuthReceived,
     CallReceived,
+    CallRefused,
     CancelReceived,
     CreditReceived,
     Event,
@@ -43,7 +44,7 @@ from ..protocol.events import (
 from ..protocol.frames import HelloBody
 from ..runtime import Future, Nursery, Runtime
 from ..runtime.timers import TimerEntry
-from ..telemetry.counters import Stats
+from ..telemetry.events import Events
 from ..telemetry.logs import Log
 from ..transport.base import Link, LinkClosed
 
@@ -139,7 +140,7 @@ class WireSession:
         authorize: Asked before each of its calls.
         check: Whether results are validated before they leave.
         debug: Whether unexpected errors cross with their text.
-        stats: Where to count.
+        events: Told what happens.
         threads: Where plain functions run.
 
     Attributes:
@@ -160,20 +161,20 @@ class WireSession:
         authorize: Authorize | None,
         check: bool,
         debug: bool,
-        stats: Stats,
+        events: Events,
         threads: Threads,
     ) -> None:
         self.endpoint = endpoint
-        self.hub = Hub(session, endpoint, runtime, nursery)
+        self.hub = Hub(session, endpoint, runtime, nursery, events)
         self.calls = LiveCalls(
-            self.hub, authorize=authorize, check=check, debug=debug, stats=stats, threads=threads
+            self.hub, authorize=authorize, check=check, debug=debug, threads=threads
         )
         self._dispatcher = Dispatcher(self.calls, entries)
         self.comes_back = True
         self._owner = owner
         self._runtime = runtime
         self._nursery = nursery
-        self._stats = stats
+        self._events = events
         self._link: Link | None = None
         # Why the present link has to go, until it does.
         self._verdict: ProtocolError | None = None
@@ -209,7 +210,11 @@ class WireSession:
             ValueError: They cannot travel.
         """
         self.endpoint.connect(auth, patient=True)
-        await self.serve(link, None)
+        self._events.link_opened(link.handshake)
+        try:
+            await self.serve(link, None)
+        finally:
+            self._events.link_left()
 
     def begin(self, how: Callable[[], list[Event]]) -> list[Event]:
         """Accepting side: let the endpoint begin on a new link; `serve` that with what it returns.
@@ -242,13 +247,14 @@ class WireSession:
         )
         if older is not None and older_driver is not None:
             older_driver.stop()
-            self._stats.closes[CloseCode.SUPERSEDED] += 1
+            self._events.link_closed(older.handshake, CloseCode.SUPERSEDED)
             self._close_soon(older, CloseCode.SUPERSEDED, "a newer link has taken over")
         failure: LinkClosed | ProtocolError
         try:
             await driver.start()
             if events is None:
                 data = await first_message(link, self.hub.limits.connect_timeout)
+                self._events.received(self.hub.session, len(data))
                 events = self.endpoint.receive(data, self._runtime.now())
             self._process(events)
             # A link may be idle for days: nothing of its beginning should stay for so long.
@@ -288,7 +294,7 @@ class WireSession:
     def _leave(self, code: int, reason: str) -> None:
         """The link has ended with this code: so has the session, unless it may be resumed."""
         if self._link is not None:
-            self._stats.closes[code] += 1
+            self._events.link_closed(self._link.handshake, code, reason)
         self._link = self.hub.driver = None
         if self.over:
             return
@@ -449,7 +455,7 @@ class WireSession:
         if self.over:
             return
         if self._link is not None:
-            self._stats.closes[code] += 1
+            self._events.link_closed(self._link.handshake, code, reason)
             self._link = None
         driver = self.hub.driver
         if driver is not None:
@@ -457,7 +463,7 @@ class WireSession:
         self._disarm()
         error = _lost(code, reason, what or f"the session ended with close code {code}")
         error.__cause__ = cause
-        self._stats.frames_ignored += self.endpoint.ignored
+        self._events.frames_ignored(self.endpoint.ignored)
         self.hub.lose(error)
         self.calls.stop_all()
         self._owner.wire_ended(self, error)
@@ -543,6 +549,11 @@ class WireSession:
     # A lane without context is one whose call was refused, or has ended, by an earlier event of the
     # same message: nobody is there any more to be told.
 
+    def _on_refused(self, event: CallRefused) -> None:
+        call = event.call
+        method = call.method if isinstance(call.method, str) else ""
+        self._dispatcher.refused(call, method, event.code)
+
     def _on_arguments(self, event: ArgumentsReceived) -> None:
         if event.call.owner is not None:
             event.call.owner.on_arguments()
@@ -582,6 +593,7 @@ class WireSession:
     _on: ClassVar[dict[type[Any], Callable[[WireSession, Any], None]]] = {
         HelloReceived: _on_hello,
         CallReceived: _on_call,
+        CallRefused: _on_refused,
         ArgumentsReceived: _on_arguments,
         GoawayReceived: _on_goaway,
         AuthReceived: _on_auth,

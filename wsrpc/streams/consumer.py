@@ -16,6 +16,7 @@ from msgspec import Raw
 from ..engine.failures import error_from, wrong_kind
 from ..engine.hub import Hub, LaneOwner, Terminal
 from ..errors import ConnectionLost, DeadlineExceeded, RpcError
+from ..interfaces import ObservedCall
 from ..limits import COST_UNIT
 from ..protocol.codec import Codec
 from ..protocol.frames import End, Error, Result
@@ -100,6 +101,8 @@ class Consumer(LaneOwner):
 
     Attributes:
         items: Validated items, ready to be taken; the fast path pops from here.
+        observed: The call, where observers are told of its items.
+        on_dropped: Called when the stream was dropped without a word.
         taken: Items. Cost consumed and not yet reported to the endpoint.
         final: The stream's final value, once it has ended with one.
     """
@@ -125,6 +128,8 @@ class Consumer(LaneOwner):
         "_window",
         "final",
         "items",
+        "observed",
+        "on_dropped",
         "taken",
     )
 
@@ -164,13 +169,20 @@ class Consumer(LaneOwner):
         self.items: deque[Any] = deque()
         self.taken = 0
         self.final: Any = None
+        self.observed: ObservedCall | None = None
+        self.on_dropped: Callable[[], None] | None = None
 
     # ------------------------------------------------------------ from the session
 
     def on_items(self, items: list[Raw]) -> None:
+        self._observe(len(items))
         if not self.closed:
             self._groups.append(ItemGroup(items, self._hub.codec))
             self._notify()
+
+    def _observe(self, items: int) -> None:
+        if self.observed is not None:
+            self._hub.events.items(self.observed, "received", items)
 
     def on_finished(self, frame: Terminal) -> None:
         self._terminate(frame)
@@ -201,7 +213,12 @@ class Consumer(LaneOwner):
 
     def stop_soon(self) -> None:
         """The same as `stop`, from a finalizer."""
-        self._hub.runtime.call_threadsafe(lambda: self.stop("cancelled"))
+        self._hub.runtime.call_threadsafe(self._drop)
+
+    def _drop(self) -> None:
+        self.stop("cancelled")
+        if self.on_dropped is not None:
+            self.on_dropped()
 
     def discard(self) -> None:
         """Forget what is queued: the application wants no more."""

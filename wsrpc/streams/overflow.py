@@ -43,6 +43,7 @@ class DropOldest(Consumer):
         self._lane.keep_at_most(self._room)
 
     def on_items(self, items: list[Raw]) -> None:
+        self._observe(len(items))
         if not self.closed:
             lane = self._lane
             if self._hub.endpoint.consumed(lane, lane.untaken, waiting=True):

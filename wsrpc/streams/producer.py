@@ -17,6 +17,7 @@ from sys import getrefcount
 from typing import Any, NoReturn
 
 from ..engine.hub import Hub
+from ..interfaces import ObservedCall
 from ..protocol.lanes import Sender
 from ..protocol.splice import Encoded
 from ..runtime import Future
@@ -158,6 +159,7 @@ class Producer:
         "_hub",
         "_late",
         "_mean",
+        "_observed",
         "_packer",
         "_spare",
         "_stopped",
@@ -175,7 +177,9 @@ class Producer:
         *,
         halt: Callable[[], None],
         spare: Callable[[], None],
+        observed: ObservedCall | None = None,
     ) -> None:
+        self._observed = observed
         self._hub = hub
         self._packer = packer
         self._halt = halt
@@ -221,7 +225,17 @@ class Producer:
         self._waiter = waiter = hub.runtime.future()
         if hub.endpoint.lacks_room(self.lane):
             hub.block(self.wake)
+        observed = self._observed
+        if observed is None:
+            await waiter
+            return
+        began = hub.runtime.now()
         await waiter
+        hub.events.paused(observed, hub.runtime.now() - began)
+
+    def _count(self, items: int) -> None:
+        if self._observed is not None:
+            self._hub.events.items(self._observed, "sent", items)
 
     # ---------------------------------------------------------------- the source
 
@@ -412,12 +426,14 @@ class Producer:
         if pack is not None and len(pack) <= PACK:
             self._mean = len(pack) / n
             self._hub.endpoint.push_pack(self.lane, pack, n)
+            self._count(n)
             self._hub.wake()
             return
         for item in held:
             self._send(self._packer.one(item))
 
     def _send(self, data: Encoded) -> None:
+        self._count(1)
         size = len(data)
         self._mean = size if self._mean is None else self._mean + (size - self._mean) / 8
         if self._late or not self._hub.endpoint.may_push(self.lane):

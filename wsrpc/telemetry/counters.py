@@ -19,6 +19,11 @@ class Stats:
         links: Connections open now.
         frames_ignored: Frames for finished ids, and unknown extensions, of sessions that ended.
         closes: Connections closed so far, by close code.
+        refused: Calls of the peers that were refused so far, by method and code. At most 1,000
+            methods have a count of their own; those that do not exist share "?".
+        bytes_received: Bytes of all WebSocket messages that came in.
+        bytes_sent: Bytes of all WebSocket messages that went out.
+        resumes: Sessions that went on over a new connection.
     """
 
     calls_live: int = 0
@@ -27,6 +32,10 @@ class Stats:
     links: int = 0
     frames_ignored: int = 0
     closes: Counter[int] = field(default_factory=Counter)
+    refused: Counter[tuple[str, str]] = field(default_factory=Counter)
+    bytes_received: int = 0
+    bytes_sent: int = 0
+    resumes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

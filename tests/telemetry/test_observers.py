@@ -1,0 +1,325 @@
+"""Observers: every call has exactly one ending there, and an observer affects nothing else."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import anyio
+import pytest
+
+import wsrpc
+from tests.support import Codec, bare_client, error_of, served, soon, until
+
+
+class Told(wsrpc.Observer):
+    """Keeps all that it is told."""
+
+    def __init__(self) -> None:
+        self.started: list[wsrpc.ObservedCall] = []
+        self.ended: list[tuple[wsrpc.ObservedCall, wsrpc.CallEnd]] = []
+        self.refused: list[tuple[wsrpc.ObservedCall, wsrpc.CallEnd]] = []
+        self.counts: Counter[str] = Counter()
+        self.states: list[str] = []
+        self.codes: list[int] = []
+        self.drains: list[str] = []
+        self.pauses: list[float] = []
+        self.retries: list[tuple[int, str]] = []
+
+    def call_started(self, call: wsrpc.ObservedCall) -> None:
+        self.started.append(call)
+
+    def call_ended(self, call: wsrpc.ObservedCall, end: wsrpc.CallEnd) -> None:
+        self.ended.append((call, end))
+
+    def call_refused(self, call: wsrpc.ObservedCall, end: wsrpc.CallEnd) -> None:
+        self.refused.append((call, end))
+
+    def items(self, call: wsrpc.ObservedCall, direction: Any, count: int) -> None:
+        self.counts[f"items {direction}"] += count
+
+    def bytes(self, session: wsrpc.Session, direction: Any, count: int) -> None:
+        self.counts[f"bytes {direction}"] += count
+
+    def paused(self, call: wsrpc.ObservedCall, seconds: float) -> None:
+        self.pauses.append(seconds)
+
+    def session_state(self, session: wsrpc.Session, change: wsrpc.StateChange) -> None:
+        self.states.append(change.state)
+
+    def link_opened(self, handshake: wsrpc.Handshake) -> None:
+        self.counts["links"] += 1
+
+    def link_closed(self, handshake: wsrpc.Handshake, code: int, reason: str) -> None:
+        self.codes.append(code)
+
+    def drain(self, state: Any, sessions: int) -> None:
+        self.drains.append(state)
+
+    def retry(self, call: wsrpc.ObservedCall, attempt: int, code: str) -> None:
+        self.retries.append((attempt, code))
+
+    def endings(self) -> dict[str, list[str]]:
+        """The codes with which the calls of each method ended, refused ones marked."""
+        found: dict[str, list[str]] = {}
+        for call, end in self.ended:
+            found.setdefault(call.name, []).append(end.code)
+        for call, end in self.refused:
+            found.setdefault(call.name, []).append(f"refused {end.code}")
+        return found
+
+
+class Quota(wsrpc.RpcError[int]):
+    def __init__(self, left: int) -> None:
+        super().__init__("resource_exhausted", "no more", left)
+
+
+class Work:
+    @wsrpc.method
+    async def add(self, a: int, b: int) -> int:
+        return a + b
+
+    @wsrpc.method
+    async def broken(self) -> None:
+        raise ValueError("secret")
+
+    @wsrpc.method
+    async def quota(self) -> None:
+        raise Quota(0)
+
+    @wsrpc.method
+    async def wait(self) -> None:
+        await anyio.sleep_forever()
+
+    @wsrpc.method
+    async def count(self, n: int) -> AsyncIterator[int]:
+        for i in range(n):
+            yield i
+
+    @wsrpc.method
+    async def total(self, numbers: AsyncIterator[int]) -> int:
+        return sum([n async for n in numbers])
+
+    @wsrpc.method
+    async def ask(self, question: Callable[[str], Awaitable[str]]) -> str:
+        return await question("who")
+
+    @wsrpc.method(oneway=True)
+    async def note(self, line: str) -> None: ...
+
+    @wsrpc.method
+    async def secret(self) -> None: ...
+
+
+async def authorize(context: wsrpc.CallContext) -> bool:
+    return context.method != "secret"
+
+
+async def answer(question: str) -> str:
+    return question.upper()
+
+
+async def use_all(session: wsrpc.Session) -> None:
+    """A call of every kind, with every kind of end."""
+    work = session.clientize(Work)
+    assert await work.add(1, 2) == 3
+    with error_of("internal"):
+        await work.broken()
+    with pytest.raises(Quota):
+        await work.quota()
+    with error_of("permission_denied"):
+        await work.secret()
+    loose = session.clientize("Work")
+    with error_of("unimplemented"):
+        await loose.nothing()
+    with error_of("invalid_argument"):
+        await loose.add(a="x", b=1)
+    assert await work.count(5).collect() == list(range(5))
+    async with work.count(1000) as stream:
+        await anext(stream)
+    assert await work.total(wsrpc.stream_of([1, 2])) == 3
+    assert await work.ask(answer) == "WHO"
+    await work.note("a line")
+    with anyio.move_on_after(0.01):
+        await work.wait()
+
+
+HANDLED = {
+    "Work.add": ["ok", "refused invalid_argument"],
+    "Work.broken": ["internal"],
+    "Work.quota": ["resource_exhausted"],
+    "Work.secret": ["refused permission_denied"],
+    "Work.nothing": ["refused unimplemented"],
+    "Work.count": ["ok", "cancelled"],
+    "Work.total": ["ok"],
+    "Work.ask": ["ok"],
+    "Work.note": ["ok"],
+    "Work.wait": ["deadline_exceeded"],
+    # The callback that `ask` was passed.
+    "question": ["ok"],
+}
+
+
+async def test_every_call_has_exactly_one_ending_those_that_were_refused_included(
+    codec: Codec,
+) -> None:
+    told, asked = Told(), Told()
+    async with served([Work()], authorize=authorize, observers=[told]) as listener:
+        async with wsrpc.connect(
+            listener.url, codec=codec, observers=[asked], reconnect=False
+        ) as session:
+            await use_all(session)
+            session_id = session.id
+            await until(lambda: len(told.ended) + len(told.refused) == 13)
+    assert told.endings() == HANDLED
+    assert len(told.started) == len(told.ended)
+    assert {id(call) for call in told.started} == {id(call) for call, _ in told.ended}
+    assert {call.session_id for call in told.started} == {session_id}
+    assert all(call.peer.startswith("127.0.0.1:") for call in told.started)
+    assert all(call.id for call in told.started if call.direction == "inbound")
+    kinds = {call.name: call.kind for call in told.started}
+    assert kinds["Work.count"] == "stream"
+    assert kinds["Work.note"] == "notify"
+    assert all(end.not_started for _, end in told.refused)
+    (failed,) = [end for call, end in told.ended if call.method == "broken"]
+    assert failed.error_id
+    assert failed.duration >= 0
+
+    outbound = {
+        name: [code.removeprefix("refused ") for code in codes] for name, codes in HANDLED.items()
+    }
+    # Here it was the scope of the caller that ended it.
+    assert asked.endings() == {**outbound, "Work.wait": ["cancelled"]}
+    assert len(asked.started) == len(asked.ended)
+
+
+async def test_items_bytes_states_and_connections_are_told_at_both_ends() -> None:
+    told, asked = Told(), Told()
+    async with served([Work()], observers=[told]) as listener:
+        async with wsrpc.connect(listener.url, observers=[asked], reconnect=False) as session:
+            work = session.clientize(Work)
+            assert await work.count(100).collect() == list(range(100))
+            assert await work.total(wsrpc.stream_of(range(7))) == 21
+            stats = listener.server.stats
+            assert stats.bytes_received == told.counts["bytes received"]
+            await until(lambda: stats.bytes_sent == asked.counts["bytes received"])
+        await until(lambda: "closed" in told.states)
+    assert told.counts["items sent"] == asked.counts["items received"] == 100
+    assert told.counts["items received"] == 7
+    assert told.counts["links"] == asked.counts["links"] == 1
+    assert told.codes == asked.codes == [1000]
+    assert told.states == ["connected", "closed"]
+    assert asked.states == ["connected", "closed"]
+
+
+async def test_a_stream_that_waits_for_credit_is_told_as_paused() -> None:
+    told = Told()
+    async with served([Work()], observers=[told]) as listener:
+        async with wsrpc.connect(listener.url, reconnect=False) as session:
+            async with session.clientize(Work, window=1).count(10) as stream:
+                async for _ in stream:
+                    await anyio.sleep(0)
+    assert told.pauses
+    assert all(seconds >= 0 for seconds in told.pauses)
+
+
+async def test_a_drain_is_told() -> None:
+    told = Told()
+    async with served([Work()], observers=[told]) as listener:
+        async with wsrpc.connect(listener.url, reconnect=False):
+            await listener.server.drain(0)
+    assert told.drains == ["begun", "ended"]
+
+
+class Raising(wsrpc.Observer):
+    def __getattribute__(self, name: str) -> Any:
+        def fail(*args: object) -> None:
+            raise ZeroDivisionError(name)
+
+        return fail if not name.startswith("_") else super().__getattribute__(name)
+
+
+async def test_an_observer_that_raises_is_logged_and_affects_nothing_else(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    told = Told()
+    async with served([Work()], authorize=authorize, observers=[Raising(), told]) as listener:
+        async with wsrpc.connect(listener.url, observers=[Raising()], reconnect=False) as session:
+            await use_all(session)
+            await until(lambda: len(told.ended) + len(told.refused) == 13)
+    assert told.endings() == HANDLED
+    assert any("an observer raised" in record.getMessage() for record in caplog.records)
+
+
+async def test_calls_that_no_handler_ever_saw_are_told(codec: Codec) -> None:
+    told = Told()
+    limits = wsrpc.Limits(max_calls=8)
+    server = wsrpc.Server([Work()], limits=limits, observers=[told])
+    async with bare_client(server, codec) as peer:
+        calls: list[list[Any]] = [["call", 2 * n + 1, "Work.wait", {}] for n in range(8)]
+        await peer.send(*calls, ["call", 17, "Work.add", {"a": 1, "b": 2}])
+        assert (await peer.expect("error"))[2]["code"] == "resource_exhausted"
+        await until(lambda: len(told.started) == 8)
+        await peer.send(["cancel", 1])
+        await peer.expect("error")
+        await peer.send(["call", 19, "Work.add", {"a": 1, "b": 2}, {"timeout": 0}])
+        assert (await peer.expect("error"))[2]["code"] == "deadline_exceeded"
+        await peer.send(["notify", 21, "Work.count", {"n": 1}])
+        assert (await peer.expect("error"))[2]["code"] == "failed_precondition"
+        await peer.send(["call", 23, "Work.wait", {}], ["cancel", 23])
+        assert (await peer.expect("error"))[2]["code"] == "cancelled"
+    found = [(call.name, end.code) for call, end in told.refused]
+    assert found == [
+        ("Work.add", "resource_exhausted"),
+        ("Work.add", "deadline_exceeded"),
+        ("Work.count", "failed_precondition"),
+        ("Work.wait", "cancelled"),
+    ]
+    assert len(told.started) == len(told.ended) == 8
+
+
+async def test_every_refused_call_leaves_a_trace(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, logger="wsrpc")
+    async with served([Work()], authorize=authorize) as listener:
+        async with wsrpc.connect(listener.url, reconnect=False) as session:
+            await use_all(session)
+            await until(lambda: listener.server.stats.refused.total() == 3)
+    assert listener.server.stats.refused == {
+        ("Work.secret", "permission_denied"): 1,
+        ("?", "unimplemented"): 1,
+        ("Work.add", "invalid_argument"): 1,
+    }
+    lines = [record.getMessage() for record in caplog.records]
+    assert any("Work.secret was refused: permission_denied" in line for line in lines)
+
+
+async def test_a_flood_of_made_up_methods_takes_up_one_counter() -> None:
+    async with served([Work()]) as listener:
+        async with wsrpc.connect(listener.url, reconnect=False) as session:
+            loose = session.clientize("Work")
+            for number in range(50):
+                with error_of("unimplemented"):
+                    await getattr(loose, f"made_up_{number}")()
+        assert listener.server.stats.refused == {("?", "unimplemented"): 50}
+
+
+async def test_a_retry_is_told_with_its_number() -> None:
+    class Shy:
+        tries = 0
+
+        @wsrpc.method(idempotent=True)
+        async def speak(self) -> str:
+            self.tries += 1
+            if self.tries < 3:
+                raise wsrpc.RpcError("unavailable", "not yet")
+            return "yes"
+
+    asked = Told()
+    async with served([Shy()]) as listener:
+        async with wsrpc.connect(listener.url, observers=[asked], reconnect=False) as session:
+            with soon():
+                assert await session.clientize(Shy).speak() == "yes"
+    assert asked.retries == [(2, "unavailable"), (3, "unavailable")]
+    assert asked.endings() == {"Shy.speak": ["ok"]}

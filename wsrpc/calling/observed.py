@@ -1,0 +1,97 @@
+"""Calls of this side as observers see them."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine, Mapping
+from typing import Any, Literal
+
+from ..engine.hub import Hub
+from ..errors import Code, RpcError
+from ..interfaces import CallEnd, ObservedCall
+
+__all__ = ["OutboundCall", "told"]
+
+
+class OutboundCall:
+    """One call of this side, from its beginning to its one end.
+
+    Args:
+        hub: The session's.
+        label: `"Controller.method"`, or what a callback is called.
+        kind: What sort of call it is.
+        metadata: What the caller gave.
+        tags: The method's.
+    """
+
+    __slots__ = ("_began", "_ended", "_hub", "call")
+
+    def __init__(
+        self,
+        hub: Hub,
+        label: str,
+        kind: Literal["unary", "stream", "notify", "callback"],
+        metadata: Mapping[str, str] | None,
+        tags: frozenset[str] = frozenset(),
+    ) -> None:
+        session = hub.session
+        if kind == "callback":
+            # `Report.build(on_progress=…)`
+            controller, method = "", label.rpartition("(")[2].partition("=")[0]
+        else:
+            controller, _, method = label.rpartition(".")
+        self.call = ObservedCall(
+            controller,
+            method,
+            kind,
+            "outbound",
+            session,
+            session.id,
+            session.principal,
+            session.handshake.remote,
+            0,
+            tags,
+            metadata or {},
+        )
+        self._hub = hub
+        self._began = hub.runtime.now()
+        self._ended = False
+        hub.events.call_started(self.call)
+
+    def succeeded(self) -> None:
+        """It gave what it was asked for."""
+        self._end("ok")
+
+    def failed(self, error: BaseException) -> None:
+        """It raised."""
+        if isinstance(error, RpcError):
+            self._end(error.code, not_started=error.not_started, error_id=error.error_id)
+        elif isinstance(error, (self._hub.runtime.cancelled_class(), GeneratorExit)):
+            self._end(Code.CANCELLED)
+        else:
+            self._end(Code.UNKNOWN)
+
+    def stopped(self, reason: str) -> None:
+        """This side wants no more of it.
+
+        Args:
+            reason: "cancelled" or "deadline_exceeded".
+        """
+        self._end(reason)
+
+    def _end(self, code: str, *, not_started: bool = False, error_id: str | None = None) -> None:
+        if self._ended:
+            return
+        self._ended = True
+        duration = self._hub.runtime.now() - self._began
+        self._hub.events.call_ended(self.call, CallEnd(str(code), duration, not_started, error_id))
+
+
+async def told(call: OutboundCall, work: Coroutine[Any, Any, Any]) -> Any:
+    """Make a call for one value, and tell how it ends."""
+    try:
+        value = await work
+    except BaseException as error:
+        call.failed(error)
+        raise
+    call.succeeded()
+    return value
