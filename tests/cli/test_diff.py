@@ -73,3 +73,12 @@ def test_nothing_in_a_contract_moves_the_terminal(run: Run, tmp_path: Path) -> N
     old = written(tmp_path / "old.json", **{"\x1b[2J": BUY})
     new = written(tmp_path / "new.json", buy={**BUY, "result": {"type": "\x1b[2J"}})
     assert "\x1b" not in run("diff", old, new).stdout
+
+
+def test_schema_writes_the_contract_asyncapi_or_tools(run: Run) -> None:
+    server = "tests.cli.service:server"
+    assert json.loads(run("schema", server).stdout)["version"] == 1
+    assert json.loads(run("schema", server, "--format", "asyncapi").stdout)["asyncapi"] == "3.0.0"
+    made = json.loads(run("schema", server, "--format", "tools").stdout)
+    assert {"name", "description", "input_schema", "method"} == made[0].keys()
+    assert run("schema", server, "--format", "yaml").exit_code == 2

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any, Literal, Optional
 
 import typer
 
 from ..admission.hosts import is_loopback
 from ..contract.description import with_names
+from ..gen import ContractError
+from ..gen.documents import asyncapi, tools
 from ..version import __version__
 from .call_command import call as make_call
 from .connection import CodecName, Target, parse_auth, parse_headers, parse_metadata
 from .connection import describe as describe_target
+from .contract_sources import contract_from
 from .diff_command import diff
 from .failures import Failure
 from .gen_command import gen
@@ -266,7 +270,11 @@ def describe(
 
 @app.command()
 def schema(
-    what: Annotated[str, typer.Argument(metavar="MODULE:OBJECT | URL")],
+    what: Annotated[str, typer.Argument(metavar="MODULE:OBJECT | URL | FILE.json")],
+    format: Annotated[
+        Literal["json", "asyncapi", "tools"],
+        typer.Option(help="The contract itself, AsyncAPI 3, or tools for language models."),
+    ] = "json",
     codec: Codec = "json",
     auth: Auth = None,
     timeout: Timeout = None,
@@ -280,14 +288,19 @@ def schema(
     """
 
     async def body() -> None:
-        document: dict[str, Any]
-        if "://" in what:
-            target = _target(what, codec, auth, timeout, header, metadata)
-            async with target.session() as session:
-                document = (await describe_target(session, target)).document
-        else:
-            document = load_server(what).contract()
-        await Output().document(with_names(document))
+        document = await contract_from(
+            what, lambda: _target(what, codec, auth, timeout, header, metadata)
+        )
+        try:
+            written: Callable[[Any], Any] = {
+                "json": with_names,
+                "asyncapi": asyncapi,
+                "tools": tools,
+            }[format]
+            made = written(document)
+        except ContractError as error:
+            raise Failure(str(error)) from None
+        await Output().document(made)
 
     run(body, debug=debug)
 
