@@ -43,9 +43,11 @@ class _Shared:
 
     Args:
         prefix: Where the place is, as references say it.
+        draft_7: Write tuples and discriminators as AsyncAPI has them, whose schemas are of draft 7.
     """
 
-    def __init__(self, prefix: str) -> None:
+    def __init__(self, prefix: str, *, draft_7: bool = False) -> None:
+        self._draft_7 = draft_7
         self.schemas: dict[str, Any] = {}
         self._prefix = prefix
         self._as_written: dict[str, Any] = {}
@@ -85,18 +87,26 @@ class _Shared:
             name = reference.removeprefix("#/$defs/")
             copy["$ref"] = f"{self._prefix}{names.get(name, name)}"
         discriminator = copy.get("discriminator")
-        if isinstance(discriminator, Mapping) and isinstance(discriminator.get("mapping"), Mapping):
-            copy["discriminator"] = _remapped(discriminator, names, self._prefix)
+        if isinstance(discriminator, Mapping):
+            copy["discriminator"] = self._discriminator(discriminator, names)
+        if self._draft_7 and "prefixItems" in copy:
+            copy["additionalItems"] = copy.pop("items", True)
+            copy["items"] = copy.pop("prefixItems")
         return copy
 
-
-def _remapped(discriminator: Part, names: Mapping[str, str], prefix: str) -> dict[str, Any]:
-    targets = {
-        value: f"{prefix}{names.get(name, name)}"
-        for value, target in discriminator["mapping"].items()
-        for name in [str(target).removeprefix("#/$defs/")]
-    }
-    return {**discriminator, "mapping": targets}
+    def _discriminator(self, discriminator: Part, names: Mapping[str, str]) -> Any:
+        if self._draft_7:
+            # There it is the property's name alone; each choice has its constant anyway.
+            return str(discriminator.get("propertyName", ""))
+        mapping = discriminator.get("mapping")
+        if not isinstance(mapping, Mapping):
+            return discriminator
+        targets = {
+            value: f"{self._prefix}{names.get(name, name)}"
+            for value, target in mapping.items()
+            for name in [str(target).removeprefix("#/$defs/")]
+        }
+        return {**discriminator, "mapping": targets}
 
 
 # --- Tools ------------------------------------------------------------------------------------------
@@ -168,7 +178,7 @@ def asyncapi(contract: Any, *, title: str = "wsrpc service", version: str = "1")
     Raises:
         ContractError: It is no contract.
     """
-    shared = _Shared("#/components/schemas/")
+    shared = _Shared("#/components/schemas/", draft_7=True)
     channels: dict[str, Any] = {}
     operations: dict[str, Any] = {}
     tags: dict[str, str] = {}
