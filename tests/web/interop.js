@@ -161,6 +161,9 @@ export const cases = [
     equal([(await stream.next()).value, (await stream.next()).value], [1, 2], "the items");
     stream.cancel();
   }],
+  ["a stream without credit gets it from whoever waits for an item", async (at) => {
+    for (const window of [0, 1]) equal(await at.interop.count({ n: 50 }, { window }).collect(), range(50), `with a window of ${window}`);
+  }],
   ["all items that have come are one batch", async (at) => {
     let all = [];
     for await (const batch of at.interop.count({ n: 1000 }).batches()) all = all.concat(batch);

@@ -427,7 +427,7 @@ const Inbox = {
     if (this.overflow === "block") return;
     const excess = this.items.length - (this.overflow === "latest" ? 1 : this.first);
     if (excess > 0) {
-      if (this.overflow === "fail") return this.stream.cancel(failure("resource_exhausted", `the consumer fell behind by ${this.items.length} items; overflow "fail" lets ${this.first} wait (window)`));
+      if (this.overflow === "fail") return this.stream.cancel(failure("resource_exhausted", `the consumer fell behind by ${this.items.length} items; window=${this.first} may wait`));
       this.stream.dropped += excess;
       this.items.splice(0, excess);
     }
@@ -465,6 +465,7 @@ const Inbox = {
     this.balance = this.window = this.first;
     this.owed = 0;
     for (const item of this.items) item[1] = 0;
+    if (this.waiting.length) this.grant(true);
   },
   finish(error) {
     if (this.over) return;
