@@ -334,6 +334,38 @@ def test_one_invocation_too_many_is_refused_and_the_link_lives(client: Bare) -> 
     client.call("call", 22, 3, [])
 
 
+@pytest.mark.rule("CB-2")
+@pytest.mark.parametrize("how", ["fails", "is cancelled", "is refused"])
+def test_an_invocation_that_ends_in_an_error_gives_its_place_back(client: Bare, how: str) -> None:
+    with_callback(client)
+    invocations = [client.call("call", 2 * n + 2, 3, []) for n in range(8)]
+    if how == "is cancelled":
+        client.say(["cancel", 2])
+    end = client.endpoint.refuse if how == "is refused" else None
+    for _ in range(20):
+        if end is not None:
+            end(invocations[0], "unavailable", "")
+        else:
+            client.endpoint.fail(invocations[0], ErrorBody("cancelled", ""))
+        assert [frame[0] for frame in client.hear()] == ["error"]
+        last = invocations[-1].id
+        invocations = [*invocations[1:], client.call("call", last + 2, 3, [])]
+        if how == "is cancelled":
+            client.say(["cancel", invocations[0].id])
+
+
+@pytest.mark.rule("CB-2")
+def test_an_invoker_gets_the_place_of_a_cancelled_invocation_with_its_answer(server: Bare) -> None:
+    call = take_callback(server)
+    invocations = [invoke(server, call) for _ in range(9)]
+    server.hear()
+    server.endpoint.cancel(invocations[0])
+    assert [frame[0] for frame in server.hear()] == ["cancel"]
+    assert server.endpoint.waiting(invocations[8])
+    server.say(["error", 2, ABORTED])
+    assert [frame[:2] for frame in server.hear()] == [["call", 18]]
+
+
 @pytest.mark.rule("CB-3")
 @pytest.mark.parametrize("answer", ["result", "end", "error"])
 def test_the_calls_end_finishes_the_invocations_of_its_callbacks_that_are_live(

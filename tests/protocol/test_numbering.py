@@ -242,9 +242,11 @@ def test_an_ack_is_due_a_second_after_the_first_frame(lasting: Bare) -> None:
     credits(lasting, 1)
     assert endpoint.next_alarm == begun + 1.0
     endpoint.alarm(lasting.now)
+    assert not endpoint.has_output
     assert lasting.hear() == []
     lasting.now += 0.1
     assert endpoint.alarm(lasting.now) == []
+    assert endpoint.has_output, "it goes by itself, whatever else there is to say"
     assert lasting.hear() == [["ack", 2]]
     assert endpoint.next_alarm is None
 
