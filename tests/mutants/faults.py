@@ -203,10 +203,10 @@ FAULTS = [
         CREDIT,
     ),
     Fault(
-        "a window with a negative balance is not lifted to 1 when the application waits",
+        "a window of 0 stays at 0 when the application waits",
         "protocol/window.py",
         "            missing = max(missing, 1 - self.balance)\n",
-        "            missing = max(missing, 1)\n",
+        "            missing = max(missing, 0)\n",
         CREDIT,
     ),
     Fault(
@@ -218,10 +218,10 @@ FAULTS = [
     ),
     # ---------------------------------------------------------------- chunks
     Fault(
-        "an empty last piece is taken",
+        "pieces make up a value without a last one",
         "protocol/chunks.py",
-        "        if not 0 < size <= LARGEST_PIECE",
-        "        if not 0 <= size <= LARGEST_PIECE",
+        "        if value.received > value.size or chunk.last != (value.received == value.size):\n",
+        "        if value.received > value.size or (chunk.last and value.received < value.size):\n",
         CHUNKS,
     ),
     Fault(

@@ -257,6 +257,16 @@ def test_more_than_this_side_holds_closes_with_4505(codec: Codec) -> None:
     assert server.rejects(["call", 5, "A.b", None, None, 1]) == 4505
 
 
+@pytest.mark.rule("CHUNK-6")
+def test_a_value_that_waits_for_room_is_not_overtaken_by_smaller_ones(codec: Codec) -> None:
+    hello = {"limits": {"max_value": 300_000, "max_held": 300_000, "max_calls": 100}}
+    server = Bare(codec, "accepting", hello=hello)
+    for id, size in ((1, 200_000), (3, 200_000), (5, 90_000)):
+        server.endpoint.result(server.call("call", id, "A.b", {}), server.dump("x" * size))
+    begun = [frame[1] for frame in server.hear() if frame[0] == "result"]
+    assert begun == [1, 3, 5], "the second waits for the first, and the third for the second"
+
+
 @pytest.mark.rule("CHUNK-1")
 @pytest.mark.parametrize("size", [1, 2**24, 2**40])
 def test_a_side_that_takes_no_chunks_closes_with_4505_whatever_the_size(
