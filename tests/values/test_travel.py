@@ -545,7 +545,15 @@ def fits(one: Adapter, value: Any) -> bool:
         return False
 
 
-@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    suppress_health_check=[
+        HealthCheck.too_slow,
+        HealthCheck.data_too_large,
+        HealthCheck.filter_too_much,
+    ],
+)
 @given(types, st.data())
 def test_a_type_either_travels_unchanged_in_both_codecs_or_is_refused_at_registration_naming_the_field_and_what_to_write_instead(
     typed: Typed, data: st.DataObject
@@ -567,7 +575,15 @@ def holds_negative_zero(value: Any) -> bool:
     return isinstance(value, float) and value == 0 and math.copysign(1, value) < 0
 
 
-@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    suppress_health_check=[
+        HealthCheck.too_slow,
+        HealthCheck.data_too_large,
+        HealthCheck.filter_too_much,
+    ],
+)
 @given(st.lists(st.sampled_from(SCALARS), min_size=2, max_size=3).map(make_union), st.data())
 def test_each_value_of_a_union_that_is_taken_arrives_as_what_it_was(
     typed: Typed, data: st.DataObject

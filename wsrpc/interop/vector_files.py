@@ -19,7 +19,7 @@ Name: TypeAlias = Literal["frames", "conversations", "refused"]
 def load(name: Name) -> list[dict[str, Any]]:
     """The vectors of one file, as they stand."""
     found: list[dict[str, Any]] = json.loads(
-        (files(__package__) / "vectors" / f"{name}.json").read_text("utf-8")
+        (files("wsrpc.interop") / "vectors" / f"{name}.json").read_text("utf-8")
     )
     return found
 

@@ -33,6 +33,7 @@ class Attempt(Protocol):
 
     def send(self, value: Any) -> Iterator[Any]:
         """What arrives of a value in each codec, or the error with which it is refused there."""
+        ...
 
 
 # Members of an enum or literal that are tried.
@@ -279,7 +280,7 @@ class _Refusals:
             for sample in self._samples.of(inner, 0)[: 2 * MAX_SAMPLES]:
                 try:
                     yield attempt.read(json.dumps(sample).encode())
-                except Exception:  # noqa: BLE001 - no value of the type, or a surprised function
+                except Exception:  # noqa: BLE001  # nosec B112 - no value of the type
                     continue
 
 

@@ -67,7 +67,9 @@ class NatsServer:
         if self._jetstream:
             arguments += ["-js", "-sd", str(self._store)]
         with open(self._store / "log", "ab") as log:
-            self._process = subprocess.Popen(arguments, stdout=log, stderr=log)
+            self._process = subprocess.Popen(  # nosec B603 - arguments of this module's own
+                arguments, stdout=log, stderr=log
+            )
         end = time.monotonic() + START_TIMEOUT
         while time.monotonic() < end:
             try:

@@ -48,7 +48,7 @@ class LocalBus:
         self._due = False
         self._frozen = False
         self._rate = 0.0
-        self._chance = random.Random(0)
+        self._chance = random.Random(0)  # nosec B311 - faults to order, with a seed
         self.max_payload = MAX_PAYLOAD
         self.connected = False
         self.generation = 0
@@ -171,7 +171,7 @@ class LocalBus:
     def drop(self, rate: float, seed: int = 0) -> None:
         """Lose a part of the messages to this end from now on; 0 ends it."""
         self._rate = rate
-        self._chance = random.Random(seed)
+        self._chance = random.Random(seed)  # nosec B311 - the same
 
     def freeze(self) -> None:
         """Deliver nothing until `thaw`, and lose nothing."""
