@@ -204,3 +204,52 @@ async def test_two_clusters_with_different_names_do_not_see_each_other() -> None
 def test_a_clusters_name_fits_into_a_subject(name: str) -> None:
     with pytest.raises(ClusterConfigError, match="name"):
         Cluster(wsrpc.Server([]), name=name)
+
+
+async def test_a_pool_covers_all_nodes_and_its_capacity_holds(bus: BusKind) -> None:
+    async with net(bus, 3) as nodes:
+        workers = []
+        for place in nodes.places:
+            worker = Worker(place.cluster.id)
+            session = await place.connect(worker)
+            await place.cluster.pool("jobs").add(session.id, capacity=2)
+            workers.append(worker)
+        pools = [place.cluster.pool("jobs") for place in nodes.places]
+        await until(lambda: all(pool.stats.workers == 3 for pool in pools))
+        done: list[str] = []
+
+        async def call(at: int) -> None:
+            done.append(await pools[at].call(Worker.wait))
+
+        async with anyio.create_task_group() as group:
+            for i in range(18):
+                group.start_soon(call, i % 3)
+            await until(lambda: sum(worker.live for worker in workers) == 6)
+            for worker in workers:
+                worker.release.set()
+        assert len(done) == 18
+        assert all(worker.peak <= 2 for worker in workers)
+
+
+async def test_a_dead_nodes_workers_calls_go_to_another_by_their_policy(bus: BusKind) -> None:
+    async with net(bus) as nodes:
+        here, there = nodes.places
+        dead, alive = Worker("dead"), Worker("alive")
+        session = await there.connect(dead)
+        await there.cluster.pool("jobs").add(session.id)
+        pool = here.cluster.pool("jobs").options(requeue="always")
+        await until(lambda: pool.stats.workers == 1)
+        found: list[str] = []
+
+        async def call() -> None:
+            found.append(await pool.call(Worker.wait))
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(call)
+            await until(lambda: dead.live == 1)
+            other = await here.connect(alive)
+            alive.release.set()
+            await here.cluster.pool("jobs").add(other.id)
+            await die(nodes, 1)
+        assert found == ["alive"]
+        dead.release.set()

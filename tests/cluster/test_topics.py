@@ -217,7 +217,7 @@ async def test_a_topic_has_one_producer() -> None:
                 group.start_soon(guarded)
                 await anyio.sleep(0.01)
                 first.publish(2)
-                first.abandon()
+                await first.abandon()
                 order.append("first")
                 with pytest.raises(Superseded):
                     first.publish(9)

@@ -10,15 +10,19 @@ import anyio
 
 from ..contract.controller import interface
 from ..contract.signature import near
-from ..errors import ConnectionLost, DeadlineExceeded, RpcError
+from ..errors import Code, ConnectionLost, DeadlineExceeded, RpcError
 from ..stream import LocalStream
 from ..unary import UnaryCall
+from .errors import NoMember
 from .methods import method_of
 from .node import Node
 
 __all__ = ["Choice", "Chooser", "choosing_proxy"]
 
 UNARY_TIMEOUT = 30.0
+
+# Seconds until those that had no room are asked again.
+ROUND = 0.05
 
 # Proxies that one choosing proxy keeps.
 PROXIES = 1024
@@ -68,7 +72,12 @@ class Chooser(Protocol):
 
 
 def choosing_proxy(
-    node: Node, chooser: Chooser, controller: Any, options: Mapping[str, Any], attempts: int = 3
+    node: Node,
+    chooser: Chooser,
+    controller: Any,
+    options: Mapping[str, Any],
+    attempts: int = 3,
+    pool: str | None = None,
 ) -> Any:
     """A proxy whose every call goes to whom the chooser chooses.
 
@@ -78,8 +87,10 @@ def choosing_proxy(
         controller: As for `Session.clientize`.
         options: The same.
         attempts: Attempts at a call that may have begun.
+        pool: The pool whose capacity another node is to look after.
     """
-    return _ChoosingProxy(node, chooser, controller, dict(options), attempts)
+    given = dict(options) if pool is None else {**options, "worker_of": pool}
+    return _ChoosingProxy(node, chooser, controller, given, attempts)
 
 
 class _ChoosingProxy:
@@ -195,20 +206,25 @@ class _Tries:
         self._proxy = proxy
         self._idempotent = idempotent
         self._tried: set[str] = set()
+        # Those that had no room when they were asked; they may have by now.
+        self._full: set[str] = set()
         self._left = proxy.attempts
         self._last: RpcError[Any] | None = None
 
     async def next(self) -> Choice:
-        try:
-            return await self._proxy.chooser.choose(self._tried)
-        except RpcError as error:
-            if self._last is not None:
-                raise self._last from error
-            raise
+        while True:
+            try:
+                return await self._proxy.chooser.choose(self._tried | self._full)
+            except NoMember as error:
+                if not self._full:
+                    raise self._last or error from None
+            self._full.clear()
+            await anyio.sleep(ROUND)
 
     def failed(self, choice: Choice, error: RpcError[Any]) -> None:
         """Go on to the next one, or raise."""
-        self._tried.add(choice.session)
+        full = error.not_started and error.code == Code.RESOURCE_EXHAUSTED
+        (self._full if full else self._tried).add(choice.session)
         self._last = error
         if not error.not_started:
             self._left -= 1

@@ -199,6 +199,7 @@ class Network:
         members: The other nodes.
         relay: Passes calls of other nodes on to sessions of this one.
         junk: Messages of unknown form.
+        closed: Whether this node is going. nats-py swallows cancellations, so loops look at it.
     """
 
     def __init__(
@@ -221,6 +222,7 @@ class Network:
         self.junk = 0
         self.refused = 0
         self.gaps = 0
+        self.closed = False
         self.version = 1
         self.on_forward: Callable[[bytes, str], None] | None = None
         self._node = node
@@ -291,6 +293,7 @@ class Network:
 
     async def close(self) -> None:
         """Say that this node is gone, and end everything."""
+        self.closed = True
         self._directory.taps.discard(self._tap)
         self.members.state = "gone"
         await self.members.beat()

@@ -25,6 +25,9 @@ from .network import Network, node_of
 
 __all__ = ["Node", "checked_name", "key_of"]
 
+# Seconds after which whoever waits for a worker looks again: that of another node may be free.
+POLL = 0.1
+
 # Bytes of chance in the id of a node: 10 hex digits.
 ID_BYTES = 5
 
@@ -107,6 +110,16 @@ class Node:
         if self._runtime is None:
             raise RuntimeError("enter the cluster first: `async with Cluster(server) as cluster`")
         return self._runtime
+
+    @property
+    def cluster(self) -> str:
+        """The cluster's name."""
+        return self._name
+
+    @property
+    def store(self) -> Any:
+        """The bus, where it stores topics; None where they are in memory."""
+        return self._bus if self._bus is not None and self._bus.stores else None
 
     @property
     def nursery(self) -> Nursery:
@@ -197,7 +210,7 @@ class Node:
 
     def poll(self, pool: str) -> float:
         """Seconds after which whoever waits for a worker looks again by itself."""
-        return math.inf
+        return math.inf if self.network is None else POLL
 
     async def settled(self) -> None:
         """Wait until every node that is up knows what this one has said so far."""
@@ -211,6 +224,10 @@ class Node:
             return None
         self.taken(pool, session, 1)
         return lambda: self.taken(pool, session, -1)
+
+    def is_own(self, id: str) -> bool:
+        """Whether this node has, or had, a session with this id."""
+        return node_of(id) == self.id
 
     def own(self, session: Session | str | None) -> str:
         """The id of a session of this node.

@@ -99,7 +99,8 @@ class State:
         choice = Choice(best)
         choice.back = lambda: self.back(choice)
         self.granted.setdefault(best, set()).add(choice)
-        self._node.taken(self.name, best, 1)
+        if self._node.is_own(best):
+            self._node.taken(self.name, best, 1)
         return choice
 
     def back(self, choice: Choice) -> None:
@@ -110,7 +111,8 @@ class State:
         granted.discard(choice)
         if not granted:
             del self.granted[choice.session]
-        self._node.taken(self.name, choice.session, -1)
+        if self._node.is_own(choice.session):
+            self._node.taken(self.name, choice.session, -1)
         self.freed()
 
     def freed(self) -> None:
@@ -257,7 +259,9 @@ class Pool:
             controller: As for `Session.clientize`.
             options: The same.
         """
-        return choosing_proxy(self._node, self, controller, options, self.settings.attempts)
+        return choosing_proxy(
+            self._node, self, controller, options, self.settings.attempts, self.name
+        )
 
     async def call(
         self,

@@ -16,7 +16,7 @@ from ..stream import Stream, Tracked
 from ..values.tracked import Shared
 from .errors import Gap, TopicGap
 
-__all__ = ["OnGap", "Overflow", "Reader", "Ring", "Snapshot", "Source", "Start"]
+__all__ = ["OnGap", "Overflow", "Reader", "Ring", "Snapshot", "Source", "Start", "closed_ring"]
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -112,6 +112,13 @@ class Ring:
         """The error of a reader that cannot go on after `asked`."""
         gap = Gap(asked=asked, first=self.text(self.first), last=self.text(self.last), why=why)
         return TopicGap(gap)
+
+
+def closed_ring(ring: Ring | None) -> Ring:
+    """A history of which nothing more comes, since its node is going."""
+    ring = ring or Ring("", 0, most=1, most_bytes=1, charged=lambda size: None)
+    ring.failure = RpcError(Code.UNAVAILABLE, "this node is going; read the topic at another one")
+    return ring
 
 
 class Source(Protocol):

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from types import EllipsisType
-from typing import Any, Generic, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, overload
 
 import anyio
 from typing_extensions import TypeVar
@@ -22,7 +22,7 @@ from ..values.tracked import Shared, TrackedAdapter
 from .errors import Superseded, TopicTaken
 from .limits import ClusterLimits
 from .node import Node, checked_name
-from .ring import OnGap, Overflow, Reader, Ring, Snapshot, Start
+from .ring import OnGap, Overflow, Reader, Ring, Snapshot, Start, closed_ring
 
 __all__ = ["LocalChannel", "Producer", "Topic", "Topics"]
 
@@ -65,6 +65,11 @@ class LocalChannel:
     def entered(self) -> None:
         """There is one more reader."""
         self.readers += 1
+
+    def shut(self) -> None:
+        """Its node is going: readers go elsewhere."""
+        self.ring = closed_ring(self.ring)
+        self.wake()
 
     def wait(self, reader: Reader[Any]) -> None:
         self._topics.read(self)
@@ -124,7 +129,7 @@ class LocalChannel:
     async def flush(self) -> None:
         """Nothing is under way."""
 
-    def disown(self, *, ended: bool) -> None:
+    async def disown(self, *, ended: bool) -> None:
         self.produced = False
         if self.ring is not None:
             self.ring.ended = ended
@@ -145,6 +150,12 @@ class LocalChannel:
         return self._latest
 
 
+if TYPE_CHECKING:
+    from .durable import StoredChannel
+
+    Channel: TypeAlias = LocalChannel | StoredChannel
+
+
 class Topics:
     """The topics of a node.
 
@@ -159,7 +170,7 @@ class Topics:
         self.bytes = 0
         self._limits = limits
         # Those read least recently first.
-        self._channels: dict[str, LocalChannel] = {}
+        self._channels: dict[str, Channel] = {}
         self._deadlines: Timers | None = None
 
     def __len__(self) -> int:
@@ -172,11 +183,13 @@ class Topics:
         return self._deadlines
 
     def close(self) -> None:
-        """No timer runs any more."""
+        """Readers go elsewhere, and no timer runs any more."""
+        for channel in self._channels.values():
+            channel.shut()
         if self._deadlines is not None:
             self._deadlines.close()
 
-    def channel(self, topic: Topic[Any, Any]) -> LocalChannel:
+    def channel(self, topic: Topic[Any, Any]) -> Channel:
         """What a topic is on this node.
 
         Raises:
@@ -186,8 +199,18 @@ class Topics:
         if found is None:
             if len(self._channels) >= self._limits.max_topics:
                 self._forget_one()
-            found = self._channels[topic.name] = LocalChannel(self, topic)
+            found = self._channels[topic.name] = self._make(topic)
         return found
+
+    def _make(self, topic: Topic[Any, Any]) -> Channel:
+        store = self.node.store
+        if store is None:
+            return LocalChannel(self, topic)
+        from .durable import StoredChannel
+
+        network = self.node.network
+        assert network is not None
+        return StoredChannel(self, topic, network, store, self.node.cluster)
 
     def _forget_one(self) -> None:
         for name, channel in self._channels.items():
@@ -202,7 +225,7 @@ class Topics:
             f"there are {len(self._channels)} topics in use (ClusterLimits.max_topics)",
         )
 
-    def read(self, channel: LocalChannel) -> None:
+    def read(self, channel: Channel) -> None:
         """A channel is being read."""
         if self._channels.pop(channel.name, None) is not None:
             self._channels[channel.name] = channel
@@ -224,7 +247,7 @@ class Topics:
 class Producer(Generic[T]):
     """What publishes the items of a topic."""
 
-    def __init__(self, channel: LocalChannel) -> None:
+    def __init__(self, channel: Channel) -> None:
         self._channel = channel
         self._ended = False
 
@@ -261,13 +284,13 @@ class Producer(Generic[T]):
         if not self._ended:
             self._ended = True
             await self._channel.flush()
-            self._channel.disown(ended=True)
+            await self._channel.disown(ended=True)
 
-    def abandon(self) -> None:
+    async def abandon(self) -> None:
         """Stop, and let readers wait for the next producer."""
         if not self._ended:
             self._ended = True
-            self._channel.disown(ended=False)
+            await self._channel.disown(ended=False)
 
 
 class Topic(Generic[T, S]):
@@ -330,7 +353,7 @@ class Topic(Generic[T, S]):
             yield producer
             await producer.end()
         finally:
-            producer.abandon()
+            await producer.abandon()
 
     @overload
     def subscribe(
@@ -393,5 +416,5 @@ class Topic(Generic[T, S]):
             overflow=overflow,
             on_gap=on_gap,
             wait=wait,
-            ahead=0.0,
+            ahead=0.0 if self._topics.node.store is None else self._topics.node.limits.ahead,
         )

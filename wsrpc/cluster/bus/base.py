@@ -21,6 +21,7 @@ class Bus(Protocol):
         max_payload: Bytes. The largest message.
         connected: Whether messages go out now.
         generation: How often it has connected; after a new connection something may be lost.
+        stores: Whether topics over it are stored in JetStream.
         dropped: Messages that this process let go of, since they came faster than it took them.
     """
 
@@ -32,6 +33,8 @@ class Bus(Protocol):
     def generation(self) -> int: ...
     @property
     def dropped(self) -> int: ...
+    @property
+    def stores(self) -> bool: ...
 
     async def open(self, on_up: Callable[[], None], on_down: Callable[[], None]) -> None:
         """Connect, and wait until that has worked.

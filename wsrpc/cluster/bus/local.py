@@ -37,6 +37,8 @@ class LocalBus:
         broker: What it shares with the others; one of its own if left out.
     """
 
+    stores = False
+
     def __init__(self, broker: LocalBroker | None = None) -> None:
         self._broker = broker or LocalBroker()
         self._runtime: Runtime | None = None

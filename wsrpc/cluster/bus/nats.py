@@ -41,6 +41,8 @@ class NatsBus:
         options: Those of `nats.connect`: user, password, token, nkeys_seed, user_credentials, tls.
     """
 
+    stores = True
+
     def __init__(self, url: str | Sequence[str], *, name: str = "wsrpc", **options: Any) -> None:
         self.urls = [url] if isinstance(url, str) else list(url)
         self.generation = 0

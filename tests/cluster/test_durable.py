@@ -1,0 +1,180 @@
+"""Topics over many nodes, in JetStream."""
+
+from __future__ import annotations
+
+import signal
+import tempfile
+
+import anyio
+import pytest
+
+import wsrpc
+from tests.cluster.support import QUICK, Net, net
+from tests.support import until
+from wsrpc.cluster import (
+    Cluster,
+    ClusterConfigError,
+    Snapshot,
+    Superseded,
+    TopicGap,
+    TopicTaken,
+)
+from wsrpc.cluster.bus.embedded import NatsServer
+from wsrpc.cluster.bus.nats import NatsBus
+
+pytestmark = [
+    pytest.mark.nats,
+    pytest.mark.slow,
+    pytest.mark.parametrize("anyio_backend", ["asyncio"]),
+]
+
+
+async def test_history_is_read_from_any_node_and_survives_owner_and_readers() -> None:
+    async with net("nats", 3, jetstream=True) as nodes:
+        here, there, third = nodes.places
+        async with here.cluster.topic("n", int).produce() as producer:
+            ids = [producer.publish(i) for i in range(100)]
+            await producer.flush()
+            reader = there.cluster.topic("n", int).subscribe()
+            got = [await anext(reader) for _ in range(100)]
+            assert [one.value for one in got] == list(range(100))
+            assert [one.id for one in got] == ids
+            with pytest.raises(TopicTaken):
+                async with there.cluster.topic("n", int).produce():
+                    pass
+            await reader.aclose()
+            producer.publish(100)
+        # Its producer has ended it.
+        again = third.cluster.topic("n", int).subscribe(after=ids[89])
+        assert [one.value async for one in again] == list(range(90, 101))
+        async with third.cluster.topic("n", int).produce() as producer:
+            assert await producer.durable(101)
+            reader = here.cluster.topic("n", int).subscribe(after=got[-1].id)
+            assert [(await anext(reader)).value for _ in range(2)] == [100, 101]
+            await reader.aclose()
+
+
+async def test_limits_evict_with_an_explicit_gap() -> None:
+    async with net("nats", 2, jetstream=True) as nodes:
+        here, there = nodes.places
+        async with here.cluster.topic("n", int, history=10).produce() as producer:
+            ids = [producer.publish(i) for i in range(50)]
+            await producer.flush()
+            topic = there.cluster.topic("n", int, history=10)
+            with pytest.raises(TopicGap) as caught:
+                await anext(topic.subscribe(after=ids[5]))
+            assert caught.value.data["why"] == "evicted"
+            assert caught.value.data["first"] == ids[40]
+            reader = topic.subscribe(after=ids[44])
+            assert (await anext(reader)).value == 45
+            await reader.aclose()
+
+
+async def test_a_second_producer_is_fenced_off() -> None:
+    async with net("nats", 2, jetstream=True) as nodes:
+        here, _ = nodes.places
+        async with here.cluster.topic("n", int).produce() as producer:
+            await producer.durable(0)
+            network = here.cluster.network
+            assert network is not None
+            js = nodes.buses[1].client.jetstream()
+            found = [one.config for one in await js.streams_info() if "_T_" in one.config.name]
+            await js.publish(found[0].subjects[0], b'["x",7]')
+            producer.publish(1)
+            with pytest.raises(Superseded):
+                await producer.flush()
+            with pytest.raises(Superseded):
+                producer.publish(2)
+            await producer.abandon()
+
+
+async def test_a_latecomer_begins_with_the_last_snapshot_that_was_stored() -> None:
+    async with net("nats", 2, jetstream=True) as nodes:
+        here, there = nodes.places
+        total = 0
+        topic = here.cluster.topic("n", int, int)
+        async with topic.produce(snapshot=lambda: total) as producer:
+            for i in range(200):
+                total += i
+                producer.publish(i)
+                if i % 50 == 0:
+                    await producer.flush()
+            await producer.flush()
+            await anyio.sleep(0.1)
+            reader = there.cluster.topic("n", int, int).subscribe()
+            first = await anext(reader)
+            assert isinstance(first.value, Snapshot)
+            at = int(first.id.rpartition(".")[2])
+            assert first.value.snapshot == sum(range(at))
+            rest = [(await anext(reader)).value for _ in range(200 - at)]
+            assert rest == list(range(at, 200))
+            await reader.aclose()
+
+
+async def test_a_restart_of_nats_loses_and_doubles_nothing() -> None:
+    with NatsServer() as nats, anyio.fail_after(60):
+        async with anyio.create_task_group() as group:
+            nodes = Net(group, lambda: NatsBus(nats.url), QUICK)
+            here, there = await nodes.add(), await nodes.add()
+            got: list[int] = []
+            ended: list[bool] = []
+            async with here.cluster.topic("n", int).produce() as producer:
+
+                async def read() -> None:
+                    async for one in there.cluster.topic("n", int).subscribe():
+                        got.append(one.value)
+                    ended.append(True)
+
+                group.start_soon(read)
+                for i in range(400):
+                    producer.publish(i)
+                    if i % 20 == 0:
+                        await producer.flush()
+                    if i == 200:
+                        await anyio.to_thread.run_sync(nats.stop, signal.SIGKILL)
+                        await anyio.to_thread.run_sync(nats.start)
+                await producer.flush()
+            await until(lambda: len(got) >= 400 and bool(ended))
+            assert got == list(range(400))
+            nodes.end()
+
+
+async def test_jetstream_missing_is_said() -> None:
+    async with net("nats", 1, jetstream=False) as nodes:
+        (here,) = nodes.places
+        with pytest.raises(ClusterConfigError, match="JetStream"):
+            async with here.cluster.topic("n", int).produce():
+                pass
+
+
+async def test_nats_that_is_not_there_yet_is_waited_for(caplog: pytest.LogCaptureFixture) -> None:
+    nats = NatsServer(jetstream=False)
+    try:
+        async with anyio.create_task_group() as group:
+
+            async def start() -> None:
+                await until(lambda: "waiting for it" in caplog.text)
+                await anyio.to_thread.run_sync(nats.start)
+
+            group.start_soon(start)
+            with anyio.fail_after(30):
+                async with Cluster(wsrpc.Server([]), nats.url) as cluster:
+                    assert len(cluster.nodes) == 1
+    finally:
+        nats.close()
+
+
+# nats-py leaves the socket of a connection that was refused to the collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+async def test_wrong_credentials_and_small_messages_are_said() -> None:
+    with NatsServer(jetstream=False, extra=("--user", "a", "--pass", "b")) as nats:
+        with pytest.raises(ClusterConfigError, match="credentials"):
+            async with Cluster(wsrpc.Server([]), nats.url):
+                pass
+    with tempfile.NamedTemporaryFile("w", suffix=".conf") as config:
+        config.write("max_payload: 65536\n")
+        config.flush()
+        with NatsServer(jetstream=False, extra=("-c", config.name)) as nats:
+            with pytest.raises(ClusterConfigError, match="max_payload"):
+                async with Cluster(wsrpc.Server([]), nats.url):
+                    pass

@@ -1,0 +1,548 @@
+"""Topics over many nodes: their history is in JetStream, each node reads it by pulls of its own.
+
+The position of an item is its sequence in the stream. A producer names the sequence that it expects,
+so that a second one is fenced off; where an acknowledgement is lost, the header of the stream's last
+message decides what was stored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import secrets
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Protocol
+
+import anyio
+import msgspec
+import nats.errors
+import nats.js.errors
+from nats.js import JetStreamContext
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, StorageType
+
+from ..errors import Code, RpcError
+from ..protocol.codec import CODECS
+from ..runtime.timers import Timers
+from ..telemetry.logs import everyone
+from ..values.adapter import Unencodable
+from ..values.tracked import Shared, TrackedAdapter
+from .bus.nats import NatsBus
+from .errors import BusDown, BusError, ClusterConfigError, NoResponders, Superseded, TopicTaken
+from .network import Network
+from .node import Node
+from .ring import Reader, Ring, Snapshot, closed_ring
+
+__all__ = ["StoredChannel"]
+
+JSON = CODECS["json"]
+
+# The producer of a message, and what position it meant it to have.
+PRODUCER = "Wsrpc-Producer"
+
+WRONG_LAST_SEQUENCE = 10071
+NAME_IN_USE = 10058
+
+# Seconds.
+ACK_TIMEOUT = 1.0
+RETRY = 0.1
+LONGEST_RETRY = 1.0
+FETCH = 2.0
+STARTING = 3.0
+LOOK_FOR_OWNER = 0.5
+
+# Messages of one fetch, items sent together, and items after which a snapshot is stored.
+BATCH = 256
+TOGETHER = 64
+SNAPSHOT_EVERY = 64
+
+# What nats-py and JetStream raise while one of them is away.
+AWAY = (nats.errors.Error, nats.js.errors.Error, asyncio.TimeoutError, BusError, OSError)
+
+
+NO_STATE = msgspec.Raw(b"null")
+
+
+class Described(Protocol):
+    """What a channel needs to know of its topic."""
+
+    name: str
+    history: int
+    history_bytes: int
+    max_age: float | None
+    adapter: TrackedAdapter
+    snapshots: TrackedAdapter
+
+
+class Shelf(Protocol):
+    """What a channel needs of all topics of its node."""
+
+    node: Node
+
+    @property
+    def deadlines(self) -> Timers: ...
+    def charged(self, size: int) -> None: ...
+    def trim(self) -> None: ...
+
+
+class Note(msgspec.Struct):
+    """The state of a topic after an item."""
+
+    pos: int
+    epoch: str
+    ended: bool = False
+    # `null` where the producer has none.
+    state: msgspec.Raw = NO_STATE
+
+
+class StoredChannel:
+    """What a topic in JetStream is on this node; the same face as `topics.LocalChannel`."""
+
+    def __init__(
+        self, topics: Shelf, topic: Described, network: Network, bus: NatsBus, cluster: str
+    ) -> None:
+        self.name = topic.name
+        self.runtime = topics.node.runtime
+        self.deadlines: Timers = topics.deadlines
+        self.ring: Ring | None = None
+        self.produced = False
+        self.readers = 0
+        self.failure: Exception | None = None
+        self._topics = topics
+        self._topic = topic
+        self._network = network
+        self._bus = bus
+        self._limits = topics.node.limits
+        key = hashlib.sha256(topic.name.encode()).hexdigest()[:24]
+        self._stream = f"WSRPC_{cluster}_T_{key}"
+        self._notes = f"WSRPC_{cluster}_N_{key}"
+        self._subject = network.subject(f"durable.{key}")
+        self._notes_subject = network.subject(f"note.{key}")
+        self._owner_subject = f"topic.{key}.owner"
+        self._waiting: set[Reader[Any]] = set()
+        self._reading = False
+        # As a producer.
+        self._id = ""
+        self._last = 0
+        self._epoch = ""
+        self._acked = 0
+        self._queue: deque[tuple[int, bytes]] = deque()
+        self._lost: RpcError[Any] | None = None
+        self._changed = anyio.Event()
+        self._state: Callable[[], Any] | None = None
+        self._off: Any = None
+        self._owns = False
+
+    @property
+    def idle(self) -> bool:
+        """Whether nobody produces or reads it."""
+        return not (self._owns or self.readers)
+
+    def _js(self) -> JetStreamContext:
+        return self._bus.client.jetstream(timeout=2)
+
+    async def _ensure(self) -> Any:
+        """The stream, made if it is not there.
+
+        Raises:
+            ClusterConfigError: This NATS has no JetStream.
+        """
+        topic, end = self._topic, self.runtime.now() + STARTING
+        while not self._network.closed:
+            try:
+                js = self._js()
+                try:
+                    return await js.stream_info(self._stream)
+                except nats.js.errors.NotFoundError:
+                    pass
+                common: dict[str, Any] = {
+                    "storage": StorageType.FILE,
+                    "allow_direct": True,
+                    "num_replicas": self._limits.replicas,
+                }
+                age = topic.max_age
+                with suppress(nats.js.errors.BadRequestError):
+                    await js.add_stream(
+                        name=self._stream,
+                        subjects=[self._subject],
+                        max_msgs=topic.history,
+                        max_bytes=topic.history_bytes,
+                        max_age=age,
+                        duplicate_window=120 if age is None else min(120, age),
+                        **common,
+                    )
+                    await js.add_stream(
+                        name=self._notes, subjects=[self._notes_subject], max_msgs=1, **common
+                    )
+            except AWAY as error:
+                missing = isinstance(error, nats.js.errors.ServiceUnavailableError | NoResponders)
+                if self.runtime.now() > end and missing:
+                    raise ClusterConfigError(
+                        f"the topic {self.name!r} needs JetStream, which this NATS does not have: "
+                        "start nats-server with -js"
+                    ) from None
+                await anyio.sleep(RETRY)
+        raise BusDown("this node is going")
+
+    # ------------------------------------------------------------ readers
+
+    def entered(self) -> None:
+        """There is one more reader."""
+        self.readers += 1
+        if not self._reading:
+            self._reading = True
+            self._network.spawn(self._read)
+            self._network.spawn(self._look_for_owner)
+
+    def shut(self) -> None:
+        """Its node is going: readers go elsewhere."""
+        self.ring = closed_ring(self.ring)
+        self.wake()
+
+    def wait(self, reader: Reader[Any]) -> None:
+        self._waiting.add(reader)
+
+    def left(self, reader: Reader[Any]) -> None:
+        self.readers -= 1
+        self._waiting.discard(reader)
+
+    def wake(self) -> None:
+        waiting, self._waiting = self._waiting, set()
+        for reader in waiting:
+            reader.wake()
+
+    async def _read(self) -> None:
+        """Keep the newest part of the stream here, for as long as anybody reads."""
+        wait = RETRY
+        try:
+            while self.readers and not self._network.closed:
+                try:
+                    await self._pull()
+                    wait = RETRY
+                except ClusterConfigError as error:
+                    self._fail(error)
+                    return
+                except AWAY:
+                    await anyio.sleep(wait)
+                    wait = min(LONGEST_RETRY, wait * 2)
+        finally:
+            self._reading = False
+
+    def _fail(self, error: Exception) -> None:
+        everyone.error("the topic %r cannot be read", self.name, error=error)
+        ring = self._fresh("", 0)
+        ring.failure = RpcError(Code.FAILED_PRECONDITION, str(error))
+
+    def _fresh(self, epoch: str, last: int) -> Ring:
+        old = self.ring
+        if old is not None:
+            while old.evict():
+                pass
+        topic = self._topic
+        ring = self.ring = Ring(
+            epoch,
+            last,
+            most=topic.history,
+            most_bytes=topic.history_bytes,
+            charged=self._topics.charged,
+        )
+        ring.snapshot = self._latest
+        self.wake()
+        return ring
+
+    async def _pull(self) -> None:
+        info = await self._ensure()
+        epoch = _epoch(info)
+        ring = self.ring
+        first, last = info.state.first_seq, info.state.last_seq
+        if ring is None or ring.epoch != epoch or ring.last > last:
+            await self._look_at_notes()
+            start = max(first, last - self._topic.history + 1, 1)
+            ring = self._fresh(epoch, start - 1)
+            ring.ended = self._is_ended(ring, last)
+        subscription = await self._js().pull_subscribe(
+            "",
+            stream=self._stream,
+            config=ConsumerConfig(
+                name=f"n{secrets.token_hex(8)}",
+                ack_policy=AckPolicy.NONE,
+                deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
+                opt_start_seq=ring.last + 1,
+                inactive_threshold=30,
+                mem_storage=True,
+                num_replicas=1,
+            ),
+        )
+        generation = self._bus.generation
+        try:
+            while self._goes_on(generation):
+                try:
+                    messages = await subscription.fetch(BATCH, timeout=FETCH, heartbeat=0.5)
+                except nats.errors.TimeoutError:
+                    # Raises where the consumer is gone.
+                    await subscription.consumer_info()
+                    continue
+                for message in messages:
+                    self._take(ring, message)
+                self._topics.trim()
+                self.wake()
+        finally:
+            with anyio.CancelScope(shield=True), anyio.move_on_after(1):
+                with suppress(*AWAY):
+                    await subscription.unsubscribe()
+
+    def _goes_on(self, generation: int) -> bool:
+        return bool(
+            self.readers and generation == self._bus.generation and not self._network.closed
+        )
+
+    def _take(self, ring: Ring, message: Any) -> None:
+        sequence = message.metadata.sequence.stream
+        if sequence <= ring.last:
+            return
+        if sequence > ring.last + 1:
+            # The limits of the stream have let go of what was in between.
+            ring.skip(sequence - 1)
+        data = bytes(message.data)
+        id = ring.text(sequence)
+        try:
+            value = self._topic.adapter.load(msgspec.Raw(data), JSON).value
+        except ValueError:
+            self._network.junk += 1
+            ring.skip(sequence)
+            return
+        item = Shared(id, value, self._topic.adapter)
+        ring.ended = False
+        ring.add(item, len(data))
+
+    # ------------------------------------------------------------ the producer, as readers see it
+
+    async def _look_for_owner(self) -> None:
+        while self.readers and not self._network.closed:
+            before = self.produced
+            try:
+                self.produced = self._owns or await self._is_owned()
+                if not self.produced:
+                    await self._look_at_notes()
+                    if self.ring is not None:
+                        self.ring.ended = self._is_ended(self.ring, self.ring.last)
+            except AWAY:
+                pass
+            if self.produced != before or (self.ring is not None and self.ring.ended):
+                self.wake()
+            await anyio.sleep(LOOK_FOR_OWNER)
+
+    async def _is_owned(self) -> bool:
+        try:
+            await self._network.ask(self._owner_subject, b"", ACK_TIMEOUT)
+        except NoResponders:
+            return False
+        except BusError:
+            return self.produced
+        return True
+
+    _note: Note | None = None
+    _latest_snapshot: Shared[Any] | None = None
+
+    async def _look_at_notes(self) -> None:
+        try:
+            message = await self._js().get_last_msg(self._notes, self._notes_subject)
+        except nats.js.errors.NotFoundError:
+            return
+        with suppress(msgspec.DecodeError):
+            self._note = msgspec.json.decode(message.data or b"", type=Note)
+
+    def _is_ended(self, ring: Ring, last: int) -> bool:
+        note = self._note
+        return note is not None and note.ended and note.epoch == ring.epoch and note.pos == last
+
+    def _latest(self) -> Shared[Any] | None:
+        """The last snapshot that was stored, if the items after it are here."""
+        note, ring = self._note, self.ring
+        if note is None or bytes(note.state) == b"null" or ring is None or note.epoch != ring.epoch:
+            return None
+        if note.pos < ring.first - 1:
+            return None
+        id = ring.text(note.pos)
+        if self._latest_snapshot is None or self._latest_snapshot.id != id:
+            adapter = self._topic.snapshots
+            raw = msgspec.Raw(b'["%s",%s]' % (id.encode(), bytes(note.state)))
+            value = adapter.load(raw, JSON).value
+            self._latest_snapshot = Shared(id, value, adapter)
+        return self._latest_snapshot
+
+    # ------------------------------------------------------------ the producer
+
+    async def own(self, standby: bool, snapshot: Callable[[], Any] | None) -> None:
+        while self._owns or await self._is_owned():
+            if not standby:
+                raise TopicTaken(
+                    f"the topic {self.name!r} has a producer; produce(standby=True) waits for it"
+                )
+            await anyio.sleep(LOOK_FOR_OWNER)
+        self._owns = True
+        try:
+            info = await self._ensure()
+            self._epoch, self._last = _epoch(info), info.state.last_seq
+            self._acked = self._last
+            self._id = secrets.token_hex(8)
+            self._lost = None
+            self._state = snapshot
+            subject = self._network.subject(self._owner_subject)
+            self._off = await self._bus.subscribe(subject, self._asked)
+            await self._put_note(self._make_note(ended=False))
+        except BaseException:
+            self._owns = False
+            raise
+        self.produced = True
+        self._network.spawn(self._send, self._id)
+
+    def _asked(self, subject: str, data: bytes, reply: str) -> None:
+        if reply:
+            self._network.spawn(self._bus.publish, reply, b"{}")
+
+    def publish(self, value: Any) -> str:
+        if self._lost is not None:
+            raise self._lost
+        if not self._owns:
+            raise Superseded(f"the producer of {self.name!r} has ended")
+        if len(self._queue) >= self._limits.unacknowledged:
+            raise RpcError(
+                Code.RESOURCE_EXHAUSTED,
+                f"{len(self._queue)} items of {self.name!r} are not stored yet "
+                "(ClusterLimits.unacknowledged): await flush() from time to time",
+            )
+        position = self._last + 1
+        item = Shared(f"{self._epoch}.{position}", value, self._topic.adapter)
+        try:
+            data = item.encoded(JSON)
+        except Unencodable as error:
+            raise RpcError(Code.INVALID_ARGUMENT, str(error)) from None
+        self._last = position
+        self._queue.append((position, data))
+        self._tell()
+        return item.id
+
+    def _tell(self) -> None:
+        changed, self._changed = self._changed, anyio.Event()
+        changed.set()
+
+    async def flush(self) -> None:
+        upto = self._last
+        while self._acked < upto and self._lost is None:
+            await self._changed.wait()
+        if self._lost is not None:
+            raise self._lost
+
+    async def _send(self, producer: str) -> None:
+        """Store what is published, in its order."""
+        noted = self._acked
+        note: Note | None = None
+        while self._owns and self._id == producer and not (self._lost or self._network.closed):
+            if not self._queue:
+                await self._changed.wait()
+                continue
+            together = [self._queue[i] for i in range(min(TOGETHER, len(self._queue)))]
+            outcomes = await asyncio.gather(
+                *(self._store(position, data) for position, data in together),
+                return_exceptions=True,
+            )
+            failed = False
+            for (position, _), outcome in zip(together, outcomes, strict=True):
+                if failed or isinstance(outcome, BaseException):
+                    failed = True
+                else:
+                    self._done(position)
+            if failed:
+                await self._resolve()
+            if note is None and self._acked - noted >= SNAPSHOT_EVERY and self._state is not None:
+                note = self._make_note(ended=False)
+            if note is not None and self._acked >= note.pos:
+                noted, stored = note.pos, note
+                note = None
+                with suppress(*AWAY):
+                    await self._put_note(stored)
+            self._tell()
+
+    def _done(self, position: int) -> None:
+        """So much is stored."""
+        while self._queue and self._queue[0][0] <= position:
+            self._queue.popleft()
+        self._acked = max(self._acked, position)
+
+    async def _store(self, position: int, data: bytes) -> None:
+        await self._js().publish(
+            self._subject,
+            data,
+            timeout=ACK_TIMEOUT,
+            headers={
+                "Nats-Expected-Last-Sequence": str(position - 1),
+                "Nats-Msg-Id": f"{self._id}:{position}",
+                PRODUCER: self._id,
+            },
+        )
+
+    async def _resolve(self) -> None:
+        """Find out what was stored, where that is not known."""
+        wait = RETRY
+        while self._owns and not self._network.closed:
+            try:
+                info = await self._js().stream_info(self._stream)
+                last = info.state.last_seq
+                if _epoch(info) != self._epoch:
+                    self._supersede("its stream was made anew")
+                elif last > self._acked:
+                    message = await self._js().get_last_msg(self._stream, self._subject)
+                    if (message.headers or {}).get(PRODUCER) == self._id:
+                        self._done(last)
+                    else:
+                        self._supersede("another producer has taken over")
+                return
+            except nats.js.errors.NotFoundError:
+                self._supersede("its stream was deleted")
+                return
+            except AWAY:
+                await anyio.sleep(wait)
+                wait = min(LONGEST_RETRY, wait * 2)
+
+    def _supersede(self, why: str) -> None:
+        self._lost = Superseded(f"the producer of {self.name!r} is none any more: {why}")
+        self._queue.clear()
+        self._tell()
+
+    def _make_note(self, *, ended: bool) -> Note:
+        """The state after all that was published so far."""
+        state = NO_STATE
+        if self._state is not None:
+            pair = Shared("", Snapshot(self._state()), self._topic.snapshots).encoded(JSON)
+            state = JSON.split_array(pair)[1]
+        return Note(pos=self._last, epoch=self._epoch, ended=ended, state=state)
+
+    async def _put_note(self, note: Note) -> None:
+        """Store it; all that it is about is stored already."""
+        await self._js().publish(
+            self._notes_subject, msgspec.json.encode(note), timeout=ACK_TIMEOUT
+        )
+
+    async def disown(self, *, ended: bool) -> None:
+        if not self._owns:
+            return
+        try:
+            if ended and self._lost is None:
+                with anyio.move_on_after(STARTING), suppress(*AWAY):
+                    await self.flush()
+                    await self._put_note(self._make_note(ended=True))
+        finally:
+            self._owns = self.produced = False
+            self._queue.clear()
+            self._tell()
+            off, self._off = self._off, None
+            if off is not None:
+                with anyio.CancelScope(shield=True):
+                    await off()
+            self.wake()
+
+
+def _epoch(info: Any) -> str:
+    return hashlib.sha1(str(info.created).encode(), usedforsecurity=False).hexdigest()[:8]
