@@ -70,6 +70,7 @@ format: $(VENV)/.dev
 bench: $(VENV)/.bench
 	-npm install --no-package-lock --no-audit --no-fund --prefix benchmarks/peers/node
 	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks.fan_out
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis dist build

@@ -10,6 +10,7 @@ from typing import Any, Generic, Literal, Protocol, TypeAlias
 from typing_extensions import TypeVar
 
 from ..errors import Code, RpcError
+from ..protocol.codec import Codec
 from ..runtime import Future, Runtime
 from ..runtime.timers import TimerEntry, Timers
 from ..stream import Stream, Tracked
@@ -234,6 +235,33 @@ class Reader(Stream[Tracked[T]]):
             raise
         finally:
             self._busy = False
+
+    def at_hand(self, codec: Codec, most: int, size: int) -> tuple[bytes, int]:
+        """What is there of the next items, encoded, with commas between them; and how many.
+
+        None where the next step is another one than just an item.
+
+        Args:
+            codec: A codec of text.
+            most: Items.
+            size: Bytes of all of them.
+        """
+        ring = self._ring
+        if self._closed or ring is not self._source.ring or self._overflow == "latest":
+            return b"", 0
+        if ring is None or self._pos + 1 < ring.first:
+            return b"", 0
+        parts: list[bytes] = []
+        position, last = self._pos, min(ring.last, self._pos + most)
+        while position < last:
+            data = ring.at(position + 1).encoded(codec)
+            size -= len(data) + 1
+            if size < 0:
+                break
+            parts.append(data)
+            position += 1
+        self._pos = position
+        return b",".join(parts), len(parts)
 
     def _take(self) -> Tracked[T] | None:
         """The next item, if there is one now.

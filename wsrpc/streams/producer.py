@@ -277,12 +277,25 @@ class Producer:
 
     async def _run_iterator(self, items: Any) -> None:
         advance, pause = items.__anext__, self._hub.runtime.pause
+        codec = self._hub.codec
+        # A source whose items are encoded already hands over all that are there.
+        at_hand = getattr(items, "at_hand", None) if codec.text else None
         turn = 0
         while True:
             if self._late or not self._hub.endpoint.may_push(self.lane):
                 if not await self._allowed():
                     return
                 turn = 0
+            if at_hand is not None and self._open():
+                pack, n = at_hand(codec, min(self.lane.allowance, TURN), PACK)
+                if n:
+                    self._hub.endpoint.push_pack(self.lane, pack, n)
+                    self._hub.wake()
+                    turn += n
+                    if turn >= TURN:
+                        turn = 0
+                        await pause()
+                    continue
             try:
                 item = await advance()
             except StopAsyncIteration:
