@@ -17,7 +17,8 @@ import pytest
 import trustme
 
 import wsrpc
-from tests.support import error_of, live, served, soon, until, wire_of
+from tests.support import Peer, error_of, live, served, soon, until, wire_of
+from wsrpc.transport.memory import MemoryLink, memory_link_pair
 from wsrpc.transport.registry import Transport
 
 pytestmark = pytest.mark.usefixtures("transport")
@@ -493,3 +494,36 @@ async def test_a_blocked_event_loop_that_makes_the_heartbeat_miss_is_logged_with
 
 def blocked(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [line for line in caplog.messages if "event loop was blocked" in line]
+
+
+async def test_a_server_that_cannot_resume_what_was_never_asked_for_is_not_dialled_in_a_loop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """4010 to a hello without a token is a failed attempt like any other."""
+    dials: list[MemoryLink] = []
+
+    @asynccontextmanager
+    async def open_link(*args: Any, **kwargs: Any) -> AsyncIterator[MemoryLink]:
+        accepting, connecting = memory_link_pair("wsrpc.v1.json")
+        dials.append(accepting)
+        async with anyio.create_task_group() as group:
+            group.start_soon(serve, Peer(accepting), len(dials) == 1)
+            yield connecting
+            group.cancel_scope.cancel()
+
+    async def serve(peer: Peer, first: bool) -> None:
+        hello = await peer.expect("hello")
+        assert first or not hello[1].get("token")
+        if first:
+            await peer.send(["hello", {"version": 1, "session": "s", "window": 32}])
+            await peer.expect("ack")
+            await peer.link.close(1012)
+        else:
+            await peer.link.close(4010)
+
+    monkeypatch.setattr("wsrpc.client.open_link", open_link)
+    watched = Watched()
+    with soon():
+        async with wsrpc.connect("ws://memory", on_state=watched):
+            await until(lambda: len(watched.failed()) >= 2)
+    assert len(dials) <= 4

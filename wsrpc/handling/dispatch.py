@@ -38,15 +38,19 @@ Relay: TypeAlias = Callable[[LiveCalls, InCall, bool], bool]
 
 
 def _baggage(call: InCall) -> int:
-    """Characters that travel with a call for its handler, and are held for as long as that runs."""
+    """Bytes that travel with a call for its handler, and are held for as long as that runs."""
     options = call.options
     size = 0
     if options.metadata:
-        size = sum(len(key) + len(value) for key, value in options.metadata.items())
+        size = sum(_bytes(key) + _bytes(value) for key, value in options.metadata.items())
     if options.key:
-        size += len(options.key)
+        size += _bytes(options.key)
     last_id = getattr(options, "last_id", None)
-    return size + len(last_id) if last_id else size
+    return size + _bytes(last_id) if last_id else size
+
+
+def _bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())
 
 
 class Dispatcher:

@@ -248,7 +248,7 @@ class Reconnector:
         refused = code in REFUSED and not way.opened
         if not may_reconnect(code) and not (refused and self._renews()):
             return False
-        if code == CloseCode.CANNOT_RESUME:
+        if code == CloseCode.CANNOT_RESUME and wire.endpoint.established:
             # The server is there, and told us at a time of our choosing: no need to wait again.
             self._backoff(way.address).reset()
             way.when = 0.0
