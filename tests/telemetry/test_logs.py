@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Awaitable, Callable
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -12,13 +14,18 @@ from pydantic import BaseModel
 import wsrpc
 from tests.support import Codec, bare_client, bare_server, error_of, pair, soon, until
 from wsrpc.interfaces import Handshake
-from wsrpc.telemetry.logs import LONGEST, OF_A_SESSION, OF_THE_PROCESS, Log, one_line
+from wsrpc.telemetry.log_formats import JsonFormatter, LineFormatter, TerminalFormatter
+from wsrpc.telemetry.logs import FIELDS, LONGEST, OF_A_SESSION, OF_THE_PROCESS, Log, _Tap, one_line
 
 EVIL = "x\r\n2026-01-01 ERROR forged\x1b[31m\x00\u202e\u2028"
 
 
+def records(caplog: pytest.LogCaptureFixture) -> list[Any]:
+    return [record for record in caplog.records if record.name == "wsrpc"]
+
+
 def texts(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.getMessage() for record in caplog.records if record.name == "wsrpc"]
+    return [record.getMessage() for record in records(caplog)]
 
 
 # ------------------------------------------------------------------------------------ one line
@@ -40,9 +47,9 @@ def test_a_line_is_bounded() -> None:
     assert len(one_line("x" * 10**6)) < LONGEST + 10
 
 
-def test_a_failure_is_one_line_with_its_traceback_and_causes(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+def raised() -> ValueError:
+    """An error with a cause, raised for real."""
+
     def inner() -> None:
         raise KeyError(EVIL)
 
@@ -52,20 +59,75 @@ def test_a_failure_is_one_line_with_its_traceback_and_causes(
         except KeyError as cause:
             raise ValueError("outer") from cause
     except ValueError as error:
-        Log().error("%s failed", EVIL, error=error)
-    (line,) = texts(caplog)
+        caught = error
+    return caught
+
+
+def test_a_failure_is_one_line_with_its_traceback_and_causes(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    error = raised()
+    Log().error("%s failed", EVIL, error=error)
+    (record,) = records(caplog)
+    assert record.getMessage() == f"{one_line(EVIL)} failed: ValueError"
+    line = LineFormatter().format(record)
     assert line.isprintable()
     for told in ("KeyError", "in inner", "ValueError: outer", "Traceback"):
         assert told in line
+    # The record itself stays whole.
+    assert record.exc_info is not None
+    assert record.exc_info[1] is error
+
+
+def test_on_a_terminal_a_traceback_looks_like_one(caplog: pytest.LogCaptureFixture) -> None:
+    Log().error("it failed", error=raised())
+    (record,) = records(caplog)
+    lines = TerminalFormatter().format(record).split("\n")
+    assert all(line.isprintable() for line in lines)
+    assert lines[0].endswith("ERROR it failed: ValueError")
+    assert lines[1] == "Traceback (most recent call last):"
+    assert lines[-1] == "ValueError: outer"
+    assert any(line.endswith(", in inner") for line in lines)
+
+
+def test_json_lines_carry_the_fields(caplog: pytest.LogCaptureFixture) -> None:
+    Log().error(
+        "%s failed",
+        "A.b",
+        error=raised(),
+        method="A.b",
+        call_id=7,
+        error_id="e1",
+        code="internal",
+        peer=EVIL,
+    )
+    line = JsonFormatter().format(records(caplog)[0])
+    assert line.isascii()
+    assert line.isprintable()
+    told = json.loads(line)
+    assert told["message"] == "A.b failed: ValueError"
+    assert told["level"] == "ERROR"
+    assert told["logger"] == "wsrpc"
+    assert told["time"].endswith("+00:00")
+    assert "ValueError: outer" in told["traceback"]
+    fields = {key: told.get(key) for key in FIELDS}
+    assert fields == {
+        "session": None,
+        "method": "A.b",
+        "call_id": 7,
+        "error_id": "e1",
+        "code": "internal",
+        "peer": one_line(EVIL),
+    }
 
 
 def test_the_members_of_a_group_are_told(caplog: pytest.LogCaptureFixture) -> None:
     group = ExceptionGroup("several", [ValueError(f"number {n}") for n in range(100)])
     Log().error("it failed", error=group)
-    (line,) = texts(caplog)
+    line = LineFormatter().format(records(caplog)[0])
     assert "number 0" in line
     assert "number 14" in line
-    assert len(line) < LONGEST
+    assert len(line) < LONGEST + 10
 
 
 def test_an_exception_that_cannot_be_told_hides_nothing(caplog: pytest.LogCaptureFixture) -> None:
@@ -75,6 +137,27 @@ def test_an_exception_that_cannot_be_told_hides_nothing(caplog: pytest.LogCaptur
 
     Log().error("it failed", error=Broken())
     assert "Broken" in texts(caplog)[0]
+    assert "Broken" in LineFormatter().format(records(caplog)[0])
+
+
+def test_what_led_to_an_error_is_told_without_what_others_said(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fail(number: str) -> None:
+        try:
+            Secret.model_validate({"number": number})
+        except ValueError as invalid:
+            raise ExceptionGroup("two", [KeyError("mine"), invalid]) from invalid
+
+    with pytest.raises(ExceptionGroup) as caught:
+        fail("".join(["hunter", "2"]))
+    Log().error("it failed", error=caught.value)
+    for formatter in (LineFormatter(), TerminalFormatter(), JsonFormatter(), logging.Formatter()):
+        line = formatter.format(records(caplog)[0])
+        assert "hunter2" not in line
+        assert "1 validation errors for Secret" in line
+        assert "KeyError: 'mine'" in line
+        assert "in fail" in line
 
 
 # ------------------------------------------------------------------------------------ not too many
@@ -118,17 +201,79 @@ def test_lines_that_nobody_wants_count_for_nothing(caplog: pytest.LogCaptureFixt
     assert texts(caplog) == ["but this"]
 
 
-async def test_a_client_whose_calls_fail_fills_no_log(caplog: pytest.LogCaptureFixture) -> None:
-    class Broken:
-        @wsrpc.method
-        async def fail(self) -> None:
-            raise ZeroDivisionError
+class Broken:
+    @wsrpc.method
+    async def fail(self) -> None:
+        raise ZeroDivisionError
 
+    @wsrpc.method
+    async def stream(self) -> AsyncIterator[int]:
+        yield 1
+        raise ZeroDivisionError
+
+    @wsrpc.method
+    async def ask(self, f: Callable[[], Awaitable[None]]) -> None:
+        await f()
+
+
+async def authorize(context: wsrpc.CallContext) -> bool:
+    if context.metadata:
+        raise ZeroDivisionError
+    return True
+
+
+async def test_every_error_id_that_a_caller_gets_is_in_the_log(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids: list[str | None] = []
+
+    async def answer() -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("wsrpc.telemetry.logs._tap", _Tap())
+    async with pair([Broken()], authorize=authorize) as (server, client):
+        broken = client.clientize(Broken)
+        for _ in range(25):
+            for call in (
+                broken.fail,
+                broken.stream().collect,
+                lambda: broken.ask(answer),
+                client.clientize(Broken, metadata={"a": "b"}).fail,
+            ):
+                with error_of("internal") as caught:
+                    await call()
+                ids.append(caught.value.error_id)
+        session = server.id
+    assert len(set(ids)) == 100
+    assert None not in ids
+    logged = {record.error_id: record for record in records(caplog) if record.error_id}
+    assert set(ids) <= logged.keys()
+    whole = [record for record in logged.values() if record.exc_info]
+    # Not too many tracebacks, and every line is short.
+    assert 1 <= len(whole) <= 2 * OF_A_SESSION + 5
+    for error_id in ids:
+        record = logged[error_id]
+        assert re.search(
+            rf"^Broken\.\w+(\(f=…\))? failed.*, error id {error_id}: ", record.getMessage()
+        )
+        assert record.method.startswith("Broken.")
+        assert record.session in (session, client.id)
+        assert record.code == "internal"
+        assert record.call_id
+        assert len(record.getMessage()) < 200
+
+
+async def test_a_client_whose_calls_fail_fills_no_log_with_tracebacks(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wsrpc.telemetry.logs._tap", _Tap())
     async with pair([Broken()]) as (_, client):
         for _ in range(100):
             with error_of("internal"):
                 await client.clientize(Broken).fail()
-    assert 1 <= len(texts(caplog)) <= OF_A_SESSION + 5
+    whole = [record for record in records(caplog) if record.exc_info]
+    assert 1 <= len(whole) <= OF_A_SESSION + 5
+    assert all(text.endswith(": ZeroDivisionError") for text in texts(caplog) if "(" not in text)
 
 
 # ------------------------------------------------------------------------------------ no leaks

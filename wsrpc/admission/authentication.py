@@ -158,9 +158,14 @@ class Authentication:
         except (KeyboardInterrupt, anyio.get_cancelled_exc_class()):
             raise
         except BaseException as error:  # noqa: BLE001  (logged; no peer ends a server by what it sends)
-            everyone.error("authenticate raised; the peer is refused", error=error, secret=True)
+            everyone.error(
+                "authenticate raised; the peer is refused",
+                error=error,
+                secret=True,
+                peer=handshake.remote,
+            )
             raise ProtocolError(CloseCode.UNAUTHENTICATED, "unauthenticated") from None
-        everyone.warning("authenticate took longer than Limits.auth_timeout")
+        everyone.warning("authenticate took longer than Limits.auth_timeout", peer=handshake.remote)
         raise UnavailableError
 
 

@@ -152,7 +152,10 @@ class _Pump(LaneOwner):
     def _failed(self, error: BaseException) -> ErrorBody:
         if self._stopped:
             self._hub.log.error(
-                "the source of %s failed while it was stopped", self._label, error=error
+                "the source of %s failed while it was stopped",
+                self._label,
+                error=error,
+                method=self._label,
             )
             return ErrorBody(Code.CANCELLED, "the upload was stopped")
         error = as_fault(error, f"the source of {self._label}")
@@ -207,7 +210,9 @@ class _Pump(LaneOwner):
 
     def _kill(self) -> None:
         self._hub.log.warning(
-            "the source of %s was still cleaning up after cleanup_timeout", self._label
+            "the source of %s was still cleaning up after cleanup_timeout",
+            self._label,
+            method=self._label,
         )
         assert self.task is not None
         self.task.cancel()

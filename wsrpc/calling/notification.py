@@ -91,13 +91,25 @@ class Notification(LaneOwner):
             await self._again()
         except RpcError as error:
             # Not the error itself: whoever keeps the record would keep the session.
-            self._hub.log.warning("the notification %s was never sent: %s", self._label, error.code)
+            self._hub.log.warning(
+                "the notification %s was never sent: %s",
+                self._label,
+                error.code,
+                method=self._label,
+                code=str(error.code),
+            )
 
     def on_finished(self, frame: Terminal) -> None:
         self._hub.notified(self)
         if isinstance(frame, Error):
             code = frame.body.code if frame.body.code in CODES else Code.UNKNOWN
-            self._hub.log.debug("the notification %s ended with %s", self._label, code)
+            self._hub.log.debug(
+                "the notification %s ended with %s",
+                self._label,
+                code,
+                method=self._label,
+                code=str(code),
+            )
 
 
 async def _queue_again(notifications: list[Any]) -> None:

@@ -73,6 +73,8 @@ def error_body(error: RpcError[Any], codec: Codec) -> ErrorBody:
     if error.data is not None:
         adapter = Adapter(cls.data_type, where=f"the data of {cls.__name__}")
         body.data = Raw(bytes(adapter.dump(error.data, codec)))
+    # Under which another side logged it: of use to whoever it is passed on to.
+    body.error_id = error.error_id
     if error.retry_after is not None:
         body.retry_after = max(0, round(error.retry_after * 1000))
     return body

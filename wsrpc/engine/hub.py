@@ -144,7 +144,7 @@ class Hub:
         self.runtime = runtime
         self.nursery = nursery
         self.events = events or Events()
-        self.log = Log()
+        self.log = Log(session)
         self.timers = Timers(runtime, nursery)
         self.lost: ConnectionLost | None = None
         self.trouble: Exception | None = None

@@ -207,7 +207,12 @@ class Handler(LaneOwner):
 
     def _kill(self) -> None:
         """The cleanup takes too long: cancel it as well, and go on doing so."""
-        self.hub.log.warning("%s was still cleaning up after cleanup_timeout", self.label)
+        self.hub.log.warning(
+            "%s was still cleaning up after cleanup_timeout",
+            self.label,
+            method=self.label,
+            call_id=self.call.id,
+        )
         if self._begun and not self._threaded:
             assert self._task is not None
             self._task.cancel()
@@ -407,7 +412,7 @@ class Handler(LaneOwner):
         if self.stopped is not None:
             rest = self._without_cancellations(error)
             if rest is not None and not isinstance(rest, RpcError):
-                self._log(rest, "failed while it was being stopped")
+                self._log(rest, "failed while it was being stopped", self.stopped)
             self._fail_stopped()
             return
         if isinstance(error, NoThreadError) and self._waits_for_thread:
@@ -452,9 +457,19 @@ class Handler(LaneOwner):
             body.data = Raw(self.hub.codec.dump({"traceback": lines}))
         return body
 
-    def _log(self, error: BaseException, what: str) -> str:
+    def _log(self, error: BaseException, what: str, code: str = Code.INTERNAL) -> str:
         error_id = secrets.token_hex(8)
-        self.hub.log.error("%s %s, error id %s", self.label, what, error_id, error=error)
+        self.hub.log.error(
+            "%s %s, error id %s",
+            self.label,
+            what,
+            error_id,
+            error=error,
+            method=self.label,
+            call_id=self.call.id,
+            error_id=error_id,
+            code=str(code),
+        )
         return error_id
 
 

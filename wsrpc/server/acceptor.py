@@ -311,8 +311,10 @@ class Acceptor:
     async def _refuse(self, link: Link, error: ProtocolError, pending: Pending | None) -> None:
         """Close a link that was not let in; until it is closed it takes up its place."""
         self._service.events.link_closed(link.handshake, error.close_code, error.reason)
-        peer = link.handshake.remote or "a peer"
-        everyone.info("refusing %s with %d: %s", peer, error.close_code, error.reason)
+        peer, code = link.handshake.remote, error.close_code
+        everyone.info(
+            "refusing %s with %d: %s", peer or "a peer", code, error.reason, peer=peer, code=code
+        )
         with anyio.CancelScope(shield=True):
             async with anyio.create_task_group() as group:
                 group.start_soon(link.close, error.close_code, error.reason)

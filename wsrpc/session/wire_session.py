@@ -281,7 +281,7 @@ class WireSession:
             self._leave(failure.code, failure.reason)
         else:
             code, reason = failure.close_code, failure.reason
-            self.hub.log.info("closing %r with %d: %s", self.hub.session, code, reason)
+            self.hub.log.info("closing %r with %d: %s", self.hub.session, code, reason, code=code)
             # First the verdict, then the handshake: nobody's call waits for a peer to say goodbye.
             self._leave(code, reason)
             await self._close(link, code, reason)

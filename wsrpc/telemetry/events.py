@@ -84,7 +84,11 @@ class Events:
         if key not in refused and len(refused) >= MOST_REFUSED:
             key = (UNKNOWN_METHOD, end.code)
         refused[key] += 1
-        log.debug("%s was refused: %s", label[:200], end.code)
+        if known:
+            log.debug("%s was refused: %s", label, end.code, method=label, code=end.code)
+        else:
+            # What the peer made up may be anything.
+            log.debug("an unknown method was refused: %s", end.code, code=end.code)
 
     def refusal(self, call: ObservedCall, end: CallEnd) -> None:
         """See `Observer.call_refused`."""

@@ -1,25 +1,30 @@
-"""What the package logs: one line an event, nothing of a stranger's text in it, and not too many.
+"""What the package logs: nothing of a stranger's text in it, and not too many tracebacks.
 
-All of it goes to the logger `wsrpc`. A line names the method, the session and the error id, and has
-the traceback of an unexpected error in it, escaped, so that an event is a line whatever a handler
-raised; what a peer said, in its errors and in the reasons of its close frames, is left out. Beyond
-5 lines a second of a session, and 50 of the process, lines are counted instead, and the next one
-says how many there were.
+All of it goes to the logger `wsrpc`. A record's message is one line that names the method, the
+session and the error id. The exception itself is the record's `exc_info`, and `session`, `method`,
+`call_id`, `error_id`, `code` and `peer` are attributes of it, None where they are not known, so that
+handlers for JSON, Sentry or OpenTelemetry have them; `telemetry.log_formats` makes lines of records.
+What a peer said, in its errors and in the reasons of its close frames, is left out.
+
+Beyond 5 records a second of a session, and 50 of the process, records are counted instead, and the
+next one says how many there were. One with an error id is never left out, since somebody has that
+id and will ask: beyond the bound it has no traceback.
 """
 
 from __future__ import annotations
 
 import logging
-import traceback
-from collections.abc import Iterator
 from time import monotonic
+from typing import TypedDict, Unpack
+from weakref import ref
 
 from pydantic import ValidationError
 
 from ..errors import ConnectError, ConnectionLost, RpcError
+from ..interfaces import Session
 from ..protocol.rates import Bucket
 
-__all__ = ["DEBUGGING", "Log", "everyone", "one_line"]
+__all__ = ["DEBUGGING", "FIELDS", "Fields", "Log", "everyone", "named", "one_line"]
 
 logger = logging.getLogger("wsrpc")
 
@@ -32,12 +37,25 @@ DEBUGGING = (
 OF_A_SESSION = 5
 OF_THE_PROCESS = 50
 
-# Characters of a line, and of what an exception says.
+# Characters of a line.
 LONGEST = 16 * 1024
-LONGEST_TEXT = 1000
 
-# Exceptions of one line: causes, and members of groups.
+# Exceptions of one record: causes, and members of groups.
 MOST_ERRORS = 16
+
+
+class Fields(TypedDict, total=False):
+    """What a record tells besides its message."""
+
+    session: str
+    method: str
+    call_id: int
+    error_id: str
+    code: str | int
+    peer: str
+
+
+FIELDS = tuple(Fields.__annotations__)
 
 
 class _Tap:
@@ -48,10 +66,7 @@ class _Tap:
         self.suppressed = 0
 
     def opens(self, own: Bucket, now: float) -> bool:
-        if own.take(now) and self._bucket.take(now):
-            return True
-        self.suppressed += 1
-        return False
+        return own.take(now) and self._bucket.take(now)
 
 
 _tap = _Tap()
@@ -61,13 +76,16 @@ class Log:
     """The lines about one session, or about none in particular.
 
     Args:
+        session: That session.
         rate: Lines a second, and at once.
     """
 
-    __slots__ = ("_bucket", "_rate")
+    __slots__ = ("_bucket", "_rate", "_session")
 
-    def __init__(self, rate: int = OF_A_SESSION) -> None:
+    def __init__(self, session: Session | None = None, *, rate: int = OF_A_SESSION) -> None:
         self._rate = rate
+        # The session has this, and is to go when nobody else holds it.
+        self._session = None if session is None else ref(session)
         # Most sessions are never worth a line.
         self._bucket: Bucket | None = None
 
@@ -75,14 +93,14 @@ class Log:
         self._bucket = self._bucket or Bucket(self._rate, self._rate)
         return _tap.opens(self._bucket, now)
 
-    def debug(self, message: str, *args: object) -> None:
-        self._say(logging.DEBUG, message, args)
+    def debug(self, message: str, *args: object, **fields: Unpack[Fields]) -> None:
+        self._say(logging.DEBUG, message, args, fields)
 
-    def info(self, message: str, *args: object) -> None:
-        self._say(logging.INFO, message, args)
+    def info(self, message: str, *args: object, **fields: Unpack[Fields]) -> None:
+        self._say(logging.INFO, message, args, fields)
 
-    def warning(self, message: str, *args: object) -> None:
-        self._say(logging.WARNING, message, args)
+    def warning(self, message: str, *args: object, **fields: Unpack[Fields]) -> None:
+        self._say(logging.WARNING, message, args, fields)
 
     def error(
         self,
@@ -90,6 +108,7 @@ class Log:
         *args: object,
         error: BaseException | None = None,
         secret: bool = False,
+        **fields: Unpack[Fields],
     ) -> None:
         """Log a failure.
 
@@ -99,30 +118,57 @@ class Log:
             error: Why.
             secret: Whether what the error says may be a credential, so that only its class and
                 where it was raised are logged.
+            **fields: What is known of the call.
         """
-        self._say(logging.ERROR, message, args, error, secret)
+        self._say(logging.ERROR, message, args, fields, error, secret)
 
     def _say(
         self,
         level: int,
         message: str,
         args: tuple[object, ...],
+        fields: Fields,
         error: BaseException | None = None,
         secret: bool = False,
     ) -> None:
-        if not logger.isEnabledFor(level) or not self._may_speak(monotonic()):
+        if not logger.isEnabledFor(level):
             return
-        text = message % args
+        whole = self._may_speak(monotonic())
+        if not whole and "error_id" not in fields:
+            _tap.suppressed += 1
+            return
+        text = one_line(message % args)
         if error is not None:
-            text = f"{text}: {_told(error, secret=secret)}"
-        if _tap.suppressed:
-            text = f"{one_line(text)} ({_tap.suppressed} lines before this one were suppressed)"
+            text = f"{text}: {named(error)}"
+        if whole and _tap.suppressed:
+            text = f"{text} ({_tap.suppressed} lines before this one were suppressed)"
             _tap.suppressed = 0
-        logger.log(level, "%s", one_line(text), stacklevel=3)
+        told = None if error is None or not whole else _tellable(error, secret=secret)
+        logger.log(
+            level,
+            "%s",
+            text,
+            exc_info=told,
+            stacklevel=3,
+            extra={**dict.fromkeys(FIELDS), **self._known(), **_cleaned(fields)},
+        )
+
+    def _known(self) -> Fields:
+        """What there is to tell of the session."""
+        session = None if self._session is None else self._session()
+        if session is None:
+            return {}
+        return {"session": one_line(session.id[:64]), "peer": one_line(session.handshake.remote)}
+
+
+def _cleaned(fields: Fields) -> dict[str, object]:
+    return {
+        key: one_line(value) if isinstance(value, str) else value for key, value in fields.items()
+    }
 
 
 # About what belongs to no session: connections that begin, and the server itself.
-everyone = Log(OF_THE_PROCESS)
+everyone = Log(rate=OF_THE_PROCESS)
 
 
 def one_line(text: str) -> str:
@@ -138,56 +184,95 @@ def _escaped(one: str) -> str:
     return one.encode("unicode_escape").decode("ascii")
 
 
-def _told(error: BaseException, *, secret: bool) -> str:
-    """An exception with its traceback and its causes, the first cause first."""
-    chain = list(_chain(error))
-    parts: list[str] = []
-    for link in reversed(chain):
-        lines = traceback.format_tb(link.__traceback__)
-        if lines:
-            parts.append("Traceback (most recent call last):\n" + "".join(lines).rstrip())
-        parts.append(_named(link, secret=secret))
-    return "\n".join(parts)
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """The error, then what led to it; of a group its members too."""
-    todo, seen = [error], set[int]()
-    while todo and len(seen) < MOST_ERRORS:
-        one = todo.pop(0)
-        if id(one) in seen:
-            continue
-        seen.add(id(one))
-        yield one
-        if isinstance(one, BaseExceptionGroup):
-            todo.extend(one.exceptions)
-        cause = one.__cause__
-        if cause is None and not one.__suppress_context__:
-            cause = one.__context__
-        if cause is not None:
-            todo.append(cause)
-
-
-def _named(error: BaseException, *, secret: bool) -> str:
-    """What kind of error it is, and what it says if nobody else said it."""
+def named(error: BaseException) -> str:
+    """The name of an error's class, with its module where that is not Python's own."""
     kind = type(error)
     module = kind.__module__
     name = kind.__qualname__ if module == "builtins" else f"{module}.{kind.__qualname__}"
-    if secret:
-        return name
-    return f"{name}: {_text_of(error)}".removesuffix(": ")
+    return one_line(name)
+
+
+# ------------------------------------------------------------------- what may be told of an error
+
+
+def _tellable(error: BaseException, *, secret: bool) -> BaseException:
+    """The error itself; or, where it or what led to it says too much, one that looks like it."""
+    chain: list[BaseException] = []
+    todo = [error]
+    while todo and len(chain) < MOST_ERRORS:
+        one = todo.pop(0)
+        if any(one is other for other in chain):
+            continue
+        chain.append(one)
+        todo += _led_to(one)
+    if not secret and not any(_says_too_much(one) for one in chain):
+        return error
+    return _Likenesses(chain, secret).of(error)
+
+
+def _led_to(error: BaseException) -> list[BaseException]:
+    """The members of a group, and the cause."""
+    found = list(error.exceptions) if isinstance(error, BaseExceptionGroup) else []
+    cause = error.__cause__
+    if cause is None and not error.__suppress_context__:
+        cause = error.__context__
+    return found if cause is None else [*found, cause]
+
+
+def _says_too_much(error: BaseException) -> bool:
+    # The reason of the close frame, what a peer said, and what the input was.
+    return isinstance(error, (ConnectError, ConnectionLost, ValidationError)) or (
+        isinstance(error, RpcError) and error.remote
+    )
 
 
 def _text_of(error: BaseException) -> str:
     if isinstance(error, (ConnectError, ConnectionLost)):
-        # The reason of the close frame may be in it.
         return f"close code {error.close_code}"
     if isinstance(error, RpcError) and error.remote:
         return f"{error.code}, as the other end said (error id {error.error_id})"
     if isinstance(error, ValidationError):
-        # It says what the input was.
         return f"{error.error_count()} validation errors for {error.title}"
     try:
-        return str(error)[:LONGEST_TEXT]
+        return str(error)
     except Exception:  # noqa: BLE001  (whatever it is, it must not hide the other one)
         return "(its text cannot be told)"
+
+
+class _Likenesses:
+    """Errors with the classes' names and the tracebacks of others, which say what may be told.
+
+    Args:
+        chain: Those that may be needed; what else led to them is left out.
+        secret: Whether nothing of what they say may be told.
+    """
+
+    def __init__(self, chain: list[BaseException], secret: bool) -> None:
+        self._known = {id(one) for one in chain}
+        self._made: dict[int, BaseException] = {}
+        self._secret = secret
+
+    def of(self, error: BaseException) -> BaseException:
+        made = self._made.get(id(error))
+        if made is not None:
+            return made
+        kind = type(error)
+        names = {"__module__": kind.__module__, "__qualname__": kind.__qualname__}
+        text = "" if self._secret else _text_of(error)
+        if isinstance(error, BaseExceptionGroup):
+            members = [self.of(one) for one in error.exceptions if id(one) in self._known]
+            text = "several errors" if self._secret else error.message
+            made = BaseExceptionGroup(text, members or [Exception("left out")])
+        else:
+            likeness = type(kind.__name__, (Exception,), names)
+            made = likeness(text) if text else likeness()
+        self._made[id(error)] = made
+        made.__traceback__ = error.__traceback__
+        cause = error.__cause__
+        if cause is not None and id(cause) in self._known:
+            made.__cause__ = self.of(cause)
+        context = error.__context__
+        if context is not None and id(context) in self._known:
+            made.__context__ = self.of(context)
+        made.__suppress_context__ = error.__suppress_context__
+        return made
