@@ -295,7 +295,7 @@ class ConnectionLost(RpcError[Any], ConnectionError):
     """
 
     # One that another node has passed on was not made by `__init__`.
-    close_code = 1006
+    close_code: int = CloseCode.CONNECTION_LOST
     close_reason = ""
 
     def __init__(

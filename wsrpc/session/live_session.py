@@ -401,7 +401,7 @@ class LiveSession(Session):
         elif not self.closed:
             self.wire.hub.log.error("a fault in wsrpc itself ended %r", self, error=error)
             self._closing = True
-            self.wire.lose(1011, "internal error")
+            self.wire.lose(CloseCode.SERVER_TROUBLE, "internal error")
 
     async def idle(self) -> None:
         """Wait until handlers and uploads have cleaned up; the session has ended, in any case."""
