@@ -123,7 +123,9 @@ def test_the_page_logs_what_the_server_streams(folder: Path, port: int) -> None:
     (text,) = [text for kind, text in blocks() if kind == "js"]
     # Node imports from files only; the module is the same one.
     text = text.replace("http://127.0.0.1:8765/wsrpc.js", (STATIC / "wsrpc.js").as_uri())
-    (folder / "page.mjs").write_text(text.replace("8765", str(port)), encoding="utf-8")
+    # A page ends its session when it is left; a program has to say so.
+    text = text.replace("8765", str(port)) + "process.exit();\n"
+    (folder / "page.mjs").write_text(text, encoding="utf-8")
     server = subprocess.Popen([sys.executable, "server.py"], cwd=folder)
     try:
         when_it_listens(lambda: run(folder, sys.executable, "client.py"))
