@@ -253,3 +253,11 @@ async def test_a_dead_nodes_workers_calls_go_to_another_by_their_policy(bus: Bus
             await die(nodes, 1)
         assert found == ["alive"]
         dead.release.set()
+
+
+def test_the_command_says_what_is_wrong_with_a_clusters_name() -> None:
+    from wsrpc.cli.failures import Failure
+    from wsrpc.cli.serve_command import node_of_cluster
+
+    with pytest.raises(Failure, match="name"):
+        node_of_cluster(wsrpc.Server([]), ["nats://127.0.0.1:1"], "Prod")

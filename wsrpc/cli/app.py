@@ -25,6 +25,7 @@ from .listing import entries, listing, page, part
 from .loading import load_server
 from .output import Output
 from .running import run
+from .serve_command import node_of_cluster
 from .serve_command import serve as serve_until_stopped
 
 __all__ = ["app", "run_app"]
@@ -157,6 +158,17 @@ def serve(
             help="A page on which a person can call every method, for browsers on this machine.",
         ),
     ] = True,
+    cluster: Annotated[
+        list[str],
+        typer.Option(
+            metavar="URL",
+            help="Be a node of a cluster on NATS, such as nats://10.0.0.5:4222; needs "
+            "'wsrpc-anyio[nats]'.",
+        ),
+    ] = [],  # noqa: B006
+    cluster_name: Annotated[
+        str, typer.Option(metavar="NAME", help="The cluster's name on that NATS.")
+    ] = "wsrpc",
 ) -> None:
     """Serve controllers until Ctrl-C or SIGTERM; prints `listening ws://…` when it can be called.
 
@@ -172,7 +184,10 @@ def serve(
             trusted_proxies=trusted_proxy,
             explorer=wanted,
         )
-        return await serve_until_stopped(server, host, port, drain_grace)
+        if not cluster:
+            return await serve_until_stopped(server, host, port, drain_grace)
+        async with node_of_cluster(server, cluster, cluster_name):
+            return await serve_until_stopped(server, host, port, drain_grace)
 
     run(body, debug=debug, cancelled="stopping")
 

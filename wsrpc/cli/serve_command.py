@@ -6,12 +6,26 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Sequence
 
 from ..admission.hosts import is_loopback
+from ..cluster import Cluster, ClusterConfigError
 from ..server.server import Server
 from .failures import ExitCode, Failure, note
 
-__all__ = ["serve"]
+__all__ = ["node_of_cluster", "serve"]
+
+
+def node_of_cluster(server: Server, urls: Sequence[str], name: str) -> Cluster:
+    """What makes a server a node of a cluster while it is entered.
+
+    Raises:
+        Failure: The name is none, or nats-py is not installed.
+    """
+    try:
+        return Cluster(server, urls, name=name)
+    except (ClusterConfigError, ImportError) as error:
+        raise Failure(str(error), ExitCode.USAGE) from error
 
 
 async def serve(server: Server, host: str, port: int, grace: float | None) -> int:

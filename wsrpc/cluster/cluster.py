@@ -296,10 +296,6 @@ class Cluster:
         Args:
             grace: Seconds to finish in; `Limits.drain_grace` if left out.
         """
-        network = self._node.network
-        if network is not None:
-            network.members.state = "draining"
-            await network.members.beat()
         await self._node.server.drain(grace)
 
     def snapshot(self) -> ClusterSnapshot:

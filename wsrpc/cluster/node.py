@@ -155,6 +155,12 @@ class Node:
         elif change.state == "connected":
             self.directory.local(["s", session.id, "connected"])
 
+    async def draining(self) -> None:
+        """Tell the other nodes that this one is about to go."""
+        if self.network is not None:
+            self.network.members.state = "draining"
+            await self.network.members.beat()
+
     def is_elsewhere(self, token: str) -> bool:
         """Whether another node has given a resume token out."""
         return self.forwarding is not None and owner_of(token) not in ("", self.id)

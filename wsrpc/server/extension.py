@@ -28,6 +28,9 @@ class Extension(Protocol):
     def changed(self, session: Session, change: StateChange) -> None:
         """A session has begun, lost its connection, come back or ended; must not block."""
 
+    async def draining(self) -> None:
+        """The server is about to go: others are to give its sessions nothing new."""
+
     def is_elsewhere(self, token: str) -> bool:
         """Whether the session that a resume token is for is at another node, as far as it tells."""
         ...
