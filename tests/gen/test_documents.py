@@ -14,6 +14,7 @@ import pytest
 from pydantic import BaseModel
 
 import wsrpc
+from tests.web.node import missing
 from wsrpc.gen import ContractError
 from wsrpc.gen.documents import asyncapi, tools
 
@@ -163,7 +164,7 @@ def test_the_official_parser_accepts_it(contract: Any, tmp_path: Path) -> None:
     modules = Path(__file__).parents[2] / ".web" / "node_modules"
     node = shutil.which("node")
     if node is None or not (modules / "@asyncapi" / "parser").is_dir():
-        pytest.skip("no @asyncapi/parser: npm install --prefix .web @asyncapi/parser")
+        missing("no @asyncapi/parser: npm install --no-package-lock --prefix .web @asyncapi/parser")
     (tmp_path / "node_modules").symlink_to(modules)
     (tmp_path / "parse.mjs").write_text(PARSER)
     (tmp_path / "api.json").write_text(json.dumps(asyncapi(contract)))

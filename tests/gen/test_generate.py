@@ -241,7 +241,7 @@ def test_documented_errors_are_types() -> None:
         'readonly type: "Quota"; readonly code: "resource_exhausted"; readonly data: number' in text
     )
     assert "@throws {Quota} resource_exhausted" in text
-    assert "class Quota(wsrpc.RpcError[int]):" in generate(contract, "py")
+    assert "class Quota(wsrpc.RpcError[int], replace=True):" in generate(contract, "py")
 
 
 def test_the_output_is_a_function_of_the_contract() -> None:

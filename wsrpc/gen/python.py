@@ -262,7 +262,7 @@ class _Printer:
             renamed = f"    type_name = {error.name!r}\n" if name != error.name else ""
             about = docstring(f"Raised with the code {error.code}.", "    ")
             made.append(
-                f"class {name}(wsrpc.RpcError[{self._type(error.data)}]):\n"
+                f"class {name}(wsrpc.RpcError[{self._type(error.data)}], replace=True):\n"
                 f"{about}{chr(10) if renamed else ''}{renamed}"
             )
         return made
