@@ -21,6 +21,9 @@ NOT_OVER_NODES = {
     "nested calls the caller's nested with one less, and adds one",
     "a result behind a message closes with 4505",
     "a caller that awaits a value and gets a stream fails the call, and cancels it",
+    "an answer outside the value space fails the call that it answers with internal",
+    "refused with 4505: a message and a result on one call",
+    "a conversation: S calls C while it handles a call",
 }
 
 FITTING = [
