@@ -404,6 +404,7 @@ class ObservedCall:
         id: The call's id on the wire; 0 while an outbound call has none.
         tags: The tags of the method.
         metadata: What travels with an inbound call, or the caller gave for this outbound one.
+        known: Whether there is such a method; an outbound call may always turn out otherwise.
     """
 
     controller: str
@@ -417,6 +418,7 @@ class ObservedCall:
     id: int = 0
     tags: frozenset[str] = frozenset()
     metadata: Mapping[str, str] = field(default_factory=dict)
+    known: bool = True
 
     @property
     def name(self) -> str:

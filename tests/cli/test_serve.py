@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import PATIENCE, Run, lines, serving
+from .conftest import PATIENCE, Run, lines, read_line, serving, start
 
 
 @pytest.mark.parametrize("name", ["desk", "Desk", "everything", "server", "desk.__class__"])
@@ -108,3 +108,36 @@ def test_a_server_says_itself_whether_it_has_an_explorer(run: Run) -> None:
     done = run("serve", "tests.cli.service:server", "--no-explorer")
     assert done.exit_code == 2
     assert "explorer=False" in done.stderr
+
+
+def test_serve_writes_json_log_lines_that_carry_the_fields(run: Run) -> None:
+    words = ("--access-log", "--log-format", "json", "--log-level", "info")
+    with start("serve", "tests.cli.service:server", *words, "--port", "0") as process:
+        line = read_line(process)
+        url = line.split()[1]
+        assert run("call", url, "Desk.greet", "name=Ann").exit_code == 0
+        assert run("call", url, "Desk.boom").exit_code == 1
+        process.terminate()
+        _, said = process.communicate(timeout=PATIENCE)
+    told = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
+    calls = {one["method"]: one for one in told if one["logger"] == "wsrpc.access"}
+    assert calls["Desk.greet"]["code"] == "ok"
+    assert calls["Desk.greet"]["peer"].startswith("127.0.0.1:")
+    assert calls["Desk.greet"]["level"] == "INFO"
+    (failure,) = [one for one in told if one["level"] == "ERROR"]
+    assert failure["error_id"] == calls["Desk.boom"]["error_id"]
+    assert failure["session"] == calls["Desk.boom"]["session"]
+    assert "Traceback" in failure["traceback"]
+
+
+def test_serve_writes_one_escaped_line_a_record(run: Run) -> None:
+    with start("serve", "tests.cli.service:server", "--access-log", "--port", "0") as process:
+        url = read_line(process).split()[1]
+        assert run("call", url, "Desk.greet", "name=Ann").exit_code == 0
+        assert run("call", url, "Desk.boom").exit_code == 1
+        process.terminate()
+        _, said = process.communicate(timeout=PATIENCE)
+    lines = said.splitlines()
+    assert len([line for line in lines if " wsrpc.access INFO " in line]) >= 2
+    (failure,) = [line for line in lines if " wsrpc ERROR " in line]
+    assert "Traceback (most recent call last):\\n" in failure

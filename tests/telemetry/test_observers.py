@@ -323,3 +323,52 @@ async def test_a_retry_is_told_with_its_number() -> None:
                 assert await session.clientize(Shy).speak() == "yes"
     assert asked.retries == [(2, "unavailable"), (3, "unavailable")]
     assert asked.endings() == {"Shy.speak": ["ok"]}
+
+
+class Tagged:
+    tags = frozenset({"all"})
+
+    @wsrpc.method(tags={"admin"})
+    async def one(self) -> int:
+        return 1
+
+    @wsrpc.method(tags={"admin"})
+    async def many(self) -> AsyncIterator[int]:
+        yield 1
+
+    @wsrpc.method(oneway=True, tags={"admin"})
+    async def note(self) -> None: ...
+
+    @wsrpc.method(tags={"admin"})
+    async def picky(self, n: int) -> None: ...
+
+
+async def test_observers_are_told_the_tags_of_a_method_at_both_ends() -> None:
+    told, asked = Told(), Told()
+    async with served([Tagged()], observers=[told]) as listener:
+        async with wsrpc.connect(listener.url, observers=[asked], reconnect=False) as session:
+            tagged = session.clientize(Tagged)
+            assert await tagged.one() == 1
+            assert await tagged.many().collect() == [1]
+            await tagged.note()
+            with error_of("invalid_argument"):
+                await session.clientize("Tagged").picky(n="x")
+            await until(lambda: len(told.ended) == 3)
+    (refused,) = [call for call, _ in told.refused]
+    assert {call.tags for call in [*told.started, refused]} == {frozenset({"all", "admin"})}
+    assert [call.tags for call in asked.started] == [frozenset({"all", "admin"})] * 3 + [
+        frozenset()
+    ]
+
+
+async def test_a_snapshot_has_what_was_refused_resumed_and_moved() -> None:
+    async with served([Work()], authorize=authorize) as listener:
+        async with wsrpc.connect(listener.url, reconnect=False) as session:
+            await use_all(session)
+            await until(lambda: listener.server.stats.refused.total() == 3)
+            snapshot = listener.server.snapshot()
+    assert snapshot.refused[("Work.secret", "permission_denied")] == 1
+    assert snapshot.refused[("?", "unimplemented")] == 1
+    assert snapshot.resumes == 0
+    assert snapshot.bytes_received > 0
+    assert snapshot.bytes_sent > 0

@@ -144,6 +144,7 @@ class ProxyMethod(RemoteMethod):
             metadata=metadata,
             attachments=self.attachments(uploads, callbacks) if uploads or callbacks else None,
             retry=self.retry,
+            tags=self.spec.tags,
         )
 
     async def _notify(self, values: dict[str, Any], metadata: Mapping[str, str]) -> None:
@@ -153,7 +154,8 @@ class ProxyMethod(RemoteMethod):
         hub = self.route.hub
         queued = self._queue(self.dump_args(values), timing, metadata)
         if hub.events.observed:
-            queued = told(OutboundCall(hub, self.label, "notify", metadata), queued)
+            observed = OutboundCall(hub, self.label, "notify", metadata, self.spec.tags)
+            queued = told(observed, queued)
         await queued
 
     async def _queue(self, payload: Encoded, timing: Timing, metadata: Mapping[str, str]) -> None:

@@ -119,7 +119,7 @@ class RemoteStream(ReceivedStream):
             self._payload = method.dump_args(self._arguments)
         timing = self._timing = self._timing or Timing(hub, options.stream_timeout())
         if self._told is None and hub.events.observed:
-            self._told = OutboundCall(hub, self._label, "stream", self._metadata)
+            self._told = OutboundCall(hub, self._label, "stream", self._metadata, method.spec.tags)
         await self._room(hub, timing, until)
         call = self._call = begin(
             hub,

@@ -13,6 +13,7 @@ from ..admission.hosts import is_loopback
 from ..contract.description import with_names
 from ..gen import ContractError
 from ..gen.documents import asyncapi, tools
+from ..telemetry.access import AccessLog
 from ..version import __version__
 from .call_command import call as make_call
 from .connection import CodecName, Target, parse_auth, parse_headers, parse_metadata
@@ -23,6 +24,7 @@ from .failures import Failure
 from .gen_command import gen
 from .listing import entries, listing, page, part
 from .loading import load_server
+from .logs import LogFormat, LogLevel, log_to_stderr
 from .output import Output
 from .running import run
 from .serve_command import node_of_cluster
@@ -169,6 +171,17 @@ def serve(
     cluster_name: Annotated[
         str, typer.Option(metavar="NAME", help="The cluster's name on that NATS.")
     ] = "wsrpc",
+    access_log: Annotated[
+        bool, typer.Option("--access-log", help="Log a line for each call, at its end.")
+    ] = False,
+    log_format: Annotated[
+        Optional[LogFormat],  # noqa: UP045
+        typer.Option(help="How log lines are written to stderr.", show_default="text"),
+    ] = None,
+    log_level: Annotated[
+        Optional[LogLevel],  # noqa: UP045
+        typer.Option(help="The least level that is logged.", show_default="warning"),
+    ] = None,
 ) -> None:
     """Serve controllers until Ctrl-C or SIGTERM; prints `listening ws://…` when it can be called.
 
@@ -184,6 +197,9 @@ def serve(
             trusted_proxies=trusted_proxy,
             explorer=wanted,
         )
+        log_to_stderr(format=log_format, level=log_level, access=access_log, debug=debug)
+        if access_log:
+            server.observe(AccessLog())
         if not cluster:
             return await serve_until_stopped(server, host, port, drain_grace)
         async with node_of_cluster(server, cluster, cluster_name):

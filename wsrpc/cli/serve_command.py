@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
-import sys
 from collections.abc import Sequence
 
 from ..admission.hosts import is_loopback
@@ -45,11 +43,6 @@ async def serve(server: Server, host: str, port: int, grace: float | None) -> in
     Raises:
         Failure: The address cannot be bound.
     """
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=logging.WARNING,
-        format="%(asctime)s %(name)s %(levelname)s %(message)s",
-    )
     seconds = server.limits.drain_grace if grace is None else grace
     caught: list[int] = []
 

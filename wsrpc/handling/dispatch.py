@@ -34,6 +34,9 @@ HINTS = 20
 HINTS_PER_SECOND = 5
 
 
+# What calls of callbacks are counted as that were refused before it was known which.
+CALLBACK = "(callback)"
+
 Relay: TypeAlias = Callable[[LiveCalls, InCall, bool], bool]
 
 
@@ -130,16 +133,22 @@ class Dispatcher:
         """
         events = self._hub.events
         end = CallEnd(code, not_started=True)
-        events.call_refused(method, end, self._hub.log, known=known and method in self._entries)
+        known = known and (not method or method in self._entries)
+        events.call_refused(method or CALLBACK, end, self._hub.log, known=known)
         if not events.observed:
             return
         controller, _, name = method.rpartition(".")
         entry = self._entries.get(method)
-        kind: Literal["unary", "stream", "notify"] = "unary" if entry is None else entry.spec.kind
-        if call.oneway:
+        kind: Literal["unary", "stream", "notify", "callback"] = (
+            "unary" if entry is None else entry.spec.kind
+        )
+        if not method:
+            kind, name = "callback", CALLBACK
+        elif call.oneway:
             kind = "notify"
         tags = frozenset[str]() if entry is None else entry.tags
-        events.refusal(inbound(self._hub.session, call, controller, name, kind, tags), end)
+        observed = inbound(self._hub.session, call, controller, name, kind, tags, known=known)
+        events.refusal(observed, end)
 
     def _may_hint(self) -> bool:
         if self._hints is None:

@@ -20,6 +20,8 @@ def inbound(
     method: str,
     kind: Literal["unary", "stream", "notify", "callback"],
     tags: frozenset[str] = frozenset(),
+    *,
+    known: bool = True,
 ) -> ObservedCall:
     """A call of the peer, for observers."""
     return ObservedCall(
@@ -34,4 +36,5 @@ def inbound(
         call.id,
         tags,
         call.options.metadata or {},
+        known,
     )

@@ -32,7 +32,7 @@ class MethodEntry:
         self.spec = spec
         self.exposed = exposed
         self.interceptors = tuple(interceptors)
-        self.tags: frozenset[str] = frozenset()
+        self.tags = spec.tags
         self.channels = any(param.kind != "value" for param in spec.params.values())
 
 

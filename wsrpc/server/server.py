@@ -207,7 +207,21 @@ class Server:
             replay_bytes=sum(session.replay_bytes for session in live),
             frames_ignored=stats.frames_ignored + sum(one.frames_ignored for one in live),
             closes=dict(stats.closes),
+            refused=dict(stats.refused),
+            resumes=stats.resumes,
+            bytes_received=stats.bytes_received,
+            bytes_sent=stats.bytes_sent,
         )
+
+    def observe(self, observer: Observer) -> None:
+        """Tell one more observer what happens from now on; see `Observer`.
+
+        Raises:
+            RuntimeError: There are sessions already, of which it would see only the rest.
+        """
+        if self._service.sessions:
+            raise RuntimeError("add observers before the server has sessions")
+        self._service.events.add(observer)
 
     def extend(self, extension: Extension) -> None:
         """Make this the server of a node of a cluster, before it listens.

@@ -55,6 +55,10 @@ class Snapshot:
         replay_bytes: Bytes kept for replay, of all sessions.
         frames_ignored: Frames ignored so far, of all sessions, those that ended included.
         closes: Connections closed so far, by close code.
+        refused: Calls that were refused so far, by method and code; see `Stats`.
+        resumes: Sessions that went on over a new connection.
+        bytes_received: Bytes of all WebSocket messages that came in.
+        bytes_sent: Bytes of all WebSocket messages that went out.
     """
 
     calls_live: int
@@ -68,3 +72,7 @@ class Snapshot:
     replay_bytes: int
     frames_ignored: int
     closes: dict[int, int]
+    refused: dict[tuple[str, str], int] = field(default_factory=dict)
+    resumes: int = 0
+    bytes_received: int = 0
+    bytes_sent: int = 0

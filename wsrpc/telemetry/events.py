@@ -40,6 +40,11 @@ class Events:
         self._observers = tuple(observers)
         self.observed = bool(self._observers)
 
+    def add(self, observer: Observer) -> None:
+        """Tell one more, after the others."""
+        self._observers = (*self._observers, observer)
+        self.observed = True
+
     # ------------------------------------------------------------ calls
 
     def handler_began(self) -> None:
