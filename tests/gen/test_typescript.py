@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -72,13 +73,13 @@ async def test_handlers_and_declarations_pass_the_strict_compiler(tmp_path: Path
     assert code == 0, said
 
 
-LEAVES = st.sampled_from([int, str, float, bool, bytes, type(None)])
-TYPES = st.recursive(
+LEAVES: st.SearchStrategy[Any] = st.sampled_from([int, str, float, bool, bytes, type(None)])
+TYPES: st.SearchStrategy[Any] = st.recursive(
     LEAVES,
     lambda inner: st.one_of(
-        inner.map(lambda one: list[one]),
-        inner.map(lambda one: dict[str, one]),
-        st.tuples(inner, inner).map(lambda two: tuple[two]),
+        inner.map(list.__class_getitem__),
+        inner.map(lambda one: dict.__class_getitem__((str, one))),
+        st.tuples(inner, inner).map(tuple.__class_getitem__),
         inner.map(lambda one: one | None),
     ),
     max_leaves=6,
@@ -96,7 +97,7 @@ async def test_random_types_give_text_that_the_compiler_parses(tmp_path: Path) -
         derandomize=True,
         suppress_health_check=[HealthCheck.too_slow],
     )
-    def collect(kind: object) -> None:
+    def collect(kind: Any) -> None:
         schema = TypeAdapter(kind).json_schema()
         params = {"value": {"kind": "value", "required": True, "schema": schema}}
         found.append(generate(one_method(params=params, result=schema), "ts"))
