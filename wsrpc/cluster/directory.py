@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal, TypeAlias
 
-__all__ = ["Directory", "Entry", "Member", "Op", "PresenceChange"]
+__all__ = ["Directory", "Entry", "Member", "Op", "PresenceChange", "Reason"]
 
 State: TypeAlias = Literal["connected", "detached"]
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from functools import partial
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 import anyio
@@ -13,39 +11,30 @@ import msgspec
 
 from ..calling.options import Options
 from ..calling.proxy import Proxy
-from ..calling.route import Route
 from ..close_codes import CloseCode
-from ..contract.decorator import method
 from ..engine.hub import Hub
 from ..errors import ConnectError, RpcError
 from ..interfaces import Handshake, Session, StateChange
-from ..limits import Limits
 from ..protocol.codec import CODECS
-from ..protocol.endpoint import Endpoint
 from ..runtime import Nursery, Runtime
 from ..runtime.timers import Timers
 from ..server.acceptor import Acceptor
 from ..server.server import Server
 from ..session.live_session import LiveSession, interface_of
 from .bus.base import Bus, Off
-from .directory import Directory, Op
-from .errors import BusDown, BusError, NodeLost, SessionGone
+from .directory import Directory
+from .errors import BusDown, BusError, SessionGone
+from .exchange import Exchange, Internal
 from .limits import ClusterLimits
 from .link import BusLink
 from .members import Members, Peer
 from .relay import TO, WORKER, Relay
+from .tunnels import RemoteRoute, RoutedSession, Tunnel, codec_of, node_of, tunnel_limits
 
-__all__ = ["Network", "codec_of", "node_of"]
+__all__ = ["Network"]
 
 # Seconds.
 DIAL_TIMEOUT = 0.5
-FIRST_REDIAL = 0.05
-LONGEST_REDIAL = 1.0
-REFOLLOW = 0.1
-
-# Operations of a directory in one item, and how many may wait for a node that follows.
-OPS = 500
-MAX_OPS = 10_000
 
 _decode = msgspec.json.decode
 _encode = msgspec.json.Encoder().encode
@@ -67,136 +56,12 @@ class Answer(msgspec.Struct):
     no: str = ""
 
 
-def node_of(id: str) -> str:
-    """The node that has a session, by the session's id."""
-    return id.partition("-")[0]
-
-
-def codec_of(id: str) -> str:
-    """The codec that a session speaks, by its id."""
-    return "msgpack" if id.partition("-")[2][:1] == "m" else "json"
-
-
-class Internal:
-    """What nodes ask each other."""
-
-    controller_name = "ClusterNode"
-
-    def __init__(self, network: Network) -> None:
-        self._network = network
-
-    @method
-    async def directory(self) -> AsyncIterator[tuple[int, bool, list[list[Any]]]]:
-        """All of this node's sessions, and then each change: version, whether whole, operations."""
-        async for batch in self._network.tell_directory():
-            yield batch
-
-    @method
-    async def reached(self, node: str, version: int) -> None:
-        """Return once so much of a node's directory is known here."""
-        await self._network.reached(node, version)
-
-    @method
-    async def revoke(self, principal: str) -> int:
-        """End the sessions of a principal here."""
-        return self._network.revoke_key(principal)
-
-
-class RoutedSession(Session):
-    """A session of another node, as calls to it see it."""
-
-    def __init__(self, id: str) -> None:
-        self.id = id
-        self.principal: Any = None
-        self.peer = ""
-        self.handshake = Handshake(remote=f"node:{node_of(id)}")
-        self.interceptors = ()
-
-    def __repr__(self) -> str:
-        return f"<session {self.id} of another node>"
-
-
-class RemoteRoute(Route):
-    """The way to a session of another node, over the session with that node."""
-
-    __slots__ = ("_id", "_network")
-
-    def __init__(self, network: Network, id: str) -> None:
-        self._network = network
-        self._id = id
-        super().__init__(self.hub)
-
-    @property
-    def hub(self) -> Hub:
-        """What new calls go through.
-
-        Raises:
-            SessionGone: Its node is gone.
-        """
-        return self._network.hub_to(self._id)
-
-    @hub.setter
-    def hub(self, hub: Hub) -> None:
-        """It is looked for each time."""
-
-
-class Tunnel:
-    """The session with another node, for one codec."""
-
-    def __init__(self, network: Network, peer: str, codec: str, limits: Limits) -> None:
-        self.peer = peer
-        self.session = LiveSession(
-            partial(Endpoint, "connecting", CODECS[codec], limits, agent="wsrpc node"),
-            network.runtime,
-            network.nursery,
-            entries={},
-        )
-        self.session.wire.hub.lost_class = NodeLost
-        self._network = network
-        self._codec = codec
-        self.resumed = 0
-        network.spawn(self._run)
-
-    @property
-    def hub(self) -> Hub:
-        return self.session.wire.hub
-
-    def lose(self, reason: str) -> None:
-        """The node is gone: what was under way fails now."""
-        self.session.wire.lose(CloseCode.NORMAL, reason)
-
-    async def _run(self) -> None:
-        """Find one link after another, for as long as the session lasts."""
-        wire = self.session.wire
-        wait = 0.0
-        linked = 0
-        while not wire.over:
-            if wait:
-                await anyio.sleep(wait)
-            wait = min(LONGEST_REDIAL, max(FIRST_REDIAL, wait * 2))
-            if wire.over:
-                break
-            try:
-                link = await self._network.dial(self.peer, CODECS[self._codec].subprotocol)
-            except ConnectError:
-                continue
-            before = wire.endpoint.received
-            try:
-                await wire.connect(link, None)
-            finally:
-                link.lose("done")
-            linked += 1
-            self.resumed = linked - 1
-            if wire.endpoint.received > before:
-                wait = FIRST_REDIAL
-        await self.session.idle()
-
-
 class Network:
     """This node's part in the net of all nodes.
 
     Attributes:
         members: The other nodes.
+        exchange: This node's part of the directory for others, and theirs for this one.
         relay: Passes calls of other nodes on to sessions of this one.
         junk: Messages of unknown form.
         closed: Whether this node is going. nats-py swallows cancellations, so loops look at it.
@@ -223,7 +88,6 @@ class Network:
         self.refused = 0
         self.gaps = 0
         self.closed = False
-        self.version = 1
         self.on_forward: Callable[[bytes, str], None] | None = None
         self._node = node
         self._bus = bus
@@ -236,49 +100,20 @@ class Network:
         self._tunnels: dict[tuple[str, str], Tunnel] = {}
         self._offs: list[Off] = []
         self._tasks: set[Any] = set()
-        self._followers: set[_Follower] = set()
-        self._known: dict[str, int] = {}
-        self._progress = anyio.Event()
         self.members = Members(node, self, limits, meta, began)
+        self.exchange = Exchange(node, self, directory)
         self.members.on_change.append(self._peer_changed)
         self.members.on_moved.append(self._peer_moved)
         self.relay = Relay(self._find, enter, limits)
-        self._out, self._in = self._tunnel_limits()
+        self._out, self._in = tunnel_limits(limits, server.limits)
         self._inner = Server(
-            [Internal(self)],
+            [Internal(self, self.exchange)],
             limits=self._in,
             authenticate=_by_link,
             reflection=False,
             on_state=self._inner_changed,
         )
         self._acceptor: Acceptor | None = None
-
-    def _tunnel_limits(self) -> tuple[Limits, Limits]:
-        limits, own = self._limits, self._server.limits
-        shared: dict[str, Any] = {
-            "max_calls": limits.tunnel_calls,
-            "max_waiting": 4 * limits.tunnel_calls,
-            "max_value": own.max_value,
-            "max_held": own.max_held,
-            "max_metadata": own.max_metadata + 1024,
-            "window_bytes": own.window_bytes,
-            "outbox": limits.tunnel_outbox,
-            "replay": limits.tunnel_replay,
-            "resume_window": 30.0,
-            "heartbeat_interval": 2.0,
-            "heartbeat_timeout": 2.0,
-            "max_links": 65_536,
-            "max_links_per_principal": 65_536,
-            "max_links_per_address": 65_536,
-            "max_unauthenticated": 1024,
-            "max_unauthenticated_per_address": 1024,
-            "idle_burst": 1_000_000,
-            "idle_rate": 1_000_000.0,
-            "refusal_burst": 1_000_000,
-            "refusal_rate": 1_000_000.0,
-            "retry_attempts": 1,
-        }
-        return Limits(window=own.window, **shared), Limits(window=1, **shared)
 
     # ------------------------------------------------------------ begin and end
 
@@ -288,13 +123,13 @@ class Network:
         await self._bus.open(self._bus_up, self._bus_down)
         self._offs.append(await self._bus.subscribe(self.subject(f"to.{self._node}.>"), self._mail))
         self._offs.append(await self._bus.subscribe(self.subject("beat"), self._beat))
-        self._directory.taps.add(self._tap)
+        self._directory.taps.add(self.exchange.tap)
         self.spawn(self.members.run)
 
     async def close(self) -> None:
         """Say that this node is gone, and end everything."""
         self.closed = True
-        self._directory.taps.discard(self._tap)
+        self._directory.taps.discard(self.exchange.tap)
         self.members.state = "gone"
         await self.members.beat()
         for tunnel in list(self._tunnels.values()):
@@ -495,7 +330,7 @@ class Network:
 
     def _peer_changed(self, peer: Peer, before: str | None) -> None:
         if before is None or before in ("dead", "left"):
-            self.spawn(self._follow, peer)
+            self.spawn(self.exchange.follow, peer)
         if not peer.gone:
             return
         why = f"node {peer.id} is dead" if peer.state == "dead" else f"node {peer.id} has left"
@@ -509,9 +344,7 @@ class Network:
         for link in list(self._links.values()):
             if link.peer == peer.id:
                 link.lose(why)
-        self._known.pop(peer.id, None)
-        self._directory.forget(peer.id, "node_dead" if peer.state == "dead" else "node_left")
-        self._tell_progress()
+        self.exchange.forget(peer.id, "node_dead" if peer.state == "dead" else "node_left")
 
     def _inner_changed(self, session: Session, change: StateChange) -> None:
         if change.state == "connected" and isinstance(session, LiveSession):
@@ -559,87 +392,6 @@ class Network:
             RoutedSession(id), route, interface_of(controller), Options(metadata=metadata, **given)
         )
 
-    # ------------------------------------------------------------ directories
-
-    def _tap(self, op: Op) -> None:
-        self.version += 1
-        for follower in self._followers:
-            follower.add(op)
-
-    async def tell_directory(self) -> AsyncIterator[tuple[int, bool, list[Op]]]:
-        """This node's part of the directory, and then what changes."""
-        follower = _Follower()
-        self._followers.add(follower)
-        try:
-            whole = True
-            while True:
-                if whole:
-                    follower.clear()
-                    ops, version = self._directory.snapshot(), self.version
-                    for at in range(0, max(len(ops), 1), OPS):
-                        last = at + OPS >= len(ops)
-                        yield version if last else 0, at == 0, ops[at : at + OPS]
-                changes = await follower.next()
-                whole = changes is None
-                if changes is not None:
-                    yield self.version, False, changes
-        finally:
-            self._followers.discard(follower)
-
-    async def _follow(self, peer: Peer) -> None:
-        """Keep the other node's part of the directory, for as long as it is there."""
-        counter = peer.counter
-        while not peer.gone and peer.counter >= counter:
-            try:
-                session = self.tunnel(peer.id, "json").session
-                whole: list[Op] | None = None
-                async with session.clientize(Internal, timeout=None).directory() as batches:
-                    async for version, first, ops in batches:
-                        if first:
-                            whole = []
-                        if whole is None:
-                            self._apply(peer.id, ops)
-                        else:
-                            whole += ops
-                            if version:
-                                self._directory.replace(peer.id, whole)
-                                whole = None
-                        if version:
-                            self._known[peer.id] = version
-                            self._tell_progress()
-            except (RpcError, ValueError):
-                pass
-            await anyio.sleep(REFOLLOW)
-
-    def _apply(self, node: str, ops: list[Op]) -> None:
-        for op in ops:
-            self._directory.apply(node, op)
-
-    def _tell_progress(self) -> None:
-        event, self._progress = self._progress, anyio.Event()
-        event.set()
-
-    async def reached(self, node: str, version: int) -> None:
-        """Wait until so much of a node's directory is known here."""
-        while self._known.get(node, -1) < version:
-            await self._progress.wait()
-
-    async def settled(self) -> None:
-        """Wait until every node that is up knows what this one has said."""
-        version = self.version
-        async with anyio.create_task_group() as group:
-            for peer in self.members.up():
-                group.start_soon(self._settled_at, peer, version)
-
-    async def _settled_at(self, peer: Peer, version: int) -> None:
-        while not peer.gone:
-            try:
-                session = self.tunnel(peer.id, "json").session
-                await session.clientize(Internal, timeout=5.0).reached(self._node, version)
-                return
-            except RpcError:
-                await anyio.sleep(REFOLLOW)
-
     # ------------------------------------------------------------ revoking
 
     def revoke_key(self, key: str) -> int:
@@ -684,36 +436,6 @@ class Network:
 MAX_LINKS = 65_536
 
 _SUBPROTOCOLS = frozenset(codec.subprotocol for codec in CODECS.values())
-
-
-class _Follower:
-    """What has yet to be told to one node."""
-
-    def __init__(self) -> None:
-        self._ops: deque[Op] = deque()
-        self._overflow = False
-        self._event = anyio.Event()
-
-    def add(self, op: Op) -> None:
-        if len(self._ops) >= MAX_OPS:
-            self._ops.clear()
-            self._overflow = True
-        if not self._overflow:
-            self._ops.append(op)
-        self._event.set()
-
-    def clear(self) -> None:
-        self._ops.clear()
-        self._overflow = False
-
-    async def next(self) -> list[Op] | None:
-        """The next operations; None where too many have come."""
-        while not self._ops and not self._overflow:
-            self._event = anyio.Event()
-            await self._event.wait()
-        if self._overflow:
-            return None
-        return [self._ops.popleft() for _ in range(min(OPS, len(self._ops)))]
 
 
 async def _by_link(handshake: Handshake, auth: Any) -> str:

@@ -21,7 +21,8 @@ from .directory import Directory
 from .errors import ClusterConfigError, SessionGone
 from .forward import Forwarding, owner_of
 from .limits import ClusterLimits
-from .network import Network, node_of
+from .network import Network
+from .tunnels import node_of
 
 __all__ = ["Node", "checked_name", "key_of"]
 
@@ -221,7 +222,7 @@ class Node:
     async def settled(self) -> None:
         """Wait until every node that is up knows what this one has said so far."""
         if self.network is not None:
-            await self.network.settled()
+            await self.network.exchange.settled()
 
     def enter(self, pool: str, session: str) -> Callable[[], None] | None:
         """A call of another node for a worker of this one; None where it has no room."""

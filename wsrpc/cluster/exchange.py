@@ -1,0 +1,197 @@
+"""The directory over many nodes: each tells the others of its own sessions, and follows them."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator
+from typing import Any, Protocol
+
+import anyio
+
+from ..contract.decorator import method
+from ..errors import RpcError
+from .directory import Directory, Op, Reason
+from .members import Members, Peer
+from .tunnels import Tunnel
+
+__all__ = ["Exchange", "Internal"]
+
+# Seconds.
+REFOLLOW = 0.1
+
+# Operations of a directory in one item, and how many may wait for a node that follows.
+OPS = 500
+MAX_OPS = 10_000
+
+
+class Net(Protocol):
+    """What an exchange needs of its node."""
+
+    members: Members
+
+    def tunnel(self, node: str, codec: str) -> Tunnel: ...
+    def revoke_key(self, key: str) -> int: ...
+
+
+class Internal:
+    """What nodes ask each other."""
+
+    controller_name = "ClusterNode"
+
+    def __init__(self, net: Net, exchange: Exchange) -> None:
+        self._net = net
+        self._exchange = exchange
+
+    @method
+    async def directory(self) -> AsyncIterator[tuple[int, bool, list[list[Any]]]]:
+        """All of this node's sessions, and then each change: version, whether whole, operations."""
+        async for batch in self._exchange.tell():
+            yield batch
+
+    @method
+    async def reached(self, node: str, version: int) -> None:
+        """Return once so much of a node's directory is known here."""
+        await self._exchange.reached(node, version)
+
+    @method
+    async def revoke(self, principal: str) -> int:
+        """End the sessions of a principal here."""
+        return self._net.revoke_key(principal)
+
+
+class Exchange:
+    """This node's part of the directory for others, and theirs for this one.
+
+    Args:
+        node: This node's id.
+        net: The way to the other nodes.
+        directory: What is told, and where what others tell goes.
+
+    Attributes:
+        version: How often this node's part has changed.
+    """
+
+    def __init__(self, node: str, net: Net, directory: Directory) -> None:
+        self.version = 1
+        self._node = node
+        self._net = net
+        self._directory = directory
+        self._followers: set[Follower] = set()
+        self._known: dict[str, int] = {}
+        self._progress = anyio.Event()
+
+    def tap(self, op: Op) -> None:
+        """This node's part has changed."""
+        self.version += 1
+        for follower in self._followers:
+            follower.add(op)
+
+    async def tell(self) -> AsyncIterator[tuple[int, bool, list[Op]]]:
+        """This node's part of the directory, and then what changes."""
+        follower = Follower()
+        self._followers.add(follower)
+        try:
+            whole = True
+            while True:
+                if whole:
+                    follower.clear()
+                    ops, version = self._directory.snapshot(), self.version
+                    for at in range(0, max(len(ops), 1), OPS):
+                        last = at + OPS >= len(ops)
+                        yield version if last else 0, at == 0, ops[at : at + OPS]
+                changes = await follower.next()
+                whole = changes is None
+                if changes is not None:
+                    yield self.version, False, changes
+        finally:
+            self._followers.discard(follower)
+
+    def forget(self, node: str, reason: Reason) -> None:
+        """A node is gone, and its sessions with it."""
+        self._known.pop(node, None)
+        self._directory.forget(node, reason)
+        self._progressed()
+
+    async def follow(self, peer: Peer) -> None:
+        """Keep the other node's part of the directory, for as long as it is there."""
+        counter = peer.counter
+        while not peer.gone and peer.counter >= counter:
+            try:
+                session = self._net.tunnel(peer.id, "json").session
+                whole: list[Op] | None = None
+                async with session.clientize(Internal, timeout=None).directory() as batches:
+                    async for version, first, ops in batches:
+                        if first:
+                            whole = []
+                        if whole is None:
+                            self._apply(peer.id, ops)
+                        else:
+                            gathered = whole = whole + ops
+                            if version:
+                                self._directory.replace(peer.id, gathered)
+                                whole = None
+                        if version:
+                            self._known[peer.id] = version
+                            self._progressed()
+            except (RpcError, ValueError):
+                pass
+            await anyio.sleep(REFOLLOW)
+
+    def _apply(self, node: str, ops: list[Op]) -> None:
+        for op in ops:
+            self._directory.apply(node, op)
+
+    def _progressed(self) -> None:
+        event, self._progress = self._progress, anyio.Event()
+        event.set()
+
+    async def reached(self, node: str, version: int) -> None:
+        """Wait until so much of a node's directory is known here."""
+        while self._known.get(node, -1) < version:
+            await self._progress.wait()
+
+    async def settled(self) -> None:
+        """Wait until every node that is up knows what this one has said."""
+        version = self.version
+        async with anyio.create_task_group() as group:
+            for peer in self._net.members.up():
+                group.start_soon(self._settled_at, peer, version)
+
+    async def _settled_at(self, peer: Peer, version: int) -> None:
+        while not peer.gone:
+            try:
+                session = self._net.tunnel(peer.id, "json").session
+                await session.clientize(Internal, timeout=5.0).reached(self._node, version)
+                return
+            except RpcError:
+                await anyio.sleep(REFOLLOW)
+
+
+class Follower:
+    """What has yet to be told to one node."""
+
+    def __init__(self) -> None:
+        self._ops: deque[Op] = deque()
+        self._overflow = False
+        self._event = anyio.Event()
+
+    def add(self, op: Op) -> None:
+        if len(self._ops) >= MAX_OPS:
+            self._ops.clear()
+            self._overflow = True
+        if not self._overflow:
+            self._ops.append(op)
+        self._event.set()
+
+    def clear(self) -> None:
+        self._ops.clear()
+        self._overflow = False
+
+    async def next(self) -> list[Op] | None:
+        """The next operations; None where too many have come."""
+        while not self._ops and not self._overflow:
+            self._event = anyio.Event()
+            await self._event.wait()
+        if self._overflow:
+            return None
+        return [self._ops.popleft() for _ in range(min(OPS, len(self._ops)))]

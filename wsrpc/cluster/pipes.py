@@ -1,0 +1,239 @@
+"""What flows through a relay: items onto a lane, credit the other way, uploads."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from msgspec import Raw
+
+from ..engine.hub import Hub, LaneOwner
+from ..errors import Code, ConnectionLost
+from ..protocol.codec import Codec
+from ..protocol.endpoint import ValueTooLargeError
+from ..protocol.frames import End, Error, ErrorBody, Result
+from ..protocol.lanes import Receiver, Sender, Upload, UploadReader
+
+__all__ = ["Allowance", "Pipe", "Reader", "Terminal", "Writer", "too_large", "whole"]
+
+Terminal = Result | End | Error
+
+# Half of a character, as the codec leaves it in a value of JSON: it spoils that value alone, at whoever
+# takes it, but as these bytes it would spoil a whole message.
+_HALF = re.compile("[\ud800-\udfff]")
+
+
+def whole(raw: Raw | Any, codec: Codec) -> bytes:
+    """An encoded value, as it may stand in a message."""
+    data = bytes(raw)
+    if codec.text and b"\xed" in data:
+        text = data.decode("utf-8", "surrogatepass")
+        return _HALF.sub(lambda half: f"\\u{ord(half[0]):04x}", text).encode()
+    return data
+
+
+def too_large(error: ValueTooLargeError) -> ErrorBody:
+    """What becomes of a call with a value that the other end does not take."""
+    return ErrorBody(Code.RESOURCE_EXHAUSTED, str(error))
+
+
+class Pipe:
+    """Puts items on a lane that has room for them by its credit, but perhaps not at once.
+
+    Args:
+        hub: Where the lane is.
+        lane: The lane.
+        spoiled: Called with the error for an item that cannot be sent; nothing follows it.
+    """
+
+    __slots__ = ("_end", "_hub", "_items", "_lane", "_spoiled")
+
+    def __init__(self, hub: Hub, lane: Sender, spoiled: Callable[[ErrorBody], None]) -> None:
+        self._hub = hub
+        self._lane = lane
+        self._spoiled = spoiled
+        self._items: deque[Any] = deque()
+        self._end: Callable[[], None] | None = None
+
+    def put(self, items: list[Raw]) -> None:
+        """Send items, in their order."""
+        codec = self._hub.codec
+        self._items.extend(whole(item, codec) for item in items)
+        self.flush()
+
+    def end(self, end: Callable[[], None]) -> None:
+        """Call this once all items have gone."""
+        self._end = end
+        self.flush()
+
+    def drop(self) -> None:
+        """Send nothing more."""
+        self._items.clear()
+        self._end = None
+
+    def flush(self) -> None:
+        """Go on, if there is room."""
+        hub, lane, items = self._hub, self._lane, self._items
+        if hub.lost is not None:
+            self.drop()
+            return
+        endpoint = hub.endpoint
+        while items and endpoint.may_push(lane):
+            try:
+                endpoint.push(lane, items.popleft())
+            except ValueTooLargeError as error:
+                items.clear()
+                self._spoiled(too_large(error))
+        if items and not lane.may_send:
+            items.clear()
+        if items and endpoint.lacks_room(lane):
+            hub.block(self.flush)
+        end = self._end
+        if not items and end is not None:
+            self._end = None
+            end()
+        hub.wake()
+
+
+class Allowance:
+    """Passes the credit that one lane is given on to another one.
+
+    Args:
+        hub: Where the other one is.
+        lane: The other one.
+        room: The session to which the items go: while its outbox is full, nothing is passed on.
+        due: Items. What is to be passed on once `release` is called.
+    """
+
+    __slots__ = ("_due", "_held", "_hub", "_lane", "_room")
+
+    def __init__(self, hub: Hub, lane: Receiver, room: Hub, due: int = 0) -> None:
+        self._hub = hub
+        self._lane = lane
+        self._room = room
+        self._due = due
+        self._held = due > 0
+
+    def add(self, n: int) -> None:
+        """So many items more."""
+        self._due += n
+        if not self._held:
+            self.release()
+
+    def release(self) -> None:
+        """Pass on what is due."""
+        self._held = False
+        if self._due <= 0 or self._hub.lost is not None or self._room.lost is not None:
+            return
+        if self._room.endpoint.outbox_full:
+            self._room.block(self.release)
+            return
+        due, self._due = self._due, 0
+        if self._hub.endpoint.grant(self._lane, due):
+            self._hub.wake()
+
+
+class Reader(LaneOwner):
+    """An upload on its way in."""
+
+    __slots__ = ("_early", "_end", "_writer", "hub", "lane")
+
+    def __init__(self, hub: Hub, lane: UploadReader) -> None:
+        self.hub = hub
+        self.lane = lane
+        self._writer: Writer | None = None
+        # What comes before the target has been told of it; the first credit bounds it.
+        self._early: list[Raw] = []
+        self._end: Terminal | None = None
+        lane.owner = self
+
+    def lead_to(self, writer: Writer) -> None:
+        """The target takes it from now on."""
+        self._writer = writer
+        early, self._early = self._early, []
+        if early:
+            writer.put(early)
+        if self._end is not None:
+            writer.finish(self._end)
+
+    def on_items(self, items: list[Raw]) -> None:
+        if self._writer is None:
+            # They are views of a message, and would keep all of it in memory.
+            self._early += [Raw(bytes(item)) for item in items]
+        else:
+            self._writer.put(items)
+
+    def on_finished(self, frame: Terminal) -> None:
+        self._end = frame
+        if self._writer is not None:
+            self._writer.finish(frame)
+
+    def on_lost(self, error: ConnectionLost) -> None:
+        """The call that it belongs to hears of it."""
+
+
+class Writer(LaneOwner):
+    """The same upload on its way out."""
+
+    __slots__ = ("_hub", "_lane", "_pipe", "_reader", "_reason")
+
+    def __init__(self, hub: Hub, lane: Upload, reader: Reader) -> None:
+        self._hub = hub
+        self._lane = lane
+        self._reader = reader
+        self._pipe = Pipe(hub, lane, self._spoil)
+        self._reason: str | None = None
+        lane.owner = self
+
+    def start(self) -> None:
+        """The call was numbered, and the target's credit is known."""
+        reader = self._reader
+        allowance = Allowance(reader.hub, reader.lane, self._hub)
+        granted = self._lane.tell_grants(allowance.add)
+        # What the reader had of its own is a part of it.
+        allowance.add(granted - reader.hub.limits.window)
+        reader.lead_to(self)
+
+    def put(self, items: list[Raw]) -> None:
+        """Items of the caller's."""
+        if self._lane.may_send:
+            self._pipe.put(items)
+
+    def finish(self, frame: Terminal) -> None:
+        """The caller has ended it."""
+        self._pipe.end(lambda: self._finish(frame))
+
+    def _finish(self, frame: Terminal) -> None:
+        lane, endpoint = self._lane, self._hub.endpoint
+        if self._hub.lost is not None or not lane.wants_terminal:
+            return
+        if lane.was_stopped:
+            endpoint.fail(lane, ErrorBody(self._reason or "cancelled", "the upload was stopped"))
+        elif isinstance(frame, Error):
+            endpoint.fail(lane, frame.body)
+        else:
+            endpoint.finish(lane)
+        self._hub.wake()
+
+    def _spoil(self, body: ErrorBody) -> None:
+        """An item cannot be sent: the upload ends with that."""
+        self._hub.endpoint.fail(self._lane, body)
+        self.on_cancel("cancelled")
+
+    def on_credit(self) -> None:
+        self._pipe.flush()
+
+    def on_cancel(self, reason: str) -> None:
+        self._reason = reason
+        self._pipe.drop()
+        reader = self._reader
+        if reader.hub.lost is None and not reader.lane.is_over:
+            reader.hub.endpoint.cancel(reader.lane, reason)
+            reader.hub.wake()
+        elif reader.lane.is_over:
+            self._finish(End(0))
+
+    def on_lost(self, error: ConnectionLost) -> None:
+        """The call that it belongs to hears of it."""

@@ -1,0 +1,173 @@
+"""The sessions with other nodes, and the way to a session of another node over them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any, Protocol
+
+import anyio
+
+from ..calling.route import Route
+from ..close_codes import CloseCode
+from ..engine.hub import Hub
+from ..errors import ConnectError
+from ..interfaces import Handshake, Session
+from ..limits import Limits
+from ..protocol.codec import CODECS
+from ..protocol.endpoint import Endpoint
+from ..runtime import Nursery, Runtime
+from ..session.live_session import LiveSession
+from .errors import NodeLost
+from .limits import ClusterLimits
+from .link import BusLink
+
+__all__ = ["RemoteRoute", "RoutedSession", "Tunnel", "codec_of", "node_of", "tunnel_limits"]
+
+# Seconds.
+FIRST_REDIAL = 0.05
+LONGEST_REDIAL = 1.0
+
+
+class Net(Protocol):
+    """What a tunnel needs of its node."""
+
+    runtime: Runtime
+    nursery: Nursery
+
+    def spawn(self, fn: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> None: ...
+    async def dial(self, node: str, subprotocol: str) -> BusLink: ...
+    def hub_to(self, id: str) -> Hub: ...
+
+
+def node_of(id: str) -> str:
+    """The node that has a session, by the session's id."""
+    return id.partition("-")[0]
+
+
+def codec_of(id: str) -> str:
+    """The codec that a session speaks, by its id."""
+    return "msgpack" if id.partition("-")[2][:1] == "m" else "json"
+
+
+def tunnel_limits(limits: ClusterLimits, own: Limits) -> tuple[Limits, Limits]:
+    """The bounds of sessions with other nodes, at the end that calls and at the one that is called.
+
+    Args:
+        limits: The cluster's bounds.
+        own: The server's.
+    """
+    shared: dict[str, Any] = {
+        "max_calls": limits.tunnel_calls,
+        "max_waiting": 4 * limits.tunnel_calls,
+        "max_value": own.max_value,
+        "max_held": own.max_held,
+        "max_metadata": own.max_metadata + 1024,
+        "window_bytes": own.window_bytes,
+        "outbox": limits.tunnel_outbox,
+        "replay": limits.tunnel_replay,
+        "resume_window": 30.0,
+        "heartbeat_interval": 2.0,
+        "heartbeat_timeout": 2.0,
+        "max_links": 65_536,
+        "max_links_per_principal": 65_536,
+        "max_links_per_address": 65_536,
+        "max_unauthenticated": 1024,
+        "max_unauthenticated_per_address": 1024,
+        "idle_burst": 1_000_000,
+        "idle_rate": 1_000_000.0,
+        "refusal_burst": 1_000_000,
+        "refusal_rate": 1_000_000.0,
+        "retry_attempts": 1,
+    }
+    return Limits(window=own.window, **shared), Limits(window=1, **shared)
+
+
+class RoutedSession(Session):
+    """A session of another node, as calls to it see it."""
+
+    def __init__(self, id: str) -> None:
+        self.id = id
+        self.principal: Any = None
+        self.peer = ""
+        self.handshake = Handshake(remote=f"node:{node_of(id)}")
+        self.interceptors = ()
+
+    def __repr__(self) -> str:
+        return f"<session {self.id} of another node>"
+
+
+class RemoteRoute(Route):
+    """The way to a session of another node, over the session with that node."""
+
+    __slots__ = ("_id", "_network")
+
+    def __init__(self, network: Net, id: str) -> None:
+        self._network = network
+        self._id = id
+        super().__init__(self.hub)
+
+    @property
+    def hub(self) -> Hub:
+        """What new calls go through.
+
+        Raises:
+            SessionGone: Its node is gone.
+        """
+        return self._network.hub_to(self._id)
+
+    @hub.setter
+    def hub(self, hub: Hub) -> None:
+        """It is looked for each time."""
+
+
+class Tunnel:
+    """The session with another node, for one codec."""
+
+    def __init__(self, network: Net, peer: str, codec: str, limits: Limits) -> None:
+        self.peer = peer
+        self.session = LiveSession(
+            partial(Endpoint, "connecting", CODECS[codec], limits, agent="wsrpc node"),
+            network.runtime,
+            network.nursery,
+            entries={},
+        )
+        self.session.wire.hub.lost_class = NodeLost
+        self._network = network
+        self._codec = codec
+        self.resumed = 0
+        network.spawn(self._run)
+
+    @property
+    def hub(self) -> Hub:
+        return self.session.wire.hub
+
+    def lose(self, reason: str) -> None:
+        """The node is gone: what was under way fails now."""
+        self.session.wire.lose(CloseCode.NORMAL, reason)
+
+    async def _run(self) -> None:
+        """Find one link after another, for as long as the session lasts."""
+        wire = self.session.wire
+        wait = 0.0
+        linked = 0
+        while not wire.over:
+            if wait:
+                await anyio.sleep(wait)
+            wait = min(LONGEST_REDIAL, max(FIRST_REDIAL, wait * 2))
+            if wire.over:
+                break
+            try:
+                link = await self._network.dial(self.peer, CODECS[self._codec].subprotocol)
+            except ConnectError:
+                continue
+            before = wire.endpoint.received
+            try:
+                await wire.connect(link, None)
+            finally:
+                link.lose("done")
+            linked += 1
+            self.resumed = linked - 1
+            if wire.endpoint.received > before:
+                wait = FIRST_REDIAL
+        await self.session.idle()
