@@ -479,6 +479,9 @@ class Observer:
     def link_closed(self, handshake: Handshake, code: int, reason: str) -> None:
         """A connection is gone, with this close code; 1006 where it just broke."""
 
+    def stranger_refused(self, reason: str) -> None:
+        """A connection was not let in; the reason is one word of a few, such as "unauthenticated"."""
+
     def drain(self, state: Literal["begun", "ended"], sessions: int) -> None:
         """A server began to drain with so many sessions, or is through with it."""
 

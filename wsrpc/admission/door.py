@@ -37,6 +37,7 @@ class Door:
         answer: What is answered over HTTP, by method, path, headers, and the addresses that the
             connection reached and comes from; None: nothing.
         deadlines: Where their time is kept; without it the libraries alone do that.
+        refused: Told in a word of each connection that is not let in before it is a link.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Door:
         proxies: Proxies | None = None,
         answer: Answer | None = None,
         deadlines: Timers | None = None,
+        refused: Callable[[str], None] | None = None,
     ) -> None:
         self._limits = limits
         self._pending = pending
@@ -57,6 +59,7 @@ class Door:
         self._proxies = proxies or Proxies()
         self._answer = answer
         self._deadlines = deadlines
+        self._refused = refused or _untold
         # By file number, for the libraries do not hand on what they are given.
         self._arrived: dict[int, tuple[Pending, TimerEntry | None]] = {}
         # Those for whom there is no room, the oldest first.
@@ -78,6 +81,7 @@ class Door:
         most = self._limits.hello_timeout
         if pending is None:
             if self._answer is None:
+                self._refused("no_room")
                 return False
             pending = self._in_between(address, connection, end)
             most = min(most, IN_BETWEEN_TIME)
@@ -140,9 +144,10 @@ class Door:
             headers: The request's, names in lower case.
         """
         origin = headers.get("origin")
-        return origin is not None and not self._origins.allow(
-            origin, self._proxies.host_of(headers)
-        )
+        if origin is None or self._origins.allow(origin, self._proxies.host_of(headers)):
+            return False
+        self._refused("origin")
+        return True
 
     def handshake(
         self,
@@ -176,6 +181,7 @@ class Door:
         if len(self._crowd) > IN_BETWEEN:
             oldest = next(iter(self._crowd))
             del self._crowd[oldest]
+            self._refused("no_room")
             oldest.dismiss()
         return pending
 
@@ -183,4 +189,9 @@ class Door:
         """It is still within the opening handshake, or closed (HELLO-9)."""
         self.opened(number)
         self._pending.remove(pending)
+        self._refused("handshake_timeout")
         pending.dismiss()
+
+
+def _untold(reason: str) -> None:
+    """Nobody counts those who are not let in."""

@@ -310,7 +310,12 @@ class Acceptor:
 
     async def _refuse(self, link: Link, error: ProtocolError, pending: Pending | None) -> None:
         """Close a link that was not let in; until it is closed it takes up its place."""
-        self._service.events.link_closed(link.handshake, error.close_code, error.reason)
+        events = self._service.events
+        events.link_closed(link.handshake, error.close_code, error.reason)
+        if error.close_code == CloseCode.TRY_AGAIN_LATER or (
+            pending is not None and error.close_code != CloseCode.CANNOT_RESUME
+        ):
+            events.stranger_refused(_word(error.close_code))
         peer, code = link.handshake.remote, error.close_code
         everyone.info(
             "refusing %s with %d: %s", peer or "a peer", code, error.reason, peer=peer, code=code
@@ -326,6 +331,14 @@ class Acceptor:
                     # It has no place any more, and gets no time either.
                     await anyio.sleep(GOODBYE)
                     pending.dismiss()
+
+
+def _word(code: int) -> str:
+    """What a refusal with a close code is counted as."""
+    try:
+        return CloseCode(code).name.lower()
+    except ValueError:
+        return "other"
 
 
 def _nothing() -> None:

@@ -208,5 +208,6 @@ class AsgiApp:
                 runtime.now,
                 origins=service.origins,
                 proxies=service.proxies,
+                refused=service.events.stranger_refused,
             )
         return self._door

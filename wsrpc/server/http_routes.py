@@ -57,10 +57,19 @@ class HttpRoutes:
         self._with_explorer = Pages(True, welcomes)
         self._without = Pages(False, welcomes)
         self._more: dict[str, Route] = {}
+        self._to_the_end: set[str] = set()
 
-    def add(self, name: str, route: Route) -> None:
-        """Answer GET and HEAD at `/name` as well."""
+    def add(self, name: str, route: Route, *, while_draining: bool = False) -> None:
+        """Answer GET and HEAD at `/name` as well.
+
+        Args:
+            name: The last part of the path.
+            route: Gives the answer.
+            while_draining: Whether it is answered during a drain, too.
+        """
         self._more[name] = route
+        if while_draining:
+            self._to_the_end.add(name)
 
     def answer(
         self,
@@ -89,7 +98,7 @@ class HttpRoutes:
             if self._health and is_health(path):
                 return _only_reading(method, lambda: _health(path, draining))
             name = _name_of(path)
-            if name in self._more and not draining:
+            if name in self._more and (not draining or name in self._to_the_end):
                 if self._hosts.forbid(headers, local, page=True):
                     return WRONG_HOST
                 return _only_reading(method, lambda: self._more[name](headers))

@@ -139,6 +139,7 @@ class Listener(Generic[S]):
             proxies=service.proxies,
             answer=self._answer,
             deadlines=Timers(runtime, nursery),
+            refused=service.events.stranger_refused,
         )
 
     def _answer(

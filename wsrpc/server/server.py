@@ -6,7 +6,7 @@ import signal
 import ssl as ssl_module
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import anyio
 
@@ -35,7 +35,11 @@ from .asgi_app import AsgiApp, Running
 from .extension import Extension, OnSession
 from .http_routes import HttpRoutes
 from .listener import Listener
+from .metrics import serve_metrics
 from .session_table import SessionTable
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
 
 __all__ = ["Server"]
 
@@ -73,6 +77,8 @@ class Server:
             to whoever is on this very machine. `wsrpc.js` is served in any case.
         health: Whether `/healthz` and `/readyz` are answered; the latter with 503 from the first
             moment of a drain.
+        metrics: Whether `/metrics` is answered for Prometheus, to whoever can reach the port: True
+            with the process's registry, or a registry of one's own. Needs the extra `prometheus`.
         interceptors: Run around every call that is handled, outermost first. A controller may have
             an attribute `interceptors` with more, which run inside these.
         validate: "both" checks results and items before they leave; "arrival" and "none" do not.
@@ -106,6 +112,7 @@ class Server:
         hosts: Sequence[str] | None = None,
         explorer: bool | None = None,
         health: bool = True,
+        metrics: bool | CollectorRegistry | None = None,
         interceptors: Sequence[Interceptor] = (),
         validate: Validate = "both",
         debug: bool = False,
@@ -163,6 +170,10 @@ class Server:
         )
         self._listeners: set[Listener[Any]] = set()
         self._running: set[Running] = set()
+        if metrics is not None and metrics is not False:
+            registry = None if metrics is True else metrics
+            service = self._service
+            serve_metrics(registry, service.events, service.routes, self.snapshot)
 
     @property
     def limits(self) -> Limits:
@@ -211,6 +222,7 @@ class Server:
             resumes=stats.resumes,
             bytes_received=stats.bytes_received,
             bytes_sent=stats.bytes_sent,
+            strangers_refused=dict(stats.strangers_refused),
         )
 
     def observe(self, observer: Observer) -> None:

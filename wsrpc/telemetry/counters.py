@@ -24,6 +24,7 @@ class Stats:
         bytes_received: Bytes of all WebSocket messages that came in.
         bytes_sent: Bytes of all WebSocket messages that went out.
         resumes: Sessions that went on over a new connection.
+        strangers_refused: Connections that were not let in so far, by reason.
     """
 
     calls_live: int = 0
@@ -36,6 +37,7 @@ class Stats:
     bytes_received: int = 0
     bytes_sent: int = 0
     resumes: int = 0
+    strangers_refused: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,7 @@ class Snapshot:
         resumes: Sessions that went on over a new connection.
         bytes_received: Bytes of all WebSocket messages that came in.
         bytes_sent: Bytes of all WebSocket messages that went out.
+        strangers_refused: Connections that were not let in so far, by reason.
     """
 
     calls_live: int
@@ -76,3 +79,4 @@ class Snapshot:
     resumes: int = 0
     bytes_received: int = 0
     bytes_sent: int = 0
+    strangers_refused: dict[str, int] = field(default_factory=dict)

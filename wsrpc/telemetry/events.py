@@ -150,6 +150,12 @@ class Events:
         for observer in self._observers:
             self._tell(observer.link_closed, handshake, code, reason)
 
+    def stranger_refused(self, reason: str) -> None:
+        """See `Observer.stranger_refused`."""
+        self.stats.strangers_refused[reason] += 1
+        for observer in self._observers:
+            self._tell(observer.stranger_refused, reason)
+
     def received(self, session: Session, count: int) -> None:
         """A message came in."""
         self.stats.bytes_received += count

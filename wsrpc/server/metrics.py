@@ -1,0 +1,48 @@
+"""`GET /metrics`: the metrics of a server, where the extra for them is installed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from ..telemetry.counters import Snapshot
+from ..telemetry.events import Events
+from ..transport.base import HttpAnswer
+from .http_routes import FRESH, HttpRoutes
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
+__all__ = ["serve_metrics"]
+
+
+def serve_metrics(
+    registry: CollectorRegistry | None,
+    events: Events,
+    routes: HttpRoutes,
+    snapshot: Callable[[], Snapshot],
+) -> None:
+    """Count what a server does, and answer `GET /metrics` with it.
+
+    Args:
+        registry: Where the metrics are registered; None: the registry of the process.
+        events: Told what happens.
+        routes: Where to answer.
+        snapshot: Gives what the server holds.
+
+    Raises:
+        ImportError: prometheus-client is not installed; the message names the extra.
+    """
+    from ..telemetry.prometheus import REGISTRY, Exposition, server_metrics
+
+    registry = REGISTRY if registry is None else registry
+    metrics = server_metrics(registry)
+    metrics.watch(snapshot)
+    events.add(metrics)
+    exposition = Exposition(registry)
+
+    def answer(headers: Mapping[str, str]) -> HttpAnswer:
+        kind, body = exposition.render(headers.get("accept", ""))
+        return HttpAnswer(200, (("Content-Type", kind), FRESH), body)
+
+    routes.add("metrics", answer, while_draining=True)
