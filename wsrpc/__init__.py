@@ -43,6 +43,7 @@ from .server.server import Server
 from .session.reconnect import Reconnect
 from .stream import Final, NotFinished, Stream, Tracked, stream_of
 from .telemetry.counters import Snapshot, Stats
+from .telemetry.recording import Recording
 from .version import __version__
 
 __all__ = [
@@ -69,6 +70,7 @@ __all__ = [
     "Overflow",
     "ProtocolError",
     "Reconnect",
+    "Recording",
     "RegistrationError",
     "Request",
     "RpcError",

@@ -6,8 +6,11 @@ import ssl as ssl_module
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
+from os import PathLike
 from types import TracebackType
 from typing import Any, Literal, TypeAlias
+
+from anyio.to_thread import run_sync
 
 from . import runtime as runtimes
 from .context import Authorize, checked_metadata
@@ -23,7 +26,9 @@ from .session.live_session import LiveSession
 from .session.reconnect import AskedError, Reconnect, Reconnector, asked, checked_headers
 from .telemetry.events import Events
 from .telemetry.logs import DEBUGGING, everyone
+from .telemetry.recording import Recording, checked_recording
 from .transport.base import Link
+from .transport.recorded import recorded_opening
 from .transport.registry import Transport, checked, open_link
 from .version import AGENT
 
@@ -70,6 +75,8 @@ class connect:
         debug: Whether unexpected errors of this side's handlers cross with text and traceback.
         reflection: Whether the server may ask what this side exposes.
         transport: What carries the WebSocket: "websockets", or "picows" for more speed on asyncio.
+        record: A file to which every frame is written, or a `Recording`, which says what is masked
+            and how large the file may grow. Credentials are never in it; `wsrpc replay` shows it.
 
     Raises:
         ValueError: An option has none of its values.
@@ -101,6 +108,7 @@ class connect:
         debug: bool = False,
         reflection: bool = True,
         transport: Transport = "websockets",
+        record: str | PathLike[str] | Recording | None = None,
     ) -> None:
         self._codec = CODECS[one_of("codec", codec, tuple(CODECS))]
         self._auth = auth
@@ -120,6 +128,7 @@ class connect:
         self._wait = wait
         self._on_state = on_state
         self._events = Events(observers=observers)
+        self._recording = checked_recording(record)
         self._dial = _Dial(
             url,
             headers if callable(headers) else checked_headers(headers),
@@ -128,6 +137,7 @@ class connect:
             transport=checked(transport),
             ssl=ssl,
             proxy=proxy,
+            recording=self._recording,
         )
         self._check = one_of("validate", validate, VALIDATES) == "both"
         self._debug = debug
@@ -183,19 +193,29 @@ class connect:
             await session.aclose()
         finally:
             await session.finish()
+            if self._recording is not None:
+                await run_sync(self._recording.flush)
 
 
 class _Dial:
     """Opens links to a URL, or to one of several."""
 
     def __init__(
-        self, url: Url, headers: Headers, subprotocol: str, limits: Limits, **options: Any
+        self,
+        url: Url,
+        headers: Headers,
+        subprotocol: str,
+        limits: Limits,
+        *,
+        recording: Recording | None,
+        **options: Any,
     ) -> None:
         self._url = url
         self._headers = headers
         self._subprotocol = subprotocol
         self._limits = limits
         self._options = options
+        self._recording = recording
         self._urls: Sequence[str] = ()
         self._found: dict[str, str] = {}
 
@@ -227,9 +247,12 @@ class _Dial:
 
     def open(self, address: int) -> AbstractAsyncContextManager[Link]:
         url = self._urls[address % len(self._urls)]
-        return open_link(
+        opening = open_link(
             url, self._subprotocol, limits=self._limits, headers=self._found, **self._options
         )
+        if self._recording is None:
+            return opening
+        return recorded_opening(opening, self._recording)
 
 
 def _checked_urls(found: Any) -> Sequence[str]:

@@ -31,7 +31,9 @@ from ..runtime import Runtime
 from ..session.wire_session import STOPPING
 from ..telemetry.events import Events
 from ..telemetry.logs import everyone
+from ..telemetry.recording import Recording
 from ..transport.base import Link, LinkClosed
+from ..transport.recorded import over, recorded
 from ..version import AGENT
 from .extension import Extension, OnSession
 from .http_routes import HttpRoutes
@@ -67,6 +69,7 @@ class Service:
         on_connect: Called with each session that has begun.
         on_disconnect: Called with each that has ended.
         extension: The cluster that this server is a part of.
+        recording: Where the frames of its links are written.
         drains: How many drains are going on.
     """
 
@@ -88,6 +91,7 @@ class Service:
     on_connect: OnSession | None = None
     on_disconnect: OnSession | None = None
     extension: Extension | None = None
+    recording: Recording | None = None
     drains: int = 0
 
 
@@ -148,6 +152,8 @@ class Acceptor:
         service = self._service
         begun: ServedSession | None = None
         leave = _nothing
+        if service.recording is not None:
+            link = recorded(link, service.recording, "S")
         service.events.link_opened(link.handshake)
         try:
             try:
@@ -181,6 +187,8 @@ class Acceptor:
                 await self._refuse(link, error, pending)
             finally:
                 service.events.link_left()
+                if service.recording is not None:
+                    over(link)
                 leave()
                 if pending is not None:
                     service.pending.remove(pending)

@@ -8,6 +8,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, Generic, Self
 
+from anyio.to_thread import run_sync
 from typing_extensions import TypeVar
 
 from .. import runtime as runtimes
@@ -170,5 +171,7 @@ class Listener(Generic[S]):
         if not self._stop.done():
             self._stop.set_result(None)
         failure: Exception | None = await self._stopped
+        if self._service.recording is not None:
+            await run_sync(self._service.recording.flush)
         if failure is not None:
             raise failure

@@ -6,6 +6,7 @@ import signal
 import ssl as ssl_module
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from os import PathLike
 from typing import TYPE_CHECKING, Any, Self
 
 import anyio
@@ -29,6 +30,7 @@ from ..options import VALIDATES, checked_function, checked_interceptors, checked
 from ..telemetry.counters import Snapshot, Stats
 from ..telemetry.events import Events
 from ..telemetry.logs import DEBUGGING, everyone
+from ..telemetry.recording import Recording, checked_recording
 from ..transport.registry import Transport, checked
 from .acceptor import Acceptor, Service, is_meant
 from .asgi_app import AsgiApp, Running
@@ -93,6 +95,9 @@ class Server:
             the session ends with 1011.
         on_disconnect: An async function of each session that has ended for good, once for each that
             `on_connect` was called with; it has `Limits.cleanup_timeout` seconds.
+        record: A file to which every frame of every connection is written, or a `Recording`, which
+            says what is masked and how large the file may grow. Credentials are never in it;
+            `wsrpc replay` shows it.
 
     Raises:
         RegistrationError: A controller cannot be exposed as it is written.
@@ -121,6 +126,7 @@ class Server:
         observers: Sequence[Observer] = (),
         on_connect: OnSession | None = None,
         on_disconnect: OnSession | None = None,
+        record: str | PathLike[str] | Recording | None = None,
     ) -> None:
         one_of("validate", validate, VALIDATES)
         interceptors = checked_interceptors(interceptors)
@@ -167,6 +173,7 @@ class Server:
             threads=Threads(limits),
             on_connect=on_connect,
             on_disconnect=on_disconnect,
+            recording=checked_recording(record),
         )
         self._listeners: set[Listener[Any]] = set()
         self._running: set[Running] = set()

@@ -1,0 +1,225 @@
+"""A recording, read: its records, and the frames in it with what they belong to."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from msgspec import MsgspecError
+
+from ..protocol.codec import CODECS, Codec
+from .recording_format import (
+    MAGIC,
+    Batch,
+    Begun,
+    Closed,
+    LinkOpened,
+    Record,
+    Sender,
+    Unread,
+    blocks,
+    records_of,
+)
+
+__all__ = ["RecordedFrame", "RecordingError", "frames", "read_records"]
+
+# Seconds between two looks at a file that is being written.
+INTERVAL = 0.2
+
+TERMINALS = ("result", "end", "error")
+
+
+class RecordingError(Exception):
+    """A file cannot be read as a recording."""
+
+
+@dataclass(slots=True)
+class RecordedFrame:
+    """One frame of a recording, or the end of a connection.
+
+    Attributes:
+        time: Seconds since 1970.
+        link: The number of its connection.
+        codec: The connection's.
+        session: The session's public name, as far as it is known by then.
+        sender: "C", "S", or None where a connection broke.
+        frame: The frame as plain values; of a connection's end `["close", code, reason]`, of a
+            message that is no batch `["unread", bytes]`.
+        method: The method that it belongs to, as far as that is known.
+        message: The number of the message in the recording; frames of one batch share it.
+    """
+
+    time: float
+    link: int
+    codec: str
+    session: str
+    sender: Sender | None
+    frame: list[Any]
+    method: str | None = None
+    message: int = 0
+
+    @property
+    def id(self) -> int | None:
+        """The id that it is about; None of link frames."""
+        return _id_of(self.frame)
+
+    @property
+    def code(self) -> str | None:
+        """The code of an error, the reason of a cancel, or the code of a connection's end."""
+        name, *rest = self.frame
+        if name == "error" and len(rest) > 1 and isinstance(rest[1], dict):
+            return str(rest[1].get("code"))
+        if name == "cancel":
+            return str(rest[1]) if len(rest) > 1 and rest[1] else "cancelled"
+        return str(rest[0]) if name == "close" else None
+
+
+@dataclass(slots=True)
+class _Link:
+    opened: LinkOpened
+    codec: Codec
+    session: str = ""
+    methods: dict[int, str] = field(default_factory=dict)
+
+
+def _id_of(frame: list[Any]) -> int | None:
+    numbered = frame[0] not in (
+        "hello",
+        "ack",
+        "ping",
+        "pong",
+        "goaway",
+        "auth",
+        "close",
+        "unread",
+    )
+    if numbered and len(frame) > 1 and isinstance(frame[1], int):
+        return frame[1]
+    return None
+
+
+def read_records(
+    path: Path, *, follow: bool = False, stopped: Callable[[], bool] = lambda: False
+) -> Iterator[Record]:
+    """The records of a file, those of the part before it first.
+
+    Args:
+        path: The file.
+        follow: Whether to wait for more at its end; it blocks then.
+        stopped: Asked while it waits; true ends it.
+
+    Raises:
+        RecordingError: The file cannot be read, or is no recording.
+    """
+    before = path.with_name(path.name + ".1")
+    if before.exists() and _identity(before) == _identity(path) is not None:
+        yield from _records(before, False, stopped)
+    yield from _records(path, follow, stopped)
+
+
+def _identity(path: Path) -> str | None:
+    """The id of the recording at the end of the first block of a file."""
+    for record in _records(path, False, lambda: False):
+        return record.id if isinstance(record, Begun) else None
+    return None
+
+
+def _records(path: Path, follow: bool, stopped: Callable[[], bool]) -> Iterator[Record]:
+    try:
+        with path.open("rb") as file:
+            begin = file.read(len(MAGIC))
+            if begin != MAGIC and not (follow and MAGIC.startswith(begin)):
+                raise RecordingError(f"{path} is no recording of wsrpc")
+            end = len(MAGIC)
+            while True:
+                for block_end, data in blocks(file, end):
+                    yield from records_of(data)
+                    end = block_end
+                if not follow or stopped():
+                    return
+                time.sleep(INTERVAL)
+                if path.stat().st_size < end:
+                    # It was rotated: what is new is in another file.
+                    yield from _records(path, follow, stopped)
+                    return
+    except (OSError, ValueError) as error:
+        raise RecordingError(f"{path} cannot be read: {error}") from error
+
+
+def frames(records: Iterator[Record]) -> Iterator[RecordedFrame]:
+    """The frames of a recording, in the order in which they passed.
+
+    Raises:
+        RecordingError: A frame is none that its codec can read.
+    """
+    links: dict[int, _Link] = {}
+    sessions: dict[str, dict[int, str]] = {}
+    started, recording, message = 0.0, "", 0
+    for record in records:
+        if isinstance(record, Begun):
+            if record.id != recording:
+                links, recording = {}, record.id
+            started = record.started
+        elif isinstance(record, LinkOpened):
+            links.setdefault(record.link, _Link(record, CODECS[record.codec]))
+        elif isinstance(record, (Batch, Unread, Closed)):
+            link = links.get(record.link)
+            if link is None:
+                continue
+            message += 1
+            found: list[list[Any]]
+            if isinstance(record, Batch):
+                found = [_plain(link.codec, data) for data in record.frames]
+            elif isinstance(record, Unread):
+                found = [["unread", record.size]]
+            else:
+                found = [["close", record.code, record.reason]]
+                del links[record.link]
+            for frame in found:
+                method = _method(link, frame, sessions)
+                yield RecordedFrame(
+                    started + record.time / 1e6,
+                    record.link,
+                    link.opened.codec,
+                    link.session,
+                    record.sender,
+                    frame,
+                    method,
+                    message,
+                )
+
+
+def _plain(codec: Codec, data: bytes) -> list[Any]:
+    try:
+        frame = codec.load(data)
+    except (MsgspecError, ValueError) as error:
+        raise RecordingError(f"the recording holds a frame that cannot be read: {error}") from None
+    if not isinstance(frame, list) or not frame:
+        raise RecordingError("the recording holds a frame that is none")
+    return frame
+
+
+def _method(link: _Link, frame: list[Any], sessions: dict[str, dict[int, str]]) -> str | None:
+    """The method that a frame belongs to; notes what it opens."""
+    name = frame[0]
+    if name == "hello" and isinstance(frame[1], dict) and frame[1].get("session"):
+        link.session = frame[1]["session"]
+        link.methods = sessions.setdefault(link.session, link.methods)
+    id = _id_of(frame)
+    if id is None:
+        return None
+    if name in ("call", "notify") and len(frame) > 3:
+        method = frame[2]
+        if isinstance(method, int):
+            found = link.methods.get(method)
+            method = found if found is None or "(" in found else f"{found}(callback)"
+        if method is not None:
+            link.methods[id] = method
+            options = frame[4] if len(frame) > 4 and isinstance(frame[4], dict) else {}
+            for group in ("uploads", "callbacks"):
+                for parameter, one in (options.get(group) or {}).items():
+                    link.methods[one] = f"{method}({parameter})"
+    return link.methods.get(id)

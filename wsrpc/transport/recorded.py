@@ -1,0 +1,142 @@
+"""A link whose messages are recorded. Links that are not recorded cost nothing for it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Literal
+
+from ..close_codes import CloseCode
+from ..errors import ProtocolError
+from ..protocol.codec import SUBPROTOCOLS
+from ..telemetry.recording import LinkRecorder, Recording
+from ..telemetry.recording_format import Sender
+from .base import DirectLink, Link, LinkClosed
+
+__all__ = ["RecordedDirectLink", "RecordedLink", "over", "recorded", "recorded_opening"]
+
+
+class RecordedLink:
+    """A link that tells a recorder what passes.
+
+    Args:
+        link: The link itself.
+        recorder: Told of it.
+        side: Which side it is the end of.
+    """
+
+    def __init__(self, link: Link, recorder: LinkRecorder, side: Literal["C", "S"]) -> None:
+        self.subprotocol = link.subprotocol
+        self.handshake = link.handshake
+        self._link = link
+        self._recorder = recorder
+        self._own: Sender = side
+        self._peer: Sender = "S" if side == "C" else "C"
+
+    async def send(self, data: bytes) -> None:
+        # Before, so that no answer to it is recorded ahead of it.
+        self._recorder.passed(self._own, data)
+        await self._link.send(data)
+
+    async def receive(self) -> bytes:
+        try:
+            data = await self._link.receive()
+        except LinkClosed as gone:
+            self._lost(gone)
+            raise
+        self._recorder.passed(self._peer, data)
+        return data
+
+    async def close(self, code: int, reason: str = "") -> None:
+        self._recorder.closed(self._own, code, reason)
+        await self._link.close(code, reason)
+
+    def abort(self) -> None:
+        self._recorder.closed(None, CloseCode.CONNECTION_LOST)
+        self._link.abort()
+
+    def over(self) -> None:
+        """Nobody uses it any more."""
+        self._recorder.over()
+
+    def _lost(self, error: Exception) -> None:
+        if isinstance(error, LinkClosed):
+            broke = error.code == CloseCode.CONNECTION_LOST
+            self._recorder.closed(None if broke else self._peer, error.code, error.reason)
+        elif isinstance(error, ProtocolError):
+            self._recorder.closed(self._own, error.close_code, error.reason)
+
+
+class RecordedDirectLink(RecordedLink):
+    """The same for a link with callbacks."""
+
+    def __init__(self, link: DirectLink, recorder: LinkRecorder, side: Literal["C", "S"]) -> None:
+        super().__init__(link, recorder, side)
+        self._direct = link
+
+    def attach(
+        self,
+        on_message: Callable[[bytes], None],
+        on_lost: Callable[[Exception], None],
+        on_drained: Callable[[], None],
+    ) -> None:
+        def came(data: bytes) -> None:
+            self._recorder.passed(self._peer, data)
+            on_message(data)
+
+        def lost(error: Exception) -> None:
+            self._lost(error)
+            on_lost(error)
+
+        self._direct.attach(came, lost, on_drained)
+
+    def send_nowait(self, data: bytes) -> bool:
+        self._recorder.passed(self._own, data)
+        return self._direct.send_nowait(data)
+
+    def pause(self) -> None:
+        self._direct.pause()
+
+    def resume(self) -> None:
+        self._direct.resume()
+
+    @property
+    def unsent(self) -> int:
+        return self._direct.unsent
+
+
+def recorded(link: Link, recording: Recording, side: Literal["C", "S"]) -> Link:
+    """The link, recorded until `over` is called with what this returns.
+
+    Args:
+        link: The link.
+        recording: Where to record it.
+        side: Which side it is the end of.
+    """
+    if link.subprotocol not in SUBPROTOCOLS:
+        return link
+    handshake = link.handshake
+    codec = SUBPROTOCOLS[link.subprotocol].name
+    recorder = recording.link(codec, side, handshake.remote, handshake.path)
+    if isinstance(link, DirectLink):
+        return RecordedDirectLink(link, recorder, side)
+    return RecordedLink(link, recorder, side)
+
+
+def over(link: Link) -> None:
+    """Nobody uses the link any more, so nothing more is to be recorded of it."""
+    if isinstance(link, RecordedLink):
+        link.over()
+
+
+@asynccontextmanager
+async def recorded_opening(
+    opening: AbstractAsyncContextManager[Link], recording: Recording
+) -> AsyncIterator[Link]:
+    """A link that is about to be opened by the connecting side, recorded."""
+    async with opening as link:
+        found = recorded(link, recording, "C")
+        try:
+            yield found
+        finally:
+            over(found)
