@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .faults import Faults
 from .pairs import connected_pair
 
-__all__ = ["connected_pair"]
+__all__ = ["Faults", "connected_pair"]

@@ -51,13 +51,12 @@ from ..server.server import Server
 from ..session.live_session import LiveSession
 from ..session.reconnect import Reconnector
 from ..transport.base import Link
-from ..transport.faults import Action, Faults, FrameName, Side
-from ..transport.memory import MemoryLink, memory_link_pair
+from .faults import Faults
 
 __all__ = ["connected_pair"]
 
 
-class connected_pair:
+class connected_pair(Faults):
     """Two sessions joined in memory: `async with connected_pair([Server()], [Client()]) as (a, b)`.
 
     The first is the accepting side and exposes `controllers`; the second is the connecting side
@@ -116,8 +115,7 @@ class connected_pair:
         self._principal = principal
         self._reconnect = reconnect
         self._backoff: Callable[[], Backoff] = partial(_Steady, reconnect_delay)
-        self._faults = Faults()
-        self._links: tuple[MemoryLink, MemoryLink] | None = None
+        super().__init__()
         self._sessions: list[LiveSession] = []
         self._nursery: Nursery | None = None
 
@@ -163,101 +161,12 @@ class connected_pair:
     async def open(self, address: int) -> AsyncIterator[Link]:
         """A new connection, subject to the same faults: the connecting side's end."""
         assert self._nursery is not None
-        self._links = accepting, connecting = memory_link_pair(
-            self._codec.subprotocol, self._faults
-        )
+        accepting, connecting = self.link_pair(self._codec.subprotocol)
         self._nursery.spawn(self._server.acceptor().serve, accepting)
         yield connecting
 
     async def _authenticate(self, handshake: object, auth: object) -> Any:
         return self._principal
-
-    # ------------------------------------------------------------ faults
-
-    @property
-    def cuts(self) -> int:
-        """How often the connection was cut so far."""
-        return self._faults.cuts
-
-    def frames(self, sender: Side | None = None) -> int:
-        """Frames that have arrived so far, of one side or of both."""
-        return self._faults.arrived(sender)
-
-    def cut(
-        self,
-        *,
-        before: int | FrameName | None = None,
-        after: int | FrameName | None = None,
-        sender: Side | None = None,
-    ) -> None:
-        """Break the connection, as a pulled cable does; what has not arrived by then is lost.
-
-        May be called ahead, before the pair is entered too; each cut that is planned happens once.
-
-        Args:
-            before: The first frame that does not arrive: its index, or what it is, for the next
-                of that kind. Without this and `after`, the connection breaks now.
-            after: The last frame that arrives, likewise.
-            sender: Whose frames these two mean: "accepting" or "connecting"; both, otherwise.
-
-        Raises:
-            ValueError: That frame has arrived already.
-            RuntimeError: The pair is not entered yet, and no frame is given.
-        """
-        self._fault("cut", before, after, sender)
-
-    def stall(
-        self,
-        *,
-        before: int | FrameName | None = None,
-        after: int | FrameName | None = None,
-        sender: Side | None = None,
-    ) -> None:
-        """Let nothing arrive any more and nothing fail, as on a half-open connection.
-
-        It lasts until `mend`, or `cut`. Whoever sends finds the connection full after a while, and
-        closing it goes unheard as well.
-
-        Args:
-            before: The first frame that does not arrive, as for `cut`.
-            after: The last frame that arrives, likewise.
-            sender: Whose frames are meant, and stall: "accepting" or "connecting"; both, otherwise.
-
-        Raises:
-            ValueError: That frame has arrived already.
-        """
-        self._fault("stall", before, after, sender)
-
-    def delay(self, seconds: float, *, sender: Side | None = None) -> None:
-        """Let each message take a while on its way, from now on.
-
-        Args:
-            seconds: Seconds for one way.
-            sender: Whose messages: "accepting" or "connecting"; both, otherwise.
-        """
-        self._faults.delay(seconds, sender)
-
-    def mend(self) -> None:
-        """Let what is stalled arrive, take back what is planned, and delay nothing any more."""
-        self._faults.mend()
-        for link in self._links or ():
-            link.wake()
-
-    def _fault(
-        self,
-        action: Action,
-        before: int | FrameName | None,
-        after: int | FrameName | None,
-        sender: Side | None,
-    ) -> None:
-        if self._faults.plan(action, before=before, after=after, sender=sender):
-            return
-        if action == "stall":
-            self._faults.stall(sender)
-        elif self._links is None:
-            raise RuntimeError("nothing is connected yet: say before= or after= which frame to cut")
-        else:
-            self._links[0].cut()
 
     # ------------------------------------------------------------ the end
 
@@ -269,9 +178,9 @@ class connected_pair:
             await self._nursery.close()
 
     async def _end(self) -> None:
-        if self._faults.stalled and self._links is not None:
+        if self.stalled:
             # Nobody would hear that the sessions close.
-            self._links[0].abort()
+            self.abort()
         for session in self._sessions:
             await session.aclose()
             await session.idle()

@@ -38,6 +38,16 @@ class MemoryLink:
         self._closed: LinkClosed | None = None
         self._peer: MemoryLink
 
+    @property
+    def closed(self) -> bool:
+        """Whether nothing more can be sent."""
+        return self._closed is not None
+
+    @property
+    def under_way(self) -> int:
+        """Messages that have not arrived, of both directions; the goodbye counts as one."""
+        return len(self._queue) + len(self._peer._queue)
+
     async def send(self, data: bytes) -> None:
         peer = self._peer
         while self._closed is None and len(peer._queue) >= QUEUE:
