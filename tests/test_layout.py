@@ -234,6 +234,7 @@ def test_trio_and_asyncio_are_known_at_the_seams_only() -> None:
         "runtime.by_hand",
         "runtime.on_anyio",
         "runtime.on_asyncio",
+        "testing.virtual_time",
         "transport.picows.accepting",
         "transport.picows.connecting",
         "transport.picows.link",

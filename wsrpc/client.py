@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeAlias
 from anyio.to_thread import run_sync
 
 from . import runtime as runtimes
+from .backoff import Backoff
 from .context import Authorize, checked_metadata
 from .contract.description import Reflection, describe
 from .contract.expose import expose_all
@@ -35,6 +36,7 @@ from .version import AGENT
 __all__ = ["connect"]
 
 Url: TypeAlias = str | Sequence[str] | Callable[[], Awaitable[str | Sequence[str]]]
+Opener: TypeAlias = Callable[..., AbstractAsyncContextManager[Link]]
 Headers: TypeAlias = Mapping[str, str] | Callable[[], Awaitable[Mapping[str, str]]]
 
 
@@ -134,6 +136,7 @@ class connect:
             headers if callable(headers) else checked_headers(headers),
             self._codec.subprotocol,
             self._limits,
+            opener=self._opener(),
             transport=checked(transport),
             ssl=ssl,
             proxy=proxy,
@@ -147,6 +150,11 @@ class connect:
         builtin = [Reflection(lambda: describe(own))] if reflection else []
         self._entries = entries_of(expose_all(controllers, builtin=builtin), ())
         self._session: LiveSession | None = None
+        self._backoff: Callable[[], Backoff] | None = None
+
+    def _opener(self) -> Opener:
+        """What makes connections; a subclass may have some of another kind."""
+        return _open_link
 
     async def __aenter__(self) -> Session:
         if self._session is not None:
@@ -173,6 +181,7 @@ class connect:
             nursery,
             reconnect=self._reconnect,
             wait=self._wait,
+            backoff=self._backoff,
         ).begin()
         try:
             await session.ready()
@@ -197,6 +206,10 @@ class connect:
                 await run_sync(self._recording.flush)
 
 
+def _open_link(url: str, subprotocol: str, **options: Any) -> AbstractAsyncContextManager[Link]:
+    return open_link(url, subprotocol, **options)
+
+
 class _Dial:
     """Opens links to a URL, or to one of several."""
 
@@ -207,9 +220,11 @@ class _Dial:
         subprotocol: str,
         limits: Limits,
         *,
+        opener: Opener,
         recording: Recording | None,
         **options: Any,
     ) -> None:
+        self._opener = opener
         self._url = url
         self._headers = headers
         self._subprotocol = subprotocol
@@ -247,7 +262,7 @@ class _Dial:
 
     def open(self, address: int) -> AbstractAsyncContextManager[Link]:
         url = self._urls[address % len(self._urls)]
-        opening = open_link(
+        opening = self._opener(
             url, self._subprotocol, limits=self._limits, headers=self._found, **self._options
         )
         if self._recording is None:

@@ -11,6 +11,7 @@ from typing import Any
 import anyio
 
 from ..admission.authentication import CROWDED, REVOKED, Authentication, Grant
+from ..admission.door import Door
 from ..admission.forwarded import Proxies
 from ..admission.origins import Origins
 from ..admission.principals import Identity
@@ -21,7 +22,7 @@ from ..context import Authorize
 from ..errors import ProtocolError
 from ..handling.target import MethodEntry
 from ..handling.threads import Threads
-from ..interfaces import OnState
+from ..interfaces import Handshake, OnState
 from ..limits import Limits
 from ..protocol.codec import SUBPROTOCOLS
 from ..protocol.endpoint import Endpoint
@@ -32,7 +33,7 @@ from ..session.wire_session import STOPPING
 from ..telemetry.events import Events
 from ..telemetry.logs import everyone
 from ..telemetry.recording import Recording
-from ..transport.base import Link, LinkClosed
+from ..transport.base import FORBIDDEN_ORIGIN, HttpAnswer, Link, LinkClosed
 from ..transport.recorded import over, recorded
 from ..version import AGENT
 from .extension import Extension, OnSession
@@ -127,6 +128,42 @@ class Acceptor:
         self._closing = code
         for entrance in self._entrances:
             entrance.cancel()
+
+    def knock(
+        self, path: str, headers: Mapping[str, str], *, peer: tuple[str, int], local: str
+    ) -> Handshake | HttpAnswer:
+        """What a request for a WebSocket leads to, for carriers that accept connections themselves.
+
+        Args:
+            path: The request's path, with the query.
+            headers: Its headers, names in lower case.
+            peer: The address and port that it comes from.
+            local: The address that it reached, without a port.
+
+        Returns:
+            What `serve` needs to know of the connection; or the answer over HTTP that refuses it.
+        """
+        service = self._service
+        door = Door(
+            service.limits,
+            service.pending,
+            self._runtime.now,
+            origins=service.origins,
+            proxies=service.proxies,
+        )
+        answer = service.routes.answer(
+            "GET",
+            path,
+            {**headers, "upgrade": "websocket"},
+            local=local,
+            peer=peer[0],
+            draining=self.closing or service.drains > 0,
+        )
+        if answer is not None:
+            return answer
+        if door.forbids(headers):
+            return FORBIDDEN_ORIGIN
+        return door.handshake(path, headers, peer, tls=False)
 
     async def close(self) -> None:
         """Close all sessions that began here with 1001; the handlers clean up behind that."""

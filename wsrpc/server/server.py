@@ -6,8 +6,10 @@ import signal
 import ssl as ssl_module
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Self
+from weakref import WeakSet
 
 import anyio
 
@@ -177,6 +179,8 @@ class Server:
         )
         self._listeners: set[Listener[Any]] = set()
         self._running: set[Running] = set()
+        # Whoever carries links by other means keeps its own.
+        self._acceptors: WeakSet[Acceptor] = WeakSet()
         if metrics is not None and metrics is not False:
             registry = None if metrics is True else metrics
             service = self._service
@@ -232,8 +236,10 @@ class Server:
             strangers_refused=dict(stats.strangers_refused),
         )
 
-    def observe(self, observer: Observer) -> None:
-        """Tell one more observer what happens from now on; see `Observer`.
+    def observe(self, observer: Observer) -> AbstractContextManager[object]:
+        """Tell one more observer what happens from now on, as `observers=` does.
+
+        What it returns ends that: `with server.observe(observer): …`, in tests above all.
 
         Raises:
             RuntimeError: There are sessions already, of which it would see only the rest.
@@ -241,6 +247,9 @@ class Server:
         if self._service.sessions:
             raise RuntimeError("add observers before the server has sessions")
         self._service.events.add(observer)
+        until_left = ExitStack()
+        until_left.callback(self._service.events.remove, observer)
+        return until_left
 
     def extend(self, extension: Extension) -> None:
         """Make this the server of a node of a cluster, before it listens.
@@ -266,7 +275,9 @@ class Server:
 
         Must be called on the event loop that is to run them.
         """
-        return Acceptor(self._service, runtimes.current())
+        acceptor = Acceptor(self._service, runtimes.current())
+        self._acceptors.add(acceptor)
+        return acceptor
 
     def asgi(self) -> AsgiApp:
         """This server as an ASGI 3 application: by itself, or mounted in FastAPI and its kin.
@@ -377,6 +388,9 @@ class Server:
                 listener.refuse()
             for running in self._running:
                 running.refuse()
+            for acceptor in self._acceptors:
+                if not acceptor.closing:
+                    acceptor.refuse(CloseCode.RESTART)
             async with anyio.create_task_group() as group:
                 for session in self._service.sessions.values():
                     group.start_soon(session.drain, grace, reconnect_after)

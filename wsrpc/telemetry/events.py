@@ -45,6 +45,11 @@ class Events:
         self._observers = (*self._observers, observer)
         self.observed = True
 
+    def remove(self, observer: Observer) -> None:
+        """Tell it nothing any more; calls that it knows of end without it."""
+        self._observers = tuple(one for one in self._observers if one is not observer)
+        self.observed = bool(self._observers)
+
     # ------------------------------------------------------------ calls
 
     def handler_began(self) -> None:

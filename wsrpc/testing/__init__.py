@@ -1,8 +1,20 @@
-"""Both ends of a session in memory, for tests of programs that use wsrpc."""
+"""For tests of programs that use wsrpc: servers and clients in memory, faults, a record of calls."""
 
 from __future__ import annotations
 
 from .faults import Faults
+from .host import Host, server
 from .pairs import connected_pair
+from .recorder import RecordedCall, Recorder
+from .virtual_time import VirtualTimeLoop, virtual_time
 
-__all__ = ["Faults", "connected_pair"]
+__all__ = [
+    "Faults",
+    "Host",
+    "RecordedCall",
+    "Recorder",
+    "VirtualTimeLoop",
+    "connected_pair",
+    "server",
+    "virtual_time",
+]

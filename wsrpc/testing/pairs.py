@@ -52,6 +52,7 @@ from ..session.live_session import LiveSession
 from ..session.reconnect import Reconnector
 from ..transport.base import Link
 from .faults import Faults
+from .steady import Steady
 
 __all__ = ["connected_pair"]
 
@@ -114,7 +115,7 @@ class connected_pair(Faults):
         self._debug = debug
         self._principal = principal
         self._reconnect = reconnect
-        self._backoff: Callable[[], Backoff] = partial(_Steady, reconnect_delay)
+        self._backoff: Callable[[], Backoff] = partial(Steady, reconnect_delay)
         super().__init__()
         self._sessions: list[LiveSession] = []
         self._nursery: Nursery | None = None
@@ -192,17 +193,6 @@ class connected_pair(Faults):
         traceback: TracebackType | None,
     ) -> None:
         await self._close()
-
-
-class _Steady(Backoff):
-    """The same delay before each attempt: chance has no place in a test."""
-
-    def __init__(self, delay: float) -> None:
-        super().__init__()
-        self._delay = delay
-
-    def next(self, floor: float | None = None) -> float:
-        return max(self._delay, floor or 0.0)
 
 
 def _entries(controllers: Sequence[Any]) -> dict[str, MethodEntry]:

@@ -45,7 +45,9 @@ class MemoryLink:
 
     @property
     def under_way(self) -> int:
-        """Messages that have not arrived, of both directions; the goodbye counts as one."""
+        """Messages that are yet to arrive, of both directions; the goodbye counts as one."""
+        if self.closed and self._peer.closed:
+            return 0
         return len(self._queue) + len(self._peer._queue)
 
     async def send(self, data: bytes) -> None:

@@ -1,0 +1,349 @@
+"""A whole server in memory, with any number of clients."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import ExitStack, asynccontextmanager
+from functools import partial
+from types import TracebackType
+from typing import Any, Literal, Self
+from urllib.parse import urlsplit
+
+import anyio
+import anyio.lowlevel
+
+from .. import client
+from .. import runtime as runtimes
+from ..context import Authorize
+from ..interfaces import (
+    Handshake,
+    Interceptor,
+    Observer,
+    OnState,
+    Session,
+    StateChange,
+    Validate,
+)
+from ..limits import Limits
+from ..runtime import Nursery
+from ..server.acceptor import Acceptor
+from ..server.server import Server
+from ..session.reconnect import Reconnect
+from ..transport.base import HttpAnswer, Link
+from ..transport.memory import MemoryLink
+from ..transport.urls import refused
+from .faults import Faults
+from .recorder import Recorder
+from .steady import Steady
+
+__all__ = ["Host", "server"]
+
+# Seconds that a client stays away after a lost connection: always the same, for chance has no
+# place in a test, and not none, so that a server that refuses it is not asked without a pause.
+AWAY = 0.01
+
+# Seconds between two looks whether all is quiet.
+FIRST_LOOK = 0.001
+LONGEST_LOOK = 0.05
+
+# Turns of the event loop in which nothing may happen, for all to be quiet.
+QUIET_TURNS = 20
+
+
+def server(server: Server, *, calls: Recorder | None = None) -> Host:
+    """A server in memory: `async with wsrpc.testing.server(server) as host`.
+
+    Everything but the sockets is real: `authenticate`, `authorize`, origins, limits, sessions that
+    wait to be resumed, drain and revoke. Clients connect by `host.connect()`::
+
+        server = wsrpc.Server([Shop()], authenticate=authenticate)
+        async with wsrpc.testing.server(server) as host:
+            async with host.connect(auth="ann") as ann, host.connect(auth="bob") as bob:
+                await ann.clientize(Shop).order("tea")
+                ...
+                assert server.revoke("bob") == 1
+
+    Leaving the block closes what is left with 1001, and waits until it has cleaned up.
+
+    Args:
+        server: The server, without any session so far.
+        calls: Notes the calls; one of its own if left out.
+    """
+    return Host(server, calls or Recorder())
+
+
+class Host:
+    """A server at work in memory.
+
+    Attributes:
+        server: The server.
+        calls: The calls that it handled and made, and those that clients of this host made and
+            handled, noted as they come.
+    """
+
+    def __init__(self, server: Server, calls: Recorder) -> None:
+        self.server = server
+        self.calls = calls
+        self._acceptor: Acceptor | None = None
+        self._nursery: Nursery | None = None
+        self._serving = _Serving()
+        self._watching = ExitStack()
+        self._links: list[MemoryLink] = []
+
+    async def __aenter__(self) -> Self:
+        if self._nursery is not None:
+            raise RuntimeError("a host serves once; call wsrpc.testing.server() again")
+        for observer in (self.calls, self._serving):
+            self._watching.enter_context(self.server.observe(observer))
+        self._nursery = await runtimes.current().open_nursery()
+        self._acceptor = self.server.acceptor()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        assert self._nursery is not None
+        assert self._acceptor is not None
+        try:
+            await runtimes.current().to_the_end(self._acceptor.close)
+        finally:
+            try:
+                await self._nursery.close()
+            finally:
+                self._watching.close()
+
+    # ------------------------------------------------------------ clients
+
+    @property
+    def sessions(self) -> Mapping[str, Session]:
+        """The live sessions by id, as `Server.sessions` has them."""
+        return self.server.sessions
+
+    def session_of(self, peer: Session) -> Session:
+        """The accepting side's end of a client's session.
+
+        Raises:
+            LookupError: It has ended.
+        """
+        found = self.server.sessions.get(peer.id)
+        if found is None:
+            raise LookupError(f"the server has no session of {peer!r} any more")
+        return found
+
+    def connect(
+        self,
+        *,
+        controllers: Sequence[Any] = (),
+        codec: Literal["json", "msgpack"] = "json",
+        auth: Any | Callable[[], Awaitable[Any]] = None,
+        authorize: Authorize | None = None,
+        metadata: Mapping[str, str] | None = None,
+        limits: Limits | None = None,
+        interceptors: Sequence[Interceptor] = (),
+        reconnect: bool | Reconnect = True,
+        reconnect_delay: float = AWAY,
+        wait: float = 0.0,
+        on_state: OnState | None = None,
+        observers: Sequence[Observer] = (),
+        headers: Mapping[str, str] | Callable[[], Awaitable[Mapping[str, str]]] | None = None,
+        validate: Validate = "both",
+        debug: bool = False,
+        reflection: bool = True,
+        path: str = "/",
+        address: str = "127.0.0.1",
+        faults: Faults | None = None,
+    ) -> client.connect:
+        """One more client; `async with host.connect() as session`.
+
+        The arguments are those of `wsrpc.connect`, and these:
+
+        Args:
+            reconnect_delay: Seconds that it stays away after a lost connection, each time; chance
+                has no place in a test.
+            path: What it asks for: the path with the query.
+            address: Where it seems to come from, for limits per address.
+            faults: What goes wrong with its connections.
+            headers: Those of its request, for instance `Origin` for a web page.
+
+        Raises:
+            ConnectError: On entering: it was refused, as on a real port.
+        """
+        return _Client(
+            self,
+            f"ws://memory{path}",
+            faults or Faults(),
+            address,
+            reconnect_delay,
+            controllers=controllers,
+            codec=codec,
+            auth=auth,
+            authorize=authorize,
+            metadata=metadata,
+            limits=limits,
+            interceptors=interceptors,
+            reconnect=reconnect,
+            wait=wait,
+            on_state=on_state,
+            observers=[*observers, self.calls],
+            headers=headers,
+            validate=validate,
+            debug=debug,
+            reflection=reflection,
+        )
+
+    @asynccontextmanager
+    async def open_link(
+        self,
+        url: str,
+        subprotocol: str,
+        *,
+        headers: Mapping[str, str],
+        address: str,
+        faults: Faults,
+        **_: Any,
+    ) -> AsyncIterator[Link]:
+        """A connection in memory: the connecting end.
+
+        Args:
+            url: What is asked for; the host in it is of no interest.
+            subprotocol: What to speak.
+            headers: Those of the request.
+            address: Where it seems to come from.
+            faults: What goes wrong with it.
+
+        Raises:
+            ConnectError: The server answers otherwise.
+        """
+        if self._nursery is None or self._acceptor is None:
+            raise RuntimeError("enter wsrpc.testing.server() first")
+        parts = urlsplit(url)
+        found = self._acceptor.knock(
+            f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}",
+            {"host": "localhost", **{name.lower(): value for name, value in headers.items()}},
+            peer=(address, 0),
+            local="127.0.0.1",
+        )
+        if isinstance(found, HttpAnswer):
+            raise refused(url, found.status, {name.lower(): value for name, value in found.headers})
+        accepting, connecting = faults.link_pair(subprotocol, found)
+        there = (link for link in self._links if link.under_way or not link.closed)
+        self._links = [*there, accepting]
+        over = self._serving.begin(found)
+        self._nursery.spawn(self._serve, self._acceptor, accepting, over)
+        try:
+            yield connecting
+        finally:
+            if not connecting.closed:
+                connecting.abort()
+
+    async def _serve(self, acceptor: Acceptor, link: MemoryLink, over: anyio.Event) -> None:
+        try:
+            await acceptor.serve(link)
+        finally:
+            self._serving.end(link.handshake)
+            over.set()
+
+    # ------------------------------------------------------------ waiting
+
+    async def settled(self) -> None:
+        """Wait until nothing is under way, and all that has ended has cleaned up, on both sides.
+
+        That is: each message has arrived; no call is being handled or waited for; sessions that
+        have ended are through with `on_disconnect`. A test that cancels a call need not poll for
+        what its handler does then. There is no limit of time in it, since a call may last; put
+        `anyio.fail_after` around it. Nothing is lost if it is cancelled.
+        """
+        look = FIRST_LOOK
+        while True:
+            await self.calls.idle()
+            await self._serving.ended_ones()
+            for _ in range(QUIET_TURNS):
+                await anyio.lowlevel.checkpoint()
+                if not self._quiet:
+                    break
+            else:
+                return
+            # What is under way tells nobody when it arrives.
+            await anyio.sleep(look)
+            look = min(2 * look, LONGEST_LOOK)
+
+    @property
+    def _quiet(self) -> bool:
+        return not (
+            self.calls.live
+            or self.server.stats.calls_live
+            or self._serving.has_ended_ones
+            or any(link.under_way for link in self._links)
+        )
+
+
+class _Serving(Observer):
+    """Which connections are served, and which of them belong to sessions that have ended.
+
+    A session lives in the task of the connection that began it, to the end of its cleanup.
+    """
+
+    def __init__(self) -> None:
+        # By the identity of the handshake, which the session has as well.
+        self._served: dict[int, anyio.Event] = {}
+        self._begun: dict[int, int] = {}
+        self._ended: dict[int, anyio.Event] = {}
+
+    def begin(self, handshake: Handshake) -> anyio.Event:
+        """A connection is about to be served; gives what to set when it is over."""
+        over = self._served[id(handshake)] = anyio.Event()
+        return over
+
+    def end(self, handshake: Handshake) -> None:
+        """It is not served any more."""
+        self._served.pop(id(handshake), None)
+        self._ended.pop(id(handshake), None)
+
+    def session_state(self, session: Session, change: StateChange) -> None:
+        here = id(session.handshake)
+        if change.state == "connected" and here in self._served:
+            self._begun.setdefault(id(session), here)
+        elif change.state == "closed":
+            began = self._begun.pop(id(session), None)
+            if began in self._served:
+                self._ended[began] = self._served[began]
+
+    @property
+    def has_ended_ones(self) -> bool:
+        """Whether a session has ended and not cleaned up."""
+        return bool(self._ended)
+
+    async def ended_ones(self) -> None:
+        """Wait until sessions that have ended have cleaned up."""
+        for over in list(self._ended.values()):
+            await over.wait()
+
+
+class _Client(client.connect):
+    """A client whose connections are in memory."""
+
+    def __init__(
+        self, host: Host, url: str, faults: Faults, address: str, delay: float, **options: Any
+    ) -> None:
+        self._host = host
+        self._faults = faults
+        self._address = address
+        super().__init__(url, **options)
+        self._backoff = lambda: Steady(delay)
+
+    def _opener(self) -> client.Opener:
+        return partial(self._host.open_link, address=self._address, faults=self._faults)
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._faults.stalled:
+            # Nobody would hear that the session closes.
+            self._faults.abort()
+        await super().__aexit__(exc_type, exc, traceback)
