@@ -17,7 +17,7 @@ from wsrpc.errors import ProtocolError
 from wsrpc.limits import Limits
 from wsrpc.protocol.codec import Codec
 from wsrpc.protocol.endpoint import Endpoint
-from wsrpc.protocol.events import CallReceived, Event, HelloReceived, ItemsReceived
+from wsrpc.protocol.events import CallReceived, CallRefused, Event, HelloReceived, ItemsReceived
 from wsrpc.protocol.hello import Opening, read_opening
 from wsrpc.protocol.lanes import InCall
 
@@ -80,6 +80,9 @@ class Bare:
         hello: Fields of the bare side's hello, `version` aside.
         greet: Whether to exchange hellos at once.
         resume_window: Seconds; what the accepting side offers.
+
+    Attributes:
+        refused: What the endpoint said of calls that it answered by itself.
     """
 
     def __init__(
@@ -96,6 +99,7 @@ class Bare:
         self.endpoint = Endpoint(side, codec, limits or Limits())
         self.now = 1000.0
         self.opening: Opening | None = None
+        self.refused: list[CallRefused] = []
         self.resume_window = resume_window
         self.hello: Frame = ["hello", {"version": 1, "window": 32, **(hello or {})}]
         if side == "connecting":
@@ -119,7 +123,7 @@ class Bare:
             self.opening, "s1", token=token, resume_window=self.resume_window, now=self.now
         )
         assert isinstance(hello, HelloReceived)
-        return events
+        return self.noted(events)
 
     def lose(self) -> None:
         """The link is gone."""
@@ -149,9 +153,14 @@ class Bare:
     def receive(self, data: bytes) -> list[Event]:
         """Hand the endpoint one message; an accepting one's first is only read."""
         if self.endpoint.side == "connecting" or self.endpoint.state != "new":
-            return self.endpoint.receive(data, self.now)
+            return self.noted(self.endpoint.receive(data, self.now))
         self.opening = read_opening(self.codec, data)
         return [HelloReceived(self.opening.hello)]
+
+    def noted(self, events: list[Event]) -> list[Event]:
+        """The events that ask for something; those that only count refusals are kept apart."""
+        self.refused += [event for event in events if isinstance(event, CallRefused)]
+        return [event for event in events if not isinstance(event, CallRefused)]
 
     def say(self, *frames: Frame) -> list[Event]:
         """Hand the endpoint one batch of the bare side's."""

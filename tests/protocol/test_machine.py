@@ -25,6 +25,7 @@ from wsrpc.protocol.endpoint import Endpoint, NoSlotError
 from wsrpc.protocol.events import (
     ArgumentsReceived,
     CallReceived,
+    CallRefused,
     CancelReceived,
     CreditReceived,
     Event,
@@ -498,7 +499,7 @@ class TwoEndpoints(RuleBasedStateMachine):
 
     def told(self, end: Party, events: Iterable[Event]) -> None:
         for event in events:
-            if isinstance(event, (HelloReceived, TokenConfirmed)):
+            if isinstance(event, (HelloReceived, TokenConfirmed, CallRefused)):
                 continue
             if isinstance(event, CallReceived):
                 self.told_call(end, event.call)
