@@ -116,8 +116,6 @@ PRIVATE = {
     "cli/running.py": {"_exit"},
     # The frame in which a decorator stands, for the names in its annotations.
     "contract/decorator.py": {"_getframe"},
-    # The tables of the classes below, to be added to.
-    "protocol/endpoint.py": {"_numbered", "_unnumbered"},
     # anyio's table of tasks: what is needed of it is looked for first, and done without.
     "runtime/on_asyncio.py": {
         "_deadline", "_parent_scope", "_task_states", "_tasks",

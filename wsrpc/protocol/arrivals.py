@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, ClassVar, Literal
+from typing import Literal
 
 from ..limits import MAX_CALLBACK_CALLS, MAX_CREDIT, MAX_IDS_PER_CALL, Limits
 from .codec import Codec
@@ -154,8 +153,3 @@ class Arrivals(Requests):
 
     def _above_limit(self, size: int) -> str:
         return f"a value of {size} bytes; this end takes at most {self.limits.max_value}"
-
-    _numbered: ClassVar[dict[type[Any], Callable[[Any, Any], None]]] = {
-        SizedCall: _on_call,
-        SizedNotify: _on_notify,
-    }

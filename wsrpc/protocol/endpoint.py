@@ -54,8 +54,7 @@ which its calls that will not be answered are finished with `unavailable`, `not_
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from ..limits import FLOOR_MAX_BATCH, FLOOR_MAX_CALLS, Limits
 from .arrivals import Arrivals
@@ -77,6 +76,7 @@ from .frames import (
     Credit,
     Error,
     ErrorBody,
+    Extension,
     Goaway,
     HelloBody,
     HelloLimits,
@@ -87,6 +87,7 @@ from .frames import (
     SizedMessage,
     SizedNotify,
     SizedResult,
+    Taken,
 )
 from .lanes import (
     LONGEST,
@@ -99,7 +100,6 @@ from .lanes import (
     UploadReader,
     finish_reason,
 )
-from .link_layer import Continuity
 from .outbox import Outbox
 from .requests import NoSlotError, PeerDrainingError
 from .sizes import ValueTooLargeError
@@ -272,7 +272,7 @@ class Endpoint(Arrivals):
             # Said again, as on each new link; calls that it concerned have had their answer.
             self._patience.idle += 1
             return
-        self._last_begun = body.last_id
+        self._last_begun = float(body.last_id)
         sent = [lane for lane in self._lanes.values() if isinstance(lane, OutCall)]
         for call in [*self.slots.waiting, *self._unsent(), *sent]:
             if call.serves_live or 0 < call.id <= body.last_id:
@@ -344,20 +344,31 @@ class Endpoint(Arrivals):
             whole.size = None
             self._on_terminal(whole)
 
-    _numbered: ClassVar[dict[type[Any], Callable[[Any, Any], None]]] = {
-        **Arrivals._numbered,
-        SizedMessage: _on_message,
-        SizedResult: _on_terminal,
-        SizedEnd: _on_terminal,
-        SizedError: _on_terminal,
-        Cancel: _on_cancel,
-        Credit: _on_credit,
-        Chunk: _on_chunk,
-    }
-    _unnumbered: ClassVar[dict[type[Any], Callable[[Any, Any], None]]] = {
-        **Continuity._unnumbered,
-        Goaway: _on_goaway,
-    }
+    def _act(self, frame: Any) -> bool:
+        kind = type(frame)
+        if kind is SizedMessage:
+            self._on_message(frame)
+        elif kind is SizedCall:
+            self._on_call(frame)
+        elif kind is SizedResult or kind is SizedEnd or kind is SizedError:
+            self._on_terminal(frame)
+        elif kind is Credit:
+            self._on_credit(frame)
+        elif kind is Chunk:
+            self._on_chunk(frame)
+        elif kind is Cancel:
+            self._on_cancel(frame)
+        elif kind is SizedNotify:
+            self._on_notify(frame)
+        else:
+            return False
+        return True
+
+    def _act_link(self, frame: Taken | Extension) -> None:
+        if isinstance(frame, Goaway):
+            self._on_goaway(frame)
+        else:
+            super()._act_link(frame)
 
     # ---------------------------------------------------------------- the end
 

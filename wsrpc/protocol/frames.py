@@ -15,6 +15,7 @@ from .splice import Encoded
 
 __all__ = [
     "ABSENT",
+    "NUMBERED",
     "Ack",
     "Auth",
     "Call",
@@ -250,6 +251,19 @@ class SizedEnd(End, tag="end"):
 class SizedError(Error, tag="error"):
     size: Size | None = None  # type: ignore[misc]
 
+
+# The classes of numbered frames, as they are taken.
+NUMBERED = (
+    SizedCall,
+    SizedNotify,
+    SizedMessage,
+    SizedResult,
+    SizedEnd,
+    SizedError,
+    Cancel,
+    Credit,
+    Chunk,
+)
 
 LinkFrame: TypeAlias = Hello | Ack | Ping | Pong | Goaway | Auth
 Opening: TypeAlias = SizedCall | SizedNotify

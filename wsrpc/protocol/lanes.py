@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 from msgspec import Raw
 
@@ -85,7 +85,7 @@ class Lane:
     """
 
     __slots__ = ("id", "owner", "pending_bytes", "queued", "state", "value")
-    role = "lane"
+    role: ClassVar[str] = "lane"
 
     def __init__(self, id: int, state: State) -> None:
         self.id = id
@@ -326,7 +326,7 @@ class OutCall(Receiver):
         "target",
         "uploads",
     )
-    role = "the caller"
+    role: ClassVar[str] = "the caller"
 
     def __init__(
         self,
@@ -445,7 +445,7 @@ class InCall(Sender):
         "timeout",
         "uploads",
     )
-    role = "the callee"
+    role: ClassVar[str] = "the callee"
 
     def __init__(self, frame: SizedCall | SizedNotify, credit: int) -> None:
         # All that a lane and a sender have as well, as with `OutCall`.
@@ -503,7 +503,7 @@ class Upload(Sender):
     """A stream parameter of a call made by this side; its id comes with the call's."""
 
     __slots__ = ()
-    role = "the sender of an upload"
+    role: ClassVar[str] = "the sender of an upload"
 
     @property
     def wants_terminal(self) -> bool:
@@ -529,7 +529,7 @@ class UploadReader(Receiver):
     """A stream parameter of a call made by the peer."""
 
     __slots__ = ()
-    role = "the receiver of an upload"
+    role: ClassVar[str] = "the receiver of an upload"
 
     def __init__(self, id: int, granted: int, target: int) -> None:
         super().__init__(id, "reading", granted, target)
@@ -539,7 +539,7 @@ class CallbackOffer(Lane):
     """A callback that this side passed along with a call: the peer may call its id."""
 
     __slots__ = ("calls", "live")
-    role = "the owner of a callback"
+    role: ClassVar[str] = "the owner of a callback"
 
     def __init__(self) -> None:
         super().__init__(0, "offered")
@@ -555,7 +555,7 @@ class CallbackTarget(Lane):
     """A callback that the peer passed along: calls to its id take no slot, but are bounded."""
 
     __slots__ = ("live", "slots")
-    role = "the invoker of a callback"
+    role: ClassVar[str] = "the invoker of a callback"
 
     def __init__(self, id: int) -> None:
         super().__init__(id, "offered")

@@ -16,7 +16,7 @@ from ..limits import FLOOR_MAX_BATCH
 from .batch import FRAME_OVERHEAD
 from .drain import Drain
 from .events import Event, HelloReceived
-from .frames import Auth, HelloBody
+from .frames import NUMBERED, Auth, HelloBody
 from .heartbeat import Heartbeat
 from .hello import VERSION, Opening, announce, hello_of
 from .lane_states import LocalProtocolError
@@ -194,7 +194,7 @@ class Continuity(Traffic):
         self._acks.settle(self.received)
         self._numbering = True
         frames = opening.frames()
-        if resumed and any(type(frame) in self._numbered for frame in frames):
+        if resumed and any(isinstance(frame, NUMBERED) for frame in frames):
             self._broken = True
             raise violation("a numbered frame before both hellos of a resumed link")
         events: list[Event] = [HelloReceived(opening.hello)]

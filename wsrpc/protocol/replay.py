@@ -51,7 +51,7 @@ class Replay:
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self.ample: float = -1
+        self.ample: float = -1.0
         self.keeping = True
         self.numbered = 0
         self.acked = 0
@@ -74,7 +74,7 @@ class Replay:
     def expect(self, largest: int) -> None:
         """No batch will have more bytes than this."""
         if self.keeping:
-            self.ample = self.limit - largest
+            self.ample = float(self.limit - largest)
 
     def forgo(self) -> None:
         """The session will not be resumed: keep nothing, from the first frame on."""

@@ -2,14 +2,13 @@
 
 The lowest layer of an endpoint. It hears the peer's heartbeat and knows what is due; how links
 follow one another is the next layer's affair (`link_layer`), and what the numbered frames mean that
-of the layers above, which fill the table `_numbered` and give the methods at the end.
+of the layers above, which give the methods at the end.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any, ClassVar, Literal
+from typing import Literal
 
 from ..close_codes import CloseCode
 from ..errors import ProtocolError
@@ -18,7 +17,7 @@ from .batch import BATCH_TARGET, Batch
 from .codec import Codec
 from .drain import Drain
 from .events import AuthReceived, Event, SessionExpired, TokenConfirmed
-from .frames import Ack, Auth, CallOptions, Extension, Hello, Ping, Pong, Taken
+from .frames import Ack, Auth, CallOptions, Extension, Ping, Pong, Taken
 from .heartbeat import Heartbeat
 from .lane_states import LocalProtocolError
 from .lanes import OutCall
@@ -235,17 +234,14 @@ class Traffic:
         Here, and nowhere else, frames are counted as taken: a batch at a time (NUM-3).
         """
         self._events = events
-        numbered = self._numbered
         ignored = self.ignored
         count = 0
         try:
             for frame in frames:
-                act = numbered.get(type(frame))
-                if act is None:
-                    self._unnumbered[type(frame)](self, frame)
-                else:
+                if self._act(frame):
                     count += 1
-                    act(self, frame)
+                else:
+                    self._act_link(frame)
         except ProtocolError:
             # Taken in part: whoever counts on it must not go on.
             self._broken = True
@@ -267,9 +263,6 @@ class Traffic:
         if count and self._replay.keeping and self._acks.took(self.received, size, self._now):
             self._tell()
         return events
-
-    def _on_second_hello(self, frame: Hello) -> None:
-        raise violation("a second hello on one link")
 
     def _on_ack(self, frame: Ack) -> None:
         replay = self._replay
@@ -303,19 +296,23 @@ class Traffic:
         # That something came is all that the heartbeat wants to know.
         self._patience.idle += 1
 
-    def _on_extension(self, frame: Extension) -> None:
-        self.ignored += 1
+    # What each frame does, by its type: a chain of comparisons, since a table of methods would keep
+    # the core from being compiled.
 
-    # What each frame does. Of the class, not of each object: a thousand idle sessions share them.
-    _numbered: ClassVar[dict[type[Any], Callable[[Any, Any], None]]] = {}
-    _unnumbered: ClassVar[dict[type[Any], Callable[[Any, Any], None]]] = {
-        Hello: _on_second_hello,
-        Ack: _on_ack,
-        Ping: _on_ping,
-        Pong: _on_pong,
-        Auth: _on_auth,
-        Extension: _on_extension,
-    }
+    def _act_link(self, frame: Taken | Extension) -> None:
+        """Let a link frame act."""
+        if isinstance(frame, Ack):
+            self._on_ack(frame)
+        elif isinstance(frame, Ping):
+            self._on_ping(frame)
+        elif isinstance(frame, Pong):
+            self._on_pong(frame)
+        elif isinstance(frame, Auth):
+            self._on_auth(frame)
+        elif isinstance(frame, Extension):
+            self.ignored += 1
+        else:
+            raise violation("a second hello on one link")
 
     # ---------------------------------------------------------------- bytes out
 
@@ -371,6 +368,10 @@ class Traffic:
         return batch.join()
 
     # ---------------------------------------------------------------- what the layers above know
+
+    def _act(self, frame: Taken | Extension) -> bool:
+        """Let a numbered frame act; False for a link frame, which did nothing so far."""
+        raise NotImplementedError
 
     def _receive_hello(self, data: bytes) -> list[Event]:
         """Connecting side: take the first message of a link."""
