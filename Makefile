@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all fuzz soak autobahn check format bench model mutants clean
+.PHONY: demo test test-all compiled pure wheels test-compiled fuzz soak autobahn check format bench model mutants clean
 
 # One marker a set of extras: pip runs once, and again when pyproject.toml changes.
 $(VENV)/.dev: pyproject.toml
@@ -26,11 +26,29 @@ demo: $(VENV)/.dev
 
 # One process a core: most of the time is spent on waiting, and on one event loop at a time.
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n auto --dist worksteal
+	WSRPC_PURE=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
 # The full product of event loops, codecs and transports, and the tests that take long.
 test-all: $(VENV)/.all
-	$(BIN)/python -m pytest -n auto --dist worksteal --full -rs
+	WSRPC_PURE=1 $(BIN)/python -m pytest -n auto --dist worksteal --full -rs
+
+# The core compiled in place, from the same source; needs a C compiler and Python's headers.
+# WSRPC_PURE=1 turns it off, `make pure` removes it. Edits of the core need another `make compiled`.
+compiled: $(VENV)/.dev
+	@command -v cc >/dev/null || { echo "a C compiler is missing: install gcc, or set up cc" >&2; exit 1; }
+	$(BIN)/python hatch_build.py
+
+pure:
+	rm -f wsrpc__mypyc.*.so
+	find wsrpc -name '*.so' -delete
+
+# A wheel for this machine's platform and Python that has the compiled core.
+wheels: $(VENV)/.dev
+	HATCH_BUILD_HOOKS_ENABLE=1 $(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
+
+# What could differ between the two builds of the core: its own tests, and those of its users.
+test-compiled: compiled
+	WSRPC_CORE=require $(BIN)/python -m pytest -n auto --dist worksteal tests/test_build.py tests/protocol tests/session tests/interop tests/hostile
 
 # A million tampered messages through the pure core, 100,000 at a live server: six minutes.
 fuzz: $(VENV)/.dev
@@ -72,5 +90,5 @@ bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks
 	$(BIN)/python -m benchmarks.fan_out
 
-clean:
+clean: pure
 	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis dist build

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+# First of all, since it decides which build of the core is imported.
+from .version import __version__
+
+# isort: split
 from .admission.authentication import Authenticate, Grant
 from .client import connect
 from .context import Authorize, CallContext, current, metadata
@@ -44,7 +48,6 @@ from .session.reconnect import Reconnect
 from .stream import Final, NotFinished, Stream, Tracked, stream_of
 from .telemetry.counters import Snapshot, Stats
 from .telemetry.recording import Recording
-from .version import __version__
 
 __all__ = [
     "Authenticate",

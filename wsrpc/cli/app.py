@@ -14,7 +14,7 @@ from ..contract.description import with_names
 from ..gen import ContractError
 from ..gen.documents import asyncapi, tools
 from ..telemetry.access import AccessLog
-from ..version import __version__
+from ..version import BUILD, __version__
 from .call_command import call as make_call
 from .connection import CodecName, Target, parse_auth, parse_headers, parse_metadata
 from .connection import describe as describe_target
@@ -108,7 +108,7 @@ def _target(
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"wsrpc {__version__}")
+        typer.echo(f"wsrpc {__version__} ({BUILD})")
         raise typer.Exit
 
 

@@ -1,0 +1,87 @@
+"""The two builds of the core: pure Python, and compiled from the same source."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from wsrpc import version
+
+ROOT = Path(__file__).parents[1]
+SUFFIXES = (".so", ".pyd")
+
+ASK = """
+import importlib, json, sys
+import wsrpc.version
+names = sys.argv[1:]
+files = [importlib.import_module(name).__file__ for name in names]
+print(json.dumps([wsrpc.version.BUILD, files]))
+"""
+
+
+def compiled_modules() -> list[str]:
+    """The names of the modules that pyproject.toml wants compiled."""
+    with open(ROOT / "pyproject.toml", "rb") as file:
+        tool: Any = tomllib.load(file)["tool"]
+    hook = tool["hatch"]["build"]["targets"]["wheel"]["hooks"]["custom"]
+    return [path.removesuffix(".py").replace("/", ".") for path in hook["compiled"]]
+
+
+def asked(**environment: str) -> tuple[str, list[str]]:
+    """Which build a process of its own says that it runs, and where its modules come from."""
+    inherited = {name: value for name, value in os.environ.items() if name != "WSRPC_PURE"}
+    done = subprocess.run(
+        [sys.executable, "-c", ASK, *compiled_modules()],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**inherited, **environment},
+    )
+    build, files = json.loads(done.stdout)
+    return build, files
+
+
+def test_the_modules_to_be_compiled_are_there() -> None:
+    modules = compiled_modules()
+    assert modules == sorted(set(modules))
+    for module in modules:
+        assert (ROOT / module.replace(".", "/")).with_suffix(".py").is_file(), module
+
+
+def test_wsrpc_pure_turns_the_compiled_core_off() -> None:
+    build, files = asked(WSRPC_PURE="1")
+    assert build == "pure Python"
+    assert all(file.endswith(".py") for file in files)
+
+
+@pytest.mark.parametrize("value", ["", "0"])
+def test_without_wsrpc_pure_what_is_compiled_runs(value: str) -> None:
+    build, files = asked(WSRPC_PURE=value)
+    compiled = [file.endswith(SUFFIXES) for file in files]
+    assert build == ("compiled core" if all(compiled) else "pure Python")
+    assert all(compiled) or not any(compiled), "in part only: `make compiled`, or `make pure`"
+
+
+def test_the_build_is_the_one_that_was_asked_for() -> None:
+    assert version.BUILD in ("compiled core", "pure Python")
+    if os.environ.get("WSRPC_CORE") == "require":
+        assert version.BUILD == "compiled core"
+    if os.environ.get("WSRPC_PURE") == "1":
+        assert version.BUILD == "pure Python"
+
+
+def test_what_is_compiled_is_as_new_as_its_source() -> None:
+    build, files = asked(WSRPC_PURE="0")
+    if build != "compiled core":
+        pytest.skip("the core is not compiled")
+    for module, made in zip(compiled_modules(), files, strict=True):
+        source = ROOT.joinpath(*module.split(".")).with_suffix(".py")
+        stale = Path(made).stat().st_mtime < source.stat().st_mtime
+        assert not stale, f"{module} was changed after it was compiled: make compiled"
