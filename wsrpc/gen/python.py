@@ -10,7 +10,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from .model import (
+from .model import read
+from .names import ContractError, docstring, pascal_case
+from .types import (
     Array,
     Callback,
     Choice,
@@ -29,9 +31,7 @@ from .model import (
     Tuple,
     Type,
     Union,
-    read,
 )
-from .names import ContractError, docstring, pascal_case
 
 __all__ = ["python"]
 

@@ -6,7 +6,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
-from .model import (
+from .model import read
+from .names import ContractError, camel_case, comment, literal, pascal_case
+from .types import (
     Array,
     Callback,
     Choice,
@@ -23,9 +25,7 @@ from .model import (
     Tuple,
     Type,
     Union,
-    read,
 )
-from .names import ContractError, camel_case, comment, literal, pascal_case
 
 __all__ = ["typescript"]
 
