@@ -1,0 +1,110 @@
+"""The names and values of OpenTelemetry's conventions for RPC, as of version 1.45; all in one place.
+
+See https://opentelemetry.io/docs/specs/semconv/rpc/. Nothing here needs OpenTelemetry.
+"""
+
+from __future__ import annotations
+
+from typing import Final, TypeAlias
+
+from ..interfaces import CallEnd, ObservedCall
+
+__all__ = [
+    "BUCKETS",
+    "CLIENT_DURATION",
+    "ERROR_ID",
+    "METHOD",
+    "SECONDS",
+    "SERVER_DURATION",
+    "SYSTEM",
+    "WSRPC",
+    "at_the_end",
+    "at_the_start",
+    "failed",
+    "span_name",
+]
+
+Attributes: TypeAlias = dict[str, str | int]
+
+SYSTEM: Final = "rpc.system.name"
+METHOD: Final = "rpc.method"
+METHOD_ORIGINAL: Final = "rpc.method_original"
+STATUS_CODE: Final = "rpc.response.status_code"
+ERROR_TYPE: Final = "error.type"
+SERVER_ADDRESS: Final = "server.address"
+SERVER_PORT: Final = "server.port"
+CLIENT_ADDRESS: Final = "client.address"
+PEER_ADDRESS: Final = "network.peer.address"
+PEER_PORT: Final = "network.peer.port"
+
+# What the conventions have no name for.
+SESSION: Final = "wsrpc.session.id"
+KIND: Final = "wsrpc.kind"
+ERROR_ID: Final = "wsrpc.error_id"
+
+WSRPC: Final = "wsrpc"
+UNKNOWN_METHOD: Final = "_OTHER"
+
+CLIENT_DURATION: Final = "rpc.client.call.duration"
+SERVER_DURATION: Final = "rpc.server.call.duration"
+SECONDS: Final = "s"
+
+# Seconds.
+BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
+
+# Which codes are the handling side's fault, or may be; the others tell of the caller.
+FAULTS_OF_A_SERVER: Final = frozenset(
+    {"unknown", "deadline_exceeded", "unimplemented", "internal", "unavailable", "data_loss"}
+)
+
+
+def span_name(call: ObservedCall) -> str:
+    """What its span is called: the method, where there is such a method."""
+    return call.name if call.known else WSRPC
+
+
+def at_the_start(call: ObservedCall) -> Attributes:
+    """The attributes of a span, as far as they are known when it starts."""
+    found = {**_of_method(call), KIND: call.kind, SESSION: call.session_id}
+    if not call.known:
+        found[METHOD_ORIGINAL] = call.name
+    address, port = _split(call.peer)
+    if address:
+        found[PEER_ADDRESS] = address
+        if port:
+            found[PEER_PORT] = port
+    if call.direction == "inbound":
+        if client := call.session.handshake.address or address:
+            found[CLIENT_ADDRESS] = client
+    elif address:
+        found[SERVER_ADDRESS] = address
+        if port:
+            found[SERVER_PORT] = port
+    return found
+
+
+def at_the_end(call: ObservedCall, end: CallEnd) -> Attributes:
+    """The attributes that a span has besides when it ends, and those of a duration."""
+    found = {**_of_method(call), STATUS_CODE: end.code}
+    if failed(call, end):
+        found[ERROR_TYPE] = end.code
+    return found
+
+
+def failed(call: ObservedCall, end: CallEnd) -> bool:
+    """Whether the call counts as failed at this end."""
+    if call.direction == "outbound":
+        return end.code != "ok"
+    return end.code in FAULTS_OF_A_SERVER
+
+
+def _of_method(call: ObservedCall) -> Attributes:
+    return {SYSTEM: WSRPC, METHOD: call.name if call.known else UNKNOWN_METHOD}
+
+
+def _split(peer: str) -> tuple[str, int | None]:
+    """Address and port of "127.0.0.1:50312" or "[::1]:50312"."""
+    host, colon, port = peer.rpartition(":")
+    if not colon or not port.isdigit():
+        return peer, None
+    return host.removeprefix("[").removesuffix("]"), int(port)
