@@ -26,6 +26,8 @@ from .listing import entries, listing, page, part
 from .loading import load_server
 from .logs import LogFormat, LogLevel, log_to_stderr
 from .output import Output
+from .record_command import record
+from .replay_command import replay
 from .running import run
 from .serve_command import node_of_cluster
 from .serve_command import serve as serve_until_stopped
@@ -53,6 +55,8 @@ app = typer.Typer(
 
 app.add_typer(gen, name="gen")
 app.command()(diff)
+app.command()(record)
+app.command()(replay)
 
 Url = Annotated[str, typer.Argument(metavar="URL", help="ws://host:port, wss://… or ws+unix://…")]
 What = Annotated[

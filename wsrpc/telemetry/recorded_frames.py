@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from msgspec import MsgspecError
+from msgspec import MsgspecError, Raw
 
 from ..protocol.codec import CODECS, Codec
 from .recording_format import (
@@ -29,7 +29,10 @@ __all__ = ["RecordedFrame", "RecordingError", "frames", "read_records"]
 # Seconds between two looks at a file that is being written.
 INTERVAL = 0.2
 
-TERMINALS = ("result", "end", "error")
+# The key of the object that stands for a value outside the value space.
+UNREADABLE = "$unreadable"
+
+Undecodable = (MsgspecError, UnicodeDecodeError, RecursionError, ValueError)
 
 
 class RecordingError(Exception):
@@ -50,6 +53,7 @@ class RecordedFrame:
             message that is no batch `["unread", bytes]`.
         method: The method that it belongs to, as far as that is known.
         message: The number of the message in the recording; frames of one batch share it.
+        data: The frame as it travelled; empty for what is none.
     """
 
     time: float
@@ -60,6 +64,7 @@ class RecordedFrame:
     frame: list[Any]
     method: str | None = None
     message: int = 0
+    data: bytes = b""
 
     @property
     def id(self) -> int | None:
@@ -178,7 +183,8 @@ def frames(records: Iterator[Record]) -> Iterator[RecordedFrame]:
             else:
                 found = [["close", record.code, record.reason]]
                 del links[record.link]
-            for frame in found:
+            raws = record.frames if isinstance(record, Batch) else [b""]
+            for frame, data in zip(found, raws, strict=True):
                 method = _method(link, frame, sessions)
                 yield RecordedFrame(
                     started + record.time / 1e6,
@@ -189,17 +195,33 @@ def frames(records: Iterator[Record]) -> Iterator[RecordedFrame]:
                     frame,
                     method,
                     message,
+                    data,
                 )
 
 
 def _plain(codec: Codec, data: bytes) -> list[Any]:
+    """A frame as plain values; what cannot be read in it is told by its length."""
     try:
         frame = codec.load(data)
-    except (MsgspecError, ValueError) as error:
-        raise RecordingError(f"the recording holds a frame that cannot be read: {error}") from None
-    if not isinstance(frame, list) or not frame:
+    except Undecodable:
+        frame = [_element(codec, raw) for raw in _split(codec, data)]
+    if not isinstance(frame, list) or not frame or not isinstance(frame[0], str):
         raise RecordingError("the recording holds a frame that is none")
     return frame
+
+
+def _split(codec: Codec, data: bytes) -> list[Raw]:
+    try:
+        return codec.split_array(data)
+    except Undecodable as error:
+        raise RecordingError(f"the recording holds a frame that is none: {error}") from None
+
+
+def _element(codec: Codec, raw: Raw) -> Any:
+    try:
+        return codec.load(raw)
+    except Undecodable:
+        return {UNREADABLE: len(memoryview(raw))}
 
 
 def _method(link: _Link, frame: list[Any], sessions: dict[str, dict[int, str]]) -> str | None:
@@ -216,10 +238,17 @@ def _method(link: _Link, frame: list[Any], sessions: dict[str, dict[int, str]]) 
         if isinstance(method, int):
             found = link.methods.get(method)
             method = found if found is None or "(" in found else f"{found}(callback)"
-        if method is not None:
+        if isinstance(method, str):
             link.methods[id] = method
-            options = frame[4] if len(frame) > 4 and isinstance(frame[4], dict) else {}
-            for group in ("uploads", "callbacks"):
-                for parameter, one in (options.get(group) or {}).items():
-                    link.methods[one] = f"{method}({parameter})"
+            for parameter, one in _attached(frame):
+                link.methods[one] = f"{method}({parameter})"
     return link.methods.get(id)
+
+
+def _attached(call: list[Any]) -> Iterator[tuple[str, int]]:
+    """The uploads and callbacks of a call: the names of their parameters, and their ids."""
+    options = call[4] if len(call) > 4 and isinstance(call[4], dict) else {}
+    for group in ("uploads", "callbacks"):
+        found = options.get(group)
+        if isinstance(found, dict):
+            yield from ((name, one) for name, one in found.items() if isinstance(one, int))

@@ -1,0 +1,151 @@
+"""`wsrpc record` and `wsrpc replay`: a proxy that writes down what passes, and a view of it."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from subprocess import Popen
+
+import pytest
+
+from wsrpc.telemetry.recorded_frames import frames, read_records
+
+from .conftest import PATIENCE, Run, lines, read_line, start, until
+
+
+@contextmanager
+def recording(url: str, path: Path, *words: str) -> Iterator[tuple[Popen[str], str]]:
+    """A recording proxy in front of a server, and the proxy's URL."""
+    with start("record", url, "-o", str(path), *words) as process:
+        try:
+            line = read_line(process)
+            assert line.startswith("listening ws://"), line
+            yield process, line.split()[1]
+        finally:
+            process.terminate()
+            process.communicate(timeout=PATIENCE)
+
+
+@pytest.fixture(scope="module")
+def recorded(url: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a call, a stream and a failure left."""
+    from typer.testing import CliRunner
+
+    from wsrpc.cli.app import app
+
+    path = tmp_path_factory.mktemp("record") / "session.wsrec"
+    with recording(url, path) as (_, proxy):
+        for words in (
+            ["call", proxy, "Desk.greet", "name=Ann", "--auth=hunter2"],
+            ["call", proxy, "Desk.tokens", "hello=Ann", "--codec=msgpack"],
+            ["call", proxy, "Desk.fail"],
+        ):
+            CliRunner().invoke(app, words, prog_name="wsrpc")
+    return path
+
+
+def test_a_proxy_records_what_passes(run: Run, recorded: Path) -> None:
+    found = list(frames(read_records(recorded)))
+    assert {one.codec for one in found} == {"json", "msgpack"}
+    said = [(one.sender, one.frame[:4]) for one in found if one.method == "Desk.greet"]
+    assert ("C", ["call", said[0][1][1], "Desk.greet", {"name": "Ann"}]) == said[0]
+    assert said[1] == ("S", ["result", said[0][1][1], "Hello, Ann!"])
+    assert [one.frame for one in found if one.frame[0] == "close"] == [["close", 1000, ""]] * 3
+    assert b"hunter2" not in recorded.read_bytes()
+    assert "hunter2" not in repr(found)
+
+
+def test_a_recording_is_shown_a_frame_a_line(run: Run, recorded: Path) -> None:
+    shown = lines(run("replay", str(recorded)))
+    assert len(shown) == len(list(frames(read_records(recorded))))
+    assert any("C→S call" in line and "Desk.greet" in line for line in shown)
+    assert any("S→C result" in line and '"Hello, Ann!"' in line for line in shown)
+
+
+def test_what_is_shown_can_be_chosen_by_id_method_and_code(run: Run, recorded: Path) -> None:
+    def chosen(*words: str) -> list[list[object]]:
+        found = lines(run("replay", str(recorded), "--json", *words))
+        return [json.loads(line)["frame"] for line in found]
+
+    assert [frame[0] for frame in chosen("--method", "Desk.greet")] == ["call", "result"]
+    assert {frame[0] for frame in chosen("-m", "Desk.tok*")} >= {"call", "message", "end"}
+    assert {frame[0] for frame in chosen("--code", "1000")} == {"close"}
+    assert [frame[0] for frame in chosen("--code", "not_found")] == ["error"]
+    assert {frame[1] for frame in chosen("--id", "3")} == {3}
+    assert chosen("--id", "3", "--link", "99") == []
+    assert {frame[0] for frame in chosen("--frame", "hello")} == {"hello"}
+
+
+def test_a_recording_can_be_followed_while_it_is_made(run: Run, url: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.wsrec"
+    with recording(url, path) as (_, proxy):
+        with start("replay", str(path), "--follow", "--method", "Desk.greet") as follower:
+            run("call", proxy, "Desk.greet", "name=Ann")
+            assert "call" in read_line(follower)
+            assert "Hello, Ann!" in read_line(follower)
+            run("call", proxy, "Desk.greet", "name=Bob")
+            assert "call" in read_line(follower)
+            assert "Hello, Bob!" in read_line(follower)
+            follower.send_signal(signal.SIGINT)
+            follower.communicate(timeout=PATIENCE)
+            assert follower.returncode == 130
+
+
+def test_a_proxy_that_is_killed_leaves_what_passed_a_second_before(
+    run: Run, url: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "x.wsrec"
+    with recording(url, path) as (process, proxy):
+        run("call", proxy, "Desk.greet", "name=Ann")
+        assert until(lambda: "Hello, Ann!" in run("replay", str(path)).stdout)
+        process.kill()
+        process.wait()
+    assert "Hello, Ann!" in run("replay", str(path)).stdout
+
+
+def test_values_are_masked_or_left_out_by_the_proxy(run: Run, url: str, tmp_path: Path) -> None:
+    for words, hidden in ((["--mask", "Desk.*=name"], '"***"'), (["--no-values"], "$left_out")):
+        path = tmp_path / f"{len(words)}.wsrec"
+        with recording(url, path, *words) as (_, proxy):
+            assert lines(run("call", proxy, "Desk.greet", "name=hunter2")) == ['"Hello, hunter2!"']
+        shown = run("replay", str(path), "--full", "--method", "Desk.*", "--frame", "call").stdout
+        assert hidden in shown
+        assert "hunter2" not in shown
+
+
+def test_a_server_that_is_not_there_is_told_by_the_proxy(run: Run, tmp_path: Path) -> None:
+    with recording("ws://127.0.0.1:9", tmp_path / "x.wsrec") as (_, proxy):
+        result = run("call", proxy, "Desk.greet", "name=Ann")
+        assert result.exit_code == 3
+        assert "502" in result.stderr
+
+
+def test_a_refusal_of_the_server_is_passed_on(run: Run, url: str, tmp_path: Path) -> None:
+    with recording(url, tmp_path / "x.wsrec") as (_, proxy):
+        result = run("call", proxy, "Desk.greet", "name=A", "--header=Origin: https://b.example")
+        assert result.exit_code == 3
+        assert "403" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["record", "ws://127.0.0.1:9", "--listen", "here"], "--listen takes HOST:PORT"),
+        (["record", "ws://127.0.0.1:9", "--mask", "password"], "--mask takes METHOD=FIELD"),
+        (["record", "127.0.0.1:9"], "is no URL"),
+        (["record", "ws://127.0.0.1:9", "-o", "/missing/x.wsrec"], "cannot record to"),
+        (["replay", "/missing/x.wsrec"], "cannot be read"),
+        (["replay", __file__], "is no recording"),
+    ],
+)
+def test_wrong_usage_is_told_in_a_line(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], says: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = run(*words)
+    assert result.exit_code == 2
+    assert says in result.stderr
+    assert len(result.stderr.splitlines()) == 1
