@@ -9,12 +9,15 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 __all__ = [
     "ContractError",
     "camel_case",
     "comment",
+    "controller_names",
     "docstring",
     "identifier",
     "literal",
@@ -43,6 +46,31 @@ def pascal_case(name: str) -> str:
     """A name of a type: `Page[Cat]` as `PageCat`."""
     made = "".join(part[:1].upper() + part[1:] for part in re.split(r"[^A-Za-z0-9]+", name))
     return made if made[:1].isalpha() else f"T{made}"
+
+
+def controller_names(
+    contract: Any, only: Sequence[str], reserved: Collection[str]
+) -> dict[str, str]:
+    """The name of each controller's type; two that would have one name keep their exact names.
+
+    Args:
+        contract: The whole contract.
+        only: Controllers to take; all where it is empty.
+        reserved: Names that mean something else in the language.
+
+    Raises:
+        ContractError: Two controllers would have one name, and one of them is no identifier.
+    """
+    controllers = contract.get("controllers", {}) if isinstance(contract, Mapping) else {}
+    keys = [str(name) for name in controllers if not only or name in only]
+    counts = Counter(map(pascal_case, keys))
+    names: dict[str, str] = {}
+    for key in keys:
+        name = pascal_case(key)
+        if counts[name] > 1:
+            name = identifier(key, f"controllers.{key}", "controller")
+        names[key] = f"{name}_" if name in reserved else name
+    return names
 
 
 def identifier(name: str, path: str, what: str) -> str:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import ast
 import keyword
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel
 
 from .model import read
-from .names import ContractError, docstring, pascal_case
+from .names import ContractError, controller_names, docstring
 from .types import (
     Array,
     Callback,
@@ -83,26 +82,11 @@ def python(contract: Any, *, only: tuple[str, ...] = ()) -> tuple[str, tuple[str
     Raises:
         ContractError: No code can be written for the contract.
     """
-    names = _class_names(contract, only)
+    names = controller_names(contract, only, RESERVED)
     model = read(contract, only=only, reserved=RESERVED | set(names.values()))
     text = _Printer(model, names).module()
     _check_shape(text)
     return text, model.warnings
-
-
-def _class_names(contract: Any, only: tuple[str, ...]) -> dict[str, str]:
-    controllers = contract.get("controllers", {}) if isinstance(contract, Mapping) else {}
-    keys = [str(name) for name in controllers if not only or name in only]
-    counts = Counter(map(pascal_case, keys))
-    names: dict[str, str] = {}
-    for key in keys:
-        name = pascal_case(key)
-        if counts[name] > 1:
-            if not key.isidentifier():
-                raise ContractError(f"controllers.{key}", f"another controller is {name} too")
-            name = key
-        names[key] = f"{name}_" if name in RESERVED else name
-    return names
 
 
 class _Printer:

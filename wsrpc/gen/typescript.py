@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 from .model import read
-from .names import ContractError, camel_case, comment, literal, pascal_case
+from .names import camel_case, comment, controller_names, literal
 from .types import (
     Array,
     Callback,
@@ -91,7 +91,7 @@ def typescript(
     Raises:
         ContractError: No code can be written for the contract.
     """
-    names = _interface_names(contract, only)
+    names = controller_names(contract, only, RESERVED)
     model = read(
         contract,
         only=only,
@@ -101,22 +101,6 @@ def typescript(
     )
     printer = _Printer(model, names, case, bytes, side == "callee", constants)
     return printer.module(module), (*model.warnings, *printer.warnings)
-
-
-def _interface_names(contract: Any, only: tuple[str, ...]) -> dict[str, str]:
-    """The name of each controller's interface; two that would be one keep their exact names."""
-    controllers = contract.get("controllers", {}) if isinstance(contract, Mapping) else {}
-    keys = [str(name) for name in controllers if not only or name in only]
-    counts = Counter(map(pascal_case, keys))
-    names: dict[str, str] = {}
-    for key in keys:
-        name = pascal_case(key)
-        if counts[name] > 1:
-            if not key.isidentifier():
-                raise ContractError(f"controllers.{key}", f"another controller is {name} too")
-            name = key
-        names[key] = f"{name}_" if name in RESERVED else name
-    return names
 
 
 class _Printer:
