@@ -84,9 +84,11 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# The peer that is no Python runs where npm is there to install it; the report says so otherwise.
+# The peer that is no Python runs where npm is there to install it, and the compiled core where there
+# is a compiler; the report says so otherwise.
 bench: $(VENV)/.bench
 	-npm install --no-package-lock --no-audit --no-fund --prefix benchmarks/peers/node
+	-$(MAKE) compiled
 	$(BIN)/python -m benchmarks
 	$(BIN)/python -m benchmarks.fan_out
 

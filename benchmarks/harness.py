@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import re
 import sys
 import tempfile
@@ -87,8 +88,10 @@ class Outcome:
 class Child:
     """One process of `benchmarks.peers`, asked and answered in JSON lines."""
 
-    def __init__(self, *arguments: str) -> None:
-        self._arguments = arguments
+    def __init__(self, peer: str, *arguments: str) -> None:
+        self._arguments = (peer, *arguments)
+        pure = "0" if PEERS[peer].compiled else "1"
+        self._environment = {**os.environ, "WSRPC_PURE": pure}
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  closed in __aexit__
         self.address = ""
         self.offers: list[str] = []
@@ -103,6 +106,7 @@ class Child:
             stdout=asyncio.subprocess.PIPE,
             stderr=self._errors,
             cwd=_ROOT,
+            env=self._environment,
         )
         try:
             first = await self._answer(START_TIMEOUT)

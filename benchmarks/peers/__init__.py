@@ -13,18 +13,21 @@ class Entry:
         about: Its make-up.
         distributions: Those whose versions count.
         share: The part of each work's count that it does, below 1 where it would take long.
+        compiled: Whether it runs this project's compiled core; all others run pure Python.
     """
 
     about: str
     distributions: tuple[str, ...]
     share: float = 1.0
+    compiled: bool = False
 
 
 BASELINE = "raw"
 
 PEERS = {
     "raw": Entry("hand-written protocol on websockets", ("websockets", "msgspec")),
-    "wsrpc": Entry("this project", ("wsrpc-anyio", "websockets", "pydantic")),
+    "wsrpc": Entry("this project, pure Python", ("wsrpc-anyio", "websockets", "pydantic")),
+    "wsrpc_compiled": Entry("this project, its core compiled", ("wsrpc-anyio",), compiled=True),
     "wsrpc_js": Entry("this project, its client in JavaScript on Node", ("wsrpc-anyio",), 0.5),
     "wsrpc_page": Entry("the same client in a page of Chromium", ("wsrpc-anyio",), 0.2),
     "wsrpc_picows": Entry("this project on picows", ("wsrpc-anyio", "picows", "pydantic")),
