@@ -14,6 +14,7 @@ TEXTS = [*PAGES, *sorted(ROOT.glob("*.md"))]
 
 # Pages that are still to be written.
 TO_COME = {
+    "SECURITY.md",
     "asgi.md",
     "auth.md",
     "deployment.md",

@@ -16,8 +16,10 @@ from .support import Peer, by_hand, end_of, refusal_of
 SMALL = Limits(max_batch=65_536, close_timeout=0.2)
 
 
-async def both_end_with(code: int, link: Link, peer: Peer, reason: str | None = None) -> None:
-    """The link ends with this code, and it is the last word to the peer."""
+async def both_end_with(
+    code: int, link: Link, peer: Peer, reason: str | None = None, *, meaning: int | None = None
+) -> None:
+    """The link ends with this code, or with another meaning, and it is the last word to the peer."""
     async with anyio.create_task_group() as group:
 
         async def hang_up() -> None:
@@ -26,7 +28,7 @@ async def both_end_with(code: int, link: Link, peer: Peer, reason: str | None = 
 
         group.start_soon(hang_up)
         error = await end_of(link)
-        assert error.code == code
+        assert error.code == (meaning or code)
         assert reason is None or error.reason == reason
 
 
@@ -150,7 +152,6 @@ def violations(peer: Peer) -> dict[str, bytes]:
         "reserved bit 1": peer.frame(text, b"x", reserved=4),
         "reserved bit 2": peer.frame(text, b"x", reserved=2),
         "reserved bit 3": peer.frame(text, b"x", reserved=1),
-        "masked by the wrong side": peer.frame(text, b"x", mask=not peer.masks),
         "unknown opcode": peer.frame(0x3, b"x"),
         "a continuation of nothing": peer.frame(cont, b"x"),
         "a message inside a message": peer.frame(text, b"x", fin=False) + peer.frame(text, b"y"),
@@ -168,7 +169,6 @@ VIOLATIONS = [
     "reserved bit 1",
     "reserved bit 2",
     "reserved bit 3",
-    "masked by the wrong side",
     "unknown opcode",
     "a continuation of nothing",
     "a message inside a message",
@@ -192,6 +192,19 @@ async def test_a_broken_rule_of_websockets_is_closed_with_1002(
         await peer.text(b"not to be heard")
         assert await link.receive() == b"fine"
         await both_end_with(1002, link, peer)
+
+
+@pytest.mark.parametrize("opcode", [Opcode.TEXT, Opcode.CLOSE])
+async def test_a_frame_that_a_proxy_has_masked_wrongly_is_a_lost_connection(
+    transport: Transport, side: str, opcode: Opcode
+) -> None:
+    async with by_hand(transport, side) as (link, peer):
+        await peer.text(b"fine")
+        going_away = (1001).to_bytes(2, "big")
+        await peer.write(peer.frame(opcode, going_away, mask=not peer.masks))
+        await peer.text(b"not to be heard")
+        assert await link.receive() == b"fine"
+        await both_end_with(1002, link, peer, meaning=1006)
 
 
 async def test_a_reason_that_is_no_text_is_closed_with_1007(

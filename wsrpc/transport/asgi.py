@@ -17,7 +17,7 @@ from ..errors import ProtocolError
 from ..interfaces import Handshake
 from ..limits import Limits
 from ..protocol.codec import SUBPROTOCOLS
-from .base import HttpAnswer, LinkClosed, short_reason
+from .base import HttpAnswer, LinkClosed, failed_with, short_reason
 
 __all__ = [
     "AsgiLink",
@@ -110,7 +110,7 @@ class AsgiLink:
 
     def _data_of(self, message: Mapping[str, Any]) -> bytes:
         if message["type"] == "websocket.disconnect":
-            gone = LinkClosed(
+            gone = failed_with(
                 message.get("code") or CloseCode.NO_STATUS, message.get("reason") or ""
             )
             self._end(gone)

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, TypeVar, runtime_checkable
 
+from ..close_codes import CloseCode
 from ..interfaces import Handshake
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "Link",
     "LinkClosed",
     "Socket",
+    "failed_with",
     "short_reason",
 ]
 
@@ -38,6 +40,22 @@ class LinkClosed(Exception):
         super().__init__(f"link closed with {code} {reason}".rstrip())
         self.code = code
         self.reason = reason
+
+
+# What `websockets` and picows say to a peer that masks where it should not, or the reverse.
+MISMASKED = ("incorrect masking", "masked frame from")
+
+
+def failed_with(code: int, reason: str) -> LinkClosed:
+    """The end of a link which the WebSocket library of this side has closed.
+
+    No client masks wrongly, but proxies do when they end a connection by themselves: Caddy 2.6, when
+    it reads its configuration again, sends the server a close frame without a mask. The peer of the
+    session knows nothing of that, so the session has lost a connection and no more.
+    """
+    if code == CloseCode.PROTOCOL_ERROR and any(words in reason for words in MISMASKED):
+        return LinkClosed(CloseCode.CONNECTION_LOST)
+    return LinkClosed(code, reason)
 
 
 class Binary(bytes):

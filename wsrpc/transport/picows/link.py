@@ -19,7 +19,7 @@ from ...interfaces import Handshake
 from ...limits import Limits
 from ...protocol.codec import SUBPROTOCOLS
 from ...telemetry.logs import everyone
-from ..base import Binary, LinkClosed, short_reason
+from ..base import Binary, LinkClosed, failed_with, short_reason
 from ..floods import TOO_MUCH, Calm
 
 __all__ = ["PicowsLink"]
@@ -393,7 +393,7 @@ class PicowsLink(WSListener):
         """Whether picows itself has closed, with what it said."""
         said = self._websocket.close_handshake and self._websocket.close_handshake.sent
         if said:
-            self._lose(LinkClosed(_number(said.code), said.reason))
+            self._lose(failed_with(_number(said.code), said.reason or ""))
         return bool(said)
 
     def _say_goodbye(self, code: int, reason: str) -> None:

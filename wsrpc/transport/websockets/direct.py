@@ -28,7 +28,7 @@ from ...close_codes import CloseCode
 from ...errors import ProtocolError
 from ...limits import Limits
 from ...protocol.codec import SUBPROTOCOLS
-from ..base import Binary, LinkClosed
+from ..base import Binary, LinkClosed, failed_with
 from ..floods import TOO_MUCH, Calm
 from .framing import BINARY, TEXT, packed, unpacked
 
@@ -70,7 +70,7 @@ def translated(closed: ConnectionClosed) -> LinkClosed:
         frames.reverse()
     for frame in frames:
         if frame is not None:
-            return LinkClosed(frame.code, frame.reason)
+            return failed_with(frame.code, frame.reason)
     return LinkClosed(CloseCode.CONNECTION_LOST)
 
 
@@ -190,7 +190,7 @@ class Tap(Connection, asyncio.BufferedProtocol):
         sent = self.protocol.close_sent
         if sent is not None and self.protocol.close_rcvd is None and not self._closing:
             # The library has failed the connection, and would wait until the peer leaves.
-            self._end(LinkClosed(sent.code, sent.reason))
+            self._end(failed_with(sent.code, sent.reason))
         self._between = self._head is not None and between_frames(self.protocol)
 
     # ---------------------------------------------------------------- from the library
