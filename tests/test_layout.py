@@ -235,6 +235,7 @@ def test_trio_and_asyncio_are_known_at_the_seams_only() -> None:
         "runtime.on_anyio",
         "runtime.on_asyncio",
         "testing.virtual_time",
+        "transport.listening",
         "transport.picows.accepting",
         "transport.picows.connecting",
         "transport.picows.link",

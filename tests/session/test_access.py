@@ -277,7 +277,7 @@ async def test_what_cannot_be_checked_now_changes_nothing(how: str) -> None:
 @pytest.mark.rule("AUTH-1")
 async def test_the_newest_of_several_credentials_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     """While some are looked at, one more waits."""
-    monkeypatch.setattr("wsrpc.protocol.link_layer.AUTH_INTERVAL", 0.0)
+    monkeypatch.setattr("wsrpc.protocol.traffic.AUTH_INTERVAL", 0.0)
     seen: list[Any] = []
     go_on = anyio.Event()
 
@@ -628,10 +628,12 @@ async def test_those_who_say_nothing_are_bounded_and_make_room(
         for n in range(1, 4):
             silent.append(visit())
             await until(partial(has_links, server, n))
-        # Nobody has kept the server waiting for long.
-        assert await visit().closed() == 1013
-        monkeypatch.setattr("wsrpc.admission.unauthenticated.PATIENCE", 0.0)
+        # Nobody has kept the server waiting for long: the newcomer waits.
         guest = visit()
+        await until(partial(has_links, server, 4))
+        await turns()
+        assert len(server._service.pending) == 3
+        monkeypatch.setattr("wsrpc.admission.unauthenticated.PATIENCE", 0.0)
         assert await silent[0].closed() == 1013
         await guest.say_hello()
         await answers(guest, 1)
@@ -660,9 +662,12 @@ async def test_those_whose_credentials_are_looked_at_keep_their_place(
         for peer in checked:
             await peer.send(["hello", {"version": 1, "auth": "ann"}])
         await until(lambda: len(entered) == 2)
-        assert await visit().closed() == 1013
+        third = visit()
+        await third.send(["hello", {"version": 1, "auth": "bob"}])
+        await turns()
+        assert len(entered) == 2
         go_on.set()
-        for peer in checked:
+        for peer in (*checked, third):
             await peer.expect("hello")
 
 
@@ -673,10 +678,12 @@ async def test_those_who_say_nothing_are_bounded_by_address() -> None:
     async with visited(server) as visit:
         silent = visit(address="1.1.1.1")
         await until(lambda: server.snapshot().links == 1)
-        assert await visit(address="1.1.1.1").closed() == 1013
+        second = visit(address="1.1.1.1")
+        await second.send(["hello", {"version": 1}])
         await visit(address="1.1.1.2").say_hello()
+        assert server.snapshot().sessions == 1
         await silent.say_hello()
-        await visit(address="1.1.1.1").say_hello()
+        await second.expect("hello")
 
 
 @pytest.mark.rule("HELLO-9")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, TypeAlias
@@ -9,8 +10,9 @@ from typing import Any, TypeAlias
 from ..interfaces import Handshake
 from ..limits import Limits
 from ..runtime.timers import TimerEntry, Timers
+from ..telemetry.logs import everyone
 from ..transport.base import HttpAnswer, Socket
-from ..transport.listening import hang_up, host_of, remote_of
+from ..transport.listening import hang_up, has_arrived, host_of, remote_of, say
 from .forwarded import Proxies
 from .origins import Origins
 from .unauthenticated import Pending, PendingLinks
@@ -18,9 +20,22 @@ from .unauthenticated import Pending, PendingLinks
 __all__ = ["Answer", "Door"]
 
 
-# Connections beyond all bounds that may still ask for health, and the seconds that each has.
+# Connections beyond all bounds that were accepted all the same and have not asked for anything
+# yet: they may be probes.
 IN_BETWEEN = 32
-IN_BETWEEN_TIME = 1.0
+
+# Seconds. Others wait to be accepted for as long as somebody gets on within this time; then the
+# silent ones make room. Probes wait for a second.
+STANDSTILL = 0.75
+
+# Seconds between two lines about the same trouble.
+QUIET = 1.0
+
+CROWDED_HTTP = (
+    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\n"
+    b"Content-Type: text/plain; charset=utf-8\r\nContent-Length: 44\r\n\r\n"
+    b"Too many connections that do not ask at all."
+)
 
 Answer: TypeAlias = Callable[[str, str, Mapping[str, str], str, str], HttpAnswer | None]
 
@@ -38,6 +53,7 @@ class Door:
             connection reached and comes from; None: nothing.
         deadlines: Where their time is kept; without it the libraries alone do that.
         refused: Told in a word of each connection that is not let in before it is a link.
+        plain: Whether those who connect read what is written to their sockets: there is no TLS.
     """
 
     def __init__(
@@ -51,7 +67,9 @@ class Door:
         answer: Answer | None = None,
         deadlines: Timers | None = None,
         refused: Callable[[str], None] | None = None,
+        plain: bool = False,
     ) -> None:
+        self._plain = plain
         self._limits = limits
         self._pending = pending
         self._now = now
@@ -64,6 +82,38 @@ class Door:
         self._arrived: dict[int, tuple[Pending, TimerEntry | None]] = {}
         # Those for whom there is no room, the oldest first.
         self._crowd: dict[Pending, None] = {}
+        # How many have left the crowd or a place, and since when that is so.
+        self._departures = 0
+        self._seen = 0
+        self._moved = now()
+        self._loud = -math.inf
+
+    def has_room(self) -> bool:
+        """Whether one more may be accepted; otherwise it is to wait, and this to be asked again.
+
+        In a rush everybody comes in, one after another. A crowd that says nothing holds up nobody
+        for long: see `STANDSTILL`.
+        """
+        if len(self._crowd) >= IN_BETWEEN:
+            for one in [one for one in self._crowd if one.gone]:
+                del self._crowd[one]
+                self._departures += 1
+        departures = self._departures + self._pending.departures
+        now = self._now()
+        if departures != self._seen:
+            self._seen, self._moved = departures, now
+        if len(self._crowd) < IN_BETWEEN and not self._pending.queue_is_full:
+            return True
+        return now >= self._moved + STANDSTILL
+
+    def exhausted(self, error: OSError) -> None:
+        """The system has nothing left to accept a connection with; it is tried again."""
+        now = self._now()
+        if now >= self._loud + QUIET:
+            self._loud = now
+            everyone.error(
+                "cannot accept connections at the moment: %s; those that come wait", error.strerror
+            )
 
     def arrive(self, connection: Socket, peer: Any) -> bool:
         """A connection was accepted; False if there is no room, and it has to be closed.
@@ -84,7 +134,6 @@ class Door:
                 self._refused("no_room")
                 return False
             pending = self._in_between(address, connection, end)
-            most = min(most, IN_BETWEEN_TIME)
         number = connection.fileno()
         if (before := self.opened(number)) is not None:
             # Its number is given anew, so it was closed.
@@ -107,7 +156,8 @@ class Door:
             self._deadlines.remove(due)
         if pending in self._crowd:
             del self._crowd[pending]
-            # Whoever opens a WebSocket has to find a place like everybody else.
+            self._departures += 1
+            # Whoever opens a WebSocket has to wait for a place like everybody else.
             return None
         return pending
 
@@ -119,7 +169,9 @@ class Door:
         """
         if (arrived := self._arrived.get(number)) is not None:
             self._pending.remove(arrived[0])
-            self._crowd.pop(arrived[0], None)
+            if arrived[0] in self._crowd:
+                del self._crowd[arrived[0]]
+                self._departures += 1
 
     def answer(
         self, method: str, path: str, headers: Mapping[str, str], *, local: str, peer: str
@@ -171,19 +223,27 @@ class Door:
         )
 
     def _in_between(self, address: str, connection: Socket, end: Callable[[], None]) -> Pending:
-        """Let one ask over HTTP for whom there is no room: it may be a probe.
+        """Let one ask for something for whom there is no room: it may be a probe.
 
-        A flood has these few places too, but gains nothing by them: each newcomer takes that of the
-        oldest, and who asks at once is answered before it is its turn.
+        A flood has these few places too, but gains nothing by them: once it is at a standstill,
+        each newcomer takes that of the oldest, and who asks at once is answered before it is its
+        turn.
         """
         pending = Pending(address, self._now(), connection, end)
+        if len(self._crowd) >= IN_BETWEEN:
+            self._make_room()
         self._crowd[pending] = None
-        if len(self._crowd) > IN_BETWEEN:
-            oldest = next(iter(self._crowd))
-            del self._crowd[oldest]
-            self._refused("no_room")
-            oldest.dismiss()
         return pending
+
+    def _make_room(self) -> None:
+        """Let the oldest go that has said nothing, and tell it why."""
+        silent = (one for one in self._crowd if not has_arrived(one.socket))
+        oldest = next(silent, next(iter(self._crowd)))
+        if self._plain:
+            say(oldest.socket, CROWDED_HTTP)
+        del self._crowd[oldest]
+        self._refused("no_room")
+        oldest.dismiss()
 
     def _late(self, number: int, pending: Pending) -> None:
         """It is still within the opening handshake, or closed (HELLO-9)."""

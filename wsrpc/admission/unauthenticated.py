@@ -4,14 +4,18 @@ A connection is pending from the moment in which it is accepted until somebody h
 TLS and the opening handshake included: all that a stranger can hold without credentials is bounded
 here. When there is no room, one that keeps us waiting makes room for the newcomer, so that a crowd
 that opens connections and says nothing cannot lock others out. One that waits for us, because its
-credentials are being looked at, never does.
+credentials are being looked at, never does. A link for which there is no room yet waits for its
+turn, in a queue that is bounded too.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
+
+import anyio
 
 from ..limits import Limits
 from .forwarded import bucket_of
@@ -19,8 +23,14 @@ from .forwarded import bucket_of
 __all__ = ["Pending", "PendingLinks"]
 
 # Seconds. Who has kept us waiting for so long makes room for a newcomer of the same kind; in a rush
-# of honest peers, where nobody has, the newcomer has to come again.
+# of honest peers, where nobody has, the newcomer waits.
 PATIENCE = 1.0
+
+# Seconds after which one that waits looks anew for somebody who has kept us waiting for too long.
+LOOK_AGAIN = 0.1
+
+# How many may wait in any case; where there are many places, as many as there are places.
+QUEUE = 32
 
 
 class Pending:
@@ -55,13 +65,34 @@ class Pending:
         return self.socket is not None and self.waits and self.socket.fileno() < 0
 
 
+class _Waiting:
+    """A link that waits for a place."""
+
+    __slots__ = ("address", "dismiss", "now", "place", "seated")
+
+    def __init__(
+        self, address: str, now: Callable[[], float], dismiss: Callable[[], object]
+    ) -> None:
+        self.address = address
+        self.now = now
+        self.dismiss = dismiss
+        self.place: Pending | None = None
+        self.seated = anyio.Event()
+
+
 class PendingLinks:
-    """Those of one server."""
+    """Those of one server.
+
+    Attributes:
+        departures: How many have left their place by themselves, or were let in.
+    """
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._all: dict[Pending, None] = {}
         self._counts: Counter[str] = Counter()
+        self._queue: dict[_Waiting, None] = {}
+        self.departures = 0
 
     def __len__(self) -> int:
         self._sweep()
@@ -82,19 +113,55 @@ class PendingLinks:
             dismiss: Ends it, should it have to make room.
         """
         address = bucket_of(address)
-        if not self._room_from(address, now) or not self._room(address, now):
+        # Who gives way after a while gives way to those who have waited.
+        latest = -math.inf if self._queue else now - PATIENCE
+        if not self._room_from(address, latest) or not self._room(address, now, latest):
             return None
-        pending = Pending(address, now, socket, dismiss)
-        self._all[pending] = None
-        self._counts[address] += 1
-        return pending
+        return self._entered(Pending(address, now, socket, dismiss))
+
+    @property
+    def queue_is_full(self) -> bool:
+        """Whether no further link may wait for a place."""
+        return len(self._queue) >= max(QUEUE, self._limits.max_unauthenticated)
+
+    async def place(
+        self, address: str, now: Callable[[], float], *, dismiss: Callable[[], object]
+    ) -> Pending | None:
+        """A place for a link whose connection has none; it waits for its turn.
+
+        Args:
+            address: Where it comes from.
+            now: The time on the loop's clock, in seconds.
+            dismiss: Ends it, should it have to make room.
+
+        Returns:
+            None, where there was no place within `Limits.hello_timeout`, or too many wait.
+        """
+        pending = self.add(address, now(), dismiss=dismiss)
+        if pending is not None or self.queue_is_full:
+            return pending
+        one = _Waiting(bucket_of(address), now, dismiss)
+        self._queue[one] = None
+        try:
+            with anyio.move_on_after(self._limits.hello_timeout):
+                while one.place is None:
+                    with anyio.move_on_after(LOOK_AGAIN):
+                        await one.seated.wait()
+                    self._seat_by_force(one)
+        except BaseException:
+            if one.place is not None:
+                self.remove(one.place)
+            raise
+        finally:
+            self._queue.pop(one, None)
+        return one.place
 
     def locate(self, pending: Pending, address: str, now: float) -> bool:
         """Where it comes from has become known; False if there are too many from there."""
         address = bucket_of(address)
         if pending.address == address:
             return True
-        if not self._room_from(address, now):
+        if not self._room_from(address, now - PATIENCE):
             return False
         if pending in self._all:
             self._count_down(pending.address)
@@ -105,8 +172,9 @@ class PendingLinks:
     def remove(self, pending: Pending) -> None:
         """It was let in, or is gone."""
         if pending in self._all:
-            del self._all[pending]
-            self._count_down(pending.address)
+            self.departures += 1
+            self._left(pending)
+            self._seat()
 
     def revoke(self, principal: Any) -> None:
         """Whoever turns out to be this principal is not to be let in on what was known before."""
@@ -118,16 +186,55 @@ class PendingLinks:
         if not self._counts[address]:
             del self._counts[address]
 
-    def _room_from(self, address: str, now: float) -> bool:
-        """Whether one more may come from there."""
+    def _entered(self, pending: Pending) -> Pending:
+        self._all[pending] = None
+        self._counts[pending.address] += 1
+        return pending
+
+    def _left(self, pending: Pending) -> None:
+        del self._all[pending]
+        self._count_down(pending.address)
+
+    def _seat(self) -> None:
+        """Give the places that are free to those who wait, in the order in which they came."""
+        limits = self._limits
+        for one in tuple(self._queue):
+            if len(self._all) >= limits.max_unauthenticated:
+                return
+            if self._counts[one.address] < limits.max_unauthenticated_per_address or (
+                not one.address
+            ):
+                self._let_sit(one)
+
+    def _seat_by_force(self, one: _Waiting) -> None:
+        """Give one that waits the place of somebody who has kept us waiting for too long."""
+        if one.place is None:
+            now = one.now()
+            latest = now - PATIENCE
+            if self._room_from(one.address, latest) and self._room(one.address, now, latest):
+                self._let_sit(one)
+
+    def _let_sit(self, one: _Waiting) -> None:
+        del self._queue[one]
+        # It could not say who it is for as long as nobody listened.
+        one.place = self._entered(Pending(one.address, one.now(), None, one.dismiss))
+        one.seated.set()
+
+    def _room_from(self, address: str, latest: float) -> bool:
+        """Whether one more may come from there.
+
+        Args:
+            address: Where.
+            latest: Who came by then makes room for it.
+        """
         limit = self._limits.max_unauthenticated_per_address
         if not address or self._counts[address] < limit:
             return True
         self._sweep()
-        return self._counts[address] < limit or self._evict(address, now - PATIENCE)
+        return self._counts[address] < limit or self._evict(address, latest)
 
-    def _room(self, address: str, now: float) -> bool:
-        """Whether one more may come at all."""
+    def _room(self, address: str, now: float, latest: float) -> bool:
+        """Whether one more may come at all; who came by `latest` makes room for it."""
         limit = self._limits.max_unauthenticated
         if len(self._all) < limit:
             return True
@@ -137,12 +244,13 @@ class PendingLinks:
         crowd, size = self._counts.most_common(1)[0] if self._counts else ("", 0)
         if size > self._counts[address] + 1 and self._evict(crowd, now):
             return True
-        return self._evict(None, now - PATIENCE)
+        return self._evict(None, latest)
 
     def _sweep(self) -> None:
         """Forget those that ended before anybody came to hear of them."""
         for pending in [one for one in self._all if one.gone]:
-            self.remove(pending)
+            self.departures += 1
+            self._left(pending)
 
     def _evict(self, address: str | None, latest: float) -> bool:
         """Let the one make room that has kept us waiting longest, if it came by `latest`."""
@@ -150,7 +258,7 @@ class PendingLinks:
             if pending.waits and address in (None, pending.address):
                 if pending.since > latest:
                     return False
-                self.remove(pending)
+                self._left(pending)
                 pending.dismissed = True
                 pending.dismiss()
                 return True

@@ -194,7 +194,7 @@ class Acceptor:
         service.events.link_opened(link.handshake)
         try:
             try:
-                pending = self._arrive(link, pending)
+                pending = await self._arrive(link, pending)
                 opening, grant = await self._admit(link, pending)
                 if grant is None:
                     await self._forward(link, opening, pending)
@@ -240,12 +240,19 @@ class Acceptor:
                     await begun.farewell(service.on_disconnect)
                 await begun.finish()
 
-    def _arrive(self, link: Link, pending: Pending | None) -> Pending:
-        """The link's place among those that have not been let in."""
+    async def _arrive(self, link: Link, pending: Pending | None) -> Pending:
+        """The link's place among those that have not been let in; it may have to wait for one."""
         if pending is None:
-            pending = self._service.pending.add(
-                link.handshake.address, self._runtime.now(), dismiss=_nothing
-            )
+            with anyio.CancelScope() as entrance:
+                self._entrances.add(entrance)
+                try:
+                    pending = await self._service.pending.place(
+                        link.handshake.address, self._runtime.now, dismiss=_nothing
+                    )
+                finally:
+                    self._entrances.discard(entrance)
+            if entrance.cancelled_caught:
+                raise ProtocolError(self._closing or CloseCode.GOING_AWAY, STOPPING)
         if pending is None or pending.dismissed:
             raise ProtocolError(CloseCode.TRY_AGAIN_LATER, CROWDED)
         return pending

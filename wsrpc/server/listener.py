@@ -141,6 +141,7 @@ class Listener(Generic[S]):
             answer=self._answer,
             deadlines=Timers(runtime, nursery),
             refused=service.events.stranger_refused,
+            plain=self._ssl is None,
         )
 
     def _answer(

@@ -115,6 +115,13 @@ class Doorkeeper(Protocol[P_co]):
     WebSockets do not hand on what they are given.
     """
 
+    def has_room(self) -> bool:
+        """Whether one more may be accepted; otherwise it is to wait, and this to be asked again."""
+        ...
+
+    def exhausted(self, error: OSError, /) -> None:
+        """The system has nothing left to accept a connection with; it is tried again."""
+
     def arrive(self, connection: Socket, peer: Any, /) -> bool:
         """A connection was accepted; False if there is no room, and it has to be closed.
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
+import select
 import socket
 import stat
 from collections.abc import Callable, Iterable, Iterator
@@ -17,17 +19,23 @@ import anyio
 from .base import Doorkeeper, Socket
 
 __all__ = [
+    "BACKLOG",
+    "EXHAUSTED",
+    "FULL",
+    "SPENT",
     "Accepted",
     "Listening",
     "accepted",
     "bound_sockets",
     "bound_url",
     "hang_up",
+    "has_arrived",
     "headers_of",
     "host_of",
     "listening_sockets",
     "remote_of",
     "removed_again",
+    "say",
     "unix_listener",
 ]
 
@@ -139,6 +147,36 @@ def removed_again(path: str | None) -> Iterator[None]:
 AT_ONCE = 2
 
 
+# How many connections may wait to be accepted; the system may hold fewer. A Unix socket refuses
+# those beyond, others come again by themselves.
+BACKLOG = 4096
+
+# Seconds after which a door that was full, or a system that had nothing left, is tried again.
+FULL = 0.02
+SPENT = 0.1
+
+EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+
+
+def has_arrived(connection: Socket) -> bool:
+    """Whether there is something to read from a connection, its end included."""
+    if not hasattr(select, "poll"):
+        return False
+    poll = select.poll()
+    try:
+        poll.register(connection.fileno(), select.POLLIN)
+        return bool(poll.poll(0))
+    except (OSError, ValueError):
+        return False
+
+
+def say(connection: Socket, data: bytes) -> None:
+    """Write to a connection under the hands of whoever serves it, as much as fits."""
+    if os.name == "posix":
+        with suppress(OSError):
+            os.write(connection.fileno(), data)
+
+
 class Accepted(socket.socket):
     """The socket of a connection that was accepted."""
 
@@ -162,17 +200,68 @@ class Listening(socket.socket):
     door: Doorkeeper[Any] | None = None
     kind: type[Accepted] = Accepted
     turn = 0
+    # What the loop looks at in place of the socket itself: it is readable when the socket is, save
+    # in a pause. The loop's own way to look away is none of ours, and it lasts for a second.
+    _watch: select.epoll | None = None
+    _again: asyncio.TimerHandle | None = None
+
+    def watched(self) -> None:
+        """Let the running loop look away for a while where nobody can be accepted.
+
+        Without epoll, and on another loop than asyncio's own, it never does.
+        """
+        if hasattr(select, "epoll") and isinstance(
+            asyncio.get_running_loop(), asyncio.SelectorEventLoop
+        ):
+            self._watch = select.epoll()
+            self._watch.register(super().fileno(), select.EPOLLIN)
+
+    def fileno(self) -> int:
+        number = super().fileno()
+        return number if self._watch is None or number < 0 else self._watch.fileno()
+
+    def listen(self, backlog: int = BACKLOG, /) -> None:
+        super().listen(max(backlog, BACKLOG))
+
+    def close(self) -> None:
+        watch, self._watch = self._watch, None
+        if watch is not None:
+            watch.close()
+        if self._again is not None:
+            self._again.cancel()
+        super().close()
+
+    def _pause(self, seconds: float) -> None:
+        if self._watch is None:
+            return
+        self._watch.unregister(super().fileno())
+        self._again = asyncio.get_running_loop().call_later(seconds, self._go_on)
+
+    def _go_on(self) -> None:
+        if self._watch is not None:
+            self._watch.register(super().fileno(), select.EPOLLIN)
 
     def accept(self) -> tuple[socket.socket, Any]:
         if self.turn == AT_ONCE:
             self.turn = 0
             # The loop asks again in its next turn.
             raise BlockingIOError
+        if self._watch is not None and self.door is not None and not self.door.has_room():
+            self.turn = 0
+            self._pause(FULL)
+            raise BlockingIOError
         try:
             plain, peer = super().accept()
         except BlockingIOError:
             self.turn = 0
             raise
+        except OSError as error:
+            if self._watch is None or self.door is None or error.errno not in EXHAUSTED:
+                raise
+            self.turn = 0
+            self.door.exhausted(error)
+            self._pause(SPENT)
+            raise BlockingIOError from None
         self.turn += 1
         connection = self.kind(self.family, self.type, self.proto, plain.detach())
         accepted.set(connection)
@@ -202,8 +291,18 @@ async def listening_sockets(
         return made
 
     if path is not None:
-        return [unix_listener(path, make)]
-    return await bound_sockets(host, port, make)
+        bound = [unix_listener(path, make)]
+    else:
+        bound = await bound_sockets(host, port, make)
+    try:
+        for one in bound:
+            if isinstance(one, Listening):
+                one.watched()
+    except OSError:
+        for one in bound:
+            one.close()
+        raise
+    return bound
 
 
 def headers_of(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:

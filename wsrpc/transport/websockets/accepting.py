@@ -17,6 +17,7 @@ from ...interfaces import Handshake
 from ...limits import Limits
 from ..base import FORBIDDEN_ORIGIN, Bound, Doorkeeper, Handle, HttpAnswer
 from ..listening import (
+    BACKLOG,
     bound_url,
     hang_up,
     headers_of,
@@ -213,10 +214,10 @@ async def _listen_trio(
     options["create_connection"] = bounded(WatchedServer, limits, _Stranger)
     if path is not None:
         unix = trio.socket.from_stdlib_socket(unix_listener(path))
-        unix.listen(128)
+        unix.listen(BACKLOG)
         listeners = [trio.SocketListener(unix)]
     else:
-        listeners = await trio.open_tcp_listeners(port, host=host)
+        listeners = await trio.open_tcp_listeners(port, host=host, backlog=BACKLOG)
     sockets = [listener.socket for listener in listeners]
     watched: list[Any] = [TrioListener(listener, door) for listener in listeners]
     async with trio.open_nursery() as nursery:

@@ -20,6 +20,7 @@ from websockets.trio.connection import Connection
 from websockets.trio.server import ServerConnection
 
 from ..base import Doorkeeper
+from ..listening import EXHAUSTED, FULL, SPENT
 
 __all__ = ["TrioClient", "TrioListener", "TrioServer"]
 
@@ -102,7 +103,16 @@ class TrioListener(trio.abc.Listener[trio.SocketStream]):
 
     async def accept(self) -> trio.SocketStream:
         while True:
-            stream = await self._listener.accept()
+            while not self._door.has_room():  # noqa: ASYNC110  (time alone may make room)
+                await trio.sleep(FULL)
+            try:
+                stream = await self._listener.accept()
+            except OSError as error:
+                if error.errno not in EXHAUSTED:
+                    raise
+                self._door.exhausted(error)
+                await trio.sleep(SPENT)
+                continue
             try:
                 peer = stream.socket.getpeername()
             except OSError:
