@@ -11,6 +11,7 @@ from anyio.abc import TaskGroup, TaskStatus
 
 import wsrpc
 from tests.support import soon, until
+from wsrpc import runtime as runtimes
 from wsrpc.cluster import Cluster, ClusterLimits, LocalBroker, LocalBus
 from wsrpc.cluster.bus.base import Bus
 from wsrpc.cluster.bus.embedded import NatsServer
@@ -138,9 +139,15 @@ def bus_of(kind: BusKind, *, jetstream: bool = False) -> Iterator[Callable[[], B
         yield lambda: LocalBus(broker)
         return
     from wsrpc.cluster.bus.nats import NatsBus
+    from wsrpc.cluster.bus.thread import ThreadBus
+
+    def make() -> Bus:
+        bus = NatsBus(server.url, name="wsrpc")
+        on_asyncio = isinstance(runtimes.current(), runtimes.AsyncioRuntime)
+        return bus if on_asyncio else ThreadBus(bus)
 
     with NatsServer(jetstream=jetstream) as server:
-        yield lambda: NatsBus(server.url, name="wsrpc")
+        yield make
 
 
 # With these a dead node is found soon, and a busy machine is not taken for a dead one.

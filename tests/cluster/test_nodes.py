@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import random
+
 import anyio
 import pytest
 
@@ -9,6 +12,7 @@ import wsrpc
 from tests.cluster.support import QUICK, BusKind, Net, Worker, net
 from tests.support import error_of, live, until
 from wsrpc.cluster import Cluster, ClusterConfigError, NodeLost, SessionGone
+from wsrpc.cluster.directory import Directory
 
 
 async def test_calls_reach_a_session_of_another_node(bus: BusKind) -> None:
@@ -135,7 +139,7 @@ async def test_a_bus_that_is_away_for_a_while_loses_nothing(bus: BusKind) -> Non
                         await anyio.sleep(0.02)
                         away.mend()
                     else:
-                        await away.client.force_reconnect()
+                        await away.run(away.client.force_reconnect)
         assert got == list(range(3000))
         assert await proxy.square(4) == 16
 
@@ -170,6 +174,126 @@ async def test_junk_on_any_subject_is_counted_and_dropped(bus: BusKind) -> None:
         proxy = here.cluster.session(session.id).clientize(Worker)
         assert await proxy.square(3) == 9
         await until(lambda: there.cluster.snapshot().junk > 10)
+
+
+def _changes(*changes: dict[str, object]) -> tuple[dict[str, object], ...]:
+    return changes
+
+
+async def test_random_bytes_on_each_subject_are_counted_and_never_raise(
+    bus: BusKind, caplog: pytest.LogCaptureFixture
+) -> None:
+    chance = random.Random(5)
+    deep = b'{"n":"a","g":1,"l":"x","p":"wsrpc.json.1","m":' + b'{"a":' * 50_000
+    async with net(bus) as nodes:
+        here, there = nodes.places
+        session = await there.connect(Worker())
+        proxy = here.cluster.session(session.id).clientize(Worker)
+        assert await proxy.square(3) == 9
+        network = here.cluster.network
+        assert network is not None
+        node = there.cluster.id
+        dial = {"n": "a", "g": 1, "l": "x", "p": "wsrpc.json.1"}
+        forward = {**dial, "path": "/", "headers": {}, "remote": "", "tls": False, "address": ""}
+        shaped: list[dict[str, object]] = [
+            {**forward, **change}
+            for change in _changes(
+                {"n": "a b"},
+                {"n": "a.>"},
+                {"n": ""},
+                {"n": "x" * 65},
+                {"n": "a\r\nPUB x 1"},
+                {"l": ">"},
+                {"l": " "},
+                {"p": "telnet"},
+                {"g": 10**30},
+                {"g": -1},
+                {"g": "1"},
+                {"headers": {"a": 1}},
+                {"headers": []},
+                {"remote": None},
+                {"certificate": 7},
+            )
+        ]
+        junk = [json.dumps(one).encode() for one in shaped]
+        junk += [chance.randbytes(chance.choice([1, 9, 10, 11, 100, 5000])) for _ in range(40)]
+        junk += [deep, b"", b"\x01" + bytes(8), b"\x02" + bytes(10), b"\x03" + b"\xff" * 8]
+        beat = {"n": "b", "c": 1, "g": 1, "s": "up", "t": 0.0}
+        odd: list[dict[str, object]]
+        odd = [{"n": "a b"}, {"m": {"a": "x" * 2000}}, {"c": "1"}, {"p": 99}, {"t": None}]
+        junk += [json.dumps({**beat, **one}).encode() for one in odd]
+        subjects = ["beat", "void", "load", "dir.x", f"to.{node}", f"to.{node}."]
+        subjects += [f"to.{node}.{rest}" for rest in ("ping", "dial", "forward", "link", "link.x")]
+        subjects += [f"to.{node}.{rest}" for rest in ("nonsense", "a.b.c", "link.x.y")]
+        before = there.cluster.snapshot().junk
+        for data in junk:
+            for subject in subjects:
+                await network.say(subject, data)
+        assert await proxy.square(4) == 16
+        await until(lambda: there.cluster.snapshot().junk > before + 200)
+        assert sorted(there.cluster.nodes) == sorted(here.cluster.nodes)
+        assert len(here.cluster.nodes) == 2
+    assert "Traceback" not in caplog.text
+
+
+async def test_what_another_node_says_of_its_sessions_is_looked_at() -> None:
+    directory = Directory("here", 10)
+    for op in (
+        [],
+        ["+"],
+        ["?", "s"],
+        [[], "s"],
+        ["+", 1, {}],
+        ["+", "s", []],
+        ["+", "s", {"k": 1}],
+        ["+", "s", {"t": "x"}],
+        ["+", "s", {"m": {"a": 1}}],
+        ["j", "s"],
+        ["j", "s", 1],
+        ["w", "s", "p", "1"],
+        ["w", "s", "p", -1],
+        ["s", "s", "gone"],
+        ["m", "s", None],
+        ["-", "s", "closed", 1],
+    ):
+        with pytest.raises(ValueError, match="no operation"):
+            directory.apply("there", op)
+        with pytest.raises(ValueError, match="no operation"):
+            directory.replace("there", [op])
+
+
+async def test_a_principal_without_a_key_is_an_error_that_says_what_to_do(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def authenticate(handshake: object, auth: object) -> object:
+        return object()
+
+    async with net("local", 0) as nodes:
+        place = await nodes.add(authenticate=authenticate)
+        for _ in range(3):
+            await place.connect(auth="x")
+        # They can be called and join groups, but nobody can find them by their principal.
+        assert [one.principal for one in place.cluster.presence.list()] == [None] * 3
+        with pytest.raises(ClusterConfigError, match=r"Grant\(principal, key="):
+            place.cluster.principal(object())
+    assert caplog.text.count("Grant(principal, key=") == 1
+
+
+async def test_a_principal_is_found_by_its_key_and_by_what_it_says_of_itself() -> None:
+    async def authenticate(handshake: object, auth: str) -> object:
+        return {"sub": auth} if auth != "bob" else wsrpc.Grant(object(), key=7)
+
+    async with net("local", 0) as nodes:
+        here = await nodes.add(authenticate=authenticate)
+        there = await nodes.add(authenticate=authenticate)
+        await there.connect(Worker("ann"), auth="ann")
+        await there.connect(Worker("bob"), auth="bob")
+        await until(lambda: here.cluster.presence.count() == 2)
+        for principal, name in (({"sub": "ann"}, "ann"), (7, "bob"), ("n:7", "bob")):
+            proxy = here.cluster.principal(principal).clientize(Worker)
+            assert await proxy.whoami() == name
+        assert await here.cluster.revoke({"sub": "ann"}) == 1
+        assert await here.cluster.revoke("n:7") == 1
 
 
 async def test_revoking_ends_the_sessions_of_a_principal_everywhere(bus: BusKind) -> None:

@@ -149,9 +149,9 @@ class ProxyMethod(RemoteMethod):
 
     async def _notify(self, values: dict[str, Any], metadata: Mapping[str, str]) -> None:
         """Queue a notification; waits for room and for a slot, not for the other end."""
-        timing = Timing(self.route.hub, self._timeout)
+        timing = Timing(self.route.in_order, self._timeout)
         metadata = {**outgoing_metadata.get(), **metadata}
-        hub = self.route.hub
+        hub = self.route.in_order
         queued = self._queue(self.dump_args(values), timing, metadata)
         if hub.events.observed:
             observed = OutboundCall(hub, self.label, "notify", metadata, self.spec.tags)
@@ -163,7 +163,7 @@ class ProxyMethod(RemoteMethod):
         retry = self.retry
         attempts: Attempts | None = None
         while True:
-            hub = self.route.hub
+            hub = self.route.in_order
             try:
                 await hub.room(timing.alarm)
                 call = begin(

@@ -15,6 +15,7 @@ from ..errors import Code, RpcError
 from ..interfaces import Session
 from ..server.server import Server
 from .bus.base import Bus
+from .directory import Entry
 from .errors import ClusterConfigError
 from .limits import ClusterLimits
 from .members import NodeInfo
@@ -121,7 +122,7 @@ class Cluster:
                 f"a cluster's name is 1 to 32 of a-z, 0-9, - and _, not {name!r:.80}"
             )
         self._limits = limits or ClusterLimits()
-        found = _bus(bus, name)
+        found = _bus(bus, name, self._limits.link_pending)
         self._node = Node(server, self._limits, found, name, meta)
         self._pools = Pools(self._node)
         self._topics = Topics(self._node, self._limits)
@@ -160,8 +161,16 @@ class Cluster:
             ClusterConfigError: It has no key by which other nodes would know it.
         """
         key = key_of_principal(principal)
-        find = self._node.directory.find
-        return Principal(self._node, f"principal {key!r}", lambda: find(principal=key))
+        directory = self._node.directory
+
+        def find() -> list[Entry]:
+            found = directory.find(principal=key)
+            if not found and isinstance(principal, str):
+                # It may be the key itself.
+                found = directory.find(principal=principal)
+            return found
+
+        return Principal(self._node, f"principal {key!r}", find)
 
     def group(self, name: str) -> Group:
         """A group; it needs not be created."""
@@ -278,7 +287,8 @@ class Cluster:
         network = self._node.network
         if network is None:
             return self._node.server.revoke(principal)
-        key = key_of_principal(principal)
+        # A string may be a principal or the key of one: each node sees which.
+        key = principal if isinstance(principal, str) else key_of_principal(principal)
         ended = self._node.server.revoke(principal)
         more, missed = await network.revoke(key)
         if missed:
@@ -313,7 +323,7 @@ class Cluster:
         )
 
 
-def _bus(bus: Bus | str | Sequence[str] | None, name: str) -> Bus | None:
+def _bus(bus: Bus | str | Sequence[str] | None, name: str, pending: int) -> Bus | None:
     if bus is None:
         return None
     if isinstance(bus, (str, Sequence)):
@@ -323,5 +333,5 @@ def _bus(bus: Bus | str | Sequence[str] | None, name: str) -> Bus | None:
             raise ImportError(
                 "a cluster over NATS needs nats-py: pip install 'wsrpc-anyio[nats]'"
             ) from error
-        return NatsBus(bus, name=name)
+        return NatsBus(bus, name=name, pending=pending)
     return bus

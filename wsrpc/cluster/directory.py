@@ -178,21 +178,19 @@ class Directory:
         Raises:
             ValueError: It is no operation.
         """
-        try:
-            kind, session, *rest = op
-            change = self._CHANGES[kind]
-        except (KeyError, TypeError, ValueError):
-            raise ValueError(f"no operation of a directory: {op!r:.200}") from None
-        if not isinstance(session, str):
-            raise ValueError("an operation names its session")
-        change(self, node, session, reason, *rest)
+        kind, session, *rest = checked(op)
+        self._CHANGES[kind](self, node, session, reason, *rest)
 
     def replace(self, node: str, ops: Iterable[Op]) -> None:
-        """The whole of what a node has to say: what is not in it is gone."""
+        """The whole of what a node has to say: what is not in it is gone.
+
+        Raises:
+            ValueError: Some of it is no operation.
+        """
         entries = self._nodes.get(node, {})
         fresh: dict[str, list[Op]] = {}
         for op in ops:
-            fresh.setdefault(op[1], []).append(op)
+            fresh.setdefault(checked(op)[1], []).append(op)
         for session in [one for one in entries if one not in fresh]:
             self.apply(node, ["-", session, "closed"])
         for session, own in fresh.items():
@@ -315,6 +313,49 @@ class Directory:
             change = PresenceChange(kind, entry.member(), why)
             for listener in list(self.listeners):
                 listener(change)
+
+
+SHAPES: Mapping[str, tuple[type, ...]] = {
+    "+": (dict,),
+    "-": (str,),
+    "j": (str,),
+    "l": (str,),
+    "s": (str,),
+    "m": (dict,),
+    "w": (str, int),
+}
+
+
+def checked(op: Op) -> Op:
+    """An operation, as another node may have said it.
+
+    Raises:
+        ValueError: It is none.
+    """
+    kind, session, rest = (*op[:2], None, None)[0], (*op[1:2], None)[0], op[2:]
+    shape = SHAPES.get(kind) if isinstance(kind, str) else None
+    fits = shape is not None and len(rest) == len(shape) and isinstance(session, str)
+    if fits and shape is not None and all(map(isinstance, rest, shape)):
+        about = rest[0]
+        if kind == "s":
+            fits = about in ("connected", "detached")
+        elif kind == "w":
+            fits = rest[1] >= 0
+        elif kind == "m":
+            fits = _is_meta(about)
+        elif kind == "+":
+            key, since = about.get("k"), about.get("t", 0.0)
+            fits = (key is None or isinstance(key, str)) and isinstance(since, int | float)
+            fits = fits and _is_meta(about.get("m", {}))
+        if fits:
+            return op
+    raise ValueError(f"no operation of a directory: {op!r:.200}")
+
+
+def _is_meta(meta: Any) -> bool:
+    return isinstance(meta, dict) and all(
+        isinstance(key, str) and isinstance(value, str) for key, value in meta.items()
+    )
 
 
 def _drop(index: dict[str, dict[str, Entry]], key: str, session: str) -> None:

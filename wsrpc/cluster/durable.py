@@ -29,6 +29,7 @@ from ..telemetry.logs import everyone
 from ..values.adapter import Unencodable
 from ..values.tracked import Shared, TrackedAdapter
 from .bus.nats import NatsBus
+from .bus.thread import ThreadBus
 from .errors import BusDown, BusError, ClusterConfigError, NoResponders, Superseded, TopicTaken
 from .network import Network
 from .node import Node
@@ -100,7 +101,12 @@ class StoredChannel:
     """What a topic in JetStream is on this node; the same face as `topics.LocalChannel`."""
 
     def __init__(
-        self, topics: Shelf, topic: Described, network: Network, bus: NatsBus, cluster: str
+        self,
+        topics: Shelf,
+        topic: Described,
+        network: Network,
+        bus: NatsBus | ThreadBus,
+        cluster: str,
     ) -> None:
         self.name = topic.name
         self.runtime = topics.node.runtime
@@ -153,7 +159,7 @@ class StoredChannel:
             try:
                 js = self._js()
                 try:
-                    return await js.stream_info(self._stream)
+                    return await self._bus.run(js.stream_info, self._stream)
                 except nats.js.errors.NotFoundError:
                     pass
                 common: dict[str, Any] = {
@@ -163,7 +169,8 @@ class StoredChannel:
                 }
                 age = topic.max_age
                 with suppress(nats.js.errors.BadRequestError):
-                    await js.add_stream(
+                    await self._bus.run(
+                        js.add_stream,
                         name=self._stream,
                         subjects=[self._subject],
                         max_msgs=topic.history,
@@ -172,8 +179,12 @@ class StoredChannel:
                         duplicate_window=120 if age is None else min(120, age),
                         **common,
                     )
-                    await js.add_stream(
-                        name=self._notes, subjects=[self._notes_subject], max_msgs=1, **common
+                    await self._bus.run(
+                        js.add_stream,
+                        name=self._notes,
+                        subjects=[self._notes_subject],
+                        max_msgs=1,
+                        **common,
                     )
             except AWAY as error:
                 missing = isinstance(error, nats.js.errors.ServiceUnavailableError | NoResponders)
@@ -261,7 +272,8 @@ class StoredChannel:
             start = max(first, last - self._topic.history + 1, 1)
             ring = self._fresh(epoch, start - 1)
             ring.ended = self._is_ended(ring, last)
-        subscription = await self._js().pull_subscribe(
+        subscription = await self._bus.run(
+            self._js().pull_subscribe,
             "",
             stream=self._stream,
             config=ConsumerConfig(
@@ -278,10 +290,12 @@ class StoredChannel:
         try:
             while self._goes_on(generation):
                 try:
-                    messages = await subscription.fetch(BATCH, timeout=FETCH, heartbeat=0.5)
+                    messages = await self._bus.run(
+                        subscription.fetch, BATCH, timeout=FETCH, heartbeat=0.5
+                    )
                 except nats.errors.TimeoutError:
                     # Raises where the consumer is gone.
-                    await subscription.consumer_info()
+                    await self._bus.run(subscription.consumer_info)
                     continue
                 for message in messages:
                     self._take(ring, message)
@@ -290,7 +304,7 @@ class StoredChannel:
         finally:
             with anyio.CancelScope(shield=True), anyio.move_on_after(1):
                 with suppress(*AWAY):
-                    await subscription.unsubscribe()
+                    await self._bus.run(subscription.unsubscribe)
 
     def _goes_on(self, generation: int) -> bool:
         return bool(
@@ -347,7 +361,7 @@ class StoredChannel:
 
     async def _look_at_notes(self) -> None:
         try:
-            message = await self._js().get_last_msg(self._notes, self._notes_subject)
+            message = await self._bus.run(self._js().get_last_msg, self._notes, self._notes_subject)
         except nats.js.errors.NotFoundError:
             return
         with suppress(msgspec.DecodeError):
@@ -444,12 +458,12 @@ class StoredChannel:
                 await self._changed.wait()
                 continue
             together = [self._queue[i] for i in range(min(TOGETHER, len(self._queue)))]
-            outcomes = await asyncio.gather(
-                *(self._store(position, data) for position, data in together),
-                return_exceptions=True,
-            )
+            try:
+                outcomes = await self._bus.run(self._store_all, together)
+            except BusDown as error:
+                outcomes = [error]
             failed = False
-            for (position, _), outcome in zip(together, outcomes, strict=True):
+            for (position, _), outcome in zip(together, outcomes, strict=False):
                 if failed or isinstance(outcome, BaseException):
                     failed = True
                 else:
@@ -471,6 +485,11 @@ class StoredChannel:
             self._queue.popleft()
         self._acked = max(self._acked, position)
 
+    async def _store_all(self, together: list[tuple[int, bytes]]) -> list[Any]:
+        return await asyncio.gather(
+            *(self._store(position, data) for position, data in together), return_exceptions=True
+        )
+
     async def _store(self, position: int, data: bytes) -> None:
         await self._js().publish(
             self._subject,
@@ -488,12 +507,14 @@ class StoredChannel:
         wait = RETRY
         while self._owns and not self._network.closed:
             try:
-                info = await self._js().stream_info(self._stream)
+                info = await self._bus.run(self._js().stream_info, self._stream)
                 last = info.state.last_seq
                 if _epoch(info) != self._epoch:
                     self._supersede("its stream was made anew")
                 elif last > self._acked:
-                    message = await self._js().get_last_msg(self._stream, self._subject)
+                    message = await self._bus.run(
+                        self._js().get_last_msg, self._stream, self._subject
+                    )
                     if (message.headers or {}).get(PRODUCER) == self._id:
                         self._done(last)
                     else:
@@ -521,8 +542,8 @@ class StoredChannel:
 
     async def _put_note(self, note: Note) -> None:
         """Store it; all that it is about is stored already."""
-        await self._js().publish(
-            self._notes_subject, msgspec.json.encode(note), timeout=ACK_TIMEOUT
+        await self._bus.run(
+            self._js().publish, self._notes_subject, msgspec.json.encode(note), timeout=ACK_TIMEOUT
         )
 
     async def disown(self, *, ended: bool) -> None:

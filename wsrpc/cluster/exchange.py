@@ -28,6 +28,7 @@ class Net(Protocol):
     """What an exchange needs of its node."""
 
     members: Members
+    junk: int
 
     def tunnel(self, node: str, codec: str) -> Tunnel: ...
     def revoke_key(self, key: str) -> int: ...
@@ -84,7 +85,7 @@ class Exchange:
         """This node's part has changed."""
         self.version += 1
         for follower in self._followers:
-            follower.add(op)
+            follower.add(self.version, op)
 
     async def tell(self) -> AsyncIterator[tuple[int, bool, list[Op]]]:
         """This node's part of the directory, and then what changes."""
@@ -102,7 +103,7 @@ class Exchange:
                 changes = await follower.next()
                 whole = changes is None
                 if changes is not None:
-                    yield self.version, False, changes
+                    yield changes[-1][0], False, [op for _, op in changes]
         finally:
             self._followers.discard(follower)
 
@@ -133,8 +134,10 @@ class Exchange:
                         if version:
                             self._known[peer.id] = version
                             self._progressed()
-            except (RpcError, ValueError):
+            except RpcError:
                 pass
+            except ValueError:
+                self._net.junk += 1
             await anyio.sleep(REFOLLOW)
 
     def _apply(self, node: str, ops: list[Op]) -> None:
@@ -171,24 +174,24 @@ class Follower:
     """What has yet to be told to one node."""
 
     def __init__(self) -> None:
-        self._ops: deque[Op] = deque()
+        self._ops: deque[tuple[int, Op]] = deque()
         self._overflow = False
         self._event = anyio.Event()
 
-    def add(self, op: Op) -> None:
+    def add(self, version: int, op: Op) -> None:
         if len(self._ops) >= MAX_OPS:
             self._ops.clear()
             self._overflow = True
         if not self._overflow:
-            self._ops.append(op)
+            self._ops.append((version, op))
         self._event.set()
 
     def clear(self) -> None:
         self._ops.clear()
         self._overflow = False
 
-    async def next(self) -> list[Op] | None:
-        """The next operations; None where too many have come."""
+    async def next(self) -> list[tuple[int, Op]] | None:
+        """The next operations, each with the version it makes; None where too many have come."""
         while not self._ops and not self._overflow:
             self._event = anyio.Event()
             await self._event.wait()

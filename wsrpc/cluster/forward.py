@@ -16,6 +16,7 @@ from ..server.acceptor import Acceptor
 from ..transport.base import Link, LinkClosed
 from .errors import BusDown, BusTimeout, NoResponders
 from .link import BusLink
+from .members import BAD_JSON, is_id
 from .network import Network
 
 __all__ = ["Forwarding", "owner_of"]
@@ -122,7 +123,7 @@ class Forwarding:
 
     async def _is_unheard_of(self, owner: str) -> bool:
         """Whether a node that never gave a sign of life is not there either."""
-        if not owner.isalnum() or len(owner) > 64:
+        if not is_id(owner):
             return True
         try:
             await self._network.ask(f"to.{owner}.ping", b"", PROBE_TIMEOUT)
@@ -155,7 +156,7 @@ class Forwarding:
         network = self._network
         try:
             told = msgspec.json.decode(data, type=Forward)
-        except msgspec.DecodeError:
+        except BAD_JSON:
             network.junk += 1
             return
         handshake = Handshake(

@@ -16,6 +16,8 @@ FLOORS = {
     "reconnecting": 0,
     "ahead": 0,
     "slot_timeout": 0.01,
+    "tunnel_calls": 8,
+    "tunnel_idle": 0.1,
     "worker_grace": 0,
 }
 
@@ -53,14 +55,16 @@ class ClusterLimits:
         tunnel_replay: Bytes. What is kept of a session between two nodes until the other has it.
         tunnel_outbox: Bytes. What may wait there; while more waits, no credit is passed on.
         tunnel_idle: Seconds after which a session between two nodes without calls is closed.
-        tunnel_calls: Calls that such a session carries at a time.
+        tunnel_calls: Calls that such a session carries at a time. At least 8. When three quarters
+            of them run, there is one session more.
         tunnels: Sessions to one node and of one codec.
-        inbound_bytes: Bytes. What all sessions into one node may hold unacknowledged.
+        inbound_bytes: Bytes. What all links into this node may hold that its sessions have not
+            taken. Beyond that a client's link that another node passes on is closed with 1013, and
+            a link of a session between nodes is replaced.
         relay_waiting: Calls to one session, from other nodes, that it has not begun to read.
         relay_bytes: Bytes. The arguments of those.
         slot_timeout: Seconds that a call from another node waits for a slot of its session.
         link_pending: Bytes. What may wait in this process for one subscription of NATS.
-        load_rate: Messages about the load of a worker, each second.
         worker_grace: Seconds that a worker of a pool may be without its connection before the calls
             that it has go to another, as far as their policy allows.
         pool_waiting: Calls on a node that wait for a worker of one pool.
@@ -97,7 +101,6 @@ class ClusterLimits:
     relay_bytes: int = 1 << 20
     slot_timeout: float = 30.0
     link_pending: int = 16 << 20
-    load_rate: int = 20
     worker_grace: float = 5.0
     pool_waiting: int = 10_000
 

@@ -14,7 +14,7 @@ from ..transport.base import LinkClosed
 from .bus.base import Bus
 from .errors import BusDown
 
-__all__ = ["BusLink"]
+__all__ = ["BusLink", "Inbound"]
 
 # What a message is, and its number. A tail says how many the other end has sent.
 HEAD = struct.Struct(">BQ")
@@ -26,6 +26,38 @@ TAIL_AFTER = 0.25
 
 # Bytes of a close reason.
 REASON = 123
+
+FULL = "the node has too much of what other nodes pass on to it; try again later"
+
+
+class Inbound:
+    """What all links into one node hold that its sessions have not taken.
+
+    Args:
+        most: Bytes.
+    """
+
+    __slots__ = ("_held", "_most")
+
+    def __init__(self, most: int) -> None:
+        self._held = 0
+        self._most = most
+
+    @property
+    def full(self) -> bool:
+        """Whether there is no room for another byte."""
+        return self._held >= self._most
+
+    def take(self, size: int) -> bool:
+        """Hold so many bytes more, unless that is too much; a single message always fits."""
+        if self._held and self._held + size > self._most:
+            return False
+        self._held += size
+        return True
+
+    def give(self, size: int) -> None:
+        """Hold so many bytes less."""
+        self._held -= size
 
 
 class BusLink:
@@ -42,6 +74,7 @@ class BusLink:
         handshake: What the accepting side knows of it.
         forget: Called once when it is over.
         say: Sends a message without waiting.
+        inbound: What all links into this node hold.
 
     Attributes:
         peer_generation: How often the other node had connected to the bus when the link began.
@@ -60,10 +93,13 @@ class BusLink:
         handshake: Handshake | None,
         forget: Callable[[BusLink], None],
         say: Callable[[str, bytes], None],
+        inbound: Inbound,
     ) -> None:
         self.id = id
         self.peer = peer
         self.subprotocol: str | None = subprotocol
+        # Whose link it is: a client's, which another node passes on, can go elsewhere.
+        self._is_passed_on = handshake is not None
         self.handshake = handshake or Handshake(remote=f"node:{peer}")
         self.peer_generation = 0
         self.gaps = 0
@@ -73,6 +109,8 @@ class BusLink:
         self._timers = timers
         self._forget = forget
         self._say = say
+        self._inbound = inbound
+        self._held = 0
         self._sent = 0
         self._got = 0
         self._queue: deque[bytes] = deque()
@@ -99,13 +137,26 @@ class BusLink:
         elif number == self._got + 1:
             self._got = number
             if kind == DATA:
-                self._queue.append(data[HEAD.size :])
+                self._keep(data[HEAD.size :])
             elif len(data) >= HEAD.size + CODE.size:
                 (code,) = CODE.unpack_from(data, HEAD.size)
                 reason = data[HEAD.size + CODE.size :].decode(errors="replace")
                 self._end(LinkClosed(code, reason))
             self._wake()
         return True
+
+    def _keep(self, message: bytes) -> None:
+        if self._inbound.take(len(message)):
+            self._held += len(message)
+            self._queue.append(message)
+        elif self._is_passed_on:
+            self._sent += 1
+            body = CODE.pack(CloseCode.TRY_AGAIN_LATER) + FULL.encode()
+            self._say(self._subject, HEAD.pack(CLOSE, self._sent) + body)
+            self._end(LinkClosed(CloseCode.TRY_AGAIN_LATER, FULL))
+        else:
+            # The session replays it over the next link.
+            self.lose(FULL)
 
     def _hole(self, number: int) -> None:
         self.gaps += 1
@@ -118,6 +169,8 @@ class BusLink:
     def _end(self, why: LinkClosed) -> None:
         if self._closed is None:
             self._closed = why
+            self._inbound.give(self._held)
+            self._held = 0
             self._wake()
             self._forget(self)
 
@@ -130,7 +183,11 @@ class BusLink:
             self._check()
             self._waiter = self._runtime.future()
             await self._waiter
-        return self._queue.popleft()
+        message = self._queue.popleft()
+        if self._closed is None:
+            self._held -= len(message)
+            self._inbound.give(len(message))
+        return message
 
     def _check(self) -> None:
         if self._closed is not None:

@@ -18,7 +18,7 @@ import msgspec
 from .errors import BusDown, BusTimeout, NoResponders
 from .limits import ClusterLimits
 
-__all__ = ["Members", "NodeInfo", "Peer"]
+__all__ = ["BAD_JSON", "Members", "NodeInfo", "Peer", "is_id"]
 
 State: TypeAlias = Literal["up", "suspect", "draining", "dead", "left", "unknown"]
 
@@ -65,6 +65,15 @@ class Beat(msgspec.Struct, frozen=True):
     p: int = PROTOCOL
     m: dict[str, str] = {}
     l: int = 0  # noqa: E741
+
+
+BAD_JSON = (msgspec.DecodeError, RecursionError)
+"""What decoding raises for anything that is not what was expected."""
+
+
+def is_id(text: str) -> bool:
+    """Whether it may be the id of a node or a link, and so stand in a subject."""
+    return 0 < len(text) <= 64 and text.isascii() and text.isalnum()
 
 
 _decode_beat = msgspec.json.Decoder(Beat).decode
@@ -216,10 +225,10 @@ class Members:
         """A sign of life of any node."""
         try:
             beat = _decode_beat(data)
-        except msgspec.DecodeError:
+        except BAD_JSON:
             self.junk += 1
             return
-        if beat.n == self._node or beat.p != PROTOCOL or not 0 < len(beat.n) <= 64:
+        if beat.n == self._node or beat.p != PROTOCOL or not self._fits(beat):
             self.junk += beat.n != self._node
             return
         now = self._wire.now()
@@ -248,6 +257,10 @@ class Members:
         self._set(peer, "draining" if beat.s == "draining" else "up")
         if was_gone:
             self._wire.spawn(self.beat)
+
+    def _fits(self, beat: Beat) -> bool:
+        meta = sum(len(key.encode()) + len(value.encode()) for key, value in beat.m.items())
+        return is_id(beat.n) and meta <= self._limits.max_meta
 
     def _forget_some(self) -> None:
         gone = [id for id, peer in self.peers.items() if peer.gone]

@@ -26,8 +26,8 @@ from .directory import Directory
 from .errors import BusDown, BusError, SessionGone
 from .exchange import Exchange, Internal
 from .limits import ClusterLimits
-from .link import BusLink
-from .members import Members, Peer
+from .link import BusLink, Inbound
+from .members import BAD_JSON, Members, Peer, is_id
 from .relay import TO, WORKER, Relay
 from .tunnels import RemoteRoute, RoutedSession, Tunnel, codec_of, node_of, tunnel_limits
 
@@ -97,7 +97,8 @@ class Network:
         self._limits = limits
         self._timers = Timers(runtime, nursery)
         self._links: dict[str, BusLink] = {}
-        self._tunnels: dict[tuple[str, str], Tunnel] = {}
+        self._tunnels: dict[tuple[str, str], list[Tunnel]] = {}
+        self._inbound = Inbound(limits.inbound_bytes)
         self._offs: list[Off] = []
         self._tasks: set[Any] = set()
         self.members = Members(node, self, limits, meta, began)
@@ -125,6 +126,7 @@ class Network:
         self._offs.append(await self._bus.subscribe(self.subject("beat"), self._beat))
         self._directory.taps.add(self.exchange.tap)
         self.spawn(self.members.run)
+        self.spawn(self._close_idle)
 
     async def close(self) -> None:
         """Say that this node is gone, and end everything."""
@@ -132,7 +134,7 @@ class Network:
         self._directory.taps.discard(self.exchange.tap)
         self.members.state = "gone"
         await self.members.beat()
-        for tunnel in list(self._tunnels.values()):
+        for tunnel in self._all_tunnels():
             tunnel.lose("this node is going")
         for session in list(self._inner.sessions.values()):
             await session.aclose()
@@ -243,6 +245,7 @@ class Network:
             handshake,
             self._forget,
             self._say_soon,
+            self._inbound,
         )
         self._links[id] = link
         return link
@@ -280,7 +283,7 @@ class Network:
             answer = _decode(await self.ask(f"to.{node}.{kind}", data, DIAL_TIMEOUT), type=Answer)
             if answer.no:
                 raise ConnectError(f"node {node} gives no link: {answer.no}")
-        except (BusError, msgspec.DecodeError) as error:
+        except (BusError, *BAD_JSON) as error:
             link.lose("not answered")
             raise ConnectError(f"node {node} cannot be reached: {error!r}") from None
         except BaseException:
@@ -292,7 +295,7 @@ class Network:
     def _dialled(self, data: bytes, reply: str) -> None:
         try:
             dial = _decode(data, type=Dial)
-        except msgspec.DecodeError:
+        except BAD_JSON:
             self.junk += 1
             return
         link = self.accepted(dial.n, dial.g, dial.l, dial.p, None, reply)
@@ -309,10 +312,13 @@ class Network:
         reply: str,
     ) -> BusLink | None:
         """Another node has dialled: this end of the link, unless there is none to be had."""
-        if subprotocol not in _SUBPROTOCOLS or id in self._links or not 0 < len(node) <= 64:
+        if not (is_id(node) and is_id(id)):
+            self.junk += 1
+            return None
+        if subprotocol not in _SUBPROTOCOLS or id in self._links:
             self.refuse(reply, "version")
             return None
-        if len(self._links) >= MAX_LINKS:
+        if len(self._links) >= MAX_LINKS or (handshake is not None and self._inbound.full):
             self.refuse(reply, "full")
             return None
         link = self.link(id, node, subprotocol, handshake)
@@ -334,9 +340,8 @@ class Network:
         if not peer.gone:
             return
         why = f"node {peer.id} is dead" if peer.state == "dead" else f"node {peer.id} has left"
-        for key, tunnel in list(self._tunnels.items()):
-            if key[0] == peer.id:
-                del self._tunnels[key]
+        for key in [one for one in self._tunnels if one[0] == peer.id]:
+            for tunnel in self._tunnels.pop(key):
                 tunnel.lose(why)
         for session in list(self._inner.sessions.values()):
             if session.principal == f"node:{peer.id}" and isinstance(session, LiveSession):
@@ -362,18 +367,58 @@ class Network:
         Raises:
             SessionGone: There is no such node.
         """
-        tunnel = self._tunnels.get((node, codec))
-        if tunnel is None or tunnel.session.closed:
+        return self._living(node, codec)[0]
+
+    def _living(self, node: str, codec: str) -> list[Tunnel]:
+        living = self._tunnels.get((node, codec), [])
+        if any(tunnel.session.closed for tunnel in living):
+            living[:] = [tunnel for tunnel in living if not tunnel.session.closed]
+        if not living:
             peer = self.members.get(node)
             if peer is None or peer.gone:
                 state = "not known" if peer is None else peer.state
                 raise SessionGone(f"node {node[:64]!r} is {state}, and its sessions are gone")
-            tunnel = self._tunnels[node, codec] = Tunnel(self, node, codec, self._out)
-        return tunnel
+            living = self._tunnels[node, codec] = [Tunnel(self, node, codec, self._out)]
+        return living
 
-    def hub_to(self, id: str) -> Hub:
-        """Where calls to a session of another node go."""
-        return self.tunnel(node_of(id), codec_of(id)).hub
+    def hub_to(self, id: str, *, first: bool = False) -> Hub:
+        """Where calls to a session of another node go.
+
+        Args:
+            id: The session's.
+            first: Whether it must always be the same, for what has to arrive in order.
+        """
+        living = self._living(node_of(id), codec_of(id))
+        if first or not living[0].is_busy:
+            return living[0].hub
+        free = next((tunnel for tunnel in living if not tunnel.is_busy), None)
+        if free is None and len(living) < self._limits.tunnels:
+            free = Tunnel(self, node_of(id), codec_of(id), self._out)
+            living.append(free)
+        if free is None:
+            free = min(living, key=lambda tunnel: tunnel.hub.endpoint.slots.live)
+        return free.hub
+
+    def _all_tunnels(self) -> list[Tunnel]:
+        return [tunnel for living in self._tunnels.values() for tunnel in living]
+
+    async def _close_idle(self) -> None:
+        """Close sessions with other nodes that nobody has used for a while."""
+        most = self._limits.tunnel_idle
+        while True:
+            await anyio.sleep(most / 4)
+            now = self.now()
+            for key, living in list(self._tunnels.items()):
+                for tunnel in list(living):
+                    if not tunnel.is_idle:
+                        tunnel.idle_since = None
+                    elif tunnel.idle_since is None:
+                        tunnel.idle_since = now
+                    elif now - tunnel.idle_since >= most:
+                        living.remove(tunnel)
+                        self.spawn(tunnel.close)
+                if not living:
+                    del self._tunnels[key]
 
     def clientize(self, id: str, controller: Any, options: Mapping[str, Any]) -> Any:
         """A proxy of a controller at a session of another node.
@@ -395,10 +440,8 @@ class Network:
     # ------------------------------------------------------------ revoking
 
     def revoke_key(self, key: str) -> int:
-        """End the sessions of a principal here, by its key."""
-        found = [entry.session for entry in self._directory.find(principal=key, node=self._node)]
-        principals = [self._server.sessions[id].principal for id in found]
-        return sum(self._server.revoke(one) for one in principals[:1])
+        """End the sessions of a principal here, by itself or its key."""
+        return self._server.revoke(key)
 
     async def revoke(self, key: str) -> tuple[int, list[str]]:
         """The same on all other nodes: how many ended, and the nodes that were not reached."""
@@ -421,8 +464,8 @@ class Network:
     def counters(self) -> dict[str, int]:
         """What there is to count; see `ClusterSnapshot`."""
         return {
-            "tunnels": len(self._tunnels),
-            "tunnel_resumes": sum(tunnel.resumed for tunnel in self._tunnels.values()),
+            "tunnels": len(self._all_tunnels()),
+            "tunnel_resumes": sum(tunnel.resumed for tunnel in self._all_tunnels()),
             "link_gaps": self.gaps,
             "relayed": self.relay.live,
             "relay_refused": self.relay.refused,

@@ -9,12 +9,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from .. import runtime as runtimes
+from ..admission.principals import key_of as admitted_key_of
 from ..context import handling
 from ..interfaces import Session, StateChange
 from ..protocol.hello import Opening
 from ..runtime import Nursery, Runtime
 from ..server.server import Server
 from ..session.live_session import LiveSession
+from ..telemetry.logs import everyone
 from ..transport.base import Link
 from .bus.base import Bus
 from .directory import Directory
@@ -24,10 +26,13 @@ from .limits import ClusterLimits
 from .network import Network
 from .tunnels import node_of
 
-__all__ = ["Node", "checked_name", "key_of"]
+__all__ = ["Node", "checked_meta", "checked_name", "key_of_principal"]
 
 # Seconds after which whoever waits for a worker looks again: that of another node may be free.
 POLL = 0.1
+
+# Types that are remembered for having no key.
+MAX_KEYLESS = 64
 
 # Bytes of chance in the id of a node: 10 hex digits.
 ID_BYTES = 5
@@ -67,7 +72,9 @@ class Node:
         self.forwarding: Forwarding | None = None
         self._bus = bus
         self._name = name
-        self._meta = dict(meta or {})
+        self._meta = checked_meta(meta or {}, limits)
+        # Types of principals of which the log has said that they have no key.
+        self._keyless: set[type] = set()
         server.extend(self)
 
     # ------------------------------------------------------------ begin and end
@@ -77,6 +84,7 @@ class Node:
         self._runtime = runtimes.current()
         self._nursery = await self._runtime.open_nursery()
         if self._bus is not None:
+            self._bus = _fitting(self._bus, self._runtime)
             self.network = Network(
                 self.id,
                 self._bus,
@@ -100,10 +108,12 @@ class Node:
     async def close(self) -> None:
         """End all tasks of this node."""
         assert self._nursery is not None
-        if self.network is not None:
-            await self.runtime.to_the_end(self.network.close)
-        nursery, self._nursery = self._nursery, None
-        await nursery.close()
+        try:
+            if self.network is not None:
+                await self.runtime.to_the_end(self.network.close)
+        finally:
+            nursery, self._nursery = self._nursery, None
+            await nursery.close()
 
     @property
     def runtime(self) -> Runtime:
@@ -145,7 +155,7 @@ class Node:
                 self.directory.local(["-", session.id, why])
         elif entry is None:
             about: dict[str, Any] = {
-                "k": key_of(session),
+                "k": self._key_of(session),
                 "s": "connected",
                 "m": {},
                 "t": time.time(),
@@ -155,6 +165,14 @@ class Node:
             self.directory.local(["s", session.id, "detached"])
         elif change.state == "connected":
             self.directory.local(["s", session.id, "connected"])
+
+    def _key_of(self, session: Session) -> str | None:
+        principal, key = session.principal, session.principal_key
+        if key is None and principal is not None and type(principal) not in self._keyless:
+            if len(self._keyless) < MAX_KEYLESS:
+                self._keyless.add(type(principal))
+            everyone.error("%s; until then its sessions are listed without it", _keyless(principal))
+        return key
 
     async def draining(self) -> None:
         """Tell the other nodes that this one is about to go."""
@@ -262,10 +280,18 @@ class Node:
         for key, value in meta.items():
             if not isinstance(key, str) or not isinstance(value, str):
                 raise TypeError(f"meta is a map of strings to strings; got {key!r}: {value!r}")
-        size = sum(len(key.encode()) + len(value.encode()) for key, value in meta.items())
-        if size > self.limits.max_meta:
-            raise ValueError(f"{size} bytes of meta exceed ClusterLimits.max_meta")
+        checked_meta(meta, self.limits)
         self.directory.local(["m", self.own(session), dict(meta)])
+
+
+def _fitting(bus: Bus, runtime: Runtime) -> Bus:
+    """The bus itself where it runs on this event loop, or in a thread of its own."""
+    if isinstance(runtime, runtimes.AsyncioRuntime) or not bus.stores:
+        return bus
+    from .bus.nats import NatsBus
+    from .bus.thread import ThreadBus
+
+    return ThreadBus(bus) if isinstance(bus, NatsBus) else bus
 
 
 def checked_name(name: str, what: str, limits: ClusterLimits) -> str:
@@ -281,16 +307,16 @@ def checked_name(name: str, what: str, limits: ClusterLimits) -> str:
     return name
 
 
-def key_of(session: Session) -> str | None:
-    """The key of a session's principal; None for a stranger.
+def checked_meta(meta: Mapping[str, str], limits: ClusterLimits) -> dict[str, str]:
+    """The metadata of a member or a node.
 
     Raises:
-        ClusterConfigError: Its principal has none.
+        ValueError: It is too large.
     """
-    key: str | None = getattr(session, "principal_key", None)
-    if key is None and session.principal is not None:
-        return key_of_principal(session.principal)
-    return key
+    size = sum(len(key.encode()) + len(value.encode()) for key, value in meta.items())
+    if size > limits.max_meta:
+        raise ValueError(f"{size} bytes of meta exceed ClusterLimits.max_meta")
+    return dict(meta)
 
 
 def key_of_principal(principal: Any) -> str:
@@ -299,11 +325,14 @@ def key_of_principal(principal: Any) -> str:
     Raises:
         ClusterConfigError: It has none.
     """
-    if isinstance(principal, str):
-        return f"s:{principal}"
-    if isinstance(principal, int) and not isinstance(principal, bool):
-        return f"n:{principal}"
-    raise ClusterConfigError(
+    key = admitted_key_of(principal)
+    if key is None:
+        raise ClusterConfigError(_keyless(principal))
+    return key
+
+
+def _keyless(principal: Any) -> str:
+    return (
         f"a principal of type {type(principal).__name__} has no key that other nodes would know: "
         "let authenticate return Grant(principal, key=…)"
     )

@@ -37,7 +37,7 @@ class Net(Protocol):
 
     def spawn(self, fn: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> None: ...
     async def dial(self, node: str, subprotocol: str) -> BusLink: ...
-    def hub_to(self, id: str) -> Hub: ...
+    def hub_to(self, id: str, *, first: bool = False) -> Hub: ...
 
 
 def node_of(id: str) -> str:
@@ -89,6 +89,7 @@ class RoutedSession(Session):
     def __init__(self, id: str) -> None:
         self.id = id
         self.principal: Any = None
+        self.principal_key = None
         self.peer = ""
         self.handshake = Handshake(remote=f"node:{node_of(id)}")
         self.interceptors = ()
@@ -120,6 +121,10 @@ class RemoteRoute(Route):
     def hub(self, hub: Hub) -> None:
         """It is looked for each time."""
 
+    @property
+    def in_order(self) -> Hub:
+        return self._network.hub_to(self._id, first=True)
+
 
 class Tunnel:
     """The session with another node, for one codec."""
@@ -133,6 +138,8 @@ class Tunnel:
             entries={},
         )
         self.session.wire.hub.lost_class = NodeLost
+        # Seconds on the loop's clock: since when it has been without calls.
+        self.idle_since: float | None = None
         self._network = network
         self._codec = codec
         self.resumed = 0
@@ -141,6 +148,23 @@ class Tunnel:
     @property
     def hub(self) -> Hub:
         return self.session.wire.hub
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether three quarters of its slots are taken."""
+        endpoint = self.hub.endpoint
+        # Before the other end has said how many there are, the least is assumed.
+        return endpoint.established and 4 * endpoint.slots.live >= 3 * endpoint.slots.limit
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no call is under way."""
+        slots = self.hub.endpoint.slots
+        return not (slots.live or slots.waiting or self.hub.notifications)
+
+    async def close(self) -> None:
+        """End it: nobody needs it."""
+        await self.session.aclose()
 
     def lose(self, reason: str) -> None:
         """The node is gone: what was under way fails now."""

@@ -8,8 +8,8 @@ after an error of the server's.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
 
 import nats
 import nats.aio.client
@@ -21,33 +21,44 @@ from .base import Handler, Off
 
 __all__ = ["NatsBus"]
 
+R = TypeVar("R")
+
 # Bytes. A chunk of a value in a batch, with room for what is around it.
 MIN_PAYLOAD = 258 * 1024
 
 # Bytes that may wait for the socket.
 PENDING = 2 << 20
 
-# Bytes and messages of one subscription that may wait for this process.
-SUBSCRIPTION_BYTES = 16 << 20
+# Messages of one subscription that may wait for this process.
 SUBSCRIPTION_MESSAGES = 65_536
 
 
 class NatsBus:
-    """One node's connection to NATS. On asyncio.
+    """One node's connection to NATS, on asyncio; on trio the cluster puts it into a thread.
 
     Args:
         url: Where a server of NATS is; or several.
         name: What the connection is called, and a part of its inboxes.
+        pending: Bytes. What may wait in this process for one subscription; messages beyond that are
+            dropped, and counted in `dropped`.
         options: Those of `nats.connect`: user, password, token, nkeys_seed, user_credentials, tls.
     """
 
     stores = True
 
-    def __init__(self, url: str | Sequence[str], *, name: str = "wsrpc", **options: Any) -> None:
+    def __init__(
+        self,
+        url: str | Sequence[str],
+        *,
+        name: str = "wsrpc",
+        pending: int = 16 << 20,
+        **options: Any,
+    ) -> None:
         self.urls = [url] if isinstance(url, str) else list(url)
         self.generation = 0
         self.dropped = 0
         self._name = name
+        self._pending = pending
         self._options = options
         self._client: nats.aio.client.Client | None = None
         self._subscriptions: dict[Handler, str] = {}
@@ -187,6 +198,10 @@ class NatsBus:
                     pass
             await client.close()
 
+    async def run(self, fn: Callable[..., Awaitable[R]], *args: Any, **kwargs: Any) -> R:
+        """Await something of the library's, on the loop on which the bus runs."""
+        return await fn(*args, **kwargs)
+
     async def publish(self, subject: str, data: bytes, reply: str = "") -> None:
         client = self.client
         if not client.is_connected:
@@ -226,7 +241,7 @@ class NatsBus:
                 subject,
                 cb=take,
                 pending_msgs_limit=SUBSCRIPTION_MESSAGES,
-                pending_bytes_limit=SUBSCRIPTION_BYTES,
+                pending_bytes_limit=self._pending,
             )
         except nats.errors.Error as error:
             raise BusDown(f"{subject}: {error}") from None
