@@ -12,12 +12,19 @@ from typing import Any
 import pytest
 
 import wsrpc
+import wsrpc_pytest
 from wsrpc.telemetry import logs
 from wsrpc.transport.memory import MemoryLink
 from wsrpc.transport.registry import Transport
 
 from .leaks import leaks_since, snapshot, watched_logs
 from .support import Codec, Wire
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Where the package is installed as it is now, its entry point has done that.
+    if not config.pluginmanager.is_registered(wsrpc_pytest):
+        config.pluginmanager.register(wsrpc_pytest, "wsrpc")
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
