@@ -53,14 +53,12 @@ def raised() -> ValueError:
     def inner() -> None:
         raise KeyError(EVIL)
 
-    try:
+    with pytest.raises(ValueError, match="outer") as caught:
         try:
             inner()
         except KeyError as cause:
             raise ValueError("outer") from cause
-    except ValueError as error:
-        caught = error
-    return caught
+    return caught.value
 
 
 def test_a_failure_is_one_line_with_its_traceback_and_causes(

@@ -22,6 +22,7 @@ from .contract_sources import contract_from
 from .diff_command import diff
 from .failures import Failure
 from .gen_command import gen
+from .health_command import health as ask_for_health
 from .listing import entries, listing, page, part
 from .loading import load_server
 from .logs import LogFormat, LogLevel, log_to_stderr
@@ -246,6 +247,29 @@ def call(
         await make_call(target, method, arguments or [], Output(), raw_input=raw_input)
 
     run(body, debug=debug, cancelled="interrupted; the call is cancelled at the other end too")
+
+
+@app.command()
+def health(
+    url: Url,
+    service: Annotated[
+        str, typer.Option(metavar="CONTROLLER", help="One controller, instead of the whole server.")
+    ] = "",
+    codec: Codec = "json",
+    auth: Auth = None,
+    timeout: Annotated[
+        float, typer.Option(min=0.001, metavar="SECONDS", help="Time for all of it.")
+    ] = 5.0,
+    header: Header = [],  # noqa: B006  (typer reads it)
+    debug: Debug = False,
+) -> None:
+    """Ask whether a server takes calls; exits with 0 if so, else with 1, also if it is not there."""
+
+    async def body() -> int:
+        target = _target(url, codec, auth, timeout, header, [])
+        return await ask_for_health(target, service, Output())
+
+    run(body, debug=debug)
 
 
 @app.command()

@@ -44,7 +44,7 @@ class MethodHandler(Handler):
         super().__init__(calls, call, entry.label)
         self.entry = entry
         self._arguments: Future | None = None
-        self._unauthorized = calls.authorize is not None
+        self._unauthorized = calls.authorize is not None and entry.guarded
         self._consumers: dict[str, Consumer] = {}
         self._sources: tuple[Any, ...] = ()
         # Now, not when the task begins: items may come with the very message that brought the call.

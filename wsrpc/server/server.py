@@ -32,15 +32,19 @@ from ..options import VALIDATES, checked_function, checked_interceptors, checked
 from ..telemetry.counters import Snapshot, Stats
 from ..telemetry.events import Events
 from ..telemetry.logs import DEBUGGING, everyone
+from ..telemetry.method_counts import MethodCounts
 from ..telemetry.recording import Recording, checked_recording
 from ..transport.registry import Transport, checked
 from .acceptor import Acceptor, Service, is_meant
 from .asgi_app import AsgiApp, Running
 from .extension import Extension, OnSession
+from .health import HEALTH, Health
 from .http_routes import HttpRoutes
 from .listener import Listener
 from .metrics import serve_metrics
+from .served_session import ServedSession
 from .session_table import SessionTable
+from .stats import StatsController, StatsFor
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -79,8 +83,9 @@ class Server:
             of somebody else's is an attack (DNS rebinding).
         explorer: Whether the port serves a page on which a person can call every method. None: only
             to whoever is on this very machine. `wsrpc.js` is served in any case.
-        health: Whether `/healthz` and `/readyz` are answered; the latter with 503 from the first
-            moment of a drain.
+        health: Whether `/healthz` and `/readyz` are answered, the latter with 503 from the first
+            moment of a drain; and whether there is a controller `wsrpc.health`, which `authorize`
+            is not asked about.
         metrics: Whether `/metrics` is answered for Prometheus, to whoever can reach the port: True
             with the process's registry, or a registry of one's own. Needs the extra `prometheus`.
         interceptors: Run around every call that is handled, outermost first. A controller may have
@@ -89,6 +94,8 @@ class Server:
             Arguments are always checked.
         debug: Whether unexpected errors cross with their text and traceback; not for strangers.
         reflection: Whether peers may ask what is exposed (`wsrpc ls`).
+        stats_for: Whether a principal may ask what the server counts and holds, its sessions
+            included (controller `wsrpc.stats`); without it nobody may.
         on_state: Called with a session and each `StateChange` of it, when sessions come, lose their
             connection, return and go; must not block.
         observers: Told of calls, sessions and connections, for metrics, traces and logs.
@@ -124,6 +131,7 @@ class Server:
         validate: Validate = "both",
         debug: bool = False,
         reflection: bool = True,
+        stats_for: StatsFor | None = None,
         on_state: OnState | None = None,
         observers: Sequence[Observer] = (),
         on_connect: OnSession | None = None,
@@ -138,6 +146,7 @@ class Server:
             ("on_state", on_state),
             ("on_connect", on_connect),
             ("on_disconnect", on_disconnect),
+            ("stats_for", stats_for),
         ):
             checked_function(name, function)
         limits = checked_limits(limits)
@@ -145,20 +154,31 @@ class Server:
         if debug:
             everyone.warning(DEBUGGING, "Server")
         own = expose_all(controllers)
-        builtin = [Reflection(lambda: describe(own))] if reflection else []
+        builtin: list[Any] = [Reflection(lambda: describe(own))] if reflection else []
+        self._health = Health(own, lambda: not self._service.drains)
+        if health:
+            builtin.append(self._health)
+        events = Events(observers=observers)
+        sessions: SessionTable[ServedSession] = SessionTable(limits)
+        if stats_for is not None:
+            methods = MethodCounts()
+            events.add(methods)
+            builtin.append(StatsController(stats_for, self.snapshot, sessions, methods))
         self._exposed = own
         self._explorer = explorer
         pages = Origins(origins)
         proxies = Proxies(trusted_proxies)
         self._service = Service(
             limits=limits,
-            entries=entries_of(expose_all(controllers, builtin=builtin), interceptors),
+            entries=entries_of(
+                expose_all(controllers, builtin=builtin), interceptors, for_all=[HEALTH]
+            ),
             authorize=authorize,
             check=validate == "both",
             debug=debug,
-            events=Events(observers=observers),
+            events=events,
             on_state=on_state,
-            sessions=SessionTable(limits),
+            sessions=sessions,
             origins=pages,
             proxies=proxies,
             pending=pending,
@@ -382,6 +402,7 @@ class Server:
         if not (grace >= 0 and reconnect_after >= 0):
             raise ValueError(f"seconds are at least 0, not {grace!r} and {reconnect_after!r}")
         self._service.drains += 1
+        self._health.changed()
         self._service.events.drain("begun", len(self._service.sessions))
         try:
             for listener in self._listeners:

@@ -212,7 +212,9 @@ def _tellable(error: BaseException, *, secret: bool) -> BaseException:
 
 def _led_to(error: BaseException) -> list[BaseException]:
     """The members of a group, and the cause."""
-    found = list(error.exceptions) if isinstance(error, BaseExceptionGroup) else []
+    found: list[BaseException] = []
+    if isinstance(error, BaseExceptionGroup):
+        found.extend(error.exceptions)
     cause = error.__cause__
     if cause is None and not error.__suppress_context__:
         cause = error.__context__
