@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, Optional
 
@@ -16,6 +17,8 @@ from ..gen.documents import asyncapi, tools
 from ..telemetry.access import AccessLog
 from ..version import BUILD, __version__
 from .call_command import call as make_call
+from .cluster_command import nodes as show_nodes
+from .cluster_command import presence as show_presence
 from .connection import CodecName, Target, parse_auth, parse_headers, parse_metadata
 from .connection import describe as describe_target
 from .contract_sources import contract_from
@@ -207,7 +210,7 @@ def serve(
             server.observe(AccessLog())
         if not cluster:
             return await serve_until_stopped(server, host, port, drain_grace)
-        async with node_of_cluster(server, cluster, cluster_name):
+        async with node_of_cluster(server, cluster, cluster_name, host):
             return await serve_until_stopped(server, host, port, drain_grace)
 
     run(body, debug=debug, cancelled="stopping")
@@ -439,6 +442,46 @@ def bench(
             await measure_all(target, works, extent, warmup, report)
 
     run(body, debug=debug, cancelled="interrupted; this is what was measured so far")
+
+
+@app.command()
+def nodes(
+    url: Url,
+    as_json: AsJson = False,
+    codec: Codec = "json",
+    auth: Auth = None,
+    timeout: Timeout = None,
+    header: Header = [],  # noqa: B006  (typer reads it)
+    metadata: Metadata = [],  # noqa: B006
+    debug: Debug = False,
+) -> None:
+    """List the nodes of a cluster, as the one that is asked sees them."""
+    target = partial(_target, url, codec, auth, timeout, header, metadata)
+    run(lambda: show_nodes(target(), Output(), as_json=as_json), debug=debug)
+
+
+@app.command()
+def presence(
+    url: Url,
+    group: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="NAME", help="Only the members of a group.", show_default=False),
+    ] = None,
+    principal: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="KEY", help="Only a principal's, such as s:ann.", show_default=False),
+    ] = None,
+    as_json: AsJson = False,
+    codec: Codec = "json",
+    auth: Auth = None,
+    timeout: Timeout = None,
+    header: Header = [],  # noqa: B006  (typer reads it)
+    metadata: Metadata = [],  # noqa: B006
+    debug: Debug = False,
+) -> None:
+    """List the sessions of all nodes of a cluster, one a line."""
+    target = partial(_target, url, codec, auth, timeout, header, metadata)
+    run(lambda: show_presence(target(), Output(), group, principal, as_json=as_json), debug=debug)
 
 
 @app.command()

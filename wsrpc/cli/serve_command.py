@@ -14,14 +14,18 @@ from .failures import ExitCode, Failure, note
 __all__ = ["node_of_cluster", "serve"]
 
 
-def node_of_cluster(server: Server, urls: Sequence[str], name: str) -> Cluster:
+def node_of_cluster(server: Server, urls: Sequence[str], name: str, host: str = "") -> Cluster:
     """What makes a server a node of a cluster while it is entered.
+
+    On a loopback address everybody is on this machine, and may ask about the cluster.
 
     Raises:
         Failure: The name is none, or nats-py is not installed.
     """
     try:
-        return Cluster(server, urls, name=name)
+        return Cluster(
+            server, urls, name=name, operators=(lambda context: True) if is_loopback(host) else None
+        )
     except (ClusterConfigError, ImportError) as error:
         raise Failure(str(error), ExitCode.USAGE) from error
 

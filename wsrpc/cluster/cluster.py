@@ -21,6 +21,7 @@ from .limits import ClusterLimits
 from .members import NodeInfo
 from .network import Network
 from .node import Node, checked_name, key_of_principal
+from .overview import Operators
 from .pools import Pool, Pools
 from .presence import Presence
 from .targets import Group, One, Principal, Target
@@ -96,6 +97,8 @@ class Cluster:
         name: The cluster's name; nodes of one name on one NATS find each other.
         meta: What the operator says of this node, for all to see.
         limits: The cluster's bounds.
+        operators: A function of the `CallContext`, async or not: whether that caller may ask which
+            nodes and sessions there are (`wsrpc nodes`, `wsrpc presence`). Without it nobody may.
 
     Attributes:
         id: The id of this node, new for each start of the process.
@@ -116,6 +119,7 @@ class Cluster:
         name: str = "wsrpc",
         meta: Mapping[str, str] | None = None,
         limits: ClusterLimits | None = None,
+        operators: Operators | None = None,
     ) -> None:
         if not NAME.fullmatch(name):
             raise ClusterConfigError(
@@ -123,7 +127,7 @@ class Cluster:
             )
         self._limits = limits or ClusterLimits()
         found = _bus(bus, name, self._limits.link_pending)
-        self._node = Node(server, self._limits, found, name, meta)
+        self._node = Node(server, self._limits, found, name, meta, operators)
         self._pools = Pools(self._node)
         self._topics = Topics(self._node, self._limits)
         self.id = self._node.id
@@ -248,11 +252,7 @@ class Cluster:
     @property
     def nodes(self) -> Mapping[str, NodeInfo]:
         """The nodes that this one knows of, by id, itself included."""
-        network = self._node.network
-        if network is not None:
-            return network.members.infos()
-        load = len(self._node.server.sessions)
-        return {self.id: NodeInfo(self.id, "up", {}, load, self._node.began)}
+        return self._node.infos()
 
     @property
     def network(self) -> Network | None:

@@ -23,7 +23,9 @@ from .directory import Directory
 from .errors import ClusterConfigError, SessionGone
 from .forward import Forwarding, owner_of
 from .limits import ClusterLimits
+from .members import NodeInfo
 from .network import Network
+from .overview import Operators, Overview
 from .tunnels import node_of
 
 __all__ = ["Node", "checked_meta", "checked_name", "key_of_principal"]
@@ -58,6 +60,7 @@ class Node:
         bus: Bus | None = None,
         name: str = "wsrpc",
         meta: Mapping[str, str] | None = None,
+        operators: Operators | None = None,
     ) -> None:
         self.id = secrets.token_hex(ID_BYTES)
         self.server = server
@@ -73,6 +76,7 @@ class Node:
         self._bus = bus
         self._name = name
         self._meta = checked_meta(meta or {}, limits)
+        self.controllers = [Overview(self, operators)]
         # Types of principals of which the log has said that they have no key.
         self._keyless: set[type] = set()
         server.extend(self)
@@ -188,6 +192,12 @@ class Node:
         """Serve a link at the node that has its session."""
         assert self.forwarding is not None
         await self.forwarding.pass_on(link, opening, answered)
+
+    def infos(self) -> dict[str, NodeInfo]:
+        """The nodes that this one knows of, by id, itself included."""
+        if self.network is not None:
+            return self.network.members.infos()
+        return {self.id: NodeInfo(self.id, "up", self._meta, len(self.server.sessions), self.began)}
 
     # ------------------------------------------------------------ sessions
 

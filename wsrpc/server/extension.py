@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol, TypeAlias
 
 from ..interfaces import Session, StateChange
@@ -24,6 +24,10 @@ class Extension(Protocol):
 
     @property
     def node(self) -> str: ...
+    @property
+    def controllers(self) -> Sequence[object]:
+        """What the server exposes for it, under names of this package's own."""
+        ...
 
     def changed(self, session: Session, change: StateChange) -> None:
         """A session has begun, lost its connection, come back or ended; must not block."""

@@ -281,6 +281,8 @@ class Server:
         if self._listeners or service.sessions or service.extension is not None:
             raise RuntimeError("build the Cluster of a server once, and before the server listens")
         service.extension = extension
+        more = entries_of(expose_all([], builtin=extension.controllers), ())
+        service.entries = {**service.entries, **more}
         told = service.on_state
 
         def changed(session: Session, change: StateChange) -> None:
