@@ -314,7 +314,15 @@ def gets_through(old: MethodSpec, new: MethodSpec, samples: list[Any], *, result
                 new.load_args(data, codec)
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=100,
+    deadline=None,
+    suppress_health_check=[
+        HealthCheck.too_slow,
+        HealthCheck.data_too_large,
+        HealthCheck.filter_too_much,
+    ],
+)
 @given(types, types, st.booleans(), st.data())
 def test_the_same_for_types_that_nobody_thought_of(
     first: Any, second: Any, same: bool, data: st.DataObject

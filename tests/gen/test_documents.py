@@ -159,6 +159,7 @@ process.exit(errors.length ? 1 : 0);
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("contract", [SHOP, NASTY], ids=["shop", "nasty"])
 def test_the_official_parser_accepts_it(contract: Any, tmp_path: Path) -> None:
     modules = Path(__file__).parents[2] / ".web" / "node_modules"

@@ -22,6 +22,7 @@ def test_each_frame_is_taken_once_and_in_order_and_nobody_waits_for_ever() -> No
 
 
 @needs_spin
+@pytest.mark.slow
 @pytest.mark.parametrize("planted", PLANTED)
 def test_the_checker_finds_errors_that_are_planted(planted: str) -> None:
     assert check(SMALL, planted).error

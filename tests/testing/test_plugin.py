@@ -153,6 +153,7 @@ def test_it_works_with_anyios_plugin(tmp_path: Path) -> None:
     assert "12 passed" in done.stdout, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_it_works_in_anyios_auto_mode_and_in_virtual_time(tmp_path: Path) -> None:
     project(tmp_path, conftest=CONFTEST, test_hour=VIRTUAL)
     done = pytest_in(tmp_path, *ANYIO, "-o", "anyio_mode=auto")
