@@ -19,7 +19,7 @@ from ..runtime import Nursery
 from ..telemetry.logs import one_line
 from ..transport.base import Link
 from .live_session import LiveSession
-from .wire_session import WireSession
+from .wire_session import GOODBYE, WireSession
 
 __all__ = ["AskedError", "Dial", "Reconnect", "Reconnector", "asked"]
 
@@ -342,6 +342,12 @@ class Reconnector:
                         return AskedError("auth", error)
                     # It would recur.
                     wire.lose(CloseCode.NORMAL, f"auth cannot travel: {error}")
+                except anyio.get_cancelled_exc_class():
+                    if not way.opened:
+                        with anyio.move_on_after(GOODBYE, shield=True):
+                            await link.close(CloseCode.NORMAL)
+                        link.abort()
+                    raise
         except (WsrpcError, OSError, AskedError) as error:
             return error
         return None

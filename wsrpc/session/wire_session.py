@@ -55,6 +55,9 @@ __all__ = [
     "first_message",
 ]
 
+# Seconds for the goodbye of a link on which nothing has begun.
+GOODBYE = 0.1
+
 STOPPING = "the server is stopping"
 
 # Seconds that handlers have to end once their cleanup was cancelled as well.
@@ -284,6 +287,9 @@ class WireSession:
             self.hub.log.info("closing %r with %d: %s", self.hub.session, code, reason, code=code)
             # First the verdict, then the handshake: nobody's call waits for a peer to say goodbye.
             self._leave(code, reason)
+            if code == CloseCode.HELLO_TIMEOUT:
+                # Who says nothing is not waited for.
+                self.hub.timers.add(self._runtime.now() + GOODBYE, link.abort)
             await self._close(link, code, reason)
 
     def _take_unreported(self) -> None:

@@ -356,6 +356,11 @@ class Tap(Connection, asyncio.BufferedProtocol):
             # The peer's close frame has to be read.
             self.transport.resume_reading()
 
+    async def close(self, code: int = CloseCode.NORMAL, reason: str = "") -> None:
+        """As the library does; what has been held back no longer keeps it from reading the end."""
+        self.drop()
+        await super().close(code, reason)
+
     def send_nowait(self, data: bytes, text: bool) -> bool:
         if self.transport.is_closing():
             return True
