@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import re
-import runpy
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import anyio
 import anyio.to_thread
 import pytest
 
-import wsrpc
-from tests.support import served
 from tests.web.node import STATIC, node_with_websocket
 
 README = Path(__file__).parent.parent / "README.md"
@@ -156,18 +152,23 @@ def test_the_test_of_the_readme_passes(folder: Path) -> None:
     assert " passed" in done.stdout
 
 
-async def test_the_observer_of_the_readme_is_told_of_calls(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def load() -> tuple[Any, Any]:
-        return runpy.run_path(str(folder / "observe.py")), runpy.run_path(str(folder / "server.py"))
+async def test_the_server_of_the_readme_has_metrics_and_traces(folder: Path) -> None:
+    program = """
+import anyio, sys, urllib.request, wsrpc
+from observe import server, tracing
 
-    observe, module = await anyio.to_thread.run_sync(load)
-    hello = module["HelloController"]
-    async with served([hello()]) as listener:
-        async with wsrpc.connect(listener.url, observers=[observe["Calls"]()]) as session:
-            await session.clientize(hello).greet("Ada")
-    assert capsys.readouterr().out == "outbound HelloController.greet ok\n"
+async def main():
+    async with server.listen() as listener:
+        async with wsrpc.connect(listener.url, observers=[tracing.observer]) as session:
+            await session.clientize("HelloController").greet(name="Ada")
+        read = lambda: urllib.request.urlopen(listener.http_url + "metrics").read().decode()
+        print(await anyio.to_thread.run_sync(read))
+
+anyio.run(main)
+"""
+    done = await anyio.to_thread.run_sync(run, folder, sys.executable, "-c", program)
+    assert done.stderr == ""
+    assert re.search(r'grpc_method="greet".* 1\.0', done.stdout), done.stdout
 
 
 @pytest.mark.parametrize("name", ["main.py", "rooms.py"])

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from tests.docs.pages import BLOCK, ROOT, Reader
+from tests.test_layout import FOLDERS
 
 PAGES = sorted((ROOT / "docs").glob("*.md"))
-TEXTS = [*PAGES, *sorted(ROOT.glob("*.md"))]
+TEXTS = [*PAGES, ROOT / "docs" / "llms.txt", *sorted(ROOT.glob("*.md"))]
 
 # Pages that are still to be written.
 TO_COME = {
@@ -56,3 +57,39 @@ def test_the_links_of_a_page_lead_somewhere(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_a_page_says_in_its_first_line_what_it_is_about(page: Path) -> None:
     assert page.read_text(encoding="utf-8").startswith("# ")
+
+
+@pytest.mark.parametrize("name", ["CONTRIBUTING.md", "SECURITY.md", "docs/architecture.md"])
+def test_the_files_that_a_page_names_are_there(name: str) -> None:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    named = re.findall(r"`((?:wsrpc|tests|docs)/[\w./-]+)`", text)
+    assert named
+    for path in named:
+        assert (ROOT / path).exists() or "NAME" in path, path
+
+
+def test_the_architecture_names_every_file_on_the_path_of_a_call() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    for path in re.findall(r"^\W*([a-z]+/[a-z_]+\.py) ", text, re.MULTILINE):
+        assert (ROOT / "wsrpc" / path).exists(), path
+
+
+def test_the_architecture_has_every_folder_in_the_order_of_its_imports() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    tree = text.partition("```text\n")[2].partition("```")[0]
+    shown = re.findall(r"^  (\w+)/ ", tree, re.MULTILINE)
+    order = [name for name in FOLDERS if name in shown]
+    assert shown == order[::-1]
+    folders = {path.parent.name for path in (ROOT / "wsrpc").glob("*/__init__.py")}
+    assert set(shown) == folders
+
+
+def test_contributing_has_the_order_of_the_folders() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    listed = text.partition("the order:\n\n")[2].partition("\n\n")[0]
+    words = [word for word in listed.replace("the package itself", "").split() if word != "·"]
+    assert words == [name for name in FOLDERS if name not in ("", "__main__")]
+
+
+def test_contributing_is_at_most_60_lines() -> None:
+    assert len((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").splitlines()) <= 60
