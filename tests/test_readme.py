@@ -168,7 +168,9 @@ anyio.run(main)
 """
     done = await anyio.to_thread.run_sync(run, folder, sys.executable, "-c", program)
     assert done.stderr == ""
-    assert re.search(r'grpc_method="greet".* 1\.0', done.stdout), done.stdout
+    assert re.search(
+        r'^wsrpc_server_handled_total\{code="ok",.*method="greet"\} 1\.0$', done.stdout, re.M
+    ), done.stdout
 
 
 @pytest.mark.parametrize("name", ["main.py", "rooms.py"])

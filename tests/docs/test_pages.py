@@ -65,7 +65,8 @@ def test_the_files_that_a_page_names_are_there(name: str) -> None:
     named = re.findall(r"`((?:wsrpc|tests|docs)/[\w./-]+)`", text)
     assert named
     for path in named:
-        assert (ROOT / path).exists() or "NAME" in path, path
+        known = "NAME" in path or path.removeprefix("docs/") in TO_COME
+        assert (ROOT / path).exists() or known, path
 
 
 def test_the_architecture_names_every_file_on_the_path_of_a_call() -> None:
