@@ -11,6 +11,7 @@ import pytest
 
 from wsrpc.engine.driver import DirectDriver
 from wsrpc.errors import ProtocolError
+from wsrpc.telemetry.events import Events
 
 TIMEOUT = 10.0
 
@@ -29,7 +30,9 @@ class Clock:
         )
         self.timers = self
         self.limits = SimpleNamespace(stall_timeout=TIMEOUT)
-        self.endpoint = SimpleNamespace(has_output=True, next_batch=lambda now: b"x")
+        self.endpoint = SimpleNamespace(has_output=True, next_batch=lambda now: b"x", sent=0)
+        self.events = Events()
+        self.session: Any = None
 
     def took(self) -> None:
         """What was waited for has been written."""

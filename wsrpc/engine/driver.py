@@ -196,6 +196,11 @@ class DirectDriver:
         self._stall = _Stall(hub, lambda: link.unsent, fault)
         self._soon = hub.runtime.call_soon
         self._idle = hub.runtime.idle
+        # Where the event loop does not tell whether anything else is ready, the last message does:
+        # if it was answered with one frame, the next one is likely to be, and that frame is written
+        # at once. A second one shows that it was wrong, and waits as it would have.
+        self._lone = False
+        self._sent = 0
         self._now = hub.runtime.now
         self._lost: Future = hub.runtime.future()
         self._events: list[Event] = []
@@ -234,6 +239,7 @@ class DirectDriver:
     # ---------------------------------------------------------------- bytes in
 
     def _on_message(self, data: bytes) -> None:
+        self._sent = self._hub.endpoint.sent
         if self._events or self._backlog:
             self._backlog.append(data)
             if len(self._backlog) == BACKLOG:
@@ -295,7 +301,10 @@ class DirectDriver:
 
     def flush(self) -> None:
         if not self._scheduled:
-            if self._idle():
+            idle = self._idle()
+            if idle is None:
+                idle = self._lone and self._hub.endpoint.sent == self._sent
+            if idle:
                 self._flush()
             else:
                 self._scheduled = True
@@ -322,6 +331,7 @@ class DirectDriver:
         except Exception as error:  # noqa: BLE001  (whoever is told acts on it)
             self._fault(error)
             return
+        self._lone = endpoint.sent - self._sent <= 1
         self._scheduled = False
         settle(self._flushed)
 

@@ -98,13 +98,13 @@ class Runtime(Protocol):
         now: Seconds on the loop's clock.
         future: Makes a `Future`.
         call_soon: Runs a function, which must not raise, behind all that is ready to run now.
-        idle: Whether nothing else is ready to run, as far as one can tell; False otherwise.
+        idle: Whether nothing else is ready to run; None where nobody can tell.
     """
 
     now: Callable[[], float]
     future: Callable[[], Future]
     call_soon: Callable[[Callable[[], None]], object]
-    idle: Callable[[], bool]
+    idle: Callable[[], bool | None]
 
     def here(self) -> bool:
         """Whether the caller runs on this event loop."""

@@ -55,7 +55,7 @@ class GenericRuntime:
         self._token = anyio.lowlevel.current_token()
         self._thread = get_ident()
         self.call_soon: Callable[[Callable[[], None]], object] = self.call_threadsafe
-        self.idle: Callable[[], bool] = lambda: False
+        self.idle: Callable[[], bool | None] = lambda: False
 
     def here(self) -> bool:
         if get_ident() != self._thread:

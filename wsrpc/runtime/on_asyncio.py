@@ -115,8 +115,8 @@ async def _outlast(tasks: set[asyncio.Task[None]]) -> None:
         raise cancelled
 
 
-def _never() -> bool:
-    return False
+def _unknown() -> None:
+    return None
 
 
 class AsyncioRuntime:
@@ -134,9 +134,9 @@ class AsyncioRuntime:
         self.future: Callable[[], Future] = partial(asyncio.Future, loop=loop)
         self.call_soon: Callable[[Callable[[], None]], object] = loop.call_soon
         # asyncio's own loops keep what is ready in a deque. Where there is none, as in uvloop,
-        # nobody can tell, and one turn more costs less there.
+        # nobody can tell.
         ready = getattr(loop, "_ready", None)
-        self.idle: Callable[[], bool] = _never if ready is None else lambda: not ready
+        self.idle: Callable[[], bool | None] = _unknown if ready is None else lambda: not ready
 
     def here(self) -> bool:
         try:

@@ -1,0 +1,114 @@
+"""When a driver writes: at once where nothing else can join, and with what else is ready otherwise."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from wsrpc.engine.driver import DirectDriver
+from wsrpc.telemetry.events import Events
+
+
+class Blind:
+    """A hub on an event loop that does not tell whether anything else is ready, as uvloop's.
+
+    Its endpoint has the frames that the test queues; `turn` is the next turn of the event loop.
+    """
+
+    def __init__(self) -> None:
+        self.later: list[Callable[[], None]] = []
+        self.queued = self.numbered = 0
+        self.written: list[int] = []
+        self.runtime = SimpleNamespace(
+            now=lambda: 0.0, call_soon=self.later.append, idle=lambda: None, future=asyncio.Future
+        )
+        self.endpoint = self
+        self.events = Events()
+        self.session: Any = None
+        self.driver = DirectDriver(self, self, lambda events: None, self.fault)  # type: ignore[arg-type]
+
+    def fault(self, error: Exception) -> None:
+        raise error
+
+    def took(self) -> None:
+        """What was waited for has been written."""
+
+    @property
+    def sent(self) -> int:
+        return self.numbered
+
+    @property
+    def has_output(self) -> bool:
+        return self.queued > 0
+
+    def next_batch(self, now: float) -> bytes:
+        taken, self.queued = self.queued, 0
+        self.numbered += taken
+        return bytes(taken)
+
+    def receive(self, data: bytes, now: float) -> list[Any]:
+        return []
+
+    def attach(self, on_message: Callable[[bytes], None], on_lost: Any, on_drained: Any) -> None:
+        self.arrive = on_message
+
+    def send_nowait(self, data: bytes) -> bool:
+        self.written.append(len(data))
+        return True
+
+    def answer(self, frames: int) -> None:
+        """One message comes in, and so many frames answer it, each asking for a flush."""
+        self.arrive(b"x")
+        for _ in range(frames):
+            self.queued += 1
+            self.driver.flush()
+
+    def turn(self) -> list[int]:
+        """What was written, in frames, up to the end of this turn and in the next one."""
+        before, self.written = self.written, []
+        later, self.later[:] = list(self.later), []
+        for fn in later:
+            fn()
+        after, self.written = self.written, []
+        return [*before, -1, *after]
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+async def running(hub: Blind) -> asyncio.Task[None]:
+    task = asyncio.ensure_future(hub.driver.run())
+    await asyncio.sleep(0)
+    return task
+
+
+async def test_one_frame_for_each_message_is_written_at_once_without_knowing_what_is_ready() -> (
+    None
+):
+    hub = Blind()
+    task = await running(hub)
+    for _ in range(3):
+        hub.answer(1)
+        assert hub.turn() == [1, -1], "in the same turn"
+    task.cancel()
+
+
+async def test_frames_that_are_ready_together_go_together_after_the_first_message() -> None:
+    hub = Blind()
+    task = await running(hub)
+    hub.answer(3)
+    assert hub.turn() == [1, -1, 2], "that there are more was not to be known"
+    for _ in range(3):
+        hub.answer(3)
+        assert hub.turn() == [-1, 3]
+    hub.answer(1)
+    assert hub.turn() == [-1, 1], "this one had to wait for others"
+    hub.answer(1)
+    assert hub.turn() == [1, -1]
+    task.cancel()
