@@ -95,6 +95,7 @@ bench: $(VENV)/.bench
 	-$(MAKE) compiled
 	$(BIN)/python -m benchmarks
 	$(BIN)/python -m benchmarks.fan_out
+	$(BIN)/python -m benchmarks.observing
 
 clean: pure
 	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis dist build

@@ -372,3 +372,28 @@ async def test_a_snapshot_has_what_was_refused_resumed_and_moved() -> None:
     assert snapshot.resumes == 0
     assert snapshot.bytes_received > 0
     assert snapshot.bytes_sent > 0
+
+
+async def test_without_observers_nothing_is_made_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    def made(*args: object) -> None:
+        raise AssertionError("made for nobody")
+
+    monkeypatch.setattr("wsrpc.handling.observed.ObservedCall", made)
+    monkeypatch.setattr("wsrpc.calling.observed.ObservedCall", made)
+    monkeypatch.setattr("wsrpc.telemetry.events.Events._tell", made)
+    async with served([Work()], authorize=authorize) as listener:
+        async with wsrpc.connect(listener.url, reconnect=False) as session:
+            await use_all(session)
+            await until(lambda: listener.server.stats.refused.total() == 3)
+
+
+async def test_what_watching_costs_can_be_measured() -> None:
+    from benchmarks.observing import WAYS
+
+    for way, observers in WAYS.items():
+        if way in ("nothing at all", "access log"):
+            # They change what the whole process does.
+            continue
+        async with served([Work()], observers=observers()) as listener:
+            async with wsrpc.connect(listener.url, reconnect=False) as session:
+                assert await session.clientize(Work).add(1, 2) == 3
