@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import importlib.util
+import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -22,6 +24,9 @@ import wsrpc
 from examples import (
     authorization,
     chat_room,
+    cluster_chat,
+    cluster_dashboard,
+    cluster_workers,
     errors,
     hello,
     interceptors,
@@ -35,9 +40,19 @@ from examples import (
     worker_pool,
 )
 from tests.support import served, soon
+from wsrpc.cluster.bus.embedded import nats_server_path
 
 EXAMPLES = Path(hello.__file__).parent
 PROGRAMS = sorted(path.name for path in EXAMPLES.glob("[!_]*.py"))
+needs_nats = [
+    pytest.mark.slow,
+    pytest.mark.nats,
+    pytest.mark.skipif(
+        os.environ.get("WSRPC_NATS") != "require"
+        and (nats_server_path() is None or importlib.util.find_spec("nats") is None),
+        reason="there is no nats-server here, or no nats-py",
+    ),
+]
 
 # What openai leaves to the garbage collector; trio warns of it.
 left_by_openai = pytest.mark.filterwarnings(
@@ -63,12 +78,32 @@ async def test_tracked_reads_each_line_once_over_two_servers() -> None:
     assert None not in later
 
 
-@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize(
+    "program",
+    [
+        pytest.param(program, marks=needs_nats if program.startswith("cluster_") else [])
+        for program in PROGRAMS
+    ],
+)
 def test_each_example_runs_by_itself_and_ends_well(program: str) -> None:
     command = [sys.executable, "-W", "error", str(EXAMPLES / program)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.nats
+@needs_nats[2]
+async def test_clusters_keep_what_they_show() -> None:
+    with anyio.fail_after(60):
+        heard = await cluster_chat.main()
+        assert heard["Bob"][-1] == heard["Ann"][-1] == "I am, on the other node."
+        done = await cluster_workers.main()
+        assert len(done) == cluster_workers.JOBS
+        assert len({pid for pid, _ in done.values()}) == 2
+        sold, shown = await cluster_dashboard.main()
+        assert shown == [sold, sold]
 
 
 @pytest.mark.rule("AUTHZ-1")

@@ -17,6 +17,7 @@ from wsrpc.cli.demo.board import Board
 from wsrpc.cli.demo.reports import Report
 from wsrpc.cli.demo.steps import STEPS
 from wsrpc.cli.demo.text import read, tokens_of
+from wsrpc.cluster.bus.embedded import nats_server_path
 
 from .conftest import COMMAND, PATIENCE, ROOT, command, read_line, start
 
@@ -100,3 +101,21 @@ def test_one_step_that_fails_is_one_too_many(tmp_path: Path) -> None:
 def test_the_tokens_of_a_text_are_the_text() -> None:
     for text in (read(), "", " ", "a", "\n\n a  b\r\n\r\n"):
         assert "".join(tokens_of(text)) == text
+
+
+@pytest.mark.slow
+@pytest.mark.nats
+@pytest.mark.skipif(nats_server_path() is None, reason="there is no nats-server here")
+def test_a_node_of_the_demos_cluster_is_killed_and_nothing_is_lost() -> None:
+    done = subprocess.run(
+        [*COMMAND, "demo", "--cluster"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "kill -9" in done.stdout
+    assert " 0 lost, 0 twice" in done.stdout
+    assert "FAIL" not in done.stdout

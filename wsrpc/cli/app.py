@@ -523,11 +523,23 @@ def demo(
         Optional[Path],  # noqa: UP045
         typer.Option(metavar="FILE", help="Write a picture of the finished table besides."),
     ] = None,
+    cluster: Annotated[
+        bool,
+        typer.Option(
+            "--cluster",
+            help="NATS, two nodes and a balancer instead: a node is killed, and nothing is lost.",
+        ),
+    ] = False,
     debug: Debug = False,
 ) -> None:
     """Two real processes over one real socket, both ways; exits with 0 when every promise holds."""
     from .demo.presenter import present
 
+    if cluster:
+        from .demo.cluster import present_cluster
+
+        run(present_cluster, debug=debug)
+        return
     run(lambda: present(port, plain=plain, svg=svg), debug=debug)
 
 
