@@ -129,6 +129,30 @@ async def test_claims_with_the_time_of_issue_are_the_same_principal_by_their_key
                 assert "key=" in caught.value.reason
 
 
+@pytest.mark.rule("RESUME-2")
+async def test_a_resume_that_is_refused_says_why_and_names_the_key_of_a_grant() -> None:
+    """Claims that are not equal to themselves, and a session that another process has."""
+    issued = 0
+
+    async def authenticate(handshake: wsrpc.Handshake, auth: Any) -> Any:
+        nonlocal issued
+        issued += 1
+        return ("ann", issued)
+
+    server = wsrpc.Server([Work()], authenticate=authenticate)
+    other = wsrpc.Server([Work()], authenticate=authenticate)
+    async with visited(server) as visit, visited(other) as elsewhere:
+        peer = visit()
+        await peer.send(["hello", {"version": 1}])
+        token = (await peer.expect("hello"))[1]["token"]
+        peer.link.abort()
+        for again, said in ((visit(), "return Grant("), (elsewhere(), "another process has it")):
+            await again.send(returning(token, 2))
+            with pytest.raises(LinkClosed, match="4010") as caught:
+                await again.link.receive()
+            assert said in caught.value.reason
+
+
 async def test_revoke_takes_a_principal_or_a_key() -> None:
     async def authenticate(handshake: wsrpc.Handshake, auth: Any) -> Any:
         return User(auth)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
+import anyio
 import pytest
 
 import wsrpc
@@ -66,3 +68,51 @@ async def test_no_exception_of_authenticate_authorize_or_on_state_leaves_a_zombi
             assert await work.echo("x") == "x"
     assert "on_state raised" in caplog.text
     caplog.clear()
+
+
+async def cancelled_by_hand(*_: Any) -> Any:
+    """Raise what cancels tasks, though nobody cancels this one."""
+    kind: Any = anyio.get_cancelled_exc_class()
+    raise kind._create(source="explicit") if hasattr(kind, "_create") else kind
+
+
+@pytest.mark.parametrize("where", ["authenticate", "on_connect", "on_disconnect"])
+@pytest.mark.parametrize("kind", [None, SystemExit, Exotic])
+async def test_a_cancelled_exception_raised_by_hand_or_an_odd_one_ends_no_task_silently(
+    where: str, kind: type[BaseException] | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    faulty = True
+
+    async def fails(*args: Any) -> None:
+        if faulty and kind is not None:
+            raise kind(3)
+        if faulty:
+            await cancelled_by_hand()
+
+    options: dict[str, Any] = {where: fails}
+    async with served([Work()], **options) as listener:
+        if where == "authenticate":
+            with pytest.raises(wsrpc.ConnectError) as caught:
+                async with wsrpc.connect(listener.url):
+                    pytest.fail("let in")
+            assert caught.value.close_code == 4501
+        else:
+            # Whoever is closed by `on_connect` may not have seen the hello yet.
+            with suppress(wsrpc.ConnectError):
+                async with wsrpc.connect(listener.url, reconnect=False) as session:
+                    if where == "on_connect":
+                        await until(lambda: session.closed)
+        await until(lambda: f"{where} raised" in caplog.text)
+        faulty = False
+        async with wsrpc.connect(listener.url) as session:
+            assert await session.clientize(Work).echo("x") == "x"
+    caplog.clear()
+
+
+@pytest.mark.parametrize("option", ["auth", "url", "headers"])
+async def test_neither_does_one_of_auth_url_or_headers(option: str) -> None:
+    async with served([Work()]) as listener:
+        options: dict[str, Any] = {"url": listener.url, option: cancelled_by_hand}
+        with pytest.raises(RuntimeError, match=f"{option}= raised Cancelled"):
+            async with wsrpc.connect(**options):
+                pytest.fail("let in")

@@ -9,12 +9,14 @@ from typing import Any, TypeAlias
 
 import anyio
 
+from .. import runtime as runtimes
 from ..close_codes import CloseCode
 from ..errors import ProtocolError, RpcError
 from ..interfaces import Handshake
 from ..limits import FLOOR_MAX_BATCH, Limits
 from ..protocol.codec import SUBPROTOCOLS
 from ..protocol.hello import Opening, read_opening
+from ..runtime.by_hand import never_cancels
 from ..session.wire_session import first_message
 from ..telemetry.logs import everyone
 from ..transport.base import Link, short_reason
@@ -144,7 +146,11 @@ class Authentication:
             return Grant(None)
         try:
             with anyio.move_on_after(self._limits.auth_timeout):
-                found = await self._authenticate(handshake, auth)
+                found = await never_cancels(
+                    self._authenticate(handshake, auth),
+                    "authenticate",
+                    runtimes.current().is_being_cancelled,
+                )
                 return _checked(found if isinstance(found, Grant) else Grant(found))
         except RpcError as error:
             if error.code == "permission_denied":

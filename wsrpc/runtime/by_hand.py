@@ -7,8 +7,14 @@ like any other, and must not look like an end or a cancellation to whoever await
 from __future__ import annotations
 
 from asyncio import CancelledError
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
-__all__ = ["as_fault"]
+import anyio
+
+__all__ = ["as_fault", "never_cancels"]
+
+T = TypeVar("T")
 
 SPECIAL = (StopIteration, StopAsyncIteration, GeneratorExit, CancelledError)
 
@@ -28,3 +34,19 @@ def as_fault(error: BaseException, where: str) -> BaseException:
     fault = RuntimeError(f"{where} raised {type(error).__name__}{said}")
     fault.__cause__ = error
     return fault
+
+
+async def never_cancels(awaited: Awaitable[T], where: str, cancelled: Callable[[], bool]) -> T:
+    """Await something of the user's, whose hand-raised cancellation is a fault like any other.
+
+    Args:
+        awaited: What to await.
+        where: The code, for the message.
+        cancelled: Whether somebody does cancel this task.
+    """
+    try:
+        return await awaited
+    except anyio.get_cancelled_exc_class() as error:
+        if cancelled():
+            raise
+        raise as_fault(error, where) from error

@@ -43,6 +43,10 @@ from .session_table import SessionTable
 
 __all__ = ["Acceptor", "Service", "is_meant"]
 
+# Why a session is not to be resumed (4010); a close frame holds 123 bytes.
+NO_SESSION = "there is no such session to resume: it has ended, or another process has it"
+ANOTHERS = "the session is another principal's; if it is the same one, return Grant(..., key=...)"
+
 # Seconds for a last word to a peer that had to make room for another.
 GOODBYE = 0.1
 
@@ -297,8 +301,15 @@ class Acceptor:
             return None
         session = self._service.sessions.find(token, grant.identity)
         if session is None:
-            raise ProtocolError(CloseCode.CANNOT_RESUME, "there is no such session to resume")
+            raise ProtocolError(CloseCode.CANNOT_RESUME, self._why_not(token))
         return session
+
+    def _why_not(self, token: str) -> str:
+        """Why nobody may go on with the session of this token."""
+        if self._service.sessions.knows(token):
+            everyone.warning(ANOTHERS)
+            return ANOTHERS
+        return NO_SESSION
 
     async def _begin(self, link: Link) -> ServedSession:
         assert link.subprotocol is not None

@@ -14,6 +14,7 @@ from ..protocol.events import AuthReceived, Event
 from ..protocol.frames import HelloBody
 from ..protocol.hello import Opening
 from ..runtime import Future
+from ..runtime.by_hand import never_cancels
 from ..session.live_session import LiveSession
 from ..session.wire_session import WireSession
 from ..telemetry.logs import everyone
@@ -152,8 +153,10 @@ class ServedSession(LiveSession):
 
     async def _greet(self, on_connect: OnSession, greeted: Future) -> None:
         try:
-            await on_connect(self)
-        except Exception as error:  # noqa: BLE001  (logged)
+            await never_cancels(on_connect(self), "on_connect", self.runtime.is_being_cancelled)
+        except (KeyboardInterrupt, anyio.get_cancelled_exc_class()):
+            raise
+        except BaseException as error:  # noqa: BLE001  (logged; no peer ends a server)
             everyone.error("on_connect raised for %r", self, error=error)
             self.wire.expel(CloseCode.SERVER_TROUBLE, "on_connect failed")
         finally:
@@ -168,8 +171,12 @@ class ServedSession(LiveSession):
         try:
             with anyio.move_on_after(self.limits.cleanup_timeout):
                 await greeted
-                await on_disconnect(self)
-        except Exception as error:  # noqa: BLE001  (logged)
+                await never_cancels(
+                    on_disconnect(self), "on_disconnect", self.runtime.is_being_cancelled
+                )
+        except (KeyboardInterrupt, anyio.get_cancelled_exc_class()):
+            raise
+        except BaseException as error:  # noqa: BLE001  (logged; no peer ends a server)
             everyone.error("on_disconnect raised for %r", self, error=error)
 
     def wire_detached(self, wire: WireSession, error: ConnectionLost) -> None:

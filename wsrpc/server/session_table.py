@@ -116,6 +116,11 @@ class SessionTable(Mapping[str, S]):
         good = [hmac.compare_digest(digest, known) for known in self._tokens[session]]
         return session if any(good) else None
 
+    def knows(self, token: str) -> bool:
+        """Whether there is a session for a token, whosever it is."""
+        session = self._by_token.get(_digest(token))
+        return session is not None and not session.closed
+
     @staticmethod
     def new_token() -> str:
         """A token that nobody can guess."""

@@ -12,10 +12,12 @@ from typing import Any, Protocol
 
 import anyio
 
+from .. import runtime as runtimes
 from ..backoff import LONGEST, Backoff
 from ..close_codes import CloseCode, may_reconnect
 from ..errors import ConnectError, ConnectionLost, WsrpcError
 from ..runtime import Nursery
+from ..runtime.by_hand import never_cancels
 from ..telemetry.logs import one_line
 from ..transport.base import Link
 from .live_session import LiveSession
@@ -113,7 +115,9 @@ async def asked(name: str, ask: Callable[[], Any], timeout: float) -> Any:
     try:
         with anyio.move_on_after(timeout):
             found = ask()
-            return await found if isawaitable(found) else found
+            if not isawaitable(found):
+                return found
+            return await never_cancels(found, f"{name}=", runtimes.current().is_being_cancelled)
     except Exception as error:
         raise AskedError(name, error) from error
     late = f"{name}= did not return within {timeout:g} s (Limits.connect_timeout)"
