@@ -1,4 +1,4 @@
-"""What goes wrong, who is to blame, and what of it crosses the wire."""
+"""The errors of the package: which side is to blame, and which errors cross the wire."""
 
 from __future__ import annotations
 

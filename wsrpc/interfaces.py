@@ -42,15 +42,15 @@ C = TypeVar("C")
 State: TypeAlias = Literal["connecting", "connected", "detached", "draining", "closed"]
 
 Validate: TypeAlias = Literal["both", "arrival", "none"]
-"""What is validated: arguments before they leave and results on arrival, only results, nothing."""
+"""The values that are validated: arguments that leave and results that arrive, only results, none."""
 
 Overflow: TypeAlias = Literal["block", "latest", "drop_oldest", "fail"]
-"""What becomes of items that a consumer does not take in time; see `Session.clientize`."""
+"""The fate of items that a consumer does not take in time; see `Session.clientize`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Handshake:
-    """What is known of a connection before its first message.
+    """The facts about a connection that are known before its first message.
 
     Attributes:
         path: The request's path with its query, such as "/rpc".
@@ -109,7 +109,7 @@ class Session:
     Attributes:
         id: The public name that the accepting side gave it; no secret. On the connecting side it
             changes when the server has forgotten the session, and this object goes on with another.
-        principal: Who the peer is, as `authenticate` returned it; None on the connecting side.
+        principal: The peer's identity, as `authenticate` returned it; None on the connecting side.
         principal_key: A string that is the same for the same principal, such as "s:ann" or "n:1";
             None where there is none. See `Grant`.
         peer: What the peer calls itself, from its hello.
@@ -131,7 +131,7 @@ class Session:
 
     @property
     def state(self) -> State:
-        """What the session is doing; see `StateChange`."""
+        """The state of the session; see `StateChange`."""
         raise NotImplementedError
 
     @property

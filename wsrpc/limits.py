@@ -81,10 +81,10 @@ class Limits:
             fits into the 30 s that orchestrators give.
         hello_timeout: Seconds from the accepted connection to a complete hello, TLS and the opening
             handshake included (close code 4008).
-        auth_timeout: Seconds that `authenticate` may take; who waited in vain is asked to try again
+        auth_timeout: Seconds that `authenticate` may take; beyond them the peer is asked to try again
             later (1013).
-        max_unauthenticated: Connections that a server holds of which it does not know yet who they
-            are. At least 1. When there is one more, one that has kept the server waiting makes room
+        max_unauthenticated: Connections of which a server does not know the peer's identity
+            yet. At least 1. When there is one more, one that has kept the server waiting makes room
             for it; where none has, it is turned away.
         max_unauthenticated_per_address: The same, of one address. At least 1. An IPv6 network of 64
             bits counts as one address. Behind `Server(trusted_proxies=…)` the client's address

@@ -1,4 +1,4 @@
-"""What an option may be: one check, in one place, for all entry points that take it.
+"""Checks of options: one check, in one place, for all entry points that take the option.
 
 `connect`, `Server`, `clientize`, `@method` and the testing pairs call these with the option's name,
 so that a slip of the pen is refused where it was written, and everywhere in the same words.

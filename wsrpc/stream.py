@@ -1,4 +1,4 @@
-"""What a call gives its caller: a value to await, or a stream to iterate."""
+"""Streams, as callers and handlers see them."""
 
 from __future__ import annotations
 
@@ -79,11 +79,11 @@ class Tracked(Generic[T_co]):
 
     A method annotated `AsyncIterator[Tracked[T]]` yields `Tracked("some id", value)`. When the stream
     is lost for good, as by a restart of the server, the caller's side opens it again by itself and
-    names the last item that its application has got: `current().last_id`, behind which the method
+    names the last item that its application has got: `current().last_id`, after which the method
     goes on. It is None the first time.
 
     Args:
-        id: What the method needs to go on behind this item; at most 1,024 characters.
+        id: What the method needs to go on after this item; at most 1,024 characters.
         value: The item proper.
 
     Attributes:
@@ -128,7 +128,7 @@ class Stream(AsyncIterator[T_co], Generic[T_co, U_co]):
     def __init__(self, label: str) -> None:
         self._label = label
         self._final: Any = _ABSENT
-        # Whether it was ended by a cancellation of whoever waited for an item.
+        # Whether it was ended because the task that waited for an item was cancelled.
         self._cut = False
 
     def __aiter__(self) -> Self:
@@ -398,7 +398,7 @@ class LocalStream(Stream[T_co, U_co]):
             raise _End from None
 
     async def _end(self, final: Final[Any]) -> NoReturn:
-        # The body behind `yield Final(…)` has to run, so the source is asked once more.
+        # The body after `yield Final(…)` has to run, so the source is asked once more.
         try:
             item = await self._step()
         except StopAsyncIteration:

@@ -1,4 +1,4 @@
-"""Who may come in: the first message of a link, and what `authenticate` says to it."""
+"""Authentication: the first message of a link, and the verdict of `authenticate` on it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The door of a listener: whom it lets knock, and whom it sends away before there is a link."""
+"""The door of a listener: which requests may open a link, and which are sent away before that."""
 
 from __future__ import annotations
 

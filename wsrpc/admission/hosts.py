@@ -1,4 +1,4 @@
-"""Which host a web page may have asked for: what stands against DNS rebinding (HOST-1).
+"""The hosts that a web page may ask for: the defence against DNS rebinding (HOST-1).
 
 A page of evil.example can let that name point at 127.0.0.1. To the browser the server then is of
 the page's own origin, so `Origin` and `Host` agree, and only the name itself tells that something

@@ -1,4 +1,4 @@
-"""What travels beside a call's arguments: uploads and callbacks."""
+"""The attachments of a call, which travel beside its arguments: uploads and callbacks."""
 
 from __future__ import annotations
 

@@ -312,7 +312,7 @@ async def _failure(
     timing: Timing,
     attachments: Attachments | None,
 ) -> BaseException:
-    """What to raise where there is no value."""
+    """The error to raise where there is no value."""
     error: RpcError[Any]
     if isinstance(outcome, Error):
         error = error_from(outcome.body, hub.codec, hub.origin)

@@ -1,4 +1,4 @@
-"""What a call for a value and a stream share: the method, its options, where it goes."""
+"""The part that calls for values and for streams share: the method, its options, its route."""
 
 from __future__ import annotations
 

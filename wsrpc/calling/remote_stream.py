@@ -251,7 +251,7 @@ class RemoteStream(ReceivedStream):
 
 
 class TrackedStream(RemoteStream):
-    """A stream that can be opened again behind the last item that was delivered (RETRY-3)."""
+    """A stream that can be opened again after the last item that was delivered (RETRY-3)."""
 
     async def __anext__(self) -> Any:
         consumer = self._consumer

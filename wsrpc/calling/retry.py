@@ -35,7 +35,7 @@ def is_repeatable(error: RpcError[Any], *, idempotent: bool) -> bool:
 
 
 class Budget:
-    """What all calls of one session may spend on repeats together: a bucket of tokens.
+    """The budget for repeats that all calls of one session share: a bucket of tokens.
 
     Each failure that is worth a repeat costs one. While more than half of them are left, calls are
     repeated; below that failures are passed on, until enough calls have been made again.

@@ -163,7 +163,7 @@ def serve(
         typer.Option(
             min=0,
             metavar="SECONDS",
-            help="For how long calls may finish when it stops; 30 if the server does not say.",
+            help="For how long calls may finish when it stops; 25 if the server does not say.",
             show_default=False,
         ),
     ] = None,

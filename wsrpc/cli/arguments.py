@@ -22,7 +22,7 @@ class Argument:
 
     Attributes:
         name: The parameter.
-        text: What stands behind the sign.
+        text: The text after the sign.
         is_json: Whether the sign was `:=`.
     """
 

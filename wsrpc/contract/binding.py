@@ -15,7 +15,7 @@ __all__ = ["NO_DEFAULT", "Binder", "Param", "near"]
 
 
 class NoDefault:
-    """What a parameter has in place of a default."""
+    """The mark of a parameter that has no default."""
 
 
 NO_DEFAULT: Final = NoDefault()

@@ -234,7 +234,7 @@ def _checked_errors(raises: Any) -> tuple[type[RpcError[Any]], ...]:
 
 
 class Marked:
-    """What the decorator knows of one function.
+    """The decorator's knowledge of one function.
 
     Attributes:
         fn: The undecorated function.

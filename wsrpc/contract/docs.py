@@ -1,4 +1,4 @@
-"""What docstrings say, in the parts that a contract shows."""
+"""The parts of docstrings that a contract shows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is exposed: instances, classes and factories, by name."""
+"""The exposed controllers by name: instances, classes and factories."""
 
 from __future__ import annotations
 

@@ -281,7 +281,7 @@ class DirectDriver:
 
     def _on_lost(self, error: Exception) -> None:
         if self._events or self._backlog:
-            # It came behind them.
+            # It came after them.
             self._soon(partial(self._on_lost, error))
         else:
             self._fail(error)

@@ -1,4 +1,4 @@
-"""What calls out and calls in share: a pure endpoint, and the waiting around it.
+"""The part that calls out and calls in share: a pure endpoint, and the waiting around it.
 
 The endpoint decides; the hub waits. Each live id's `context` is a `LaneOwner`, to which the
 session hands what the endpoint reports. All of it runs on one event loop, between two awaits at a
@@ -65,7 +65,7 @@ class LaneOwner:
 
 
 class Driver(Protocol):
-    """What the session and its hub need of a link at work."""
+    """The part of a link at work that the session and its hub use."""
 
     @property
     def behind(self) -> bool:

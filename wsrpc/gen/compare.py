@@ -1,4 +1,4 @@
-"""What changed from one contract to another, and for whom it breaks: `wsrpc diff`.
+"""The changes from one contract to another, and which side they break: `wsrpc diff`.
 
 Callers are programs that were written against the old contract and call the new one. Handlers are
 programs that implement the old contract and are called by new callers.

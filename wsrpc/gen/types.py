@@ -1,4 +1,4 @@
-"""What a contract describes, as a small tree of types that every printer walks."""
+"""The content of a contract, as a small tree of types that every printer walks."""
 
 from __future__ import annotations
 

@@ -187,7 +187,7 @@ class Handler(LaneOwner):
             assert self._task is not None
             self.hub.runtime.cancel(self._task)
         if self.producer is not None:
-            # After the cancellation: trio would deliver that behind the wait that this ends.
+            # After the cancellation: trio would deliver that after the wait that this ends.
             self.producer.stop()
         self._arm_killer()
 

@@ -71,7 +71,7 @@ class MethodHandler(Handler):
 
     def _await_arguments(self) -> None:
         if self._unauthorized:
-            # The decision need not wait for them, nor they take up memory behind a no.
+            # The decision need not wait for them, and after a refusal they need no memory.
             self._arguments = self.hub.runtime.future()
             self._launch()
 

@@ -154,7 +154,7 @@ class ThreadIterator:
                     return
                 allowance -= 1
             self._over = allowance > 0
-        except BaseException as error:  # noqa: BLE001  (raised behind the items before it)
+        except BaseException as error:  # noqa: BLE001  (raised after the items before it)
             self._error = as_fault(error, "the generator")
             self._over = True
 

@@ -1,6 +1,6 @@
 """Large values in pieces, out and in (protocol.md, Chunks).
 
-A value that would make its frame exceed 64 KiB goes behind it: the frame carries null and the
+A value that would make its frame exceed 64 KiB goes after it: the frame carries null and the
 value's size, and `chunk` frames bring the encoding piece by piece, mixed with all other traffic.
 
 Out: a lane has at most one value under way. Its frame goes only when the sizes of all values begun

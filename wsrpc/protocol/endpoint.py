@@ -307,7 +307,7 @@ class Endpoint(Arrivals):
             self._incoming.begin(frame, size)
 
     def _give_up(self, lane: Receiver, size: int) -> None:
-        """What comes is larger than this side takes: fail the call, and that alone (CHUNK-7)."""
+        """The value is larger than this side takes: fail this call and no other (CHUNK-7)."""
         assert isinstance(lane, (OutCall, UploadReader))
         if lane in self._given_up or lane.state not in WANTING:
             return

@@ -1,4 +1,4 @@
-"""What `Endpoint.receive` tells the shell, in the order in which it happened."""
+"""The events that `Endpoint.receive` gives to the hub, in the order in which they happened."""
 
 from __future__ import annotations
 

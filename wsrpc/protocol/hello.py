@@ -1,7 +1,7 @@
 """The first message of a link: what is in it, before anybody acts on it (protocol.md, hello).
 
 The accepting side has to know who comes, and whether for a session that it has, before an endpoint
-can take the message: `read_opening` reads it, and decodes nothing behind the hello. The opening
+can take the message: `read_opening` reads it, and decodes nothing after the hello. The opening
 then goes to `Endpoint.accept` of a new endpoint, or to `Endpoint.resume` of the one that its token
 names.
 """
@@ -31,7 +31,7 @@ class Opening:
     Attributes:
         codec: The link's subprotocol.
         hello: What it says; `auth` is decoded, nothing of it is believed.
-        behind: The frames behind the hello, still encoded.
+        behind: The frames after the hello, still encoded.
         message: All of it, as it came.
     """
 
@@ -41,7 +41,7 @@ class Opening:
     message: bytes = b""
 
     def frames(self) -> list[Taken | Extension]:
-        """The frames behind the hello, which count as a batch of their own (HELLO-6).
+        """The frames after the hello, which count as a batch of their own (HELLO-6).
 
         Raises:
             ProtocolError: 4500, one of them is malformed.
@@ -50,7 +50,7 @@ class Opening:
 
     @property
     def size(self) -> int:
-        """Bytes of the frames behind the hello."""
+        """Bytes of the frames after the hello."""
         return sum(map(len, self.behind))
 
 

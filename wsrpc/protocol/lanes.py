@@ -80,7 +80,7 @@ class Lane:
         state: The row of the state table that holds now.
         queued: Whether the lane waits in the outbox's ring.
         pending_bytes: Bytes. Encoded values that wait on this lane, without `value`.
-        value: The one that goes in chunks, behind the items and ahead of the terminal.
+        value: The one that goes in chunks, after the items and ahead of the terminal.
         owner: The object that calls and handlers have for this id; the core never looks at it.
     """
 
@@ -578,5 +578,5 @@ class Slots:
 
 
 def finish_reason(reason: str | None) -> str:
-    """What a cancel's reason means as an error code; anything unheard of is a plain cancel."""
+    """The error code for a cancel's reason; an unknown reason is a plain cancel."""
     return "deadline_exceeded" if reason == "deadline_exceeded" else "cancelled"

@@ -66,7 +66,7 @@ class Continuity(Traffic):
             auth: The credentials; any JSON value.
             now: Seconds on the shell's clock.
             patient: In a new session, hold calls back until the accepting side's hello is there. So
-                they go out behind the first ack, and a link that is lost before the accepting side
+                they go out after the first ack, and a link that is lost before the accepting side
                 has that ack costs nothing (RESUME-5).
 
         Raises:
@@ -237,7 +237,7 @@ class Continuity(Traffic):
         return events
 
     def _check_count(self, received: int | None) -> None:
-        """What the hello of a resume says to have been taken must fit what was sent."""
+        """The count in the hello of a resume must fit the frames that were sent."""
         replay = self._replay
         if not replay.acked <= (received or 0) <= replay.numbered:
             reason = f"{received or 0} frames taken, of {replay.numbered}, {replay.acked} acked"

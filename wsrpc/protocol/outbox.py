@@ -1,4 +1,4 @@
-"""What waits for the socket, and in which order it goes (protocol.md, Outbox).
+"""Frames that wait for the socket, and the order in which they go (protocol.md, Outbox).
 
 Link frames first; then the lanes by deficit round robin, a quantum a turn, so that no stream and no
 large value holds up the others. A lane whose item was larger owes the rest, and stands back until
@@ -83,7 +83,7 @@ class Outbox:
         self.bytes -= freed
 
     def fill_links(self, batch: Batch) -> None:
-        """Take the link frames into `batch`; the numbered ones of `fill` come behind them."""
+        """Take the link frames into `batch`; the numbered ones of `fill` come after them."""
         links = self.links
         if self.greets:
             self.greet(batch)

@@ -41,7 +41,7 @@ class Bucket:
 
 
 class Patience:
-    """What a peer has sent that honest peers hardly send, and whether it is too much.
+    """Counts frames that honest peers hardly send, and says when there are too many.
 
     It is the session's: a peer that was told to calm down, and comes back, finds it as it was.
 

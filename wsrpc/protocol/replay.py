@@ -1,4 +1,4 @@
-"""What has to outlive a link: the frames that the peer may not have, and the counts of those taken.
+"""The state that outlives a link: frames that the peer may not have, and counts of those taken.
 
 Both sides count the numbered frames of a session (protocol.md, Numbering). `Replay` is the sending
 half: the bytes of each frame until the peer has acked it, so that they can go again unchanged on
@@ -42,7 +42,7 @@ class Replay:
         keeping: Whether frames are kept; not so in a session that ends with its link.
         numbered: Frames numbered in this session so far.
         acked: How many of them the peer has said to have taken.
-        bytes: Bytes of the frames kept, each with the separator behind it.
+        bytes: Bytes of the frames kept, each with the separator after it.
         again: Frames of older links that this one has yet to carry.
         ample: Bytes up to which there is room for any batch, whatever is in it.
     """
@@ -126,7 +126,7 @@ class Replay:
                 return False
             batch.bound(self.limit - kept)
         elif self.limit < batch.target:
-            # The first frame may have any size, those behind it may not.
+            # The first frame may have any size, those after it may not.
             batch.target = min(batch.target, batch.size + self.limit)
         return True
 

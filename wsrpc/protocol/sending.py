@@ -1,4 +1,4 @@
-"""What goes out on ids that are open: items, and the one terminal of each."""
+"""Frames out on ids that are open: items, and the one terminal of each."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ class Spliced:
     Attributes:
         head: What comes before the bytes, up to and with their length.
         blob: The bytes.
-        tail: What comes behind them.
+        tail: The bytes after them.
     """
 
     __slots__ = ("_size", "blob", "head", "tail")
@@ -204,7 +204,7 @@ class Splicing(Gathering):
         super().add(view)
 
     def _begin(self, piece: memoryview) -> memoryview:
-        """Look for large bytes; returns what is behind their header."""
+        """Look for large bytes; returns the bytes after their header."""
         begin = _large_bytes(piece, self._size)
         self._head = bytes(piece[:begin])
         if begin:
@@ -222,7 +222,7 @@ class Splicing(Gathering):
 
 
 def _large_bytes(piece: memoryview, size: int) -> int:
-    """Where in the first piece of a value large bytes begin, behind their header; 0 for nowhere.
+    """Where in the first piece of a value large bytes begin, after their header; 0 for nowhere.
 
     Args:
         piece: The piece.
@@ -254,7 +254,7 @@ def _large_bytes(piece: memoryview, size: int) -> int:
     return 0
 
 
-# By the first byte: how many more the head has, and whether they count the bytes behind it.
+# By the first byte: how many more the head has, and whether they count the bytes after it.
 _WIDTHS = {
     **dict.fromkeys((0xC0, 0xC2, 0xC3), (0, False)),
     0xC4: (1, True),

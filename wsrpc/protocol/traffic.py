@@ -1,4 +1,4 @@
-"""What goes over the present link: frames are numbered, counted, kept and acked (protocol.md, Numbering).
+"""Traffic over the present link: frames are numbered, counted, kept and acked (protocol.md, Numbering).
 
 The lowest layer of an endpoint. It hears the peer's heartbeat and knows what is due; how links
 follow one another is the next layer's affair (`link_layer`), and what the numbered frames mean that

@@ -1,4 +1,4 @@
-"""What a value is (protocol.md, VALUE-1 and VALUE-2): the bounds, and the words for what is outside.
+"""The value space (protocol.md, VALUE-1 and VALUE-2): its bounds, and words for values outside.
 
 The core and the types of users judge by the same bounds and say the same about what they refuse.
 """

@@ -35,7 +35,7 @@ def violation(reason: str) -> ProtocolError:
 
 
 def cost_of(size: int) -> int:
-    """What an item of `size` encoded bytes costs."""
+    """The cost in credit of an item of `size` encoded bytes."""
     return 1 + size // COST_UNIT
 
 
@@ -136,7 +136,7 @@ class ReceiveWindow:
             costs = [cost_of(len(item)) for item in items]
             cost = sum(costs)
             begun = cost - costs[-1]
-        # All but the last item must leave a balance of 1 or more for the one behind them.
+        # All but the last item must leave a balance of 1 or more for the one after them.
         if self.balance - begun < 1:
             raise violation("an item beyond the credit granted")
         self.balance -= cost

@@ -1,4 +1,4 @@
-"""What the package needs of an event loop."""
+"""The interface between the package and an event loop."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class Runtime(Protocol):
     Attributes:
         now: Seconds on the loop's clock.
         future: Makes a `Future`.
-        call_soon: Runs a function, which must not raise, behind all that is ready to run now.
+        call_soon: Runs a function, which must not raise, after all that is ready to run now.
         idle: Whether nothing else is ready to run; None where nobody can tell.
     """
 

@@ -188,7 +188,7 @@ class _GenericNursery:
         args: tuple[Any, ...],
         context: contextvars.Context | None,
     ) -> Task:
-        """Start a child behind those that were started before it.
+        """Start a child after those that were started before it.
 
         Trio shuffles what becomes runnable together. So whichever of the tasks runs first does what
         was asked for first.

@@ -102,7 +102,7 @@ def _in_shield(task: Any) -> bool:
 
 
 async def _outlast(tasks: set[asyncio.Task[None]]) -> None:
-    """Wait until `tasks` is empty or done; a cancellation of the caller is raised behind that."""
+    """Wait until `tasks` is empty or done; a cancellation of the caller is raised after that."""
     cancelled: asyncio.CancelledError | None = None
     # Without the shield anyio would repeat its cancellation with each turn of the loop.
     with anyio.CancelScope(shield=True):

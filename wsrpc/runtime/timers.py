@@ -25,7 +25,7 @@ TimerEntry: TypeAlias = list[Any]
 
 
 class Timers:
-    """What is due on one session; times are seconds on the runtime's clock."""
+    """All that is due on one session; times are seconds on the runtime's clock."""
 
     def __init__(self, runtime: Runtime, nursery: Nursery) -> None:
         self._now = runtime.now

@@ -170,7 +170,7 @@ class Acceptor:
         return door.handshake(path, headers, peer, tls=False)
 
     async def close(self) -> None:
-        """Close all sessions that began here with 1001; the handlers clean up behind that."""
+        """Close all sessions that began here with 1001; the handlers clean up after that."""
         self.refuse(CloseCode.GOING_AWAY)
         async with anyio.create_task_group() as group:
             for session in self._sessions:

@@ -1,4 +1,4 @@
-"""What may be added to a server before it listens: code around sessions, and a cluster."""
+"""Additions to a server, made before it listens: code around sessions, and a cluster."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a server answers over plain HTTP, whatever carries it: health, pages, refusals."""
+"""The answers of a server over plain HTTP, by any carrier: health, pages, refusals."""
 
 from __future__ import annotations
 

@@ -126,7 +126,7 @@ class ServedSession(LiveSession):
         self.wire.lose(code, reason)
 
     def expel(self, code: int, reason: str, within: float) -> None:
-        """End the session now, and close its link behind that.
+        """End the session now, and close its link after it.
 
         Args:
             code: The close code.

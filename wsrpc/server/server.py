@@ -73,7 +73,7 @@ class Server:
             caller as if the method had raised it; False refuses with `permission_denied`.
             A callback needs no permission of its own: whoever passed it asked for it.
         origins: More web pages that may connect than those of the host that they ask for
-            ("https://app.example"), or "*" for all. Who sends no `Origin` is no web page.
+            ("https://app.example"), or "*" for all. A request without `Origin` comes from no web page.
         trusted_proxies: The addresses and networks of proxies whose `X-Forwarded-For` or
             `Forwarded` says where a connection comes from; "unix" for those that come by a Unix
             socket.
@@ -82,7 +82,7 @@ class Server:
             always pass. Without it only connections to a loopback address are judged, where a name
             of somebody else's is an attack (DNS rebinding).
         explorer: Whether the port serves a page on which a person can call every method. None: only
-            to whoever is on this very machine. `wsrpc.js` is served in any case.
+            to browsers on this very machine. `wsrpc.js` is served in any case.
         health: Whether `/healthz` and `/readyz` are answered, the latter with 503 from the first
             moment of a drain; and whether there is a controller `wsrpc.health`, which `authorize`
             is not asked about.
@@ -213,7 +213,7 @@ class Server:
 
     @property
     def explorer(self) -> bool | None:
-        """Whether the explorer is served; None: only to whoever is on this very machine."""
+        """Whether the explorer is served; None: only to browsers on this very machine."""
         return self._explorer
 
     @property
@@ -227,14 +227,14 @@ class Server:
         return self._service.sessions
 
     def contract(self) -> dict[str, Any]:
-        """What is exposed, as JSON; the same that `wsrpc schema` writes.
+        """The contract of the exposed controllers, as JSON; the same that `wsrpc schema` writes.
 
         `clientize(contract["HelloController"])` makes a proxy from it without the class.
         """
         return with_names(describe(self._exposed))
 
     def snapshot(self) -> Snapshot:
-        """What the server counts and holds now: `stats`, and what its live sessions add to it."""
+        """Counts of the server and its holdings now: `stats`, and the part of its live sessions."""
         stats = self.stats
         live = [session for session in self._service.sessions.values() if not session.closed]
         return Snapshot(
@@ -383,7 +383,7 @@ class Server:
     async def drain(self, grace: float | None = None, *, reconnect_after: float = 0.0) -> None:
         """Stop without breaking calls; returns when every session has ended.
 
-        No listener of this server lets anybody in any more: who asks is answered with HTTP 503, and
+        No listener of this server lets anybody in any more: requests are answered with HTTP 503, and
         so is `/readyz`, until the last session has ended. Peers are told to take their new calls
         elsewhere, and a client of this package does so by itself. What runs is finished.
         Each session ends, with close code 1012, as soon as nothing is live on it any more, and
@@ -456,7 +456,7 @@ class Server:
     ) -> None:
         """Wait for SIGINT or SIGTERM, then drain; a second one ends that.
 
-        For whoever listens by other means than `serve`. In a thread other than the main one no
+        For programs that listen by other means than `serve`. In a thread other than the main one no
         signals arrive, and this waits until it is cancelled.
 
         Args:

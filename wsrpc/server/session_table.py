@@ -23,7 +23,7 @@ TOKEN_BYTES = 32
 
 
 class Kept(Protocol):
-    """What the table needs of a session."""
+    """The part of a session that the table needs."""
 
     id: str
     principal: Any

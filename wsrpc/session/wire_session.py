@@ -407,7 +407,7 @@ class WireSession:
             self.lose(code, reason)
 
     def expel(self, code: int, reason: str, within: float | None = None) -> None:
-        """End the session now, and close the link behind that: nothing of the peer's acts any more.
+        """End the session now, and close the link after that: nothing of the peer's acts any more.
 
         Args:
             code: The close code.
@@ -581,7 +581,7 @@ class WireSession:
             event.lane.owner.on_credit()
 
     def _on_goaway(self, event: GoawayReceived) -> None:
-        # The calls that will not be answered are finished by events behind this one.
+        # The calls that will not be answered are finished by events after this one.
         self._owner.wire_draining(self, event)
 
     def _on_auth(self, event: AuthReceived) -> None:

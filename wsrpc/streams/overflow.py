@@ -1,4 +1,4 @@
-"""What becomes of items that a consumer does not take in time (`clientize(…, overflow=)`).
+"""Policies for items that a consumer does not take in time (`clientize(…, overflow=)`).
 
 Under "block" credit comes back as the application takes items, and so the producer waits for it.
 Under the other policies it comes back as they arrive: the producer runs at its own pace, and what

@@ -35,7 +35,7 @@ LONG_TURN = 256
 SHORT_TURN = 32
 
 # Items of the first turn of a stream among others: where many were asked for together, the last one
-# should not begin behind a whole turn of all of them.
+# should not begin after a whole turn of all of them.
 FIRST_TURN = 8
 
 # Items of all streams in one turn of the loop.
@@ -82,7 +82,7 @@ class Packer:
         return self._item.dump(item, self._codec, check=self._check)
 
     def many(self, items: list[Any]) -> bytes:
-        """The encodings of items, one behind the other."""
+        """The encodings of items, one after the other."""
         return self._item.dump_many(items)
 
     def final(self, value: Any) -> Encoded:
@@ -271,7 +271,7 @@ class Producer:
                 await close()
 
     async def _all_gone(self) -> None:
-        """Wait until nothing is late any more: what ends the stream comes behind it."""
+        """Wait until nothing is late any more: what ends the stream comes after it."""
         while self._late and self._open():
             await self._wait()
 
@@ -349,7 +349,7 @@ class Producer:
                 else:
                     try:
                         self._hand_over()
-                    except Exception as failure:  # noqa: BLE001  (raised behind the step)
+                    except Exception as failure:  # noqa: BLE001  (raised after the step)
                         await self._let_down(step, waits_for, failure)
                     try:
                         item = await _go_on(step, waits_for)

@@ -1,4 +1,4 @@
-"""What a server (or a lone session) counts, for people who watch it."""
+"""The counts of a server, or of a lone session, for people who watch it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Stats:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What a server counts and holds at one moment; see `Server.snapshot`.
+    """The counts and holdings of a server at one moment; see `Server.snapshot`.
 
     Attributes:
         calls_live: Handlers running.

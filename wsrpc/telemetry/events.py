@@ -1,4 +1,4 @@
-"""What happens, told to all who want to know: the counters directly, then the observers.
+"""Events, told to everybody who wants them: to the counters directly, then to the observers.
 
 This is the only place that counts or tells. Without observers an event costs the count alone.
 """

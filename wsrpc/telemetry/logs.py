@@ -1,4 +1,4 @@
-"""What the package logs: nothing of a stranger's text in it, and not too many tracebacks.
+"""The log of the package: it holds no text of a stranger, and not too many tracebacks.
 
 All of it goes to the logger `wsrpc`. A record's message is one line that names the method, the
 session and the error id. The exception itself is the record's `exc_info`, and `session`, `method`,

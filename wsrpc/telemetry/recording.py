@@ -307,7 +307,7 @@ class Recording:
     # ------------------------------------------------------------ the file
 
     def _open(self) -> None:
-        """Open the file behind its last whole block; begin it where there is none.
+        """Open the file after its last whole block; begin it where there is none.
 
         Raises:
             ValueError: It is no recording.

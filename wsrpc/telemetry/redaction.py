@@ -1,4 +1,4 @@
-"""What a recording does not show: credentials always, and values as the application says."""
+"""The parts that a recording hides: credentials always, and values as the application says."""
 
 from __future__ import annotations
 

@@ -232,7 +232,7 @@ class DirectLink(Link, Protocol):
 
         Args:
             on_message: Called with each message, in order. What it raises is a fault of wsrpc.
-            on_lost: Called once, behind the last message, with the `LinkClosed` or `ProtocolError`
+            on_lost: Called once, after the last message, with the `LinkClosed` or `ProtocolError`
                 that `receive` would have raised.
             on_drained: Called when the transport takes more after `send_nowait` was refused.
         """

@@ -131,7 +131,7 @@ def unix_listener(path: str, kind: Callable[..., socket.socket] = socket.socket)
 
 @contextmanager
 def removed_again(path: str | None) -> Iterator[None]:
-    """Take a Unix socket's file away behind the block, unless it is somebody else's by then."""
+    """Remove a Unix socket's file after the block, unless it is somebody else's by then."""
     bound = None if path is None else os.stat(path).st_ino
     try:
         yield

@@ -1,4 +1,4 @@
-"""What there is to know about a type before it is compiled, and which types are refused."""
+"""Facts about a type, found before it is compiled, and the types that are refused."""
 
 from __future__ import annotations
 

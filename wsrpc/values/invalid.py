@@ -1,4 +1,4 @@
-"""What is wrong with a value, in words that may travel."""
+"""The faults of a value, in words that may travel."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a server gives to browsers over HTTP: the client `wsrpc.js` and the explorer page."""
+"""The files that a server gives to browsers over HTTP: the client `wsrpc.js` and the explorer page."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ __all__ = ["progress"]
 
 @contextmanager
 def progress(title: str, unit: str) -> Iterator[Callable[[float, float], None]]:
-    """Show how far something has come, and take it away behind the block.
+    """Show how far something has come, and remove it after the block.
 
     It is drawn on stderr, and not at all where that is no terminal.
 

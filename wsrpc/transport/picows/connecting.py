@@ -141,7 +141,7 @@ async def _connect(
 
 
 async def _tcp(where: WSParsedURL) -> socket.socket:
-    """A connected socket; the addresses of the host are tried one behind the other."""
+    """A connected socket; the addresses of the host are tried one after the other."""
     loop = asyncio.get_running_loop()
     failures: list[OSError] = []
     for family, kind, number, _, address in await loop.getaddrinfo(

@@ -212,7 +212,7 @@ class Tap(Connection, asyncio.BufferedProtocol):
         calm = self._calm
         if calm is not None and not calm.bears(event.opcode, len(event.data), final=event.fin):
             if self.protocol.state is OPEN:
-                # What is behind it is read and dropped.
+                # Whatever comes after it is read and dropped.
                 self.protocol.fail(CloseCode.ENHANCE_YOUR_CALM, TOO_MUCH)
                 self.send_data()
                 self._end(LinkClosed(CloseCode.ENHANCE_YOUR_CALM, TOO_MUCH))
@@ -259,7 +259,7 @@ class Tap(Connection, asyncio.BufferedProtocol):
             self._notify()
 
     def _count(self) -> None:
-        """One more message in this turn of the event loop; behind so many, others have theirs."""
+        """One more message in this turn of the event loop; after so many, others have theirs."""
         self._burst += 1
         if self._burst == BURST:
             self._resting = True
@@ -306,7 +306,7 @@ class Tap(Connection, asyncio.BufferedProtocol):
             await self._waiter
         first = self._waiting[0]
         if isinstance(first, Exception):
-            # Left in its place: there is nothing behind it.
+            # Left in its place: there is nothing after it.
             raise first
         self._waiting.pop(0)
         return first

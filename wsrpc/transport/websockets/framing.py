@@ -68,7 +68,7 @@ def unpacked(
         limit: Bytes. The largest message to take.
 
     Returns:
-        The messages, how many bytes carried them, and whether what is behind them may become a
+        The messages, how many bytes carried them, and whether what is after them may become a
         frame of that kind when more comes. Else it is something for the library.
     """
     messages: list[bytes] = []

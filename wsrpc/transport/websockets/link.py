@@ -130,7 +130,7 @@ class WebSocketLink:
 class TrioWebSocketLink(WebSocketLink):
     """The same on trio, where a cancelled send leaves half a message on the wire.
 
-    Whatever came behind it could not be read, the close frame with its code included. So a send that
+    Nothing that came after it could be read, not even the close frame with its code. So a send that
     has begun goes on; a peer that does not take it is dropped by `close`, which ends the send too.
     """
 

@@ -1,6 +1,6 @@
 """Connections of `websockets` on trio, without three of the library's ways to wait for ever.
 
-Its reader writes what the protocol has to answer behind every read, under the lock that a writer
+Its reader writes what the protocol has to answer after every read, under the lock that a writer
 holds for as long as the socket takes no more: when both directions are full, each end waits for the
 other one to read. Here the reader leaves its answers to the writer that holds the lock, and reads
 on. And a reader that was paused because nobody took the messages is not told when the connection is
