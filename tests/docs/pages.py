@@ -68,7 +68,8 @@ def check_fragment(text: str) -> None:
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("wsrpc"):
             module = importlib.import_module(node.module or "")
             for name in node.names:
-                assert hasattr(module, name.name), f"{node.module} has no {name.name}"
+                if not hasattr(module, name.name):
+                    importlib.import_module(f"{node.module}.{name.name}")
         match node:
             case ast.Attribute(value=ast.Name(id="wsrpc"), attr=attr) if not hasattr(wsrpc, attr):
                 importlib.import_module(f"wsrpc.{attr}")
