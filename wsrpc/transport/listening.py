@@ -66,7 +66,9 @@ async def bound_sockets(
         for family, _, proto, _, address in dict.fromkeys(found):
             try:
                 one = kind(family, socket.SOCK_STREAM, proto)
-            except OSError:
+            except OSError as error:
+                if error.errno in EXHAUSTED:
+                    raise
                 # This machine does without it: IPv6, most often.
                 continue
             bound.append(one)
