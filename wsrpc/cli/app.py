@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -14,13 +14,14 @@ from ..admission.hosts import is_loopback
 from ..contract.description import with_names
 from ..gen import ContractError
 from ..gen.documents import asyncapi, tools
+from ..interfaces import Observer
 from ..telemetry.access import AccessLog
 from ..transport.registry import Transport
 from ..version import BUILD, __version__
 from .call_command import call as make_call
 from .cluster_command import nodes as show_nodes
 from .cluster_command import presence as show_presence
-from .connection import CodecName, Target, parse_auth, parse_headers, parse_metadata
+from .connection import CodecName, Target, parse_auth, parse_headers, parse_metadata, tls_to
 from .connection import describe as describe_target
 from .contract_sources import contract_from
 from .dev_command import dev
@@ -38,6 +39,7 @@ from .replay_command import replay
 from .running import run
 from .serve_command import Binding, node_of_cluster, tls_of
 from .serve_command import serve as serve_until_stopped
+from .verbose import Verbose
 
 __all__ = ["app", "run_app"]
 
@@ -98,6 +100,13 @@ Header = Annotated[
     list[str], typer.Option(metavar="NAME:VALUE", help="One more header of the handshake.")
 ]
 Metadata = Annotated[list[str], typer.Option(metavar="KEY=VALUE", help="Sent along with the call.")]
+CaCert = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option(metavar="FILE", help="Certificates (PEM) to trust in place of the system's."),
+]
+Insecure = Annotated[
+    bool, typer.Option("--insecure", help="Do not check the server's certificate.")
+]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Write JSON, for programs.")]
 
@@ -109,6 +118,10 @@ def _target(
     timeout: float | None,
     header: list[str],
     metadata: list[str],
+    *,
+    cacert: Path | None = None,
+    insecure: bool = False,
+    observers: Sequence[Observer] = (),
 ) -> Target:
     return Target(
         url,
@@ -117,6 +130,8 @@ def _target(
         timeout,
         parse_headers(header),
         parse_metadata(metadata),
+        tls_to(url, cacert, insecure),
+        observers,
     )
 
 
@@ -252,8 +267,8 @@ def call(
     arguments: Annotated[
         Optional[list[str]],  # noqa: UP045
         typer.Argument(
-            metavar="NAME=TEXT|NAME:=JSON",
-            help="NAME:=- reads a stream's items from standard input, one JSON value a line; "
+            metavar="NAME=TEXT|NAME:=JSON|NAME@FILE",
+            help="NAME@FILE takes the text of a file, NAME:@FILE its JSON. NAME:=- reads a stream's items from standard input, one JSON value a line; "
             "the only stream of a method needs no naming.",
             show_default=False,
         ),
@@ -266,6 +281,11 @@ def call(
     timeout: Timeout = None,
     header: Header = [],  # noqa: B006  (typer reads it)
     metadata: Metadata = [],  # noqa: B006
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Say on stderr how long it took, and what went.")
+    ] = False,
+    cacert: CaCert = None,
+    insecure: Insecure = False,
     debug: Debug = False,
 ) -> None:
     """Call a method: its value, or its items one a line as they come, go to stdout.
@@ -275,7 +295,17 @@ def call(
     """
 
     async def body() -> None:
-        target = _target(url, codec, auth, timeout, header, metadata)
+        target = _target(
+            url,
+            codec,
+            auth,
+            timeout,
+            header,
+            metadata,
+            cacert=cacert,
+            insecure=insecure,
+            observers=[Verbose()] if verbose else [],
+        )
         await make_call(target, method, arguments or [], Output(), raw_input=raw_input)
 
     run(body, debug=debug, cancelled="interrupted; the call is cancelled at the other end too")
@@ -313,12 +343,16 @@ def ls(
     timeout: Timeout = None,
     header: Header = [],  # noqa: B006
     metadata: Metadata = [],  # noqa: B006
+    cacert: CaCert = None,
+    insecure: Insecure = False,
     debug: Debug = False,
 ) -> None:
     """List the methods of a server, one a line."""
 
     async def body() -> None:
-        target = _target(url, codec, auth, timeout, header, metadata)
+        target = _target(
+            url, codec, auth, timeout, header, metadata, cacert=cacert, insecure=insecure
+        )
         async with target.session() as session:
             contract = await describe_target(session, target)
         output = Output()
@@ -341,12 +375,16 @@ def describe(
     timeout: Timeout = None,
     header: Header = [],  # noqa: B006
     metadata: Metadata = [],  # noqa: B006
+    cacert: CaCert = None,
+    insecure: Insecure = False,
     debug: Debug = False,
 ) -> None:
     """Show signatures, documentation and models: of everything, a controller or a method."""
 
     async def body() -> None:
-        target = _target(url, codec, auth, timeout, header, metadata)
+        target = _target(
+            url, codec, auth, timeout, header, metadata, cacert=cacert, insecure=insecure
+        )
         async with target.session() as session:
             contract = await describe_target(session, target)
         output = Output()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ..stream import stream_of
@@ -60,15 +61,28 @@ def parse(words: Iterable[str]) -> dict[str, Argument]:
     """
     found: dict[str, Argument] = {}
     for word in words:
-        name, sign, text = word.partition("=")
+        sign = min("=@", key=lambda one: word.find(one) % (len(word) + 1))
+        name, found_sign, text = word.partition(sign)
         is_json = name.endswith(":")
         name = name.removesuffix(":")
-        if not sign or not name:
-            raise Failure(f"{word!r} is no argument; write name=text or name:=JSON")
+        if not found_sign or not name:
+            raise Failure(f"{word!r} is no argument; write name=text, name:=JSON or name@file")
+        if sign == "@":
+            text = _text_of(name, text)
         if name in found:
             raise Failure(f"argument {name!r} is given twice")
         found[name] = Argument(name, text, is_json)
     return found
+
+
+def _text_of(name: str, file: str) -> str:
+    """What a file holds that is given as `name@file`."""
+    try:
+        return Path(file).expanduser().read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise Failure(f"{name}@{file}: the file is no text in UTF-8") from None
+    except OSError as error:
+        raise Failure(f"{name}@{file}: {error.strerror or error}") from None
 
 
 Stdin = Callable[[], AsyncIterator[Any]]

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+import ssl as ssl_module
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from ..client import connect
 from ..errors import Code, RpcError
-from ..interfaces import Session
+from ..interfaces import Observer, Session
 from .failures import ExitCode, Failure
 from .remote_contract import Contract
 from .stdin import load_json
 
-__all__ = ["Target", "contract_of", "describe", "parse_auth", "parse_headers", "parse_metadata"]
+__all__ = [
+    "Target",
+    "contract_of",
+    "describe",
+    "parse_auth",
+    "parse_headers",
+    "parse_metadata",
+    "tls_to",
+]
 
 CodecName = Literal["json", "msgpack"]
 SCHEMES = ("ws", "wss", "ws+unix")
@@ -31,6 +41,8 @@ class Target:
         timeout: Seconds for a call; None for the usual ones.
         headers: More headers for the handshake.
         metadata: Sent along with every call.
+        ssl: TLS settings for `wss://`; None for the system's.
+        observers: Told of calls and connections.
     """
 
     url: str
@@ -39,6 +51,8 @@ class Target:
     timeout: float | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     metadata: Mapping[str, str] = field(default_factory=dict)
+    ssl: ssl_module.SSLContext | None = None
+    observers: Sequence[Observer] = ()
 
     def __post_init__(self) -> None:
         scheme, separator, rest = self.url.partition("://")
@@ -68,6 +82,8 @@ class Target:
             auth=self.auth,
             metadata=self.metadata,
             headers=self.headers,
+            ssl=self.ssl,
+            observers=self.observers,
             reconnect=False,
         ) as session:
             yield session
@@ -116,6 +132,29 @@ def parse_auth(text: str | None) -> Any:
         return load_json(text)
     except ValueError as error:
         raise Failure(f"--auth looks like JSON and is not: {error}") from None
+
+
+def tls_to(url: str, authority: Path | None, insecure: bool) -> ssl_module.SSLContext | None:
+    """TLS settings as `--cacert` and `--insecure` have them; None without these.
+
+    Raises:
+        Failure: The file is no certificate, or the URL has no TLS.
+    """
+    if authority is None and not insecure:
+        return None
+    option = "--insecure" if insecure else "--cacert"
+    if not url.startswith("wss://"):
+        raise Failure(f"{option} is for wss://, and {url!r} has no TLS")
+    if authority is not None and insecure:
+        raise Failure("--cacert checks the server's certificate and --insecure does not; leave one")
+    try:
+        context = ssl_module.create_default_context(cafile=authority)
+    except (OSError, ValueError) as error:
+        raise Failure(f"--cacert {authority} cannot be used: {error}") from None
+    if insecure:
+        context.check_hostname = False
+        context.verify_mode = ssl_module.CERT_NONE
+    return context
 
 
 def parse_headers(words: list[str]) -> dict[str, str]:

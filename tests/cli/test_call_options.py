@@ -1,0 +1,69 @@
+"""`wsrpc call`: files as arguments, certificates, and what -v says."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from .conftest import Run, lines
+from .test_dev import authority, serving_at
+
+__all__ = ["authority"]
+
+
+def test_an_argument_may_be_a_file(run: Run, url: str, tmp_path: Path) -> None:
+    (tmp_path / "name.txt").write_text("Ann @ home = here")
+    (tmp_path / "name.json").write_text('"Bob"')
+    (tmp_path / "photo.jpg").write_bytes(b"\xff\xd8")
+    assert lines(run("call", url, "Desk.greet", f"name@{tmp_path / 'name.txt'}")) == [
+        '"Hello, Ann @ home = here!"'
+    ]
+    assert lines(run("call", url, "Desk.greet", f"name:@{tmp_path / 'name.json'}")) == [
+        '"Hello, Bob!"'
+    ]
+    assert lines(run("call", url, "Desk.greet", "name=a@b")) == ['"Hello, a@b!"']
+    for file, says in (("photo.jpg", "no text in UTF-8"), ("none.txt", "No such file")):
+        result = run("call", url, "Desk.greet", f"name@{tmp_path / file}")
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert says in result.stderr
+
+
+def test_verbose_says_how_long_it_took_and_what_went(run: Run, url: str) -> None:
+    result = run("call", url, "Desk.greet", "name=Ann", "-v", "--metadata", "trace=7")
+    assert lines(result) == ['"Hello, Ann!"']
+    assert re.search(r"\* connected to wsrpc\S* in [\d.]+ ms, session \w+", result.stderr)
+    assert re.search(r"> \d+ bytes", result.stderr)
+    assert re.search(r"\* Desk.greet \(unary, outbound\) begins", result.stderr)
+    assert re.search(r"\* Desk.greet ended: ok, [\d.]+ ms", result.stderr)
+    assert "-v" not in run("call", url, "Desk.greet", "name=Ann").stderr
+
+
+def test_a_certificate_is_checked_with_an_authority_or_not_at_all(
+    run: Run, authority: tuple[Path, Path, Path]
+) -> None:
+    ca, cert, key = authority
+    with serving_at("--port=0", f"--tls-cert={cert}", f"--tls-key={key}") as url:
+        call = ("call", url, "Desk.greet", "name=Ann")
+        refused = run(*call)
+        assert refused.exit_code == 3
+        assert "TLS failed" in refused.stderr
+        assert lines(run(*call, f"--cacert={ca}")) == ['"Hello, Ann!"']
+        assert lines(run(*call, "--insecure")) == ['"Hello, Ann!"']
+        assert "Desk.greet" in run("ls", url, f"--cacert={ca}").stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["ws://127.0.0.1:1", "--insecure"], "--insecure is for wss://"),
+        (["wss://127.0.0.1:1", "--cacert=none.pem"], "--cacert none.pem cannot be used"),
+        (["wss://127.0.0.1:1", "--cacert=none.pem", "--insecure"], "leave one"),
+    ],
+)
+def test_certificates_that_cannot_be_meant(run: Run, words: list[str], says: str) -> None:
+    url, *options = words
+    result = run("call", url, "Desk.greet", *options)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert says in result.stderr
