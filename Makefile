@@ -25,8 +25,18 @@ $(VENV)/.docs: $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,docs]'
 	touch $@
 
-demo: $(VENV)/.dev
-	$(BIN)/python -m wsrpc demo
+# The demo needs little; where everything is installed already, nothing is.
+$(VENV)/.demo: pyproject.toml
+	@[ -e $(VENV)/.dev ] || { \
+		echo "making a virtual environment in $(VENV)" && \
+		$(PYTHON) -m venv $(VENV) && \
+		echo "installing wsrpc and what its commands need (the extra 'cli')" && \
+		$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -e '.[cli]'; }
+	@touch $@
+
+demo: $(VENV)/.demo
+	@echo "starting two processes that call each other over one WebSocket"
+	@$(BIN)/python -m wsrpc demo
 
 # One process a core: most of the time is spent on waiting, and on one event loop at a time.
 test: $(VENV)/.dev
