@@ -58,7 +58,7 @@ class Hello:
         (
             {"overflow": "newest"},
             ValueError,
-            "overflow must be one of .block., .latest., .drop_oldest., .fail.",
+            "overflow must be .block., .latest., .drop_oldest. or .fail.",
         ),
         ({"metadata": {"a": 1}}, TypeError, "strings"),
     ],
