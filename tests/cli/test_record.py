@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +16,7 @@ import pytest
 
 from wsrpc.telemetry.recorded_frames import frames, read_records
 
-from .conftest import PATIENCE, Run, lines, read_line, start, until
+from .conftest import PATIENCE, ROOT, Run, lines, read_line, serving, start, until
 
 
 @contextmanager
@@ -149,3 +152,39 @@ def test_wrong_usage_is_told_in_a_line(
     assert result.exit_code == 2
     assert says in result.stderr
     assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_recording_is_played_against_a_server(run: Run, recorded: Path, url: str) -> None:
+    result = run("replay", str(recorded), "--against", url)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.startswith("no difference: 3 sessions, ")
+
+
+def test_the_first_difference_is_told_and_exits_1(run: Run, recorded: Path) -> None:
+    with serving("tests.cli.service:broken") as (_, other):
+        result = run("replay", str(recorded), "--against", other)
+    assert result.exit_code == 1
+    assert "a difference: connection 1, message" in result.stderr
+
+
+def test_a_recording_becomes_a_test_of_the_program(
+    run: Run, recorded: Path, tmp_path: Path
+) -> None:
+    test = tmp_path / "test_made.py"
+    made = run("replay", str(recorded), "--test", "tests.cli.service:server", "-o", str(test))
+    assert made.exit_code == 0, made.stderr
+
+    words = [sys.executable, "-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider", str(test)]
+    passed = subprocess.run(
+        words,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert passed.returncode == 0, passed.stdout
+    again = run("replay", str(recorded), "--test", "tests.cli.service:server", "-o", str(test))
+    assert again.exit_code == 2
+    assert "is there already" in again.stderr

@@ -27,7 +27,7 @@ from .failures import ExitCode, Failure, note
 from .logs import log_to_stderr
 from .running import run
 
-__all__ = ["Proxy", "record"]
+__all__ = ["Proxy", "masks", "record"]
 
 # Headers of a handshake that concern one connection only.
 OWN = {"host", "connection", "upgrade", "content-length", "transfer-encoding"}
@@ -82,7 +82,7 @@ def record(
                 max_bytes=max_size * MEGABYTE,
                 when_full="rotate" if rotate else "stop",
                 values=values,
-                mask=_masks(mask),
+                mask=masks(mask, "--mask"),
             )
         except (OSError, ValueError) as error:
             raise Failure(f"cannot record to {output}: {error}") from None
@@ -98,13 +98,18 @@ def _address(text: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-def _masks(words: list[str]) -> Mapping[str, list[str]]:
+def masks(words: list[str], option: str) -> Mapping[str, list[str]]:
+    """Names of fields by method, as typed.
+
+    Raises:
+        Failure: A word is none.
+    """
     found: dict[str, list[str]] = {}
     for word in words:
         method, sign, fields = word.rpartition("=")
         if not sign or not method or not fields:
             raise Failure(
-                f"--mask takes METHOD=FIELD,…, such as 'Account.*=password', not {word!r}"
+                f"{option} takes METHOD=FIELD,…, such as 'Account.*=password', not {word!r}"
             )
         found.setdefault(method, []).extend(fields.split(","))
     return found

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import os
+import re
 import threading
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, Optional
 
 import anyio
 import typer
 from rich.text import Text
 
 from ..telemetry.recorded_frames import RecordedFrame, RecordingError, frames, read_records
-from .failures import Failure
+from ..testing.replaying import Difference
+from ..testing.replaying import replay as play
+from ..testing.script import script_of
+from .connection import Target, parse_auth
+from .failures import ExitCode, Failure, note
 from .output import Output
+from .record_command import masks
 from .running import run
 from .text import printable, to_json
 
@@ -95,23 +102,72 @@ def replay(
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON object a frame, for programs.")
     ] = False,
+    against: Annotated[
+        Optional[str],  # noqa: UP045  (typer reads it at run time)
+        typer.Option(
+            metavar="URL",
+            help="Play the client against this server, and tell the first frame that differs.",
+        ),
+    ] = None,
+    recorded_speed: Annotated[
+        bool, typer.Option("--recorded-speed", help="With --against: keep the pauses.")
+    ] = False,
+    auth: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            metavar="VALUE",
+            envvar="WSRPC_AUTH",
+            help="With --against: the credentials, which no recording has.",
+        ),
+    ] = None,
+    ignore: Annotated[
+        list[str],
+        typer.Option(
+            metavar="METHOD=FIELD,…",
+            help="With --against and --test: fields not to compare, such as 'Clock.*=now'.",
+        ),
+    ] = [],  # noqa: B006
+    test: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            metavar="MODULE:OBJECT",
+            help="Write a test, for pytest, that plays the recording against this Server.",
+        ),
+    ] = None,
+    output: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--output", "-o", metavar="FILE", help="With --test: where to write it."),
+    ] = None,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
 ) -> None:
-    """Show a recording, a frame a line."""
+    """Show a recording, a frame a line; play it against a server; or make it a test.
 
-    async def body() -> None:
+    With --against it exits with 1 where the server says something else than in the recording.
+    """
+
+    async def body() -> int | None:
+        if test is not None:
+            _write_test(file, test, output, masks(ignore, "--ignore"))
+            return None
+        if against is not None:
+            Target(against)
+            speed: Literal["recorded", "full"] = "recorded" if recorded_speed else "full"
+            return await _play(
+                file, against, parse_auth(auth), speed, masks(ignore, "--ignore"), link
+            )
         chosen = Filter(id, method, code, link, frame)
-        output = Output()
+        shown = Output()
         try:
             async for one in _following(file) if follow else _read(file):
                 if not chosen.fits(one):
                     continue
                 if as_json:
-                    await output.item(_as_json(one))
+                    await shown.item(_as_json(one))
                 else:
-                    await output.text(_line(one, None if full else WIDTH))
+                    await shown.text(_line(one, None if full else WIDTH))
         except RecordingError as error:
             raise Failure(str(error)) from error
+        return None
 
     run(body, debug=debug)
 
@@ -176,3 +232,86 @@ def _line(one: RecordedFrame, width: int | None) -> Text:
     if width is not None and len(values) > width:
         values = f"{values[:width]}… ({len(values)} characters)"
     return text.append(f" {values}" if values else "")
+
+
+async def _play(
+    path: Path,
+    url: str,
+    auth: Any,
+    speed: Literal["recorded", "full"],
+    ignore: Mapping[str, Sequence[str]],
+    links: Sequence[int],
+) -> int:
+    """Play a recording; returns the exit code."""
+    try:
+        done = await play(path, url, auth=auth, speed=speed, ignore=ignore, links=links)
+    except RecordingError as error:
+        raise Failure(str(error)) from error
+    except Difference as error:
+        raise Failure(f"a difference: {error}", ExitCode.REMOTE) from error
+    for why in done.left_out:
+        note(f"left out: {why}")
+    output = Output()
+    await output.text(
+        Text(
+            f"no difference: {done.sessions} sessions, {done.sent} frames sent, "
+            f"{done.compared} frames compared"
+        )
+    )
+    return 0
+
+
+TEST = '''"""Plays {name} against the server; written by `wsrpc replay --test`."""
+
+from pathlib import Path
+
+import anyio
+
+from {module} import {object}
+from wsrpc.testing import replay
+
+RECORDING = Path(__file__).parent / {path!r}
+
+# Fields of values that may differ, by method.
+IGNORE: dict[str, list[str]] = {ignore!r}
+
+
+def test_{identifier}_replays_without_a_difference() -> None:
+    async def play() -> None:
+        async with {object}.listen() as listener:
+            played = await replay(RECORDING, listener.url, ignore=IGNORE)
+        assert played.sessions > 0, played.left_out
+
+    anyio.run(play)
+'''
+
+
+def _write_test(
+    recording: Path, server: str, output: Path | None, ignore: Mapping[str, Sequence[str]]
+) -> None:
+    module, colon, name = server.partition(":")
+    if not colon or not name.isidentifier() or not all(map(str.isidentifier, module.split("."))):
+        raise Failure(f"--test takes MODULE:OBJECT, such as app:server, not {server!r}")
+    try:
+        script = script_of(recording)
+    except RecordingError as error:
+        raise Failure(str(error)) from error
+    playable = [one for one in script.sessions if not one.unplayable]
+    if not playable:
+        whys = "; ".join(sorted({one.unplayable for one in script.sessions})) or "it is empty"
+        raise Failure(f"nothing in {recording} can be played: {whys}")
+    identifier = re.sub(r"\W+", "_", recording.stem).strip("_").lower() or "recording"
+    path = output or Path(f"test_{identifier}.py")
+    if path.exists():
+        raise Failure(f"{path} is there already; name another file by -o")
+    where = os.path.relpath(recording.resolve(), path.resolve().parent)
+    text = TEST.format(
+        name=recording.name,
+        module=module,
+        object=name,
+        path=Path(where).as_posix(),
+        ignore={pattern: list(fields) for pattern, fields in ignore.items()},
+        identifier=identifier,
+    )
+    path.write_text(text, encoding="utf-8")
+    note(f"wrote {path}, which plays {len(playable)} sessions against {server}")

@@ -10,6 +10,7 @@ from typing import Any
 
 from msgspec import MsgspecError, Raw
 
+from ..errors import ProtocolError
 from ..protocol.codec import CODECS, Codec
 from .recording_format import (
     MAGIC,
@@ -24,7 +25,7 @@ from .recording_format import (
     records_of,
 )
 
-__all__ = ["RecordedFrame", "RecordingError", "frames", "read_records"]
+__all__ = ["RecordedFrame", "RecordingError", "frames", "plain_frame", "read_records"]
 
 # Seconds between two looks at a file that is being written.
 INTERVAL = 0.2
@@ -177,7 +178,7 @@ def frames(records: Iterator[Record]) -> Iterator[RecordedFrame]:
             message += 1
             found: list[list[Any]]
             if isinstance(record, Batch):
-                found = [_plain(link.codec, data) for data in record.frames]
+                found = [plain_frame(link.codec, data) for data in record.frames]
             elif isinstance(record, Unread):
                 found = [["unread", record.size]]
             else:
@@ -199,7 +200,7 @@ def frames(records: Iterator[Record]) -> Iterator[RecordedFrame]:
                 )
 
 
-def _plain(codec: Codec, data: bytes) -> list[Any]:
+def plain_frame(codec: Codec, data: bytes) -> list[Any]:
     """A frame as plain values; what cannot be read in it is told by its length."""
     try:
         frame = codec.load(data)
@@ -212,8 +213,8 @@ def _plain(codec: Codec, data: bytes) -> list[Any]:
 
 def _split(codec: Codec, data: bytes) -> list[Raw]:
     try:
-        return codec.split_array(data)
-    except Undecodable as error:
+        return codec.split_array(codec.split(codec.join([data]))[0])
+    except (ProtocolError, *Undecodable) as error:
         raise RecordingError(f"the recording holds a frame that is none: {error}") from None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
@@ -12,7 +13,7 @@ from msgspec import MsgspecError, Raw
 from ..errors import ProtocolError
 from ..protocol.codec import Codec
 
-__all__ = ["LEFT_OUT", "MASKED", "LinkRedaction", "Redaction"]
+__all__ = ["LEFT_OUT", "MASKED", "LinkRedaction", "Redaction", "masked"]
 
 # In the place of a credential, and of a field that is masked.
 MASKED = "***"
@@ -34,6 +35,9 @@ HELLO = {
     "features",
     "agent",
 }
+
+# How the codec hands on a lone surrogate, which travels as an escape (VALUE-4).
+_SURROGATE = re.compile(rb"\xed[\xa0-\xbf][\x80-\xbf]")
 
 ALL = frozenset({"*"})
 NONE: frozenset[str] = frozenset()
@@ -108,9 +112,10 @@ class LinkRedaction:
     def frames(self, message: bytes) -> list[bytes] | None:
         """A message's frames as they may be kept; None if it is no batch, and may hold anything."""
         try:
-            return [self._frame(raw) for raw in self._codec.split(message)]
+            found = [self._frame(raw) for raw in self._codec.split(message)]
         except (ProtocolError, *Undecodable):
             return None
+        return [_SURROGATE.sub(_escaped, one) for one in found] if self._codec.text else found
 
     def _frame(self, raw: Raw) -> bytes:
         parts = self._codec.split_array(raw)
@@ -206,7 +211,7 @@ class LinkRedaction:
                 body["data"] = (
                     {LEFT_OUT: len(self._codec.dump(body["data"]))}
                     if fields == ALL
-                    else _masked(body["data"], fields, ())
+                    else masked(body["data"], fields)
                 )
             if fields == ALL:
                 body["message"] = MASKED
@@ -238,20 +243,25 @@ class LinkRedaction:
             return raw
         if fields == ALL:
             return self._left_out(raw)
-        return _masked(self._codec.load(raw), fields, ())
+        return masked(self._codec.load(raw), fields)
 
     def _left_out(self, raw: Raw) -> dict[str, int]:
         return {LEFT_OUT: len(memoryview(raw))}
 
 
-def _masked(value: Any, fields: frozenset[str], path: tuple[str, ...]) -> Any:
+def masked(value: Any, fields: frozenset[str], path: tuple[str, ...] = ()) -> Any:
+    """A value with what stands under these names replaced, at any depth."""
     if isinstance(value, list):
-        return [_masked(one, fields, path) for one in value]
+        return [masked(one, fields, path) for one in value]
     if not isinstance(value, dict):
         return value
     found = {}
     for key, one in value.items():
         here = (*path, str(key))
         named = any(".".join(here[at:]) in fields for at in range(len(here)))
-        found[key] = MASKED if named else _masked(one, fields, here)
+        found[key] = MASKED if named else masked(one, fields, here)
     return found
+
+
+def _escaped(surrogate: re.Match[bytes]) -> bytes:
+    return b"\\u%04x" % ord(surrogate[0].decode("utf-8", "surrogatepass"))
