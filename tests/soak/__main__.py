@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .cleanups import cleanups
+from .cluster import cluster
 from .drained import drained, stubborn
 from .floods import floods, over_picows
 from .frozen import frozen
@@ -12,4 +13,6 @@ from .storm import storm
 from .support import main
 
 if __name__ == "__main__":
-    main(storm, killed, gone, frozen, drained, stubborn, herd, cleanups, floods, over_picows)
+    main(
+        storm, killed, gone, frozen, drained, stubborn, herd, cleanups, floods, over_picows, cluster
+    )
