@@ -21,6 +21,13 @@ FLOOR_BURST = 100
 # `Limits.max_held` left out.
 TWICE_MAX_VALUE = -1
 
+# Bytes. Bounds on memory that are left out are so large at least, and four times what each of them
+# has to contain: a value, a session, a principal.
+LEFT_OUT = -1
+LEAST_SESSION = 64 * 1024 * 1024
+LEAST_PRINCIPAL = 256 * 1024 * 1024
+LEAST_TOTAL = 1024 * 1024 * 1024
+
 # Fixed by the protocol, not negotiated.
 MAX_ID = 2**53 - 1
 MAX_IDS_PER_CALL = 16
@@ -48,7 +55,8 @@ class Limits:
         max_value: Bytes. The largest encoded value accepted; announced. One that does not fit a
             message travels in chunks. At least 65,536.
         max_held: Bytes. Values that come in chunks and are not yet complete, in all; announced. At
-            least `max_value`, and twice that when left out; 0 refuses chunks, so that no value may
+            least `max_value`, and twice that when left out, if it is no more than half of
+            `max_session_bytes`; 0 refuses chunks, so that no value may
             exceed `max_batch`.
         max_threads: Threads in which the plain functions of a server run, or of a connecting session.
             Beyond them a call waits, within its deadline. As many again serve calls that were made
@@ -65,6 +73,19 @@ class Limits:
             that travels in chunks does not count, but then no other of its call may wait.
         replay: Bytes. Frames kept until the other end has acked them, in a session that can be
             resumed; when they reach this, further ones wait, and then the outbox fills.
+        max_session_bytes: Bytes that the peer makes this side hold, as whatever they are held: arguments
+            until their call has ended, items until they are taken, values in chunks, the outbox,
+            frames for replay. A peer above it waits: little of it is read, its calls begin one
+            after the other, streams to it pause. If it is still above after `stall_timeout` and has
+            not given back a 32nd of it meanwhile, it is closed with 4001, and its session ends.
+            One value of `max_value` always gets through. At least 65,536; 64 MiB or four times
+            `max_value` when left out. On the connecting side what this side sends by itself only
+            makes its calls wait.
+        max_principal_bytes: The same, of all sessions of one principal at a server, those without a
+            connection included; without `authenticate`, of one address. The largest of them wait.
+            At least 65,536; 256 MiB or four times `max_session_bytes` when left out.
+        max_total_bytes: The same, of all sessions of a server. Whoever holds most waits. At least
+            65,536; 1 GiB or four times `max_principal_bytes` when left out.
         resume_window: Seconds that the accepting side keeps a session whose connection is lost; 0: a
             session ends with its connection.
         max_detached: Sessions without a connection that a server keeps; beyond it one has to go,
@@ -113,7 +134,8 @@ class Limits:
             `max_calls` at a time, after this side has said that it drains, or with arguments above
             `max_value`. Beyond this and `refusal_rate` the connection is closed (close code 4004).
         refusal_rate: Calls of that kind a second.
-        stall_timeout: Seconds that the peer may take no byte while some wait for it (close code 4001).
+        stall_timeout: Seconds that the peer may take no byte while some wait for it, and that it may
+            be above its bound on memory (close code 4001).
         cleanup_timeout: Seconds that a cancelled handler's cleanup may take, shielded.
     """
 
@@ -128,6 +150,9 @@ class Limits:
     window_bytes: int = 256 * 1024
     outbox: int = 1024 * 1024
     replay: int = 1024 * 1024
+    max_session_bytes: int = LEFT_OUT
+    max_principal_bytes: int = LEFT_OUT
+    max_total_bytes: int = LEFT_OUT
     resume_window: float = 30.0
     max_detached: int = 1024
     max_detached_bytes: int = 64 * 1024 * 1024
@@ -157,6 +182,11 @@ class Limits:
     cleanup_timeout: float = 5.0
 
     def __post_init__(self) -> None:
+        self._fill_in("max_session_bytes", self.max_session_bytes, LEAST_SESSION, self.max_value)
+        session = self.max_session_bytes
+        self._fill_in("max_principal_bytes", self.max_principal_bytes, LEAST_PRINCIPAL, session)
+        principal = self.max_principal_bytes
+        self._fill_in("max_total_bytes", self.max_total_bytes, LEAST_TOTAL, principal)
         floors = {
             "max_calls": FLOOR_MAX_CALLS,
             "max_batch": FLOOR_MAX_BATCH,
@@ -168,6 +198,9 @@ class Limits:
             "heartbeat_timeout": FLOOR_HEARTBEAT,
             "max_unauthenticated": 1,
             "max_unauthenticated_per_address": 1,
+            "max_session_bytes": FLOOR_MAX_VALUE,
+            "max_principal_bytes": FLOOR_MAX_VALUE,
+            "max_total_bytes": FLOOR_MAX_VALUE,
             "max_links": 1,
             "max_links_per_principal": 1,
             "max_links_per_address": 1,
@@ -191,9 +224,16 @@ class Limits:
                 f"not {self.heartbeat_interval!r}"
             )
         if self.max_held == TWICE_MAX_VALUE:
-            object.__setattr__(self, "max_held", 2 * self.max_value)
+            most = max(self.max_value, self.max_session_bytes // 2)
+            object.__setattr__(self, "max_held", min(2 * self.max_value, most))
         elif 0 < self.max_held < self.max_value:
             raise ValueError(
                 f"Limits.max_held must be at least max_value ({self.max_value}), or 0 to refuse "
                 f"chunks, not {self.max_held!r}"
             )
+
+    def _fill_in(self, name: str, value: int, least: int, inner: object) -> None:
+        """Choose a bound on memory that was left out."""
+        if value == LEFT_OUT:
+            most = 4 * inner if isinstance(inner, int) else least
+            object.__setattr__(self, name, max(least, most))

@@ -27,12 +27,16 @@ class Blind:
             now=lambda: 0.0, call_soon=self.later.append, idle=lambda: None, future=asyncio.Future
         )
         self.endpoint = self
+        self.crowded = False
         self.events = Events()
         self.session: Any = None
         self.driver = DirectDriver(self, self, lambda events: None, self.fault)  # type: ignore[arg-type]
 
     def fault(self, error: Exception) -> None:
         raise error
+
+    def settle(self) -> None:
+        """Nothing is held here."""
 
     def took(self) -> None:
         """What was waited for has been written."""

@@ -15,6 +15,7 @@ from msgspec import Raw
 from ..context import checked_metadata, handling, outgoing_metadata
 from ..engine.failures import error_from, wrong_kind
 from ..engine.hub import Hub, LaneOwner, Terminal
+from ..engine.ledger import STEP
 from ..errors import Code, ConnectionLost, RpcError
 from ..interfaces import ObservedCall
 from ..protocol.endpoint import NoSlotError, PeerDrainingError, ValueTooLargeError
@@ -64,7 +65,7 @@ def begin(
     handled = handling.get()
     parent = None if handled is None else handled.parent_in(hub.endpoint)
     try:
-        return hub.endpoint.call(
+        call = hub.endpoint.call(
             method,
             payload,
             oneway=oneway,
@@ -76,6 +77,9 @@ def begin(
             target=target,
             window=window,
         )
+        if len(payload) >= STEP:
+            hub.settle()
+        return call
     except NoSlotError:
         limit = hub.endpoint.slots.limit
         error = RpcError(
@@ -216,7 +220,7 @@ async def invoke(
     call: OutCall | None = None
     try:
         if hub.endpoint.outbox_full:
-            await hub.room(timing.alarm)
+            await hub.room(timing.alarm, len(payload))
         call = begin(
             hub,
             label,

@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+import anyio
+
 from ..close_codes import CloseCode
 from ..errors import ProtocolError
 from ..protocol.events import Event
@@ -130,8 +132,13 @@ class TaskDriver:
                 await pause()
                 events, self._events = self._events, []
             process(events)
+            self._hub.settle()
             if self._caught_up:
                 settle(self._caught_up)
+            size = len(data)
+            while not self._over and (delay := self._hub.delay(size)):
+                size = 0
+                await anyio.sleep(delay)
 
     async def _write(self) -> None:
         hub, endpoint, send = self._hub, self._hub.endpoint, self._link.send
@@ -213,6 +220,8 @@ class DirectDriver:
         self._blocked_since = 0.0
         self._over = False
         self._stopped = False
+        # While the peer is above its bound on memory: when the next message is taken.
+        self._rest: TimerEntry | None = None
 
     @property
     def behind(self) -> bool:
@@ -240,7 +249,7 @@ class DirectDriver:
 
     def _on_message(self, data: bytes) -> None:
         self._sent = self._hub.endpoint.sent
-        if self._events or self._backlog:
+        if self._events or self._backlog or self._rest is not None:
             self._backlog.append(data)
             if len(self._backlog) == BACKLOG:
                 self._link.pause()
@@ -257,14 +266,36 @@ class DirectDriver:
                 self._events = events[SLICE:]
                 del events[SLICE:]
             self._process(events)
+            self._hub.settle()
+            if self._hub.endpoint.crowded:
+                self._slow_down(len(data))
         except Exception as error:  # noqa: BLE001  (raised by `run`)
             self._fail(error)
+
+    def _slow_down(self, size: int) -> None:
+        delay = self._hub.delay(size)
+        if delay and self._rest is None:
+            self._link.pause()
+            self._rest = self._hub.timers.add(self._now() + delay, self._rested)
+
+    def _rested(self) -> None:
+        self._rest = None
+        if self._over:
+            return
+        self._slow_down(0)
+        if self._rest is None:
+            if len(self._backlog) < BACKLOG:
+                self._link.resume()
+            if self._backlog:
+                self._soon(self._go_on)
 
     def _go_on(self) -> None:
         """Act on the next slice of a message, or on the next message, now that others had a turn."""
         if self._over:
             return
         if not self._events:
+            if self._rest is not None or not self._backlog:
+                return
             if len(self._backlog) == BACKLOG:
                 self._link.resume()
             self._take(self._backlog.pop(0))
@@ -276,10 +307,15 @@ class DirectDriver:
                 self._fail(error)
             if self._caught_up and not self._events:
                 settle(self._caught_up)
-        if not self._over and (self._events or self._backlog):
+        if not self._over and (self._events or (self._backlog and self._rest is None)):
             self._soon(self._go_on)
 
     def _on_lost(self, error: Exception) -> None:
+        if self._rest is not None:
+            # Nothing more comes behind what is here.
+            self._hub.timers.remove(self._rest)
+            self._rest = None
+            self._soon(self._go_on)
         if self._events or self._backlog:
             # It came after them.
             self._soon(partial(self._on_lost, error))
@@ -355,6 +391,8 @@ class DirectDriver:
             return
         self._stopped = self._over = True
         self._stall.end()
+        if self._rest is not None:
+            self._hub.timers.remove(self._rest)
         settle(self._flushed)
         settle(self._caught_up)
         self._backlog.clear()

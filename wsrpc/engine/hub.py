@@ -7,6 +7,7 @@ time, so there are no locks.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from contextvars import copy_context
 from typing import Any, Protocol
@@ -20,10 +21,18 @@ from ..interfaces import Session
 from ..protocol.endpoint import Endpoint
 from ..protocol.frames import End, Error, ErrorBody, Result
 from ..protocol.lanes import InCall
+from ..protocol.sizes import LEAST_OUTBOX
 from ..runtime import Future, Nursery, Runtime
 from ..runtime.timers import Timers
 from ..telemetry.events import Events
 from ..telemetry.logs import Log
+from .ledger import STEP, Account, Ledger
+
+# Bytes a second that are read of a peer which is above its bound on memory; messages of fewer than
+# so many bytes, acks above all, do not count. Seconds until the next look where nothing is read.
+TRICKLE = 2 * 1024 * 1024
+TINY = 4096
+LOOK_AGAIN = 0.05
 
 __all__ = [
     "Driver",
@@ -126,6 +135,9 @@ class Hub:
         notifications: Those of this side that the other end has not finished.
         unsent: Notifications that were waiting when the session ended, for the next one.
         producers: How many streams of this side run.
+        account: What the session holds.
+        taken: Bytes of what was handed over and is still held: arguments until their call has
+            ended, items until they are taken.
     """
 
     def __init__(
@@ -135,7 +147,14 @@ class Hub:
         runtime: Runtime,
         nursery: Nursery,
         events: Events | None = None,
+        ledger: Ledger | None = None,
     ) -> None:
+        self.account: Account = (ledger or Ledger(endpoint.limits)).open()
+        self.taken = 0
+        # Calls that wait to begin until the session is within its bound: each with its bytes.
+        self._waiting: deque[tuple[Future, int]] = deque()
+        self._waiting_bytes = 0
+        self._admits = False
         self.session = session
         self.origin = _ORIGINS.setdefault(session, object())
         self.endpoint = endpoint
@@ -171,12 +190,128 @@ class Hub:
     @driver.setter
     def driver(self, driver: Driver | None) -> None:
         self._driver = driver
-        self.wake = self.unlinked if driver is None else driver.wake
-        self.flush = self.unlinked if driver is None else driver.flush
+        self.wake = self._on_alone if driver is None else driver.wake
+        self.flush = self._on_alone if driver is None else driver.flush
+
+    def _on_alone(self) -> None:
+        self.settle()
+        self.unlinked()
+
+    # ------------------------------------------------------------ memory
+
+    @property
+    def held(self) -> int:
+        """Bytes that the session holds."""
+        return self.endpoint.held + self.taken
+
+    def settle(self) -> None:
+        """Report what the session holds; after each message, and wherever much has changed."""
+        endpoint = self.endpoint
+        self.account.settle(endpoint.held + self.taken)
+        if endpoint.crowded:
+            # Values that are incomplete have to be read on, or nothing would ever become of them.
+            self._hesitate(endpoint.outgoing + self.taken >= LEAST_OUTBOX)
+        if self._waiting:
+            self._admit()
+
+    def hold(self, size: int) -> None:
+        """Something was handed over that stays in memory.
+
+        Args:
+            size: Bytes.
+        """
+        self.taken += size
+        if size >= STEP:
+            self.settle()
+
+    def release(self, size: int) -> None:
+        """It has gone.
+
+        Args:
+            size: Bytes.
+        """
+        self.taken -= size
+        if size >= STEP or self.endpoint.crowded or self.lost is not None:
+            self.settle()
+
+    def squeeze(self, crowded: bool) -> None:
+        """The session is above its bound, or within it again."""
+        self.endpoint.squeeze(crowded)
+        self._hesitate(crowded)
+        if not crowded:
+            self._make_room()
+            self._admit()
+            # The replay buffer has room again.
+            self.wake()
+
+    def _hesitate(self, reluctant: bool) -> None:
+        if self.endpoint.reluctant != reluctant:
+            self.endpoint.hesitate(reluctant)
+            if not reluctant:
+                self.wake()
+
+    def delay(self, size: int) -> float:
+        """Seconds to wait before the next message is read.
+
+        Args:
+            size: Bytes of the last message; 0 where that has been waited for.
+        """
+        if not self.endpoint.crowded:
+            return 0.0
+        if self.account.stopped:
+            return LOOK_AGAIN
+        if not self.endpoint.reluctant or size < TINY:
+            return 0.0
+        return size / TRICKLE
+
+    async def admitted(self, size: int) -> None:
+        """Wait until a call may begin that need not wait otherwise.
+
+        The first begins as soon as nothing else is held, however much it brings.
+
+        Args:
+            size: Bytes of its arguments, which are held.
+        """
+        if not (self.endpoint.crowded or self._waiting):
+            return
+        waiter = self.runtime.future()
+        entry = (waiter, size)
+        self._waiting.append(entry)
+        self._waiting_bytes += size
+        try:
+            self._admit()
+            await waiter
+        finally:
+            if entry in self._waiting:
+                self._waiting.remove(entry)
+                self._waiting_bytes -= size
+
+    def _admit(self) -> None:
+        """Let the first of those that wait begin, if it may; the others come one by one."""
+        if not self._waiting or self._admits:
+            return
+        # What is incomplete may wait for this one to make room, and an ack for what it sends.
+        rest = self.endpoint.outgoing + self.taken - self._waiting_bytes
+        if self.endpoint.crowded and rest >= LEAST_OUTBOX and self.lost is None:
+            return
+        waiter, size = self._waiting.popleft()
+        self._waiting_bytes -= size
+        if not waiter.done():
+            waiter.set_result(None)
+        if self._waiting:
+            self._admits = True
+            self.timers.add(0.0, self._admit_next)
+
+    def _admit_next(self) -> None:
+        self._admits = False
+        self._admit()
+
+    # ------------------------------------------------------------ room
 
     def took(self) -> None:
         """The writer took a batch: start what was numbered, let those go on who waited for room."""
         endpoint = self.endpoint
+        self.settle()
         if endpoint.started:
             started, endpoint.started = endpoint.started, []
             for call in started:
@@ -243,25 +378,30 @@ class Hub:
         outbound, inbound = self.endpoint.live_calls()
         return not outbound and inbound == [but]
 
-    async def room(self, alarm: float | None = None) -> None:
+    async def room(self, alarm: float | None = None, size: int = 0) -> None:
         """Wait until the outbox takes another value.
 
         Args:
             alarm: Seconds on the loop's clock; how long to wait at most (TIME-4).
+            size: Bytes of that value, which is held meanwhile.
 
         Raises:
             ConnectionLost: The session ended meanwhile.
             DeadlineExceeded: There was no room before `alarm`.
         """
-        while self.endpoint.outbox_full and self.lost is None:
-            waiter = self.runtime.future()
-            self._room.append(waiter)
-            if alarm is None:
-                await waiter
-            elif not await self._before(alarm, waiter):
-                error = DeadlineExceeded("no room in the outbox before the deadline")
-                error.not_started = True
-                raise error
+        self.hold(size)
+        try:
+            while self.endpoint.outbox_full and self.lost is None:
+                waiter = self.runtime.future()
+                self._room.append(waiter)
+                if alarm is None:
+                    await waiter
+                elif not await self._before(alarm, waiter):
+                    error = DeadlineExceeded("no room in the outbox before the deadline")
+                    error.not_started = True
+                    raise error
+        finally:
+            self.release(size)
         if self.lost is not None:
             raise self.lost_error(started=False)
 
@@ -287,6 +427,7 @@ class Hub:
         for call in self.endpoint.close():
             if call.owner is not None:
                 call.owner.on_lost(self.lost_error(started=begun and call.is_numbered))
+        self.settle()
         self._make_room()
         self.wake()
         settle(self._draining)

@@ -48,8 +48,12 @@ class CallbackHandler(Handler):
         except InvalidValue as invalid:
             raise invalid_argument(self.label, invalid) from None
         self._runs()
-        payload = self._dump_result(param.result, await self._called(arguments))
-        await self.hub.room()
+        called = self._called(arguments)
+        del arguments
+        payload = self._dump_result(param.result, await called)
+        del called
+        if self.hub.endpoint.outbox_full:
+            await self._room_for(payload)
         self._answer(payload)
 
     @property

@@ -100,7 +100,7 @@ class Dispatcher:
                 Code.FAILED_PRECONDITION, f"{entry.label} cannot be notified: call it instead"
             )
             self._refuse(call, call.method, body)
-        elif _baggage(call) > self._hub.limits.max_metadata:
+        elif (baggage := _baggage(call)) > self._hub.limits.max_metadata:
             limit = self._hub.limits.max_metadata
             body = ErrorBody(
                 Code.RESOURCE_EXHAUSTED,
@@ -108,7 +108,7 @@ class Dispatcher:
             )
             self._refuse(call, call.method, body)
         else:
-            MethodHandler(self._calls, call, entry).start(complete)
+            MethodHandler(self._calls, call, entry).start(complete, baggage)
 
     def _unknown(self, call: InCall, method: str) -> None:
         names = near(method, self._entries) if self._may_hint() else []

@@ -17,6 +17,7 @@ from msgspec import Raw
 from ..context import Handling
 from ..engine.failures import as_text, error_body
 from ..engine.hub import LaneOwner
+from ..engine.ledger import STEP
 from ..errors import Code, ConnectionLost, RpcError
 from ..interfaces import CallEnd, ObservedCall
 from ..protocol.endpoint import ValueTooLargeError
@@ -37,6 +38,9 @@ __all__ = ["OK", "Handler"]
 OK = "ok"
 
 T = TypeVar("T")
+
+# Bytes. What brings less is not counted: there are no more than `max_calls` of them.
+LIGHT = 256
 
 FOREIGN = "with an error of another session, which crosses on only as `raise error.forward()`"
 
@@ -62,6 +66,7 @@ class Handler(LaneOwner):
         "_task",
         "_threaded",
         "_waits_for_thread",
+        "_weight",
         "call",
         "calls",
         "handled",
@@ -88,6 +93,8 @@ class Handler(LaneOwner):
         self.observed: ObservedCall | None = None
         self._threaded = False
         self._waits_for_thread = False
+        # Bytes that came with the call and are held for it.
+        self._weight = 0
         self._deadline: float | None = None
         self._entry: TimerEntry | None = None
         self._killer: TimerEntry | None = None
@@ -114,8 +121,13 @@ class Handler(LaneOwner):
 
     # ------------------------------------------------------------ start and stop
 
-    def start(self, complete: bool) -> None:
-        """Run the call, as soon as its arguments are here; its time counts from now."""
+    def start(self, complete: bool, baggage: int = 0) -> None:
+        """Run the call, as soon as its arguments are here; its time counts from now.
+
+        Args:
+            complete: Whether they are.
+            baggage: Bytes that are held for it besides.
+        """
         hub = self.hub
         if self.call.cancel_reason is not None:
             # The cancel itself comes next, and finds nothing to stop.
@@ -128,13 +140,43 @@ class Handler(LaneOwner):
             self._deadline = deadline = hub.runtime.now() + timeout / 1000
             self._entry = hub.timers.add(deadline, self._expire)
         self.calls.begin(self)
+        if baggage >= LIGHT:
+            self._load(baggage)
         if complete:
+            size = len(self.call.args)
+            if size >= LIGHT:
+                self._load(size)
             self._launch()
         else:
             self._await_arguments()
 
     def on_arguments(self) -> None:
+        self._load(len(self.call.args))
+        self._arguments_came()
+
+    def _arguments_came(self) -> None:
         self._launch()
+
+    def _load(self, size: int) -> None:
+        self._weight += size
+        self.hub.hold(size)
+
+    def _unload(self) -> None:
+        """What came with the call is not needed any more."""
+        weight, self._weight = self._weight, 0
+        if weight:
+            self.hub.release(weight)
+
+    async def _admitted(self) -> None:
+        """Wait until the call may begin, where its peer is above its bound on memory."""
+        self._waits_for_thread = True
+        await self.hub.admitted(self._weight)
+        self._waits_for_thread = False
+
+    async def _room_for(self, payload: Encoded) -> None:
+        """Wait until there is room for the answer; until then only its encoding is held."""
+        self._unload()
+        await self.hub.room(size=len(payload))
 
     def _await_arguments(self) -> None:
         """Do what can be done before they are here."""
@@ -371,6 +413,7 @@ class Handler(LaneOwner):
             self.hub.settle_abandoned()
         if self.call.uploads:
             self._close_uploads()
+        self._unload()
 
     def _close_uploads(self) -> None:
         """Those that the code may still hold."""
@@ -396,6 +439,8 @@ class Handler(LaneOwner):
             hub.endpoint.finish(call)
         else:
             hub.endpoint.result(call, payload)
+            if len(payload) >= STEP:
+                hub.settle()
         hub.flush()
 
     def _fail_stopped(self) -> None:

@@ -75,7 +75,7 @@ class MethodHandler(Handler):
             self._arguments = self.hub.runtime.future()
             self._launch()
 
-    def on_arguments(self) -> None:
+    def _arguments_came(self) -> None:
         if self._arguments is None:
             self._launch()
         elif not self._arguments.done():
@@ -98,8 +98,12 @@ class MethodHandler(Handler):
         handling.set(self.handled)
         if outgoing_metadata.get() is not NO_METADATA:
             outgoing_metadata.set(NO_METADATA)
-        if self._unauthorized and not await self._authorized(context):
-            return
+        if self._unauthorized:
+            call.detach_arguments()
+            if not await self._authorized(context):
+                return
+        if hub.endpoint.crowded and not self._nested:
+            await self._admitted()
         try:
             arguments = spec.load_args(call.args, hub.codec)
             call.forget_arguments()
@@ -111,21 +115,21 @@ class MethodHandler(Handler):
         for consumer in self._consumers.values():
             consumer.observed = self.observed
         if entry.interceptors:
-            outcome = await self._intercepted(arguments, context)
+            pending = self._intercepted(arguments, context)
+        elif spec.flavor == "coroutine":
+            pending = self.calls.function(entry)(**arguments)
         else:
-            if spec.flavor == "coroutine":
-                pending = self.calls.function(entry)(**arguments)
-            else:
-                pending = self._call(arguments)
-            # An upload that the method drops must be gone, so that its producer stops.
-            del arguments
-            outcome = await pending
+            pending = self._call(arguments)
+        # An upload that the method drops must be gone, so that its producer stops.
+        del arguments
+        outcome = await pending
         if spec.kind == "stream":
             await self._stream(outcome)
             return
         payload = self._dump_result(spec.result, outcome)
+        del outcome, pending
         if hub.endpoint.outbox_full:
-            await hub.room()
+            await self._room_for(payload)
         self._answer(payload)
 
     def _observe(self) -> ObservedCall:
@@ -292,11 +296,14 @@ class MethodHandler(Handler):
                 for adapter, argument in zip(param.arguments, arguments, strict=True)
             ]
             assert param.result is not None
+            payload = hub.codec.join(parts)
+            # Only the encoding is held for as long as the call waits.
+            del parts, arguments, named
             return await invoke(
                 hub,
                 label,
                 target.id,
-                hub.codec.join(parts),
+                payload,
                 param.result,
                 CALLBACK_TIMEOUT,
                 target=target,

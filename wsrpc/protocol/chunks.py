@@ -84,6 +84,7 @@ class OutgoingValues(Generic[C]):
 
     Attributes:
         bytes: Bytes of them that have not gone.
+        kept: Bytes that they take up here: each is kept whole until all of it has gone.
         limit: Bytes. The receiver's `max_held`.
         held: Bytes. The sizes of the values begun and unfinished.
         piece: Bytes. The largest piece whose frame is sure to fit the receiver's `max_batch`.
@@ -91,16 +92,27 @@ class OutgoingValues(Generic[C]):
         terminals: The calls whose answer is not out completely, by id.
     """
 
-    __slots__ = ("bytes", "held", "limit", "parked", "piece", "terminals", "wake")
+    __slots__ = ("bytes", "held", "kept", "limit", "parked", "piece", "terminals", "wake")
 
     def __init__(self, wake: Callable[[C], None]) -> None:
         self.wake = wake
         self.bytes = 0
+        self.kept = 0
         self.limit = 0
         self.held = 0
         self.piece = LARGEST_PIECE
         self.parked: dict[C, None] = {}
         self.terminals: dict[int, C] = {}
+
+    def add(self, value: Outgoing) -> None:
+        """A value is to go."""
+        self.bytes += len(value.data)
+        self.kept += len(value.data)
+
+    def remove(self, value: Outgoing) -> None:
+        """A value that nothing has gone of will not go."""
+        self.bytes -= len(value.data)
+        self.kept -= len(value.data)
 
     def may_begin(self, lane: C, size: int) -> bool:
         """Take `size` bytes of what the receiver holds, or park the lane until they are free."""
@@ -161,6 +173,8 @@ class OutgoingValues(Generic[C]):
     def release(self, lane: C) -> None:
         """The receiver holds nothing of the lane's value any more."""
         value, lane.value = lane.value, None
+        if value is not None:
+            self.kept -= len(value.data)
         if value is not None and value.begun:
             self.held -= len(value.data)
             if self.parked:
@@ -179,9 +193,15 @@ class OutgoingValues(Generic[C]):
             value.part = None
             return
         lane.value = None
+        self.kept -= len(value.data)
         if self.parked:
             self.parked.pop(lane, None)
             self._wake_first()
+
+    def clear(self) -> None:
+        """None of them will go."""
+        self.parked.clear()
+        self.terminals.clear()
 
     def forget(self, lane: C) -> None:
         """The id is finished, and the lane's value with it."""
@@ -218,15 +238,17 @@ class IncomingValues:
 
     Attributes:
         held: Bytes. The sizes of those begun, unfinished and wanted.
+        come: Bytes of these that have come.
         by_id: They, and those that nobody wants.
     """
 
-    __slots__ = ("_gathering", "by_id", "held", "limit")
+    __slots__ = ("_gathering", "by_id", "come", "held", "limit")
 
     def __init__(self, limit: int, gathering: type[Gathering]) -> None:
         self._gathering = gathering
         self.limit = limit
         self.held = 0
+        self.come = 0
         self.by_id: dict[int, Incoming] = {}
 
     def check(self, id: int, frame: str) -> None:
@@ -284,12 +306,14 @@ class IncomingValues:
             raise violation(reason)
         whole = value.whole
         if whole is not None:
+            self.come += size
             whole.add(cast(Any, piece))
         if not chunk.last:
             return None
         del self.by_id[chunk.id]
         if whole is not None:
             self.held -= value.size
+            self.come -= value.size
             fill(value.frame, whole.value())
         return value
 
@@ -298,9 +322,15 @@ class IncomingValues:
         value = self.by_id.get(id)
         if value is not None and value.whole is not None:
             self.held -= value.size
+            self.come -= value.received
             value.whole = None
 
     def discard(self, id: int) -> None:
         """The rest of what was begun on this id, if anything, will not come."""
         self.unwanted(id)
         self.by_id.pop(id, None)
+
+    def clear(self) -> None:
+        """Nothing more will come."""
+        self.by_id.clear()
+        self.held = self.come = 0

@@ -159,7 +159,9 @@ class Endpoint(Arrivals):
                 events.append(CreditReceived(lane))
         for call in list(self.slots.waiting):
             try:
+                before = call.pending_bytes
                 self._fit(call)
+                self._queued += call.pending_bytes - before
             except ValueTooLargeError as error:
                 body = ErrorBody("resource_exhausted", str(error), not_started=True)
                 self.cancel(call)
@@ -239,7 +241,7 @@ class Endpoint(Arrivals):
         outbox.forget(lane.drop_items())
         outbox.values.drop(lane)
         if isinstance(lane.terminal, Outgoing):
-            outbox.values.bytes -= len(lane.terminal.data)
+            outbox.values.remove(lane.terminal)
         reason = finish_reason(frame.reason)
         self._end_instead(lane, ErrorBody(reason, "cancelled while the answer was on its way"))
 
@@ -378,6 +380,20 @@ class Endpoint(Arrivals):
         return self.draining and self.quiescent
 
     @property
+    def held(self) -> int:
+        """Bytes that this endpoint holds: values on their way, and frames that may have to go again.
+
+        What has been handed over, arguments and items, is not here any more.
+        """
+        return self.outgoing + self._replay.bytes + self._incoming.come
+
+    @property
+    def outgoing(self) -> int:
+        """Bytes of values that have yet to go, or to go on."""
+        outbox = self._outbox
+        return outbox.bytes + outbox.values.kept + self._queued
+
+    @property
     def quiescent(self) -> bool:
         """Whether no id is live and nothing waits: all that is left are counters."""
         outbox = self._outbox
@@ -405,7 +421,11 @@ class Endpoint(Arrivals):
             slots.waiting.clear()
         self._lanes.clear()
         self._numbering = False
+        # Outbox and values point at each other, and must not keep the lanes until somebody collects.
+        self._outbox.clear()
         self._outbox = Outbox()
+        self._incoming.clear()
         self._replay.forgo()
+        self._queued = 0
         self.unreported = []
         return pending

@@ -24,7 +24,7 @@ from typing import Any, ClassVar, TypeAlias
 
 from msgspec import Raw
 
-from ..limits import MAX_CALLBACK_CALLS
+from ..limits import COST_UNIT, MAX_CALLBACK_CALLS
 from .batch import Batch
 from .chunks import Outgoing, OutgoingValues
 from .frames import (
@@ -476,6 +476,11 @@ class InCall(Sender):
     def was_cancelled(self) -> bool:
         """Whether the peer has cancelled it, and its terminal is still to be sent."""
         return self.state == "cancelled"
+
+    def detach_arguments(self) -> None:
+        """Small arguments are not read soon: do not keep their whole message in memory."""
+        if 0 < len(self.args) < COST_UNIT:
+            self.args = Raw(bytes(self.args))
 
     def forget_arguments(self) -> None:
         """The arguments were read; they are a view, and keep their whole message in memory."""

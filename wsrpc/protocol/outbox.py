@@ -60,6 +60,11 @@ class Outbox:
         """Take the hello into `batch`."""
         batch.add_link(self.links.pop(0))
 
+    def clear(self) -> None:
+        """Nothing of this will go any more."""
+        self.ring.clear()
+        self.values.clear()
+
     def leave_link(self) -> None:
         """The link is gone, and with it what concerned it alone."""
         self.links.clear()

@@ -76,6 +76,11 @@ class Replay:
         if self.keeping:
             self.ample = float(self.limit - largest)
 
+    def resize(self, limit: int) -> None:
+        """Keep no more than this from now on; what is kept already stays."""
+        self.ample += limit - self.limit
+        self.limit = limit
+
     def forgo(self) -> None:
         """The session will not be resumed: keep nothing, from the first frame on."""
         self.keeping = False

@@ -45,7 +45,7 @@ class Requests(Sending):
             the shell last looked.
     """
 
-    __slots__ = ("_given_up", "abandoned", "peer_draining", "slots")
+    __slots__ = ("_given_up", "_queued", "abandoned", "peer_draining", "slots")
 
     def __init__(
         self,
@@ -59,6 +59,8 @@ class Requests(Sending):
         self.slots = Slots(FLOOR_MAX_CALLS)
         self.peer_draining = False
         self.abandoned: list[OutCall] = []
+        # Bytes of the calls that wait for a slot.
+        self._queued = 0
         # Those that failed on this side, and whose terminal is still to come.
         self._given_up: set[Receiver] = set()
 
@@ -145,6 +147,7 @@ class Requests(Sending):
             if fits:
                 self._fit(call)
             slots.waiting[call] = None
+            self._queued += call.pending_bytes
         if target is not None:
             target.live[call] = None
             call.target = target
@@ -167,6 +170,7 @@ class Requests(Sending):
             # It may fit once the peer has said how much it takes (HELLO-4).
             return False
         del slots.waiting[call]
+        self._queued -= call.pending_bytes
         slots.live += 1
         self._outbox.add(call, call.pending_bytes)
         return True
@@ -216,6 +220,7 @@ class Requests(Sending):
             assert isinstance(lane, OutCall)
             if lane in lane.slots.waiting:
                 del lane.slots.waiting[lane]
+                self._queued -= lane.pending_bytes
             else:
                 self._outbox.forget(lane.pending_bytes)
                 lane.slots.live -= 1

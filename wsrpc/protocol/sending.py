@@ -60,7 +60,7 @@ class Sending(Ids):
             lane.credit.balance >= 1
             and "message" in SENT[lane.state]
             and lane.value is None
-            and self._outbox.bytes < self.limits.outbox
+            and not self.outbox_full
         )
 
     def lacks_room(self, lane: Sender) -> bool:
@@ -83,7 +83,7 @@ class Sending(Ids):
             self._outbox.add(lane, size)
         else:
             lane.value = Outgoing(item, SizedMessage(lane.id, [self.codec.null], size))
-            self._outbox.values.bytes += size
+            self._outbox.values.add(lane.value)
             self._outbox.add(lane)
 
     def push_pack(self, lane: Sender, pack: bytes, count: int) -> None:
@@ -153,7 +153,7 @@ class Sending(Ids):
             # Nothing else bounds the answers to calls that take no place here (OUT-4).
             lane.pool = refused = self._refused
             refused.live += 1
-            if refused.live > refused.limit and self.outbox_full:
+            if refused.live > refused.limit and self._outbox.bytes >= self.limits.outbox:
                 self._excess = "more calls than there are places, and their refusals are not read"
         if len(encoded) <= self._unbroken:
             self._terminate(lane, Error(lane.id, body), len(encoded))
@@ -186,7 +186,7 @@ class Sending(Ids):
 
     def _terminate_in_chunks(self, lane: Sender, value: Outgoing) -> None:
         values = self._outbox.values
-        values.bytes += len(value.data)
+        values.add(value)
         if isinstance(lane, InCall):
             values.terminals[lane.id] = lane
         self._terminate(lane, value, 0)
@@ -202,7 +202,7 @@ class Sending(Ids):
         """Forget what of an upload has not gone."""
         outbox = self._outbox
         if isinstance(upload.terminal, Outgoing):
-            outbox.values.bytes -= len(upload.terminal.data)
+            outbox.values.remove(upload.terminal)
         outbox.forget(upload.drop())
         outbox.values.drop(upload)
 

@@ -15,6 +15,10 @@ from .link_layer import Continuity
 __all__ = ["Sizes", "ValueTooLargeError"]
 
 
+# Bytes that may wait for a peer that is above its bound on memory.
+LEAST_OUTBOX = 64 * 1024
+
+
 class ValueTooLargeError(Exception):
     """A value that the peer does not accept.
 
@@ -82,9 +86,13 @@ class Sizes(Continuity):
         """Whether senders should wait before they add another value.
 
         Values that go in chunks do not count: no more than one an id waits here, of which a piece
-        at a time takes its turn, and others shall not wait until all of it is gone.
+        at a time takes its turn, and others shall not wait until all of it is gone. Where the peer
+        is above its bound on memory they count, and little else may wait beside them.
         """
-        return self._outbox.bytes >= self.limits.outbox
+        outbox = self._outbox
+        if outbox.bytes >= self.limits.outbox:
+            return True
+        return self.crowded and outbox.bytes + outbox.values.kept >= LEAST_OUTBOX
 
     def check_size(self, size: int) -> None:
         """Refuse what `push` would refuse, ahead of it.
@@ -125,4 +133,4 @@ class Sizes(Continuity):
         call.value = Outgoing(args)
         call.args = None
         call.pending_bytes = head
-        self._outbox.values.bytes += size
+        self._outbox.values.add(call.value)

@@ -33,6 +33,9 @@ __all__ = ["Traffic"]
 # anything gets through: whatever cuts links may let no more than this pass.
 CAREFUL_TARGET = 16 * 1024
 
+# Bytes of frames kept for a peer above its bound on memory: enough for two of its acks (RESUME-7).
+LEAST_REPLAY = 128 * 1024
+
 # Seconds from one `auth` frame to the next (AUTH-2).
 AUTH_INTERVAL = 1.0
 
@@ -56,6 +59,10 @@ class Traffic:
         ignored: Frames that came and were ignored: for finished ids, and extensions.
         unreported: What the frames before the offending one did, where a ProtocolError was raised.
         peer_max_batch: Bytes of the largest message that the peer takes.
+        crowded: Whether the peer is above its bound on memory: little waits for it in the outbox, and
+            little is kept for replay; see `squeeze`.
+        reluctant: Whether more would only be held: no ack is sent before its time, so that a peer
+            which bounds its own replay sends little (RESUME-7); see `hesitate`.
     """
 
     __slots__ = (
@@ -82,12 +89,14 @@ class Traffic:
         "_trusted_until",
         "agent",
         "codec",
+        "crowded",
         "established",
         "ignored",
         "limits",
         "link",
         "peer_max_batch",
         "received",
+        "reluctant",
         "resume_window",
         "side",
         "state",
@@ -107,6 +116,8 @@ class Traffic:
         self.codec = codec
         self.limits = limits
         self.agent = agent
+        self.crowded = False
+        self.reluctant = False
         self.state: LinkState = "new"
         self.established = False
         self.link = 0
@@ -195,6 +206,18 @@ class Traffic:
             self._outbox.links.append(Ping(self._pings))
         return []
 
+    def squeeze(self, crowded: bool) -> None:
+        """The peer is above its bound on memory, or within it again."""
+        self.crowded = crowded
+        replay = self.limits.replay
+        self._replay.resize(min(replay, LEAST_REPLAY) if crowded else replay)
+
+    def hesitate(self, reluctant: bool) -> None:
+        """More would only be held, or is welcome again; then acks that were held back are due."""
+        self.reluctant = reluctant
+        if not reluctant and self.state == "open" and self._acks.due < math.inf:
+            self._tell()
+
     def _tell(self) -> None:
         """Send an ack of all that was taken."""
         self._outbox.ack = self.received
@@ -260,8 +283,10 @@ class Traffic:
             excess, self._excess = self._excess, None
             self.unreported = events
             raise ProtocolError(CloseCode.ENHANCE_YOUR_CALM, excess)
-        if count and self._replay.keeping and self._acks.took(self.received, size, self._now):
-            self._tell()
+        if count and self._replay.keeping:
+            due = self._acks.took(self.received, size, self._now)
+            if due and not self.reluctant:
+                self._tell()
         return events
 
     def _on_ack(self, frame: Ack) -> None:
@@ -355,7 +380,8 @@ class Traffic:
             return batch.join()
         if replay.keeping:
             acks = self._acks
-            if now >= acks.due or ((self.received >= acks.soon or now >= acks.late) and outbox):
+            early = self.received >= acks.soon or now >= acks.late
+            if now >= acks.due or (early and outbox and not self.reluctant):
                 self._tell()
         if outbox.has_link_frames:
             outbox.fill_links(batch)

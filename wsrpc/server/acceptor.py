@@ -19,6 +19,7 @@ from ..admission.quotas import Quotas
 from ..admission.unauthenticated import Pending, PendingLinks
 from ..close_codes import CloseCode
 from ..context import Authorize
+from ..engine.ledger import Ledger
 from ..errors import ProtocolError
 from ..handling.target import MethodEntry
 from ..handling.threads import Threads
@@ -71,6 +72,7 @@ class Service:
         quotas: How many may come in.
         routes: What is answered over HTTP.
         threads: Where plain functions run.
+        ledger: What all of them hold.
         on_connect: Called with each session that has begun.
         on_disconnect: Called with each that has ended.
         extension: The cluster that this server is a part of.
@@ -93,6 +95,7 @@ class Service:
     quotas: Quotas
     routes: HttpRoutes
     threads: Threads
+    ledger: Ledger
     on_connect: OnSession | None = None
     on_disconnect: OnSession | None = None
     extension: Extension | None = None
@@ -326,7 +329,9 @@ class Acceptor:
             events=service.events,
             threads=service.threads,
             on_state=service.on_state,
+            ledger=service.ledger,
         )
+        session.handshake = link.handshake
         id = secrets.token_hex(8)
         if service.extension is not None:
             id = f"{service.extension.node}-{codec.name[0]}{id}"

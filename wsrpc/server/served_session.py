@@ -20,7 +20,7 @@ from ..session.wire_session import WireSession
 from ..telemetry.logs import everyone
 from ..transport.base import Link
 from .extension import OnSession
-from .session_table import SessionTable
+from .session_table import SessionTable, holder_of
 
 __all__ = ["ServedSession"]
 
@@ -46,11 +46,6 @@ class ServedSession(LiveSession):
     def linked(self) -> bool:
         """Whether it has a link."""
         return self.wire.link is not None
-
-    @property
-    def held(self) -> int:
-        """Bytes that it holds for its peer."""
-        return self.replay_bytes + self.outbox_bytes
 
     def entered(
         self,
@@ -139,6 +134,7 @@ class ServedSession(LiveSession):
         """Let the session go on as this principal's."""
         self.principal = grant.principal
         self.principal_key = grant.identity.key
+        self.wire.hub.account.belongs_to(holder_of(self))
         self.wire.trust_until(expiry(grant, self.runtime.now()))
 
     def wire_opened(self, wire: WireSession, hello: HelloBody) -> None:

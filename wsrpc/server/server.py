@@ -24,6 +24,7 @@ from ..close_codes import CloseCode
 from ..context import Authorize
 from ..contract.description import Reflection, describe, with_names
 from ..contract.expose import expose_all
+from ..engine.ledger import Ledger
 from ..handling.target import entries_of
 from ..handling.threads import Threads
 from ..interfaces import Interceptor, Observer, OnState, Session, StateChange, Validate
@@ -193,6 +194,7 @@ class Server:
                 ),
             ),
             threads=Threads(limits),
+            ledger=Ledger(limits),
             on_connect=on_connect,
             on_disconnect=on_disconnect,
             recording=checked_recording(record),
@@ -247,6 +249,7 @@ class Server:
             outbox_bytes=sum(session.outbox_bytes for session in live),
             detached=self._service.sessions.detached,
             replay_bytes=sum(session.replay_bytes for session in live),
+            held_bytes=sum(session.held for session in live),
             frames_ignored=stats.frames_ignored + sum(one.frames_ignored for one in live),
             closes=dict(stats.closes),
             refused=dict(stats.refused),

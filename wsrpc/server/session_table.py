@@ -16,7 +16,7 @@ from ..close_codes import CloseCode
 from ..interfaces import Handshake
 from ..limits import Limits
 
-__all__ = ["Kept", "SessionTable"]
+__all__ = ["Kept", "SessionTable", "holder_of"]
 
 # Bytes of a token from the system's random source (RESUME-5).
 TOKEN_BYTES = 32
@@ -182,9 +182,9 @@ class SessionTable(Mapping[str, S]):
             crowd = len(self._detached) > self._limits.max_detached
             held: Counter[Hashable] = Counter()
             for one, size in self._detached.items():
-                held[_holder(one)] += 1 if crowd else size
+                held[holder_of(one)] += 1 if crowd else size
             most = max(held.values())
-            theirs = [one for one in self._detached if held[_holder(one)] == most]
+            theirs = [one for one in self._detached if held[holder_of(one)] == most]
             # The first lost comes back least likely.
             victim = theirs[0] if crowd else max(theirs, key=self._detached.__getitem__)
             self.attach(victim)
@@ -197,7 +197,7 @@ class SessionTable(Mapping[str, S]):
         return len(self._detached) > limits.max_detached or self._held > limits.max_detached_bytes
 
 
-def _holder(session: Kept) -> Hashable:
+def holder_of(session: Kept) -> Hashable:
     """Whose a session is, for the count; without a principal, whose address it has."""
     if session.principal_key is not None:
         return "principal", session.principal_key

@@ -22,6 +22,7 @@ from ..context import Authorize, checked_metadata
 from ..contract.controller import interface
 from ..contract.description import interface_from_contract
 from ..engine.hub import settle
+from ..engine.ledger import Ledger
 from ..errors import ConnectError, ConnectionLost
 from ..handling.target import MethodEntry
 from ..handling.threads import Threads
@@ -106,7 +107,9 @@ class LiveSession(Session):
         events: Events | None = None,
         threads: Threads | None = None,
         on_state: OnState | None = None,
+        ledger: Ledger | None = None,
     ) -> None:
+        self._ledger = ledger
         self.id = ""
         self.principal: Any = None
         self.principal_key: str | None = None
@@ -165,6 +168,11 @@ class LiveSession(Session):
     @property
     def outbox_bytes(self) -> int:
         return sum(wire.endpoint.outbox_bytes for wire in self._wires())
+
+    @property
+    def held(self) -> int:
+        """Bytes that it holds for its peer, whatever they are held as."""
+        return sum(wire.hub.held for wire in self._wires())
 
     @property
     def replay_bytes(self) -> int:
@@ -275,6 +283,7 @@ class LiveSession(Session):
             debug=self._debug,
             events=self._events,
             threads=self._threads,
+            ledger=self._ledger,
         )
 
     def _go_on(self) -> None:

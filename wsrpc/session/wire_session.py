@@ -19,6 +19,7 @@ from ..close_codes import CloseCode, may_resume
 from ..context import Authorize, handling
 from ..engine.driver import driver_for
 from ..engine.hub import Hub
+from ..engine.ledger import Ledger
 from ..errors import ConnectionLost, ProtocolError
 from ..handling.dispatch import Dispatcher, Relay
 from ..handling.live import LiveCalls
@@ -47,6 +48,7 @@ from ..runtime.timers import TimerEntry
 from ..telemetry.events import Events
 from ..telemetry.logs import Log
 from ..transport.base import Link, LinkClosed
+from .pressure import Pressure
 
 __all__ = [
     "STOPPING",
@@ -145,6 +147,7 @@ class WireSession:
         debug: Whether unexpected errors cross with their text.
         events: Told what happens.
         threads: Where plain functions run.
+        ledger: Where it has an account of what it holds; its own, if None.
 
     Attributes:
         hub: The waiting around the endpoint.
@@ -166,9 +169,11 @@ class WireSession:
         debug: bool,
         events: Events,
         threads: Threads,
+        ledger: Ledger | None = None,
     ) -> None:
         self.endpoint = endpoint
-        self.hub = Hub(session, endpoint, runtime, nursery, events)
+        self.hub = Hub(session, endpoint, runtime, nursery, events, ledger)
+        self._pressure = Pressure(self.hub, self.expel)
         self.calls = LiveCalls(
             self.hub, authorize=authorize, check=check, debug=debug, threads=threads
         )
@@ -467,6 +472,7 @@ class WireSession:
         if driver is not None:
             driver.stop()
         self._disarm()
+        self._pressure.end()
         error = _lost(code, reason, what or f"the session ended with close code {code}")
         error.__cause__ = cause
         self._events.frames_ignored(self.endpoint.ignored)

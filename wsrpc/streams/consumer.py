@@ -115,6 +115,7 @@ class Consumer(LaneOwner):
         "_entry",
         "_final_adapter",
         "_groups",
+        "_held",
         "_hub",
         "_invalid",
         "_label",
@@ -122,6 +123,7 @@ class Consumer(LaneOwner):
         "_on_over",
         "_on_started",
         "_room",
+        "_taking",
         "_tally",
         "_terminal",
         "_waiter",
@@ -162,6 +164,8 @@ class Consumer(LaneOwner):
         self._on_over = on_over
         self._entry: TimerEntry | None = None
         self._groups: deque[ItemGroup] = deque()
+        # Bytes that the items have which were not taken, and those of the group that is being taken.
+        self._held = self._taking = 0
         self._costs: deque[int] | None = None
         self._terminal: Terminal | RpcError[Any] | None = None
         self._end: RpcError[Any] | StopAsyncIteration | None = None
@@ -177,8 +181,16 @@ class Consumer(LaneOwner):
     def on_items(self, items: list[Raw]) -> None:
         self._observe(len(items))
         if not self.closed:
-            self._groups.append(ItemGroup(items, self._hub.codec))
+            group = ItemGroup(items, self._hub.codec)
+            self._groups.append(group)
+            size = len(group.data)
+            self._held += size
+            self._hub.hold(size)
             self._notify()
+
+    def _give_back(self, size: int) -> None:
+        self._held -= size
+        self._hub.release(size)
 
     def _observe(self, items: int) -> None:
         if self.observed is not None:
@@ -216,23 +228,30 @@ class Consumer(LaneOwner):
         self._hub.runtime.call_threadsafe(self._drop)
 
     def _drop(self) -> None:
+        ended = self.ended
         self.stop("cancelled")
-        if self.on_dropped is not None:
+        self._forget()
+        if self.on_dropped is not None and not ended:
             self.on_dropped()
 
-    def discard(self) -> None:
-        """Forget what is queued: the application wants no more."""
+    def _forget(self) -> None:
+        """Nobody takes what is queued."""
         self._groups.clear()
         self.items.clear()
         self._costs = None
+        self._taking = 0
+        if self._held:
+            self._give_back(self._held)
+
+    def discard(self) -> None:
+        """Forget what is queued: the application wants no more."""
+        self._forget()
         self._end = StopAsyncIteration()
         self._notify()
 
     def fail(self, error: RpcError[Any]) -> None:
         """End the stream here, whatever is still queued: a deadline passed, or it was closed."""
-        self._groups.clear()
-        self.items.clear()
-        self._costs = None
+        self._forget()
         self._terminate(error)
 
     def _terminate(self, terminal: Terminal | RpcError[Any]) -> None:
@@ -260,6 +279,11 @@ class Consumer(LaneOwner):
     def lag(self) -> int:
         """Items that have arrived and wait to be taken."""
         return len(self.items) + sum(group.count for group in self._groups)
+
+    @property
+    def held(self) -> int:
+        """Bytes of items that wait to be taken."""
+        return self._held
 
     @property
     def ended(self) -> bool:
@@ -301,6 +325,9 @@ class Consumer(LaneOwner):
         while True:
             if self.items:
                 return self.pop()
+            if self._taking:
+                taking, self._taking = self._taking, 0
+                self._give_back(taking)
             if self._end is not None:
                 # Like a generator's, an error is raised once; after it the stream is just over.
                 end, self._end = self._end, StopAsyncIteration()
@@ -349,6 +376,7 @@ class Consumer(LaneOwner):
     def _decode(self, group: ItemGroup) -> None:
         codec, check = self._hub.codec, self._check
         self._costs = group.costs
+        self._taking = len(group.data)
         try:
             if group.count == 1:
                 self.items.append(self._adapter.load(group.data, codec, check=check))
@@ -357,6 +385,7 @@ class Consumer(LaneOwner):
                 self.items.extend(self._adapter.load_many(group.data, codec, check=check))
         except InvalidValue as error:
             self._groups.clear()
+            self._give_back(self._held - self._taking)
             self._end = self._invalid(self._first_invalid(group) or error)
             self.stop("cancelled")
 
@@ -510,5 +539,5 @@ class ReceivedStream(Stream[Any, Any]):
         # The last reference is gone. Finalizers may run at any allocation, in any thread, so the
         # far end is told from the event loop, not from here.
         consumer = getattr(self, "_consumer", None)
-        if consumer is not None and not (self._over or consumer.ended):
+        if consumer is not None and not self._over and (consumer.held or not consumer.ended):
             consumer.stop_soon()

@@ -17,6 +17,7 @@ from sys import getrefcount
 from typing import Any, NoReturn
 
 from ..engine.hub import Hub
+from ..engine.ledger import STEP
 from ..interfaces import ObservedCall
 from ..protocol.lanes import Sender
 from ..protocol.splice import Encoded
@@ -263,6 +264,8 @@ class Producer:
             await self._all_gone()
         finally:
             hub.producers -= 1
+            while self._late:
+                hub.release(len(self._late.popleft()))
             self.closing = True
             if self._stopped:
                 self._spare()
@@ -453,16 +456,21 @@ class Producer:
             # Here it fails at its place; later nobody could raise it where it belongs.
             self._hub.endpoint.check_size(size)
             self._late.append(data)
+            self._hub.hold(size)
             if self._hub.endpoint.lacks_room(self.lane):
                 self._hub.block(self.wake)
         else:
             self._hub.endpoint.push(self.lane, data)
+            if size >= STEP:
+                self._hub.settle()
             self._hub.wake()
 
     def _push_late(self) -> None:
         endpoint = self._hub.endpoint
         while self._late and endpoint.may_push(self.lane):
-            endpoint.push(self.lane, self._late.popleft())
+            item = self._late.popleft()
+            endpoint.push(self.lane, item)
+            self._hub.release(len(item))
             self._hub.wake()
         if self._late and endpoint.lacks_room(self.lane):
             self._hub.block(self.wake)

@@ -55,6 +55,7 @@ class Snapshot:
             are within the opening handshake.
         outbox_bytes: Bytes of values waiting to be written, of all sessions.
         replay_bytes: Bytes kept for replay, of all sessions.
+        held_bytes: Bytes that all sessions hold for their peers, as whatever they are held.
         frames_ignored: Frames ignored so far, of all sessions, those that ended included.
         closes: Connections closed so far, by close code.
         refused: Calls that were refused so far, by method and code; see `Stats`.
@@ -73,6 +74,7 @@ class Snapshot:
     unauthenticated: int
     outbox_bytes: int
     replay_bytes: int
+    held_bytes: int
     frames_ignored: int
     closes: dict[int, int]
     refused: dict[tuple[str, str], int] = field(default_factory=dict)

@@ -1,0 +1,380 @@
+"""What one peer makes a server hold, measured at the process."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+
+import anyio
+import anyio.abc
+import pytest
+
+import wsrpc
+from tests.hostile.raw import RawLink, raw_link
+from tests.support import Codec, served, until
+
+from .holder import Holder
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+
+MIB = 2**20
+PIECE = 32 * 1024
+
+Attack = Callable[[RawLink], Awaitable[None]]
+
+
+class Nested:
+    @wsrpc.method
+    async def there_and_back(self, value: str, callback: Callable[[str], Awaitable[str]]) -> str:
+        return await callback(value)
+
+
+class Process:
+    """A server in a process of its own."""
+
+    def __init__(self, url: str, process: anyio.abc.Process) -> None:
+        self.url = url
+        self._process = process
+        self._said = b""
+
+    async def now(self) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        await self._process.stdin.send(b"\n")
+        said: dict[str, Any] = json.loads(await self.line())
+        return said
+
+    async def line(self) -> bytes:
+        assert self._process.stdout is not None
+        while b"\n" not in self._said:
+            self._said += await self._process.stdout.receive()
+        line, _, self._said = self._said.partition(b"\n")
+        return line
+
+
+@asynccontextmanager
+async def process(backend: str, **limits: Any) -> AsyncIterator[Process]:
+    """A server with these limits; a friend is served beside whatever happens to it."""
+    command = [sys.executable, "-m", "tests.server.holder", backend, json.dumps(limits)]
+    with anyio.fail_after(150):
+        async with await anyio.open_process(command, stderr=None) as running:
+            target = Process("", running)
+            target.url = (await target.line()).decode().strip()
+            try:
+                async with wsrpc.connect(target.url) as friend:
+                    proxy = friend.clientize(Holder)
+                    assert await proxy.greet("Ann") == "Hello, Ann!"
+                    async with anyio.create_task_group() as group:
+
+                        async def greet() -> None:
+                            while True:
+                                assert await proxy.greet("Ann") == "Hello, Ann!"
+                                await anyio.sleep(0.05)
+
+                        group.start_soon(greet)
+                        yield target
+                        group.cancel_scope.cancel()
+                    assert friend.state == "connected"
+            finally:
+                running.kill()
+
+
+async def hello(link: RawLink) -> None:
+    await link.hello(limits={"max_value": 16 * MIB, "max_held": 32 * MIB})
+
+
+async def in_chunks(link: RawLink, frame: list[Any], value: Any, *, last: bool = True) -> None:
+    """Send a frame whose value travels in chunks.
+
+    Args:
+        frame: With null in the place of the value; the size is put behind it.
+        value: What the pieces make up.
+        last: Whether all of it goes, or all but the last piece.
+    """
+    data = link.codec.dump(value)
+    await link.send([*frame, len(data)])
+    for offset in range(0, len(data), PIECE):
+        end = offset + PIECE >= len(data)
+        if end and not last:
+            return
+        piece: Any = data[offset : offset + PIECE]
+        await link.send(["chunk", frame[1], end, piece.decode() if link.codec.text else piece])
+
+
+async def attack(url: str, codec: Codec, what: Attack) -> None:
+    """Do this to a server, which may close the link or read no more."""
+    try:
+        async with raw_link(url, codec) as link:
+            await what(link)
+            await anyio.sleep_forever()
+    except (anyio.EndOfStream, anyio.BrokenResourceError, OSError):
+        return
+
+
+async def read_a_little(link: RawLink) -> None:
+    while True:
+        await link.next("message", "result", "chunk", "error", "end", "ack", "ping")
+        await anyio.sleep(0.05)
+
+
+# ------------------------------------------------------------------------------------ attacks
+
+
+async def echoes(link: RawLink, *, calls: int, size: int) -> None:
+    await hello(link)
+    text = "x" * size
+    async with anyio.create_task_group() as group:
+        group.start_soon(read_a_little, link)
+        for n in range(calls):
+            frame = ["call", 2 * n + 1, "Holder.echo", None, None]
+            await in_chunks(link, frame, {"value": text})
+
+
+async def waiting_arguments(link: RawLink, *, calls: int, size: int) -> None:
+    await hello(link)
+    for n in range(calls):
+        frame = ["call", 2 * n + 1, "Holder.wait", None, None]
+        await in_chunks(link, frame, {"value": "x" * size})
+
+
+async def small_arguments(link: RawLink, *, calls: int, size: int) -> None:
+    await hello(link)
+    for n in range(calls):
+        await link.send(["call", 2 * n + 1, "Holder.wait", {"value": "x" * size}])
+
+
+async def answers_unread(link: RawLink, *, calls: int, size: int) -> None:
+    await hello(link)
+    await link.send(*(["call", 2 * n + 1, "Holder.text", {"size": size}] for n in range(calls)))
+
+
+async def streams_unread(link: RawLink, *, calls: int, size: int) -> None:
+    await hello(link)
+    options = {"credit": 1_000_000}
+    await link.send(
+        *(["call", 2 * n + 1, "Holder.texts", {"size": size}, options] for n in range(calls))
+    )
+
+
+async def items_never_taken(link: RawLink, *, calls: int, size: int) -> None:
+    await hello(link)
+    for n in range(calls):
+        options = {"uploads": {"items": 4 * n + 3}}
+        await link.send(["call", 4 * n + 1, "Holder.upload", {}, options])
+        for _ in range(30):
+            await link.send(["message", 4 * n + 3, ["x" * size]])
+
+
+async def uploads_in_chunks(link: RawLink, *, calls: int, size: int) -> None:
+    await hello(link)
+    for n in range(calls):
+        options = {"uploads": {"items": 4 * n + 3}}
+        await link.send(["call", 4 * n + 1, "Holder.upload", {}, options])
+        await in_chunks(link, ["message", 4 * n + 3, [None]], "x" * size)
+
+
+async def callbacks(link: RawLink, *, calls: int, size: int) -> None:
+    await hello(link)
+    for n in range(calls):
+        options = {"callbacks": {"callback": 4 * n + 3}}
+        await link.send(["call", 4 * n + 1, "Holder.call_back", {"size": size}, options])
+
+
+async def metadata(link: RawLink, *, calls: int, size: int) -> None:
+    await hello(link)
+    options = {"metadata": {"a": "x" * size}}
+    for n in range(calls):
+        await link.send(["call", 2 * n + 1, "Holder.wait", {}, options])
+
+
+async def waiting_and_gone(link: RawLink, *, calls: int, size: int) -> None:
+    await waiting_arguments(link, calls=calls, size=size)
+    # So that the server takes all of it before the link is gone.
+    await anyio.sleep(1.0)
+    raise anyio.EndOfStream
+
+
+async def unfinished(link: RawLink, *, calls: int, size: int) -> None:
+    await hello(link)
+    for n in range(calls):
+        frame = ["call", 2 * n + 1, "Holder.wait", None, None]
+        await in_chunks(link, frame, {"value": "x" * size}, last=False)
+
+
+# ------------------------------------------------------------------------------------ tests
+
+SMALL = {
+    "max_session_bytes": 8 * MIB,
+    "max_principal_bytes": 24 * MIB,
+    "max_total_bytes": 48 * MIB,
+    "stall_timeout": 1.0,
+}
+
+ATTACKS = {
+    "echoes": partial(echoes, calls=40, size=MIB),
+    "waiting arguments": partial(waiting_arguments, calls=60, size=MIB),
+    "small arguments": partial(small_arguments, calls=250, size=50_000 * 4),
+    "answers": partial(answers_unread, calls=100, size=MIB),
+    "streams": partial(streams_unread, calls=60, size=MIB),
+    "items": partial(items_never_taken, calls=60, size=50_000),
+    "uploads in chunks": partial(uploads_in_chunks, calls=60, size=MIB),
+    "callbacks": partial(callbacks, calls=60, size=MIB),
+}
+
+
+async def settled(target: Process, condition: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    while not condition(now := await target.now()):
+        await anyio.sleep(0.05)
+    return now
+
+
+@pytest.mark.rule("OUT-4")
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ATTACKS)
+async def test_what_one_peer_makes_a_server_hold_has_one_bound_whatever_it_is_held_as(
+    anyio_backend_name: str, codec: Codec, what: str
+) -> None:
+    async with process(anyio_backend_name, **SMALL) as target:
+        before = await target.now()
+        async with anyio.create_task_group() as group:
+            group.start_soon(attack, target.url, codec, ATTACKS[what])
+            after = await settled(target, lambda now: now["closes"].get("4001", 0) > 0)
+            print(what, codec, before, after)
+            assert after["most"] <= 8 + 20
+            assert after["peak"] - before["memory"] <= 3 * 8 + 24
+            after = await settled(target, lambda now: now["sessions"] == 1)
+            assert after["held"] < 1
+            group.cancel_scope.cancel()
+
+
+@pytest.mark.rule("OUT-4", "RESUME-2")
+async def test_a_peer_that_stays_over_its_bound_is_closed_with_4001_and_its_session_ends(
+    codec: Codec,
+) -> None:
+    limits = wsrpc.Limits(max_session_bytes=2 * MIB, stall_timeout=0.2)
+    async with served([Holder()], limits=limits) as listener:
+        async with raw_link(listener.url, codec) as link:
+            body = await link.hello(limits={"max_value": 16 * MIB, "max_held": 32 * MIB})
+            for n in range(3):
+                frame = ["call", 2 * n + 1, "Holder.wait", None, None]
+                await in_chunks(link, frame, {"value": "x" * MIB})
+            assert await link.closed() == 4001
+        await until(lambda: not listener.server.sessions)
+        assert listener.server.snapshot().held_bytes == 0
+        async with raw_link(listener.url, codec) as link:
+            resume = {"token": body["token"], "received": 0, "link": 2}
+            await link.send(["hello", {"version": 1, "window": 32, **resume}])
+            assert await link.closed() == 4010
+
+
+async def test_one_value_always_gets_through_however_small_the_bound_is(codec: Codec) -> None:
+    limits = wsrpc.Limits(max_session_bytes=64 * 1024, max_principal_bytes=64 * 1024)
+    async with served([Holder()], limits=limits) as listener:
+        async with wsrpc.connect(listener.url, codec=codec) as client:
+            proxy = client.clientize(Holder)
+            text = "x" * 3 * MIB
+            assert await proxy.echo(text) == text
+            assert await proxy.text(3 * MIB) == text
+            async with anyio.create_task_group() as group:
+                for _ in range(4):
+                    group.start_soon(proxy.echo, text)
+            assert listener.server.snapshot().closes.get(4001, 0) == 0
+
+
+async def test_an_honest_peer_gets_all_of_what_is_far_more_than_its_bound(codec: Codec) -> None:
+    limits = wsrpc.Limits(max_session_bytes=2 * MIB)
+    most = got = 0
+    async with served([Holder()], limits=limits) as listener:
+        async with wsrpc.connect(listener.url, codec=codec) as client:
+            proxy = client.clientize(Holder, timeout=None)
+            text = "x" * (MIB // 2)
+
+            async def echo() -> None:
+                nonlocal most, got
+                assert await proxy.echo(text) == text
+                got += 1
+                most = max(most, listener.server.snapshot().held_bytes)
+
+            async with anyio.create_task_group() as group:
+                for _ in range(40):
+                    group.start_soon(echo)
+        assert got == 40
+        assert most < limits.max_session_bytes + limits.max_held + 3 * MIB
+
+
+async def test_calls_nested_both_ways_go_on_under_pressure(codec: Codec) -> None:
+    limits = wsrpc.Limits(max_session_bytes=MIB)
+    text = "x" * (MIB // 2)
+
+    async def callback(value: str) -> str:
+        return value
+
+    async with served([Nested()], limits=limits) as listener:
+        async with wsrpc.connect(listener.url, codec=codec, limits=limits) as client:
+            proxy = client.clientize(Nested)
+            async with anyio.create_task_group() as group:
+                for _ in range(4):
+                    group.start_soon(proxy.there_and_back, text, callback)
+            assert listener.server.snapshot().closes.get(4001, 0) == 0
+
+
+@pytest.mark.slow
+async def test_sixty_echo_calls_of_15_mib_by_one_peer_that_reads_a_little_stay_within_the_bound(
+    anyio_backend_name: str, codec: Codec
+) -> None:
+    what = partial(echoes, calls=60, size=15 * MIB)
+    async with process(anyio_backend_name) as target:
+        before = await target.now()
+        async with anyio.create_task_group() as group:
+            group.start_soon(attack, target.url, codec, what)
+            after = await settled(target, lambda now: now["closes"].get("4001", 0) > 0)
+            print(codec, before, after)
+            assert after["most"] <= 64 + 38
+            assert after["peak"] - before["memory"] <= 200
+            group.cancel_scope.cancel()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["streams", "detached", "unfinished values", "metadata"])
+async def test_many_sessions_of_one_principal_have_one_bound(
+    anyio_backend_name: str, codec: Codec, what: str
+) -> None:
+    attacks: dict[str, Attack] = {
+        "streams": partial(streams_unread, calls=5, size=MIB),
+        "detached": partial(waiting_and_gone, calls=4, size=MIB),
+        "unfinished values": partial(unfinished, calls=4, size=MIB),
+        "metadata": partial(metadata, calls=250, size=16_000),
+    }
+    async with process(anyio_backend_name, **SMALL) as target:
+        before = await target.now()
+        async with anyio.create_task_group() as group:
+            for _ in range(50):
+                group.start_soon(attack, target.url, codec, attacks[what])
+            after = await settled(
+                target, lambda now: now["sessions"] < 45 and now["most"] > 20 and now["held"] < 24
+            )
+            print(what, codec, before, after)
+            # Each of the fifty may have begun one value by then.
+            assert after["most"] <= 24 + 50 * 1.75
+            assert after["peak"] - before["memory"] <= 24 + 50 * 4
+            group.cancel_scope.cancel()
+
+
+@pytest.mark.slow
+async def test_three_hundred_sessions_that_do_not_read_stay_within_the_bound_of_a_principal(
+    anyio_backend_name: str, codec: Codec
+) -> None:
+    async with process(anyio_backend_name) as target:
+        before = await target.now()
+        async with anyio.create_task_group() as group:
+            for _ in range(300):
+                what = partial(streams_unread, calls=10, size=MIB)
+                group.start_soon(attack, target.url, codec, what)
+            after = await settled(target, lambda now: now["closes"].get("4001", 0) > 0)
+            print(codec, before, after)
+            assert after["most"] <= 256 * 1.25 + 64
+            assert after["peak"] - before["memory"] <= 640
+            group.cancel_scope.cancel()

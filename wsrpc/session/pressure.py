@@ -1,0 +1,75 @@
+"""What becomes of a session whose peer makes this side hold more than the bounds on memory allow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from ..close_codes import CloseCode
+from ..engine.hub import Hub
+from ..runtime.timers import TimerEntry
+
+__all__ = ["Pressure"]
+
+
+class Pressure:
+    """Lets a session wait while it is above its bound, and ends it if it stays there (OUT-4).
+
+    Args:
+        hub: The session's.
+        expel: Ends the session, with a close code and a reason.
+    """
+
+    def __init__(self, hub: Hub, expel: Callable[[int, str], None]) -> None:
+        self._hub = hub
+        self._expel = expel
+        self._entry: TimerEntry | None = None
+        hub.account.on_change = self._changed
+
+    def end(self) -> None:
+        """The session is over."""
+        self._hub.account.on_change = None
+        self._relieve()
+
+    def _changed(self) -> None:
+        crowded = self._hub.account.crowded
+        self._hub.squeeze(crowded)
+        if crowded:
+            self._press()
+        else:
+            self._relieve()
+
+    def _press(self) -> None:
+        """The session gets some time to be within its bound again."""
+        hub = self._hub
+        enough = hub.account.returned + max(hub.account.held // 32, 1)
+        when = hub.runtime.now() + hub.limits.stall_timeout
+        self._entry = hub.timers.add(when, partial(self._look, enough))
+
+    def _relieve(self) -> None:
+        if self._entry is not None:
+            self._hub.timers.remove(self._entry)
+            self._entry = None
+
+    def _look(self, enough: int) -> None:
+        self._entry = None
+        hub, account = self._hub, self._hub.account
+        account.judge()
+        if hub.lost is not None or not account.crowded:
+            return
+        limits = hub.limits
+        # What the connecting side sends by itself is nothing that the peer makes it hold.
+        own = hub.endpoint.side == "connecting" and hub.taken <= limits.max_session_bytes
+        if own or account.returned >= enough:
+            self._press()
+            return
+        seconds = limits.stall_timeout
+        hub.log.warning(
+            "%r holds %d bytes and has been above its bound for %g s: ending it",
+            hub.session,
+            hub.held,
+            seconds,
+        )
+        self._expel(
+            CloseCode.SLOW_CONSUMER, f"more held than the bound on memory allows, for {seconds:g} s"
+        )
