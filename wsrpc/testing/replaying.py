@@ -122,7 +122,7 @@ async def replay(
     """
     script = script_of(Path(path), links)
     player = _Player(script, url, auth, ignore or {}, dict(headers or {}), timeout)
-    outcome: Replayed | Exception
+    outcome: Replayed | Exception = Replayed()
     async with anyio.create_task_group() as group:
         try:
             outcome = await player.play(group, paced=speed == "recorded")
