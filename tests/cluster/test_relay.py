@@ -13,7 +13,8 @@ from wsrpc.interop.client import ALL_CASES, try_case
 CODECS: list[Codec] = ["json", "msgpack"]
 
 # What these look at is between a caller and its own server: who calls back, and on which id, and
-# what is answered before a call's arguments are there.
+# what is answered before a call's arguments are there; one agrees on another codec than the target
+# of this gateway speaks.
 NOT_OVER_NODES = {
     "what cannot be is refused without waiting for the arguments, and the link lives",
     "a handler that calls back while all the caller's slots are taken fails at once",
@@ -24,6 +25,7 @@ NOT_OVER_NODES = {
     "an answer outside the value space fails the call that it answers with internal",
     "refused with 4505: a message and a result on one call",
     "a conversation: S calls C while it handles a call",
+    "of two subprotocols offered the server selects one, and speaks it",
 }
 
 FITTING = [
