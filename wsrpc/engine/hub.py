@@ -272,7 +272,7 @@ class Hub:
         Args:
             size: Bytes of its arguments, which are held.
         """
-        if not (self.endpoint.crowded or self._waiting):
+        if not (self.endpoint.crowded or self._waiting or self.account.shut):
             return
         waiter = self.runtime.future()
         entry = (waiter, size)
@@ -293,6 +293,11 @@ class Hub:
         # What is incomplete may wait for this one to make room, and an ack for what it sends.
         rest = self.endpoint.outgoing + self.taken - self._waiting_bytes
         if self.endpoint.crowded and rest >= LEAST_OUTBOX and self.lost is None:
+            return
+        if self.account.shut and self.lost is None:
+            # Nothing of this session has to change before it may go on.
+            self._admits = True
+            self.timers.add(self.runtime.now() + LOOK_AGAIN, self._admit_next)
             return
         waiter, size = self._waiting.popleft()
         self._waiting_bytes -= size

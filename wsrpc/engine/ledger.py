@@ -99,6 +99,11 @@ class Account:
         """Whether it may not take even the little that others who are crowded may."""
         return self.crowded and self._ledger.is_far_above(self, self._holder)
 
+    @property
+    def shut(self) -> bool:
+        """Whether the others of its principal hold so much that it has to wait."""
+        return self._ledger.is_shut(self, self._holder)
+
     def judge(self) -> None:
         """Find out anew whether it is crowded, and tell if that has changed."""
         crowded = self._ledger.is_crowded(self, self._holder)
@@ -184,6 +189,10 @@ class Ledger:
             return True
         large = holder.held * len(self._holding) >= _relaxed(self._total)
         return self._over and large and held * sessions >= holder.held
+
+    def is_shut(self, account: Account, holder: _Holder) -> bool:
+        """Whether a principal is above its bound without an account that may hold nothing itself."""
+        return holder.over and holder.held - account.held > self._principal
 
     def is_far_above(self, account: Account, holder: _Holder) -> bool:
         """Whether a bound is exceeded by more than an honest peer needs.

@@ -102,7 +102,7 @@ class MethodHandler(Handler):
             call.detach_arguments()
             if not await self._authorized(context):
                 return
-        if hub.endpoint.crowded and not self._nested:
+        if (hub.endpoint.crowded or hub.account.shut) and not self._nested:
             await self._admitted()
         try:
             arguments = spec.load_args(call.args, hub.codec)

@@ -306,6 +306,8 @@ class Producer:
             if not self._take(item):
                 await self._run_out(advance)
                 return
+            # What waits is held once, as its encoding.
+            item = None
             turn += 1
             if turn >= TURN:
                 turn = 0
@@ -378,6 +380,8 @@ class Producer:
                         return
                     # Nothing may follow a large item until all of it has gone.
                     room = min(room, lane.allowance)
+                # What waits is held once, as its encoding.
+                item = None
         finally:
             self._hand_over()
 
