@@ -13,18 +13,6 @@ from tests.test_layout import FOLDERS
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 TEXTS = [*PAGES, ROOT / "docs" / "llms.txt", *sorted(ROOT.glob("*.md"))]
 
-# Pages that are still to be written.
-TO_COME = {
-    "SECURITY.md",
-    "asgi.md",
-    "auth.md",
-    "deployment.md",
-    "browser.md",
-    "observability.md",
-    "reconnect.md",
-    "testing.md",
-}
-
 LINK = re.compile(r"\]\(([^)\s:]+)\)")
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 
@@ -49,8 +37,8 @@ def test_the_links_of_a_page_lead_somewhere(page: Path) -> None:
     for link in LINK.findall(page.read_text(encoding="utf-8")):
         path, _, anchor = link.partition("#")
         target = (page.parent / path) if path else page
-        assert target.exists() or target.name in TO_COME, link
-        if anchor and target.name not in TO_COME:
+        assert target.exists(), link
+        if anchor:
             assert anchor in anchors(target), f"{link}: {sorted(anchors(target))}"
 
 
@@ -65,8 +53,7 @@ def test_the_files_that_a_page_names_are_there(name: str) -> None:
     named = re.findall(r"`((?:wsrpc|tests|docs)/[\w./-]+)`", text)
     assert named
     for path in named:
-        known = "NAME" in path or path.removeprefix("docs/") in TO_COME
-        assert (ROOT / path).exists() or known, path
+        assert "NAME" in path or (ROOT / path).exists(), path
 
 
 def test_the_architecture_names_every_file_on_the_path_of_a_call() -> None:

@@ -477,7 +477,7 @@ async def test_using_a_session_from_another_thread_or_loop_raises_at_the_first_c
 async def test_a_blocked_event_loop_that_makes_the_heartbeat_miss_is_logged_with_its_time(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("wsrpc.session.wire_session.blockages._told", -math.inf)
+    monkeypatch.setattr("wsrpc.session.blockages.blockages._told", -math.inf)
     async with served([Work()]) as listener:
         async with wsrpc.connect(listener.url) as one, wsrpc.connect(listener.url) as two:
             for session in (one, two):

@@ -17,7 +17,7 @@ from ..limits import FLOOR_MAX_BATCH, Limits
 from ..protocol.codec import SUBPROTOCOLS
 from ..protocol.hello import Opening, read_opening
 from ..runtime.by_hand import never_cancels
-from ..session.wire_session import first_message
+from ..session.first_message import first_message
 from ..telemetry.logs import everyone
 from ..transport.base import Link, short_reason
 from .principals import Identity

@@ -7,8 +7,6 @@ and to the session is told to whoever owns it, as `Owner`.
 
 from __future__ import annotations
 
-import math
-import threading
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, ClassVar, Protocol
@@ -46,15 +44,15 @@ from ..protocol.frames import HelloBody
 from ..runtime import Future, Nursery, Runtime
 from ..runtime.timers import TimerEntry
 from ..telemetry.events import Events
-from ..telemetry.logs import Log
 from ..transport.base import Link, LinkClosed
+from .blockages import blockages
+from .first_message import first_message
 from .pressure import Pressure
 
 __all__ = [
     "STOPPING",
     "Owner",
     "WireSession",
-    "first_message",
 ]
 
 # Seconds for the goodbye of a link on which nothing has begun.
@@ -86,50 +84,6 @@ class Owner(Protocol):
 
     def wire_auth(self, wire: WireSession, event: AuthReceived) -> None:
         """Accepting side: the peer has fresh credentials, of which nothing is believed yet."""
-
-
-class _Blockages(threading.local):
-    """The times at which the event loop of this thread was blocked, each told once.
-
-    Every session of the loop notices it, each by an alarm that comes late.
-    """
-
-    def __init__(self) -> None:
-        self._told = -math.inf
-
-    def tell(self, log: Log, now: float, lag: float) -> None:
-        """Log that the loop was blocked.
-
-        Args:
-            log: Where.
-            now: Seconds on the loop's clock.
-            lag: Seconds. How late an alarm was.
-        """
-        if now - lag < self._told <= now:
-            return
-        self._told = now
-        log.warning(
-            "the event loop was blocked for %.1f s, so that no heartbeat could be sent or answered "
-            "and the other end may have given up the connection; run what blocks in a thread",
-            lag,
-        )
-
-
-blockages = _Blockages()
-
-
-async def first_message(link: Link, timeout: float) -> bytes:
-    """The peer's first message, within the time that it has for it (HELLO-9).
-
-    Raises:
-        ProtocolError: 4008, it did not come in time.
-        LinkClosed: The link is gone.
-    """
-    try:
-        with anyio.fail_after(timeout):
-            return await link.receive()
-    except TimeoutError:
-        raise ProtocolError(CloseCode.HELLO_TIMEOUT, "no hello in time") from None
 
 
 class WireSession:

@@ -1,0 +1,40 @@
+"""Times at which the event loop was blocked, so that heartbeats were missed."""
+
+from __future__ import annotations
+
+import math
+import threading
+
+from ..telemetry.logs import Log
+
+__all__ = ["blockages"]
+
+
+class _Blockages(threading.local):
+    """The times at which the event loop of this thread was blocked, each told once.
+
+    Every session of the loop notices it, each by an alarm that comes late.
+    """
+
+    def __init__(self) -> None:
+        self._told = -math.inf
+
+    def tell(self, log: Log, now: float, lag: float) -> None:
+        """Log that the loop was blocked.
+
+        Args:
+            log: Where.
+            now: Seconds on the loop's clock.
+            lag: Seconds. How late an alarm was.
+        """
+        if now - lag < self._told <= now:
+            return
+        self._told = now
+        log.warning(
+            "the event loop was blocked for %.1f s, so that no heartbeat could be sent or answered "
+            "and the other end may have given up the connection; run what blocks in a thread",
+            lag,
+        )
+
+
+blockages = _Blockages()
