@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
+# Two processes a core: most of the time of a test is spent on waiting.
+JOBS := $(shell $(PYTHON) -c 'import os; print(2 * (os.cpu_count() or 1))')
+
 .PHONY: demo test test-all compiled pure wheels test-compiled fuzz soak autobahn check format bench model mutants docs clean
 
 # One marker a set of extras: pip runs once, and again when pyproject.toml changes.
@@ -38,13 +41,12 @@ demo: $(VENV)/.demo
 	@echo "starting two processes that call each other over one WebSocket"
 	@$(BIN)/python -m wsrpc demo
 
-# One process a core: most of the time is spent on waiting, and on one event loop at a time.
 test: $(VENV)/.dev
-	WSRPC_PURE=1 $(BIN)/python -m pytest -n auto --dist worksteal
+	WSRPC_PURE=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 # The full product of event loops, codecs and transports, and the tests that take long.
 test-all: $(VENV)/.all
-	WSRPC_PURE=1 $(BIN)/python -m pytest -n auto --dist worksteal --full -rs
+	WSRPC_PURE=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal --full -rs
 
 # The core compiled in place, from the same source; needs a C compiler and Python's headers.
 # WSRPC_PURE=1 turns it off, `make pure` removes it. Edits of the core need another `make compiled`.
@@ -62,7 +64,7 @@ wheels: $(VENV)/.dev
 
 # What could differ between the two builds of the core: its own tests, and those of its users.
 test-compiled: compiled
-	WSRPC_CORE=require $(BIN)/python -m pytest -n auto --dist worksteal tests/test_build.py tests/protocol tests/session tests/interop tests/hostile
+	WSRPC_CORE=require $(BIN)/python -m pytest -n $(JOBS) --dist worksteal tests/test_build.py tests/protocol tests/session tests/interop tests/hostile
 
 # A million tampered messages through the pure core, 100,000 at a live server: six minutes.
 fuzz: $(VENV)/.dev
