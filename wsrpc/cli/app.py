@@ -16,6 +16,7 @@ from ..gen import ContractError
 from ..gen.documents import asyncapi, tools
 from ..interfaces import Observer
 from ..telemetry.access import AccessLog
+from ..transport.registry import Transport
 from ..version import BUILD, __version__
 from .call_command import call as make_call
 from .cluster_command import nodes as show_nodes
@@ -23,6 +24,7 @@ from .cluster_command import presence as show_presence
 from .connection import CodecName, Target, parse_auth, parse_headers, parse_metadata, tls_to
 from .connection import describe as describe_target
 from .contract_sources import contract_from
+from .dev_command import dev
 from .diff_command import diff
 from .failures import Failure
 from .gen_command import gen
@@ -31,10 +33,11 @@ from .listing import entries, listing, page, part
 from .loading import load_server
 from .logs import LogFormat, LogLevel, log_to_stderr
 from .output import Output
+from .project import named_app
 from .record_command import record
 from .replay_command import replay
 from .running import run
-from .serve_command import node_of_cluster
+from .serve_command import Binding, node_of_cluster, tls_of
 from .serve_command import serve as serve_until_stopped
 from .verbose import Verbose
 
@@ -60,6 +63,7 @@ app = typer.Typer(
 )
 
 app.add_typer(gen, name="gen")
+app.command()(dev)
 app.command()(diff)
 app.command()(record)
 app.command()(replay)
@@ -68,8 +72,10 @@ Url = Annotated[str, typer.Argument(metavar="URL", help="ws://host:port, wss://â
 What = Annotated[
     str,
     typer.Argument(
-        metavar="MODULE:OBJECT",
-        help="A Server, a controller (instance, class or factory), or a list of controllers.",
+        metavar="[MODULE:OBJECT]",
+        help="A Server, a controller (instance, class or factory), or a list of controllers; "
+        "without it, what [tool.wsrpc] app in pyproject.toml names.",
+        show_default=False,
     ),
 ]
 Codec = Annotated[CodecName, typer.Option(help="What the messages are written in.")]
@@ -146,7 +152,7 @@ def main(
 
 @app.command()
 def serve(
-    what: What,
+    what: What = "",
     host: Annotated[str, typer.Option(help="What to bind.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8765,
     debug: Annotated[
@@ -205,6 +211,25 @@ def serve(
         Optional[LogLevel],  # noqa: UP045
         typer.Option(help="The least level that is logged.", show_default="warning"),
     ] = None,
+    tls_cert: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(metavar="FILE", help="Serve wss:// with this certificate (PEM)."),
+    ] = None,
+    tls_key: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(metavar="FILE", help="Its key, where that is in a file of its own."),
+    ] = None,
+    unix: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(metavar="PATH", help="Listen on a Unix socket, in place of host and port."),
+    ] = None,
+    transport: Annotated[
+        Transport, typer.Option(help="What carries the WebSockets; picows is the quicker one.")
+    ] = "websockets",
+    metrics: Annotated[
+        bool,
+        typer.Option("--metrics", help="Answer /metrics for Prometheus; needs the extra for it."),
+    ] = False,
 ) -> None:
     """Serve controllers until Ctrl-C or SIGTERM; prints `listening ws://â€¦` when it can be called.
 
@@ -213,20 +238,24 @@ def serve(
 
     async def body() -> int:
         wanted = True if explorer and is_loopback(host) else None if explorer else False
+        binding = Binding(
+            host, port, None if unix is None else str(unix), tls_of(tls_cert, tls_key), transport
+        )
         server = load_server(
-            what,
+            named_app(what),
             debug=debug,
             origins=origin,
             trusted_proxies=trusted_proxy,
             explorer=wanted,
+            metrics=metrics,
         )
         log_to_stderr(format=log_format, level=log_level, access=access_log, debug=debug)
         if access_log:
             server.observe(AccessLog())
         if not cluster:
-            return await serve_until_stopped(server, host, port, drain_grace)
+            return await serve_until_stopped(server, binding, drain_grace)
         async with node_of_cluster(server, cluster, cluster_name, host):
-            return await serve_until_stopped(server, host, port, drain_grace)
+            return await serve_until_stopped(server, binding, drain_grace)
 
     run(body, debug=debug, cancelled="stopping")
 
@@ -370,7 +399,9 @@ def describe(
 
 @app.command()
 def schema(
-    what: Annotated[str, typer.Argument(metavar="MODULE:OBJECT | URL | FILE.json")],
+    what: Annotated[
+        str, typer.Argument(metavar="[MODULE:OBJECT | URL | FILE.json]", show_default=False)
+    ] = "",
     format: Annotated[
         Literal["json", "asyncapi", "tools"],
         typer.Option(help="The contract itself, AsyncAPI 3, or tools for language models."),
@@ -389,7 +420,7 @@ def schema(
 
     async def body() -> None:
         document = await contract_from(
-            what, lambda: _target(what, codec, auth, timeout, header, metadata)
+            named_app(what), lambda: _target(what, codec, auth, timeout, header, metadata)
         )
         try:
             written: Callable[[Any], Any] = {

@@ -23,6 +23,7 @@ def load_server(
     origins: Sequence[str] = (),
     trusted_proxies: Sequence[str] = (),
     explorer: bool | None = None,
+    metrics: bool = False,
 ) -> Server:
     """The server that `module:object` names.
 
@@ -32,6 +33,7 @@ def load_server(
         origins: More web pages that may connect to a server made here; "*" stands for all.
         trusted_proxies: Whose word a server made here takes for where others come from.
         explorer: Whether a server made here serves the explorer; None: as it likes.
+        metrics: Whether a server made here answers `/metrics`.
 
     Raises:
         Failure: The module or the object is not there, or cannot be served.
@@ -45,6 +47,8 @@ def load_server(
             )
         if explorer is False and found.explorer is not False:
             raise Failure(f"{spec} is a Server: write Server(…, explorer=False) there")
+        if metrics:
+            raise Failure(f"{spec} is a Server: write Server(…, metrics=True) there")
         return found
     controllers = list(found) if isinstance(found, (list, tuple)) else [found]
     try:
@@ -54,7 +58,10 @@ def load_server(
             origins="*" if "*" in origins else origins,
             trusted_proxies=trusted_proxies,
             explorer=explorer,
+            metrics=metrics,
         )
+    except ImportError as error:
+        raise Failure(str(error)) from error
     except RegistrationError as error:
         raise Failure(f"{spec} cannot be served: {error}") from error
     except ValueError as error:

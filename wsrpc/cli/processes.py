@@ -20,12 +20,12 @@ STOP_TIMEOUT = 5
 
 
 @asynccontextmanager
-async def python(arguments: Sequence[str], log: IO[bytes]) -> AsyncIterator[Process]:
+async def python(arguments: Sequence[str], log: IO[bytes] | None) -> AsyncIterator[Process]:
     """A Python process, which is asked to stop on leaving, and made to if it does not.
 
     Args:
         arguments: What to run, as in `python -m …`.
-        log: Takes its stderr.
+        log: Takes its stderr; None: it goes to where ours goes.
     """
     process = await anyio.open_process(
         [sys.executable, *arguments],

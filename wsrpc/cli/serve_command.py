@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 import signal
+import ssl as ssl_module
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 from ..admission.hosts import is_loopback
 from ..cluster import Cluster, ClusterConfigError
 from ..server.server import Server
+from ..transport.registry import Transport
 from .failures import ExitCode, Failure, note
 
-__all__ = ["node_of_cluster", "serve"]
+__all__ = ["Binding", "node_of_cluster", "serve", "tls_of"]
 
 
 def node_of_cluster(server: Server, urls: Sequence[str], name: str, host: str = "") -> Cluster:
@@ -30,22 +34,66 @@ def node_of_cluster(server: Server, urls: Sequence[str], name: str, host: str = 
         raise Failure(str(error), ExitCode.USAGE) from error
 
 
-async def serve(server: Server, host: str, port: int, grace: float | None) -> int:
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """Where to listen, and how.
+
+    Attributes:
+        host: What to bind.
+        port: 0 for a free one.
+        path: A Unix socket in place of both.
+        ssl: TLS settings.
+        transport: What carries the WebSockets.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    path: str | None = None
+    ssl: ssl_module.SSLContext | None = None
+    transport: Transport = "websockets"
+
+    def __str__(self) -> str:
+        return self.path or f"{self.host}:{self.port}"
+
+
+def tls_of(certificate: Path | None, key: Path | None) -> ssl_module.SSLContext | None:
+    """TLS settings from files as `--tls-cert` and `--tls-key` name them; None without them.
+
+    Raises:
+        Failure: They cannot be read, do not fit each other, or only the key is given.
+    """
+    if certificate is None:
+        if key is not None:
+            raise Failure("--tls-key needs --tls-cert beside it")
+        return None
+    context = ssl_module.SSLContext(ssl_module.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl_module.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(certificate, key)
+    except (OSError, ValueError) as error:
+        with_key = "" if key is None else f" and --tls-key {key}"
+        hint = ""
+        if key is None and isinstance(error, ssl_module.SSLError):
+            hint = "; if its key is in a file of its own, add --tls-key"
+        raise Failure(f"--tls-cert {certificate}{with_key} cannot be used: {error}{hint}") from None
+    return context
+
+
+async def serve(server: Server, binding: Binding, grace: float | None) -> int:
     """Serve until SIGTERM or Ctrl-C, then drain; a second signal does not wait for the calls.
 
     Prints `listening ws://…` on stdout once peers can connect.
 
     Args:
         server: What to serve.
-        host: What to bind.
-        port: 0 for a free one.
+        binding: Where to listen.
         grace: Seconds for the calls that run; None: as the server's limits say.
 
     Returns:
         The exit code.
 
     Raises:
-        Failure: The address cannot be bound.
+        Failure: The address cannot be bound, or the transport is not installed.
     """
     seconds = server.limits.drain_grace if grace is None else grace
     caught: list[int] = []
@@ -54,7 +102,8 @@ async def serve(server: Server, host: str, port: int, grace: float | None) -> in
         print(f"listening {listener.url}", flush=True)
         names = ", ".join(server.contract()["controllers"])
         note(f"serving {names}; Ctrl-C stops")
-        if server.explorer or (server.explorer is None and is_loopback(host)):
+        shown = server.explorer or (server.explorer is None and is_loopback(binding.host))
+        if shown and listener.http_url:
             note(f"explorer {listener.http_url}")
 
     def on_signal(number: int) -> None:
@@ -67,11 +116,19 @@ async def serve(server: Server, host: str, port: int, grace: float | None) -> in
             note(f"stopping: {running}; Ctrl-C again does not wait")
 
     try:
-        async with server.listen(host, port) as listener:
+        async with server.listen(
+            binding.host,
+            binding.port,
+            path=binding.path,
+            ssl=binding.ssl,
+            transport=binding.transport,
+        ) as listener:
             await server.drained_on_signal(grace, ready=ready, on_signal=on_signal)
+    except ImportError as error:
+        raise Failure(str(error)) from error
     except OSError as error:
         # asyncio repeats the address in its own words; the system's are shorter.
         system = error.errno is not None and error.errno > 0
         reason = os.strerror(error.errno) if system and error.errno else error.strerror or error
-        raise Failure(f"cannot listen on {host}:{port}: {reason}", ExitCode.UNREACHABLE) from error
+        raise Failure(f"cannot listen on {binding}: {reason}", ExitCode.UNREACHABLE) from error
     return ExitCode.INTERRUPTED if signal.SIGINT in caught else ExitCode.OK

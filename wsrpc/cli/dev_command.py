@@ -1,0 +1,136 @@
+"""`wsrpc dev`: serve, and start anew whenever a file of the program has changed."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from pathlib import Path
+from typing import Annotated
+
+import anyio
+import typer
+from anyio.abc import Process
+
+from .failures import Failure, note
+from .processes import lines_of, python
+from .project import named_app
+from .running import run
+
+__all__ = ["dev"]
+
+# Milliseconds without a further change after which a burst of them is over.
+BURST = 50
+
+MISSING = "wsrpc dev needs watchfiles, which is not installed: pip install 'wsrpc-anyio[cli]'"
+
+
+def dev(
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="[MODULE:OBJECT]",
+            help="What `wsrpc serve` takes; without it, what [tool.wsrpc] app names.",
+            show_default=False,
+        ),
+    ] = "",
+    host: Annotated[str, typer.Option(help="What to bind.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8765,
+    watch: Annotated[
+        list[Path],
+        typer.Option(
+            metavar="PATH",
+            help="A folder or a file to watch; without it this folder.",
+            exists=True,
+            show_default=False,
+        ),
+    ] = [],  # noqa: B006  (typer reads it)
+    debug: Annotated[
+        bool, typer.Option("--debug/--no-debug", help="Show tracebacks, to callers too.")
+    ] = True,
+) -> None:
+    """Serve for development: starts anew when a Python file changes.
+
+    Sessions are closed with 1012, so that clients come back by themselves. A program that cannot be
+    loaded is tried again at the next change.
+    """
+
+    async def body() -> None:
+        named = named_app(what)
+        if threading.current_thread() is threading.main_thread():
+            # The process that serves must not outlive this one.
+            signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+        await _Reloader(named, host, port, watch or [Path()], debug).run()
+
+    # The tracebacks that are asked for are those of the program.
+    run(body, cancelled="stopping")
+
+
+class _Reloader:
+    """One process after another that serves the program.
+
+    Args:
+        what: `module:object`.
+        host: What to bind.
+        port: The port; 0 takes a free one, which the later processes keep.
+        paths: What to watch.
+        debug: Whether errors show tracebacks.
+    """
+
+    def __init__(self, what: str, host: str, port: int, paths: list[Path], debug: bool) -> None:
+        self._what = what
+        self._host = host
+        self._port = port
+        self._paths = paths
+        self._debug = debug
+        self._url = ""
+        self._changed = anyio.Event()
+        self._files: set[str] = set()
+
+    async def run(self) -> None:
+        """Serve until it is cancelled.
+
+        Raises:
+            Failure: watchfiles is not installed.
+        """
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._watch)
+            while True:
+                self._changed = anyio.Event()
+                await self._serve_once()
+                names = ", ".join(sorted(Path(file).name for file in self._files)[:3])
+                self._files.clear()
+                note(f"{names} changed; starting anew")
+
+    async def _watch(self) -> None:
+        try:
+            from watchfiles import PythonFilter, awatch
+        except ImportError:
+            raise Failure(MISSING) from None
+        async for changes in awatch(*self._paths, watch_filter=PythonFilter(), step=BURST):
+            self._files |= {path for _, path in changes}
+            self._changed.set()
+
+    async def _serve_once(self) -> None:
+        """Serve until a file changes; on leaving, sessions are told to come back (1012)."""
+        command = ["-m", "wsrpc", "serve", self._what, "--host", self._host]
+        command += ["--port", str(self._port), "--drain-grace", "0"]
+        command += ["--debug"] if self._debug else []
+        async with python(command, None) as process, anyio.create_task_group() as group:
+            group.start_soon(self._announce, process)
+            await self._changed.wait()
+            group.cancel_scope.cancel()
+
+    async def _announce(self, process: Process) -> None:
+        async for line in lines_of(process):
+            word, _, url = line.partition(" ")
+            if word != "listening":
+                continue
+            if url == self._url:
+                note("serving again")
+                continue
+            self._url = url
+            # A free port that was found is kept, so that clients find it again.
+            self._port = int(url.rpartition(":")[2].rstrip("/"))
+            print(f"listening {url}", flush=True)
+            print(f"page {url.replace('ws', 'http', 1).rstrip('/')}/", flush=True)
+        note("it has ended; waiting for a change")
