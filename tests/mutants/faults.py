@@ -228,7 +228,7 @@ FAULTS = [
         "a value that was given up still counts against max_held",
         "protocol/chunks.py",
         "        if value is not None and value.whole is not None:\n            self.held -= value.size\n"
-        "            value.whole = None\n",
+        "            self.come -= value.received\n            value.whole = None\n",
         "        if value is not None and value.whole is not None:\n            value.whole = None\n",
         CHUNKS,
     ),

@@ -196,6 +196,8 @@ async def cluster(
     crowd: list[Client] = []
     crowd += [Client(crowd, i, seed) for i in range(clients)]
     faults: Counter[str] = Counter()
+    resumed: object = None
+    errors_after = right_after = 0.0
     with NatsServer() as nats:
         async with anyio.create_task_group() as processes:
             net = Net(processes, verdict, nats)
@@ -230,6 +232,7 @@ async def cluster(
                     there = {one.session.id for one in crowd if one.session is not None}
                     verdict.zero("sessions that presence does not have", len(there - known))
                     resumed = await session.clientize(Node).resumed()
+                errors_after, right_after = net.errors_after, net.right_after
                 group.cancel_scope.cancel()
             processes.cancel_scope.cancel()
     seen: Counter[str] = Counter()
@@ -246,8 +249,8 @@ async def cluster(
     verdict.zero("duplicated", seen["duplicated"] + sum(n > 1 for n in runs.values()))
     verdict.zero("reordered", seen["reordered"])
     verdict.zero("hung", seen["hung"])
-    verdict.within("a typed error, from kill -9", net.errors_after, 2.0)
-    verdict.within("presence is right, from kill -9", net.right_after, 2.0)
+    verdict.within("a typed error, from kill -9", errors_after, 2.0)
+    verdict.within("presence is right, from kill -9", right_after, 2.0)
     return verdict.end()
 
 

@@ -19,6 +19,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
+from ..close_codes import CloseCode
 from ..protocol.codec import SUBPROTOCOLS
 from ..telemetry.recording import LinkRecorder, Recording
 from ..telemetry.recording_format import Sender
@@ -32,8 +33,11 @@ __all__ = ["Proxy", "masks", "record"]
 # Headers of a handshake that concern one connection only.
 OWN = {"host", "connection", "upgrade", "content-length", "transfer-encoding"}
 
+# Of a TLS handshake that failed (RFC 6455, section 7.4.1).
+TLS_FAILED = 1015
+
 # Codes that no close frame can carry.
-UNSAYABLE = {1005, 1006, 1015}
+UNSAYABLE = {CloseCode.NO_STATUS, CloseCode.CONNECTION_LOST, TLS_FAILED}
 
 MEGABYTE = 1024 * 1024
 
@@ -257,7 +261,7 @@ async def _pass_on(
         end = source.protocol.close_rcvd
         if end is None or end.code in UNSAYABLE:
             if recorder is not None and closed.rcvd is None and closed.sent is None:
-                recorder.closed(None, 1006)
+                recorder.closed(None, CloseCode.CONNECTION_LOST)
             sink.transport.abort()
             return
         if recorder is not None:
