@@ -197,7 +197,8 @@ async def cluster(
     crowd += [Client(crowd, i, seed) for i in range(clients)]
     faults: Counter[str] = Counter()
     resumed: object = None
-    errors_after = right_after = 0.0
+    errors_after: list[float] = []
+    right_after: list[float] = []
     with NatsServer() as nats:
         async with anyio.create_task_group() as processes:
             net = Net(processes, verdict, nats)
