@@ -331,7 +331,7 @@ class _Session:
         if name in ("ack", "ping", "pong"):
             return
         if name == "hello":
-            body = {**frame[1], "auth": self._auth, "token": None, "received": 0, "link": 1}
+            body = {**frame[1], "auth": self._auth, "token": None, "received": 0, "link": 1}  # nosec B105 - a token that is none
             await self._send([self._codec.dump(["hello", body])])
         elif name == "auth":
             if self._auth is not None:
