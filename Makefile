@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Two processes a core: most of the time of a test is spent on waiting.
 JOBS := $(shell $(PYTHON) -c 'import os; print(2 * (os.cpu_count() or 1))')
 
-.PHONY: demo test test-all compiled pure wheels test-compiled fuzz soak autobahn check format bench model mutants docs clean
+.PHONY: demo test test-all test-wings compiled pure wheels test-compiled fuzz soak autobahn check format bench model mutants docs clean
 
 # One marker a set of extras: pip runs once, and again when pyproject.toml changes.
 $(VENV)/.dev: pyproject.toml
@@ -47,6 +47,10 @@ test: $(VENV)/.dev
 # The full product of event loops, codecs and transports, and the tests that take long.
 test-all: $(VENV)/.all
 	WSRPC_PURE=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal --full -rs
+
+# The same for what needs a browser, Node, proxies or a model checker.
+test-wings: $(VENV)/.all
+	WSRPC_PURE=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal --full -rs tests/web tests/gen tests/docs tests/model tests/testing
 
 # The core compiled in place, from the same source; needs a C compiler and Python's headers.
 # WSRPC_PURE=1 turns it off, `make pure` removes it. Edits of the core need another `make compiled`.

@@ -19,7 +19,7 @@ from tests.web.node import STATIC, node_with_websocket
 README = Path(__file__).parent.parent / "README.md"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
-WAIT = 30.0
+WAIT = 120.0
 
 
 def blocks() -> list[tuple[str, str]]:
