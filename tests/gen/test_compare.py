@@ -315,7 +315,7 @@ def gets_through(old: MethodSpec, new: MethodSpec, samples: list[Any], *, result
 
 
 @settings(
-    max_examples=100,
+    max_examples=200,
     deadline=None,
     suppress_health_check=[
         HealthCheck.too_slow,

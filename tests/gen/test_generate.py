@@ -307,7 +307,7 @@ def hostile_schema(draw: st.DrawFn) -> Any:
 
 @given(st.data())
 @settings(
-    max_examples=100,
+    max_examples=300,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
