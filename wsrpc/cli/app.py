@@ -111,7 +111,7 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Write JSON, for programs.")]
 
 
-def _target(
+def target_of(
     url: str,
     codec: CodecName,
     auth: str | None,
@@ -295,7 +295,7 @@ def call(
     """
 
     async def body() -> None:
-        target = _target(
+        target = target_of(
             url,
             codec,
             auth,
@@ -328,7 +328,7 @@ def health(
     """Ask whether a server takes calls; exits with 0 if so, else with 1, also if it is not there."""
 
     async def body() -> int:
-        target = _target(url, codec, auth, timeout, header, [])
+        target = target_of(url, codec, auth, timeout, header, [])
         return await ask_for_health(target, service, Output())
 
     run(body, debug=debug)
@@ -350,7 +350,7 @@ def ls(
     """List the methods of a server, one a line."""
 
     async def body() -> None:
-        target = _target(
+        target = target_of(
             url, codec, auth, timeout, header, metadata, cacert=cacert, insecure=insecure
         )
         async with target.session() as session:
@@ -382,7 +382,7 @@ def describe(
     """Show signatures, documentation and models: of everything, a controller or a method."""
 
     async def body() -> None:
-        target = _target(
+        target = target_of(
             url, codec, auth, timeout, header, metadata, cacert=cacert, insecure=insecure
         )
         async with target.session() as session:
@@ -420,7 +420,7 @@ def schema(
 
     async def body() -> None:
         document = await contract_from(
-            named_app(what), lambda: _target(what, codec, auth, timeout, header, metadata)
+            named_app(what), lambda: target_of(what, codec, auth, timeout, header, metadata)
         )
         try:
             written: Callable[[Any], Any] = {
@@ -507,7 +507,7 @@ def bench(
         report = JsonReport(Output()) if as_json else TextReport(Output())
         async with AsyncExitStack() as stack:
             where = await stack.enter_async_context(bench_self()) if own else url
-            target = _target(where, codec, auth, timeout, header, metadata)
+            target = target_of(where, codec, auth, timeout, header, metadata)
             await measure_all(target, works, extent, warmup, report)
 
     run(body, debug=debug, cancelled="interrupted; this is what was measured so far")
@@ -525,7 +525,7 @@ def nodes(
     debug: Debug = False,
 ) -> None:
     """List the nodes of a cluster, as the one that is asked sees them."""
-    target = partial(_target, url, codec, auth, timeout, header, metadata)
+    target = partial(target_of, url, codec, auth, timeout, header, metadata)
     run(lambda: show_nodes(target(), Output(), as_json=as_json), debug=debug)
 
 
@@ -549,7 +549,7 @@ def presence(
     debug: Debug = False,
 ) -> None:
     """List the sessions of all nodes of a cluster, one a line."""
-    target = partial(_target, url, codec, auth, timeout, header, metadata)
+    target = partial(target_of, url, codec, auth, timeout, header, metadata)
     run(lambda: show_presence(target(), Output(), group, principal, as_json=as_json), debug=debug)
 
 
