@@ -1,0 +1,99 @@
+"""`wsrpc call` and `wsrpc health`, as they are typed."""
+
+from __future__ import annotations
+
+from typing import Annotated, Optional
+
+import typer
+
+from ..call_command import call as make_call
+from ..health_command import health as ask_for_health
+from ..options import (
+    Auth,
+    CaCert,
+    Codec,
+    Debug,
+    Header,
+    Insecure,
+    Metadata,
+    Timeout,
+    Url,
+    target_of,
+)
+from ..output import Output
+from ..running import run
+from ..verbose import Verbose
+
+__all__ = ["call", "health"]
+
+
+def call(
+    url: Url,
+    method: Annotated[str, typer.Argument(metavar="CONTROLLER.METHOD")],
+    arguments: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Argument(
+            metavar="NAME=TEXT|NAME:=JSON|NAME@FILE",
+            help="NAME@FILE takes the text of a file, NAME:@FILE its JSON. NAME:=- reads a stream's items from standard input, one JSON value a line; "
+            "the only stream of a method needs no naming.",
+            show_default=False,
+        ),
+    ] = None,
+    raw_input: Annotated[
+        bool, typer.Option("--raw-input", "-R", help="Lines of standard input are text, not JSON.")
+    ] = False,
+    codec: Codec = "json",
+    auth: Auth = None,
+    timeout: Timeout = None,
+    header: Header = [],  # noqa: B006  (typer reads it)
+    metadata: Metadata = [],  # noqa: B006
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Say on stderr how long it took, and what went.")
+    ] = False,
+    cacert: CaCert = None,
+    insecure: Insecure = False,
+    debug: Debug = False,
+) -> None:
+    """Call a method: its value, or its items one a line as they come, go to stdout.
+
+    A stream's final value and the calls of callbacks are shown on stderr. Ctrl-C cancels the call
+    at the other end too.
+    """
+
+    async def body() -> None:
+        target = target_of(
+            url,
+            codec,
+            auth,
+            timeout,
+            header,
+            metadata,
+            cacert=cacert,
+            insecure=insecure,
+            observers=[Verbose()] if verbose else [],
+        )
+        await make_call(target, method, arguments or [], Output(), raw_input=raw_input)
+
+    run(body, debug=debug, cancelled="interrupted; the call is cancelled at the other end too")
+
+
+def health(
+    url: Url,
+    service: Annotated[
+        str, typer.Option(metavar="CONTROLLER", help="One controller, instead of the whole server.")
+    ] = "",
+    codec: Codec = "json",
+    auth: Auth = None,
+    timeout: Annotated[
+        float, typer.Option(min=0.001, metavar="SECONDS", help="Time for all of it.")
+    ] = 5.0,
+    header: Header = [],  # noqa: B006  (typer reads it)
+    debug: Debug = False,
+) -> None:
+    """Ask whether a server takes calls; exits with 0 if so, else with 1, also if it is not there."""
+
+    async def body() -> int:
+        target = target_of(url, codec, auth, timeout, header, [])
+        return await ask_for_health(target, service, Output())
+
+    run(body, debug=debug)
