@@ -86,7 +86,7 @@ async def test_so_do_many_more_than_a_server_takes_at_a_time(
     transport: Transport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A machine that is busy with something else makes nobody impatient here.
-    monkeypatch.setattr("wsrpc.admission.unauthenticated.PATIENCE", 1000.0)
+    monkeypatch.setattr("wsrpc.admission.handshakes.PATIENCE", 1000.0)
     monkeypatch.setattr("wsrpc.admission.door.STANDSTILL", 1000.0)
     few = wsrpc.Limits(max_unauthenticated=8, hello_timeout=60)
     limits = wsrpc.Limits(connect_timeout=60)
@@ -99,7 +99,7 @@ async def test_so_do_many_more_than_a_server_takes_at_a_time(
 async def test_those_who_say_nothing_make_room_and_are_told_why(
     transport: Transport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("wsrpc.admission.unauthenticated.PATIENCE", 1000.0)
+    monkeypatch.setattr("wsrpc.admission.handshakes.PATIENCE", 1000.0)
     monkeypatch.setattr("wsrpc.admission.door.STANDSTILL", 0.0)
     limits = wsrpc.Limits(max_unauthenticated=1, hello_timeout=1000)
     async with served([Hi()], limits=limits) as listener, AsyncExitStack() as stack:
@@ -118,7 +118,7 @@ async def test_those_who_say_nothing_make_room_and_are_told_why(
 async def test_one_for_whom_there_is_no_room_in_time_is_told_the_true_reason(
     transport: Transport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("wsrpc.admission.unauthenticated.PATIENCE", 1000.0)
+    monkeypatch.setattr("wsrpc.admission.handshakes.PATIENCE", 1000.0)
     limits = wsrpc.Limits(max_unauthenticated=1, hello_timeout=0.2)
     stuck = anyio.Event()
 

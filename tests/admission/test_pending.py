@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wsrpc.admission.unauthenticated import PATIENCE, Pending, PendingLinks
+from wsrpc.admission.handshakes import PATIENCE, Pending, PendingLinks
 from wsrpc.limits import Limits
 
 

@@ -103,7 +103,7 @@ async def test_a_peer_that_does_not_finish_tls_is_dropped_in_time() -> None:
 async def test_a_crowd_that_is_slow_makes_room_and_harms_nobody(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("wsrpc.admission.unauthenticated.PATIENCE", 0.0)
+    monkeypatch.setattr("wsrpc.admission.handshakes.PATIENCE", 0.0)
     limits = wsrpc.Limits(max_unauthenticated=8)
     async with served([Who()], limits=limits) as listener, AsyncExitStack() as stack:
         pending = listener.server._service.pending
@@ -197,7 +197,7 @@ async def test_those_who_were_refused_take_up_room_until_they_are_gone(
             assert await peer.close_code() == 4501
             assert len(pending) == 1
             # It has kept the server waiting; until that is for too long, others wait.
-            monkeypatch.setattr("wsrpc.admission.unauthenticated.PATIENCE", 0.0)
+            monkeypatch.setattr("wsrpc.admission.handshakes.PATIENCE", 0.0)
             async with wsrpc.connect(listener.url, auth="ann") as session:
                 await where(session)
                 await hung_up(peer.stream)
@@ -206,7 +206,7 @@ async def test_those_who_were_refused_take_up_room_until_they_are_gone(
 
 @pytest.mark.rule("LIMIT-3")
 async def test_one_that_makes_room_is_told_so_and_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wsrpc.admission.unauthenticated.PATIENCE", 0.0)
+    monkeypatch.setattr("wsrpc.admission.handshakes.PATIENCE", 0.0)
     limits = wsrpc.Limits(max_unauthenticated=1, close_timeout=5)
     async with served([Who()], limits=limits) as listener:
         async with knocking(listener.url) as peer:

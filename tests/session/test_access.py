@@ -633,7 +633,7 @@ async def test_those_who_say_nothing_are_bounded_and_make_room(
         await until(partial(has_links, server, 4))
         await turns()
         assert len(server._service.pending) == 3
-        monkeypatch.setattr("wsrpc.admission.unauthenticated.PATIENCE", 0.0)
+        monkeypatch.setattr("wsrpc.admission.handshakes.PATIENCE", 0.0)
         assert await silent[0].closed() == 1013
         await guest.say_hello()
         await answers(guest, 1)
@@ -645,7 +645,7 @@ async def test_those_who_say_nothing_are_bounded_and_make_room(
 async def test_those_whose_credentials_are_looked_at_keep_their_place(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("wsrpc.admission.unauthenticated.PATIENCE", 0.0)
+    monkeypatch.setattr("wsrpc.admission.handshakes.PATIENCE", 0.0)
     entered: list[Any] = []
     go_on = anyio.Event()
 

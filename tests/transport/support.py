@@ -19,7 +19,7 @@ from websockets.uri import parse_uri
 from tests.support import Codec, soon
 from wsrpc import runtime as runtimes
 from wsrpc.admission.door import Answer, Door
-from wsrpc.admission.unauthenticated import PendingLinks
+from wsrpc.admission.handshakes import PendingLinks
 from wsrpc.errors import ProtocolError
 from wsrpc.limits import Limits
 from wsrpc.transport.base import Link, LinkClosed

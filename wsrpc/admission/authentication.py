@@ -20,8 +20,8 @@ from ..runtime.by_hand import never_cancels
 from ..session.first_message import first_message
 from ..telemetry.logs import everyone
 from ..transport.base import Link, short_reason
+from .handshakes import Pending, PendingLinks
 from .principals import Identity
-from .unauthenticated import Pending, PendingLinks
 
 __all__ = ["CROWDED", "REVOKED", "Authenticate", "Authentication", "Grant", "expiry"]
 

@@ -14,8 +14,8 @@ from ..telemetry.logs import everyone
 from ..transport.base import HttpAnswer, Socket
 from ..transport.listening import hang_up, has_arrived, host_of, remote_of, say
 from .forwarded import Proxies
+from .handshakes import Pending, PendingLinks
 from .origins import Origins
-from .unauthenticated import Pending, PendingLinks
 
 __all__ = ["Answer", "Door"]
 

@@ -9,7 +9,7 @@ import anyio
 
 from .. import runtime as runtimes
 from ..admission.door import Door
-from ..admission.unauthenticated import Pending, PendingLinks
+from ..admission.handshakes import Pending, PendingLinks
 from ..close_codes import CloseCode
 from ..limits import Limits
 from ..transport.base import Binary, DirectLink, Link, LinkClosed

@@ -13,10 +13,10 @@ import anyio
 from ..admission.authentication import CROWDED, REVOKED, Authentication, Grant
 from ..admission.door import Door
 from ..admission.forwarded import Proxies
+from ..admission.handshakes import Pending, PendingLinks
 from ..admission.origins import Origins
 from ..admission.principals import Identity
 from ..admission.quotas import Quotas
-from ..admission.unauthenticated import Pending, PendingLinks
 from ..close_codes import CloseCode
 from ..context import Authorize
 from ..engine.ledger import Ledger

@@ -16,10 +16,10 @@ import anyio
 from .. import runtime as runtimes
 from ..admission.authentication import REVOKED, Authenticate, Authentication
 from ..admission.forwarded import Proxies
+from ..admission.handshakes import PendingLinks
 from ..admission.hosts import Hosts
 from ..admission.origins import AllowedOrigins, Origins
 from ..admission.quotas import Quotas
-from ..admission.unauthenticated import PendingLinks
 from ..close_codes import CloseCode
 from ..context import Authorize
 from ..contract.description import Reflection, describe, with_names
