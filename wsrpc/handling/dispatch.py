@@ -10,11 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Literal, TypeAlias
 
-from msgspec import Raw
-
 from ..contract.signature import near
 from ..engine.hub import Offered
-from ..errors import Code
 from ..interfaces import CallEnd
 from ..protocol.frames import ErrorBody
 from ..protocol.lanes import InCall
@@ -23,6 +20,7 @@ from .callback import CallbackHandler
 from .live import LiveCalls
 from .method import MethodHandler
 from .observed import inbound
+from .refusals import not_for_notify, too_much_metadata, unknown_method
 from .target import MethodEntry
 
 __all__ = ["Dispatcher", "Relay"]
@@ -96,25 +94,17 @@ class Dispatcher:
         if entry is None:
             self._unknown(call, call.method)
         elif call.oneway and (entry.spec.kind == "stream" or entry.channels):
-            body = ErrorBody(
-                Code.FAILED_PRECONDITION, f"{entry.label} cannot be notified: call it instead"
-            )
-            self._refuse(call, call.method, body)
+            self._refuse(call, call.method, not_for_notify(entry.label))
         elif (baggage := _baggage(call)) > self._hub.limits.max_metadata:
-            limit = self._hub.limits.max_metadata
-            body = ErrorBody(
-                Code.RESOURCE_EXHAUSTED,
-                f"metadata, key and last_id of {entry.label} exceed {limit} bytes (max_metadata)",
+            self._refuse(
+                call, call.method, too_much_metadata(entry.label, self._hub.limits.max_metadata)
             )
-            self._refuse(call, call.method, body)
         else:
             MethodHandler(self._calls, call, entry).start(complete, baggage)
 
     def _unknown(self, call: InCall, method: str) -> None:
         names = near(method, self._entries) if self._may_hint() else []
-        hint = f"; did you mean {' or '.join(names)}?" if names else ""
-        body = ErrorBody(Code.UNIMPLEMENTED, f"there is no method {method[:200]!r} here{hint}")
-        body.data = Raw(self._hub.codec.dump({"near": names}))
+        body = unknown_method(method, names, self._hub.codec)
         self._refuse(call, method, body, known=False)
 
     def _refuse(self, call: InCall, method: str, body: ErrorBody, *, known: bool = True) -> None:
