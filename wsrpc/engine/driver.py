@@ -103,10 +103,15 @@ class TaskDriver:
         self._events: list[Event] = []
         self._caught_up: list[Future] = []
         self._over = False
+        self._writing_since: float | None = None
 
     @property
     def behind(self) -> bool:
         return bool(self._events)
+
+    @property
+    def blocked_since(self) -> float | None:
+        return self._writing_since
 
     async def caught_up(self) -> None:
         waiter = self._hub.runtime.future()
@@ -150,8 +155,9 @@ class TaskDriver:
                 if data is not None:
                     hub.took()
                     stall.begin()
-                    began = now()
+                    began = self._writing_since = now()
                     await send(data)
+                    self._writing_since = None
                     stall.end()
                     _tell_sent(hub, len(data), now() - began)
                     continue
@@ -226,6 +232,10 @@ class DirectDriver:
     @property
     def behind(self) -> bool:
         return bool(self._events)
+
+    @property
+    def blocked_since(self) -> float | None:
+        return self._blocked_since if self._blocked else None
 
     async def caught_up(self) -> None:
         waiter = self._hub.runtime.future()

@@ -81,6 +81,11 @@ class Driver(Protocol):
         """Whether the end of a message is still to be acted on, now that others have a turn."""
         ...
 
+    @property
+    def blocked_since(self) -> float | None:
+        """Seconds on the loop's clock. Since when the link takes no bytes, if it takes none."""
+        ...
+
     async def caught_up(self) -> None:
         """Wait until it has been, or the link is gone."""
 

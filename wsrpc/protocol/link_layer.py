@@ -172,6 +172,7 @@ class Continuity(Traffic):
         """Say hello on the link that `opening` opened, and take the rest of it."""
         if now is not None:
             self._now = now
+        self._waits_since = self._now
         resumed = self.established
         self.established = True
         self.link = opening.hello.link or 1
@@ -213,6 +214,7 @@ class Continuity(Traffic):
                 raise ProtocolError(CloseCode.CANNOT_RESUME, "the server began another session")
             self._check_count(hello.received)
             self._replay.rewind(hello.received or 0)
+            self._waits_since = self._now
         else:
             if hello.resumed or (hello.received or 0) > self.sent:
                 raise violation("a hello that resumes what never was")

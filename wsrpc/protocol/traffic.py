@@ -87,6 +87,7 @@ class Traffic:
         "_replay",
         "_session_id",
         "_trusted_until",
+        "_waits_since",
         "agent",
         "codec",
         "crowded",
@@ -148,6 +149,8 @@ class Traffic:
         self._trusted_until = math.inf
         self._auth_taken = -math.inf
         self._now = 0.0
+        # When the peer last acked anything, or was sent the first thing that it has not acked.
+        self._waits_since = 0.0
         # What the frames of a batch have done so far.
         self._events: list[Event] = []
         # Why the peer has to calm down, once it has (OUT-4, CALM).
@@ -302,6 +305,7 @@ class Traffic:
             self._patience.idle += 1
         if frame.received > replay.acked:
             self._careful = False
+            self._waits_since = self._now
         replay.trim(frame.received)
 
     def _on_ping(self, frame: Ping) -> None:
@@ -356,6 +360,16 @@ class Traffic:
         """Bytes of frames kept until the peer acks them."""
         return self._replay.bytes
 
+    def ack_lag(self, now: float) -> float:
+        """Seconds for which the peer has acked nothing of what it was sent; 0 if it has all.
+
+        An honest peer acks within a second, and the way there and back (RESUME-7).
+
+        Args:
+            now: Seconds on the shell's clock.
+        """
+        return max(0.0, now - self._waits_since) if self._replay.bytes else 0.0
+
     @property
     def has_output(self) -> bool:
         """Whether it is time for `next_batch`; what is there may still have to wait for acks."""
@@ -389,6 +403,8 @@ class Traffic:
             ample = replay.bytes <= replay.ample and not replay.again
             if ample or replay.fill(batch, probe=self._careful):
                 outbox.fill(batch)
+            if not replay.bytes:
+                self._waits_since = now
             # Here, and nowhere else, frames get their number (NUM-2).
             replay.number(batch)
         return batch.join()

@@ -33,7 +33,6 @@ from ..options import VALIDATES, checked_function, checked_interceptors, checked
 from ..telemetry.counters import Snapshot, Stats
 from ..telemetry.events import Events
 from ..telemetry.logs import DEBUGGING, everyone
-from ..telemetry.method_counts import MethodCounts
 from ..telemetry.recording import Recording, checked_recording
 from ..transport.registry import Transport, checked
 from .acceptor import Acceptor, Service, is_meant
@@ -45,7 +44,7 @@ from .listener import Listener
 from .metrics import serve_metrics
 from .served_session import ServedSession
 from .session_table import SessionTable
-from .stats import StatsController, StatsFor
+from .stats import STATS, StatsController, StatsFor
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -96,7 +95,8 @@ class Server:
         debug: Whether unexpected errors cross with their text and traceback; not for strangers.
         reflection: Whether peers may ask what is exposed (`wsrpc ls`).
         stats_for: Whether a principal may ask what the server counts and holds, its sessions
-            included (controller `wsrpc.stats`); without it nobody may.
+            included (controller `wsrpc.stats`, which `wsrpc top` shows); without it nobody may.
+            `authorize` is not asked besides.
         on_state: Called with a session and each `StateChange` of it, when sessions come, lose their
             connection, return and go; must not block.
         observers: Told of calls, sessions and connections, for metrics, traces and logs.
@@ -162,9 +162,7 @@ class Server:
         events = Events(observers=observers)
         sessions: SessionTable[ServedSession] = SessionTable(limits)
         if stats_for is not None:
-            methods = MethodCounts()
-            events.add(methods)
-            builtin.append(StatsController(stats_for, self.snapshot, sessions, methods))
+            builtin.append(StatsController(stats_for, self.snapshot, sessions, events))
         self._exposed = own
         self._explorer = explorer
         pages = Origins(origins)
@@ -172,7 +170,7 @@ class Server:
         self._service = Service(
             limits=limits,
             entries=entries_of(
-                expose_all(controllers, builtin=builtin), interceptors, for_all=[HEALTH]
+                expose_all(controllers, builtin=builtin), interceptors, for_all=[HEALTH, STATS]
             ),
             authorize=authorize,
             check=validate == "both",
@@ -257,6 +255,7 @@ class Server:
             bytes_received=stats.bytes_received,
             bytes_sent=stats.bytes_sent,
             strangers_refused=dict(stats.strangers_refused),
+            paused_streams=len(self._service.events.pauses),
         )
 
     def observe(self, observer: Observer) -> AbstractContextManager[object]:

@@ -175,6 +175,19 @@ class LiveSession(Session):
         return sum(wire.hub.held for wire in self._wires())
 
     @property
+    def ack_lag(self) -> float:
+        """Seconds for which the peer has acked nothing of what it was sent; 0 if it has all."""
+        now = self.runtime.now()
+        return max(wire.endpoint.ack_lag(now) for wire in self._wires())
+
+    @property
+    def blocked(self) -> float:
+        """Seconds for which its connection has taken no bytes; 0 if it takes some."""
+        driver = self.wire.hub.driver
+        since = None if driver is None else driver.blocked_since
+        return 0.0 if since is None else max(0.0, self.runtime.now() - since)
+
+    @property
     def replay_bytes(self) -> int:
         return sum(wire.endpoint.replay_bytes for wire in self._wires())
 

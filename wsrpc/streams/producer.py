@@ -224,14 +224,19 @@ class Producer:
     async def _wait(self) -> None:
         hub = self._hub
         self._waiter = waiter = hub.runtime.future()
-        if hub.endpoint.lacks_room(self.lane):
+        no_room = hub.endpoint.lacks_room(self.lane)
+        if no_room:
             hub.block(self.wake)
         observed = self._observed
         if observed is None:
             await waiter
             return
         began = hub.runtime.now()
-        await waiter
+        pause = hub.events.pause_begins(observed, began, for_credit=not no_room)
+        try:
+            await waiter
+        finally:
+            hub.events.pause_ends(pause)
         hub.events.paused(observed, hub.runtime.now() - began)
 
     def _count(self, items: int) -> None:

@@ -55,6 +55,8 @@ class Snapshot:
             are within the opening handshake.
         outbox_bytes: Bytes of values waiting to be written, of all sessions.
         replay_bytes: Bytes kept for replay, of all sessions.
+        paused_streams: Streams of this side's that wait for credit or for room; of an observed
+            server only.
         held_bytes: Bytes that all sessions hold for their peers, as whatever they are held.
         frames_ignored: Frames ignored so far, of all sessions, those that ended included.
         closes: Connections closed so far, by close code.
@@ -82,3 +84,4 @@ class Snapshot:
     bytes_received: int = 0
     bytes_sent: int = 0
     strangers_refused: dict[str, int] = field(default_factory=dict)
+    paused_streams: int = 0

@@ -6,19 +6,34 @@ This is the only place that counts or tells. Without observers an event costs th
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from itertools import count
+from typing import Any, Literal, NamedTuple
 
 from ..interfaces import CallEnd, Handshake, ObservedCall, Observer, Session, StateChange
 from .counters import Stats
 from .logs import Log, everyone
 
-__all__ = ["UNKNOWN_METHOD", "Events"]
+__all__ = ["UNKNOWN_METHOD", "Events", "Pause"]
 
 # What methods that do not exist are counted as: a peer can think of any number of them.
 UNKNOWN_METHOD = "?"
 
 # Pairs of a method and a code that are counted one by one.
 MOST_REFUSED = 1_000
+
+
+class Pause(NamedTuple):
+    """A stream of this side's that waits.
+
+    Attributes:
+        call: Its call.
+        since: Seconds on the loop's clock. When that began.
+        for_credit: Whether its consumer has to go on; otherwise the outbox is full.
+    """
+
+    call: ObservedCall
+    since: float
+    for_credit: bool
 
 
 class Events:
@@ -31,14 +46,17 @@ class Events:
     Attributes:
         stats: Where it is counted.
         observed: Whether anybody is told.
+        pauses: The streams that wait now, of calls that are observed.
     """
 
-    __slots__ = ("_observers", "observed", "stats")
+    __slots__ = ("_observers", "_pause_ids", "observed", "pauses", "stats")
 
     def __init__(self, stats: Stats | None = None, observers: Sequence[Observer] = ()) -> None:
         self.stats = stats or Stats()
         self._observers = tuple(observers)
         self.observed = bool(self._observers)
+        self.pauses: dict[int, Pause] = {}
+        self._pause_ids = count()
 
     def add(self, observer: Observer) -> None:
         """Tell one more, after the others."""
@@ -109,6 +127,22 @@ class Events:
         """See `Observer.items`."""
         for observer in self._observers:
             self._tell(observer.items, call, direction, count)
+
+    def pause_begins(self, call: ObservedCall, now: float, *, for_credit: bool) -> int:
+        """A stream waits; returns what `pause_ends` takes.
+
+        Args:
+            call: Its call.
+            now: Seconds on the loop's clock.
+            for_credit: See `Pause`.
+        """
+        id = next(self._pause_ids)
+        self.pauses[id] = Pause(call, now, for_credit)
+        return id
+
+    def pause_ends(self, id: int) -> None:
+        """It goes on, or is over."""
+        del self.pauses[id]
 
     def paused(self, call: ObservedCall, seconds: float) -> None:
         """See `Observer.paused`."""

@@ -163,6 +163,8 @@ class _Held(Collector):
         ("connections", "Connections, those included that have not said hello."),
         ("unauthenticated_connections", "Connections that have not been let in yet."),
         ("open_streams", "Handlers that stream."),
+        ("paused_streams", "Streams that wait for credit or for room."),
+        ("held_bytes", "Bytes held for peers, as whatever they are held."),
         ("outbox_bytes", "Bytes of values that wait to be written."),
         ("replay_bytes", "Bytes kept until peers have them, in case connections break."),
     )
@@ -189,6 +191,8 @@ class _Held(Collector):
             sum(one.links for one in found),
             sum(one.unauthenticated for one in found),
             sum(one.generators_open for one in found),
+            sum(one.paused_streams for one in found),
+            sum(one.held_bytes for one in found),
             sum(one.outbox_bytes for one in found),
             sum(one.replay_bytes for one in found),
         )
