@@ -13,6 +13,7 @@ from .commands.describing import describe, ls, schema
 from .commands.measuring import bench
 from .commands.serving import serve
 from .commands.showing import demo
+from .commands.watching import top
 from .dev_command import dev
 from .diff_command import diff
 from .gen_command import gen
@@ -51,6 +52,7 @@ app.command()(schema)
 app.command()(bench)
 app.command()(nodes)
 app.command()(presence)
+app.command()(top)
 app.command()(demo)
 
 

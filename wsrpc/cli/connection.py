@@ -70,8 +70,11 @@ class Target:
         return {} if self.timeout is None else {"timeout": self.timeout}
 
     @asynccontextmanager
-    async def session(self) -> AsyncIterator[Session]:
+    async def session(self, *, reconnect: bool = False) -> AsyncIterator[Session]:
         """Connect.
+
+        Args:
+            reconnect: Whether it comes back after the connection was lost.
 
         Raises:
             ConnectError: Nobody is there, or not a wsrpc server, or it refuses.
@@ -84,7 +87,7 @@ class Target:
             headers=self.headers,
             ssl=self.ssl,
             observers=self.observers,
-            reconnect=False,
+            reconnect=reconnect,
         ) as session:
             yield session
 

@@ -24,6 +24,7 @@ def load_server(
     trusted_proxies: Sequence[str] = (),
     explorer: bool | None = None,
     metrics: bool = False,
+    stats: bool = False,
 ) -> Server:
     """The server that `module:object` names.
 
@@ -34,6 +35,7 @@ def load_server(
         trusted_proxies: Whose word a server made here takes for where others come from.
         explorer: Whether a server made here serves the explorer; None: as it likes.
         metrics: Whether a server made here answers `/metrics`.
+        stats: Whether a server made here tells everybody who may connect what it does.
 
     Raises:
         Failure: The module or the object is not there, or cannot be served.
@@ -49,6 +51,8 @@ def load_server(
             raise Failure(f"{spec} is a Server: write Server(…, explorer=False) there")
         if metrics:
             raise Failure(f"{spec} is a Server: write Server(…, metrics=True) there")
+        if stats:
+            raise Failure(f"{spec} is a Server: write Server(…, stats_for=…) there")
         return found
     controllers = list(found) if isinstance(found, (list, tuple)) else [found]
     try:
@@ -59,6 +63,7 @@ def load_server(
             trusted_proxies=trusted_proxies,
             explorer=explorer,
             metrics=metrics,
+            stats_for=_everybody if stats else None,
         )
     except ImportError as error:
         raise Failure(str(error)) from error
@@ -66,6 +71,11 @@ def load_server(
         raise Failure(f"{spec} cannot be served: {error}") from error
     except ValueError as error:
         raise Failure(str(error)) from error
+
+
+def _everybody(principal: object) -> bool:
+    """Whether a principal may see what a server does."""
+    return True
 
 
 def _load(spec: str) -> Any:

@@ -100,6 +100,10 @@ def serve(
         bool,
         typer.Option("--metrics", help="Answer /metrics for Prometheus; needs the extra for it."),
     ] = False,
+    stats: Annotated[
+        bool,
+        typer.Option("--stats", help="Tell everybody who may connect what it does (wsrpc top)."),
+    ] = False,
 ) -> None:
     """Serve controllers until Ctrl-C or SIGTERM; prints `listening ws://…` when it can be called.
 
@@ -118,6 +122,7 @@ def serve(
             trusted_proxies=trusted_proxy,
             explorer=wanted,
             metrics=metrics,
+            stats=stats,
         )
         log_to_stderr(format=log_format, level=log_level, access=access_log, debug=debug)
         if access_log:

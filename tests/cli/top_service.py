@@ -1,0 +1,33 @@
+"""A server that tells what it does, to those who say that they operate it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import wsrpc
+
+
+class Prices:
+    """Prices without end."""
+
+    @wsrpc.method
+    async def watch(self) -> AsyncIterator[int]:
+        price = 0
+        while True:
+            yield price
+            price += 1
+
+
+async def who(handshake: wsrpc.Handshake, auth: Any) -> Any:
+    """Whoever it says it is."""
+    return auth
+
+
+def operates(principal: Any) -> bool:
+    """Whether a principal may watch the server."""
+    return bool(principal == "ops")
+
+
+prices = Prices()
+server = wsrpc.Server([Prices()], authenticate=who, stats_for=operates)

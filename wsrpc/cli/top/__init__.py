@@ -1,0 +1,1 @@
+"""`wsrpc top`: what a server does now, by session and by method."""
