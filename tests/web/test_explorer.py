@@ -101,6 +101,14 @@ async def press(page: Page, words: str, within: str = "body") -> None:
     )
 
 
+async def transcript(page: Page) -> str:
+    """What "Copy all" of the frames copies."""
+    await page.run("(navigator.clipboard.writeText = async (text) => void (window.copied = text))")
+    await press(page, "Copy all", "#frames")
+    copied: str = await page.until("window.copied")
+    return copied
+
+
 async def test_a_person_without_a_mouse_finds_a_method_calls_it_and_stops_it() -> None:
     """The smoke test: of all tests of the explorer, `make test` runs this one."""
     async with explored() as (page, server):
@@ -297,10 +305,9 @@ async def test_a_secret_is_typed_in_dots_and_shown_nowhere() -> None:
             """(async () => {
                 for (const one of document.querySelectorAll('#rows li')) one.click();
                 const kept = JSON.stringify([{...sessionStorage}, {...localStorage}]);
-                const frames = (await import('./explorer-frames.js')).transcript();
-                return document.body.textContent + kept + frames;
+                return document.body.textContent + kept;
             })()"""
-        )
+        ) + await transcript(page)
         assert "Forms.logins" in everything
         assert "bob" in everything
         assert "hunter2" not in everything
@@ -414,13 +421,57 @@ async def test_frames_fold_open_filter_and_copy() -> None:
         await page.run("document.querySelector('#rows li:not(.note)').focus()")
         await page.key("Enter")
         await page.until("!!document.querySelector('#rows [aria-expanded=true]')")
-        copied = await page.run("import('./explorer-frames.js').then((m) => m.transcript())")
+        copied = await transcript(page)
         lines = copied.splitlines()
         assert any(line.startswith('C: [["call",3,"Interop.count"') for line in lines)
         assert any(line.startswith('S: [["end",3') for line in lines)
         for line in lines:
             if not line.startswith("#"):
                 json.loads(line.partition(": ")[2])
+
+
+@pytest.mark.slow
+async def test_a_recording_is_shown_as_frames_that_pass_are(tmp_path: Path) -> None:
+    path, torn = tmp_path / "some.wsrec", tmp_path / "torn.wsrec"
+    recording = wsrpc.Recording(path, mask={"Interop.fail": ["data", "key"]})
+    async with wsrpc.Server([Interop()]).listen() as listener:
+        for codec in ("json", "msgpack"):
+            async with wsrpc.connect(listener.url, codec=codec, record=recording) as session:
+                api: Any = session.clientize("Interop")
+                assert await api.echo(value=codec * 3) == codec * 3
+                with pytest.raises(wsrpc.RpcError):
+                    await api.fail(code="not_found", message="gone", data={"key": "hidden"})
+    recording.flush()
+    torn.write_bytes(path.read_bytes()[:-3])
+    (tmp_path / "other.txt").write_text("no recording")
+    choose = "input[aria-label='A recording']"
+    async with explored() as (page, _):
+        await page.until("document.querySelectorAll('#rows li').length > 3")
+        await page.files(choose, [str(path)])
+        await page.until_says("#rows", "connection 2 closed by C: 1000")
+        shown = await page.run("document.querySelector('#rows').innerText")
+        assert "connection 1: /, json, recorded at C" in shown
+        assert "jsonjsonjson" in shown
+        assert "msgpackmsgpackmsgpack" in shown
+        assert "hidden" not in shown
+        assert "***" in shown
+        assert "wsrpc.reflection.describe" not in shown, "what passes here is not mixed in"
+        await page.run("document.querySelector('#filter').focus()")
+        await page.type("link:2 name:error")
+        assert await page.run("document.querySelectorAll('#rows li:not(.note)').length") == 1
+        await page.run("document.querySelector('#rows li:not(.note)').click()")
+        assert '"gone"' in await page.run("document.querySelector('#rows pre').innerText")
+        await page.run("(document.querySelector('#filter').value = '')")
+        # A recording is read up to its last whole block.
+        await page.files(choose, [str(torn)])
+        await page.until(
+            "!document.querySelector('#rows').innerText.includes('connection 2 closed')"
+        )
+        await press(page, "Live", "#frames")
+        await page.until_says("#rows", "wsrpc.reflection.describe")
+        await page.files(choose, [str(tmp_path / "other.txt")])
+        await page.until_says("#rows", "other.txt is no recording")
+        assert await page.run("[...document.querySelectorAll('#frames button')].at(-1).hidden")
 
 
 @pytest.mark.slow
@@ -510,6 +561,8 @@ async def test_a_closed_session_can_be_begun_again() -> None:
 
 
 HOSTILE = "</script><script>window.hurt=1</script>\"'`${window.hurt=2}\\\n\u2028$(touch hurt)"
+# The last dot of a full name ends the controller's.
+METHOD = HOSTILE.replace(".", "")
 
 
 @pytest.mark.slow
@@ -525,7 +578,7 @@ async def test_a_hostile_contract_nothing_in_it_ever_runs_in_generated_code_or_i
                 "doc": HOSTILE,
                 "methods": {
                     "__proto__": {"kind": "unary", "doc": HOSTILE, "params": {}},
-                    HOSTILE: {
+                    METHOD: {
                         "kind": "unary",
                         "doc": HOSTILE,
                         "params": {
@@ -561,24 +614,21 @@ async def test_a_hostile_contract_nothing_in_it_ever_runs_in_generated_code_or_i
             await page.until("!!document.querySelector('.out.bad')")
             await page.run("document.querySelector('.out').remove()")
         assert HOSTILE in await page.run("document.body.textContent")
-        await page.run(
-            f"""(async () => {{
-                const {{programs, shQuote, pyLiteral, jsLiteral}} =
-                    await import('./explorer-copy.js');
-                window.made = programs({{
-                    url: 'ws://x/', controller: {json.dumps(HOSTILE)}, name: {json.dumps(HOSTILE)},
-                    kind: 'unary', args: {{[{json.dumps(HOSTILE)}]: {json.dumps(HOSTILE)}}},
-                    attached: {{}},
-                }});
-            }})()"""
+        await page.run(f"location.hash = encodeURIComponent({json.dumps(f'{HOSTILE}.{METHOD}')})")
+        await page.until("document.querySelector('h1').innerText.match(/hurt=1/g).length === 2")
+        await page.until("document.querySelector('#code').textContent.match(/hurt=1/g).length > 8")
+        made = dict(
+            await page.run(
+                """[...document.querySelectorAll('#code h2')].map((one) =>
+                    [one.firstChild.data, one.nextElementSibling.textContent])"""
+            )
         )
-        made = dict(await page.run("window.made"))
         tree = ast.parse(made["Python"])
         strings = {one.value for one in ast.walk(tree) if isinstance(one, ast.Constant)}
         assert HOSTILE in strings
         script = made["Command line"].replace("wsrpc call", "printf '%s\\0'", 1)
         done = await anyio.run_process(["bash", "-c", script], cwd=tmp_path)
-        assert done.stdout.decode().split("\0")[1] == f"{HOSTILE}.{HOSTILE}"
+        assert done.stdout.decode().split("\0")[1] == f"{HOSTILE}.{METHOD}"
         assert [one async for one in anyio.Path(tmp_path).iterdir()] == []
         assert await page.run("window.hurt") is None
 
@@ -769,7 +819,7 @@ async def test_window_policy_and_metadata_are_options_of_a_call() -> None:
         await page.type("north")
         await page.key("Enter", "Control")
         await outcome(page, "ended")
-        frames = await page.run("import('./explorer-frames.js').then((m) => m.transcript())")
+        frames = await transcript(page)
         (call,) = [line for line in frames.splitlines() if "Interop.count" in line and "C:" in line]
         options = json.loads(call.partition(": ")[2])[0][4]
         assert options["credit"] == 2

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
-from .slim import slim
+from .slim import join, parts, slim, slim_css
 
 __all__ = ["CLIENT_FILES", "Page", "Pages", "asks_for_websocket"]
 
@@ -21,6 +21,11 @@ __all__ = ["CLIENT_FILES", "Page", "Pages", "asks_for_websocket"]
 CLIENT_FILES = frozenset({"wsrpc.js", "wsrpc-msgpack.js", "wsrpc.d.ts"})
 
 INDEX = "index.html"
+
+# The explorer's script; the modules that it stands on travel in it, since one text of all compresses
+# better than each by itself. Those that it loads when they are needed travel alone.
+EXPLORER = "explorer.js"
+OF_EXPLORER = "explorer-"
 
 STATIC = files(__name__.rpartition(".")[0]).joinpath("static")
 
@@ -232,23 +237,30 @@ def _has(header: str, etag: str) -> bool:
 
 @cache
 def _explorer_files() -> frozenset[str]:
-    names = (one.name for one in STATIC.iterdir())
-    return frozenset(
-        name
-        for name in names
-        if name == INDEX or (name.startswith("explorer") and name.endswith((".js", ".css")))
-    )
+    names = {one.name for one in STATIC.iterdir() if one.name.startswith("explorer")}
+    joined = set(parts(EXPLORER, _text, OF_EXPLORER)) - {EXPLORER}
+    return frozenset({INDEX, *names} - joined)
+
+
+def _text(name: str) -> str:
+    return STATIC.joinpath(name).read_text("utf-8")
 
 
 @cache
 def _file(name: str) -> bytes | None:
-    """A file's bytes, read once; only names of the lists above get here."""
+    """A file's bytes as it is served, read once; only names of the lists above get here."""
     try:
-        body = STATIC.joinpath(name).read_bytes()
+        text = _text(name)
     except FileNotFoundError:
         return None
     # Scripts are written to be read, and travel without their comments.
-    return slim(body.decode()).encode() if name.endswith(".js") else body
+    if name == EXPLORER:
+        text = join(name, _text, OF_EXPLORER)
+    if name.endswith(".js"):
+        text = slim(text)
+    elif name.endswith(".css"):
+        text = slim_css(text)
+    return text.encode()
 
 
 @cache

@@ -1,14 +1,15 @@
-"""JavaScript as it travels: without what only readers of its source need.
+"""Scripts and styles as they travel: without what only readers of their source need.
 
-This knows as much of the language as tells comments and white space from text. Line ends stay where
-they are, so that an error's line can be found, and nothing is renamed: what runs is what was written.
+This knows as much of JavaScript as tells comments and white space from text. Nothing is renamed and
+no statement moves: what runs is what was written.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
-__all__ = ["slim"]
+__all__ = ["join", "parts", "slim", "slim_css"]
 
 # Text, comments, white space, words, and single characters of all else; `/` and "`" by themselves.
 PIECE = re.compile(
@@ -27,6 +28,24 @@ WORDS_BEFORE_PATTERN = frozenset({"return", "typeof", "case", "of", "in", "await
 
 GLUED = frozenset("+-/")
 
+# A line that ends or begins so goes on by itself, so that its end needs no character. After "+", "-",
+# "/" and ")" it may mean something, and so it may before "(", "[", "+", "-" and a template.
+GOES_ON_AFTER = frozenset("{([,;:?=&|<>*%^")
+GOES_ON_BEFORE = frozenset("})],;:?.=&|<>%^")
+
+STYLE = re.compile(
+    r"""(?P<text>"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*')
+    |(?P<comment>/\*.*?\*/)
+    |(?P<end>\s*;?\s*\}\s*)
+    |(?P<mark>\s*[{;,>]\s*)
+    |(?P<colon>:\s+)
+    |(?P<space>\s+)""",
+    re.VERBOSE | re.DOTALL,
+)
+
+IMPORT = re.compile(r'^import \{ ([^}]*) \} from "\./([\w.-]+)";\n', re.MULTILINE)
+EXPORT = re.compile(r"^export (?=const|let|class|function|async)", re.MULTILINE)
+
 
 def slim(source: str) -> str:
     """The same program without comments, and with no more white space than it needs."""
@@ -43,6 +62,58 @@ def slim(source: str) -> str:
             gap = ""
         out.append(piece)
     return "".join(out) + "\n"
+
+
+def slim_css(source: str) -> str:
+    """The same style sheet without comments, and with no more white space than it needs."""
+
+    def less(found: re.Match[str]) -> str:
+        kind, text = found.lastgroup, found.group()
+        if kind == "text":
+            return text
+        return {"comment": "", "end": "}", "colon": ":", "space": " "}.get(kind or "", text.strip())
+
+    return STYLE.sub(less, source).strip() + "\n"
+
+
+def parts(name: str, read: Callable[[str], str], prefix: str) -> list[str]:
+    """A module and those that it stands on, lowest first.
+
+    Args:
+        name: The module's.
+        read: Gives a module's text.
+        prefix: How the names of those begin that belong to it; others are imported as ever.
+    """
+    found: list[str] = []
+
+    def visit(one: str) -> None:
+        for _, other in IMPORT.findall(read(one)):
+            if other.startswith(prefix) and other not in found:
+                visit(other)
+        found.append(one)
+
+    visit(name)
+    return found
+
+
+def join(name: str, read: Callable[[str], str], prefix: str) -> str:
+    """A module with those that it stands on, as one: their top-level names all differ.
+
+    Arguments are those of `parts`.
+    """
+    imported: dict[str, set[str]] = {}
+    texts: list[str] = []
+    for one in parts(name, read, prefix):
+        text = read(one)
+        for names, other in IMPORT.findall(text):
+            if not other.startswith(prefix):
+                imported.setdefault(other, set()).update(names.split(", "))
+        texts.append(EXPORT.sub("", IMPORT.sub("", text)))
+    heads = [
+        f'import {{ {", ".join(sorted(names))} }} from "./{other}";\n'
+        for other, names in sorted(imported.items())
+    ]
+    return "".join(heads + texts)
 
 
 def _piece(source: str, at: int, before: list[str]) -> tuple[int, str, str]:
@@ -85,7 +156,9 @@ def _hole(source: str, at: int) -> int:
 
 def _between(left: str, gap: str, right: str) -> str:
     """What stays of the white space between two pieces."""
-    if gap == "\n" or not left:
-        return gap if left else ""
+    if not left:
+        return ""
+    if gap == "\n":
+        return "" if left in GOES_ON_AFTER or right in GOES_ON_BEFORE else gap
     words = (left[-1].isalnum() or left[-1] in "_$#") and (right[0].isalnum() or right[0] in "_$#")
     return " " if words or (left[-1] in GLUED and right[0] in GLUED) else ""

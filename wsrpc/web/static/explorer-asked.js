@@ -8,11 +8,11 @@ const open = new Map();
 const always = new Map();
 const cards = h("div");
 const rules = h("div");
-let changed = () => {};
+let told = () => {};
 
 /** @param {() => void} tell Called whenever what waits for an answer has changed. */
 export function setUp(tell) {
-  changed = tell;
+  told = tell;
   const method = h("input", { type: "text", placeholder: "Page.confirm", "aria-label": "Method to answer", spellcheck: "false" });
   const value = h("input", { type: "text", placeholder: "answer, as JSON", "aria-label": "Answer, as JSON", spellcheck: "false" });
   const wrong = h("p", { class: "wrong", role: "alert" });
@@ -43,7 +43,7 @@ function count() {
   $("asks").hidden = !open.size;
   $("asks").textContent = String(open.size);
   if (!open.size) cards.replaceChildren(h("p", { class: "empty" }, "The server asks nothing. When it calls a method of this page, the call waits here for your answer."));
-  changed();
+  told();
 }
 
 /** The methods that wait for an answer. */

@@ -255,7 +255,7 @@ function control(about) {
   }
   if (schema.type === "object" && schema.additionalProperties !== false && schema.additionalProperties) {
     const value = schema.additionalProperties === true ? {} : schema.additionalProperties;
-    return rows(about, (at) => {
+    return rowsOf(about, (at) => {
       const key = h("input", { type: "text", class: "key", placeholder: "name", "aria-label": `${name}: name`, oninput: changed });
       const one = field("value", value, { ...within, path: at, quiet: true });
       return { one, key, node: h("div", { class: "pair" }, key, one.node) };
@@ -269,7 +269,7 @@ function control(about) {
     return { ...part, type: "list", read: () => Object.values(read()), write: (v) => write({ ...v }) };
   }
   if (schema.type === "array" && schema.items && !schema.prefixItems) {
-    return rows(about, (at, i) => {
+    return rowsOf(about, (at, i) => {
       const one = field(String(i + 1), schema.items, { ...within, path: at, quiet: true });
       return { one, node: one.node };
     }, (all) => all.map(({ one }) => one.read()), (v) => [...v].map((one) => ["", one]));
@@ -314,7 +314,7 @@ function file({ id, name, changed, optional }) {
 }
 
 /** Rows that one adds and removes. @param {any} about @param {any} make @param {any} read @param {any} parts */
-function rows({ name, schema, path, changed }, make, read, parts) {
+function rowsOf({ name, schema, path, changed }, make, read, parts) {
   let all = [];
   const list = h("div", { class: "rows" });
   const add = () => {

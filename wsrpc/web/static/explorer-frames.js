@@ -1,5 +1,5 @@
 // The frames of the session, as they came and went.
-import { $, h, json, coloured, copyButton, counted } from "./explorer-dom.js";
+import { $, h, button, json, coloured, copyButton, counted } from "./explorer-dom.js";
 
 const KEPT = 5000;
 const SHOWN = 1500;
@@ -7,9 +7,9 @@ const UNFOLDED = 100;
 const QUIET = new Set(["ack", "credit", "ping", "pong"]);
 const OF_LINK = new Set(["hello", "ack", "ping", "pong", "goaway", "auth"]);
 
-let kept = [];
+const passing = { entries: [], dropped: 0 };
+/** What the pane shows: what passes here, or a recording. @type {{entries: any[], dropped: number}} */ let pane = passing;
 let fresh = [];
-let dropped = 0;
 const rows = $("rows");
 
 /** @param {any[]} frame @returns {number|undefined} */
@@ -20,24 +20,25 @@ const textOf = (entry) => (entry.text ??= json(entry.frame));
 function wanted(entry) {
   if (entry.note) return true;
   const [name] = entry.frame;
-  const filter = $("filter").value.trim().toLowerCase();
   if (QUIET.has(name) && !$("quiet").checked) return false;
-  for (const word of filter.split(/\s+/)) {
-    const [, key, value] = /^(id|name):(.*)$/.exec(word) ?? [];
-    if (key === "id" ? String(idOf(entry.frame)) !== value : key === "name" ? name !== value : word && !textOf(entry).toLowerCase().includes(word)) return false;
+  for (const word of $("filter").value.trim().toLowerCase().split(/\s+/)) {
+    const [, key, value] = /^(id|name|link):(.*)$/.exec(word) ?? [];
+    if (key ? String({ id: idOf(entry.frame), name, link: entry.link }[key]) !== value : word && !textOf(entry).toLowerCase().includes(word)) return false;
   }
   return true;
 }
 
 /** Keep a frame. @param {boolean} sent @param {any[]} frame @param {number} at */
-export const frame = (sent, frame, at) => keep({ sent, frame, at });
+export const keepFrame = (sent, frame, at) => hold({ sent, frame, at });
 /** Keep a remark. @param {string} note */
-export const remark = (note) => keep({ note, at: Date.now() });
+export const remark = (note) => hold({ note, at: Date.now() });
 
-function keep(entry) {
-  entry.before = kept.at(-1)?.at ?? entry.at;
-  kept.push(entry);
-  if (kept.length > KEPT) dropped += kept.splice(0, KEPT / 10).length;
+function hold(entry) {
+  const { entries } = passing;
+  entry.before = entries.at(-1)?.at ?? entry.at;
+  entries.push(entry);
+  if (entries.length > KEPT) passing.dropped += entries.splice(0, KEPT / 10).length;
+  if (pane !== passing) return;
   if (!fresh.length) requestAnimationFrame(paint);
   fresh.push(entry);
   // A page in the background is not painted.
@@ -54,7 +55,7 @@ function paint() {
 
 export function repaint() {
   rows.replaceChildren();
-  fresh = kept.slice();
+  fresh = pane.entries.slice();
   rows.scrollTop = rows.scrollHeight;
   paint();
 }
@@ -62,7 +63,7 @@ export function repaint() {
 function append(entry) {
   const last = rows.lastElementChild?.entry;
   // Items of one stream, one after the other, are one line.
-  if (last?.frame && entry.frame?.[0] === "message" && last.frame[0] === "message" && last.sent === entry.sent && last.frame[1] === entry.frame[1]) {
+  if (last?.frame && entry.frame?.[0] === "message" && last.frame[0] === "message" && last.sent === entry.sent && last.frame[1] === entry.frame[1] && last.link === entry.link) {
     const row = rows.lastElementChild;
     row.run.push(entry);
     if (row.run.length > UNFOLDED) row.run.shift();
@@ -84,7 +85,8 @@ function rowOf(entry) {
   if (entry.note) return Object.assign(h("li", { class: "note", role: "treeitem", tabindex: -1 }, entry.note), { entry });
   const [name] = entry.frame;
   const id = idOf(entry.frame);
-  const row = h("li", { role: "treeitem", tabindex: -1, class: name === "error" ? "bad" : null, "data-id": id, "aria-expanded": "false" });
+  const { link } = entry;
+  const row = h("li", { role: "treeitem", tabindex: -1, class: name === "error" ? "bad" : null, "data-id": id === undefined || !link ? id : `${link}/${id}`, "aria-expanded": "false" });
   row.entry = entry;
   row.run = [entry];
   row.many = name === "message" ? entry.frame[2]?.length ?? 1 : 1;
@@ -94,7 +96,7 @@ function rowOf(entry) {
   row.body = h("code");
   row.append(
     h("time", { title: clock(entry.at) }, after(entry.at - entry.before)), h("span", { class: entry.sent ? "sent" : "came" }, h("span", { class: "unseen" }, entry.sent ? "sent" : "received"), h("span", { "aria-hidden": "true" }, entry.sent ? "↑" : "↓")),
-    h("span", { class: "name" }, h("strong", {}, name), id === undefined ? null : h("em", {}, ` ${id}`), row.total), row.body, row.size);
+    h("span", { class: "name" }, h("strong", {}, name), id === undefined ? null : h("em", {}, ` ${id}`), link ? h("em", { title: `connection ${link}` }, ` @${link}`) : null, row.total), row.body, row.size);
   fill(row);
   return row;
 }
@@ -114,8 +116,8 @@ function toggle(row) {
 
 /** All that is kept, in the form of protocol.md's transcript. */
 export function transcript() {
-  const lines = kept.map((entry) => (entry.note ? `# ${entry.note}` : `${entry.sent ? "C" : "S"}: [${textOf(entry)}]`));
-  return (dropped ? `# ${counted(dropped, "earlier line")} left out\n` : "") + lines.join("\n") + "\n";
+  const lines = pane.entries.map((entry) => (entry.note ? `# ${entry.note}` : `${entry.sent ? "C" : "S"}: [${textOf(entry)}]`));
+  return (pane.dropped ? `# ${counted(pane.dropped, "earlier line")} left out\n` : "") + lines.join("\n") + "\n";
 }
 
 rows.addEventListener("click", (event) => toggle(event.target.closest("li")));
@@ -139,11 +141,31 @@ for (const kind of ["mouseover", "mouseleave", "focusin"]) rows.addEventListener
 $("filter").addEventListener("input", repaint);
 $("quiet").addEventListener("change", repaint);
 $("clear").addEventListener("click", () => {
-  kept = [];
-  dropped = 0;
+  pane.entries.length = pane.dropped = 0;
   repaint();
 });
-$("clear").after(copyButton(transcript, "Copy all"));
+function view(at) {
+  pane = at;
+  leave.hidden = at === passing;
+  repaint();
+}
+const leave = button("Live", () => (view(passing), chooser.focus()), { title: "Back to what passes here", hidden: true });
+const recorded = h("input", { type: "file", accept: ".wsrec", "aria-label": "A recording", hidden: true, onchange: async () => {
+  const [file] = recorded.files;
+  recorded.value = "";
+  if (!file) return;
+  try {
+    const { readRecording } = await import("./explorer-recording.js");
+    const { entries, left } = await readRecording(file, KEPT);
+    view({ entries, dropped: left });
+    $("live").textContent = `${file.name}: ${counted(entries.length + left, "line")}`;
+  } catch (error) {
+    view(passing);
+    remark(`${file.name} cannot be shown: ${error.message}`);
+  }
+} });
+const chooser = button("Open", () => recorded.click(), { title: "Show a recording, such as `wsrpc record` makes" });
+$("clear").after(copyButton(transcript, "Copy all"), chooser, leave, recorded);
 
 // The pane is as wide as one likes.
 const edge = $("edge");

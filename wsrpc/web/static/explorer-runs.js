@@ -2,7 +2,7 @@
 import { RpcError } from "./wsrpc.js";
 import { $, h, button, json, coloured, shown, copyButton, save, counted } from "./explorer-dom.js";
 import { field, masked } from "./explorer-forms.js";
-import { frame as keepFrame } from "./explorer-frames.js";
+import { keepFrame } from "./explorer-frames.js";
 
 const ROWS = 1000;
 const KEPT_ITEMS = 100000;
