@@ -30,9 +30,9 @@ class Attachments:
     Attributes:
         uploads: Async iterators by parameter.
         callbacks: Functions by parameter.
-        check: Whether what is sent is validated.
-        failure: What the source of an upload raised first; the caller gets that rather than
-            the other end's complaint about it.
+        check: Whether items and the arguments and results of callbacks are validated.
+        failure: The first exception that the source of an upload raised. The caller gets it, rather
+            than the error with which the other end answers it.
     """
 
     def __init__(
@@ -54,11 +54,11 @@ class Attachments:
 
     @property
     def begun(self) -> bool:
-        """Whether an upload may have been read from, so that it cannot go with another attempt."""
+        """Whether an upload may have been read, so that it cannot go with another attempt."""
         return any(pump.task is not None for pump in self._pumps)
 
     def attach(self, hub: Hub, call: OutCall) -> None:
-        """Connect the call's lanes with what they carry, in place of those of an earlier attempt."""
+        """Connect the call's lanes with these attachments, in place of an earlier call's."""
         self._pumps.clear()
         for name, lane in call.uploads.items():
             item = self._params[name].item
@@ -72,17 +72,17 @@ class Attachments:
             offer.owner = Offered(self._label, self._params[name], self.callbacks[name])
 
     def start(self) -> None:
-        """The call is numbered: its uploads may flow."""
+        """Let the uploads flow, since the call is numbered."""
         for pump in self._pumps:
             pump.start(self._context)
 
     def stop(self) -> None:
-        """The call is over: nobody wants the rest of the uploads."""
+        """Stop the uploads, since the call is over."""
         for pump in self._pumps:
             pump.stop()
 
     async def close(self) -> None:
-        """Stop, and wait until the sources are closed: they are the caller's own code."""
+        """Stop, and wait until the sources, which are the caller's own code, are closed."""
         self.stop()
         with anyio.CancelScope(shield=True):
             for pump in self._pumps:

@@ -1,4 +1,4 @@
-"""Calls out: begin one, wait for its answer.
+"""Outbound calls: beginning one, and waiting for its answer.
 
 The same code serves the methods of proxies and the callbacks that a handler was given.
 """
@@ -49,7 +49,7 @@ def begin(
     """Hand a call to the endpoint.
 
     Raises:
-        RpcError: It cannot even be queued; `not_started` is set.
+        RpcError: The call cannot even be queued; `not_started` is set.
     """
     if hub.lost is not None:
         raise hub.lost_error(started=False)
@@ -96,7 +96,7 @@ def begin(
 
 
 def _check_metadata(hub: Hub, label: str, carried: Mapping[str, str]) -> None:
-    # Interceptors may have put anything there.
+    # Interceptors may have put any object there.
     checked_metadata(carried)
     if sum(len(k.encode()) + len(v.encode()) for k, v in carried.items()) > hub.limits.max_metadata:
         limit = hub.limits.max_metadata
@@ -111,7 +111,7 @@ class Reply(LaneOwner):
     """The wait for one value.
 
     Attributes:
-        call: Set where there is a deadline to act on.
+        call: The call, if it has a deadline to act on.
     """
 
     __slots__ = ("attachments", "call", "future", "hub", "label")
@@ -128,7 +128,7 @@ class Reply(LaneOwner):
             self.future.set_result(outcome)
 
     def expire(self) -> None:
-        """The caller's own clock ran out: tell the far end, and do not wait for it (TIME-3)."""
+        """Cancel the call at the far end and fail it here: its time is over (TIME-3)."""
         error = self.hub.overdue(self.label, "did not answer before its deadline")
         error.not_started = not self.call.is_numbered
         self.hub.endpoint.cancel(self.call, "deadline_exceeded")
@@ -176,24 +176,24 @@ async def invoke(
     If the await is cancelled, the handler is cancelled with it.
 
     Args:
-        hub: Where to make it.
-        label: What messages call it.
+        hub: The hub of the session.
+        label: The name of the call in messages.
         method: Its name on the wire, or the id of a callback.
         payload: The encoded arguments.
         result: The type of the answer.
         timeout: Seconds, if `timing` is not given.
         check: Whether the answer is validated.
-        metadata: What travels with it.
+        metadata: The metadata that travels with it.
         attachments: Uploads and callbacks.
-        target: What a callback's calls are counted with.
-        timing: That of the first attempt, for a later one.
-        retry: Whether to make it again where it failed in a way that makes that safe; what costs
-            anything for that is entered on a failure only.
-        tags: The method's, for observers.
-        observed: The call, where observers have been told of it.
+        target: The callback to invoke, if it is one.
+        timing: The timing of the first attempt, for a later one.
+        retry: Decides whether to repeat the call after a failure that makes that safe. It costs
+            nothing before a failure.
+        tags: The tags of the method, for observers.
+        observed: The call, if observers have been told of it.
 
     Raises:
-        RpcError: What the handler raised, or why there is no answer.
+        RpcError: The error that the handler raised, or the reason why there is no answer.
     """
     if timing is None:
         timing = Timing(hub, timeout)
@@ -253,12 +253,13 @@ async def invoke(
             await attachments.close()
         if not isinstance(outcome, Result):
             raise await _failure(hub, call, label, outcome, timing, attachments)
-        # The two point at each other; left so, each call would be garbage for the collector.
+        # Call and reply refer to each other; without this, each call would be a cycle for the
+        # garbage collector.
         call.owner = None
         try:
             return result.load(outcome.value, hub.codec, check=check)
         except InvalidValue as invalid:
-            # The other end's fault (ERROR table).
+            # The other end is to blame (ERROR table).
             raise invalid_answer(label, invalid) from None
     except RpcError as error:
         if retry is None or not retry.wants(
@@ -267,7 +268,7 @@ async def invoke(
             raise
         failed = error
 
-    # No closure: each variable that one used would cost every call.
+    # Not a closure: each variable in it would cost time in every call.
     repeat = partial(
         invoke,
         label=label,
@@ -292,7 +293,7 @@ async def _repeated(
     repeat: Callable[[Hub], Coroutine[Any, Any, Any]],
     observed: ObservedCall | None,
 ) -> Any:
-    """Make a failed call again, as often as that may be, over what the session runs on by then."""
+    """Repeat a failed call, as often as that may be, over the session's present wire session."""
     attempts = retry.attempts(timing.deadline)
     while (delay := retry.delay(attempts, error, hub)) is not None:
         await anyio.sleep(delay)
@@ -316,7 +317,7 @@ async def _failure(
     timing: Timing,
     attachments: Attachments | None,
 ) -> BaseException:
-    """The error to raise where there is no value."""
+    """The error to raise for a call that has no value."""
     error: RpcError[Any]
     if isinstance(outcome, Error):
         error = error_from(outcome.body, hub.codec, hub.origin)

@@ -16,7 +16,7 @@ __all__ = ["Notification"]
 
 
 class Notification(LaneOwner):
-    """A notification under way: its sender waits for a slot at most, and closing for its end."""
+    """A notification under way: its sender waits for a slot at most; `aclose` waits for its end."""
 
     __slots__ = ("_again", "_call", "_future", "_hub", "_label")
 
@@ -38,7 +38,7 @@ class Notification(LaneOwner):
         """Wait until the notification has a slot.
 
         Raises:
-            DeadlineExceeded: None came free in time; nothing was sent.
+            DeadlineExceeded: No slot came free in time; nothing was sent.
             ConnectionLost: The session ended; nothing was sent.
         """
         hub = self._hub
@@ -78,7 +78,7 @@ class Notification(LaneOwner):
     def on_lost(self, error: ConnectionLost) -> None:
         hub = self._hub
         if error.not_started and self._future is None:
-            # Its sender has gone on, and trusts that it will be sent.
+            # The sender has gone on, and relies on its being sent.
             if not hub.unsent:
                 hub.nursery.spawn(_queue_again, hub.unsent)
             hub.unsent.append(self)
@@ -86,11 +86,12 @@ class Notification(LaneOwner):
         hub.notified(self)
 
     async def queue_again(self) -> None:
-        """Hand it to the next session of the wire, if there is one."""
+        """Hand it to the next wire session, if there is one."""
         try:
             await self._again()
         except RpcError as error:
-            # Not the error itself: whoever keeps the record would keep the session.
+            # Not the error itself: a log handler that keeps the record would keep the session
+            # alive.
             self._hub.log.warning(
                 "the notification %s was never sent: %s",
                 self._label,
@@ -113,6 +114,6 @@ class Notification(LaneOwner):
 
 
 async def _queue_again(notifications: list[Any]) -> None:
-    # One after the other: they keep their order.
+    # One after the other, so that they keep their order.
     for notification in notifications:
         await notification.queue_again()

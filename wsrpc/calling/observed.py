@@ -17,10 +17,10 @@ class OutboundCall:
 
     Args:
         hub: The session's.
-        label: `"Controller.method"`, or what a callback is called.
-        kind: What sort of call it is.
-        metadata: What the caller gave.
-        tags: The method's.
+        label: `"Controller.method"`, or the name of a callback.
+        kind: "unary", "stream", "notify" or "callback".
+        metadata: The metadata that the caller gave.
+        tags: The tags of the method.
     """
 
     __slots__ = ("_began", "_ended", "_hub", "call")
@@ -58,11 +58,11 @@ class OutboundCall:
         hub.events.call_started(self.call)
 
     def succeeded(self) -> None:
-        """It gave what it was asked for."""
+        """The call gave its value, or its stream ended."""
         self._end("ok")
 
     def failed(self, error: BaseException) -> None:
-        """It raised."""
+        """The call raised an exception."""
         if isinstance(error, RpcError):
             self._end(error.code, not_started=error.not_started, error_id=error.error_id)
         elif isinstance(error, (self._hub.runtime.cancelled_class(), GeneratorExit)):
@@ -71,7 +71,7 @@ class OutboundCall:
             self._end(Code.UNKNOWN)
 
     def stopped(self, reason: str) -> None:
-        """This side wants no more of it.
+        """This side stopped the call.
 
         Args:
             reason: "cancelled" or "deadline_exceeded".
@@ -87,7 +87,7 @@ class OutboundCall:
 
 
 async def told(call: OutboundCall, work: Coroutine[Any, Any, Any]) -> Any:
-    """Make a call for one value, and tell how it ends."""
+    """Make a call for one value, and tell observers how it ends."""
     try:
         value = await work
     except BaseException as error:

@@ -1,4 +1,4 @@
-"""Calls out, as users write them: clientized controllers.
+"""Proxies: clientized controllers, on which users make outbound calls.
 
 A proxy is made once per `clientize`; each of its methods knows its signature, its options and the
 session, and turns arguments into a `UnaryCall` or a `Stream` that send nothing before they are
@@ -42,7 +42,7 @@ AnyInterface: TypeAlias = Interface | UntypedInterface | LooseInterface
 
 
 class Proxy:
-    """Stands for a controller at the other end; its attributes are the methods."""
+    """A controller at the other end; its attributes are the methods."""
 
     def __init__(
         self, session: Session, route: Route, interface: AnyInterface, options: Options
@@ -73,7 +73,7 @@ class Proxy:
 
 
 class ProxyMethod(RemoteMethod):
-    """One method of a proxy: call it as the method itself."""
+    """One method of a proxy, called like the method itself."""
 
     def __init__(
         self, session: Session, route: Route, controller: str, spec: Any, options: Options
@@ -106,7 +106,7 @@ class ProxyMethod(RemoteMethod):
         """Call the method one way, whatever it is declared as: no answer comes back.
 
         Raises:
-            TypeError: It streams, or takes streams or callbacks.
+            TypeError: The method streams, or takes streams or callbacks; the caller's fault.
         """
         values, uploads, callbacks = self._bind(args, kwargs)
         if self.spec.kind == "stream" or uploads or callbacks:
@@ -159,7 +159,7 @@ class ProxyMethod(RemoteMethod):
         await queued
 
     async def _queue(self, payload: Encoded, timing: Timing, metadata: Mapping[str, str]) -> None:
-        """Queue it until a session of the wire has taken it, or none will."""
+        """Queue it until a wire session has taken it, or none will."""
         retry = self.retry
         attempts: Attempts | None = None
         while True:
@@ -186,7 +186,7 @@ class ProxyMethod(RemoteMethod):
             await anyio.sleep(delay)
 
     def request(self, arguments: dict[str, Any]) -> Request:
-        """The call as interceptors and fetchers see it."""
+        """The call, as interceptors and stream fetchers get it."""
         options = self.options
         kind = self.spec.kind
         return Request(
@@ -210,7 +210,7 @@ class ProxyMethod(RemoteMethod):
     def _split(
         self, arguments: Mapping[str, Any]
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        """Arguments by name, as interceptors and fetchers see them, back into what travels how."""
+        """Split the arguments of a `Request` into values, uploads and callbacks."""
         params: Mapping[str, Param] = self.spec.params
         values: dict[str, Any] = {}
         channels: dict[str, dict[str, Any]] = {"upload": {}, "callback": {}, "value": values}
@@ -239,11 +239,11 @@ class ProxyMethod(RemoteMethod):
         return source if isinstance(source, Stream) else MadeStream(source, self.label, fetched)
 
     def fetch(self, request: Request, tally: Tally | None = None) -> Stream[Any, Any]:
-        """The default way to a stream: over the session, through the interceptors.
+        """Fetch a stream the default way: over the session, through the interceptors.
 
         Args:
-            request: What to call.
-            tally: Counts what the stream lets go, together with others.
+            request: The call to make.
+            tally: Counts the items that this stream drops, together with others.
         """
         if not self._interceptors:
             return self._remote(request, tally)

@@ -1,4 +1,4 @@
-"""The part that calls for values and for streams share: the method, its options, its route."""
+"""A method at the other end: the part that calls for values and for streams share."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ class RemoteMethod:
     """One method at the other end.
 
     Args:
-        route: Where its calls go.
+        route: The route of its calls.
         controller: Name of the controller.
         spec: The method's signature.
-        options: Those of `clientize`.
+        options: The options given to `clientize`.
 
     Attributes:
-        route: Where its calls go.
+        route: The route of its calls.
         label: `"Controller.method"`.
         spec: The method's signature.
-        options: Those of `clientize`.
-        check_results: Whether what comes back is validated.
-        retry: Which of its failures are worth another attempt.
+        options: The options given to `clientize`.
+        check_results: Whether results and items are validated.
+        retry: Decides which failures are worth another attempt.
     """
 
     def __init__(self, route: Route, controller: str, spec: Any, options: Options) -> None:
@@ -46,7 +46,7 @@ class RemoteMethod:
         self._check_args = options.validate == "both"
 
     def dump_args(self, values: dict[str, Any]) -> Encoded:
-        """The encoded arguments; what must not leave fails here, on this call (VALUE-3)."""
+        """The encoded arguments; a value that must not leave fails here, on this call (VALUE-3)."""
         try:
             codec = self.route.hub.codec
             payload: Encoded = self._dump_args(values, codec, check=self._check_args)

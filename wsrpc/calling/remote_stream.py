@@ -1,4 +1,4 @@
-"""Streams from the other end: opening them, opening them again, what others make of them."""
+"""Streams from the other end: opening, reopening, and those that interceptors make of them."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ __all__ = ["Fetched", "MadeStream", "RemoteStream", "TrackedStream"]
 
 
 class Fetched:
-    """What a stream fetcher or an interceptor has fetched so far.
+    """The streams that a stream fetcher or an interceptor has fetched so far.
 
     Attributes:
-        streams: The streams, as long as somebody holds them.
-        tally: What they have let go, those that nobody holds any more included.
+        streams: The streams, as long as other code holds them.
+        tally: The items that they have dropped, including streams that no code holds any more.
     """
 
     __slots__ = ("streams", "tally")
@@ -41,11 +41,11 @@ class Fetched:
 
 
 class MadeStream(LocalStream[Any, Any]):
-    """What a stream fetcher or an interceptor made of streams from the other end.
+    """The stream that a stream fetcher or an interceptor made of streams from the other end.
 
     Args:
-        source: What it returned.
-        label: What messages call it.
+        source: The async iterable that it returned.
+        label: The name of the stream in messages.
         fetched: The streams from the other end; they end with this one.
     """
 
@@ -70,9 +70,9 @@ class MadeStream(LocalStream[Any, Any]):
 
 
 class RemoteStream(ReceivedStream):
-    """A stream from the other end. Nothing is sent before the first item is asked for.
+    """A stream from the other end; no frame is sent before the first item is asked for.
 
-    It is opened again like a unary call (RETRY-1) as long as nothing of it has been delivered.
+    It is opened again like a unary call (RETRY-1) as long as no item of it has been delivered.
     """
 
     last_id: str | None = None
@@ -115,7 +115,7 @@ class RemoteStream(ReceivedStream):
         options = method.options
         self._call = None
         if self._payload is None:
-            # Once: whoever changes an argument later does not mean this call.
+            # Encoded once: an argument that is changed later does not change this call.
             self._payload = method.dump_args(self._arguments)
         timing = self._timing = self._timing or Timing(hub, options.stream_timeout())
         if self._told is None and hub.events.observed:
@@ -137,7 +137,7 @@ class RemoteStream(ReceivedStream):
             call,
             method.spec.item,
             method.spec.final,
-            # Not `self`: what the session holds must not keep the stream alive.
+            # Not `self`: the session must not keep the stream alive.
             lambda invalid: invalid_answer(method.label, invalid),
             label=self._label,
             on_started=None if attachments is None else attachments.start,
@@ -158,7 +158,7 @@ class RemoteStream(ReceivedStream):
         return consumer
 
     def _goes_on(self) -> bool:
-        """Whether the stream may be opened again, as far as what was delivered goes."""
+        """Whether the items delivered so far allow the stream to be opened again."""
         delivered, self.fresh = self.fresh, False
         self._delivered = self._delivered or delivered
         return not self._delivered
@@ -201,7 +201,7 @@ class RemoteStream(ReceivedStream):
 
         Raises:
             NoItemYet: There was no room before `until`.
-            DeadlineExceeded: There was none before the call's deadline.
+            DeadlineExceeded: There was no room before the call's deadline.
         """
         alarm = timing.alarm
         if until is None or (alarm is not None and alarm <= until):

@@ -1,4 +1,4 @@
-"""When a call that failed is made again (protocol.md RETRY-1): decided here, waited for elsewhere.
+"""Decides when a call that failed is made again (protocol.md RETRY-1); it does not wait itself.
 
 The budget is that of gRPC's `retryThrottling`
 (https://github.com/grpc/proposal/blob/master/A6-client-retries.md): a server in trouble gets a burst
@@ -16,7 +16,8 @@ from ..errors import Code, ConnectionLost, RpcError
 
 __all__ = ["Attempts", "Budget", "is_repeatable"]
 
-# Seconds. The bound of the delay before the first repeat, which doubles, and what it doubles to.
+# Seconds. The bound of the delay before the first repeat, and the longest bound to which it
+# doubles.
 FIRST = 0.1
 LONGEST = 5.0
 
@@ -25,9 +26,9 @@ JITTER = 0.1
 
 
 def is_repeatable(error: RpcError[Any], *, idempotent: bool) -> bool:
-    """Whether a failure is of the kind after which a call may be made again by itself."""
+    """Whether a call may be repeated after this failure."""
     if isinstance(error, ConnectionLost) and error.not_started:
-        # Whatever ended its session: the next one may take it.
+        # Its session ended for some reason, and the next session may take the call.
         return True
     if error.code == Code.UNAVAILABLE:
         return error.not_started or idempotent
@@ -37,11 +38,12 @@ def is_repeatable(error: RpcError[Any], *, idempotent: bool) -> bool:
 class Budget:
     """The budget for repeats that all calls of one session share: a bucket of tokens.
 
-    Each failure that is worth a repeat costs one. While more than half of them are left, calls are
-    repeated; below that failures are passed on, until enough calls have been made again.
+    Each failure that is worth a repeat costs one token. While more than half of the tokens are
+    left, calls are repeated. Below that, failures go to the caller, until new calls have refilled
+    the bucket.
 
     Args:
-        tokens: Tokens. How many there are at most, and at first; 0: nothing is ever repeated.
+        tokens: Tokens at most, and at first; 0: no call is ever repeated.
         refund: Tokens that come back for each call sent, and for each second. The seconds are for
             sessions that hold a few streams for weeks.
     """
@@ -54,11 +56,11 @@ class Budget:
 
     @property
     def tokens(self) -> float:
-        """How many are left."""
+        """Tokens that are left."""
         return self._tokens
 
     def spend(self, now: float, sent: int) -> bool:
-        """A call has failed; whether there is enough left to repeat it.
+        """Pay for a failed call; returns whether enough tokens are left to repeat it.
 
         Args:
             now: Seconds on a clock that does not go back.
@@ -77,8 +79,8 @@ class Attempts:
         budget: The session's.
         most: Attempts, the first one included.
         idempotent: Whether the call may be repeated though it may have begun.
-        deadline: Seconds on the clock of `delay`; when the first attempt had to be over.
-        uniform: Gives numbers from 0 to 1.
+        deadline: Seconds on the clock of `delay`. The deadline of the first attempt, or None.
+        uniform: Gives random numbers from 0 to 1.
 
     Attributes:
         made: Attempts so far.
@@ -102,21 +104,21 @@ class Attempts:
         self.reset()
 
     def reset(self) -> None:
-        """The stream has got on: what was tried before does not count any more."""
+        """Forget earlier attempts, since the stream has made progress."""
         self.made = 1
         self._backoff = Backoff(self._uniform, first=FIRST, longest=LONGEST, jitter=JITTER)
 
     def delay(
         self, error: RpcError[Any], now: float, sent: int, *, moved: bool = False
     ) -> float | None:
-        """Seconds after which the call is to be made again; None: it has failed for good.
+        """Seconds after which to repeat the call; None: it has failed for good.
 
         Args:
-            error: What the last attempt came to.
+            error: The error of the last attempt.
             now: Seconds on the clock of the deadline.
             sent: Calls sent so far in this session.
-            moved: Whether the session of the wire that refused the call is gone for good, and
-                another has taken its place.
+            moved: Whether the wire session that refused the call is gone for good, and another has
+                taken its place.
         """
         if not is_repeatable(error, idempotent=self._idempotent):
             return None
@@ -125,7 +127,7 @@ class Attempts:
         if self._deadline is not None and now >= self._deadline:
             return None
         if moved and error.not_started:
-            # It asks for nothing twice, and for no more than if it had been made a moment later.
+            # The call is not made twice, and costs no more than if it had been made a moment later.
             return 0.0
         if self.made >= self._most or not self._budget.spend(now, sent):
             return None
@@ -136,9 +138,9 @@ class Attempts:
         return delay
 
     def concluded(self, error: RpcError[Any]) -> RpcError[Any]:
-        """The last attempt's error, as the application gets it."""
+        """The last attempt's error, in the form that the application gets."""
         if self._may_have_run:
-            # That attempt may not have begun; an earlier one may.
+            # The last attempt may not have begun, but an earlier one may.
             error.not_started = False
         if self.made > 1:
             error.add_note(f"This was attempt {self.made}; it is not repeated any more.")

@@ -1,4 +1,4 @@
-"""Where the calls of a session go now, and what all of them share."""
+"""The route of a session's calls: the hub for new ones, and the state that all of them share."""
 
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ __all__ = ["Retry", "Route"]
 
 
 class Route:
-    """Where new calls of a session go.
+    """The route of new calls of a session.
 
-    A session outlives its sessions of the wire: whoever makes a call asks for the present one each
-    time, also for a repeat.
+    A session outlives its wire sessions: each call, and each repeat, asks for the present one.
 
     Attributes:
-        hub: What new calls go through.
-        budget: What all calls may spend on repeats together.
+        hub: The hub for new calls.
+        budget: The budget for repeats of all calls together.
         closed: Whether the session has ended for good.
     """
 
@@ -33,16 +32,16 @@ class Route:
 
     @property
     def calls_sent(self) -> int:
-        """Calls so far; their uploads and callbacks count like calls."""
+        """The number of calls so far; their uploads and callbacks count like calls."""
         return self._sent_before + self.hub.endpoint.opened
 
     @property
     def in_order(self) -> Hub:
-        """What notifications go through: always the same, so that they arrive in order."""
+        """The hub for notifications: always the same one, so that they arrive in order."""
         return self.hub
 
     def lead_to(self, hub: Hub) -> None:
-        """Let new calls go through another session of the wire."""
+        """Let new calls go through another wire session."""
         self._sent_before += self.hub.endpoint.opened
         self.hub = hub
 
@@ -51,8 +50,8 @@ class Retry:
     """How the calls of one method are repeated.
 
     Args:
-        route: Where they go.
-        idempotent: Whether the method is declared so.
+        route: The route of the calls.
+        idempotent: Whether the method is declared idempotent.
     """
 
     __slots__ = ("_idempotent", "route")
@@ -62,14 +61,14 @@ class Retry:
         self._idempotent = idempotent
 
     def wants(self, error: RpcError[Any], *, begun: bool = False, refused: bool = False) -> bool:
-        """Whether it is worth thinking about.
+        """Whether a repeat of the call can be considered.
 
         Args:
-            error: What a call came to.
-            begun: Whether an upload of it has begun, which cannot be wound back.
-            refused: Whether this side did not even queue it. It would do the same again, where that
-                was for want of room; and a call that must not wait for a slot (SLOT-3) does not
-                wait for one this way either.
+            error: The error of the call.
+            begun: Whether an upload of it has begun, which cannot be rewound.
+            refused: Whether this side did not even queue the call. It would refuse a repeat too, if
+                it lacks room. And a call that must not wait for a slot (SLOT-3) must not wait in
+                this way either.
         """
         if refused and error.code == Code.RESOURCE_EXHAUSTED:
             return False
@@ -80,7 +79,7 @@ class Retry:
         )
 
     def attempts(self, deadline: float | None) -> Attempts:
-        """The account of one call, opened at its first failure."""
+        """The account of one call, made at its first failure."""
         return Attempts(
             self.route.budget,
             most=self.route.hub.limits.retry_attempts,
@@ -89,12 +88,12 @@ class Retry:
         )
 
     def delay(self, attempts: Attempts, error: RpcError[Any], hub: Hub) -> float | None:
-        """Seconds after which to try again, None for not at all; see `Attempts.delay`.
+        """Seconds after which to try again, or None; see `Attempts.delay`.
 
         Args:
-            attempts: The call's.
+            attempts: The account of the call.
             error: What the last attempt came to.
-            hub: Where that was made.
+            hub: The hub over which that attempt was made.
         """
         route = self.route
         if route.closed:

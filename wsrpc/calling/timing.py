@@ -1,4 +1,4 @@
-"""Whose deadline a call has, and who acts on it."""
+"""The deadline of a call: its source, and the part of the program that acts on it."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ ELSEWHERE = (
 
 
 class Timing:
-    """When a call must be over, and whose deadline that is.
+    """The time at which a call must be over, and the source of that deadline.
 
     Raises:
-        RuntimeError: The caller is not on the session's event loop.
+        RuntimeError: The caller is not on the session's event loop; the caller's fault.
 
     Attributes:
         deadline: Seconds on the loop's clock, or None.
-        by_scope: Whether it is the deadline of the caller's own cancel scope, which fires by
-            itself and must be the one to do so.
-        alarm: The deadline, where this package has to keep it.
+        by_scope: Whether it is the deadline of the caller's own cancel scope. Then the scope, and
+            no other code, must end the call.
+        alarm: The deadline, if this package has to end the call.
     """
 
     __slots__ = ("alarm", "by_scope", "deadline")
@@ -62,18 +62,18 @@ class Timing:
             self.deadline = self.alarm = None if deadline == INFINITY else deadline
 
     def reason(self, hub: Hub) -> str:
-        """Why the caller's await was cancelled, as far as one can tell."""
+        """The most likely reason why the caller's await was cancelled."""
         now = hub.runtime.now() + CLOCK_GRAIN
         if self.by_scope and self.deadline is not None and now >= self.deadline:
             return "deadline_exceeded"
         return "cancelled"
 
     async def let_scope_fire(self) -> None:
-        """The far side's clock was ahead of the caller's scope: wait for the scope (TIME-1).
+        """Wait for the caller's scope, since the far side's clock was ahead of it (TIME-1).
 
-        Returns if the scope does not fire after all, since the caller may have left it; and at once
-        where the scope is not due yet: then a handler raised the error by itself, or the stream
-        idled for too long.
+        It returns if the scope does not fire after all, since the caller may have left it. It
+        returns at once where the scope is not due yet: then a handler raised the error itself, or
+        the stream idled for too long.
         """
         if self.by_scope and self.deadline is not None:
             scope = anyio.current_effective_deadline()

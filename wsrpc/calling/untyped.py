@@ -15,7 +15,7 @@ __all__ = ["LooseInterface", "LooseMethod"]
 
 
 class LooseMethod:
-    """A method known by its bare name: arguments by keyword, kind decided by use."""
+    """A method known by its bare name: it takes keywords only, and its use decides its kind."""
 
     __slots__ = ("final", "item", "name", "params", "result")
     kind = "untyped"
@@ -31,7 +31,7 @@ class LooseMethod:
     def bind(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        """Sort arguments by what they are: async iterables are uploads, functions callbacks."""
+        """Sort arguments by their types: async iterables are uploads, functions are callbacks."""
         if args:
             raise TypeError(
                 f"{self.name}() takes keyword arguments only: by bare name its parameters are "
@@ -59,7 +59,7 @@ class LooseMethod:
 
 
 def _arity(function: Callable[..., Any]) -> int:
-    """How many positional arguments a callback takes; 1 where it does not tell."""
+    """The number of a callback's positional arguments; 1 where that is unknown."""
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):
@@ -78,5 +78,5 @@ class LooseInterface:
         self.specs: dict[str, LooseMethod] = {}
 
     def spec(self, name: str) -> LooseMethod:
-        """Any method; whether it exists shows at the other end."""
+        """A method of this name; the other end tells whether it exists."""
         return LooseMethod(name)

@@ -221,8 +221,10 @@ class Types:
         )
 
     def name_all(self, reserved: Collection[str]) -> None:
-        """Give every definition a name; it depends on what the definitions are, not on their order
-        where they say who they are."""
+        """Give every definition a name.
+
+        The name depends on the definition itself, and on its order only among equals.
+        """
         self.definitions.sort(key=lambda one: one.leaving)
         taken = set(reserved)
         by_identity: dict[str, str] = {}

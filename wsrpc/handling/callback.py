@@ -1,4 +1,4 @@
-"""Callbacks of this side's that the peer invokes."""
+"""Callbacks of this side that the peer invokes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["CallbackHandler"]
 
 
 class CallbackHandler(Handler):
-    """A callback of this side's, invoked by the peer: always unary, in its owner's context."""
+    """A callback of this side, invoked by the peer: always unary, in its owner's context."""
 
     __slots__ = ("_offered",)
 
@@ -58,14 +58,14 @@ class CallbackHandler(Handler):
 
     @property
     def _nested(self) -> bool:
-        # Whoever calls it may be what the call that offered it waits for.
+        # The call that offered the callback may be waiting for this very call.
         return True
 
     def _observe(self) -> ObservedCall:
         return inbound(self.calls.session, self.call, "", self._offered.param.name, "callback")
 
     async def _called(self, arguments: list[Any]) -> Any:
-        """What the function gives; a plain one runs in a thread, as plain methods do."""
+        """The result of the function; a plain one runs in a thread, as plain methods do."""
         fn = self._offered.fn
         if is_async(fn):
             return await fn(*arguments)
@@ -87,5 +87,5 @@ class CallbackHandler(Handler):
 
 
 def is_async(fn: Callable[..., Any]) -> bool:
-    """Whether a call of it makes a coroutine, as far as can be told without one."""
+    """Whether a call of it makes a coroutine, as far as that is known without a call."""
     return iscoroutinefunction(fn) or iscoroutinefunction(type(fn).__call__)

@@ -1,8 +1,8 @@
-"""Calls in: find the method, and hand the call to a handler.
+"""Inbound calls: find the method, and hand the call to a handler.
 
 The session's reader hands each call over and goes on reading at once. Methods are found in a
-dictionary, made when the controllers were registered; nothing that came over the wire is ever
-looked up on an object.
+dictionary, made when the controllers were registered; a name from the wire is never looked up on an
+object.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from .target import MethodEntry
 __all__ = ["Dispatcher", "Relay"]
 
 
-# Looking for names that resemble a wrong one takes milliseconds where there are many methods: a
-# person who mistypes is helped, and a program that asks for thousands need not be.
+# Searching names that resemble a wrong one takes milliseconds where there are many methods. It
+# helps a person who mistypes; a program that asks for thousands gets no such help.
 HINTS = 20
 HINTS_PER_SECOND = 5
 
 
-# What calls of callbacks are counted as that were refused before it was known which.
+# The name under which refused calls of callbacks are counted.
 CALLBACK = "(callback)"
 
 Relay: TypeAlias = Callable[[LiveCalls, InCall, bool], bool]
 
 
 def _baggage(call: InCall) -> int:
-    """Bytes that travel with a call for its handler, and are held for as long as that runs."""
+    """Bytes that travel with a call for its handler, and are held while the handler runs."""
     options = call.options
     size = 0
     if options.metadata:
@@ -55,14 +55,14 @@ def _bytes(text: str) -> int:
 
 
 class Dispatcher:
-    """Starts the calls of one session, or answers why it does not.
+    """Starts the calls of one session, or refuses them.
 
     Args:
-        calls: Those that run, and what they share.
+        calls: The calls that run, and the state that they share.
         entries: The methods by full name; shared by all sessions of a server.
 
     Attributes:
-        relay: Asked first about each call, if there is one: True where it has taken the call.
+        relay: Gets each call first, if there is one; it returns True if it has taken the call.
     """
 
     def __init__(self, calls: LiveCalls, entries: Mapping[str, MethodEntry]) -> None:
@@ -73,7 +73,7 @@ class Dispatcher:
         self.relay: Relay | None = None
 
     def receive(self, call: InCall, complete: bool) -> None:
-        """Start what the peer asked for, or answer why not; never waits.
+        """Start a call, or refuse it; never waits.
 
         Args:
             call: The call.
@@ -84,7 +84,7 @@ class Dispatcher:
             if isinstance(offered, Offered):
                 CallbackHandler(self._calls, call, offered).start(complete)
             else:
-                # It belongs to a call that was passed on from elsewhere.
+                # The callback belongs to a call that was passed on from elsewhere.
                 offered.invoked(self._calls, call, complete)
             return
         if self.relay is not None and self.relay(self._calls, call, complete):
@@ -108,16 +108,16 @@ class Dispatcher:
         self._refuse(call, method, body, known=False)
 
     def _refuse(self, call: InCall, method: str, body: ErrorBody, *, known: bool = True) -> None:
-        """Answer a call that gets no handler, and let it be seen."""
+        """Answer a call that gets no handler, and tell observers."""
         self._hub.endpoint.fail(call, body)
         self.refused(call, method, body.code, known=known)
 
     def refused(self, call: InCall, method: str, code: str, *, known: bool = True) -> None:
-        """Let it be seen that a call was refused which has been answered already.
+        """Tell counters and observers of a call that was refused and is answered already.
 
         Args:
             call: The call.
-            method: What it asked for; "" for a callback.
+            method: The method that it named; "" for a callback.
             code: The code of the error.
             known: Whether there is such a method.
         """

@@ -1,7 +1,7 @@
 """One inbound call while it runs: validate, run the code, send the terminal.
 
 A `Handler` is the task and the state of one call, from the frame that opened it to the cleanup
-behind its terminal.
+after its terminal.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ from .threads import NoThreadError, Place, Pool
 
 __all__ = ["OK", "Handler"]
 
-# What the end of a call is named that did not fail.
+# The code of a call that did not fail.
 OK = "ok"
 
 T = TypeVar("T")
 
-# Bytes. What brings less is not counted: there are no more than `max_calls` of them.
+# Bytes. Calls with less are not counted: there are at most `max_calls` of them.
 LIGHT = 256
 
 FOREIGN = "with an error of another session, which crosses on only as `raise error.forward()`"
 
-# What a caller is told of a handler that was stopped, by the code of its error.
+# The message to the caller of a handler that was stopped, by the code of its error.
 STOPPED = {
     "cancelled": "cancelled",
     "deadline_exceeded": "deadline exceeded",
@@ -86,14 +86,15 @@ class Handler(LaneOwner):
         self.handled: Handling | None = None
         self.stopped: str | None = None
         self._begun = False
-        # How it ended, and since when the code has run; negative before that.
+        # The code with which it ended, and the time since which the method has run; negative before
+        # that.
         self._code = ""
         self._error_id: str | None = None
         self._since = -1.0
         self.observed: ObservedCall | None = None
         self._threaded = False
         self._waits_for_thread = False
-        # Bytes that came with the call and are held for it.
+        # Bytes that came with the call, and are held for it.
         self._weight = 0
         self._deadline: float | None = None
         self._entry: TimerEntry | None = None
@@ -106,31 +107,31 @@ class Handler(LaneOwner):
 
     @property
     def attached(self) -> bool:
-        """Whether it is to be cancelled when the connection is lost."""
+        """Whether to cancel it when the connection is lost."""
         return False
 
     @property
     def ends_on_drain(self) -> bool:
-        """Whether it is to be cancelled when a drain begins."""
+        """Whether to cancel it when a drain begins."""
         return False
 
     @property
     def waits(self) -> bool:
-        """Whether a handler that runs has not begun what it is for."""
+        """Whether the handler runs, but its method has not begun."""
         return self._waits_for_thread
 
     # ------------------------------------------------------------ start and stop
 
     def start(self, complete: bool, baggage: int = 0) -> None:
-        """Run the call, as soon as its arguments are here; its time counts from now.
+        """Run the call as soon as its arguments are here; its timeout counts from now.
 
         Args:
-            complete: Whether they are.
-            baggage: Bytes that are held for it besides.
+            complete: Whether the arguments are here.
+            baggage: Bytes that are held for it besides its arguments.
         """
         hub = self.hub
         if self.call.cancel_reason is not None:
-            # The cancel itself comes next, and finds nothing to stop.
+            # The cancel itself comes next, and finds no task to stop.
             self.stopped = self.call.cancel_reason
             self._refuse(self.stopped)
             self._report()
@@ -162,7 +163,7 @@ class Handler(LaneOwner):
         self.hub.hold(size)
 
     def _unload(self) -> None:
-        """What came with the call is not needed any more."""
+        """Give back the bytes that came with the call, which are not needed any more."""
         weight, self._weight = self._weight, 0
         if weight:
             self.hub.release(weight)
@@ -179,7 +180,7 @@ class Handler(LaneOwner):
         await self.hub.room(size=len(payload))
 
     def _await_arguments(self) -> None:
-        """Do what can be done before they are here."""
+        """Do the work that needs no arguments, before they are here."""
 
     def _launch(self) -> None:
         self.calls.events.handler_began()
@@ -215,13 +216,13 @@ class Handler(LaneOwner):
             return
         self.stopped = reason
         if self._task is None:
-            # Its arguments never came.
+            # The arguments never came.
             if self._open:
                 self._refuse(reason)
             self._ended()
             return
         if self._deadline is not None and self._task is not None:
-            # From here on `cleanup_timeout` counts, and nothing else may disturb the cleanup.
+            # From here on `cleanup_timeout` counts, and no other deadline may disturb the cleanup.
             self.hub.runtime.forget_deadline(self._task)
             if self.handled is not None:
                 self.handled.context.deadline = None
@@ -229,17 +230,18 @@ class Handler(LaneOwner):
             assert self._task is not None
             self.hub.runtime.cancel(self._task)
         if self.producer is not None:
-            # After the cancellation: trio would deliver that after the wait that this ends.
+            # After the cancellation: trio would deliver it too late, after the wait that this call
+            # ends.
             self.producer.stop()
         self._arm_killer()
 
     def halt(self) -> None:
-        """The stream has failed while its source waits: cancel that."""
+        """Cancel the source, which waits, since the stream has failed."""
         assert self._task is not None
         self.hub.runtime.cancel(self._task)
 
     def spare(self) -> None:
-        """The stream has seen by itself that it is over: its cleanup is not to be cancelled."""
+        """Withdraw the cancellation: the stream has seen its end, and cleans up undisturbed."""
         assert self._task is not None
         self.hub.runtime.spare(self._task)
 
@@ -248,7 +250,7 @@ class Handler(LaneOwner):
         self._killer = self.hub.timers.add(when, self._kill)
 
     def _kill(self) -> None:
-        """The cleanup takes too long: cancel it as well, and go on doing so."""
+        """Cancel a cleanup that takes too long, and go on doing so."""
         self.hub.log.warning(
             "%s was still cleaning up after cleanup_timeout",
             self.label,
@@ -275,15 +277,15 @@ class Handler(LaneOwner):
             self._fail(error)
         except self.hub.runtime.cancelled_class() as error:
             if self.stopped is None and self._overdue():
-                # The loop was held up, and the scope that tells the handler its deadline came
-                # before the session's timer.
+                # The loop was held up, and the scope with the handler's deadline fired before the
+                # session's timer.
                 self.stopped = "deadline_exceeded"
             if self.stopped is None and not self.hub.runtime.is_cancelled(self._own_task()):
-                # Nobody has cancelled this task: the code has raised that by itself.
+                # No code has cancelled this task: the method itself has raised the exception.
                 self._fail(as_fault(error, self.label))
             elif self.stopped is None:
-                # Somebody else cancelled this task: the nursery at the session's end, or the
-                # handler itself. Without `stopped` the cancellation is not ours to keep.
+                # Other code cancelled this task: the nursery at the session's end, or the method
+                # itself. Without `stopped` the cancellation is not ours to swallow.
                 self._fail(RpcError(Code.CANCELLED, "the handler was cancelled"))
                 raise
             else:
@@ -293,8 +295,8 @@ class Handler(LaneOwner):
             if not self.hub.runtime.interrupt():
                 raise
         except BaseException as error:
-            # Exotic classes of the handler's own; and groups with a cancellation among others, as
-            # task groups raise them.
+            # Base exceptions of the application, and groups that hold a cancellation among others,
+            # as task groups raise them.
             self._fail(error)
             interrupted = any(isinstance(leaf, KeyboardInterrupt) for leaf in _leaves(error))
             if interrupted and not self.hub.runtime.interrupt():
@@ -311,10 +313,10 @@ class Handler(LaneOwner):
         raise NotImplementedError
 
     async def take_thread(self, pool: Pool) -> Place:
-        """Wait for a thread, unless that could be a thread that waits for this call.
+        """Wait for a thread, unless all threads may be waiting for this call.
 
         Raises:
-            NoThreadError: That could be, and there is none.
+            NoThreadError: No thread is free, and one of them may be waiting for this call.
         """
         self._waits_for_thread = True
         place = await pool.take(self.hub, nested=self._nested)
@@ -323,7 +325,7 @@ class Handler(LaneOwner):
 
     @property
     def _nested(self) -> bool:
-        """Whether a call of this side's may be waiting for this one."""
+        """Whether a call of this side may be waiting for this one."""
         return self.hub.endpoint.serves_live(self.call)
 
     async def _in_thread(self, work: Callable[[], Any]) -> Any:
@@ -350,7 +352,7 @@ class Handler(LaneOwner):
         self._threaded = True
 
     async def undisturbed(self, wait: Awaitable[T]) -> T:
-        """Wait for a worker thread, which nothing can cancel."""
+        """Wait for a worker thread, which cannot be cancelled."""
         self._threaded = True
         try:
             return await wait
@@ -358,10 +360,10 @@ class Handler(LaneOwner):
             self._threaded = False
 
     def _halted(self) -> bool:
-        """Whether the call was stopped, even if this handler has yet to hear of it.
+        """Whether the call was stopped, even if this handler has not been told yet.
 
-        The endpoint takes a message as a whole, and the session acts on it in slices: a `cancel`
-        far behind in it has changed the call's state before it gets here.
+        The endpoint takes a message as a whole, and the session acts on its events in slices. A
+        `cancel` late in the message has changed the call's state before its event gets here.
         """
         if self.stopped is None and self.call.was_cancelled:
             self.stopped = self.call.cancel_reason or "cancelled"
@@ -371,11 +373,11 @@ class Handler(LaneOwner):
         return self._deadline is not None and self.hub.runtime.now() >= self._deadline
 
     def _observe(self) -> ObservedCall:
-        """This call, for observers."""
+        """This call, as observers get it."""
         raise NotImplementedError
 
     def _runs(self) -> None:
-        """The code is about to run: from here on the call is one that has begun."""
+        """Note that the method is about to run: from here on the call has begun."""
         self._since = self.hub.runtime.now()
         events = self.calls.events
         if events.observed:
@@ -383,7 +385,7 @@ class Handler(LaneOwner):
             events.call_started(self.observed)
 
     def _report(self) -> None:
-        """Tell how the call ended; once."""
+        """Tell observers how the call ended; once."""
         events = self.calls.events
         begun = self._since >= 0.0
         if begun and not events.observed:
@@ -401,7 +403,8 @@ class Handler(LaneOwner):
     def _ended(self) -> None:
         self._report()
         self.calls.end(self)
-        # The two point at each other; left so, each call would be garbage for the collector.
+        # Call and handler refer to each other; without this, each call would be a cycle for the
+        # garbage collector.
         self.call.owner = None
         if self.handled is not None:
             self.handled.end()
@@ -416,7 +419,7 @@ class Handler(LaneOwner):
         self._unload()
 
     def _close_uploads(self) -> None:
-        """Those that the code may still hold."""
+        """Close the uploads that the method may still hold."""
 
     # ------------------------------------------------------------ terminals
 
@@ -478,10 +481,10 @@ class Handler(LaneOwner):
         return None if isinstance(error, cancelled) else error
 
     def _body(self, error: BaseException) -> ErrorBody:
-        """What of `error` crosses the wire (ERROR-2, ERROR-3)."""
+        """The part of `error` that crosses the wire (ERROR-2, ERROR-3)."""
         single = _only_leaf(error)
         if isinstance(single, RpcError) and single.origin not in (None, self.hub.origin):
-            # What its data are, and whether this peer may see them, nobody here has said.
+            # No code here has declared its data, or that this peer may see them.
             return self._internal(error, f"failed ({FOREIGN})")
         if isinstance(single, RpcError):
             try:
@@ -519,11 +522,11 @@ class Handler(LaneOwner):
 
 
 class _Outcome:
-    """What a function in a thread comes to.
+    """The value or the error of a function in a thread.
 
-    It is not handed over by the thread: an idle one would keep the last value or error, and with
-    that the session, until it has something else to do. And trio takes no coroutine from a thread,
-    which a function may well return.
+    The thread does not return it: an idle thread would keep its last value or error, and with it
+    the session, until its next job. And trio takes no coroutine from a thread, although a function
+    may well return one.
     """
 
     __slots__ = ("_error", "_value")
@@ -547,12 +550,12 @@ class _Outcome:
         try:
             raise error
         finally:
-            # It would hold this frame by its traceback, and this frame it.
+            # The error would hold this frame by its traceback, and this frame the error.
             del error
 
 
 def _only_leaf(error: BaseException) -> BaseException:
-    """The one error in a group of it alone, or of errors that tell a caller the same.
+    """The only error of a group, or one of several that tell a caller the same.
 
     A handler's task group must not hide what was raised in it.
     """

@@ -1,8 +1,8 @@
 """Plain notifications of one session, which begin in the order in which they arrived.
 
-One thread takes them one after the other. Where one takes its time, it keeps that thread, and
-another takes those that follow. So each has entered its function before the next one begins, and a
-slow one holds up none for long.
+One thread takes them one after the other. A slow notification keeps its thread, and another thread
+takes those that follow. So each has entered its function before the next one begins, and a slow one
+holds up the others only briefly.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .threads import Threads
 
 __all__ = ["InOrder"]
 
-# Seconds after which the next one does not wait any longer for the one that runs.
+# Seconds after which the next notification no longer waits for the one that runs.
 PATIENCE = 0.005
 
 
@@ -43,13 +43,14 @@ class InOrder:
 
     Args:
         hub: The session's.
-        threads: Where to run them.
+        threads: The threads in which they run.
     """
 
     def __init__(self, hub: Hub, threads: Threads) -> None:
         self._hub = hub
         self._threads = threads
-        # What the loop and the threads share: which thread takes the next job, and which job runs.
+        # Guards the state that loop and threads share: the thread that takes the next job, and the
+        # job that runs.
         self._lock = threading.Lock()
         self._queue: deque[_Job] = deque()
         self._turn: object | None = None
@@ -62,13 +63,13 @@ class InOrder:
 
         Args:
             work: The function.
-            begun: Called before this waits for an end that nothing can hasten. Who is cancelled
-                without that has not begun, and never will.
+            begun: Called before the wait for the function's end, which cannot be cancelled. A job
+                that is cancelled before that call has not begun, and never will.
         """
         await self._through(_Job(work), begun)
 
     async def passed(self) -> None:
-        """Wait until all that are there now have begun."""
+        """Wait until all notifications that are there now have begun."""
         if self._queue:
             await self._through(_Job(None), _nothing)
 
@@ -114,7 +115,7 @@ class InOrder:
                     self._next_thread()
 
     def _drain(self, turn: object) -> None:
-        """Run what is there; in the thread."""
+        """Run the waiting jobs; in the thread."""
         while True:
             with self._lock:
                 if self._turn is not turn or not self._queue:
@@ -137,7 +138,7 @@ class InOrder:
             self._hub.timers.add(self._hub.runtime.now() + PATIENCE, self._look)
 
     def _look(self) -> None:
-        """Let another thread go on where one job holds the first one up."""
+        """Let another thread take the next jobs if one job keeps the first thread."""
         seen, self._seen = self._seen, None
         self._watching = False
         with self._lock:
@@ -150,4 +151,4 @@ class InOrder:
 
 
 def _nothing() -> None:
-    """Nobody wants to know."""
+    """Do nothing: no code waits for this."""

@@ -1,4 +1,4 @@
-"""The calls of the peer that run on one session, and what their handlers share."""
+"""The calls of the peer that run on one session, and the state that their handlers share."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Running(Protocol):
         """Cancel it, so that it cleans up.
 
         Args:
-            reason: The code with which its caller is told.
+            reason: The code of the error that its caller gets.
         """
 
 
@@ -45,15 +45,15 @@ class LiveCalls:
         authorize: Asked before each call of a method, if there is one.
         check: Whether results are validated before they leave.
         debug: Whether unexpected errors cross with their text.
-        threads: Where plain functions run.
+        threads: The threads in which plain functions run.
 
     Attributes:
         hub: The session's.
         authorize: Asked before each call of a method, if there is one.
         check: Whether results are validated before they leave.
         debug: Whether unexpected errors cross with their text.
-        events: Told what happens.
-        threads: Where plain functions run.
+        events: Passes events to counters and observers.
+        threads: The threads in which plain functions run.
         in_order: Plain notifications, which begin one after the other.
         live: The handlers.
     """
@@ -85,7 +85,7 @@ class LiveCalls:
         return self.hub.session
 
     def begin(self, handler: Running) -> None:
-        """A handler has begun."""
+        """Count in a handler that has begun."""
         self.live.add(handler)
 
     def function(self, entry: MethodEntry) -> Callable[..., Any]:
@@ -108,7 +108,7 @@ class LiveCalls:
             await idle
 
     def end(self, handler: Running) -> None:
-        """A handler is through, its cleanup included."""
+        """Count out a handler that is through, its cleanup included."""
         self.live.discard(handler)
         if not self.live:
             settle(self._idle)
@@ -117,19 +117,19 @@ class LiveCalls:
         """Cancel every handler, so that it cleans up (CLOSE-5, DRAIN-3).
 
         Args:
-            reason: The code with which their callers are told, as far as the session goes on.
+            reason: The code of the error that their callers get, if the session goes on.
         """
         for handler in list(self.live):
             handler.stop(reason)
 
     def stop_ending(self) -> None:
-        """A drain begins: cancel the streams that are not to be waited for (DRAIN-1)."""
+        """Cancel the streams that end when a drain begins (DRAIN-1)."""
         for handler in list(self.live):
             if handler.ends_on_drain:
                 handler.stop("unavailable")
 
     def stop_attached(self) -> None:
-        """The link is lost: cancel the handlers that are not to run on without one (RESUME-8)."""
+        """Cancel the handlers that do not run on when the link is lost (RESUME-8)."""
         for handler in list(self.live):
             if handler.attached:
                 handler.stop("cancelled")

@@ -1,4 +1,4 @@
-"""Calls of exposed methods: permission, arguments, interceptors, the method, its value or stream."""
+"""Calls of exposed methods: permission, arguments, interceptors, method, value or stream."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class MethodHandler(Handler):
         self._unauthorized = calls.authorize is not None and entry.guarded
         self._consumers: dict[str, Consumer] = {}
         self._sources: tuple[Any, ...] = ()
-        # Now, not when the task begins: items may come with the very message that brought the call.
+        # Now, not when the task begins: items may come in the same message as the call.
         if call.uploads:
             self._open_consumers()
 
@@ -71,7 +71,7 @@ class MethodHandler(Handler):
 
     def _await_arguments(self) -> None:
         if self._unauthorized:
-            # The decision need not wait for them, and after a refusal they need no memory.
+            # The decision need not wait for the arguments, and after a refusal they need no memory.
             self._arguments = self.hub.runtime.future()
             self._launch()
 
@@ -83,7 +83,7 @@ class MethodHandler(Handler):
 
     def _close_uploads(self) -> None:
         for consumer in self._consumers.values():
-            # Whoever still holds the upload must not wait for items that cannot come.
+            # Code that still holds the upload must not wait for items that cannot come.
             consumer.fail(
                 RpcError(Code.CANCELLED, f"{self.label} has ended, and its uploads with it")
             )
@@ -144,7 +144,7 @@ class MethodHandler(Handler):
         )
 
     async def _authorized(self, context: CallContext) -> bool:
-        """Whether the call may begin, with its arguments there; else it is answered (AUTHZ-1)."""
+        """Whether the call may begin, with its arguments here; else it is refused (AUTHZ-1)."""
         authorize = self.calls.authorize
         assert authorize is not None
         body = ErrorBody(Code.PERMISSION_DENIED, f"{self.label} is not allowed")
@@ -244,7 +244,7 @@ class MethodHandler(Handler):
             hub.wake()
 
     def _final_of(self, source: Stream[Any, Any], packer: Packer) -> Encoded | None:
-        """What a stream that the method handed on has ended with."""
+        """The final value of a stream that the method passed on."""
         with suppress(NotFinished):
             if self.entry.spec.final is not None and source.final is not None:
                 return packer.final(source.final)
@@ -297,7 +297,7 @@ class MethodHandler(Handler):
             ]
             assert param.result is not None
             payload = hub.codec.join(parts)
-            # Only the encoding is held for as long as the call waits.
+            # Only the encoding is held while the call waits.
             del parts, arguments, named
             return await invoke(
                 hub,

@@ -50,12 +50,12 @@ def too_much_metadata(label: str, limit: int) -> ErrorBody:
 
 
 def bad(loc: tuple[str | int, ...], message: str, kind: str) -> InvalidValue:
-    """An argument that is wrong for a reason that pydantic does not see."""
+    """The error of an argument that is wrong for a reason outside of pydantic's validation."""
     return InvalidValue([{"loc": list(loc), "msg": message, "type": kind}])
 
 
 def under(name: str | int, invalid: InvalidValue) -> InvalidValue:
-    """The same errors, as those of one argument."""
+    """The same errors, with their locations inside of one argument."""
     errors = [{**error, "loc": [name, *error["loc"]]} for error in invalid.errors]
     return InvalidValue(errors, invalid.total)
 

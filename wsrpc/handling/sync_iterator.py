@@ -26,7 +26,7 @@ THREAD_SLICE = 0.001
 
 
 class Undisturbed(Protocol):
-    """Awaits what nothing can cancel."""
+    """Awaits an awaitable without being cancelled."""
 
     def __call__(self, wait: Awaitable[T], /) -> Awaitable[T]: ...
 
@@ -34,20 +34,19 @@ class Undisturbed(Protocol):
 class ThreadIterator:
     """A plain iterator as an async one, in a thread and a context of its own.
 
-    It has them from its first step until it is closed, so that what it holds open across its
-    yields, such as a lock or a cursor, stays with one thread. A step takes as many items as come
-    within a millisecond, but never more than the stream has credit for, so a fast generator costs
-    one hop for many items. Those that are there can be taken while the step still runs, so a slow
-    generator delays none.
+    The iterator keeps both from its first step until it is closed. So a lock or a cursor that it
+    holds across its yields stays with one thread. A step takes as many items as come within a
+    millisecond, but never more than the stream has credit for, so a fast generator costs one hop
+    for many items. Items can be taken while the step still runs, so a slow generator delays none.
 
     Args:
         hub: The session's.
         make: Makes the iterator; called in the thread.
-        threads: Where it runs.
-        take: Waits for a place among the threads.
-        credit: Items for which the stream has credit now.
-        stopped: Whether nobody wants more; asked in the thread.
-        undisturbed: Awaits a thread, while the handler is not to be cancelled.
+        threads: The threads, one of which runs it.
+        take: Waits for a thread.
+        credit: Gives the items for which the stream has credit now.
+        stopped: Tells whether the stream was stopped; asked in the thread.
+        undisturbed: Awaits a thread, while the handler must not be cancelled.
     """
 
     def __init__(
@@ -70,7 +69,7 @@ class ThreadIterator:
         self._undisturbed = undisturbed
         self._iterator: Iterator[Any] | None = None
         self._ready: deque[Any] = deque()
-        # How many items each step may take; None: no more steps, close.
+        # The number of items that each step may take; None: close the iterator.
         self._orders: SimpleQueue[int | None] = SimpleQueue()
         self._error: BaseException | None = None
         self._running = False
@@ -118,7 +117,7 @@ class ThreadIterator:
         try:
             await anyio.to_thread.run_sync(self._work, limiter=self._threads.limiter)
         finally:
-            # However this ends, the thread has to.
+            # The thread has to end however this task ends.
             self._orders.put(None)
             place.give_back()
             self._gone = True
@@ -148,7 +147,7 @@ class ThreadIterator:
             for item in islice(self._iterator, allowance):
                 ready.append(item)
                 if len(ready) == 1:
-                    # Somebody may be waiting for just this one, and the next may take long.
+                    # The stream may be waiting for just this item, and the next one may take long.
                     self._hub.runtime.call_threadsafe(self._wake)
                 if time.monotonic() >= until or self._stopped():
                     return

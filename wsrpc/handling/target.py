@@ -1,4 +1,4 @@
-"""One callable name of this side's, and the dictionary of all."""
+"""The methods of this side that can be called, and the dictionary of all."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ __all__ = ["MethodEntry", "entries_of"]
 
 
 class MethodEntry:
-    """A method that can be called: what `"Controller.method"` stands for.
+    """A method that can be called under the name `"Controller.method"`.
 
     Attributes:
         label: `"Controller.method"`.
         spec: The method.
         exposed: The controller.
-        interceptors: What runs around it, outermost first.
+        interceptors: The interceptors around it, outermost first.
         channels: Whether it takes streams or callbacks.
         tags: The tags of the method and of its controller.
         guarded: Whether `authorize` is asked.
@@ -49,13 +49,13 @@ def entries_of(
     *,
     for_all: Collection[str] = (),
 ) -> dict[str, MethodEntry]:
-    """The one dictionary in which calls are looked up.
+    """The dictionary in which calls are looked up.
 
     Args:
-        exposed: What is served, by name.
-        interceptors: What runs around every call, outermost first.
-        for_all: Controllers that nobody needs permission for: neither `authorize` nor interceptors
-            stand before them.
+        exposed: The controllers that are served, by name.
+        interceptors: The interceptors around every call, outermost first.
+        for_all: The controllers that need no permission: neither `authorize` nor interceptors run
+            before them.
     """
     entries: dict[str, MethodEntry] = {}
     for controller in exposed.values():

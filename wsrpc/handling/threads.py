@@ -1,8 +1,8 @@
 """The threads in which plain functions and plain generators run, shared out fairly.
 
 A server has one pool for functions and one for generators, and so has a connecting session. A call
-that was made while another call is being handled never waits for a thread: what holds the threads
-may be waiting for it.
+that was made while another call is being handled never waits for a thread: the functions in all
+threads may be waiting for it.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ class NoThreadError(RpcError[None]):
 
 
 class Place:
-    """A thread's place in a pool; to be given back once.
+    """A thread's place in a pool, which is given back once.
 
     Args:
         pool: The pool.
-        session: Whose it is.
-        extra: Whether it is one of those beyond the bound.
+        session: The session that has it.
+        extra: Whether it is one of the places beyond the bound.
     """
 
     __slots__ = ("extra", "pool", "session")
@@ -42,7 +42,7 @@ class Place:
         self.extra = extra
 
     def give_back(self) -> None:
-        """The thread is free again."""
+        """Give the place back: the thread is free again."""
         self.pool.give_back(self)
 
 
@@ -57,14 +57,15 @@ class _Waiting:
 
 
 class Pool:
-    """How many threads of one kind may run, and who gets the next.
+    """The threads of one kind: their bound, and the order in which calls get them.
 
-    There is the bound, and as many again. The latter serve nested calls, and half of them sessions
-    that hold no thread at all: so slow functions of one session do not hold up every other one.
+    Beyond the bound there are as many threads again. They serve nested calls, and half of them
+    serve sessions that hold no thread at all. So slow functions of one session do not hold up all
+    others.
 
     Args:
-        most: Threads; the bound.
-        name: The limit, for messages.
+        most: Threads. The bound.
+        name: The name of the limit, for messages.
     """
 
     def __init__(self, most: int, name: str) -> None:
@@ -84,11 +85,11 @@ class Pool:
         """Wait for a place.
 
         Args:
-            session: Whose it is to be.
-            nested: Whether whoever called may hold a thread for as long as this takes.
+            session: The session that asks.
+            nested: Whether the caller may hold a thread for as long as this takes.
 
         Raises:
-            NoThreadError: There is none for a nested call.
+            NoThreadError: No place is left for a nested call.
         """
         place = self._take_now(session, nested=nested)
         if place is not None:
@@ -131,7 +132,7 @@ class Pool:
         return Place(self, session, extra=extra)
 
     def give_back(self, place: Place) -> None:
-        """A thread is free again: whoever holds the fewest gets it."""
+        """Free a thread: the waiting session that holds the fewest gets it."""
         left = self._held[place.session] - 1
         if left:
             self._held[place.session] = left
@@ -148,7 +149,7 @@ class Pool:
                 return
             queue = self._waiting[session]
             waiting = queue.popleft()
-            # The next of those that hold as many is another one.
+            # Among sessions that hold as many, the next turn is another one's.
             del self._waiting[session]
             if queue:
                 self._waiting[session] = queue
@@ -163,8 +164,9 @@ class Threads:
         limits: Its bounds.
 
     Attributes:
-        functions: Those for plain functions.
-        generators: Those for plain generators; each holds one from its first step to its last.
+        functions: The threads for plain functions.
+        generators: The threads for plain generators; each holds one from its first step to its
+            last.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -174,7 +176,7 @@ class Threads:
 
     @property
     def limiter(self) -> anyio.CapacityLimiter:
-        """For anyio, whose own bound is not to hold here: a pool has let the thread in."""
+        """The limiter for anyio, without a bound of its own: a pool has let the thread in."""
         if self._limiter is None:
             self._limiter = anyio.CapacityLimiter(math.inf)
         return self._limiter

@@ -1,4 +1,4 @@
-"""Calls of the peer's: their ids are opened, and they get a place or are turned away."""
+"""Calls from the peer: this layer opens their ids, and gives each call a slot or refuses it."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ class Arrivals(Requests):
             self._begin(call)
 
     def serves_live(self, call: InCall) -> bool:
-        """Whether a call of this side's cannot end without this one (DRAIN-2)."""
+        """Whether a call of this side needs this call in order to end (DRAIN-2)."""
         return call.parent is not None and isinstance(self._lanes.get(call.parent), OutCall)
 
     def _join_callback(self, call: InCall, id: int) -> None:
@@ -133,7 +133,7 @@ class Arrivals(Requests):
             raise violation(f"a call of {id}, which is no callback")
 
     def _turn_away(self, call: InCall, code: str, message: str) -> None:
-        """Refuse a call that an honest peer knows better than to make (CALM-3)."""
+        """Refuse a call that an honest peer would not have made (CALM-3)."""
         self._patience.refused += 1
         self.refuse(call, code, message)
         self._events.append(CallRefused(call, code))

@@ -1,6 +1,6 @@
 """One WebSocket message in the making: which frames still fit, and which of them count.
 
-A batch is whatever is ready at the moment it is taken: no timer, no added delay.
+A batch holds the frames that are ready at the moment it is taken: no timer, no added delay.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from .frames import CallOptions, Frame, LinkFrame
 
 __all__ = ["BATCH_TARGET", "FRAME_OVERHEAD", "QUANTUM", "Batch"]
 
-# A batch is closed once it is this large. Larger ones would gain nothing per item and delay
-# whoever comes next.
+# Bytes. A batch that is this large takes no more frames. Larger batches would gain nothing per
+# item, and would delay the next lane.
 BATCH_TARGET = 64 * 1024
 
-# Bytes. How much of one stream goes into a batch before the next id has its turn (protocol.md OUT).
+# Bytes of one stream that go into a batch before the next id has its turn (protocol.md OUT).
 QUANTUM = 16 * 1024
 
 # Bytes. No frame is as large.
@@ -38,10 +38,10 @@ class Batch:
 
     Attributes:
         size: Bytes so far.
-        numbered: Frames so far that count.
+        numbered: Numbered frames so far.
         freed: Bytes of the outbox that this batch gives back.
         full: Whether a frame had to be left for the next batch.
-        alone: Bytes that a larger frame may have, which then goes alone.
+        alone: Bytes that a frame may have which goes in a batch of its own.
         links: Link frames, ahead of the others.
         head: Bytes up to the end of the link frames.
         quantum: Bytes that one lane may take in its turn.
@@ -102,11 +102,11 @@ class Batch:
 
     @property
     def contended(self) -> bool:
-        """Whether others wait for their turn."""
+        """Whether other lanes wait for their turn."""
         return bool(self._waiting)
 
     def room(self) -> int:
-        """How many bytes of values the next frame may have, if there is anything before it."""
+        """Bytes of values that the next frame may have, if the batch already holds a frame."""
         return self.target - self.size - FRAME_OVERHEAD
 
     def bound(self, room: int) -> None:
@@ -115,7 +115,7 @@ class Batch:
         self.target = min(self.target, self.alone)
 
     def repeat(self, part: bytes) -> bool:
-        """Append a frame that was numbered before, unless it should wait for the next batch."""
+        """Append a frame that already has its number, unless it should wait for the next batch."""
         if not self.takes(part):
             return False
         self.parts.append(part)
@@ -144,5 +144,5 @@ class Batch:
         return True
 
     def join(self) -> bytes | None:
-        """The message, or None where there is nothing to say."""
+        """The bytes of the message, or None where the batch is empty."""
         return self.codec.join(self.parts) if self.parts else None

@@ -1,11 +1,11 @@
 """Large values in pieces, out and in (protocol.md, Chunks).
 
-A value that would make its frame exceed 64 KiB goes after it: the frame carries null and the
+A value that would make its frame exceed 64 KiB goes after its frame: the frame carries null and the
 value's size, and `chunk` frames bring the encoding piece by piece, mixed with all other traffic.
 
-Out: a lane has at most one value under way. Its frame goes only when the sizes of all values begun
-and unfinished fit what the receiver is ready to hold; until then the lane is parked, first come
-first served. One piece goes a turn, a quantum's worth while others have something to send.
+Out: a lane has at most one value under way. Its frame goes only when the receiver is ready to hold
+the sizes of all values that were begun and are unfinished. Until then the lane is parked, first
+come first served. One piece goes in each turn: a quantum while other lanes have something to send.
 
 In: the pieces of each value are written where the whole is to stay (`splice.py`).
 """
@@ -30,8 +30,8 @@ __all__ = [
     "OutgoingValues",
 ]
 
-# Bytes. What the protocol allows of a piece; only the last one may be smaller. In JSON this side
-# sends less at a time, since quotes and backslashes double within a string.
+# Bytes. The smallest piece that the protocol allows; only the last one may be smaller. In JSON this
+# side sends less at a time, since quotes and backslashes double within a string.
 SMALLEST_PIECE = 16 * 1024
 LARGEST_PIECE = 64 * 1024
 LARGEST_TEXT_PIECE = 32 * 1024
@@ -39,7 +39,7 @@ LARGEST_TEXT_PIECE = 32 * 1024
 # Bytes. A piece cut back to a code point loses up to three, and must not fall below the least.
 SHORT_PIECE = SMALLEST_PIECE + 3
 
-# What may come on an id from a side whose value on it is not complete (CHUNK-4).
+# The frames that may come on an id from a side whose value on it is not complete (CHUNK-4).
 BESIDE = frozenset(("chunk", "credit", "cancel", "error"))
 
 
@@ -47,12 +47,12 @@ class Outgoing:
     """One value on its way out.
 
     Attributes:
-        frame: What announces it, or None where the call that it belongs to does.
+        frame: The frame that announces it, or None where the frame of its call does.
         data: The encoding.
         offset: Bytes that have gone.
-        part: The next chunk, encoded, where it had to be left for the next batch.
+        part: The next chunk, encoded, if it had to wait for the next batch.
         begun: Whether its frame has gone.
-        dropped: Whether the rest will not be sent; it is held until the frame that says so.
+        dropped: Whether the rest will not be sent. The receiver holds it until a frame says so.
     """
 
     __slots__ = ("begun", "data", "dropped", "frame", "offset", "part")
@@ -67,7 +67,7 @@ class Outgoing:
 
 
 class Carrier(Protocol):
-    """What a value goes out on: one id, with at most one value at a time."""
+    """One id on which values go out, at most one value at a time."""
 
     id: int
     value: Outgoing | None
@@ -83,8 +83,8 @@ class OutgoingValues(Generic[C]):
         wake: Lets a lane take part in the outbox's turns again.
 
     Attributes:
-        bytes: Bytes of them that have not gone.
-        kept: Bytes that they take up here: each is kept whole until all of it has gone.
+        bytes: Bytes of these values that have not gone.
+        kept: Bytes of memory that they take up here. Each is kept whole until all of it has gone.
         limit: Bytes. The receiver's `max_held`.
         held: Bytes. The sizes of the values begun and unfinished.
         piece: Bytes. The largest piece whose frame is sure to fit the receiver's `max_batch`.
@@ -105,17 +105,17 @@ class OutgoingValues(Generic[C]):
         self.terminals: dict[int, C] = {}
 
     def add(self, value: Outgoing) -> None:
-        """A value is to go."""
+        """Count in a value that is to go."""
         self.bytes += len(value.data)
         self.kept += len(value.data)
 
     def remove(self, value: Outgoing) -> None:
-        """A value that nothing has gone of will not go."""
+        """Count out a value of which nothing has gone, and nothing will."""
         self.bytes -= len(value.data)
         self.kept -= len(value.data)
 
     def may_begin(self, lane: C, size: int) -> bool:
-        """Take `size` bytes of what the receiver holds, or park the lane until they are free."""
+        """Reserve `size` bytes of the receiver's `max_held`, or park the lane until then."""
         parked = self.parked
         if self.held + size > self.limit or (parked and next(iter(parked)) is not lane):
             parked[lane] = None
@@ -131,7 +131,7 @@ class OutgoingValues(Generic[C]):
             break
 
     def take(self, lane: C, batch: Batch) -> bool:
-        """Put the next piece of the lane's value into `batch`; True when there is no other."""
+        """Put the next piece of the lane's value into `batch`; True when that was the last."""
         value = lane.value
         assert value is not None
         if value.dropped:
@@ -171,7 +171,7 @@ class OutgoingValues(Generic[C]):
         return part
 
     def release(self, lane: C) -> None:
-        """The receiver holds nothing of the lane's value any more."""
+        """Free what was reserved: the receiver holds nothing of the lane's value any more."""
         value, lane.value = lane.value, None
         if value is not None:
             self.kept -= len(value.data)
@@ -183,7 +183,7 @@ class OutgoingValues(Generic[C]):
             self.terminals.pop(lane.id, None)
 
     def drop(self, lane: C) -> None:
-        """Send no more of the lane's value; one that is begun is held until a frame says so."""
+        """Send no more of the lane's value. A begun one stays reserved until a frame says so."""
         value = lane.value
         if value is None or value.dropped:
             return
@@ -199,12 +199,12 @@ class OutgoingValues(Generic[C]):
             self._wake_first()
 
     def clear(self) -> None:
-        """None of them will go."""
+        """Forget them all: none will go."""
         self.parked.clear()
         self.terminals.clear()
 
     def forget(self, lane: C) -> None:
-        """The id is finished, and the lane's value with it."""
+        """Forget the lane's value, since its id is finished."""
         if lane.value is not None:
             self.drop(lane)
             self.release(lane)
@@ -214,10 +214,10 @@ class Incoming:
     """One value on its way in.
 
     Attributes:
-        frame: What announced it.
+        frame: The frame that announced it.
         size: Bytes that it will have.
         received: Bytes that have come.
-        whole: What has come of it, or None where nobody wants it.
+        whole: The pieces that have come, or None where nobody wants the value.
     """
 
     __slots__ = ("frame", "received", "size", "whole")
@@ -234,12 +234,12 @@ class IncomingValues:
 
     Args:
         limit: Bytes. This side's `max_held`.
-        gathering: Puts the pieces of a value together.
+        gathering: The class that puts the pieces of a value together.
 
     Attributes:
-        held: Bytes. The sizes of those begun, unfinished and wanted.
-        come: Bytes of these that have come.
-        by_id: They, and those that nobody wants.
+        held: Bytes. The sizes of the values that were begun, are unfinished and are wanted.
+        come: Bytes of these values that have come.
+        by_id: All unfinished values, those that nobody wants included.
     """
 
     __slots__ = ("_gathering", "by_id", "come", "held", "limit")
@@ -252,16 +252,16 @@ class IncomingValues:
         self.by_id: dict[int, Incoming] = {}
 
     def check(self, id: int, frame: str) -> None:
-        """What may come on an id whose value is incomplete (CHUNK-4).
+        """Check that this frame may come on an id whose value may be incomplete (CHUNK-4).
 
         Raises:
-            ProtocolError: 4505, this frame may not; the peer's fault.
+            ProtocolError: 4505, the frame may not come now; the peer's fault.
         """
         if id in self.by_id and frame not in BESIDE:
             raise violation(f"{frame} on id {id}, amid the chunks of a value")
 
     def check_taken(self, frame: Sized) -> None:
-        """Whether this side takes values in chunks at all.
+        """Check that this side takes values in chunks at all.
 
         Raises:
             ProtocolError: 4505, it does not; the peer's fault.
@@ -318,7 +318,7 @@ class IncomingValues:
         return value
 
     def unwanted(self, id: int) -> None:
-        """Whoever expects a value on this id does not want it any more, but it may still come."""
+        """Nobody wants the value on this id any more, but its pieces may still come."""
         value = self.by_id.get(id)
         if value is not None and value.whole is not None:
             self.held -= value.size
@@ -326,11 +326,11 @@ class IncomingValues:
             value.whole = None
 
     def discard(self, id: int) -> None:
-        """The rest of what was begun on this id, if anything, will not come."""
+        """The rest of the value begun on this id, if there is one, will not come."""
         self.unwanted(id)
         self.by_id.pop(id, None)
 
     def clear(self) -> None:
-        """Nothing more will come."""
+        """Forget them all: no more pieces will come."""
         self.by_id.clear()
         self.held = self.come = 0

@@ -37,7 +37,7 @@ __all__ = ["CODECS", "Codec", "JsonCodec", "MsgpackCodec", "codec_for"]
 # More bytes than any message has.
 MANY = 2**63
 
-# What msgspec raises for bytes that it cannot decode.
+# The exceptions that msgspec raises for bytes that it cannot decode.
 Undecodable = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 Decoder: TypeAlias = "msgspec.json.Decoder[Any] | msgspec.msgpack.Decoder[Any]"
@@ -47,11 +47,11 @@ class Codec:
     """One subprotocol's encoding.
 
     Attributes:
-        name: What users write: "json" or "msgpack".
-        subprotocol: What the WebSocket handshake negotiates.
+        name: The name that users write: "json" or "msgpack".
+        subprotocol: The name that the WebSocket handshake negotiates.
         text: Whether a batch travels in a text message.
         null: The encoding of null.
-        gathering: Puts a value together that comes in pieces.
+        gathering: The class that puts a value together from its pieces.
         encode: Gives the bytes of one frame.
         dump: Gives the encoding of a value that this package made itself; it is not checked.
     """
@@ -62,7 +62,7 @@ class Codec:
     null: ClassVar[Raw]
     gathering: ClassVar[type[Gathering]] = Gathering
 
-    # With what arrays and objects begin.
+    # The bytes with which arrays begin, and those with which objects begin.
     _arrays: ClassVar[bytes]
     _objects: ClassVar[bytes]
 
@@ -84,7 +84,7 @@ class Codec:
         raise NotImplementedError
 
     def join(self, parts: Sequence[bytes]) -> bytes:
-        """The array of what was encoded one by one: a batch of frames, or an array of values."""
+        """The array of these encoded parts: a batch of frames, or an array of values."""
         raise NotImplementedError
 
     def chunk(self, id: int, value: Encoded, start: int, size: int) -> tuple[bytes, int]:
@@ -111,8 +111,8 @@ class Codec:
         try:
             frames: list[Taken | Extension] = self._frames.decode(data)
         except Undecodable:
-            # One frame that is out of the ordinary spoils the typed decode of the whole batch.
-            # Only then is it worth looking at each alone, to tell extensions from garbage.
+            # One unusual frame makes the typed decoding of the whole batch fail. Only then does
+            # each frame have to be decoded alone, to tell extensions from garbage.
             return [self.decode_one(raw) for raw in self.split(data)]
         if not frames:
             raise ProtocolError(CloseCode.BAD_FRAME, "an empty batch")
@@ -164,7 +164,7 @@ class Codec:
         return isinstance(name, str) and name.startswith("x-")
 
     def _check(self, frame: Taken | Extension, message: int) -> None:
-        """Look closer at a frame that came in a message of so many bytes."""
+        """Check a frame beyond its types; it came in a message of `message` bytes."""
         if isinstance(frame, Chunk):
             piece = self._piece(frame.piece)
             # A piece that is a view keeps its whole message in memory.
@@ -175,7 +175,7 @@ class Codec:
             )
 
     def _check_args(self, frame: SizedCall | SizedNotify) -> None:
-        """Arguments are an array in the call of a callback, and an object in all others (CALL-1)."""
+        """Check that a callback's arguments are an array, and all others an object (CALL-1)."""
         positional = type(frame.method) is int
         begin = self._arrays if positional else self._objects
         if memoryview(frame.args)[0] not in begin:
@@ -183,7 +183,7 @@ class Codec:
             raise ProtocolError(CloseCode.BAD_FRAME, f"the arguments of {wanted}")
 
     def _piece(self, raw: Raw) -> bytes | memoryview:
-        """What a chunk carries: a view of its message wherever that is possible.
+        """The piece that a chunk carries: a view of its message wherever that is possible.
 
         Raises:
             ProtocolError: 4500, it is of the wrong type; the peer's fault.
@@ -193,7 +193,7 @@ class Codec:
     # ---------------------------------------------------------------- values
 
     def load(self, raw: Raw | Encoded) -> Any:
-        """What `raw` encodes, wherever msgspec can tell.
+        """The value that `raw` encodes; only msgspec's own checks are made.
 
         Raises:
             DecodeError: It cannot.
@@ -210,11 +210,11 @@ class Codec:
         return raws
 
     def dump_plain(self, plain: Any) -> Encoded:
-        """The encoding of a plain value; where that has large bytes, they are not copied."""
+        """The encoding of a plain value. Large bytes in it are not copied."""
         return self._encoder.encode(plain)
 
     def dump_value(self, value: Any) -> bytes:
-        """The encoding of a value that somebody else made.
+        """The encoding of a value that other code made.
 
         Raises:
             ValueError: It is outside the value space (VALUE-1, VALUE-2).
@@ -223,7 +223,7 @@ class Codec:
         return self._encoder.encode(_as_text(value) if self.text else value)
 
     def load_value(self, raw: Raw | bytes) -> Any:
-        """What `raw` encodes; None for an absent value.
+        """The value that `raw` encodes; None for an absent value.
 
         Raises:
             ValueError: It is outside the value space (VALUE-1, VALUE-2).
@@ -241,7 +241,7 @@ _QUOTED = re.compile(r"Invalid value '.*'", re.DOTALL)
 
 def _bad_frame(what: str, error: Exception) -> ProtocolError:
     reason = "values nested too deeply" if isinstance(error, RecursionError) else str(error)
-    # The one message that quotes what came, which may be anything, and ends up in logs.
+    # The one message of msgspec that quotes the input, which may be anything and ends up in logs.
     reason = _QUOTED.sub("Unknown name", reason)
     return ProtocolError(CloseCode.BAD_FRAME, f"{what}: {reason}"[:120])
 
@@ -311,7 +311,7 @@ class JsonCodec(Codec):
         return super().decode(data)
 
     def _lone_chunk(self, data: bytes) -> Chunk | None:
-        """The frame of a batch that is nothing but a chunk, as most of a large value's are.
+        """The frame of a batch that is nothing but a chunk, as most batches of a large value are.
 
         msgspec would go through its piece once to find its end, and a second time to read it.
         """
@@ -336,18 +336,19 @@ class JsonCodec(Codec):
             return super().split(data)
         except ProtocolError:
             # msgspec looks at escapes even in values that it skips, and a lone surrogate in one
-            # must not spoil the batch (VALUE-4). As raw bytes it is passed over, and refused by
-            # whoever decodes that value.
+            # must not spoil the batch (VALUE-4). As raw bytes it is passed over; decoding that
+            # value refuses it.
             if b"\\u" not in data:
                 raise
             return super().split(_ESCAPE.sub(_lone_surrogate_as_bytes, data))
 
 
-# What may stand in a text of JSON, besides quotes and backslashes, and not in a string. Where nobody
-# has formatted it there is none, and others of their kind it never has.
+# The characters besides quotes and backslashes that may stand in a JSON text, but not inside of a
+# string. A text that nobody has formatted has none of them, and no text has other control
+# characters.
 _SPACES = (b"\n", b"\r", b"\t")
 
-# Bytes. Only in longer messages it is worth looking whether they bring just a chunk.
+# Bytes. Only longer messages are worth a look at whether they bring just a chunk.
 LONG = 8 * 1024
 
 _LONE_CHUNK = re.compile(rb'\[\["chunk",([1-9][0-9]{0,15}),(true|false),"')
@@ -443,10 +444,10 @@ class MsgpackCodec(Codec):
         return value
 
 
-# In this form the search runs from one 0xFF to the next. As three alternatives it takes 4 ms a
-# megabyte, ten times as long; and text has no 0xFF at all.
+# In this form the search runs from one 0xFF to the next. With three alternatives it takes 4 ms for
+# a megabyte, ten times as long. Text has no 0xFF at all.
 _TIMESTAMP = re.compile(rb"\xff(?:(?<=[\xd6\xd7]\xff)|(?<=\xc7\x0c\xff))")
-# How long the header of each bin format is.
+# Bytes of the header of each bin format.
 _BIN_HEADERS = {0xC4: 2, 0xC5: 3, 0xC6: 5}
 
 

@@ -12,11 +12,13 @@ __all__ = ["Drain"]
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    """What a side that drains has said, and says again after each hello (GOAWAY-3).
+    """The drain that a side has announced, and announces again after each hello (GOAWAY-3).
 
     Attributes:
-        last_id: The highest id taken from the peer when the drain began: those above are refused.
-        until: Seconds on the shell's clock. When the calls that are left will be cancelled.
+        last_id: The highest id taken from the peer when the drain began: calls with higher ids are
+            refused.
+        until: Seconds on the hub's clock. The time at which the calls that are left will be
+            cancelled.
         reconnect_after: Seconds for which the peer should stay away.
     """
 
@@ -25,7 +27,7 @@ class Drain:
     reconnect_after: float
 
     def frame(self, now: float) -> Goaway:
-        """The frame that says so at this time."""
+        """The `goaway` frame to send at this time."""
         return Goaway(
             GoawayBody(
                 last_id=self.last_id,

@@ -4,7 +4,7 @@ No I/O, no clock, no randomness, no logging. The same class plays both sides; th
 parity of ids and who says hello first, nothing else. An endpoint outlives its links, one at a time,
 as the table `LINK` says: what is queued, live or unacked stays while there is none.
 
-How a shell drives it, on the connecting side::
+How a hub drives it, on the connecting side::
 
     endpoint = Endpoint("connecting", codec, limits)
     while True:
@@ -38,17 +38,18 @@ The life of a link, on either side::
     # a ProtocolError: act on endpoint.unreported, close the link with the error's code; if
     # may_resume(code), go on as if the link were lost, else close() the endpoint
 
-Requests (`call`, `push`, `finish`, `fail`, `cancel`, `consumed`) only queue, with a link or without;
-what they queued comes out of `next_batch`. While the replay buffer is full, `next_batch` gives link
-frames only, until the peer has acked.
+Requests (`call`, `push`, `finish`, `fail`, `cancel`, `consumed`) only queue frames, with a link or
+without; the frames come out of `next_batch`. While the replay buffer is full, `next_batch` gives
+link frames only, until the peer has acked.
 
-Tokens are opaque here. On the accepting side the shell hands a fresh one to `accept` and `resume`;
+Tokens are opaque here. On the accepting side the hub hands a fresh one to `accept` and `resume`;
 from then on that one and the one presented are good and no other, and with `TokenConfirmed` the
 fresh one alone (RESUME-5).
 
-To drain, call `goaway`, act on what it makes to send, and close with 1012 once `drained` is true
-after a batch has gone, or when the grace is over. The peer learns of it by `GoawayReceived`, behind
-which its calls that will not be answered are finished with `unavailable`, `not_started`.
+To drain, call `goaway`, send the frame that it queues, and close with 1012 once `drained` is true
+after a batch has gone, or when the grace is over. The peer gets the event `GoawayReceived`. After
+it the endpoint finishes the peer's calls that will not be answered with `unavailable`,
+`not_started`.
 """
 
 from __future__ import annotations
@@ -109,15 +110,16 @@ __all__ = ["Endpoint", "NoSlotError", "PeerDrainingError", "ValueTooLargeError"]
 
 TERMINALS: dict[type[Any], str] = {SizedResult: "result", SizedEnd: "end", SizedError: "error"}
 
-# The states in which this side still wants what comes on an id.
+# The states in which this side still wants the frames that come on an id.
 WANTING = frozenset(("calling", "streaming", "notifying", "invoking", "reading"))
 
 
 class Endpoint(Arrivals):
     """The protocol state of one end of one wire session: its calls, and what goes on over links.
 
-    Each layer knows those below it: `Traffic`, `Continuity`, `Sizes`, `Ids`, `Sending`, `Requests`,
-    `Arrivals`. They are one object, since a hop from one to the next would cost every call.
+    Each layer knows the layers below it: `Traffic`, `Continuity`, `Sizes`, `Ids`, `Sending`,
+    `Requests`, `Arrivals`. All layers are one object, since a hop from one object to the next would
+    cost time in every call.
 
     Args:
         side: "connecting" says hello first and uses odd ids; "accepting" uses even ones.
@@ -143,7 +145,7 @@ class Endpoint(Arrivals):
     # ---------------------------------------------------------------- the first hellos
 
     def _meet(self, hello: HelloBody) -> None:
-        """Take over what the peer's first hello announces, which holds for the whole session."""
+        """Take over the limits in the peer's first hello, which hold for the whole session."""
         self.peer_window = hello.window or 0
         limits = hello.limits or HelloLimits()
         self.peer_max_batch = limits.max_batch or FLOOR_MAX_BATCH
@@ -152,7 +154,7 @@ class Endpoint(Arrivals):
         self.slots.limit = limits.max_calls or FLOOR_MAX_CALLS
 
     def _catch_up(self, events: list[Event]) -> None:
-        """Give what was begun before the accepting side's hello what the hello grants (HELLO-5)."""
+        """Give calls begun before the accepting side's hello the credit in it (HELLO-5)."""
         for lane in self._lanes.values():
             if isinstance(lane, Upload) and self.peer_window:
                 lane.credit.grant(self.peer_window)
@@ -232,7 +234,7 @@ class Endpoint(Arrivals):
         self._events.append(CancelReceived(lane, reason))
 
     def _cut_short(self, frame: Cancel) -> None:
-        """A cancel for a call whose answer is not out completely: it ends in an error instead."""
+        """End a call that is cancelled before all of its answer is out in an error instead."""
         outbox = self._outbox
         lane = outbox.values.terminals.pop(frame.id, None)
         if lane is None:
@@ -266,12 +268,12 @@ class Endpoint(Arrivals):
             self._events.append(CreditReceived(lane))
 
     def _on_goaway(self, frame: Goaway) -> None:
-        """The peer drains: finish what it will not begin (GOAWAY-2)."""
+        """The peer drains: finish the calls that it will not begin (GOAWAY-2)."""
         body = frame.body
         self.peer_draining = True
         self._events.append(GoawayReceived(body.grace / 1000, (body.reconnect_after or 0) / 1000))
         if body.last_id >= self._last_begun:
-            # Said again, as on each new link; calls that it concerned have had their answer.
+            # The frame comes again on each new link; the calls that it concerned have their answer.
             self._patience.idle += 1
             return
         self._last_begun = float(body.last_id)
@@ -280,7 +282,7 @@ class Endpoint(Arrivals):
             if call.serves_live or 0 < call.id <= body.last_id:
                 continue
             if call.id:
-                # The terminal that still comes is one for a finished id.
+                # The terminal that still comes is a frame for a finished id.
                 del self._lanes[call.id]
                 call.state = "finished"
                 self._release(call)
@@ -292,7 +294,7 @@ class Endpoint(Arrivals):
     # ---------------------------------------------------------------- chunks in
 
     def _announced(self, lane: Lane, frame: Sized, name: str, size: int) -> None:
-        """A value will come in chunks: a large item, or that of a terminal."""
+        """A value will come in chunks: a large item, or the value of a terminal."""
         self._incoming.check_taken(frame)
         state = lane.state
         lane.receive(name)
@@ -309,7 +311,7 @@ class Endpoint(Arrivals):
             self._incoming.begin(frame, size)
 
     def _give_up(self, lane: Receiver, size: int) -> None:
-        """The value is larger than this side takes: fail this call and no other (CHUNK-7)."""
+        """Fail this call and no other, since its value is larger than this side takes (CHUNK-7)."""
         assert isinstance(lane, (OutCall, UploadReader))
         if lane in self._given_up or lane.state not in WANTING:
             return
@@ -381,30 +383,30 @@ class Endpoint(Arrivals):
 
     @property
     def held(self) -> int:
-        """Bytes that this endpoint holds: values on their way, and frames that may have to go again.
+        """Bytes that this endpoint holds: values on their way, and frames kept for replay.
 
-        What has been handed over, arguments and items, is not here any more.
+        It does not hold the arguments and items that it has handed over.
         """
         return self.outgoing + self._replay.bytes + self._incoming.come
 
     @property
     def outgoing(self) -> int:
-        """Bytes of values that have yet to go, or to go on."""
+        """Bytes of values of which at least a part has yet to go."""
         outbox = self._outbox
         return outbox.bytes + outbox.values.kept + self._queued
 
     @property
     def quiescent(self) -> bool:
-        """Whether no id is live and nothing waits: all that is left are counters."""
+        """Whether no id is live and no frame waits: only counters are left."""
         outbox = self._outbox
         waits = outbox or outbox.values.parked or self._replay.again or self.slots.waiting
         return not self._lanes and not waits
 
     def close(self) -> list[OutCall]:
-        """The session is over; returns the calls of this side's that will get no terminal.
+        """End the session; returns the calls of this side that will get no terminal.
 
-        Of those with an id the peer may know; those without were never numbered, and certainly not
-        begun (CLOSE-4).
+        The peer may know of a call that has an id. A call without one was never numbered, and the
+        peer has certainly not begun it (CLOSE-4).
         """
         self._step("close")
         pending = [lane for lane in self._lanes.values() if isinstance(lane, OutCall)]
@@ -415,13 +417,14 @@ class Endpoint(Arrivals):
             for event in self.unreported
             if isinstance(event, StreamFinished) and isinstance(event.lane, OutCall)
         ]
-        # Whoever waits for a slot waits behind calls that hold them all, or for the first hello.
+        # A call that waits for a slot waits for calls that hold all slots, or for the first hello.
         for slots in {self.slots, *(call.slots for call in pending)}:
             pending += slots.waiting
             slots.waiting.clear()
         self._lanes.clear()
         self._numbering = False
-        # Outbox and values point at each other, and must not keep the lanes until somebody collects.
+        # Outbox and values refer to each other, and must not keep the lanes alive until the garbage
+        # collector runs.
         self._outbox.clear()
         self._outbox = Outbox()
         self._incoming.clear()

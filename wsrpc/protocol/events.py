@@ -33,7 +33,7 @@ class HelloReceived(Struct):
 
 
 class CallReceived(Struct):
-    """A call or notify to run; if its state is "cancelled" by now, to refuse (CANCEL-2).
+    """A call or notify to run, or to refuse if its state is "cancelled" by now (CANCEL-2).
 
     Attributes:
         call: The call.
@@ -46,7 +46,7 @@ class CallReceived(Struct):
 
 
 class CallRefused(Struct):
-    """A call or notify that the endpoint has answered by itself: no room, too late, no such callback.
+    """A call or notify that the endpoint itself has refused: no room, too late, no such callback.
 
     Attributes:
         call: The call.
@@ -58,13 +58,13 @@ class CallRefused(Struct):
 
 
 class ArgumentsReceived(Struct):
-    """The arguments of a call that had come without them."""
+    """The arguments of a call whose `CallReceived` came before them."""
 
     call: InCall
 
 
 class ItemsReceived(Struct):
-    """Items of a stream, still encoded; the shell reports consumption by `Endpoint.consumed`."""
+    """Items of a stream, still encoded; the hub reports consumption by `Endpoint.consumed`."""
 
     lane: Receiver
     items: list[Raw]
@@ -85,7 +85,7 @@ class CancelReceived(Struct):
 
 
 class CreditReceived(Struct):
-    """A stream of this side's may go on."""
+    """The peer granted credit: a stream of this side may go on."""
 
     lane: Sender
 
@@ -103,10 +103,11 @@ class GoawayReceived(Struct):
 
 
 class AuthReceived(Struct):
-    """Accepting side: the peer has fresh credentials; still encoded, and nothing of them believed.
+    """Accepting side: the peer sent fresh credentials.
 
-    Find out whose they are: those of another principal, and wrong ones, end the session with 4501
-    (AUTH-1); with others the link goes on, for as long as `Endpoint.trust_until` says.
+    They are still encoded, and nothing has been verified. The hub has to authenticate them. Wrong
+    credentials, or those of another principal, end the session with 4501 (AUTH-1). Otherwise the
+    link goes on, until the time given to `Endpoint.trust_until`.
     """
 
     value: Raw

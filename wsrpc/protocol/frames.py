@@ -1,7 +1,8 @@
 """The frames of protocol.md as code: one tagged, array-like struct each.
 
-`Raw` fields hold values still encoded: the core never looks into what applications say. Elements
-that may be absent are `None` (or an empty `Raw` for an error's `data`), never told apart from null.
+`Raw` fields hold values still encoded: the core never looks into the values of applications.
+Elements that may be absent are `None` (or an empty `Raw` for an error's `data`), never told apart
+from null.
 """
 
 from __future__ import annotations
@@ -61,12 +62,12 @@ Size: TypeAlias = Annotated[int, Meta(ge=1)]
 if TYPE_CHECKING:
     Credentials: TypeAlias = Any
 else:
-    # Decoded apart from the frame, so that credentials which are no value spoil themselves alone.
+    # Credentials are decoded apart from the frame, so that invalid ones do not spoil the frame.
     Credentials = Raw
 
 
 class Body(Struct, omit_defaults=True, gc=False):
-    """An object inside a frame; the garbage collector need not look, since nothing points back."""
+    """An object inside a frame. It is in no cycle, so the garbage collector does not track it."""
 
 
 class HelloLimits(Body):
@@ -223,9 +224,9 @@ class Chunk(Base, tag="chunk"):
     piece: Raw
 
 
-# The frames that carry a value, as they are taken: with a `size`, which goes out only with null in
-# the place of the value, ahead of its chunks. Frames that go whole are of the classes above, since
-# an element that is absent would be written as null.
+# The frames that carry a value, as they are taken. They have a `size`, which is sent only with null
+# in the place of the value, ahead of its chunks. Frames that go whole are of the classes above,
+# since an absent element would be written as null.
 
 
 class SizedCall(Call, tag="call"):
@@ -275,7 +276,7 @@ Frame: TypeAlias = (
 
 
 def place_of(frame: Sized) -> Raw | None:
-    """What stands in the place of the value; None where there is nothing."""
+    """The element in the place of the value; None where there is none."""
     if isinstance(frame, (SizedCall, SizedNotify)):
         return frame.args
     if isinstance(frame, SizedMessage):
@@ -288,8 +289,8 @@ def place_of(frame: Sized) -> Raw | None:
 
 
 def fill(frame: Sized, data: Encoded) -> None:
-    """Put the value in its place."""
-    # As bytes, not as Raw: whoever decodes it would have to copy that.
+    """Put the value into its place in the frame."""
+    # As bytes, not as Raw: to decode a Raw means to copy it.
     value = cast(Raw, data)
     if isinstance(frame, (SizedCall, SizedNotify)):
         frame.args = value

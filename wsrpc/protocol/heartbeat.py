@@ -1,4 +1,4 @@
-"""Whether the peer is still there (protocol.md, Heartbeat), told by the shell's clock alone."""
+"""Whether the peer is still there (protocol.md, Heartbeat), told by the hub's clock alone."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from . import frames
 
 __all__ = ["Heartbeat"]
 
-# Seconds. An alarm that comes later than this was held up, and what has arrived meanwhile may not
-# have been read: then the verdict waits for as long as `GRACE`.
+# Seconds. An alarm that comes later than this was held up, and messages that have arrived meanwhile
+# may not have been read. Then the verdict waits for `GRACE` seconds.
 LAG = 0.5
 GRACE = 1.0
 
-# Seconds. How often to look at the clock while an answer is awaited: who was held up until just
-# before the verdict would come to it in time, and not know.
+# Seconds. The interval at which to look at the clock while an answer is awaited. A process that was
+# held up until just before the verdict would otherwise be in time for it, and not notice the delay.
 LOOK = 0.5
 
 
 class Heartbeat:
-    """How long the peer has been silent on this link, and what is due because of it.
+    """Measures the peer's silence on this link, and decides when to ping it or give it up.
 
     Args:
         interval: Seconds of silence after which to ask.
         timeout: Seconds to wait for a sign of life after that.
 
     Attributes:
-        heard: Seconds on the shell's clock. When the last message arrived.
+        heard: Seconds on the hub's clock. The time at which the last message arrived.
 
     Raises:
         ValueError: One of them is below 1 second.
@@ -57,13 +57,13 @@ class Heartbeat:
     def begin(self, now: float) -> None:
         """A link has opened."""
         self.heard = now
-        # The silence that was asked about, by its beginning, and when it is long enough.
+        # The beginning of the silence about which a ping has asked, and the time of the verdict.
         self._silence = -inf
         self._look = self._verdict = inf
 
     @property
     def due(self) -> float:
-        """Seconds on the shell's clock. When to `check`."""
+        """Seconds on the hub's clock. The time at which to call `check`."""
         if self._silence == self.heard:
             return min(self._look, self._verdict)
         return self.heard + self.interval
@@ -72,8 +72,8 @@ class Heartbeat:
         """Whether to send a ping now.
 
         Args:
-            now: Seconds on the shell's clock.
-            lag: Seconds by which the shell knows itself to have been held up.
+            now: Seconds on the hub's clock.
+            lag: Seconds by which the event loop is known to have been held up.
 
         Raises:
             ProtocolError: 4002, the peer is taken for dead.

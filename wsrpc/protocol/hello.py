@@ -1,9 +1,9 @@
-"""The first message of a link: what is in it, before anybody acts on it (protocol.md, hello).
+"""The first message of a link, read before any endpoint takes it (protocol.md, hello).
 
-The accepting side has to know who comes, and whether for a session that it has, before an endpoint
-can take the message: `read_opening` reads it, and decodes nothing after the hello. The opening
-then goes to `Endpoint.accept` of a new endpoint, or to `Endpoint.resume` of the one that its token
-names.
+The accepting side has to know which principal connects, and whether to a session that exists,
+before an endpoint can take the message: `read_opening` reads it, and decodes nothing after the
+hello. The opening then goes to `Endpoint.accept` of a new endpoint, or to `Endpoint.resume` of the
+one that its token names.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ class Opening:
 
     Attributes:
         codec: The link's subprotocol.
-        hello: What it says; `auth` is decoded, nothing of it is believed.
-        behind: The frames after the hello, still encoded.
-        message: All of it, as it came.
+        hello: Its body. `auth` is decoded, but not yet verified.
+        behind: The frames that follow the hello, still encoded.
+        message: The whole message, as it came.
     """
 
     codec: Codec
@@ -58,8 +58,9 @@ def read_opening(codec: Codec, data: bytes) -> Opening:
     """Read the first message of a link on the accepting side.
 
     Raises:
-        ProtocolError: It is too big, no hello, of another version, or with credentials that are no
-            value; close the link with the error's code. No session is affected.
+        ProtocolError: The message is too big, is no hello, is of another version, or has
+            credentials that are no value; the peer's fault. Close the link with the error's code.
+            No session is affected.
     """
     if len(data) > FLOOR_MAX_BATCH:
         raise ProtocolError(CloseCode.TOO_BIG, f"{len(data)} bytes before authentication")
@@ -89,7 +90,7 @@ def hello_of(frame: Taken | Extension) -> HelloBody:
 
 
 def announce(body: HelloBody, limits: Limits, agent: str | None) -> Hello:
-    """A hello with what every hello of this side says."""
+    """A hello with the limits and the agent that every hello of this side announces."""
     body.window = limits.window
     body.limits = HelloLimits(
         max_batch=limits.max_batch,

@@ -1,4 +1,4 @@
-"""The ids of a session: which are live, which were ever opened, which comes next (protocol.md, Ids)."""
+"""The ids of a session: the live ones, those opened so far, the next one (protocol.md, Ids)."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Ids(Sizes):
 
     Attributes:
         peer_window: Items. The credit with which uploads to the peer begin.
-        started: Calls numbered since the shell last looked, if they carry uploads or callbacks, and
-            notifications.
+        started: Calls with uploads or callbacks, and notifications, that were numbered since the
+            hub last looked.
     """
 
     __slots__ = (
@@ -56,11 +56,11 @@ class Ids(Sizes):
 
     @property
     def opened(self) -> int:
-        """Ids that this side has opened: calls, and the uploads and callbacks that went with them."""
+        """The number of ids that this side has opened: calls, with their uploads and callbacks."""
         return (self._next_id - 1) // 2
 
     def _find(self, id: int, frame: str) -> Lane | None:
-        """The live lane of an id, or None for one that is finished; 4505 if never opened."""
+        """The live lane of an id, or None if it is finished; 4505 if it was never opened."""
         lane = self._lanes.get(id)
         if lane is not None:
             if self._arriving:
@@ -77,7 +77,8 @@ class Ids(Sizes):
         options = call.options
         if call.deadline is not None:
             options = options or CallOptions()
-            # Up to whole milliseconds, but not for the noise of floating point.
+            # Round up to whole milliseconds, unless only floating point noise is above the last
+            # one.
             remaining = round((call.deadline - self._now) * 1000, 3)
             options.timeout = math.ceil(min(max(remaining, 0), LONGEST))
         call.id = id = self._next_id
@@ -105,11 +106,11 @@ class Ids(Sizes):
         return id
 
     def live_calls(self) -> tuple[list[OutCall], list[InCall]]:
-        """The calls of this side's and of the peer's that have no terminal yet."""
+        """The calls of this side and of the peer that have no terminal yet."""
         outbound = [lane for lane in self._lanes.values() if isinstance(lane, OutCall)]
         inbound = [lane for lane in self._lanes.values() if isinstance(lane, InCall)]
         return outbound, inbound
 
     def handles(self, call: InCall) -> bool:
-        """Whether this is a call of the peer's, taken here, that has no terminal yet."""
+        """Whether this endpoint has taken this call, and the call has no terminal yet."""
         return self._lanes.get(call.id) is call

@@ -1,7 +1,7 @@
-"""Who may send what on an id: the state tables of protocol.md, literally.
+"""Which side may send which frame on an id: the state tables of protocol.md, literally.
 
-Where the tables of protocol.md tell states apart by what kind of call it is, each kind has states of
-its own here. A frame that is not in the row of the present state is a failed look-up.
+Where those tables tell states apart by the kind of call, each kind has states of its own here. A
+frame that is not in the row of the present state is a failed look-up.
 """
 
 from __future__ import annotations
@@ -98,4 +98,4 @@ SENDING = frozenset(state for state, row in SENT.items() if "message" in row)
 
 
 class LocalProtocolError(RuntimeError):
-    """This side asked for a frame that the state table does not allow: a bug on this side."""
+    """This side asked for a frame that the state table does not allow: a bug of this side."""

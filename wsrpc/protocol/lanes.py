@@ -1,4 +1,4 @@
-"""The life of one id: who may send what, and what this side still has to send on it.
+"""The life of one id: which frames may pass, and which frames this side still has to send on it.
 
 Every live id has one `Lane` at each end. Four kinds of lane carry everything:
 
@@ -8,12 +8,12 @@ Every live id has one `Lane` at each end. Four kinds of lane carry everything:
     Upload        the caller   message, end, error                credit, cancel
     UploadReader  the callee   credit, cancel                     message, end, error
 
-A lane holds no queue of frames. What it has yet to send *is* its state: an opening, items, summed
-credit, one cancel, one terminal. So a second cancel or two credits cannot pile up, and what has
-become pointless vanishes before it costs a byte.
+A lane holds no queue of frames. The frames that it has yet to send *are* its state: an opening,
+items, summed credit, one cancel, one terminal. So a second cancel or two credits cannot pile up,
+and frames that have become pointless vanish before they cost a byte.
 
-What may be sent and received in which state is in `lane_states`. A frame that may not is answered
-with an error that names the frame, the role and the state.
+`lane_states` says which frames may be sent and received in which state. Any other frame raises an
+error that names the frame, the role and the state.
 """
 
 from __future__ import annotations
@@ -58,12 +58,12 @@ __all__ = [
     "finish_reason",
 ]
 
-# Bytes. More than a call needs besides its arguments, method name and options, and more than one
-# upload or callback adds to the options, its name aside.
+# Bytes. An upper bound of the bytes that a call needs besides its arguments, method name and
+# options, and of those that one upload or callback adds to the options besides its name.
 OPENING_OVERHEAD = 128
 CHANNEL_OVERHEAD = 24
 
-# Milliseconds. A longer duration means the same, and not everybody can hold it exactly.
+# Milliseconds. A longer duration means the same, and not every language can hold it exactly.
 LONGEST = 2**53 - 1
 
 NO_OPTIONS = CallOptions()
@@ -80,7 +80,7 @@ class Lane:
         state: The row of the state table that holds now.
         queued: Whether the lane waits in the outbox's ring.
         pending_bytes: Bytes. Encoded values that wait on this lane, without `value`.
-        value: The one that goes in chunks, after the items and ahead of the terminal.
+        value: The value that goes in chunks, after the items and ahead of the terminal.
         owner: The object that calls and handlers have for this id; the core never looks at it.
     """
 
@@ -102,11 +102,11 @@ class Lane:
 
     @property
     def is_over(self) -> bool:
-        """Whether it has its terminal: nothing more comes, and nothing may be sent."""
+        """Whether it has its terminal: no frame comes any more, and none may be sent."""
         return self.state == END
 
     def receive(self, frame: str) -> None:
-        """Move on by a frame from the peer.
+        """Change the state by a frame from the peer.
 
         Raises:
             ProtocolError: 4505, the frame is not allowed here; the peer's fault.
@@ -119,7 +119,7 @@ class Lane:
             ) from None
 
     def send(self, frame: str) -> None:
-        """Move on by a frame of this side's."""
+        """Change the state by a frame of this side."""
         try:
             self.state = SENT[self.state][frame]
         except KeyError:
@@ -128,11 +128,11 @@ class Lane:
             ) from None
 
     def take(self, batch: Batch, values: Values) -> bool:
-        """Put what fits of the pending into `batch`; True when nothing is left.
+        """Put as many pending frames as fit into `batch`; True when none is left.
 
         Args:
             batch: The message in the making.
-            values: All values that go in chunks, of this lane and others.
+            values: All values that go in chunks, of this lane and of the others.
         """
         raise NotImplementedError
 
@@ -147,8 +147,8 @@ class Sender(Lane):
 
     Attributes:
         debt: Bytes by which the last items exceeded their turns.
-        pool: Where it takes a place, until its terminal has gone; None where it takes none. So no
-            more terminals wait for a peer that does not read than there are places.
+        pool: The slots of which it holds one until its terminal has gone; None where it holds none.
+            So no more terminals than slots can wait for a peer that does not read.
     """
 
     __slots__ = ("credit", "debt", "items", "pool", "terminal")
@@ -172,7 +172,7 @@ class Sender(Lane):
         return self.credit.balance if self.value is None else 0
 
     def tell_grants(self, granted: Callable[[int], None]) -> int:
-        """Tell of each further credit; returns how many items may be begun so far."""
+        """Call `granted` with each further credit; returns how many items may be begun so far."""
         so_far = self.credit.balance
         self.credit = ObservedCredit(so_far, granted)
         return so_far
@@ -194,14 +194,14 @@ class Sender(Lane):
             self.pending_bytes = 0
             batch.freed += size
             if self.value is not None:
-                # It was begun and dropped; this error discards it at the other end.
+                # The value was begun and dropped; this error discards it at the other end.
                 values.release(self)
             if self.pool is not None:
                 self.pool.live -= 1
         return True
 
     def _take_value(self, batch: Batch, values: Values) -> bool:
-        """Put a piece of `value` into the batch; True when there is no other."""
+        """Put a piece of `value` into the batch; True when that was the last."""
         if not values.take(self, batch):
             return False
         if self.value is None and self.terminal is None and self.state == END and self.pool:
@@ -211,7 +211,7 @@ class Sender(Lane):
     def _parked(self, batch: Batch, values: Values) -> bool:
         """Whether the large value waits to be woken.
 
-        One that was woken already, and found no room in this batch, keeps its place in the ring.
+        A lane that was woken already, and found no room in this batch, keeps its place in the ring.
         """
         return self in values.parked and not batch.full
 
@@ -256,8 +256,8 @@ class Receiver(Lane):
     """The receiving end of a stream: grants credit, may cancel.
 
     Args:
-        granted: Items. What the sender may begin, to begin with.
-        target: Bytes. What the window may hold, once it has grown.
+        granted: Items that the sender may begin at first.
+        target: Bytes that the window may hold, once it has grown.
     """
 
     __slots__ = ("_granted", "_target", "_window", "cancel_reason", "credit_due")
@@ -280,7 +280,7 @@ class Receiver(Lane):
 
     @property
     def untaken(self) -> int:
-        """What the items that have come and were not consumed cost."""
+        """The cost of the items that have come and were not consumed."""
         return self.window.queued
 
     def keep_at_most(self, items: int) -> None:
@@ -307,12 +307,12 @@ class OutCall(Receiver):
     Attributes:
         method: `"Controller.method"`, or the peer's callback id.
         oneway: Whether it goes out as `notify`.
-        deadline: Seconds on the shell's clock, or None.
+        deadline: Seconds on the hub's clock, or None.
         uploads: The call's upload lanes, by parameter.
         callbacks: The call's offered callbacks, by parameter.
         slots: The pool whose slot the call holds or waits for.
         target: The callback that it invokes, if it does.
-        options: What travels besides timeout and ids.
+        options: The other options that travel, besides timeout and ids.
     """
 
     __slots__ = (
@@ -339,7 +339,8 @@ class OutCall(Receiver):
         deadline: float | None,
         options: CallOptions | None,
     ) -> None:
-        # All that a lane and a receiver have as well: to ask each of them costs a call 0.6 µs.
+        # The attributes of a lane and a receiver too: calling both constructors costs a call 0.6
+        # µs.
         self.id = 0
         self.state = "notifying" if oneway else "invoking" if type(method) is int else "calling"
         self.queued = False
@@ -404,7 +405,7 @@ class OutCall(Receiver):
         if self.value is None or self.state == END:
             return True
         if self.value.dropped:
-            # The cancel that discards it at the other end has gone.
+            # The cancel that discards the value at the other end has gone.
             values.release(self)
             return True
         return values.take(self, batch)
@@ -423,11 +424,11 @@ class InCall(Sender):
 
     Attributes:
         method: `"Controller.method"`, or the id of a callback that this side offered.
-        args: The arguments, still encoded; nothing while they are incomplete.
-        size: Bytes. What the arguments will have, while they are incomplete.
+        args: The arguments, still encoded; empty while they are incomplete.
+        size: Bytes that the arguments will have, while they are incomplete.
         oneway: Whether it came as `notify`.
         timeout: Milliseconds that remained when the frame was taken, or None.
-        options: What else travelled with it.
+        options: The other options that travelled with it.
         uploads: The call's upload lanes, by parameter.
         callbacks: The call's callback targets, by parameter.
         offer: The callback that it invokes, if it does.
@@ -448,7 +449,7 @@ class InCall(Sender):
     role: ClassVar[str] = "the callee"
 
     def __init__(self, frame: SizedCall | SizedNotify, credit: int) -> None:
-        # All that a lane and a sender have as well, as with `OutCall`.
+        # The attributes of a lane and a sender too, as with `OutCall`.
         self.id = frame.id
         self.queued = False
         self.pending_bytes = 0
@@ -478,12 +479,12 @@ class InCall(Sender):
         return self.state == "cancelled"
 
     def detach_arguments(self) -> None:
-        """Small arguments are not read soon: do not keep their whole message in memory."""
+        """Copy small arguments, which are read later, so that their message need not be kept."""
         if 0 < len(self.args) < COST_UNIT:
             self.args = Raw(bytes(self.args))
 
     def forget_arguments(self) -> None:
-        """The arguments were read; they are a view, and keep their whole message in memory."""
+        """Drop arguments that were read: as a view they keep their whole message in memory."""
         self.args = ABSENT
 
     @property
@@ -512,7 +513,7 @@ class Upload(Sender):
 
     @property
     def wants_terminal(self) -> bool:
-        """Whether it was numbered, and its call goes on, so that it has to be ended."""
+        """Whether the peer awaits its terminal: it was numbered, and its call goes on."""
         return self.state in ("uploading", "stopping")
 
     @property
@@ -524,7 +525,7 @@ class Upload(Sender):
         super().__init__(0, "waiting", 0)
 
     def start(self, id: int, credit: int) -> None:
-        """The call was numbered, and this upload with it."""
+        """Begin with the call, which was numbered, and this upload with it."""
         self.id = id
         self.state = "uploading"
         self.credit = SendCredit(credit)
@@ -572,7 +573,7 @@ class CallbackTarget(Lane):
 
 
 class Slots:
-    """How many calls may run at a time, and who waits for one, first come first served."""
+    """The calls that may run at a time, and those that wait for a slot, first come first served."""
 
     __slots__ = ("limit", "live", "waiting")
 

@@ -1,7 +1,7 @@
 """How a session goes on from link to link: hellos, resume, credentials, and the drain.
 
-A layer of an endpoint that knows nothing of calls: what the first hellos agreed on for them is taken
-over by the layers above, in the methods at the end.
+This layer of an endpoint knows nothing of calls. The layers above take over the limits for calls
+that the first hellos agreed on, in the methods at the end.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .window import violation
 
 __all__ = ["Continuity"]
 
-# So many links in a row that carried nothing forward end a session (RESUME-9).
+# Links in a row that carried nothing forward, after which a session ends (RESUME-9).
 MAX_BARREN_LINKS = 5
 
 
@@ -41,15 +41,15 @@ class Continuity(Traffic):
     def resumable(self) -> bool:
         """Whether the session outlives the loss of its link.
 
-        Not so without a resume window, after a violation, when a token was never confirmed and
-        something was taken even so (RESUME-5), and when the last links carried nothing (RESUME-9).
+        It does not without a resume window, after a violation, when a token was never confirmed
+        although frames were taken (RESUME-5), and when the last links carried nothing (RESUME-9).
         """
         if not self.resume_window or self._broken or self.closed:
             return False
         if self._barren_links >= MAX_BARREN_LINKS:
             return False
         if self.side == "accepting":
-            # Of a session in which nothing was taken nothing can be lost by going on with it.
+            # A session in which no frame was taken loses none by going on.
             return self._confirmed or self.received == 0
         return self.token is not None
 
@@ -60,14 +60,14 @@ class Continuity(Traffic):
             raise LocalProtocolError(f"cannot {event} an endpoint that is {self.state}") from None
 
     def connect(self, auth: Any = None, *, now: float | None = None, patient: bool = False) -> None:
-        """Connecting side: begin on a new link, with a new session or with what there is of it.
+        """Connecting side: begin on a new link, with a new session or with the one that there is.
 
         Args:
             auth: The credentials; any JSON value.
-            now: Seconds on the shell's clock.
-            patient: In a new session, hold calls back until the accepting side's hello is there. So
-                they go out after the first ack, and a link that is lost before the accepting side
-                has that ack costs nothing (RESUME-5).
+            now: Seconds on the hub's clock.
+            patient: Whether a new session holds its calls back until the accepting side's hello is
+                there. Then they go out after the first ack, and no call is lost with a link that
+                breaks before the accepting side has that ack (RESUME-5).
 
         Raises:
             ValueError: `auth` is no value.
@@ -108,14 +108,15 @@ class Continuity(Traffic):
         Args:
             opening: That message.
             session_id: The session's public name.
-            token: What the peer may resume with; None: it may not.
+            token: The token with which the peer may resume; None: it may not.
             resume_window: Seconds that the session outlives a link; 0: it does not.
-            heartbeat: Seconds of silence after which either side asks, and for which it then waits
-                for an answer; at least 1 each. None: nobody asks.
-            now: Seconds on the shell's clock.
+            heartbeat: Seconds of silence after which either side pings, and for which it then waits
+                for an answer; at least 1 each. None: neither side pings.
+            now: Seconds on the hub's clock.
 
         Raises:
-            ProtocolError: The message breaks a rule; close the link and the endpoint.
+            ProtocolError: The message breaks a rule; the peer's fault. Close the link and the
+                endpoint.
             ValueError: The heartbeat is too fast.
         """
         hello = opening.hello
@@ -127,7 +128,7 @@ class Continuity(Traffic):
             self._heartbeat = Heartbeat(*heartbeat)
         self._step("accept")
         self._session_id = session_id
-        # Without a token the peer has nothing to come back with.
+        # Without a token the peer cannot come back.
         self.resume_window = resume_window if token is not None else 0.0
         if not self.resume_window:
             self._replay.forgo()
@@ -137,17 +138,17 @@ class Continuity(Traffic):
     def resume(
         self, opening: Opening, *, token: str | None = None, now: float | None = None
     ) -> list[Event]:
-        """Accepting side: go on, on a new link; an older one is of no concern from now on.
+        """Accepting side: go on, on a new link; an older link does not matter from now on.
 
         Args:
             opening: The new link's first message, whose token names this session, and whose sender
                 is its principal.
-            token: What the peer may resume with next.
-            now: Seconds on the shell's clock.
+            token: The token with which the peer may resume next.
+            now: Seconds on the hub's clock.
 
         Raises:
-            ProtocolError: 4506, an older link came late: nothing has changed. Any other code: it
-                does not fit, and the session has to end, the present link included.
+            ProtocolError: 4506, an older link came late: nothing has changed. Any other code: the
+                hello does not fit the session, which has to end, and its present link with it.
         """
         hello = opening.hello
         if (hello.link or 1) <= self.link:
@@ -246,10 +247,10 @@ class Continuity(Traffic):
             raise ProtocolError(CloseCode.CANNOT_RESUME, reason[:120])
 
     def detach(self, now: float) -> None:
-        """The link is gone. `resumable` tells whether the session goes on without it.
+        """Leave a link that is gone. `resumable` tells whether the session goes on without it.
 
         Args:
-            now: Seconds on the shell's clock.
+            now: Seconds on the hub's clock.
         """
         was_open = self.state == "open"
         self._step("detach")
@@ -259,7 +260,7 @@ class Continuity(Traffic):
             self._expires = now + self.resume_window
 
     def _leave_link(self, *, was_open: bool) -> None:
-        """Forget what concerned the old link alone, and note whether it carried anything."""
+        """Forget the state of the old link alone, and note whether it carried anything."""
         self._numbering = False
         self._outbox.leave_link()
         self._acks.settle(self.received)
@@ -274,7 +275,7 @@ class Continuity(Traffic):
     def refresh(self, auth: Any) -> None:
         """Connecting side: send fresh credentials on the present link, at most once a second.
 
-        Others that still wait to be sent are forgotten.
+        Older credentials that still wait to be sent are forgotten.
 
         Raises:
             ValueError: `auth` is no value, or too large.
@@ -289,23 +290,23 @@ class Continuity(Traffic):
         links.append(Auth(Raw(encoded)))
 
     def trust_until(self, when: float) -> None:
-        """Accepting side: when the credentials of this link run out; holds until it is called again.
+        """Accepting side: set when the credentials of this link run out, until the next call.
 
         Args:
-            when: Seconds on the shell's clock; infinity for never.
+            when: Seconds on the hub's clock; infinity for never.
         """
         self._trusted_until = when
 
     # ---------------------------------------------------------------- the drain
 
     def goaway(self, grace: float, now: float, *, reconnect_after: float = 0.0) -> None:
-        """Drain: let the peer know, and refuse its new calls from now on (DRAIN-1, DRAIN-2).
+        """Drain: tell the peer, and refuse its new calls from now on (DRAIN-1, DRAIN-2).
 
-        Called again, it changes the grace.
+        A second call changes the grace.
 
         Args:
             grace: Seconds that calls in flight may still take.
-            now: Seconds on the shell's clock.
+            now: Seconds on the hub's clock.
             reconnect_after: Seconds for which the peer should stay away.
         """
         self._now = now
@@ -325,9 +326,9 @@ class Continuity(Traffic):
     _peer_highest: int
 
     def _meet(self, hello: HelloBody) -> None:
-        """Take over what the peer's first hello announces, which holds for the whole session."""
+        """Take over the limits in the peer's first hello, which hold for the whole session."""
         raise NotImplementedError
 
     def _catch_up(self, events: list[Event]) -> None:
-        """Give what was begun before the accepting side's hello what the hello grants (HELLO-5)."""
+        """Give calls begun before the accepting side's hello the credit in it (HELLO-5)."""
         raise NotImplementedError

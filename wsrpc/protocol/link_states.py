@@ -1,6 +1,7 @@
 """The life of an endpoint over its links.
 
-`LINK` is the state table of an endpoint. What a row does not name cannot happen in that state.
+`LINK` is the state table of an endpoint. An event that a row does not name cannot happen in that
+state.
 """
 
 from __future__ import annotations

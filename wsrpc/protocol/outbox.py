@@ -1,8 +1,8 @@
 """Frames that wait for the socket, and the order in which they go (protocol.md, Outbox).
 
-Link frames first; then the lanes by deficit round robin, a quantum a turn, so that no stream and no
-large value holds up the others. A lane whose item was larger owes the rest, and stands back until
-it is paid.
+Link frames go first. The lanes follow by deficit round robin, a quantum in each turn, so that no
+stream and no large value holds up the others. A lane whose item was larger owes the rest, and skips
+turns until it is paid.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from .lanes import Lane
 
 __all__ = ["Outbox"]
 
-# Bytes. The least that one stream gets, where so many have something to send that a batch would not
-# take a quantum of each.
+# Bytes. The smallest share of one stream, where so many streams have something to send that a batch
+# has no room for a quantum of each.
 SMALLEST_QUANTUM = 512
 
 
@@ -25,8 +25,8 @@ class Outbox:
     """The lanes with something to send, and the link frames ahead of them.
 
     Attributes:
-        bytes: Bytes of encoded values waiting, those that go in chunks aside.
-        values: Those that go in chunks.
+        bytes: Bytes of encoded values that wait, without those that go in chunks.
+        values: The values that go in chunks.
         links: Other link frames to send, first to last.
         ack: The count of an `ack` to send, or None.
         pong: The number of a `pong` to send, or None.
@@ -53,7 +53,7 @@ class Outbox:
 
     @property
     def greets(self) -> bool:
-        """Whether this side's hello is still to go."""
+        """Whether this side's hello has yet to go."""
         return bool(self.links) and type(self.links[0]) is Hello
 
     def greet(self, batch: Batch) -> None:
@@ -61,12 +61,12 @@ class Outbox:
         batch.add_link(self.links.pop(0))
 
     def clear(self) -> None:
-        """Nothing of this will go any more."""
+        """Drop all: no frame will go any more."""
         self.ring.clear()
         self.values.clear()
 
     def leave_link(self) -> None:
-        """The link is gone, and with it what concerned it alone."""
+        """Drop the frames that concern the old link alone."""
         self.links.clear()
         self.ack = self.pong = None
 
@@ -78,13 +78,13 @@ class Outbox:
             self.ring.append(lane)
 
     def add_first(self, lane: Lane) -> None:
-        """Let `lane` go ahead of the others: what it sends must precede them."""
+        """Let `lane` go ahead of the others: its frames must precede theirs."""
         if not lane.queued:
             lane.queued = True
             self.ring.appendleft(lane)
 
     def forget(self, freed: int) -> None:
-        """Values of this many bytes will not be sent after all."""
+        """Count out values of `freed` bytes, which will not be sent after all."""
         self.bytes -= freed
 
     def fill_links(self, batch: Batch) -> None:
@@ -92,7 +92,7 @@ class Outbox:
         links = self.links
         if self.greets:
             self.greet(batch)
-        # Before the others, for it is the answer to the peer's hello (ACK-1).
+        # The ack goes before the others, since it answers the peer's hello (ACK-1).
         if self.ack is not None:
             batch.add_link(Ack(self.ack))
             self.ack = None
@@ -103,7 +103,7 @@ class Outbox:
             batch.add_link(links.pop(0))
 
     def fill(self, batch: Batch) -> None:
-        """Take what is ready of the lanes into `batch`."""
+        """Take the frames that the lanes have ready into `batch`."""
         ring, values = self.ring, self.values
         if len(ring) * QUANTUM > batch.target:
             batch.quantum = max(SMALLEST_QUANTUM, min(QUANTUM, batch.target // len(ring)))

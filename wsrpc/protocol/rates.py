@@ -1,8 +1,9 @@
-"""How much a side bears of what honest peers hardly send (protocol.md CALM).
+"""Bounds on frames that honest peers hardly ever send (protocol.md CALM).
 
-What honest peers send is paced by what they are sent: calls by slots, items by credit, credit by
-items, acks by frames. What nothing else paces is counted here, each kind with a bucket of tokens.
-It is counted by the batch: a batch with nothing of it costs no more than a look.
+The frames that a peer gets pace the frames that an honest peer sends: slots pace calls, credit
+paces items, items pace credit, frames pace acks. This module counts the frames that nothing else
+paces, each kind with a bucket of tokens. It counts by the batch: a batch without such frames costs
+no more than a look.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ __all__ = ["Bucket", "Patience"]
 
 
 class Bucket:
-    """A bucket of tokens: so many at once, and so many more each second.
+    """A bucket of tokens, which refills at a steady rate.
 
     Args:
-        burst: Tokens. How many it holds, and has at first.
+        burst: Tokens that it holds, and has at first.
         rate: Tokens that come back each second.
     """
 
@@ -28,7 +29,7 @@ class Bucket:
         self._at = 0.0
 
     def take(self, now: float, n: int = 1) -> bool:
-        """Take `n` tokens; False where there are fewer, and then none is taken.
+        """Take `n` tokens; returns False and takes none where there are fewer.
 
         Args:
             now: Seconds on a clock that does not go back.
@@ -41,14 +42,15 @@ class Bucket:
 
 
 class Patience:
-    """Counts frames that honest peers hardly send, and says when there are too many.
+    """Counts frames that honest peers hardly ever send, and says when there are too many.
 
-    It is the session's: a peer that was told to calm down, and comes back, finds it as it was.
+    A session keeps one over all its links: a peer that was told to calm down and comes back meets
+    the same counts.
 
     Attributes:
         idle: Frames without effect, of the present batch.
-        pings: Pings, likewise.
-        refused: Calls that the peer should not have sent, likewise.
+        pings: Pings of the present batch.
+        refused: Calls of the present batch that the peer should not have sent.
     """
 
     __slots__ = ("_idle", "_limits", "_pings", "_refused", "idle", "pings", "refused")
@@ -56,16 +58,16 @@ class Patience:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self.idle = self.pings = self.refused = 0
-        # Made when they are needed, which in most sessions is never.
+        # The buckets are made when they are needed, which in most sessions is never.
         self._idle: Bucket | None = None
         self._pings: Bucket | None = None
         self._refused: Bucket | None = None
 
     def exhausted(self, now: float) -> str | None:
-        """Why the peer has to calm down, if it has to; the next batch is counted anew.
+        """The reason why the peer has to calm down, or None; the next batch is counted anew.
 
         Args:
-            now: Seconds on the shell's clock.
+            now: Seconds on the hub's clock.
         """
         limits, excess = self._limits, None
         if self.idle:

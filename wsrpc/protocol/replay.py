@@ -1,9 +1,9 @@
-"""The state that outlives a link: frames that the peer may not have, and counts of those taken.
+"""The state that outlives a link: frames that the peer may lack, and counts of frames taken.
 
 Both sides count the numbered frames of a session (protocol.md, Numbering). `Replay` is the sending
 half: the bytes of each frame until the peer has acked it, so that they can go again unchanged on
-the next link. `Acks` is the receiving half: when the peer has to be told what was taken. A session
-that cannot be resumed keeps nothing and tells nothing; only the counts remain.
+the next link. `Acks` is the receiving half: it decides when to tell the peer how many frames were
+taken. A session that cannot be resumed keeps no frames and sends no acks; only the counts remain.
 """
 
 from __future__ import annotations
@@ -17,34 +17,34 @@ if TYPE_CHECKING:
 
 __all__ = ["ACK_BYTES", "ACK_DELAY", "ACK_FRAMES", "Acks", "Replay"]
 
-# An ack is due after this many frames, bytes or seconds (RESUME-7). One with every batch would cost
-# a tenth of a small call.
+# An ack is due after this many frames, bytes or seconds (RESUME-7). An ack with every batch would
+# cost a tenth of a small call.
 ACK_FRAMES = 32
 ACK_BYTES = 64 * 1024
 ACK_DELAY = 1.0
 
 
-# Most sessions never have anything to carry again, and an empty deque has 760 bytes.
+# Most sessions never have to send a frame again, and an empty deque takes 760 bytes.
 NOTHING: deque[Any] = deque(maxlen=0)
 
 
 class Replay:
-    """The numbered frames of this side: how many there were, and those not acked.
+    """The numbered frames of this side: their count, and those that are not acked.
 
     Args:
-        limit: Bytes kept at most; while they are used up no further frame is numbered, but an
-            empty buffer takes one frame of any size (RESUME-6).
+        limit: Bytes that are kept at most. While they are used up no further frame is numbered, but
+            an empty buffer takes one frame of any size (RESUME-6).
 
-    Frames are kept by the batch, since a peer takes batches whole: what it acks is in the end as
-    many batches, and neither keeping nor dropping costs more for a batch of many frames.
+    Frames are kept by the batch, since a peer takes batches whole: an ack covers whole batches in
+    the end, and keeping or dropping a batch of many frames costs no more than one of few.
 
     Attributes:
         keeping: Whether frames are kept; not so in a session that ends with its link.
         numbered: Frames numbered in this session so far.
-        acked: How many of them the peer has said to have taken.
+        acked: The number of frames that the peer has acked.
         bytes: Bytes of the frames kept, each with the separator after it.
         again: Frames of older links that this one has yet to carry.
-        ample: Bytes up to which there is room for any batch, whatever is in it.
+        ample: Bytes of kept frames up to which there is room for any batch.
     """
 
     __slots__ = ("_batches", "acked", "again", "ample", "bytes", "keeping", "limit", "numbered")
@@ -57,13 +57,13 @@ class Replay:
         self.acked = 0
         self.bytes = 0
         self.again: deque[bytes] = NOTHING
-        # What this link has carried and the peer has not acked: up to which number, how many bytes,
-        # the frames.
+        # The batches that this link has carried and the peer has not acked: the number of the last
+        # frame, the bytes, the frames.
         self._batches: deque[tuple[int, int, list[bytes]]] = NOTHING
 
     @property
     def carried(self) -> int:
-        """Up to which number this link has carried the frames: what the peer may ack."""
+        """The number of the last frame that this link has carried, and that the peer may ack."""
         return self.numbered - len(self.again)
 
     @property
@@ -72,12 +72,12 @@ class Replay:
         return self.bytes >= self.limit
 
     def expect(self, largest: int) -> None:
-        """No batch will have more bytes than this."""
+        """Set the bytes of the largest batch."""
         if self.keeping:
             self.ample = float(self.limit - largest)
 
     def resize(self, limit: int) -> None:
-        """Keep no more than this from now on; what is kept already stays."""
+        """Keep no more than `limit` bytes from now on; frames that are kept already stay."""
         self.ample += limit - self.limit
         self.limit = limit
 
@@ -89,7 +89,7 @@ class Replay:
         self.again = self._batches = NOTHING
 
     def rewind(self, received: int) -> None:
-        """Begin on a new link, whose peer has taken `received` frames; it must fit the counts."""
+        """Begin on a new link, whose peer has taken `received` frames; that must fit the counts."""
         kept = [frame for _, _, frames in self._batches for frame in frames]
         kept += self.again
         del kept[: len(kept) - (self.numbered - received)]
@@ -99,7 +99,7 @@ class Replay:
         self.bytes = sum(map(len, kept)) + len(kept)
 
     def trim(self, received: int) -> None:
-        """The peer acks `received` frames; it must lie between `acked` and `carried`."""
+        """Drop the frames that the peer acks; `received` must be from `acked` to `carried`."""
         self.acked = received
         batches = self._batches
         while batches and batches[0][0] <= received:
@@ -108,7 +108,7 @@ class Replay:
             self._batches = NOTHING
 
     def fill(self, batch: Batch, *, probe: bool = False) -> bool:
-        """Put what has to go again into `batch`; whether new frames may follow there.
+        """Put frames that have to go again into `batch`; returns whether new ones may follow.
 
         Args:
             batch: The message in the making.
@@ -131,7 +131,7 @@ class Replay:
                 return False
             batch.bound(self.limit - kept)
         elif self.limit < batch.target:
-            # The first frame may have any size, those after it may not.
+            # The first frame may have any size; the frames after it may not.
             batch.target = min(batch.target, batch.size + self.limit)
         return True
 
@@ -149,17 +149,19 @@ class Replay:
 
 
 class Acks:
-    """When to tell the peer how much was taken.
+    """Decides when to tell the peer how many frames were taken.
 
-    At half of what makes an ack due, it goes along with whatever else goes out.
+    Halfway to the point at which an ack is due, it goes along with any other frame that goes out.
 
     Attributes:
         told: The count that the peer was told last, by an ack or a hello.
-        bytes: Bytes that brought the frames taken since.
-        soon: The count from which an ack goes along.
-        must: The count from which it goes by itself.
-        late: Seconds on the shell's clock. When one goes along; infinite if nothing is owed.
-        due: Seconds on the shell's clock. When one goes by itself; infinite if nothing is owed.
+        bytes: Bytes of the messages with the frames taken since.
+        soon: The count from which an ack goes along with other frames.
+        must: The count from which an ack goes by itself.
+        late: Seconds on the hub's clock. The time from which an ack goes along; infinite if none is
+            owed.
+        due: Seconds on the hub's clock. The time at which an ack goes by itself; infinite if none
+            is owed.
     """
 
     __slots__ = ("bytes", "due", "late", "must", "soon", "told")
@@ -168,7 +170,7 @@ class Acks:
         self.settle(0)
 
     def settle(self, told: int) -> None:
-        """The peer is told this count now."""
+        """Note that the peer is told this count now."""
         self.told = told
         self.bytes = 0
         self.soon = told + ACK_FRAMES // 2
@@ -176,7 +178,7 @@ class Acks:
         self.late = self.due = inf
 
     def took(self, received: int, size: int, now: float) -> bool:
-        """Account for frames taken, in a batch of `size` bytes; whether an ack must go at once."""
+        """Count frames taken in a batch of `size` bytes; returns whether to ack at once."""
         self.bytes += size
         if self.due == inf:
             self.due = now + ACK_DELAY

@@ -1,4 +1,4 @@
-"""Calls of this side's: they wait for a slot, go out, are cancelled, and give back what they held."""
+"""Calls of this side: they wait for a slot, go out, are cancelled, and free their slot and ids."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ class Requests(Sending):
     """The layer of an endpoint that makes calls.
 
     Attributes:
-        slots: Those that the peer offers.
+        slots: The slots that the peer offers.
         peer_draining: Whether the peer takes no new calls any more.
-        abandoned: Calls of callbacks that ended with the call to which the callback belongs, since
-            the shell last looked.
+        abandoned: Calls of callbacks that ended because the callback's call ended, since the hub
+            last looked.
     """
 
     __slots__ = ("_given_up", "_queued", "abandoned", "peer_draining", "slots")
@@ -61,7 +61,7 @@ class Requests(Sending):
         self.abandoned: list[OutCall] = []
         # Bytes of the calls that wait for a slot.
         self._queued = 0
-        # Those that failed on this side, and whose terminal is still to come.
+        # The lanes that failed on this side, and whose terminal is still to come.
         self._given_up: set[Receiver] = set()
 
     # ---------------------------------------------------------------- they begin
@@ -80,13 +80,14 @@ class Requests(Sending):
         target: CallbackTarget | None = None,
         window: int | None = None,
     ) -> OutCall:
-        """Begin a call; it goes out, or waits for a slot, without a further word.
+        """Begin a call; it goes out as soon as it has a slot.
 
         Args:
             method: `"Controller.method"`, or a callback's id together with `target`.
             args: The encoded arguments.
             oneway: Send `notify` instead of `call`.
-            deadline: Seconds on the clock given to `next_batch`; what remains travels as timeout.
+            deadline: Seconds on the clock given to `next_batch`; the remaining time travels as
+                timeout.
             options: Metadata and other options; timeout, ids, credit and parent are filled in.
             uploads: Names of the parameters that are streams.
             callbacks: Names of the parameters that are callbacks.
@@ -152,7 +153,8 @@ class Requests(Sending):
             target.live[call] = None
             call.target = target
             if target.state == "finished" and "cancel" in SENT[call.state]:
-                # Too late: it goes out all the same, to be told so (CB-4), and cancelled with it.
+                # The callback's call is over: this one goes out all the same, to be refused (CB-4),
+                # and its cancel with it.
                 call.send("cancel")
                 call.cancel_reason = "cancelled"
         return call
@@ -162,12 +164,12 @@ class Requests(Sending):
         return call in call.slots.waiting
 
     def _promote(self, slots: Slots) -> bool:
-        """Give a free slot to whoever has waited longest."""
+        """Give a free slot to the call that has waited longest."""
         if not slots.waiting or slots.live >= slots.limit:
             return False
         call = next(iter(slots.waiting))
         if not self.established and call.pending_bytes > self._whole:
-            # It may fit once the peer has said how much it takes (HELLO-4).
+            # The call may fit once the peer has said how large a value it takes (HELLO-4).
             return False
         del slots.waiting[call]
         self._queued -= call.pending_bytes
@@ -176,7 +178,7 @@ class Requests(Sending):
         return True
 
     def _unsent(self) -> list[OutCall]:
-        """The calls of this side's that hold a slot, and have not been numbered."""
+        """The calls of this side that hold a slot, and have not been numbered."""
         outbox = self._outbox
         lanes = dict.fromkeys([*outbox.ring, *outbox.values.parked])
         unsent = [lane for lane in lanes if isinstance(lane, OutCall) and lane.id == 0]
@@ -185,7 +187,7 @@ class Requests(Sending):
     # ---------------------------------------------------------------- they go on
 
     def consumed(self, lane: Receiver, cost: int, *, waiting: bool) -> bool:
-        """The application took items worth `cost`; True when that made a frame to send."""
+        """Note that the application took items of this cost; True when that queued a frame."""
         grant = lane.window.consumed(cost, waiting=waiting)
         if grant == 0 or lane.state not in ("streaming", "reading", "calling"):
             return False
@@ -195,9 +197,10 @@ class Requests(Sending):
         return True
 
     def grant(self, lane: Receiver, n: int) -> bool:
-        """Allow the sender of a stream `n` more items, whatever was consumed; True as `consumed`.
+        """Allow the sender of a stream `n` more items, regardless of consumption.
 
-        For whoever passes the items on, and the credit that it is given for them.
+        True as `consumed`. A relay uses it, which passes on the items and the credit that it gets
+        for them.
         """
         if lane.state not in ("streaming", "reading", "calling"):
             return False
@@ -208,11 +211,11 @@ class Requests(Sending):
         return True
 
     def cancel(self, lane: OutCall | UploadReader, reason: str = "cancelled") -> bool:
-        """Ask the peer to stop; its terminal still comes.
+        """Ask the peer to stop; the peer's terminal still comes.
 
         Returns:
-            False where there will be no terminal: the call had not gone out and is just removed,
-            or is over already.
+            False where no terminal will come: the call had not gone out and is just removed, or is
+            over already.
         """
         if lane.state == "finished":
             return False
@@ -242,12 +245,14 @@ class Requests(Sending):
         if isinstance(lane, OutCall):
             self._outbox.values.drop(lane)
             for upload in lane.uploads.values():
-                # No further item may go, so an end would claim a completeness that is not there.
+                # No further item may go, so an end would claim a completeness that the upload
+                # lacks.
                 self._drop(upload)
                 if upload.state == "uploading":
                     upload.state = "withdrawn"
                 if upload.value is not None:
-                    # What is half there the receiver would hold until the handler has ended.
+                    # Without an error the receiver would hold the incomplete upload until the
+                    # handler has ended.
                     end = self._end_instead if upload.state == "finished" else self.fail
                     end(upload, ErrorBody(reason, "cancelled"))
         self._outbox.add_first(lane)
@@ -256,7 +261,7 @@ class Requests(Sending):
     # ---------------------------------------------------------------- they end
 
     def _release(self, call: OutCall) -> None:
-        """The call's terminal came: free its slot, finish its upload and callback ids."""
+        """Free the slot of a call whose terminal came, and finish its upload and callback ids."""
         call.slots.live -= 1
         if call.slots.waiting:
             self._promote(call.slots)
@@ -281,7 +286,7 @@ class Requests(Sending):
             offer.calls.clear()
 
     def _withdraw(self, call: InCall) -> None:
-        """The call to which a callback belongs has ended: so does this call of it (CB-3)."""
+        """End the call of a callback, since the call that offered the callback has ended (CB-3)."""
         self._lanes.pop(call.id, None)
         if self._arriving:
             self._incoming.discard(call.id)
@@ -290,7 +295,7 @@ class Requests(Sending):
         self._events.append(CancelReceived(call, "cancelled"))
 
     def _finish_call(self, call: InCall) -> None:
-        """Free what the call held, its slot aside: its upload and callback ids."""
+        """Finish the upload and callback ids of the call; its slot stays taken."""
         if self._arriving:
             self._incoming.discard(call.id)
         if call.uploads or call.callbacks:
@@ -310,9 +315,9 @@ class Requests(Sending):
             target.state = "finished"
 
     def _abandon(self, call: OutCall) -> None:
-        """The call to which a callback belongs ends here, and with it this call of it (CB-3).
+        """End the call of a callback, since the call that offered the callback ends here (CB-3).
 
-        Its cancel is for peers that await one; no answer has to come.
+        Some peers await a cancel, so one goes out; no answer has to come.
         """
         if self.cancel(call):
             call.slots.live -= 1

@@ -28,10 +28,12 @@ from .splice import Encoded
 
 __all__ = ["Sending"]
 
-# Refusals that the protocol demands and that may wait while the outbox is full: 64 KiB of them.
+# The number of refusals that the protocol demands and that may wait while the outbox is full: 64
+# KiB of them.
 MAX_REFUSALS = 512
 
-# Characters. What is left of an error's message when the error would not fit a batch.
+# Characters. The length to which the message of an error is cut when the error would not fit a
+# batch.
 SHORT_MESSAGE = 1000
 
 
@@ -49,7 +51,7 @@ class Sending(Ids):
         agent: str | None = None,
     ) -> None:
         super().__init__(side, codec, limits, agent=agent)
-        # Calls that were refused a place, until the refusal has gone.
+        # Calls that were refused a slot, until the refusal has gone.
         self._refused = Slots(MAX_REFUSALS)
 
     # ---------------------------------------------------------------- items
@@ -64,7 +66,7 @@ class Sending(Ids):
         )
 
     def lacks_room(self, lane: Sender) -> bool:
-        """Whether an item has to wait for what is on its way: of all streams, or of this one."""
+        """Whether an item has to wait for values on their way, of all streams or of this one."""
         return lane.value is not None or self.outbox_full
 
     def push(self, lane: Sender, item: Encoded) -> None:
@@ -136,11 +138,11 @@ class Sending(Ids):
         self._send_error(lane, body)
 
     def refuse(self, call: InCall, code: str, message: str) -> None:
-        """End a call whose handler never ran, vouching for that."""
+        """End a call whose handler never ran; the error says that it was not started."""
         self.decline(call, ErrorBody(code, message))
 
     def decline(self, call: InCall, body: ErrorBody) -> None:
-        """The same, with an error of the application's: it did not let the call begin."""
+        """End a call that the application did not let begin, with the application's error."""
         body.not_started = True
         self._send_error(call, body)
 
@@ -150,7 +152,7 @@ class Sending(Ids):
             body.data = ABSENT
         encoded = self.codec.dump(body)
         if lane.pool is None and isinstance(lane, InCall):
-            # Nothing else bounds the answers to calls that take no place here (OUT-4).
+            # Nothing else bounds the answers to calls that take no slot (OUT-4).
             lane.pool = refused = self._refused
             refused.live += 1
             if refused.live > refused.limit and self._outbox.bytes >= self.limits.outbox:
@@ -160,8 +162,8 @@ class Sending(Ids):
             return
         data, body.data = body.data, ABSENT
         head = len(self.codec.dump(body)) + FRAME_OVERHEAD
-        # A value that was begun and dropped is held until a frame says so, and must not stand in
-        # the way of the one that does.
+        # The receiver holds a value that was begun and dropped until a frame says so. Such a value
+        # must not stand in the way of that frame.
         dropped = lane.value is not None and lane.value.dropped
         chunks = self.peer_takes_chunks and not dropped and 0 < len(data) <= self.peer_max_value
         if chunks and head <= self._whole:
@@ -174,8 +176,8 @@ class Sending(Ids):
 
     def _terminate(self, lane: Sender, frame: Result | End | Error | Outgoing, size: int) -> None:
         if isinstance(lane, InCall):
-            # Before the terminal enters the ring: a peer that has taken it ignores the cancels of
-            # what this call still invokes.
+            # Before the terminal enters the ring: a peer that has taken it ignores cancels of the
+            # callbacks that this call still invokes.
             self._finish_call(lane)
             if lane.offer is not None:
                 lane.offer.calls.pop(lane, None)
@@ -192,14 +194,14 @@ class Sending(Ids):
         self._terminate(lane, value, 0)
 
     def _end_instead(self, lane: Sender, body: ErrorBody) -> None:
-        """Let an error take the place of a terminal that was not out completely."""
+        """Replace a terminal that was not out completely by an error."""
         size = len(self.codec.dump(body))
         lane.terminal = Error(lane.id, body)
         lane.pending_bytes += size
         self._outbox.add(lane, size)
 
     def _drop(self, upload: Upload) -> None:
-        """Forget what of an upload has not gone."""
+        """Forget the items and the terminal of an upload that have not gone."""
         outbox = self._outbox
         if isinstance(upload.terminal, Outgoing):
             outbox.values.remove(upload.terminal)
@@ -207,5 +209,5 @@ class Sending(Ids):
         outbox.values.drop(upload)
 
     def _finish_call(self, call: InCall) -> None:
-        """Free what the call held, its slot aside: its upload and callback ids."""
+        """Finish the upload and callback ids of the call; its slot stays taken."""
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""How large a value may be on its way to the peer: whole, in chunks, or not at all (VALUE-7)."""
+"""Whether a value goes to the peer whole, in chunks, or not at all (VALUE-7)."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class ValueTooLargeError(Exception):
 
 
 class Sizes(Continuity):
-    """The layer of an endpoint that knows what the peer takes.
+    """The layer of an endpoint that knows how large the values are that the peer takes.
 
     Attributes:
         peer_max_value: Bytes of the largest value that the peer takes.
@@ -59,7 +59,7 @@ class Sizes(Continuity):
         self._unbroken = FLOOR_MAX_BATCH - FRAME_OVERHEAD
 
     def _agree_on_chunks(self, limits: HelloLimits) -> None:
-        """How large values may be on their way to the peer, and which of them go in chunks."""
+        """Note how large values to the peer may be, and which of them go in chunks."""
         held = limits.max_held or 0
         self.peer_takes_chunks = held > 0
         if not self.peer_takes_chunks:
@@ -72,7 +72,7 @@ class Sizes(Continuity):
         room = self.peer_max_batch - FRAME_OVERHEAD
         values = self._outbox.values
         values.limit = held
-        # Quotes and backslashes take two bytes each when JSON is put into a JSON string.
+        # Quotes and backslashes take two bytes each in a JSON string that holds JSON.
         text = self.codec.text
         values.piece = min(LARGEST_TEXT_PIECE, room // 2) if text else min(LARGEST_PIECE, room)
 
@@ -85,9 +85,9 @@ class Sizes(Continuity):
     def outbox_full(self) -> bool:
         """Whether senders should wait before they add another value.
 
-        Values that go in chunks do not count: no more than one an id waits here, of which a piece
-        at a time takes its turn, and others shall not wait until all of it is gone. Where the peer
-        is above its bound on memory they count, and little else may wait beside them.
+        Values that go in chunks do not count: at most one waits for each id, it goes piece by
+        piece, and other senders shall not wait until all of it is gone. Where the peer is above its
+        bound on memory such values count, and little else may wait beside them.
         """
         outbox = self._outbox
         if outbox.bytes >= self.limits.outbox:
@@ -95,7 +95,7 @@ class Sizes(Continuity):
         return self.crowded and outbox.bytes + outbox.values.kept >= LEAST_OUTBOX
 
     def check_size(self, size: int) -> None:
-        """Refuse what `push` would refuse, ahead of it.
+        """Refuse a size that `push` would refuse.
 
         Raises:
             ValueTooLargeError: The peer does not take values of so many bytes.

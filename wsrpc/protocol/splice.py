@@ -1,9 +1,10 @@
-"""Large bytes inside of a value in MessagePack, which are not copied into it or out of it.
+"""Large bytes inside of a value in MessagePack are not copied into it or out of it.
 
-To encode 64 MiB of bytes is to copy them, and so is to decode them, each of which holds up the
-event loop for 30 ms and more, most of it for memory that the system has to find. So a value of
-which one part is large bytes is kept as what is before them, the bytes themselves, and what is
-behind; and when it arrives, they are written where they are to stay, piece by piece.
+Encoding 64 MiB of bytes means to copy them, and so does decoding them. Each copy holds up the event
+loop for 30 ms and more, most of it for memory that the system has to find. So a value of which one
+part is large bytes is kept in three parts: the encoding before the bytes, the bytes themselves, and
+the encoding after them. When such a value arrives, its bytes are written piece by piece into the
+memory where they stay.
 """
 
 from __future__ import annotations
@@ -15,25 +16,25 @@ import msgspec
 
 __all__ = ["LARGE", "Encoded", "Gathering", "Spliced", "Splicing", "spliced"]
 
-# Bytes. To splice less is not worth it; and what has less may have to go in one frame.
+# Bytes. Splicing fewer bytes is not worth it, and a smaller value may have to go in one frame.
 LARGE = 64 * 1024
 
-# Bytes. What is made room for before as much of a value has come.
+# Bytes. The memory that is set aside at first, before as much of a value has come.
 FIRST = 1024 * 1024
 
 # Bytes. glibc hands freed memory back once there is twice as much of it as the largest block that it
 # had mapped by itself, and then large values find none: getting it again, page by page, is a third
-# of the time of a call with a mebibyte of text. To map and free one larger block is the way to
-# tell it to keep so much.
+# of the time of a call with a mebibyte of text. Mapping and freeing one larger block makes it keep
+# that much.
 KEPT = 4 * 1024 * 1024
 _ = bytes(KEPT)
 del _
 
-# Where the bytes would be, the rest has an extension type, of which the protocol has none.
+# An extension type, of which the protocol has none, stands in the place of the bytes.
 _PLACE = b"\xd4\x01\x00"
 _CODE = 1
 
-# bin 32: how bytes of this size begin, with their length behind.
+# bin 32: the first byte of bytes of this size; their length follows.
 _BIN_32 = 0xC6
 _HEADER = 5
 
@@ -48,9 +49,9 @@ class Spliced:
     """The encoding of a value, in three parts.
 
     Attributes:
-        head: What comes before the bytes, up to and with their length.
+        head: The encoding before the bytes, their length included.
         blob: The bytes.
-        tail: The bytes after them.
+        tail: The encoding after them.
     """
 
     __slots__ = ("_size", "blob", "head", "tail")
@@ -83,11 +84,11 @@ class Spliced:
         return b"".join((self.head[:-_HEADER], _PLACE, self.tail))
 
     def hook(self) -> Any:
-        """What puts the bytes into their place, for a decoder of `rest`."""
+        """The hook that puts the bytes into their place, for a decoder of `rest`."""
         blobs = [self.blob]
 
         def ext_hook(code: int, data: memoryview) -> bytes:
-            # The first one is the place, for there is none before it (`Splicing`).
+            # The first extension type is the place: `Splicing` looks only at a head without one.
             if not blobs:
                 raise ValueError(f"MessagePack extension type {code} is not part of the protocol")
             return blobs.pop()
@@ -95,7 +96,7 @@ class Spliced:
         return ext_hook
 
 
-# What an encoded value may be.
+# The two forms of an encoded value.
 Encoded: TypeAlias = bytes | Spliced
 
 
@@ -141,7 +142,7 @@ def _members(members: dict[Any, Any]) -> bytes:
 
 
 class Gathering:
-    """A value that comes in pieces, written where it is to stay.
+    """A value that comes in pieces, which are written into the memory where it stays.
 
     Args:
         size: Bytes that it will have.
@@ -163,10 +164,11 @@ class Gathering:
         self._buffer.write(piece)
 
     def _grow(self) -> None:
-        """Make room: for all of it, once so much has come that it is no mere announcement.
+        """Make room for the whole value, once so much has come that it is no mere announcement.
 
-        Of zeros, which mostly take no memory before they are written over. A buffer that grows
-        would be copied again and again, and pieces joined at the end hold up the event loop.
+        The buffer is made of zeros, which mostly take no memory before they are written over. A
+        buffer that grows would be copied again and again, and joining pieces at the end would hold
+        up the event loop.
         """
         come = self._buffer.getvalue()[: self._buffer.tell()]
         size = self._size if come else min(self._size, FIRST)
@@ -175,12 +177,12 @@ class Gathering:
         self._room = size - len(come)
 
     def value(self) -> Encoded:
-        """The whole, once it is complete; not copied, since nobody else has the buffer."""
+        """The whole value, once it is complete, without a copy: nothing else has the buffer."""
         return self._buffer.getvalue()
 
 
 class Splicing(Gathering):
-    """The same in MessagePack, where large bytes may be kept apart."""
+    """A `Gathering` of MessagePack, which may keep large bytes apart."""
 
     __slots__ = ("_blob", "_head", "_left")
 
@@ -236,12 +238,12 @@ def _large_bytes(piece: memoryview, size: int) -> int:
         if byte == _BIN_32:
             at += _HEADER
             length = int.from_bytes(piece[at - 4 : at], "big")
-            # More than the whole has is for whoever decodes it to refuse.
+            # A length beyond the whole value is left to the decoder to refuse.
             if LARGE <= length <= size - at:
                 return at
             at += length
         elif byte < 0xC0 or byte >= 0xE0:
-            # Small numbers, and the heads of small arrays and objects, have no more than the byte.
+            # Small numbers, and the heads of small arrays and objects, are just this byte.
             at += 1 + (byte & 0x1F if 0xA0 <= byte < 0xC0 else 0)
         elif byte in _WIDTHS:
             width, counted = _WIDTHS[byte]
@@ -249,12 +251,13 @@ def _large_bytes(piece: memoryview, size: int) -> int:
             if counted:
                 at += int.from_bytes(piece[at - width : at], "big")
         else:
-            # Extension types; and what is none of MessagePack's.
+            # Extension types, and the byte that MessagePack never uses.
             return 0
     return 0
 
 
-# By the first byte: how many more the head has, and whether they count the bytes after it.
+# By the first byte of a head: the number of its other bytes, and whether they count the bytes after
+# it.
 _WIDTHS = {
     **dict.fromkeys((0xC0, 0xC2, 0xC3), (0, False)),
     0xC4: (1, True),

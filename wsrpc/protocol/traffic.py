@@ -1,8 +1,8 @@
-"""Traffic over the present link: frames are numbered, counted, kept and acked (protocol.md, Numbering).
+"""Traffic over the present link: numbers, counts, replay and acks (protocol.md, Numbering).
 
-The lowest layer of an endpoint. It hears the peer's heartbeat and knows what is due; how links
-follow one another is the next layer's affair (`link_layer`), and what the numbered frames mean that
-of the layers above, which give the methods at the end.
+The lowest layer of an endpoint. It watches the peer's heartbeat and knows which alarms are due. The
+next layer (`link_layer`) knows how links follow one another. The layers above know the meaning of
+the numbered frames, and define the methods at the end.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from .window import violation
 
 __all__ = ["Traffic"]
 
-# Bytes. What goes at once over a link that follows one that was lost, until it has shown that
-# anything gets through: whatever cuts links may let no more than this pass.
+# Bytes. The largest batch on a link that follows a lost one, until it has shown that frames get
+# through: a middlebox that cuts links may let no more than this pass.
 CAREFUL_TARGET = 16 * 1024
 
 # Bytes of frames kept for a peer above its bound on memory: enough for two of its acks (RESUME-7).
@@ -53,16 +53,18 @@ class Traffic:
         state: The row of the table `LINK` that holds now.
         established: Whether both hellos of the first link are through.
         link: The number of the newest link, as the connecting side counts them; 0 before the first.
-        token: Connecting side: what to resume with, from the newest hello.
+        token: Connecting side: the token to resume with, from the newest hello.
         resume_window: Seconds that the session outlives a link; 0: it does not.
         received: Numbered frames taken so far.
-        ignored: Frames that came and were ignored: for finished ids, and extensions.
-        unreported: What the frames before the offending one did, where a ProtocolError was raised.
+        ignored: Frames that came and were ignored: frames for finished ids, and extensions.
+        unreported: The events of the frames before the offending one, where a ProtocolError was
+            raised.
         peer_max_batch: Bytes of the largest message that the peer takes.
         crowded: Whether the peer is above its bound on memory: little waits for it in the outbox, and
             little is kept for replay; see `squeeze`.
-        reluctant: Whether more would only be held: no ack is sent before its time, so that a peer
-            which bounds its own replay sends little (RESUME-7); see `hesitate`.
+        reluctant: Whether further frames would only be held here. Then no ack is sent before its
+            time, so that a peer which bounds its own replay sends little (RESUME-7); see
+            `hesitate`.
     """
 
     __slots__ = (
@@ -132,13 +134,13 @@ class Traffic:
         self._outbox = Outbox()
         self._replay = Replay(limits.replay)
         self._acks = Acks()
-        # Whether numbered frames may go out now: those of a new session's connecting side at once,
-        # all others when both hellos are through (HELLO-4, RESUME-4).
+        # Whether numbered frames may go out now. The connecting side of a new session may send them
+        # at once; otherwise both hellos must be through (HELLO-4, RESUME-4).
         self._numbering = False
         self._broken = False
         self._confirmed = False
         self._link_confirmed = False
-        # Whether this link has followed another, and has yet to show that anything gets through.
+        # Whether this link has followed another, and has yet to show that frames get through.
         self._careful = False
         self._barren_links = 0
         self._counts = (0, 0)
@@ -151,9 +153,9 @@ class Traffic:
         self._now = 0.0
         # When the peer last acked anything, or was sent the first thing that it has not acked.
         self._waits_since = 0.0
-        # What the frames of a batch have done so far.
+        # The events of a batch's frames so far.
         self._events: list[Event] = []
-        # Why the peer has to calm down, once it has (OUT-4, CALM).
+        # The reason why the peer has to calm down, once there is one (OUT-4, CALM).
         self._excess: str | None = None
         self._patience = Patience(limits)
 
@@ -166,10 +168,10 @@ class Traffic:
 
     @property
     def next_alarm(self) -> float | None:
-        """Seconds on the shell's clock. When to call `alarm`, or None.
+        """Seconds on the hub's clock.
 
-        It often moves on with what is sent and received; a shell need not follow, since an alarm
-        that comes early does no harm.
+        The time at which to call `alarm`, or None. Most messages move it on. A hub need not follow,
+        since an alarm that comes early does no harm.
         """
         if self.state == "detached":
             return self._expires
@@ -181,16 +183,16 @@ class Traffic:
         return due if due < math.inf else None
 
     def alarm(self, now: float, lag: float = 0.0) -> list[Event]:
-        """Do what is due by now; what it makes to send comes out of `next_batch`.
+        """Do the things that are due by now; frames to send come out of `next_batch`.
 
         Args:
-            now: Seconds on the shell's clock.
-            lag: Seconds by which the shell knows itself to have been held up of late; that this
-                alarm itself comes late is noticed here.
+            now: Seconds on the hub's clock.
+            lag: Seconds by which the event loop is known to have been held up of late. The lateness
+                of this alarm itself is noticed here.
 
         Raises:
-            ProtocolError: 4002, nothing was heard of the peer for too long (HEART-2); 4003, its
-                credentials have run out (AUTH-3).
+            ProtocolError: 4002, the peer was silent for too long (HEART-2); 4003, its credentials
+                have run out (AUTH-3).
         """
         self._now = now
         if self.state == "detached":
@@ -199,7 +201,7 @@ class Traffic:
         if self.state != "open":
             return []
         if now >= self._trusted_until:
-            # Said once: the link has to go, and the next one brings credentials of its own.
+            # Raise it once: the link has to go, and the next one brings credentials of its own.
             self._trusted_until = math.inf
             raise ProtocolError(CloseCode.AUTH_EXPIRED, "the credentials have expired")
         if now >= self._acks.due:
@@ -210,19 +212,19 @@ class Traffic:
         return []
 
     def squeeze(self, crowded: bool) -> None:
-        """The peer is above its bound on memory, or within it again."""
+        """Note that the peer is above its bound on memory, or within it again."""
         self.crowded = crowded
         replay = self.limits.replay
         self._replay.resize(min(replay, LEAST_REPLAY) if crowded else replay)
 
     def hesitate(self, reluctant: bool) -> None:
-        """More would only be held, or is welcome again; then acks that were held back are due."""
+        """Hold acks back while further frames would only be held; send them once that is over."""
         self.reluctant = reluctant
         if not reluctant and self.state == "open" and self._acks.due < math.inf:
             self._tell()
 
     def _tell(self) -> None:
-        """Send an ack of all that was taken."""
+        """Send an ack of all frames taken."""
         self._outbox.ack = self.received
         self._acks.settle(self.received)
 
@@ -233,7 +235,7 @@ class Traffic:
 
         Args:
             data: The message.
-            now: Seconds on the shell's clock; left out: those of the last call that gave them.
+            now: Seconds on the hub's clock; left out: those of the last call that gave them.
 
         Raises:
             ProtocolError: The message breaks a rule; close the link with the error's code.
@@ -255,9 +257,9 @@ class Traffic:
     def _apply(
         self, frames: list[Taken | Extension], size: int, events: list[Event]
     ) -> list[Event]:
-        """Let a batch's frames act one after the other; what they do joins `events`.
+        """Let a batch's frames act one after the other; their events join `events`.
 
-        Here, and nowhere else, frames are counted as taken: a batch at a time (NUM-3).
+        Frames are counted as taken here and nowhere else, a batch at a time (NUM-3).
         """
         self._events = events
         ignored = self.ignored
@@ -269,7 +271,7 @@ class Traffic:
                 else:
                     self._act_link(frame)
         except ProtocolError:
-            # Taken in part: whoever counts on it must not go on.
+            # The batch was taken in part: a session that counts its frames must not go on.
             self._broken = True
             self.unreported = events
             raise
@@ -282,7 +284,7 @@ class Traffic:
         if patience.idle or patience.pings or patience.refused:
             self._excess = patience.exhausted(self._now) or self._excess
         if self._excess is not None:
-            # With the whole batch taken, for the session may go on over a new link.
+            # Raise it when the whole batch is taken, since the session may go on over a new link.
             excess, self._excess = self._excess, None
             self.unreported = events
             raise ProtocolError(CloseCode.ENHANCE_YOUR_CALM, excess)
@@ -322,11 +324,11 @@ class Traffic:
         self._events.append(AuthReceived(frame.value))
 
     def _on_pong(self, frame: Pong) -> None:
-        # That something came is all that the heartbeat wants to know.
+        # Its arrival is all that the heartbeat needs.
         self._patience.idle += 1
 
-    # What each frame does, by its type: a chain of comparisons, since a table of methods would keep
-    # the core from being compiled.
+    # The effect of each frame, by its type: a chain of comparisons, since a table of methods would
+    # keep the core from being compiled.
 
     def _act_link(self, frame: Taken | Extension) -> None:
         """Let a link frame act."""
@@ -352,7 +354,7 @@ class Traffic:
 
     @property
     def acked(self) -> int:
-        """How many of them the peer has said to have taken."""
+        """Numbered frames that the peer has acked."""
         return self._replay.acked
 
     @property
@@ -372,14 +374,14 @@ class Traffic:
 
     @property
     def has_output(self) -> bool:
-        """Whether it is time for `next_batch`; what is there may still have to wait for acks."""
+        """Whether it is time for `next_batch`; its frames may still have to wait for acks."""
         outbox, replay = self._outbox, self._replay
         if self._numbering and outbox.ring and not replay.full:
             return True
         return outbox.has_link_frames or (self._numbering and bool(replay.again))
 
     def next_batch(self, now: float) -> bytes | None:
-        """What is ready, as the bytes of one WebSocket message, or None.
+        """The frames that are ready, as the bytes of one WebSocket message, or None.
 
         Args:
             now: Seconds on the clock on which deadlines were given.
@@ -389,7 +391,8 @@ class Traffic:
         target = min(CAREFUL_TARGET if self._careful else BATCH_TARGET, self.peer_max_batch)
         batch = Batch(self.codec, target, outbox.ring, self._open_call)
         if self._careful and outbox.greets:
-            # By itself, so that it gets through however soon this link is lost (RESUME-4).
+            # The hello goes alone, so that it gets through however soon this link is lost
+            # (RESUME-4).
             outbox.greet(batch)
             return batch.join()
         if replay.keeping:
@@ -405,14 +408,14 @@ class Traffic:
                 outbox.fill(batch)
             if not replay.bytes:
                 self._waits_since = now
-            # Here, and nowhere else, frames get their number (NUM-2).
+            # Frames get their numbers here and nowhere else (NUM-2).
             replay.number(batch)
         return batch.join()
 
     # ---------------------------------------------------------------- what the layers above know
 
     def _act(self, frame: Taken | Extension) -> bool:
-        """Let a numbered frame act; False for a link frame, which did nothing so far."""
+        """Let a numbered frame act; returns False for a link frame, which has no effect yet."""
         raise NotImplementedError
 
     def _receive_hello(self, data: bytes) -> list[Event]:

@@ -1,6 +1,7 @@
-"""The value space (protocol.md, VALUE-1 and VALUE-2): its bounds, and words for values outside.
+"""The value space (protocol.md, VALUE-1 and VALUE-2): its bounds, and texts for values outside.
 
-The core and the types of users judge by the same bounds and say the same about what they refuse.
+The core and the types of users have the same bounds, and use the same texts for values that they
+refuse.
 """
 
 from __future__ import annotations
@@ -27,11 +28,11 @@ MAX_INT: Final = 2**64 - 1
 
 
 class Reason(NamedTuple):
-    """Why something is no value.
+    """The reason why an object is outside the value space.
 
     Attributes:
         kind: One word for programs, as pydantic's types of errors are.
-        text: What a person reads.
+        text: The sentence that a person reads.
     """
 
     kind: str
@@ -45,12 +46,13 @@ NO_STRING_KEY: Final = Reason("string_key", "The keys of an object are strings")
 
 
 def why_outside(value: Any, room: int = MAX_DEPTH, *, bytes: bool = True) -> Reason | None:
-    """Why this is outside the value space; None for a value.
+    """The reason why an object is outside the value space.
 
-    A string that is not well-formed Unicode is left to whoever encodes or decodes it.
+    None for a value. A string that is not well-formed Unicode is left to the encoder or decoder.
 
     Args:
-        value: Of the types that JSON and MessagePack decode to; any other type is refused.
+        value: An object of the types that JSON and MessagePack decode to; any other type is
+            refused.
         room: Levels of arrays and objects that it may have.
         bytes: Whether bytes are values; they are none in JSON.
     """

@@ -2,7 +2,7 @@
 
 An item costs 1, and 1 more for each full 64 KiB of its encoding. The receiver of a stream allows a
 number of items; the sender begins an item only while its balance is at least 1, so the balance may
-go below zero by the cost of one large item. What the application has consumed is given back.
+go below zero by the cost of one large item. The receiver gives the cost of consumed items back.
 
 How the receiver sizes its window
 ---------------------------------
@@ -10,7 +10,7 @@ A window that never changes is either too small for fast streams (each round tri
 or too large for slow consumers of large items. So it starts small and follows the consumer:
 
 - It doubles when the sender has used up most of its credit and the consumer has emptied the queue
-  all the same: then it is the round trip that limits the stream, and neither end.
+  all the same: then the round trip limits the stream, and neither end does.
 - It never grows beyond `target` bytes divided by the mean number of bytes that one credit moves,
   and comes down to that when items get larger. Credit once granted is not taken back: a shrinking
   window just withholds what consumption would return.
@@ -30,7 +30,7 @@ __all__ = ["ObservedCredit", "ReceiveWindow", "SendCredit", "cost_of", "violatio
 
 
 def violation(reason: str) -> ProtocolError:
-    """The peer broke a rule about who may send what, about credit, or about counts."""
+    """The error for a peer that broke a rule about frames, credit or counts (4505)."""
     return ProtocolError(CloseCode.VIOLATION, reason[:120])
 
 
@@ -39,8 +39,7 @@ def cost_of(size: int) -> int:
     return 1 + size // COST_UNIT
 
 
-# Frames of credit that a receiver may send without having had an item for each, for a window that
-# grows.
+# Frames of credit that a receiver may send beyond one for each item, so that a window can grow.
 SPARE_GRANTS = 64
 
 
@@ -51,15 +50,15 @@ class SendCredit:
 
     def __init__(self, initial: int) -> None:
         self.balance = initial
-        # What the balance would be if nothing had been spent, and as much more as grants may come
-        # for nothing; less what grants that came have used up of that.
+        # The balance as if no credit had been spent, plus the grants that may come without an item,
+        # minus those of them that came.
         self._mark = initial + SPARE_GRANTS
 
     def grant(self, n: int) -> bool:
-        """Add what the receiver allowed; whether that was called for by what it was sent.
+        """Add credit that the receiver granted; returns whether its items called for a grant.
 
-        A receiver that gives back each item by itself sends a grant for each. Who sends many more
-        does not do so because of what was consumed (CALM-1).
+        A receiver that gives back the credit of each item by itself sends one grant for each item.
+        Many more grants have another reason than consumption (CALM-1).
 
         Raises:
             ProtocolError: 4505, the balance would pass 2**31 - 1; the peer's fault.
@@ -77,13 +76,13 @@ class SendCredit:
         self.balance -= 1 + size // COST_UNIT
 
     def spend_many(self, count: int) -> None:
-        """Begin so many items, none of them large; the balance must be at least as much."""
+        """Begin `count` items, none of them large; the balance must be at least `count`."""
         assert self.balance >= count, "an item was begun without credit"
         self.balance -= count
 
 
 class ObservedCredit(SendCredit):
-    """A balance of whose every grant somebody hears, who passes the items on from elsewhere."""
+    """A balance that reports every grant to a relay, which passes the items on from elsewhere."""
 
     __slots__ = ("_granted",)
 
@@ -98,17 +97,17 @@ class ObservedCredit(SendCredit):
 
 
 class ReceiveWindow:
-    """The receiver's side: what it has granted, what came, what was consumed.
+    """The receiver's account of a stream: credit granted, items arrived, items consumed.
 
     Attributes:
         size: Items. The present window: `balance + queued` is brought back up to it.
-        balance: Items. What the sender may still begin, as far as this side has told it.
-        queued: Items. Arrived and not yet consumed.
-        most: Items. What the window never grows beyond.
-        target: Bytes. What the window may hold, once it has grown.
+        balance: Items. The items that the sender may still begin, as far as this side has told it.
+        queued: Items. The items that have arrived and are not yet consumed.
+        most: Items. The bound beyond which the window never grows.
+        target: Bytes. The bytes that the window may hold, once it has grown.
         mean: Bytes that one credit has moved, a moving average; 0 before the first item.
         depleted: Whether the sender has used up most of its credit since the window last grew.
-        threshold: Items. How much must be missing before a grant is worth a frame.
+        threshold: Items. The credit that must be missing before a grant is worth a frame.
     """
 
     __slots__ = ("balance", "depleted", "mean", "most", "queued", "size", "target", "threshold")
@@ -123,7 +122,7 @@ class ReceiveWindow:
         self.threshold = initial // 4 or 1
 
     def arrived(self, items: Sequence[Sized]) -> None:
-        """Account for a message frame's items, at least one.
+        """Count the items of a message frame, at least one.
 
         Raises:
             ProtocolError: 4505, an item was begun without credit; the sender's fault.
@@ -148,11 +147,11 @@ class ReceiveWindow:
 
     @property
     def wanting(self) -> bool:
-        """Whether to know that the application waits would make a difference."""
+        """Whether a waiting application would change the credit to grant."""
         return self.depleted or self.balance < 1
 
     def consumed(self, cost: int, *, waiting: bool) -> int:
-        """Account for what the application took; returns the credit to grant now, often 0.
+        """Count items that the application took; returns the credit to grant now, often 0.
 
         Args:
             cost: The cost of the items consumed since the last call.

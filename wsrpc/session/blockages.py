@@ -1,4 +1,4 @@
-"""Times at which the event loop was blocked, so that heartbeats were missed."""
+"""Times at which the event loop was blocked, so that it missed heartbeats."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ __all__ = ["blockages"]
 
 
 class _Blockages(threading.local):
-    """The times at which the event loop of this thread was blocked, each told once.
+    """The times at which the event loop of this thread was blocked; each is logged once.
 
-    Every session of the loop notices it, each by an alarm that comes late.
+    Every session of the loop notices a blockage by an alarm that comes late.
     """
 
     def __init__(self) -> None:
@@ -23,9 +23,9 @@ class _Blockages(threading.local):
         """Log that the loop was blocked.
 
         Args:
-            log: Where.
+            log: The log to write to.
             now: Seconds on the loop's clock.
-            lag: Seconds. How late an alarm was.
+            lag: Seconds by which an alarm was late.
         """
         if now - lag < self._told <= now:
             return

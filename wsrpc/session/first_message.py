@@ -1,4 +1,4 @@
-"""The first message of a link, which has a time of its own."""
+"""The first message of a link, which has a time limit of its own."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ __all__ = ["first_message"]
 
 
 async def first_message(link: Link, timeout: float) -> bytes:
-    """The peer's first message, within the time that it has for it (HELLO-9).
+    """Receive the peer's first message, within the time that the peer has for it (HELLO-9).
 
     Raises:
-        ProtocolError: 4008, it did not come in time.
+        ProtocolError: 4008, it did not come in time; the peer's fault.
         LinkClosed: The link is gone.
     """
     try:

@@ -1,7 +1,7 @@
 """The user's object for a conversation with a peer, the same class on both sides.
 
-A session outlives its links, and on the connecting side also the sessions of the wire: `WireSession`
-is what runs over links, and this is what hands out proxies and tells what state things are in.
+A session outlives its links, and on the connecting side also its wire sessions. A `WireSession`
+runs over links. A `LiveSession` hands out proxies and tells its state.
 """
 
 from __future__ import annotations
@@ -49,16 +49,16 @@ from .wire_session import WireSession
 
 __all__ = ["LiveSession", "interface_of"]
 
-# Changes of state that may wait for one who watches them.
+# Changes of state that may wait for one consumer of `Session.states`.
 CHANGES = 100
 
-# Seconds from one `auth` frame to the next: twice what AUTH-2 asks for, since what is sent apart may
-# arrive together.
+# Seconds from one `auth` frame to the next: twice the interval of AUTH-2, since two frames that are
+# sent apart may arrive together.
 AUTH_INTERVAL = 2.0
 
 
 class LinkSource(Protocol):
-    """Who sees to it that a connecting session gets links."""
+    """The object that gets links for a connecting session."""
 
     def opened(self, wire: WireSession) -> None:
         """Both hellos of a link are through."""
@@ -67,30 +67,30 @@ class LinkSource(Protocol):
         """A link is lost, and its session waits to be resumed."""
 
     def outlook(self, wire: WireSession) -> tuple[int, float | None]:
-        """Failed attempts since there was a connection, and seconds until the next one, if any."""
+        """Failed attempts since the last connection, and seconds until the next attempt, if any."""
         ...
 
     def goes_on(self, error: ConnectionLost) -> bool:
-        """Whether the session goes on, with a new session of the wire, after this end of one."""
+        """Whether the session goes on with a new wire session, after one ended like this."""
         ...
 
     def moves_on(self, reconnect_after: float) -> bool:
-        """Whether new calls go to a new session of the wire, now that the server drains.
+        """Whether new calls go to a new wire session, now that the server drains.
 
         Args:
-            reconnect_after: Seconds that this server wants to be left alone.
+            reconnect_after: Seconds for which this server asks to be left alone.
         """
         ...
 
     def keep(self, wire: WireSession) -> None:
-        """Find links for this one from now on."""
+        """Find links for this wire session from now on."""
 
     async def credentials(self, value: Any = None) -> Any:
-        """Fresh credentials: `value`, or else what `auth=` gives."""
+        """Fresh credentials: `value`, or else those that `auth=` gives."""
 
 
 class LiveSession(Session):
-    """The `Session` of this process: one session of the wire after another, over their links."""
+    """The `Session` of this process: one wire session after another, over their links."""
 
     def __init__(
         self,
@@ -136,7 +136,7 @@ class LiveSession(Session):
         self._lost: ConnectionLost | None = None
         self._on_closed: list[Future] = []
         self._closing = False
-        # Ended or drained, but with handlers that have not.
+        # Wire sessions that have ended or drain, and still have running handlers.
         self._older: set[WireSession] = set()
         self.wire = self._new_wire()
         self.route = Route(self.wire.hub)
@@ -148,7 +148,8 @@ class LiveSession(Session):
         return f"<wsrpc session {name}, {side}, {self.state}>"
 
     def __dir__(self) -> list[str]:
-        # What is here besides is for the rest of the package, and no help to who looks for a method.
+        # The other names are for the rest of the package, and do not help a user who looks for a
+        # method.
         return sorted({*dir(Session), *Session.__annotations__})
 
     # ------------------------------------------------------------ the public face
@@ -171,7 +172,7 @@ class LiveSession(Session):
 
     @property
     def held(self) -> int:
-        """Bytes that it holds for its peer, whatever they are held as."""
+        """Bytes that it holds for its peer, of every kind."""
         return sum(wire.hub.held for wire in self._wires())
 
     @property
@@ -300,7 +301,7 @@ class LiveSession(Session):
         )
 
     def _go_on(self) -> None:
-        """Let a new session of the wire take all calls from now on."""
+        """Let a new wire session take all calls from now on."""
         older, self.wire = self.wire, self._new_wire()
         self.route.lead_to(self.wire.hub)
         self._older.add(older)
@@ -362,13 +363,13 @@ class LiveSession(Session):
         return any(wire.endpoint.peer_draining and not wire.over for wire in self._wires())
 
     def wire_confirmed(self, wire: WireSession) -> None:
-        """Of interest to whoever keeps the tokens."""
+        """Nothing to do: only the server keeps tokens."""
 
     def wire_auth(self, wire: WireSession, event: AuthReceived) -> None:
-        """Of interest to whoever knows the principals."""
+        """Nothing to do: only the server knows principals."""
 
     def wire_draining(self, wire: WireSession, event: GoawayReceived) -> None:
-        # It is said again on each link, and of interest once.
+        # The peer says it again on each link; only the first time matters.
         if wire is not self.wire or self._closing:
             return
         cause = f"the other end is about to go, and finishes what it has in {event.grace:g} s"
@@ -381,7 +382,7 @@ class LiveSession(Session):
     def _enter(self, change: StateChange) -> None:
         resumed = change.state == "connected" and self.change.state == "detached"
         self.change = change
-        # Not the cause, which may be in the other end's words.
+        # The cause is left out, since the other end may have worded it.
         self.wire.hub.log.debug("%r", self)
         for watcher in self._watchers:
             watcher.add(change)
@@ -403,7 +404,7 @@ class LiveSession(Session):
         await self.wire.drain(grace, reconnect_after)
 
     def supplied_by(self, source: LinkSource) -> None:
-        """Connecting side: who gets links for this session."""
+        """Connecting side: set the source of this session's links."""
         self._link_source = source
 
     async def ready(self) -> None:
@@ -417,7 +418,7 @@ class LiveSession(Session):
             raise _refused(error)
 
     def give_up(self, error: Exception) -> None:
-        """Connecting side: no link came about, or it failed in a way that it must not."""
+        """Connecting side: end the session, since no link came about or a task of it failed."""
         if not self._ready.done():
             self._ready.set_result(error)
         elif not self.closed:
@@ -426,7 +427,7 @@ class LiveSession(Session):
             self.wire.lose(CloseCode.SERVER_TROUBLE, "internal error")
 
     async def idle(self) -> None:
-        """Wait until handlers and uploads have cleaned up; the session has ended, in any case."""
+        """Wait until handlers and uploads have cleaned up; the session itself has ended by now."""
         self._closing = True
         for wire in self._wires():
             await wire.idle()
@@ -460,11 +461,11 @@ class _Watcher:
 
 
 def interface_of(controller: Any) -> AnyInterface:
-    """What `clientize` takes, read.
+    """The methods of a controller as `clientize` takes it.
 
     Raises:
         RegistrationError: The class cannot be a controller.
-        TypeError: It is none of these.
+        TypeError: `controller` is neither a controller nor a name.
     """
     if isinstance(controller, str):
         return LooseInterface(controller)
@@ -474,7 +475,7 @@ def interface_of(controller: Any) -> AnyInterface:
 
 
 def _refused(error: Exception) -> Exception:
-    """Why the server's hello did not come, in one sentence."""
+    """The error for a server's hello that did not come, in one sentence."""
     if not isinstance(error, ConnectionLost):
         return error
     code, reason = error.close_code, error.close_reason

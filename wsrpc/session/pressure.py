@@ -1,4 +1,4 @@
-"""What becomes of a session whose peer makes this side hold more than the bounds on memory allow."""
+"""Sessions whose peers make this side hold more bytes than the bounds on memory allow."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Pressure"]
 
 
 class Pressure:
-    """Lets a session wait while it is above its bound, and ends it if it stays there (OUT-4).
+    """Gives a session time while it is above its bound, and ends it if it stays there (OUT-4).
 
     Args:
         hub: The session's.
@@ -27,7 +27,7 @@ class Pressure:
         hub.account.on_change = self._changed
 
     def end(self) -> None:
-        """The session is over."""
+        """Stop watching, since the session is over."""
         self._hub.account.on_change = None
         self._relieve()
 
@@ -40,7 +40,7 @@ class Pressure:
             self._relieve()
 
     def _press(self) -> None:
-        """The session gets some time to be within its bound again."""
+        """Give the session some time to come within its bound again."""
         hub = self._hub
         enough = hub.account.returned + max(hub.account.held // 32, 1)
         when = hub.runtime.now() + hub.limits.stall_timeout
@@ -58,7 +58,7 @@ class Pressure:
         if hub.lost is not None or not account.crowded:
             return
         limits = hub.limits
-        # What the connecting side sends by itself is nothing that the peer makes it hold.
+        # The connecting side sends its values of its own will; the peer does not make it hold them.
         own = hub.endpoint.side == "connecting" and hub.taken <= limits.max_session_bytes
         if own or account.returned >= enough:
             self._press()

@@ -25,7 +25,7 @@ from .wire_session import GOODBYE, WireSession
 
 __all__ = ["AskedError", "Dial", "Reconnect", "Reconnector", "asked"]
 
-# Refusals of credentials in a row, where a function gives fresh ones each time.
+# Refusals of credentials in a row that are borne where a function gives fresh ones each time.
 REFUSALS = 3
 
 REFUSED = frozenset((CloseCode.UNAUTHENTICATED, CloseCode.FORBIDDEN))
@@ -37,12 +37,12 @@ class Reconnect:
 
     Attributes:
         attempts: Attempts in a row that may fail before the session ends; None: any number.
-        max_delay: Seconds. The longest that it waits for the next attempt at one address, what a
-            server asks for aside.
+        max_delay: Seconds that it waits at most for the next attempt at one address, unless the
+            server asks for more.
         give_up_after: Seconds without a connection after which the session ends; None: never.
 
     Raises:
-        ValueError: One of them is not positive.
+        ValueError: An argument is not positive; the caller's fault.
     """
 
     attempts: int | None = None
@@ -61,7 +61,8 @@ class Dial(Protocol):
     """How to get a link.
 
     Attributes:
-        renews: Whether a function of the user's gives what the server may refuse as credentials.
+        renews: Whether a function of the application gives the headers or URL, so that a refusal
+            may not recur.
     """
 
     @property
@@ -71,28 +72,29 @@ class Dial(Protocol):
         """A link to one of the addresses, closed on leaving.
 
         Args:
-            address: Which, counted on without end; taken modulo how many there are.
+            address: The number of the address, counted on without end; taken modulo the number of
+                addresses.
 
         Raises:
-            ConnectError: It did not come about; the message says how far it got.
+            ConnectError: No link came about; the message says how far the attempt got.
         """
         ...
 
     async def addresses(self) -> int:
-        """Find out the addresses, anew before each attempt; returns how many there are.
+        """Find out the addresses, anew before each attempt; returns their number.
 
         Raises:
-            AskedError: A function of the user's failed.
+            AskedError: A function of the application failed.
         """
         ...
 
 
 class AskedError(Exception):
-    """A function of the user's, which gives a URL or credentials, failed.
+    """A function of the application, which gives a URL, headers or credentials, failed.
 
     Attributes:
         name: The argument of `connect` that it is.
-        error: What it raised, or what is wrong with what it gave.
+        error: The exception that it raised, or one that says why its result is no good.
     """
 
     def __init__(self, name: str, error: Exception) -> None:
@@ -102,7 +104,7 @@ class AskedError(Exception):
 
 
 async def asked(name: str, ask: Callable[[], Any], timeout: float) -> Any:
-    """What a function of the user's gives, within the time for one attempt to connect.
+    """Call a function of the application, within the time for one attempt to connect.
 
     Args:
         name: The argument of `connect` that it is.
@@ -125,15 +127,15 @@ async def asked(name: str, ask: Callable[[], Any], timeout: float) -> Any:
 
 
 class _Way:
-    """Where a session of the wire is to get its next link.
+    """Where and when a wire session is to get its next link.
 
     Attributes:
-        address: Which, counted on without end.
-        when: Seconds on the loop's clock.
-        opened: Whether the last link there got as far as both hellos.
-        hopeless: Why there is to be no other attempt, if so.
-        began: Seconds on the loop's clock. When the last link was there.
-        before: What had been received and acked by then.
+        address: The number of the address, counted on without end.
+        when: Seconds on the loop's clock. The time of the next attempt.
+        opened: Whether the last link to it got as far as both hellos.
+        hopeless: The reason why no other attempt shall follow, or None.
+        began: Seconds on the loop's clock. The time at which the last link opened.
+        before: The numbers of frames that had been received and acked by then.
     """
 
     __slots__ = ("address", "before", "began", "hopeless", "opened", "when")
@@ -148,16 +150,16 @@ class _Way:
 
 
 class Reconnector:
-    """Sees to it that a session has links, for as long as it goes on.
+    """Gets links for a session for as long as it goes on.
 
     Args:
         session: The session.
         dial: How to get a link.
         auth: Credentials, or a function that gives them, asked before each attempt.
-        nursery: The parent of the tasks that do it.
-        reconnect: Whether, and how, to come back.
-        wait: Seconds in which the first connection is tried again.
-        backoff: Makes what says how long to wait before each attempt at one address.
+        nursery: The parent of its tasks.
+        reconnect: Whether and how to come back after a lost link.
+        wait: Seconds for which the first connection is tried again.
+        backoff: Makes the `Backoff` of one address.
     """
 
     def __init__(
@@ -180,28 +182,28 @@ class Reconnector:
         self._patient_until = session.runtime.now() + wait
         self._waits = wait > 0
         self._make_backoff = backoff or partial(Backoff, longest=self._policy.max_delay)
-        # Of how many addresses; and what is known of each, by its number.
+        # The number of addresses, and the state of each by its number.
         self._addresses = 1
         self._backoffs: dict[int, Backoff] = {}
         self._due: dict[int, float] = {}
         self._away: dict[int, float] = {}
-        # Where the present session of the wire is, or was last.
+        # The address at which the present wire session is, or was last.
         self._address = 0
         self._ways: dict[WireSession, _Way] = {}
         self._met = False
         self._over = False
-        # Since there was a connection: failed attempts, refused credentials among them in a row,
-        # when it was lost, and what was logged last.
+        # Since the last connection: the failed attempts, the refusals of credentials in a row among
+        # them, the time at which it was lost, and the cause that was logged last.
         self._failed = 0
         self._refusals = 0
         self._since: float | None = None
         self._told = ""
-        # Why there is no connection at present.
+        # The reason why there is no connection at present.
         self._trouble: Exception | None = None
         self._next = _Way(0, 0.0)
 
     def begin(self) -> None:
-        """Make the first connection; whether that works, `Session.ready` tells."""
+        """Make the first connection; `Session.ready` tells whether that works."""
         self._session.supplied_by(self)
         self._start(self._session.wire, _Way(0, 0.0))
 
@@ -253,7 +255,7 @@ class Reconnector:
         if not may_reconnect(code) and not (refused and self._renews()):
             return False
         if code == CloseCode.CANNOT_RESUME and wire.endpoint.established:
-            # The server is there, and told us at a time of our choosing: no need to wait again.
+            # The server is there, and answered after we had waited: no need to wait again.
             self._backoff(way.address).reset()
             way.when = 0.0
             return self._hold(way)
@@ -270,7 +272,7 @@ class Reconnector:
         here = self._address
         floor = reconnect_after or None
         self._away[here % self._addresses] = now + reconnect_after
-        # Alone it is the address of several servers, or of one that will be back.
+        # A single address stands for several servers, or for one that will be back.
         self._due[here % self._addresses] = now + self._backoff(here).next(floor)
         way = _Way(here, 0.0)
         self._choose(way, here + 1, resumes=False)
@@ -280,21 +282,21 @@ class Reconnector:
         self._start(wire, self._next)
 
     def outlook(self, wire: WireSession) -> tuple[int, float | None]:
-        """The failed attempts since there was a connection, and seconds until the next one."""
+        """Failed attempts since the last connection, and seconds until the next attempt."""
         way = self._ways.get(wire)
         if way is None or way.hopeless is not None:
             return self._failed, None
         return self._failed, max(0.0, way.when - self._session.runtime.now())
 
     def _hold(self, way: _Way) -> bool:
-        """Where the next session of the wire begins; `keep` is called with it at once."""
+        """Set where the next wire session begins; `keep` is called with it at once."""
         self._next = _Way(way.address, way.when)
         return True
 
     # ------------------------------------------------------------ the search
 
     async def _keep(self, wire: WireSession, way: _Way) -> None:
-        """Find one link after another until this session of the wire is over."""
+        """Find one link after another until this wire session is over."""
         try:
             await self._search(wire, way)
         finally:
@@ -325,7 +327,7 @@ class Reconnector:
                 return
 
     async def _one_link(self, wire: WireSession, way: _Way) -> Exception | None:
-        """Serve one link until it is gone; the error, where none came about."""
+        """Serve one link until it is gone; returns the error if no link came about."""
         limits = self._session.limits
         try:
             auth = self._auth
@@ -344,7 +346,7 @@ class Reconnector:
                 except ValueError as error:
                     if callable(self._auth):
                         return AskedError("auth", error)
-                    # It would recur.
+                    # The error would recur with the next link.
                     wire.lose(CloseCode.NORMAL, f"auth cannot travel: {error}")
                 except anyio.get_cancelled_exc_class():
                     if not way.opened:
@@ -357,11 +359,11 @@ class Reconnector:
         return None
 
     def _lost_at(self, way: _Way, wire: WireSession, error: ConnectionLost) -> None:
-        """A link that was at work is gone: its own server is asked first, after a while."""
+        """Plan the next link after a loss: the link's own server is tried first, after a delay."""
         now = self._session.runtime.now()
         endpoint = wire.endpoint
         if endpoint.received + endpoint.acked > way.before or now >= way.began + LONGEST:
-            # It was of use, if only to one who had nothing to say.
+            # The link was of use, even if the application had nothing to send.
             self._backoff(way.address).reset()
         if wire is self._session.wire:
             self._since = now
@@ -375,7 +377,7 @@ class Reconnector:
         """An attempt has failed: decide whether, where and when to try again (RETRY-2)."""
         now = self._session.runtime.now()
         if wire is not self._session.wire:
-            # It drains: nobody takes back what its server still had.
+            # The server drains: no server takes this wire session back.
             why = f"the server was about to go, and takes nobody back: {error}"
             way.hopeless = ConnectError(why)
             return
@@ -417,7 +419,7 @@ class Reconnector:
         return policy.give_up_after is None or when <= since + policy.give_up_after
 
     def _renews(self) -> bool:
-        """Whether other credentials may come with the next attempt."""
+        """Whether the next attempt may bring other credentials."""
         return (callable(self._auth) or self._dial.renews) and self._refusals < REFUSALS
 
     def _give_up(self, wire: WireSession, way: _Way, error: Exception) -> None:
@@ -439,12 +441,12 @@ class Reconnector:
     # ------------------------------------------------------------ addresses and delays
 
     def _choose(self, way: _Way, first: int, *, resumes: bool) -> None:
-        """Where to go next, from this address on: one that is due, or the one that will be first."""
+        """Choose the next address, from `first` on: a due one, or the one that is due first."""
         now = self._session.runtime.now()
 
         def due(address: int) -> float:
             number = address % self._addresses
-            # Whoever has something to resume does not mind what its server asked of others.
+            # A server that asked to be left alone still takes back the sessions that it has.
             away = 0.0 if resumes else self._away.get(number, 0.0)
             return max(now, self._due.get(number, 0.0), away)
 
@@ -458,13 +460,13 @@ class Reconnector:
         return self._backoffs[number]
 
     def _floor(self, address: int) -> float:
-        """Seconds that the server at this address still wants to be left alone."""
+        """Seconds for which the server at this address still asks to be left alone."""
         return self._away.get(address % self._addresses, 0.0) - self._session.runtime.now()
 
     def _say(self, error: Exception, seconds: float | None) -> None:
-        """One line whenever the cause changes; nothing of a stranger's text is in it."""
+        """Log one line whenever the cause changes, without any text of a stranger."""
         if not self._met and not self._waits:
-            # Whoever enters `connect` is told.
+            # The error goes to the caller that enters `connect`.
             return
         text = _for_logs(error)
         if text == self._told:
@@ -487,7 +489,7 @@ def _refuses_credentials(error: Exception) -> bool:
 
 
 def _for_logs(error: Exception) -> str:
-    """What went wrong, without the words of a server or of a function that knows credentials."""
+    """The cause of a failure, without text of a server or of a function with credentials."""
     if isinstance(error, AskedError):
         return f"{error.name}= raised {type(error.error).__name__}"
     if isinstance(error, (ConnectError, ConnectionLost)) and error.close_code is not None:
@@ -496,10 +498,10 @@ def _for_logs(error: Exception) -> str:
 
 
 def checked_headers(found: Any) -> dict[str, str]:
-    """What `headers=` is, or gives.
+    """Check the value of `headers=`, or the result of the function given there.
 
     Raises:
-        TypeError: It is no mapping of strings.
+        TypeError: It is no mapping of strings; the application's fault.
     """
     if found is None:
         return {}

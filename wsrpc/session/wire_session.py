@@ -1,8 +1,8 @@
-"""One session of the wire: an endpoint and all that runs around it, over one link after another.
+"""One wire session: an endpoint and all tasks around it, over one link after another.
 
-A user's `Session` has one of these at a time, or two while the older one is drained; when one
-cannot be resumed, the connecting side's `Session` goes on with the next. What happens to the links
-and to the session is told to whoever owns it, as `Owner`.
+A user's `Session` has one of these at a time, or two while the older one is drained. When one
+cannot be resumed, the connecting side's `Session` goes on with the next. An `Owner` is told of each
+event of the links and of the wire session.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ KILLED = 0.5
 
 
 class Owner(Protocol):
-    """Who is told what becomes of a wire session."""
+    """The object that is told of the events of a wire session."""
 
     def wire_opened(self, wire: WireSession, hello: HelloBody) -> None:
         """Both hellos of a link are through."""
@@ -80,10 +80,10 @@ class Owner(Protocol):
         """Accepting side: the peer has the newest token."""
 
     def wire_draining(self, wire: WireSession, event: GoawayReceived) -> None:
-        """The peer takes no new calls, and is about to go."""
+        """The peer drains: it takes no new calls, and is about to go."""
 
     def wire_auth(self, wire: WireSession, event: AuthReceived) -> None:
-        """Accepting side: the peer has fresh credentials, of which nothing is believed yet."""
+        """Accepting side: the peer sent fresh credentials, which have yet to be verified."""
 
 
 class WireSession:
@@ -91,17 +91,18 @@ class WireSession:
 
     Args:
         session: The user's object.
-        owner: Who is told what happens.
-        endpoint: The protocol, new.
+        owner: The object that is told of its events.
+        endpoint: A new endpoint of the protocol.
         runtime: The event loop.
         nursery: The parent of everything that runs here.
-        entries: What the peer may call.
+        entries: The methods that the peer may call.
         authorize: Asked before each of its calls.
         check: Whether results are validated before they leave.
         debug: Whether unexpected errors cross with their text.
-        events: Told what happens.
-        threads: Where plain functions run.
-        ledger: Where it has an account of what it holds; its own, if None.
+        events: Passes its events to counters and observers.
+        threads: The threads in which plain functions run.
+        ledger: The ledger in which it has an account of the bytes it holds; one of its own, if
+            None.
 
     Attributes:
         hub: The waiting around the endpoint.
@@ -138,7 +139,7 @@ class WireSession:
         self._nursery = nursery
         self._events = events
         self._link: Link | None = None
-        # Why the present link has to go, until it does.
+        # The reason why the present link has to go, until it is gone.
         self._verdict: ProtocolError | None = None
         # Links that this side is closing.
         self._closing: set[Future] = set()
@@ -151,7 +152,7 @@ class WireSession:
         return self.hub.lost is not None
 
     def relay_calls(self, relay: Relay) -> None:
-        """Let calls of the peer be passed on elsewhere, if `relay` takes them."""
+        """Pass calls of the peer on to `relay`, if it takes them."""
         self._dispatcher.relay = relay
 
     @property
@@ -169,7 +170,7 @@ class WireSession:
             auth: The credentials.
 
         Raises:
-            ValueError: They cannot travel.
+            ValueError: The credentials cannot travel; the caller's fault.
         """
         self.endpoint.connect(auth, patient=True)
         self._events.link_opened(link.handshake)
@@ -179,13 +180,14 @@ class WireSession:
             self._events.link_left()
 
     def begin(self, how: Callable[[], list[Event]]) -> list[Event]:
-        """Accepting side: let the endpoint begin on a new link; `serve` that with what it returns.
+        """Accepting side: let the endpoint begin on a new link; `serve` takes the events.
 
         Args:
             how: Lets the endpoint begin.
 
         Raises:
-            ProtocolError: The first message does not fit. The link is the caller's to close.
+            ProtocolError: The first message does not fit; the peer's fault. The caller closes the
+                link.
         """
         try:
             return how()
@@ -200,7 +202,7 @@ class WireSession:
 
         Args:
             link: The connection.
-            events: What its first message brought; None if that has yet to come.
+            events: The events of its first message; None if that has yet to come.
         """
         older, older_driver = self._link, self.hub.driver
         self._link, self._verdict = link, None
@@ -219,7 +221,7 @@ class WireSession:
                 self._events.received(self.hub.session, len(data))
                 events = self.endpoint.receive(data, self._runtime.now())
             self._process(events)
-            # A link may be idle for days: nothing of its beginning should stay for so long.
+            # A link may be idle for days: the objects of its beginning should not stay for so long.
             del events
             await driver.run()
             raise AssertionError("a driver that ends without a word")
@@ -236,7 +238,7 @@ class WireSession:
         """The present link is gone, or has to go."""
         if self._link is not link:
             return
-        # The reader may notice that its driver was stopped before that is acted on.
+        # The reader may notice that its driver was stopped before the verdict is acted on.
         failure, self._verdict = self._verdict or failure, None
         self._take_unreported()
         if isinstance(failure, LinkClosed):
@@ -244,20 +246,20 @@ class WireSession:
         else:
             code, reason = failure.close_code, failure.reason
             self.hub.log.info("closing %r with %d: %s", self.hub.session, code, reason, code=code)
-            # First the verdict, then the handshake: nobody's call waits for a peer to say goodbye.
+            # First the verdict, then the closing handshake: no call waits for the peer's goodbye.
             self._leave(code, reason)
             if code == CloseCode.HELLO_TIMEOUT:
-                # Who says nothing is not waited for.
+                # A peer that says nothing gets no time.
                 self.hub.timers.add(self._runtime.now() + GOODBYE, link.abort)
             await self._close(link, code, reason)
 
     def _take_unreported(self) -> None:
-        # What stood in front of a violation, in its message, has happened all the same.
+        # The frames ahead of a violation, in the same message, have taken effect all the same.
         before, self.endpoint.unreported = self.endpoint.unreported, []
         self._process(before)
 
     def _leave(self, code: int, reason: str) -> None:
-        """The link has ended with this code: so has the session, unless it may be resumed."""
+        """Leave a link that ended with this code; end the session unless it may be resumed."""
         if self._link is not None:
             self._events.link_closed(self._link.handshake, code, reason)
         self._link = self.hub.driver = None
@@ -302,7 +304,7 @@ class WireSession:
             done.set_result(None)
 
     def _writing_failed(self, link: Link, error: Exception) -> None:
-        """The driver cannot write, by its own fault or the peer's: the link has to go."""
+        """End the link, since the driver cannot write, by its own fault or the peer's."""
         if self._link is link and self._verdict is None:
             self._verdict = error if isinstance(error, ProtocolError) else self._own_fault(error)
             driver = self.hub.driver
@@ -320,7 +322,7 @@ class WireSession:
         """Take no new calls, finish those that run, end the session (DRAIN-1, DRAIN-3).
 
         Args:
-            grace: Seconds to finish in; the handlers that are left are cancelled then.
+            grace: Seconds for calls to finish; handlers that still run then are cancelled.
             reconnect_after: Seconds that the peer is asked to stay away.
         """
         if self._link is None:
@@ -335,16 +337,17 @@ class WireSession:
         if own is None:
             await self._finish_by(end)
             return
-        # The caller is a handler of this very session, and would wait for itself.
+        # The caller may be a handler of this very session, which would wait for itself.
         with anyio.move_on_after(grace):
             await self.hub.drained(own)
         self._nursery.spawn(self._finish_by, end)
 
     async def _finish_by(self, end: float) -> None:
-        """End a session that drains, as soon as nothing is live any more.
+        """End a session that drains, as soon as no call is live any more.
 
         Args:
-            end: Seconds on the loop's clock; when the handlers that are left are cancelled.
+            end: Seconds on the loop's clock. The time at which handlers that still run are
+                cancelled.
         """
         with anyio.move_on_after(max(0.0, end - self._runtime.now())):
             await self.hub.drained()
@@ -366,12 +369,12 @@ class WireSession:
             self.lose(code, reason)
 
     def expel(self, code: int, reason: str, within: float | None = None) -> None:
-        """End the session now, and close the link after that: nothing of the peer's acts any more.
+        """End the session now, so that no frame of the peer acts any more, and then close the link.
 
         Args:
             code: The close code.
             reason: For people.
-            within: Seconds for the goodbye; as long as others have, if None.
+            within: Seconds for the closing handshake; `Limits.close_timeout` if None.
         """
         link = self._link
         self.lose(code, reason)
@@ -384,14 +387,14 @@ class WireSession:
         """Connecting side: send fresh credentials, if there is a link that has begun.
 
         Raises:
-            ValueError: They cannot travel.
+            ValueError: The credentials cannot travel; the caller's fault.
         """
         if self._link is not None and self.endpoint.state == "open":
             self.endpoint.refresh(auth)
             self.hub.wake()
 
     def trust_until(self, when: float) -> None:
-        """Accepting side: when the credentials of the present link run out (AUTH-3)."""
+        """Accepting side: set when the credentials of the present link run out (AUTH-3)."""
         self.endpoint.trust_until(when)
         if self._link is not None:
             self._arm()
@@ -409,13 +412,13 @@ class WireSession:
     def lose(
         self, code: int, reason: str, *, what: str | None = None, cause: Exception | None = None
     ) -> None:
-        """The session is over for good: fail what is pending, cancel what runs (CLOSE-4, CLOSE-5).
+        """End the session for good: fail pending calls, cancel handlers (CLOSE-4, CLOSE-5).
 
         Args:
             code: The close code.
-            reason: What the closing side said.
-            what: What became of the session, if more is known than the code.
-            cause: What led to it.
+            reason: The reason that the closing side gave.
+            what: The message of the error, if more is known than the code.
+            cause: The exception that led to it.
         """
         if self.over:
             return
@@ -459,7 +462,7 @@ class WireSession:
     # ------------------------------------------------------------ time
 
     def _arm(self) -> None:
-        """Let the endpoint do what it has to do at a certain time."""
+        """Set the timer for the endpoint's next alarm."""
         when = self.endpoint.next_alarm
         if when is None or (self._alarm is not None and self._alarm_at <= when):
             return
@@ -481,10 +484,10 @@ class WireSession:
         if lag > self.hub.limits.heartbeat_timeout and self._link is not None:
             blockages.tell(self.hub.log, now, lag)
         try:
-            # It may be early for what is due by now, and yet late itself.
+            # The alarm may be early for the next duty, and yet late itself.
             self._process(self.endpoint.alarm(now, lag=lag))
         except ProtocolError as error:
-            # Not armed again: what was due stays due, and whoever leaves the link arms what follows.
+            # Not armed again: the duty stays due, and leaving the link arms the next alarm.
             if self._link is not None:
                 self._writing_failed(self._link, error)
         else:
@@ -494,7 +497,7 @@ class WireSession:
 
     def _process(self, events: list[Event]) -> None:
         if self.over:
-            # Nothing may begin any more on a session that has ended.
+            # No call may begin any more on a session that has ended.
             return
         handlers = self._on
         for event in events:
@@ -512,8 +515,8 @@ class WireSession:
     def _on_call(self, event: CallReceived) -> None:
         self._dispatcher.receive(event.call, event.complete)
 
-    # A lane without context is one whose call was refused, or has ended, by an earlier event of the
-    # same message: nobody is there any more to be told.
+    # A lane without an owner is one whose call was refused, or has ended, by an earlier event of
+    # the same message: no handler is there any more to be told.
 
     def _on_refused(self, event: CallRefused) -> None:
         call = event.call

@@ -1,7 +1,7 @@
-"""The receiving end of a stream: what arrived, what was consumed, who waits.
+"""The receiving end of a stream: items that arrived, items consumed, the waiting application.
 
-An consumer is held by its lane; the `Stream` that the user holds only points at it. So when the user
-drops the stream, its finalizer runs at once and the far end can be told.
+The lane holds its consumer; the `Stream` that the user holds only refers to it. So when the user
+drops the stream, its finalizer runs at once and cancels the call at the far end.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ __all__ = ["Consumer", "ItemGroup", "ReceivedStream", "Tally"]
 class ItemGroup:
     """The items of one `message`, copied out of the batch that brought them.
 
-    Undecoded items are views of their batch and keep all of it in memory. A stream whose consumer
-    takes its time would hold one batch, most of it other streams' items, for each item it waits
-    with. The copy costs nothing: to be validated in one go they have to be joined anyway. A large
-    item is most of its batch, and stays where it is.
+    Undecoded items are views of their batch and keep all of it in memory. A slow consumer would
+    hold one batch, most of it other streams' items, for each item that waits. The copy costs
+    nothing: items have to be joined anyway to be validated in one go. A large item is most of its
+    batch, and is not copied.
 
     Attributes:
         count: Items.
         data: The encoding of an array of them, or of the item itself where there is but one.
-        costs: What each of them cost, unless that is 1 for all.
+        costs: The cost of each, or None where each costs 1.
     """
 
     __slots__ = ("costs", "count", "data")
@@ -62,10 +62,10 @@ class ItemGroup:
 
 
 class Tally:
-    """Counts the items that were let go.
+    """Counts the items that were dropped.
 
     Args:
-        whole: The tally of what is made of this stream and others.
+        whole: The tally of the stream that is made of this one and others.
 
     Attributes:
         dropped: Items.
@@ -88,22 +88,22 @@ class Consumer(LaneOwner):
 
     Args:
         hub: The session's.
-        lane: Where they come from.
+        lane: The lane on which they arrive.
         adapter: The type of the items.
-        final_adapter: That of the final value, if there may be one.
-        invalid: Makes the error to raise of what is wrong with an item.
-        label: What messages call the stream.
+        final_adapter: The type of the final value, if there may be one.
+        invalid: Makes the error to raise for an item that does not validate.
+        label: The name of the stream in messages.
         on_started: Called when the call is numbered.
-        on_over: Called when the stream has ended, with items still to be taken or not.
+        on_over: Called when the stream has ended; items may still be queued.
         check: Whether items are validated; otherwise they come as plain decoded values.
-        tally: Counts the items that are let go (`overflow`).
-        room: Items. How many may wait where they can be let go.
+        tally: Counts the items that are dropped (`overflow`).
+        room: Items that may wait under a policy that drops items.
 
     Attributes:
         items: Validated items, ready to be taken; the fast path pops from here.
         observed: The call, where observers are told of its items.
-        on_dropped: Called when the stream was dropped without a word.
-        taken: Items. Cost consumed and not yet reported to the endpoint.
+        on_dropped: Called when the user dropped the stream without closing it.
+        taken: Credit of the items consumed and not yet reported to the endpoint.
         final: The stream's final value, once it has ended with one.
     """
 
@@ -164,7 +164,7 @@ class Consumer(LaneOwner):
         self._on_over = on_over
         self._entry: TimerEntry | None = None
         self._groups: deque[ItemGroup] = deque()
-        # Bytes that the items have which were not taken, and those of the group that is being taken.
+        # Bytes of the items that were not taken, and those of the group that is being taken.
         self._held = self._taking = 0
         self._costs: deque[int] | None = None
         self._terminal: Terminal | RpcError[Any] | None = None
@@ -218,13 +218,13 @@ class Consumer(LaneOwner):
         self._entry = self._hub.timers.add(when, expire)
 
     def stop(self, reason: str) -> None:
-        """Tell the other end that nobody wants the rest."""
+        """Cancel the stream at the other end: nobody wants the rest."""
         if self._terminal is None and self._hub.lost is None:
             self._hub.endpoint.cancel(self._cancellable(), reason)
             self._hub.wake()
 
     def stop_soon(self) -> None:
-        """The same as `stop`, from a finalizer."""
+        """Do the same as `stop`, from a finalizer, which may run in any thread."""
         self._hub.runtime.call_threadsafe(self._drop)
 
     def _drop(self) -> None:
@@ -235,7 +235,7 @@ class Consumer(LaneOwner):
             self.on_dropped()
 
     def _forget(self) -> None:
-        """Nobody takes what is queued."""
+        """Drop the queued items."""
         self._groups.clear()
         self.items.clear()
         self._costs = None
@@ -244,13 +244,13 @@ class Consumer(LaneOwner):
             self._give_back(self._held)
 
     def discard(self) -> None:
-        """Forget what is queued: the application wants no more."""
+        """Drop the queued items and end: the application wants no more."""
         self._forget()
         self._end = StopAsyncIteration()
         self._notify()
 
     def fail(self, error: RpcError[Any]) -> None:
-        """End the stream here, whatever is still queued: a deadline passed, or it was closed."""
+        """Drop the queued items and end with this error: a deadline passed, or it was closed."""
         self._forget()
         self._terminate(error)
 
@@ -272,7 +272,7 @@ class Consumer(LaneOwner):
 
     @property
     def closed(self) -> bool:
-        """Whether the application takes nothing that is still to arrive."""
+        """Whether the application will not take any item that is still to arrive."""
         return self._terminal is not None or self._end is not None
 
     @property
@@ -291,7 +291,7 @@ class Consumer(LaneOwner):
         return self._terminal is not None
 
     def pop(self) -> Any:
-        """The next item of `items`, accounted for; `items` must not be empty."""
+        """Take the next item of `items`, which must not be empty, and count its cost."""
         item = self.items.popleft()
         costs = self._costs
         self.taken += 1 if costs is None else costs.popleft()
@@ -305,7 +305,7 @@ class Consumer(LaneOwner):
         return lane
 
     def report(self, *, waiting: bool) -> None:
-        """Give credit back for what was taken."""
+        """Give credit back for the items that were taken."""
         taken, self.taken = self.taken, 0
         if self._hub.endpoint.consumed(self._lane, taken, waiting=waiting):
             self._hub.wake()
@@ -315,7 +315,7 @@ class Consumer(LaneOwner):
 
         Args:
             idle_timeout: Seconds after which the stream fails.
-            until: Seconds on the loop's clock, after which this ends and the stream goes on.
+            until: Seconds on the loop's clock, after which the wait ends and the stream goes on.
 
         Raises:
             StopAsyncIteration: The stream is complete.
@@ -361,7 +361,7 @@ class Consumer(LaneOwner):
             raise NoItemYet(f"{self._label}: no item came in time")
 
     def _arrived(self) -> bool:
-        """Whether there is something to give, the end included."""
+        """Whether an item, or the end, can be given at once."""
         return bool(self._groups) or self._terminal is not None or self._end is not None
 
     def _arm_idle(self, idle_timeout: float) -> TimerEntry:
@@ -390,7 +390,7 @@ class Consumer(LaneOwner):
             self.stop("cancelled")
 
     def _first_invalid(self, group: ItemGroup) -> InvalidValue | None:
-        """What is wrong with the first bad item; those before it are items all the same."""
+        """The error of the first invalid item; the items before it are delivered."""
         if group.count > 1:
             codec = self._hub.codec
             for raw in codec.split_array(group.data):
@@ -401,7 +401,7 @@ class Consumer(LaneOwner):
         return None
 
     def _conclude(self, terminal: Terminal | RpcError[Any]) -> None:
-        """Turn the terminal into what every further `next` raises."""
+        """Turn the terminal into the exception that every further `next` raises."""
         if isinstance(terminal, RpcError):
             self._end = terminal
         elif isinstance(terminal, End):
@@ -426,7 +426,7 @@ class Consumer(LaneOwner):
 
 
 class ReceivedStream(Stream[Any, Any]):
-    """The stream that users hold, over an consumer."""
+    """The stream that users hold, over a consumer."""
 
     def __init__(
         self, consumer: Consumer | None, label: str, idle_timeout: float | None = None
@@ -436,7 +436,7 @@ class ReceivedStream(Stream[Any, Any]):
         self._idle_timeout = idle_timeout
         self._busy = False
         self._over = False
-        # Whether an item has been delivered since whoever wants to know last looked.
+        # Whether an item has been delivered since a subclass last reset this.
         self.fresh = False
 
     @property
@@ -444,7 +444,7 @@ class ReceivedStream(Stream[Any, Any]):
         return 0 if self._consumer is None else self._consumer.lag
 
     async def _start(self, until: float | None) -> Consumer:
-        """Begin whatever fills the consumer; only called where there is none yet.
+        """Begin the call that fills the consumer; only called where there is no consumer yet.
 
         Args:
             until: Seconds on the loop's clock, after which to raise `NoItemYet` instead.
@@ -473,7 +473,7 @@ class ReceivedStream(Stream[Any, Any]):
                     if self._consumer is None:
                         self._consumer = await self._start(until)
                     if self._over:
-                        # Meanwhile somebody else closed it.
+                        # Another task closed it meanwhile.
                         self._close(self._reason())
                     item = await self._consumer.next(self._idle_timeout, until)
                     self.fresh = True
@@ -511,11 +511,11 @@ class ReceivedStream(Stream[Any, Any]):
         return False
 
     async def _failed(self, error: RpcError[Any]) -> BaseException:
-        """What to raise for `error`."""
+        """The exception to raise for `error`."""
         return error
 
     async def _settle(self) -> None:
-        """Wait for what of this side's own must not outlive the stream."""
+        """Wait for this side's tasks that must not outlive the stream."""
 
     def _reason(self) -> str:
         return "cancelled"

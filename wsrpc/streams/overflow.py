@@ -1,8 +1,8 @@
 """Policies for items that a consumer does not take in time (`clientize(…, overflow=)`).
 
 Under "block" credit comes back as the application takes items, and so the producer waits for it.
-Under the other policies it comes back as they arrive: the producer runs at its own pace, and what
-the consumer does not take in time is let go here. The other end does not know the difference.
+Under the other policies credit comes back as items arrive: the producer runs at its own pace, and
+items that the consumer does not take in time are dropped here. The other end cannot tell.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ def first_credit(overflow: Overflow, window: int | None, limits: Limits) -> int 
     """Items. The credit with which a stream starts, if not the one announced in hello."""
     if overflow in ("block", "latest"):
         return window
-    # As many as fit `window_bytes` whatever their size; from there on the window grows.
+    # As many items as fit `window_bytes` at any size; from there on the window grows.
     return max(1, min(window or limits.window, limits.window_bytes // COST_UNIT))
 
 
 class DropOldest(Consumer):
     """Keeps the newest items, as many as there is room for.
 
-    They wait one by one and undecoded, so that none is validated only to be let go. The window does
-    not grow beyond the room: whatever arrives at once then fits an empty queue, and a consumer that
-    keeps up loses nothing, however the items fall into batches.
+    Items wait one by one and undecoded, so that none is validated only to be dropped. The window
+    does not grow beyond the room: all items that arrive at once then fit an empty queue, and a
+    consumer that keeps up loses none, however the items fall into batches.
     """
 
     __slots__ = ("_bytes",)
@@ -66,11 +66,11 @@ class DropOldest(Consumer):
         self._bytes += sum(map(len, items))
 
     def _exceeds(self, count: int, older: int) -> bool:
-        """Whether this is more than may wait.
+        """Whether more items or bytes wait than may.
 
         Args:
             count: Items that wait.
-            older: Bytes of all of them but the newest, which may have any size.
+            older: Bytes of all items but the newest, which may have any size.
         """
         return count > self._room or older > self._hub.limits.window_bytes
 
@@ -79,7 +79,7 @@ class DropOldest(Consumer):
         super()._decode(group)
 
     def report(self, *, waiting: bool) -> None:
-        """No credit is owed: it was given back on arrival."""
+        """Do nothing: credit was given back on arrival."""
         self.taken = 0
 
 

@@ -1,11 +1,13 @@
 """The sending end of a stream: asks a source for items as credit and room allow.
 
-Used for what handlers yield and for what callers upload. Items are gathered while the source goes
-on without waiting for anything, and handed over together: when it waits, when the credit is used
-up, or when others should have a turn. So an item is never held back by a source that waits.
+It sends the streams of handlers and the uploads of callers. Items are gathered while the source
+goes on without waiting for anything. They are handed over together when the source waits, when the
+credit is used up, or when other streams should have a turn. So no item is held back by a source
+that waits.
 
-Encoding many at once costs a third of encoding each, but an item may wait for that only if nobody
-can change it meanwhile: it holds nothing but plain values, and its source has let go of it.
+Encoding many items at once costs a third of encoding each. But an item may wait for that only if no
+code can change it meanwhile: it holds nothing but plain values, and its source keeps no reference
+to it.
 """
 
 from __future__ import annotations
@@ -27,42 +29,42 @@ from ..values.adapter import Adapter, Unencodable
 
 __all__ = ["Packer", "Producer"]
 
-# Items after which a stream that never waits lets others run; a turn of the loop costs about as much
-# as a dozen items, and what one turn brings travels as one message. Alone it may send more. One of
-# many sends fewer: with a hundred of 32 each, those that come first would be done with streams of a
-# few hundred items when the last have a fifth to go.
+# Items after which a stream that never waits lets others run. A turn of the loop costs about as
+# much as a dozen items, and the items of one turn travel as one message. A single stream may send
+# more in a turn. One of many streams sends fewer: if a hundred streams sent 32 items each, the
+# first ones would be done with a few hundred items when the last ones have a fifth to go.
 TURN = 32
 LONG_TURN = 256
 SHORT_TURN = 32
 
-# Items of the first turn of a stream among others: where many were asked for together, the last one
-# should not begin after a whole turn of all of them.
+# Items of the first turn of a stream among others: where many streams begin together, the last one
+# should not have to wait for a whole turn of all the others.
 FIRST_TURN = 8
 
 # Items of all streams in one turn of the loop.
 LOOP_TURN = 1024
 
-# Seconds after which others have a turn, whatever the number of items.
+# Seconds after which other streams have a turn, regardless of the number of items.
 TURN_TIME = 0.0005
 
-# Bytes. Items gathered unencoded are on average no larger than this, and go as one only if all of
-# them are not larger than a lane's turn in the outbox.
+# Bytes. Items gathered unencoded are on average no larger than this. They go as one pack only if
+# all of them together are not larger than a lane's turn in the outbox.
 SMALL = 512
 PACK = 16 * 1024
 
-# Items of these types nobody can change.
+# The types of items that no code can change.
 UNCHANGING = frozenset((bool, bytes, float, int, str, type(None)))
 
 
 class Packer:
-    """Encodes what one stream carries.
+    """Encodes the items and the final value of one stream.
 
     Args:
-        hub: Whose codec it is for.
+        hub: The hub with the codec.
         item: The declared type of the items.
-        final: That of the final value, if there may be one.
+        final: The declared type of the final value, if there may be one.
         check: Whether values are validated before they leave.
-        no_final: What a final value raises that was not declared.
+        no_final: The message of the error for a final value that was not declared.
     """
 
     __slots__ = ("_check", "_codec", "_final", "_item", "_no_final", "keeps")
@@ -75,7 +77,7 @@ class Packer:
         self._item = item
         self._final = final
         self._check = check
-        # Whether an item that nobody else can change stays what it is until it is encoded.
+        # Whether an item that no other code can change is the same when it is encoded later.
         self.keeps = check and item.flat and self._codec.text
 
     def one(self, item: Any) -> Encoded:
@@ -110,12 +112,12 @@ def _go_on(step: Generator[Any, Any, Any], waits_for: Any) -> Generator[Any, Any
         except StopIteration as stop:
             return stop.value
         finally:
-            # An exception that is held here would hold this frame by its traceback.
+            # An exception held here would hold this frame by its traceback.
             del thrown
 
 
 def _references_of_an_unshared_item() -> int:
-    """What `getrefcount` says in `Producer.run` of an item that its source has let go of."""
+    """The result of `getrefcount` in `Producer.run` for an item that its source does not hold."""
 
     async def source(shared: list[Any]) -> AsyncGenerator[Any, None]:
         yield object()
@@ -131,7 +133,7 @@ def _references_of_an_unshared_item() -> int:
         except StopIteration as stop:
             item = stop.value
         counts.append(getrefcount(item))
-    # Where the two do not differ, as on an interpreter that does not count, no item may wait.
+    # Where the two results are equal, as on an interpreter that does not count, no item may wait.
     return counts[0] if counts[0] < counts[1] else -1
 
 
@@ -139,19 +141,20 @@ _UNSHARED = _references_of_an_unshared_item()
 
 
 class Producer:
-    """One stream of this side's; whoever runs it sends the terminal.
+    """One stream of this side; the task that runs it sends the terminal.
 
     Args:
-        hub: Whose stream it is.
+        hub: The hub of its session.
         lane: Its id.
         packer: Encodes it.
         halt: Cancels the task that runs it.
-        spare: Takes back a cancellation that has not reached that task.
+        spare: Withdraws a cancellation that has not reached that task.
 
     Attributes:
         lane: Its id.
         final: The encoding of the final value, once the source has ended with one.
-        closing: Whether the source is being closed; to cancel it then would cut its cleanup short.
+        closing: Whether the source is being closed; a cancellation then would cut its cleanup
+            short.
     """
 
     __slots__ = (
@@ -192,7 +195,7 @@ class Producer:
         self.closing = False
         # Gathered, not encoded yet.
         self._held: list[Any] = []
-        # Encoded, and larger than anybody could expect: without credit or room for the time being.
+        # Encoded items that turned out larger than expected, and lack credit or room for now.
         self._late: deque[Encoded] = deque()
         self._mean: float | None = None
 
@@ -202,7 +205,7 @@ class Producer:
         self.wake()
 
     def wake(self) -> None:
-        """There is credit or room again, or no reason to wait for it any more."""
+        """Go on: there is credit or room again, or no reason to wait for it any more."""
         if self._late:
             self._push_late()
         waiter, self._waiter = self._waiter, None
@@ -248,12 +251,13 @@ class Producer:
     async def run(self, source: AsyncIterable[Any]) -> None:
         """Send the items of `source` to its end; the source is closed in any case.
 
-        A `Final` comes last, and its value is kept in `final` once the source has ended. What `source` or the packer raises is
-        passed on; what was yielded before it has been queued and will arrive.
+        A `Final` comes last, and its value is kept in `final` once the source has ended. Exceptions
+        of `source` or the packer pass through; the items before them have been queued and will
+        arrive.
         """
         hub = self._hub
         if type(source) is LocalStream:
-            # What it is over can be driven step by step.
+            # The generator inside of it can be driven step by step.
             source = source.detach()
         items = aiter(source)
         hub.producers += 1
@@ -279,7 +283,7 @@ class Producer:
                 await close()
 
     async def _all_gone(self) -> None:
-        """Wait until nothing is late any more: what ends the stream comes after it."""
+        """Wait until no item is late any more: the terminal comes after all items."""
         while self._late and self._open():
             await self._wait()
 
@@ -319,13 +323,16 @@ class Producer:
                 await pause()
 
     async def _run_generator(self, items: AsyncGenerator[Any, Any]) -> None:
-        """The same, driven step by step: what is yielded without waiting is gathered."""
+        """Send the items of a generator, which is driven step by step.
+
+        Items that it yields without waiting are gathered.
+        """
         hub, lane, held, keeps = self._hub, self.lane, self._held, self._packer.keeps
         advance, now = items.__anext__, hub.runtime.now
         if hub.driver is not None and hub.driver.behind:
-            # With those that were asked for in the same message.
+            # Begin together with the streams that were asked for in the same message.
             await hub.driver.caught_up()
-        # Items in this turn; how many may follow before the next look at everything else.
+        # Items in this turn, and items that may follow before the next look at everything else.
         turn, room, began, most = 0, 0, 0.0, LONG_TURN
         first = hub.producers > 1
         try:
@@ -383,7 +390,7 @@ class Producer:
                     if not self._take(item):
                         await self._run_out(advance)
                         return
-                    # Nothing may follow a large item until all of it has gone.
+                    # No item may follow a large one until all of that has gone.
                     room = min(room, lane.allowance)
                 # What waits is held once, as its encoding.
                 item = None
@@ -391,7 +398,7 @@ class Producer:
             self._hand_over()
 
     async def _run_out(self, advance: Callable[[], Awaitable[Any]]) -> None:
-        """The source has named its final value: let it run to its end, without credit (END-3)."""
+        """Let a source that has given its final value run to its end, without credit (END-3)."""
         final, self.final = self.final, None
         if final is None or not self._open():
             return
@@ -405,7 +412,7 @@ class Producer:
     async def _let_down(
         self, step: Generator[Any, Any, Any], waits_for: Any, failure: Exception
     ) -> NoReturn:
-        """Raise `failure` while the source waits, with which it must not be left alone.
+        """Raise `failure` while the source waits; the source must not go on waiting.
 
         A generator cannot be closed in the middle of a step, and an event loop must hear of a wait
         that was begun. So the wait is begun and cancelled, as the peer's `cancel` would do it.
@@ -423,7 +430,7 @@ class Producer:
     # ---------------------------------------------------------------- to the endpoint
 
     def _take(self, item: Any) -> bool:
-        """Send one item; False where it was the last."""
+        """Send one item; returns False if it was the last."""
         if type(item) is Final:
             self.final = self._packer.final(item.value)
             return False
@@ -433,7 +440,7 @@ class Producer:
         return True
 
     def _hand_over(self) -> None:
-        """Send what was gathered."""
+        """Send the gathered items."""
         n = len(self._held)
         if n == 0:
             return
@@ -446,7 +453,7 @@ class Producer:
             try:
                 pack = self._packer.many(held)
             except Unencodable:
-                # One of them does not fit. Those before it go.
+                # One item does not validate. The items before it go.
                 pass
         if pack is not None and len(pack) <= PACK:
             self._mean = len(pack) / n
@@ -462,7 +469,8 @@ class Producer:
         size = len(data)
         self._mean = size if self._mean is None else self._mean + (size - self._mean) / 8
         if self._late or not self._hub.endpoint.may_push(self.lane):
-            # Here it fails at its place; later nobody could raise it where it belongs.
+            # The item fails here, at its place in the stream; later the error could not be raised
+            # there.
             self._hub.endpoint.check_size(size)
             self._late.append(data)
             self._hub.hold(size)
