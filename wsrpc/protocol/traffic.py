@@ -368,7 +368,7 @@ class Traffic:
         An honest peer acks within a second, and the way there and back (RESUME-7).
 
         Args:
-            now: Seconds on the shell's clock.
+            now: Seconds on the hub's clock.
         """
         return max(0.0, now - self._waits_since) if self._replay.bytes else 0.0
 
