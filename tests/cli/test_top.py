@@ -230,7 +230,7 @@ def row(id: str, **more: Any) -> dict[str, Any]:
         "paused_seconds": 0.0,
         "backpressure_seconds": 0.0,
     }
-    rest = {
+    rest: dict[str, Any] = {
         "id": id,
         "principal": None,
         "peer": "",

@@ -129,7 +129,7 @@ class Screen:
         for row in rows[self.offset : self.offset + most]:
             style = "yellow" if row.get("slow") else "dim" if _is_idle(row) else ""
             table.add_row(*(_cell(column, row) for column in columns), style=style)
-        lines = [*self._head(), Text(""), table]
+        lines: list[RenderableType] = [*self._head(), Text(""), table]
         left = len(rows) - self.offset - most
         if self.shown == "sessions":
             left += self.document["server"]["sessions"] - len(rows)
