@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import hashlib
 import importlib.util
 import os
 import subprocess
@@ -28,6 +29,7 @@ from examples import (
     cluster_dashboard,
     cluster_workers,
     errors,
+    file_transfer,
     hello,
     interceptors,
     openai_relay,
@@ -39,7 +41,7 @@ from examples import (
     upload_progress,
     worker_pool,
 )
-from tests.support import served, soon
+from tests.support import error_of, served, soon
 from wsrpc.cluster.bus.embedded import nats_server_path
 
 EXAMPLES = Path(hello.__file__).parent
@@ -195,6 +197,34 @@ async def test_progress_only_rises_and_ends_with_all_of_the_file(tmp_path: Path)
     with soon():
         await upload_progress.upload(path, drawn.append)
     assert drawn == [65_536, 131_072, 196_608, 200_000]
+
+
+async def test_a_transfer_goes_on_where_it_was_when_its_server_is_killed() -> None:
+    with anyio.fail_after(60):  # it starts three processes
+        outcome = await file_transfer.main(size=8 * 1024 * 1024)
+    assert outcome.size == 8 * 1024 * 1024
+    assert len(set(outcome.digests)) == 1
+    for attempts in (outcome.ups, outcome.downs):
+        assert attempts[0] == 0
+        assert outcome.size // 2 <= attempts[-1] < outcome.size
+    assert len(outcome.calls) > 10
+
+
+async def test_an_upload_begins_where_the_file_ends_and_names_are_no_paths(tmp_path: Path) -> None:
+    async def ignore(size: int) -> None: ...
+
+    async with served([file_transfer.Files(tmp_path)]) as listener:
+        async with wsrpc.connect(listener.url, codec="msgpack") as session:
+            files = session.clientize(file_transfer.Files)
+            digest = await files.store("a", 0, wsrpc.stream_of([b"abc"]), ignore)
+            assert digest == hashlib.sha256(b"abc").hexdigest()
+            with error_of("aborted"):
+                await files.store("a", 2, wsrpc.stream_of([b"d"]), ignore)
+            await files.store("a", 3, wsrpc.stream_of([b"d"]), ignore)
+            assert (tmp_path / "a").read_bytes() == b"abcd"
+            for name in ("../a", "/a", ".a", ""):
+                with error_of("invalid_argument"):
+                    await files.size(name)
 
 
 def test_without_rich_the_bar_is_drawn_as_text(
