@@ -1,10 +1,10 @@
-"""One link at work: what arrives goes into the endpoint, what the endpoint has goes out.
+"""One link at work: moves bytes between the link and the endpoint.
 
 There are two ways to drive a link. `TaskDriver` works with every link: one task reads, one writes.
-`DirectDriver` takes links that call back, and does without tasks: what arrives is acted on in the
-callback that brought it, and what is ready is written in the same turn of the event loop, behind
-everything else that was ready in it. So a batch gathers all that one turn produced, and a single
-call is not kept waiting for another turn.
+`DirectDriver` takes links that call back, and needs no tasks. It acts on a message in the callback
+that brings it. It writes frames that are ready in the same turn of the event loop, after all other
+callbacks of that turn. So a batch gathers all frames of one turn, and a single call does not wait
+for another turn.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from .hub import Driver, Hub, settle
 
 __all__ = ["DirectDriver", "TaskDriver", "driver_for"]
 
-# Events of one message that are acted on before others have a turn. With all 64 answers of a full
-# batch in one go the two ends would take turns instead of working at the same time.
+# Events of one message that are acted on before other tasks have a turn. With all 64 answers of a
+# full batch in one go the two ends would take turns instead of working at the same time.
 SLICE = 16
 
-# Seconds of a write on a link without callbacks from which it is told as backpressure.
+# Seconds from which a write on a link without callbacks is reported as backpressure.
 NOTICEABLE = 0.01
 
 # Messages that may wait for their turn before the socket is no longer read.
@@ -43,9 +43,9 @@ def driver_for(link: Link, hub: Hub, process: Process, fault: Fault) -> Driver:
 
     Args:
         link: The connection.
-        hub: Whose endpoint it serves.
+        hub: The hub with the endpoint.
         process: Acts on the endpoint's events.
-        fault: Told of what writing fails with, when that is not the link's end: close the link.
+        fault: Gets an exception of the writer that is not the link's end, and closes the link.
     """
     if isinstance(link, DirectLink):
         return DirectDriver(link, hub, process, fault)
@@ -149,7 +149,7 @@ class TaskDriver:
         hub, endpoint, send = self._hub, self._hub.endpoint, self._link.send
         now, stall = hub.runtime.now, self._stall
         try:
-            # What a batch takes from the endpoint must not be taken for a link that is left.
+            # A batch must not be taken from the endpoint for a link that is left.
             while not self._over:
                 data = endpoint.next_batch(now())
                 if data is not None:
@@ -165,7 +165,7 @@ class TaskDriver:
                 self._ready = hub.runtime.future()
                 await self._ready
         except LinkClosed:
-            # The reader meets the same end and acts on it.
+            # The reader meets the same end of the link, and acts on it.
             return
         except Exception as error:  # noqa: BLE001  (whoever is told acts on it)
             self._fault(error)
@@ -209,9 +209,10 @@ class DirectDriver:
         self._stall = _Stall(hub, lambda: link.unsent, fault)
         self._soon = hub.runtime.call_soon
         self._idle = hub.runtime.idle
-        # Where the event loop does not tell whether anything else is ready, the last message does:
-        # if it was answered with one frame, the next one is likely to be, and that frame is written
-        # at once. A second one shows that it was wrong, and waits as it would have.
+        # Where the event loop does not tell whether other callbacks are ready, the last message
+        # tells: if one frame answered it, one frame is likely to answer the next message too, and
+        # that frame is written at once. If a second frame follows, the guess was wrong, and that
+        # frame waits for its turn as usual.
         self._lone = False
         self._sent = 0
         self._now = hub.runtime.now
@@ -220,13 +221,13 @@ class DirectDriver:
         self._backlog: list[bytes] = []
         self._caught_up: list[Future] = []
         self._flushed: list[Future] = []
-        # Until the link is attached nothing tells when it takes more.
+        # Before the link is attached no callback tells that it takes more.
         self._scheduled = True
         self._blocked = False
         self._blocked_since = 0.0
         self._over = False
         self._stopped = False
-        # While the peer is above its bound on memory: when the next message is taken.
+        # The timer for the next message, while the peer is above its bound on memory.
         self._rest: TimerEntry | None = None
 
     @property
@@ -300,7 +301,7 @@ class DirectDriver:
                 self._soon(self._go_on)
 
     def _go_on(self) -> None:
-        """Act on the next slice of a message, or on the next message, now that others had a turn."""
+        """Act on the next slice of a message, or on the next message, after other tasks' turn."""
         if self._over:
             return
         if not self._events:
@@ -322,12 +323,12 @@ class DirectDriver:
 
     def _on_lost(self, error: Exception) -> None:
         if self._rest is not None:
-            # Nothing more comes behind what is here.
+            # No message comes after those that are here.
             self._hub.timers.remove(self._rest)
             self._rest = None
             self._soon(self._go_on)
         if self._events or self._backlog:
-            # It came after them.
+            # The loss came after these messages.
             self._soon(partial(self._on_lost, error))
         else:
             self._fail(error)
@@ -357,7 +358,7 @@ class DirectDriver:
                 self._soon(self._flush)
 
     def _flush(self) -> None:
-        # While this runs, and while the transport takes no more, nobody needs to ask for it.
+        # No other call is needed while this one runs, or while the transport takes no more.
         self._scheduled = True
         if self._over or self._blocked:
             return

@@ -18,7 +18,8 @@ class WrongKindError(RpcError[Any], TypeError):
     """A stream was awaited, or a value iterated; the message says what to write instead.
 
     Attributes:
-        answer: The value that came instead of a stream, in a tuple; for who could not know.
+        answer: The value that came instead of a stream, in a tuple, for callers that could not
+            know.
     """
 
     def __init__(self, message: str) -> None:
@@ -37,7 +38,7 @@ def wrong_kind(label: str, *, streams: bool) -> WrongKindError:
 
 
 def as_text(value: object) -> str:
-    """What can travel of a message: a string without lone surrogates."""
+    """A message as it can travel: a string without lone surrogates."""
     return str(value).encode("utf-8", "replace").decode()
 
 
@@ -65,7 +66,7 @@ def error_from(body: ErrorBody, codec: Codec, origin: object) -> RpcError[Any]:
 
 
 def error_body(error: RpcError[Any], codec: Codec) -> ErrorBody:
-    """What of an error raised on purpose crosses the wire (ERROR-2)."""
+    """The part of an error raised on purpose that crosses the wire (ERROR-2)."""
     body = ErrorBody(str(error.code), as_text(error.message))
     cls = type(error)
     if cls is not RpcError and cls is not ConnectionLost:
@@ -73,7 +74,7 @@ def error_body(error: RpcError[Any], codec: Codec) -> ErrorBody:
     if error.data is not None:
         adapter = Adapter(cls.data_type, where=f"the data of {cls.__name__}")
         body.data = Raw(bytes(adapter.dump(error.data, codec)))
-    # Under which another side logged it: of use to whoever it is passed on to.
+    # The id under which another side logged the error, which helps the next caller to find it.
     body.error_id = error.error_id
     if error.retry_after is not None:
         body.retry_after = max(0, round(error.retry_after * 1000))

@@ -1,8 +1,8 @@
-"""The part that calls out and calls in share: a pure endpoint, and the waiting around it.
+"""The part that outbound and inbound calls share: a pure endpoint, and the waiting around it.
 
-The endpoint decides; the hub waits. Each live id's `context` is a `LaneOwner`, to which the
-session hands what the endpoint reports. All of it runs on one event loop, between two awaits at a
-time, so there are no locks.
+The endpoint decides; the hub waits. Each lane's `owner` is a `LaneOwner`, to which the session
+hands the endpoint's events. All of it runs on one event loop, between two awaits at a time, so
+there are no locks.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from ..telemetry.events import Events
 from ..telemetry.logs import Log
 from .ledger import STEP, Account, Ledger
 
-# Bytes a second that are read of a peer which is above its bound on memory; messages of fewer than
-# so many bytes, acks above all, do not count. Seconds until the next look where nothing is read.
+# Bytes a second that are read from a peer above its bound on memory; smaller messages, mostly acks,
+# do not count. Seconds until the next look where no message is read.
 TRICKLE = 2 * 1024 * 1024
 TINY = 4096
 LOOK_AGAIN = 0.05
@@ -47,7 +47,7 @@ Terminal = Result | End | Error
 
 
 class LaneOwner:
-    """The hub's side of one live id; each kind overrides what can happen to it."""
+    """The hub's side of one live id; each kind overrides the events that it can get."""
 
     __slots__ = ()
 
@@ -61,7 +61,7 @@ class LaneOwner:
         raise AssertionError(f"a terminal for {self!r}")
 
     def on_credit(self) -> None:
-        """More may be sent; of no interest to whoever does not send a stream."""
+        """More items may be sent; only senders of streams override this."""
 
     def on_cancel(self, reason: str) -> None:
         raise AssertionError(f"cancel for {self!r}")
@@ -78,39 +78,39 @@ class Driver(Protocol):
 
     @property
     def behind(self) -> bool:
-        """Whether the end of a message is still to be acted on, now that others have a turn."""
+        """Whether a part of a message has yet to be acted on, while other tasks have a turn."""
         ...
 
     @property
     def blocked_since(self) -> float | None:
-        """Seconds on the loop's clock. Since when the link takes no bytes, if it takes none."""
+        """Seconds on the loop's clock. The time since which the link takes no bytes, or None."""
         ...
 
     async def caught_up(self) -> None:
-        """Wait until it has been, or the link is gone."""
+        """Wait until all of the message has been acted on, or the link is gone."""
 
     async def start(self) -> None:
-        """Send what is ready; the connecting side's hello is."""
+        """Send the frames that are ready, such as the connecting side's hello."""
 
     async def run(self) -> None:
-        """Read until the link is gone, and raise why.
+        """Read until the link is gone, and raise the reason.
 
         Raises:
-            LinkClosed: It is closed, or broke.
+            LinkClosed: The link is closed, or broke.
             ProtocolError: The peer broke a rule, or does not read.
         """
 
     def wake(self) -> None:
-        """The endpoint may have output: write it soon."""
+        """Write soon: the endpoint may have output."""
 
     def flush(self) -> None:
-        """The endpoint has output: write it now, unless others are about to add to it."""
+        """Write now, unless other code is about to add to the endpoint's output."""
 
     async def flushed(self) -> None:
         """Wait until the endpoint has no output left, or the link is gone."""
 
     def stop(self) -> None:
-        """Read and write no more; what the endpoint has taken already is acted on at once."""
+        """Stop reading and writing; events of messages taken already are acted on at once."""
 
 
 # A session may have several hubs, one after another, and its errors are those of one peer.
@@ -121,28 +121,29 @@ class Hub:
     """The loop-side state of one session.
 
     Attributes:
-        origin: Marks the errors that come from the peer of this session.
+        origin: An object that marks the errors of this session's peer.
         endpoint: The protocol.
         runtime: The event loop.
-        nursery: The parent of everything that this session runs.
-        events: Told what happens.
-        log: The lines about this session.
-        timers: What happens when.
-        driver: What moves bytes between the endpoint and the link, while there is one.
-        wake: Tells it that the endpoint may have output.
-        flush: The same, where nothing more is to come from the caller: it may be written at once.
-        unlinked: Told of it instead while there is no driver, from the next time on that one goes.
-        lost: Why there is no session any more, once there is none.
-        trouble: Why there is no link, where there is none and somebody knows.
-        lost_class: What the errors of its calls are then.
-        on_lost: Who waits for that.
+        nursery: The parent of all tasks of this session.
+        events: Passes events to counters and observers.
+        log: The log with this session's fields.
+        timers: Calls that are due at certain times.
+        driver: Moves bytes between the endpoint and the link, while there is a link.
+        wake: Tells the driver that the endpoint may have output.
+        flush: The same, where the caller adds no further frame: the output may be written at once.
+        unlinked: Called instead of `wake` while there is no driver, from the next time on that one
+            goes.
+        lost: The reason why the session is over, once it is.
+        trouble: The reason why there is no link, where it is known.
+        lost_class: The class of its calls' errors after that.
+        on_lost: The futures that wait for the loss.
         pumps: The uploads of this side that run.
-        notifications: Those of this side that the other end has not finished.
-        unsent: Notifications that were waiting when the session ended, for the next one.
-        producers: How many streams of this side run.
-        account: What the session holds.
-        taken: Bytes of what was handed over and is still held: arguments until their call has
-            ended, items until they are taken.
+        notifications: The notifications of this side that the other end has not finished.
+        unsent: Notifications that were waiting when the session ended, for the next wire session.
+        producers: The number of this side's streams that run.
+        account: The session's account of bytes held for the peer.
+        taken: Bytes of values that were handed over and are still held: arguments until their call
+            has ended, items until they are taken.
     """
 
     def __init__(
@@ -156,7 +157,7 @@ class Hub:
     ) -> None:
         self.account: Account = (ledger or Ledger(endpoint.limits)).open()
         self.taken = 0
-        # Calls that wait to begin until the session is within its bound: each with its bytes.
+        # Calls that wait to begin until the session is within its bound, each with its bytes.
         self._waiting: deque[tuple[Future, int]] = deque()
         self._waiting_bytes = 0
         self._admits = False
@@ -206,21 +207,21 @@ class Hub:
 
     @property
     def held(self) -> int:
-        """Bytes that the session holds."""
+        """Bytes that the session holds for its peer."""
         return self.endpoint.held + self.taken
 
     def settle(self) -> None:
-        """Report what the session holds; after each message, and wherever much has changed."""
+        """Report the bytes held to the ledger, after each message and each large change."""
         endpoint = self.endpoint
         self.account.settle(endpoint.held + self.taken)
         if endpoint.crowded:
-            # Values that are incomplete have to be read on, or nothing would ever become of them.
+            # Incomplete values have to be read on, or they would never be complete.
             self._hesitate(endpoint.outgoing + self.taken >= LEAST_OUTBOX)
         if self._waiting:
             self._admit()
 
     def hold(self, size: int) -> None:
-        """Something was handed over that stays in memory.
+        """Count in a value that was handed over and stays in memory.
 
         Args:
             size: Bytes.
@@ -230,7 +231,7 @@ class Hub:
             self.settle()
 
     def release(self, size: int) -> None:
-        """It has gone.
+        """Count out a value that has gone.
 
         Args:
             size: Bytes.
@@ -240,7 +241,7 @@ class Hub:
             self.settle()
 
     def squeeze(self, crowded: bool) -> None:
-        """The session is above its bound, or within it again."""
+        """Note that the session is above its bound, or within it again."""
         self.endpoint.squeeze(crowded)
         self._hesitate(crowded)
         if not crowded:
@@ -259,7 +260,7 @@ class Hub:
         """Seconds to wait before the next message is read.
 
         Args:
-            size: Bytes of the last message; 0 where that has been waited for.
+            size: Bytes of the last message; 0 where the wait for it is over.
         """
         if not self.endpoint.crowded:
             return 0.0
@@ -270,9 +271,9 @@ class Hub:
         return size / TRICKLE
 
     async def admitted(self, size: int) -> None:
-        """Wait until a call may begin that need not wait otherwise.
+        """Wait until a call may begin, while the session is above its bound.
 
-        The first begins as soon as nothing else is held, however much it brings.
+        The first call begins as soon as no other bytes are held, however many it brings.
 
         Args:
             size: Bytes of its arguments, which are held.
@@ -292,15 +293,15 @@ class Hub:
                 self._waiting_bytes -= size
 
     def _admit(self) -> None:
-        """Let the first of those that wait begin, if it may; the others come one by one."""
+        """Let the first of the waiting calls begin, if it may; the others follow one by one."""
         if not self._waiting or self._admits:
             return
-        # What is incomplete may wait for this one to make room, and an ack for what it sends.
+        # Incomplete values may wait for this call to make room, and acks for its answer.
         rest = self.endpoint.outgoing + self.taken - self._waiting_bytes
         if self.endpoint.crowded and rest >= LEAST_OUTBOX and self.lost is None:
             return
         if self.account.shut and self.lost is None:
-            # Nothing of this session has to change before it may go on.
+            # The call may go on without any change in this session.
             self._admits = True
             self.timers.add(self.runtime.now() + LOOK_AGAIN, self._admit_next)
             return
@@ -319,7 +320,7 @@ class Hub:
     # ------------------------------------------------------------ room
 
     def took(self) -> None:
-        """The writer took a batch: start what was numbered, let those go on who waited for room."""
+        """After the writer took a batch: start numbered calls, wake senders that wait for room."""
         endpoint = self.endpoint
         self.settle()
         if endpoint.started:
@@ -334,7 +335,7 @@ class Hub:
             self.settle_drained()
 
     def settle_abandoned(self) -> None:
-        """Tell those who await a callback whose call has ended (CB-3)."""
+        """Fail the calls of callbacks whose own call has ended (CB-3)."""
         endpoint = self.endpoint
         abandoned, endpoint.abandoned = endpoint.abandoned, []
         for call in abandoned:
@@ -353,7 +354,7 @@ class Hub:
         self._blocked.add(wake)
 
     def notified(self, notification: LaneOwner) -> None:
-        """A notification has ended, at the other end or before it got there."""
+        """Note that a notification has ended, at the other end or before it got there."""
         self.notifications.discard(notification)
         if self._closing and not self.notifications:
             settle(self._closing)
@@ -366,10 +367,10 @@ class Hub:
             await waiter
 
     async def drained(self, but: InCall | None = None) -> None:
-        """Wait until nothing is live any more on a session that drains (DRAIN-3), or it is over.
+        """Wait until a session that drains has no live call (DRAIN-3), or is over.
 
         Args:
-            but: A call of the peer's that is not waited for: its handler waits for this.
+            but: A call of the peer that is left out, since its handler is the one that waits here.
         """
         while self.lost is None and not self._drained(but):
             waiter = self.runtime.future()
@@ -377,7 +378,7 @@ class Hub:
             await waiter
 
     def settle_drained(self) -> None:
-        """Something was sent or taken: it may have been the last."""
+        """Check for the end of a drain, after a frame was sent or taken."""
         if self._draining and (self.endpoint.drained or self._waited_for_partly):
             settle(self._draining)
 
@@ -392,8 +393,8 @@ class Hub:
         """Wait until the outbox takes another value.
 
         Args:
-            alarm: Seconds on the loop's clock; how long to wait at most (TIME-4).
-            size: Bytes of that value, which is held meanwhile.
+            alarm: Seconds on the loop's clock. The time at which the wait fails (TIME-4).
+            size: Bytes of the value, which is held meanwhile.
 
         Raises:
             ConnectionLost: The session ended meanwhile.
@@ -416,7 +417,7 @@ class Hub:
             raise self.lost_error(started=False)
 
     async def _before(self, alarm: float, waiter: Future) -> bool:
-        """Wait for `waiter`; False if `alarm` came first."""
+        """Wait for `waiter`; returns False if `alarm` came first."""
 
         def expire() -> None:
             if not waiter.done():
@@ -430,9 +431,9 @@ class Hub:
             self.timers.remove(entry)
 
     def lose(self, error: ConnectionLost) -> None:
-        """The session is over: nobody waits for anything of it any longer."""
+        """Fail all that waits on this session, which is over."""
         self.lost = error
-        # Before the accepting side's hello nothing of this side has begun (HELLO-8).
+        # Before the accepting side's hello no call of this side has begun (HELLO-8).
         begun = self.endpoint.established
         for call in self.endpoint.close():
             if call.owner is not None:
@@ -444,11 +445,11 @@ class Hub:
         settle(self.on_lost)
 
     def overdue(self, label: str, what: str) -> DeadlineExceeded:
-        """A call's deadline has passed on this side.
+        """The error for a call whose deadline has passed on this side.
 
         Args:
-            label: What messages call it.
-            what: What it has not done, to say where there is a link.
+            label: The name of the call in messages.
+            what: The thing that the call has not done, for the message where there is a link.
         """
         trouble = self.trouble
         if self.driver is not None or trouble is None:
@@ -470,20 +471,20 @@ class Hub:
 
 
 def _nothing() -> None:
-    """There is no driver to tell."""
+    """Do nothing: there is no driver to tell."""
 
 
 def settle(waiters: list[Future]) -> None:
-    """Let all of them go on; none waits any more."""
+    """Let all of these waiters go on, and empty the list."""
     for waiter in waiters:
-        # asyncio cancels a future together with whoever waits for it.
+        # asyncio cancels a future together with the task that waits for it.
         if not waiter.done():
             waiter.set_result(None)
     waiters.clear()
 
 
 class Offered:
-    """A callback that travels with a call: what to run when the peer calls it."""
+    """A callback that travels with a call: the function to run when the peer calls it."""
 
     __slots__ = ("context", "fn", "label", "param")
 
@@ -491,5 +492,5 @@ class Offered:
         self.label = label
         self.param = param
         self.fn = fn
-        # The callback runs as the code that passed it would: with that code's context variables.
+        # The callback runs with the context variables of the code that passed it.
         self.context = copy_context()

@@ -1,8 +1,9 @@
-"""What peers make this side hold: bytes of each session, of each principal, of the whole process.
+"""The bytes that peers make this side hold, by session, by principal and in the whole process.
 
-Pure arithmetic. A session reports what it holds as one number; the ledger says whether it has to
-wait. Whoever is above a bound is `crowded`: the session itself, the largest sessions of a principal,
-or those of the largest principals. The others never notice.
+It is pure arithmetic. A session reports the bytes that it holds as one number; the ledger says
+whether it has to wait. A session is `crowded` if it is above its own bound, or is one of the
+largest sessions of a principal above its bound, or of the largest principals of a process above its
+bound. The other sessions never notice.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class _Holder:
     Attributes:
         held: Bytes, of all its sessions.
         accounts: Its sessions that hold anything.
-        over: Whether that is above the bound.
+        over: Whether `held` is above the bound.
     """
 
     __slots__ = ("__weakref__", "accounts", "held", "key", "over")
@@ -42,16 +43,17 @@ class _Holder:
 
 
 class Account:
-    """What one session holds.
+    """The bytes that one session holds.
 
     Args:
-        ledger: Where it belongs.
+        ledger: The ledger to which it belongs.
 
     Attributes:
         held: Bytes, as last reported.
         returned: Bytes that were given back so far.
-        crowded: Whether it has to wait: it, or all of which it is a large part, is above a bound.
-        on_change: Told when `crowded` has changed.
+        crowded: Whether it has to wait, because it, or a sum of which it is a large part, is above
+            a bound.
+        on_change: Called when `crowded` has changed.
     """
 
     __slots__ = ("_holder", "_ledger", "crowded", "held", "on_change", "returned")
@@ -65,7 +67,7 @@ class Account:
         self.on_change: Callable[[], None] | None = None
 
     def settle(self, held: int) -> None:
-        """Report what the session holds now.
+        """Report the bytes that the session holds now.
 
         Args:
             held: Bytes.
@@ -83,7 +85,7 @@ class Account:
         self._ledger.changed(self, self._holder, change)
 
     def belongs_to(self, key: Hashable) -> None:
-        """The session is this principal's, or comes from this address.
+        """Count the session for this principal, or for this address.
 
         Args:
             key: The same for all of its sessions.
@@ -96,16 +98,16 @@ class Account:
 
     @property
     def stopped(self) -> bool:
-        """Whether it may not take even the little that others who are crowded may."""
+        """Whether it may not even take the little that other crowded sessions may."""
         return self.crowded and self._ledger.is_far_above(self, self._holder)
 
     @property
     def shut(self) -> bool:
-        """Whether the others of its principal hold so much that it has to wait."""
+        """Whether the other sessions of its principal hold so much that it has to wait."""
         return self._ledger.is_shut(self, self._holder)
 
     def judge(self) -> None:
-        """Find out anew whether it is crowded, and tell if that has changed."""
+        """Find out anew whether it is crowded, and call `on_change` if that has changed."""
         crowded = self._ledger.is_crowded(self, self._holder)
         if crowded != self.crowded:
             self.crowded = crowded
@@ -120,7 +122,7 @@ class Ledger:
         limits: `max_session_bytes`, `max_principal_bytes` and `max_total_bytes` are the bounds.
 
     Attributes:
-        held: Bytes, of all.
+        held: Bytes of all accounts.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -129,24 +131,24 @@ class Ledger:
         self._principal = limits.max_principal_bytes
         self._total = limits.max_total_bytes
         self._slack = max(limits.max_held, limits.max_value) + 2 * limits.replay
-        # All that any account belongs to, and those that hold anything.
+        # All holders with an account, and those that hold any bytes.
         self._holders: WeakValueDictionary[Hashable, _Holder] = WeakValueDictionary()
         self._holding: dict[Hashable, _Holder] = {}
         self._over = False
 
     def open(self) -> Account:
-        """An account for a new session, which nobody shares until it `belongs_to` somebody."""
+        """An account for a new session; it has a holder of its own until `belongs_to`."""
         return Account(self)
 
     def holder(self, key: Hashable) -> _Holder:
-        """The one of this key."""
+        """The holder with this key."""
         holder = self._holders.get(key)
         if holder is None:
             holder = self._holders[key] = _Holder(key)
         return holder
 
     def changed(self, account: Account, holder: _Holder, change: int) -> None:
-        """An account holds more or less than before."""
+        """Count a change of the bytes that an account holds."""
         self.held += change
         holder.held += change
         if account.held:
@@ -158,7 +160,7 @@ class Ledger:
                 self._holding.pop(holder.key, None)
         over = holder.held > self._principal
         relaxed = holder.over and holder.held < _relaxed(self._principal)
-        # Where one is gone, it is the turn of the next largest.
+        # If an account is empty now, the next largest may become crowded.
         gone = not account.held
         if (over and not holder.over) or relaxed or (holder.over and gone):
             holder.over = over or (holder.over and not relaxed)
@@ -183,7 +185,7 @@ class Ledger:
             return True
         if not (holder.over or self._over) or not held:
             return False
-        # No less than its equal share. There is always one that holds so much.
+        # Only accounts with their equal share or more wait. There is always such an account.
         sessions = len(holder.accounts)
         if holder.over and held * sessions >= _relaxed(self._principal):
             return True
@@ -191,13 +193,14 @@ class Ledger:
         return self._over and large and held * sessions >= holder.held
 
     def is_shut(self, account: Account, holder: _Holder) -> bool:
-        """Whether a principal is above its bound without an account that may hold nothing itself."""
+        """Whether an empty account waits too, since others put its principal above the bound."""
         return holder.over and holder.held - account.held > self._principal
 
     def is_far_above(self, account: Account, holder: _Holder) -> bool:
         """Whether a bound is exceeded by more than an honest peer needs.
 
-        That is what it may begin in chunks, and the frames of both sides that are not acked.
+        An honest peer needs the bytes that it may begin in chunks, and the frames of both sides
+        that are not acked.
         """
         slack = self._slack
         return (

@@ -1,4 +1,4 @@
-"""One accepted link, from the moment in which it is there to the end of the session that it begins."""
+"""Accepted links, each from its arrival to the end of the session that it begins."""
 
 from __future__ import annotations
 
@@ -44,40 +44,40 @@ from .session_table import SessionTable
 
 __all__ = ["Acceptor", "Service", "is_meant"]
 
-# Why a session is not to be resumed (4010); a close frame holds 123 bytes.
+# The reasons why a session cannot be resumed (4010); a close frame holds 123 bytes.
 NO_SESSION = "there is no such session to resume: it has ended, or another process has it"
 ANOTHERS = "the session is another principal's; if it is the same one, return Grant(..., key=...)"
 
-# Seconds for a last word to a peer that had to make room for another.
+# Seconds for the goodbye to a peer that had to make room for another.
 GOODBYE = 0.1
 
 
 @dataclass(slots=True)
 class Service:
-    """What the links of one server share, whichever carries them.
+    """The state that all links of one server share, over any carrier.
 
     Attributes:
         limits: The server's bounds.
-        entries: What peers may call.
+        entries: The methods that peers may call.
         authorize: Asked before each of their calls.
         check: Whether results are validated before they leave.
         debug: Whether unexpected errors cross with their text.
-        events: Told what happens.
-        on_state: Told of each session's changes.
-        sessions: All of them.
-        origins: Which web pages may connect.
-        proxies: Whose word is taken for where others come from.
-        pending: The connections of which it is not known yet who they are.
-        authentication: Who finds that out.
-        quotas: How many may come in.
-        routes: What is answered over HTTP.
-        threads: Where plain functions run.
-        ledger: What all of them hold.
+        events: Passes events to counters and observers.
+        on_state: Called with each session's changes of state.
+        sessions: All sessions.
+        origins: The rule for web pages that may connect.
+        proxies: The proxies whose headers are believed.
+        pending: The connections whose principals are not known yet.
+        authentication: Finds out the principals of peers.
+        quotas: The bounds on links that were let in.
+        routes: The answers over plain HTTP.
+        threads: The threads in which plain functions run.
+        ledger: The accounts of the bytes that all sessions hold.
         on_connect: Called with each session that has begun.
-        on_disconnect: Called with each that has ended.
-        extension: The cluster that this server is a part of.
-        recording: Where the frames of its links are written.
-        drains: How many drains are going on.
+        on_disconnect: Called with each session that has ended.
+        extension: The cluster of which this server is a part, if it is.
+        recording: The recording of its links' frames, if there is one.
+        drains: The number of drains that are going on.
     """
 
     limits: Limits
@@ -104,30 +104,30 @@ class Service:
 
 
 class Acceptor:
-    """Serves the links that come in by one way: a listener, a pair in memory, another server's socket.
+    """Serves the links of one source: a listener, a pair in memory, a hosting application.
 
     Args:
-        service: What is served.
+        service: The server's shared state.
         runtime: The event loop.
     """
 
     def __init__(self, service: Service, runtime: Runtime) -> None:
         self._service = service
         self._runtime = runtime
-        # Those that began here.
+        # The sessions that began here.
         self._sessions: set[ServedSession] = set()
-        # Around whoever is being authenticated.
+        # The scopes around links that are being authenticated.
         self._entrances: set[anyio.CancelScope] = set()
-        # The code with which those are sent away who come all the same.
+        # The close code for links that arrive after `refuse`.
         self._closing: int | None = None
 
     @property
     def closing(self) -> bool:
-        """Whether nobody is let in any more."""
+        """Whether no link is let in any more."""
         return self._closing is not None
 
     def refuse(self, code: int) -> None:
-        """Let nobody in any more; those that have not said who they are may try elsewhere.
+        """Let no link in any more; peers that are not authenticated yet may try elsewhere.
 
         Args:
             code: The code to close their links with.
@@ -139,7 +139,7 @@ class Acceptor:
     def knock(
         self, path: str, headers: Mapping[str, str], *, peer: tuple[str, int], local: str
     ) -> Handshake | HttpAnswer:
-        """What a request for a WebSocket leads to, for carriers that accept connections themselves.
+        """Judge a request for a WebSocket, for carriers that accept connections themselves.
 
         Args:
             path: The request's path, with the query.
@@ -148,7 +148,7 @@ class Acceptor:
             local: The address that it reached, without a port.
 
         Returns:
-            What `serve` needs to know of the connection; or the answer over HTTP that refuses it.
+            The handshake that `serve` needs, or the answer over HTTP that refuses the request.
         """
         service = self._service
         door = Door(
@@ -173,18 +173,18 @@ class Acceptor:
         return door.handshake(path, headers, peer, tls=False)
 
     async def close(self) -> None:
-        """Close all sessions that began here with 1001; the handlers clean up after that."""
+        """Close all sessions that began here with 1001; their handlers clean up after that."""
         self.refuse(CloseCode.GOING_AWAY)
         async with anyio.create_task_group() as group:
             for session in self._sessions:
                 group.start_soon(session.aclose, CloseCode.GOING_AWAY, STOPPING)
 
     async def serve(self, link: Link, pending: Pending | None = None) -> None:
-        """Serve one connection; where it begins a session, to the end of that.
+        """Serve one connection; if it begins a session, to the end of that session.
 
         Args:
             link: The connection.
-            pending: Its place among those that have not been let in, where it has one already.
+            pending: Its place among the pending connections, if it has one already.
         """
         if self._closing is not None:
             try:
@@ -221,7 +221,8 @@ class Acceptor:
                 events = [session.begin(partial(how, session, opening, grant, pending))]
                 session.handshake = link.handshake
                 service.pending.remove(pending)
-                # A link may be idle for days: nothing of its beginning should stay for so long.
+                # A link may be idle for days: the objects of its beginning should not stay for so
+                # long.
                 del opening, grant, how
                 pending = None
                 await session.serve(link, events.pop())
@@ -237,7 +238,8 @@ class Acceptor:
                 if pending is not None:
                     service.pending.remove(pending)
             if begun is not None:
-                # Other links may come and go; whoever began a session is the parent of its tasks.
+                # Other links may come and go; the link that began a session is the parent of its
+                # tasks.
                 await begun.wait_ended()
         finally:
             if begun is not None:
@@ -248,7 +250,7 @@ class Acceptor:
                 await begun.finish()
 
     async def _arrive(self, link: Link, pending: Pending | None) -> Pending:
-        """The link's place among those that have not been let in; it may have to wait for one."""
+        """The link's place among the pending connections; the link may have to wait for one."""
         if pending is None:
             with anyio.CancelScope() as entrance:
                 self._entrances.add(entrance)
@@ -265,18 +267,18 @@ class Acceptor:
         return pending
 
     async def _forward(self, link: Link, opening: Opening, pending: Pending) -> None:
-        """Serve it at the node that has its session, which authenticates it anew."""
+        """Serve a link at the node that has its session, which authenticates it anew."""
         service = self._service
         assert service.extension is not None
 
         def answered() -> None:
-            # It was let in, or its link would have been closed.
+            # The other node let it in, or would have closed the link.
             service.pending.remove(pending)
 
         await service.extension.forward(link, opening, answered)
 
     async def _admit(self, link: Link, pending: Pending) -> tuple[Opening, Grant | None]:
-        """Find out who it is; that is another node's to do where it has the session."""
+        """Authenticate a link, unless another node has its session and does it."""
         authentication = self._service.authentication
         hang_up = pending.dismiss
         with anyio.CancelScope() as entrance:
@@ -308,7 +310,7 @@ class Acceptor:
         return session
 
     def _why_not(self, token: str) -> str:
-        """Why nobody may go on with the session of this token."""
+        """The reason why the session of this token cannot be resumed."""
         if self._service.sessions.knows(token):
             everyone.warning(ANOTHERS)
             return ANOTHERS
@@ -343,9 +345,9 @@ class Acceptor:
     ) -> list[Event]:
         service = self._service
         if service.drains:
-            # It came in while the drain began.
+            # The link was let in while the drain began.
             raise ProtocolError(CloseCode.RESTART, STOPPING)
-        # And while the session was made.
+        # Once more, since a principal may have been revoked while the session was made.
         _check_revoked(pending, grant)
         session.trust(grant)
         service.sessions.add(session)
@@ -377,7 +379,7 @@ class Acceptor:
         return events
 
     async def _refuse(self, link: Link, error: ProtocolError, pending: Pending | None) -> None:
-        """Close a link that was not let in; until it is closed it takes up its place."""
+        """Close a link that was not let in; it keeps its place until it is closed."""
         events = self._service.events
         events.link_closed(link.handshake, error.close_code, error.reason)
         if error.close_code == CloseCode.TRY_AGAIN_LATER or (
@@ -393,16 +395,16 @@ class Acceptor:
                 group.start_soon(link.close, error.close_code, error.reason)
                 if pending is None:
                     return
-                # The server waits for nothing but its goodbye.
+                # The server waits only for the goodbye.
                 pending.waits = True
                 if pending.dismissed:
-                    # It has no place any more, and gets no time either.
+                    # The link has no place any more, and so gets hardly any time.
                     await anyio.sleep(GOODBYE)
                     pending.dismiss()
 
 
 def _word(code: int) -> str:
-    """What a refusal with a close code is counted as."""
+    """The word under which a refusal with this close code is counted."""
     try:
         return CloseCode(code).name.lower()
     except ValueError:
@@ -410,7 +412,7 @@ def _word(code: int) -> str:
 
 
 def _nothing() -> None:
-    """There is nothing to end."""
+    """Do nothing: there is no connection to end."""
 
 
 def is_meant(given: Any, principal: Any, key: str | None) -> bool:
@@ -424,7 +426,7 @@ def is_meant(given: Any, principal: Any, key: str | None) -> bool:
 
 
 def _check_revoked(pending: Pending, grant: Grant) -> None:
-    """Refuse who was revoked while its credentials were looked at."""
+    """Refuse a principal that was revoked while its credentials were checked."""
     who = grant.identity
     if any(is_meant(one, who.principal, who.key) for one in pending.revoked):
         raise ProtocolError(CloseCode.UNAUTHENTICATED, REVOKED)

@@ -35,7 +35,7 @@ class Running:
     """The server at work on an event loop, for WebSockets that another program accepts.
 
     Sessions that outlive their connections live here, not in the task of the request that began
-    them. Leaving the block closes what is left with 1001; its handlers clean up.
+    them. Leaving the block closes the sessions that are left with 1001; their handlers clean up.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Running:
             self._acceptor.refuse(CloseCode.RESTART)
 
     def begin(self, link: AsgiLink) -> None:
-        """Serve a link in a task of this block's, to the end of the session that it begins."""
+        """Serve a link in a task of this block, to the end of the session that it begins."""
         assert self._nursery is not None
         self._nursery.spawn(self._serve, link)
 
@@ -89,7 +89,7 @@ class Running:
 
 
 async def _serve(acceptor: Acceptor, link: AsgiLink) -> None:
-    """Serve a link; a fault of ours ends that link alone."""
+    """Serve a link; a fault in wsrpc ends that link alone."""
     try:
         await acceptor.serve(link)
     except Exception as error:  # noqa: BLE001  (it is logged, and the host's other requests go on)
@@ -102,9 +102,9 @@ class AsgiApp:
     """A server's controllers as an ASGI application.
 
     Args:
-        service: What is served.
-        open_ones: The blocks in which it is at work.
-        running: Makes such a block, for the lifespan of an application of its own.
+        service: The server's shared state.
+        open_ones: The `running()` blocks that are open.
+        running: Makes such a block, for the lifespan of a stand-alone application.
     """
 
     def __init__(
@@ -162,7 +162,7 @@ class AsgiApp:
         await self._serve(link, runtime)
 
     async def _serve(self, link: AsgiLink, runtime: Runtime) -> None:
-        """Serve a link until it is over; its session goes on where there is a block for that."""
+        """Serve a link until it is over; its session goes on if a `running()` block is open."""
         if self._open_ones:
             next(iter(self._open_ones)).begin(link)
             await link.wait_over()
@@ -173,7 +173,7 @@ class AsgiApp:
             await _serve(Acceptor(self._service, runtime), link)
 
     def _refusal(self, door: Door, scope: Scope, headers: dict[str, str]) -> HttpAnswer | None:
-        # Over HTTP/2 nothing in the headers says so.
+        # Over HTTP/2 no header says that the request is for a WebSocket.
         answer = self._routed(scope, {**headers, "upgrade": "websocket"})
         if answer is not None and (
             answer.status != 503 or "websocket.http.response" in (scope.get("extensions") or ())

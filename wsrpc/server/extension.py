@@ -12,7 +12,7 @@ from ..transport.base import Link
 __all__ = ["Extension", "OnSession"]
 
 OnSession: TypeAlias = Callable[[Session], Awaitable[None]]
-"""An async function of a session that has begun, or ended."""
+"""An async function that is called with a session that has begun, or ended."""
 
 
 class Extension(Protocol):
@@ -26,17 +26,17 @@ class Extension(Protocol):
     def node(self) -> str: ...
     @property
     def controllers(self) -> Sequence[object]:
-        """What the server exposes for it, under names of this package's own."""
+        """The controllers that the server exposes for it, under names that begin with `wsrpc.`."""
         ...
 
     def changed(self, session: Session, change: StateChange) -> None:
         """A session has begun, lost its connection, come back or ended; must not block."""
 
     async def draining(self) -> None:
-        """The server is about to go: others are to give its sessions nothing new."""
+        """Tell the other nodes that this one is about to go, and takes no new sessions or calls."""
 
     def is_elsewhere(self, token: str) -> bool:
-        """Whether the session that a resume token is for is at another node, as far as it tells."""
+        """Whether this resume token names another node."""
         ...
 
     async def forward(self, link: Link, opening: Opening, answered: Callable[[], None]) -> None:
@@ -44,10 +44,10 @@ class Extension(Protocol):
 
         Args:
             link: The link.
-            opening: Its first message, of which nothing is believed.
-            answered: Called when the other node has answered that.
+            opening: Its first message, which is not verified.
+            answered: Called when the other node has answered that message.
 
         Raises:
-            ProtocolError: It is to be refused.
+            ProtocolError: The link is to be refused.
         """
         ...

@@ -1,4 +1,4 @@
-"""The built-in controller `wsrpc.health`: whether this server takes calls, in grpc.health.v1's words."""
+"""The built-in controller `wsrpc.health`: whether this server takes calls, as in grpc.health.v1."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ Status: TypeAlias = Literal["SERVING", "NOT_SERVING", "SERVICE_UNKNOWN"]
 
 
 HealthStatus: TypeAlias = dict[str, Status]
-"""How a service does, under "status"."""
+"""The status of a service, under "status"."""
 
 
 class Health:
-    """Tells whether a server takes calls. Everybody whom the server lets in may ask.
+    """Tells whether a server takes calls. Every peer that the server lets in may ask.
 
     Args:
         services: The names of the controllers.
@@ -37,7 +37,7 @@ class Health:
         self._watching: set[anyio.Event] = set()
 
     def changed(self) -> None:
-        """The server has begun to drain, or goes on after it."""
+        """Note that the server has begun to drain, or goes on after that."""
         for event in self._watching:
             event.set()
 
@@ -60,8 +60,8 @@ class Health:
         """The status now, and then each change of it; ends after NOT_SERVING.
 
         Args:
-            service: A controller's name; "" for the server as a whole. The status of one that is
-                not there is SERVICE_UNKNOWN.
+            service: A controller's name; "" for the server as a whole. The status of an unknown
+                controller is SERVICE_UNKNOWN.
         """
         event = anyio.Event()
         self._watching.add(event)

@@ -15,7 +15,7 @@ FRESH = ("Cache-Control", "no-store")
 
 HEALTH = frozenset({"healthz", "readyz"})
 
-# Seconds after which who was sent away may come again.
+# Seconds after which a refused client may come again.
 RETRY_AFTER = 1
 
 STOPPING = HttpAnswer(
@@ -29,7 +29,7 @@ WRONG_HOST = HttpAnswer(
     b"This server does not know itself by this host. If it should, name it: Server(hosts=[...]).\n",
 )
 
-# What answers at one more path: the headers of the request, and the answer.
+# A function that answers at one more path: it gets the request's headers.
 Route = Callable[[Mapping[str, str]], HttpAnswer]
 
 
@@ -37,10 +37,10 @@ class HttpRoutes:
     """The routes of one server.
 
     Args:
-        explorer: Whether the explorer is served; None: only to whoever is on this very machine.
+        explorer: Whether the explorer is served; None: only to browsers on this very machine.
         health: Whether `/healthz` and `/readyz` are answered.
-        hosts: Which hosts web pages may have asked for.
-        welcomes: Whether the page that sent a request may connect, by its headers.
+        hosts: The rule for hosts that web pages may ask for.
+        welcomes: Tells by a request's headers whether its page may connect.
     """
 
     def __init__(
@@ -82,15 +82,15 @@ class HttpRoutes:
         draining: bool = False,
         mount: str = "/",
     ) -> HttpAnswer | None:
-        """What to answer a request with; None where a WebSocket may open.
+        """The answer to a request over HTTP; None where a WebSocket may open.
 
         Args:
             method: The request's method.
             path: Its path, with the query.
             headers: Its headers, names in lower case.
             local: The address that the connection reached, without a port; "" where there is none.
-            peer: The address that it comes from, likewise.
-            draining: Whether the server finishes what it has and takes nothing new.
+            peer: The address from which it comes, without a port; "" where there is none.
+            draining: Whether the server drains.
             mount: The path at which the server is mounted in another application.
         """
         websocket = asks_for_websocket(headers)
@@ -117,7 +117,7 @@ class HttpRoutes:
 
 
 def is_health(path: str) -> bool:
-    """Whether a path is that of a probe."""
+    """Whether a path is `/healthz` or `/readyz`."""
     return _name_of(path) in HEALTH
 
 
@@ -137,7 +137,7 @@ def _only_reading(method: str, answer: Callable[[], HttpAnswer]) -> HttpAnswer:
 
 
 def _for(method: str, answer: HttpAnswer) -> HttpAnswer:
-    """The answer as it is, or without its body where a method wants none."""
+    """The answer, without its body where the method asks for none."""
     if method != "HEAD":
         return answer
     length = ("Content-Length", str(len(answer.body)))

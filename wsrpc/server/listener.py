@@ -30,7 +30,7 @@ class Listener(Generic[S]):
     """One bound address of a server; `async with server.listen(…) as listener`.
 
     Attributes:
-        url: Where to connect.
+        url: The URL to connect to.
         server: The server.
     """
 
@@ -62,15 +62,15 @@ class Listener(Generic[S]):
 
     @property
     def http_url(self) -> str:
-        """Where a browser finds the explorer, and `wsrpc.js` beside it; "" for a Unix socket."""
+        """The URL of the explorer, with `wsrpc.js` beside it; "" for a Unix socket."""
         if not self.url.startswith(("ws://", "wss://")):
             return ""
         return self.url.replace("ws", "http", 1).rstrip("/") + "/"
 
     def refuse(self) -> None:
-        """Let nobody in any more; those that have not said who they are may try elsewhere.
+        """Let no peer in any more; peers that are not authenticated yet may try elsewhere.
 
-        The port stays open: whoever asks is told, and probes see that the server is not ready.
+        The port stays open: clients get an answer, and probes see that the server is not ready.
         """
         if self._bound is not None and self._acceptor is not None and not self._acceptor.closing:
             self._acceptor.refuse(CloseCode.RESTART)
@@ -89,7 +89,7 @@ class Listener(Generic[S]):
         try:
             outcome = await bound
         except BaseException:
-            # By now it may be bound, or be about to.
+            # The socket may be bound by now, or be about to.
             with suppress(Exception):
                 await self.__aexit__(None, None, None)
             raise

@@ -22,13 +22,13 @@ def serve_metrics(
     routes: HttpRoutes,
     snapshot: Callable[[], Snapshot],
 ) -> None:
-    """Count what a server does, and answer `GET /metrics` with it.
+    """Count a server's events, and answer `GET /metrics` with the counts.
 
     Args:
-        registry: Where the metrics are registered; None: the registry of the process.
-        events: Told what happens.
-        routes: Where to answer.
-        snapshot: Gives what the server holds.
+        registry: The registry of the metrics; None: the registry of the process.
+        events: The events to count.
+        routes: The routes to which `/metrics` is added.
+        snapshot: Gives the server's holdings.
 
     Raises:
         ImportError: prometheus-client is not installed; the message names the extra.

@@ -1,8 +1,8 @@
 """Drain on a signal that belongs to the program which hosts this server, then hand it on.
 
-Uvicorn closes its WebSockets as soon as it is told to stop, before it tells the application. So the
-signal is taken first; when the drain is over, the host's own handler gets it, as if it had come
-only then.
+Uvicorn closes its WebSockets as soon as it is told to stop, before it tells the application. So
+this module takes the signal first. When the drain is over, the host's own handler gets the signal,
+as if it had come only then.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ __all__ = ["RelayedSignals"]
 class RelayedSignals:
     """SIGTERM and SIGINT of a host that handles them itself.
 
-    A host that leaves them to Python's defaults keeps these. In a thread other than the main one
-    there is nothing to take.
+    A host that leaves signals to Python's defaults keeps the defaults. In a thread other than the
+    main one no signal can be taken.
 
     Args:
-        drain: What to do at the first signal; the second is handed on at once.
-        runtime: The event loop on which to do it.
-        nursery: The parent of that.
+        drain: Runs at the first signal; the second signal is handed on at once.
+        runtime: The event loop on which it runs.
+        nursery: The parent of its task.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class RelayedSignals:
         self._caught: int | None = None
 
     def take(self) -> None:
-        """Stand in front of the host's handlers."""
+        """Put this object's handlers in front of the host's."""
         if threading.current_thread() is not threading.main_thread():
             return
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -50,7 +50,7 @@ class RelayedSignals:
                 signal.signal(number, self._on_signal)
 
     def give_back(self) -> None:
-        """Let the host's handlers stand alone again."""
+        """Put the host's handlers back."""
         for number, before in self._before.items():
             if signal.getsignal(number) == self._on_signal:
                 signal.signal(number, before)

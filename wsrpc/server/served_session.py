@@ -1,4 +1,4 @@
-"""A session on the accepting side: its place in the table, and what its peer's credentials are worth."""
+"""A session on the accepting side: its place in the table, and its peer's credentials."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ class ServedSession(LiveSession):
     table: SessionTable[ServedSession]
     authentication: Authentication
 
-    # Called once the session has begun; and whether that was.
+    # Called once the session has begun; the next attribute tells whether it was.
     _on_connect: OnSession | None = None
     _greeted: Future | None = None
 
-    # Credentials that came while others were looked at; only the newest matter.
+    # Credentials that came while others were being checked; only the newest matter.
     _fresh: bytes | None = None
     _looking = False
 
@@ -54,11 +54,11 @@ class ServedSession(LiveSession):
         id: str,
         on_connect: OnSession | None,
     ) -> None:
-        """It is to have a place in a table, and a name; nothing has begun.
+        """Give a new session its place in the table and its name, before it begins.
 
         Args:
             table: The server's sessions.
-            authentication: Who looks at its peer's credentials.
+            authentication: Checks its peer's credentials.
             id: Its public name.
             on_connect: Called with it once it has begun.
         """
@@ -70,10 +70,11 @@ class ServedSession(LiveSession):
         self.wire.hub.unlinked = partial(table.grown, self)
 
     def begin(self, how: Callable[[], list[Event]]) -> list[Event]:
-        """Let the protocol begin on a new link; `serve` that with what it returns.
+        """Let the protocol begin on a new link; pass the events returned to `serve`.
 
         Raises:
-            ProtocolError: The first message does not fit. The link is the caller's to close.
+            ProtocolError: The first message does not fit; the peer's fault. The caller closes the
+                link.
         """
         return self.wire.begin(how)
 
@@ -104,7 +105,7 @@ class ServedSession(LiveSession):
 
         Args:
             link: The connection.
-            events: What `begin` returned; emptied.
+            events: The events that `begin` returned; the list is emptied.
         """
         await self.wire.serve(link, events)
 
@@ -113,11 +114,11 @@ class ServedSession(LiveSession):
         await self.wire.wait_ended()
 
     def soon(self, fn: Callable[[], None]) -> None:
-        """Call `fn`, which must not raise, once the caller is through."""
+        """Call `fn`, which must not raise, after the current callback."""
         self.wire.hub.timers.add(0.0, fn)
 
     def end(self, code: int, reason: str) -> None:
-        """End the session; it has no link."""
+        """End the session, which has no link."""
         self.wire.lose(code, reason)
 
     def expel(self, code: int, reason: str, within: float) -> None:
@@ -126,12 +127,12 @@ class ServedSession(LiveSession):
         Args:
             code: The close code.
             reason: For people.
-            within: Seconds for the goodbye.
+            within: Seconds for the closing handshake.
         """
         self.wire.expel(code, reason, within=within)
 
     def trust(self, grant: Grant) -> None:
-        """Let the session go on as this principal's."""
+        """Let the session go on with this grant's principal and expiry."""
         self.principal = grant.principal
         self.principal_key = grant.identity.key
         self.wire.hub.account.belongs_to(holder_of(self))
@@ -194,7 +195,7 @@ class ServedSession(LiveSession):
                 fresh, self._fresh = self._fresh, None
                 link = wire.link
                 if link is None:
-                    # Whoever resumes shows credentials anyway.
+                    # A peer that resumes sends credentials anyway.
                     return
                 try:
                     await self._refreshed(wire, link, fresh)
@@ -204,10 +205,10 @@ class ServedSession(LiveSession):
             self._looking = False
 
     async def _refreshed(self, wire: WireSession, link: Link, fresh: bytes) -> None:
-        """Look at fresh credentials (AUTH-1).
+        """Check fresh credentials (AUTH-1).
 
         Raises:
-            ProtocolError: They are not accepted.
+            ProtocolError: 4501, the credentials are not accepted; the peer's fault.
         """
         try:
             auth = wire.endpoint.codec.load_value(fresh)

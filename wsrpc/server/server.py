@@ -1,4 +1,4 @@
-"""The accepting side: controllers behind a port."""
+"""The accepting side: a server of controllers."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Server"]
 
-# Seconds for a last word to a peer that was revoked.
+# Seconds for the goodbye to a peer that was revoked.
 FAREWELL = 0.5
 
 
@@ -63,51 +63,55 @@ class Server:
             called once a session.
         limits: This side's bounds.
         authenticate: An async function of the handshake and the hello's `auth` value that returns
-            the peer's principal, or a `Grant` where it does not hold for ever. It is asked for each
-            connection, also where that goes on with a session, and nothing runs before.
-            `RpcError("permission_denied")` refuses with 4503, `RpcError("unavailable")` asks the
-            peer to try again later (1013), any other exception refuses with 4501. Without it
-            everybody is let in, as principal None.
-        authorize: An async function of the `CallContext` of each call and notification, asked
-            before it begins and before its arguments are looked at. What it raises goes to the
-            caller as if the method had raised it; False refuses with `permission_denied`.
-            A callback needs no permission of its own: whoever passed it asked for it.
-        origins: More web pages that may connect than those of the host that they ask for
-            ("https://app.example"), or "*" for all. A request without `Origin` comes from no web page.
+            the peer's principal, or a `Grant` where the credentials expire. It is called for each
+            connection, also for one that resumes a session, and no other code of the application
+            runs before it. `RpcError("permission_denied")` refuses with 4503,
+            `RpcError("unavailable")` asks the peer to try again later (1013), any other exception
+            refuses with 4501. Without it every peer is let in, as principal None.
+        authorize: An async function of the `CallContext` of each call and notification, called
+            before the call begins and before its arguments are validated. The caller gets its
+            exception as if the method had raised it; False refuses with `permission_denied`. A
+            callback needs no permission of its own: the side that passed it asked for the call.
+        origins: Origins of web pages that may connect ("https://app.example"), besides pages of the
+            host that they connect to; "*" for all. A request without `Origin` comes from no web
+            page.
         trusted_proxies: The addresses and networks of proxies whose `X-Forwarded-For` or
             `Forwarded` says where a connection comes from; "unix" for those that come by a Unix
             socket.
         hosts: The names by which web pages may ask for this server, without ports ("app.example",
             "*.app.example"); others are answered with HTTP 421. Names of this machine and addresses
-            always pass. Without it only connections to a loopback address are judged, where a name
-            of somebody else's is an attack (DNS rebinding).
+            always pass. Without it only connections to a loopback address are checked, where a
+            foreign name is an attack (DNS rebinding).
         explorer: Whether the port serves a page on which a person can call every method. None: only
             to browsers on this very machine. `wsrpc.js` is served in any case.
         health: Whether `/healthz` and `/readyz` are answered, the latter with 503 from the first
-            moment of a drain; and whether there is a controller `wsrpc.health`, which `authorize`
-            is not asked about.
-        metrics: Whether `/metrics` is answered for Prometheus, to whoever can reach the port: True
-            with the process's registry, or a registry of one's own. Needs the extra `prometheus`.
+            moment of a drain. It also decides whether there is a controller `wsrpc.health`, for
+            which `authorize` is not called.
+        metrics: Whether `/metrics` is answered for Prometheus, to every client that can reach the
+            port: True for the process's registry, or a registry of your own. Needs the extra
+            `prometheus`.
         interceptors: Run around every call that is handled, outermost first. A controller may have
             an attribute `interceptors` with more, which run inside these.
         validate: "both" checks results and items before they leave; "arrival" and "none" do not.
             Arguments are always checked.
-        debug: Whether unexpected errors cross with their text and traceback; not for strangers.
-        reflection: Whether peers may ask what is exposed (`wsrpc ls`).
-        stats_for: Whether a principal may ask what the server counts and holds, its sessions
-            included (controller `wsrpc.stats`, which `wsrpc top` shows); without it nobody may.
-            `authorize` is not asked besides.
-        on_state: Called with a session and each `StateChange` of it, when sessions come, lose their
-            connection, return and go; must not block.
-        observers: Told of calls, sessions and connections, for metrics, traces and logs.
-        on_connect: An async function of each session that has begun, once for each: the place to
-            let it join groups, or to call it. Its calls may be handled meanwhile. Where it raises,
-            the session ends with 1011.
-        on_disconnect: An async function of each session that has ended for good, once for each that
-            `on_connect` was called with; it has `Limits.cleanup_timeout` seconds.
+        debug: Whether unexpected errors cross with their text and traceback; never turn it on for
+            strangers.
+        reflection: Whether peers may ask for the contract (`wsrpc ls`).
+        stats_for: A function of a principal that tells whether it may see the server's counts and
+            holdings, sessions included (controller `wsrpc.stats`, which `wsrpc top` shows). Without
+            it no principal may. `authorize` is not called for it.
+        on_state: Called with a session and each `StateChange` of it, when the session begins, loses
+            its connection, resumes and ends; must not block.
+        observers: Objects that are told of calls, sessions and connections, for metrics, traces and
+            logs.
+        on_connect: An async function that is called once with each session that has begun. It may
+            let the session join groups, or call its peer. Calls of the peer may be handled
+            meanwhile. If it raises, the session ends with 1011.
+        on_disconnect: An async function that is called once with each session that has ended for
+            good, if `on_connect` was called with it. It has `Limits.cleanup_timeout` seconds.
         record: A file to which every frame of every connection is written, or a `Recording`, which
-            says what is masked and how large the file may grow. Credentials are never in it;
-            `wsrpc replay` shows it.
+            also says which values are masked and how large the file may grow. The file never holds
+            credentials; `wsrpc replay` shows it.
 
     Raises:
         RegistrationError: A controller cannot be exposed as it is written.
@@ -199,7 +203,7 @@ class Server:
         )
         self._listeners: set[Listener[Any]] = set()
         self._running: set[Running] = set()
-        # Whoever carries links by other means keeps its own.
+        # Other carriers of links, such as a running ASGI application, keep theirs.
         self._acceptors: WeakSet[Acceptor] = WeakSet()
         if metrics is not None and metrics is not False:
             registry = None if metrics is True else metrics
@@ -218,12 +222,12 @@ class Server:
 
     @property
     def stats(self) -> Stats:
-        """Counts for people who watch the server."""
+        """Counts of the server's events, for monitoring."""
         return self._service.events.stats
 
     @property
     def sessions(self) -> Mapping[str, Session]:
-        """The live sessions by id, those included that are waiting to be resumed; read-only."""
+        """The live sessions by id, with those that wait to be resumed; read-only."""
         return self._service.sessions
 
     def contract(self) -> dict[str, Any]:
@@ -234,7 +238,7 @@ class Server:
         return with_names(describe(self._exposed))
 
     def snapshot(self) -> Snapshot:
-        """Counts of the server and its holdings now: `stats`, and the part of its live sessions."""
+        """The server's counts and holdings at this moment, in one immutable object."""
         stats = self.stats
         live = [session for session in self._service.sessions.values() if not session.closed]
         return Snapshot(
@@ -259,12 +263,14 @@ class Server:
         )
 
     def observe(self, observer: Observer) -> AbstractContextManager[object]:
-        """Tell one more observer what happens from now on, as `observers=` does.
+        """Add an observer from now on, as `observers=` does.
 
-        What it returns ends that: `with server.observe(observer): …`, in tests above all.
+        Leaving the context manager that it returns removes the observer: `with
+        server.observe(observer): …`, mostly in tests.
 
         Raises:
-            RuntimeError: There are sessions already, of which it would see only the rest.
+            RuntimeError: There are sessions already, whose beginnings the observer has missed; the
+                caller's fault.
         """
         if self._service.sessions:
             raise RuntimeError("add observers before the server has sessions")
@@ -277,7 +283,8 @@ class Server:
         """Make this the server of a node of a cluster, before it listens.
 
         Raises:
-            RuntimeError: It listens, has sessions, or is one already.
+            RuntimeError: It listens, has sessions, or belongs to a cluster already; the caller's
+                fault.
         """
         service = self._service
         if self._listeners or service.sessions or service.extension is not None:
@@ -295,7 +302,7 @@ class Server:
         service.on_state = changed
 
     def acceptor(self) -> Acceptor:
-        """What serves links that come in by another way than a listener; for carriers of one's own.
+        """An acceptor for links of another source than a listener, for carriers of your own.
 
         Must be called on the event loop that is to run them.
         """
@@ -306,10 +313,11 @@ class Server:
     def asgi(self) -> AsgiApp:
         """This server as an ASGI 3 application: by itself, or mounted in FastAPI and its kin.
 
-        It serves WebSockets, and over HTTP whatever a listener of this server does. Run by itself
-        (`uvicorn app:asgi`) it follows the lifespan of the host. A mounted application gets no
-        lifespan: enter `running()` in that of the application around it. Without either a session
-        lives in the task of the request that began it, and ends where the host cancels that.
+        It serves WebSockets, and the same pages over HTTP as a listener of this server. Run by
+        itself (`uvicorn app:asgi`) it follows the lifespan of the host. A mounted application gets
+        no lifespan: enter `running()` in the lifespan of the application around it. Without either,
+        a session lives in the task of the request that began it, and ends when the host cancels
+        that task.
 
         The mount point itself needs a route too, since a mount at "/rpc" matches only "/rpc/"::
 
@@ -323,11 +331,11 @@ class Server:
         return AsgiApp(self._service, self._running, self.running)
 
     def running(self) -> Running:
-        """Serve what a hosting application accepts, while an `async with` block runs.
+        """Serve WebSockets that a hosting application accepts, while an `async with` block runs.
 
         For the lifespan of an application in which `asgi()` is mounted. The first SIGTERM or SIGINT
-        drains before the host gets it, where the host handles signals in the main thread, as
-        uvicorn does. Leaving the block closes the sessions that are left with 1001.
+        drains before the host gets it, if the host handles signals in the main thread, as uvicorn
+        does. Leaving the block closes the sessions that are left with 1001.
         """
         return Running(self._service, self._running, self.drain)
 
@@ -343,15 +351,15 @@ class Server:
         """Listen while an `async with` block runs.
 
         Args:
-            host: What to bind; None for every interface.
-            port: 0 for a free one; `listener.url` tells which.
+            host: The address to bind; None for every interface.
+            port: The port to bind; 0 for a free one, which `listener.url` tells.
             path: A Unix socket to bind instead of host and port.
             ssl: TLS settings; peers then connect to `wss://`.
-            transport: What carries the WebSockets: "websockets", or "picows" for more speed on
-                asyncio. Peers do not notice.
+            transport: The library that carries the WebSockets: "websockets", or "picows" for more
+                speed on asyncio. Peers do not notice.
 
         Raises:
-            ValueError: The port is none, or there is no such transport.
+            ValueError: The port is out of range, or there is no such transport; the caller's fault.
             ImportError: The transport is not installed; the message names the extra.
         """
         if not 0 <= port <= 65535:
@@ -372,9 +380,9 @@ class Server:
         """Serve until cancelled, or until SIGINT or SIGTERM arrives; then drain.
 
         A second signal cancels the handlers that are left, which still clean up, and closes the
-        sessions with 1001; so does a cancellation. A third meets Python's default, which does not
-        wait. In a thread other than the main one no signals arrive. The arguments are those of
-        `listen`.
+        sessions with 1001; so does a cancellation. A third signal meets Python's default, which
+        does not wait. In a thread other than the main one no signals arrive. The arguments are the
+        same as those of `listen`.
 
         Raises:
             OSError: The address cannot be bound.
@@ -385,22 +393,22 @@ class Server:
     async def drain(self, grace: float | None = None, *, reconnect_after: float = 0.0) -> None:
         """Stop without breaking calls; returns when every session has ended.
 
-        No listener of this server lets anybody in any more: requests are answered with HTTP 503, and
-        so is `/readyz`, until the last session has ended. Peers are told to take their new calls
-        elsewhere, and a client of this package does so by itself. What runs is finished.
-        Each session ends, with close code 1012, as soon as nothing is live on it any more, and
-        those that wait without a connection end at once.
+        No listener of this server lets any peer in any more: requests are answered with HTTP 503,
+        and so is `/readyz`, until the last session has ended. Peers are told to take their new
+        calls elsewhere, and a client of this package does so by itself. Running calls are finished.
+        Each session ends, with close code 1012, as soon as no call is live on it any more. Sessions
+        that wait without a connection end at once.
 
-        A cancelled `drain` leaves the sessions that are left as they are, and they take no new
-        calls; leaving the listener then closes them with 1001.
+        A cancelled `drain` leaves the remaining sessions as they are: they take no new calls, and
+        leaving the listener closes them with 1001.
 
         Args:
-            grace: Seconds to finish in; then handlers that are left are cancelled and clean up, and
-                their callers get `unavailable`. `Limits.drain_grace` if left out.
-            reconnect_after: Seconds that peers are asked to stay away from this server.
+            grace: Seconds for calls to finish. Then the handlers that are left are cancelled and
+                clean up, and their callers get `unavailable`. `Limits.drain_grace` if left out.
+            reconnect_after: Seconds for which peers are asked to stay away from this server.
 
         Raises:
-            ValueError: One of them is negative.
+            ValueError: An argument is negative; the caller's fault.
         """
         grace = self.limits.drain_grace if grace is None else grace
         if not (grace >= 0 and reconnect_after >= 0):
@@ -419,7 +427,7 @@ class Server:
             async with anyio.create_task_group() as group:
                 for session in self._service.sessions.values():
                     group.start_soon(session.drain, grace, reconnect_after)
-            # Probes have seen it for as long as there was anything to wait for.
+            # Probes could see the drain for as long as any session was left.
             for listener in self._listeners:
                 listener.unbind()
         finally:
@@ -427,19 +435,19 @@ class Server:
             self._service.events.drain("ended", len(self._service.sessions))
 
     def revoke(self, principal: Any) -> int:
-        """End all that a principal has here: its connections, with 4501, and its sessions.
+        """End all sessions and connections of a principal, with close code 4501.
 
-        Those count too that wait without a connection, and those that are just being let in. Their
-        handlers are cancelled, and clean up. It happens at once; only the closing handshakes go on
-        after it, for half a second at most. Nothing is remembered: `authenticate` has to refuse the
-        principal from now on, before this is called.
+        It also ends sessions that wait without a connection, and connections that are just being
+        let in. Handlers are cancelled, and clean up. All this happens at once; only the closing
+        handshakes go on after it, for half a second at most. The server does not remember the
+        principal: `authenticate` has to refuse it before this is called.
 
         Args:
-            principal: What `authenticate` returned, anything equal of the same type, or its key
-                (`Session.principal_key`).
+            principal: The principal that `authenticate` returned, an equal object of the same type,
+                or its key (`Session.principal_key`).
 
         Returns:
-            How many sessions that ended.
+            The number of sessions that it ended.
         """
         self._service.pending.revoke(principal)
         live = self._service.sessions.values()
@@ -456,15 +464,15 @@ class Server:
         ready: Callable[[], None] | None = None,
         on_signal: Callable[[int], None] | None = None,
     ) -> None:
-        """Wait for SIGINT or SIGTERM, then drain; a second one ends that.
+        """Wait for SIGINT or SIGTERM, then drain; a second signal ends the drain.
 
         For programs that listen by other means than `serve`. In a thread other than the main one no
         signals arrive, and this waits until it is cancelled.
 
         Args:
             grace: Seconds, as for `drain`.
-            ready: Called when a signal would no longer meet Python's default.
-            on_signal: Called with the number of each.
+            ready: Called when signals no longer meet Python's default.
+            on_signal: Called with the number of each signal.
         """
         if threading.current_thread() is not threading.main_thread():
             if ready is not None:

@@ -1,4 +1,4 @@
-"""The sessions of a server: by id for people, by token for peers that come back."""
+"""The sessions of a server, found by id or by resume token."""
 
 from __future__ import annotations
 
@@ -39,20 +39,21 @@ class Kept(Protocol):
         ...
 
     def soon(self, fn: Callable[[], None]) -> None:
-        """Call `fn`, which must not raise, once the caller is through."""
+        """Call `fn`, which must not raise, after the current callback."""
 
     def end(self, code: int, reason: str) -> None:
-        """End the session; it has no link."""
+        """End the session, which has no link."""
 
 
 S = TypeVar("S", bound=Kept)
 
 
 class SessionTable(Mapping[str, S]):
-    """All sessions of a server, those without a link included, which are bounded.
+    """All sessions of a server; those without a link are bounded.
 
-    Tokens are kept hashed: who reads the server's memory cannot resume its sessions. Of each
-    session the token that its peer came with and the one given out last are good (RESUME-5).
+    Tokens are kept hashed, so that a reader of the server's memory cannot resume its sessions. Two
+    tokens of each session are good: the one that its peer came with, and the one given out last
+    (RESUME-5).
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -60,14 +61,15 @@ class SessionTable(Mapping[str, S]):
         self._by_id: dict[str, S] = {}
         self._by_token: dict[bytes, S] = {}
         self._tokens: dict[S, list[bytes]] = {}
-        # Those without a link, first lost first, each with the bytes that it holds; and their sum.
+        # The sessions without a link, first lost first, each with the bytes that it holds; and the
+        # sum.
         self._detached: dict[S, int] = {}
         self._held = 0
 
     def __getitem__(self, id: str) -> S:
         return self._by_id[id]
 
-    # Whoever goes through them may wait in between, while sessions come and go.
+    # Code that iterates may await in between, while sessions come and go.
 
     def __iter__(self) -> Iterator[str]:
         return iter(tuple(self._by_id))
@@ -86,23 +88,23 @@ class SessionTable(Mapping[str, S]):
 
     @property
     def detached(self) -> int:
-        """How many have no link."""
+        """The number of sessions without a link."""
         return len(self._detached)
 
     def add(self, session: S) -> None:
-        """A session has begun."""
+        """Add a session that has begun."""
         self._by_id[session.id] = session
         self._tokens[session] = []
 
     def remove(self, session: S) -> None:
-        """A session has ended."""
+        """Remove a session that has ended."""
         self._by_id.pop(session.id, None)
         self.attach(session)
         for digest in self._tokens.pop(session, ()):
             del self._by_token[digest]
 
     def find(self, token: str, who: Identity) -> S | None:
-        """The session that a token is good for, if it is this principal's."""
+        """The session for which a token is good, if it is this principal's."""
         digest = _digest(token)
         session = self._by_token.get(digest)
         if (
@@ -117,29 +119,29 @@ class SessionTable(Mapping[str, S]):
         return session if any(good) else None
 
     def knows(self, token: str) -> bool:
-        """Whether there is a session for a token, whosever it is."""
+        """Whether there is a session for a token, of any principal."""
         session = self._by_token.get(_digest(token))
         return session is not None and not session.closed
 
     @staticmethod
     def new_token() -> str:
-        """A token that nobody can guess."""
+        """A random token that cannot be guessed."""
         return secrets.token_urlsafe(TOKEN_BYTES)
 
     def issued(self, session: S, token: str, presented: str | None = None) -> None:
-        """A session's peer was given a token.
+        """Note that a session's peer was given a token.
 
         Args:
-            session: Whose.
+            session: The session.
             token: The new one.
-            presented: The one with which it came, which stays good until the new one is confirmed;
-                no other does.
+            presented: The token with which it came. That one stays good until the new one is
+                confirmed; no other does.
         """
         kept = [] if presented is None else [_digest(presented)]
         self._replace(session, [*kept, _digest(token)])
 
     def confirmed(self, session: S) -> None:
-        """The peer has the newest token: the one before it is void."""
+        """Void the token before the newest, which the peer has."""
         self._replace(session, self._tokens[session][-1:])
 
     def _replace(self, session: S, digests: list[bytes]) -> None:
@@ -150,22 +152,22 @@ class SessionTable(Mapping[str, S]):
             self._by_token[digest] = session
 
     def attach(self, session: S) -> None:
-        """A session has a link, or has ended."""
+        """Note that a session has a link, or has ended."""
         self._held -= self._detached.pop(session, 0)
 
     def detach(self, session: S) -> None:
-        """A session has lost its link; where there are too many of those, one has to end."""
+        """Note that a session has lost its link, and end one if too many have none."""
         if session in self._tokens:
             self._detached[session] = 0
             self._weigh(session)
         self._evict(session)
 
     def grown(self, session: S) -> None:
-        """A session without a link may have more to send; where all hold too much, one has to end."""
+        """Count a session without a link anew, and end one if all together hold too much."""
         if session in self._detached:
             self._weigh(session)
             if self._too_many():
-                # Later: whoever has something to send is in the midst of it.
+                # Later, since the session is just about to queue a frame.
                 session.soon(partial(self._evict, session))
 
     def _weigh(self, session: S) -> None:
@@ -174,9 +176,9 @@ class SessionTable(Mapping[str, S]):
         self._detached[session] = held
 
     def _evict(self, session: S) -> None:
-        """Let sessions end until there is room: those of whoever holds most (RESUME-8).
+        """End sessions of the holder with the most, until there is room (RESUME-8).
 
-        Whoever comes with many never costs another one a session, who has few.
+        A peer with many sessions never costs a peer with few sessions one of them.
         """
         while self._detached and self._too_many():
             crowd = len(self._detached) > self._limits.max_detached
@@ -185,7 +187,7 @@ class SessionTable(Mapping[str, S]):
                 held[holder_of(one)] += 1 if crowd else size
             most = max(held.values())
             theirs = [one for one in self._detached if held[holder_of(one)] == most]
-            # The first lost comes back least likely.
+            # The session that lost its link first is the least likely to come back.
             victim = theirs[0] if crowd else max(theirs, key=self._detached.__getitem__)
             self.attach(victim)
             victim.end(
@@ -198,7 +200,7 @@ class SessionTable(Mapping[str, S]):
 
 
 def holder_of(session: Kept) -> Hashable:
-    """Whose a session is, for the count; without a principal, whose address it has."""
+    """The holder of a session: its principal, or its address if it has no principal."""
     if session.principal_key is not None:
         return "principal", session.principal_key
     if session.principal is None:
@@ -206,7 +208,7 @@ def holder_of(session: Kept) -> Hashable:
     try:
         hash(session.principal)
     except TypeError:
-        # One that nobody can compare in time.
+        # A principal that cannot be compared in time.
         return "object", id(session.principal)
     return type(session.principal), session.principal
 

@@ -1,4 +1,4 @@
-"""The built-in controller `wsrpc.stats`: what a server counts and holds, for those allowed to ask."""
+"""The built-in controller `wsrpc.stats`: a server's counts and holdings, for allowed principals."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["STATS", "Order", "StatsController", "StatsFor"]
 STATS = "wsrpc.stats"
 
 StatsFor: TypeAlias = Callable[[Any], bool | Awaitable[bool]]
-"""Whether a principal may see what a server counts and holds; a plain or an async function."""
+"""Whether a principal may see a server's counts and holdings; a plain or an async function."""
 
 Order: TypeAlias = Literal[
     "calls_live",
@@ -41,35 +41,35 @@ Order: TypeAlias = Literal[
     "lag",
     "held_bytes",
 ]
-"""What the sessions are chosen and sorted by, the largest first."""
+"""The count by which sessions are chosen and sorted, the largest first."""
 
 Row: TypeAlias = dict[str, Any]
 
-# Sessions that are told of one by one.
+# Sessions that are listed one by one.
 MOST_SESSIONS = 1_000
 
-# Sessions that are looked at before others have a turn.
+# Sessions that are looked at before other tasks have a turn.
 SLICE = 100
 
 # Seconds between two snapshots of `watch`, at least.
 SHORTEST = 0.1
 
-# Seconds. From which on a peer is called slow: that owes an ack, which it sends within a second and
-# the way there and back; whose streams have no credit; whose connection takes no bytes.
+# Seconds. The time from which a peer is called slow: it owes an ack, which an honest peer sends
+# within a second and a round trip; or its streams have no credit; or its connection takes no bytes.
 SLOW_ACK = 3.0
 SLOW = 1.0
 
 
 class StatsController:
-    """Tells a caller what the server counts and holds.
+    """Tells a caller the server's counts and holdings.
 
-    Nobody needs the server's `authorize` for it: `Server(stats_for=…)` alone decides.
+    The server's `authorize` is not asked: `Server(stats_for=…)` alone decides.
 
     Args:
-        allowed: Asked with the caller's principal.
-        snapshot: Gives what the server counts and holds.
+        allowed: Tells whether a caller's principal may ask.
+        snapshot: Gives the server's counts and holdings.
         sessions: The sessions.
-        events: Told what happens; the counts of it are begun here.
+        events: The server's events, which are counted by method from now on.
     """
 
     controller_name = STATS
@@ -92,11 +92,11 @@ class StatsController:
 
     @method(idempotent=True)
     async def snapshot(self, sort: Order = "held_bytes", limit: int = MOST_SESSIONS) -> Row:
-        """What the server counts and holds now: in all, by method, and by session.
+        """The server's counts and holdings now: in all, by method, and by session.
 
         Args:
-            sort: Which sessions are told of, and in which order: those with the most of this.
-            limit: How many of them; at most a thousand.
+            sort: The count by which sessions are chosen and sorted, the largest first.
+            limit: Sessions that are listed; at most a thousand.
         """
         await self._check()
         return await self._now(sort, limit)
@@ -105,12 +105,12 @@ class StatsController:
     async def watch(
         self, interval: float = 1.0, sort: Order = "held_bytes", limit: int = MOST_SESSIONS
     ) -> AsyncIterator[Row]:
-        """The same now, and then again and again.
+        """The same as `snapshot`, now and then in intervals.
 
         Args:
-            interval: Seconds between two of them; at least 0.1.
-            sort: Which sessions are told of, and in which order: those with the most of this.
-            limit: How many of them; at most a thousand.
+            interval: Seconds between two snapshots; at least 0.1.
+            sort: The count by which sessions are chosen and sorted, the largest first.
+            limit: Sessions that are listed; at most a thousand.
         """
         await self._check()
         while True:
@@ -149,7 +149,7 @@ class StatsController:
         }
 
     def _pauses(self) -> dict[object, list[float]]:
-        """When the streams of each session began to wait for credit, of those that do."""
+        """The times at which the waiting streams of each session began to wait for credit."""
         found: dict[object, list[float]] = {}
         for pause in self._events.pauses.values():
             if pause.for_credit:
