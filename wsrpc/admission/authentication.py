@@ -1,4 +1,4 @@
-"""Authentication: the first message of a link, and the verdict of `authenticate` on it."""
+"""Authentication: reads the first message of a link, and asks `authenticate` about it."""
 
 from __future__ import annotations
 
@@ -34,20 +34,23 @@ CROWDED = "too many connections that do not say who they are"
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What `authenticate` returns for credentials that do not hold for ever.
+    """The result of `authenticate` for credentials that expire, or for a principal with a key.
 
     Attributes:
-        principal: Who the peer is.
-        expires_in: Seconds from now for which the credentials hold. The connection is then closed
-            with 4003, and the client comes back with fresh ones, unless it has sent such before
-            (`Session.refresh_auth`). None: for as long as the connection.
-        key: What says who it is, for a principal that is not equal to itself an hour later, such as
-            claims with the time at which they were issued. Without it strings and whole numbers
-            stand for themselves, an object or a mapping goes by its class and its field `sub` or
-            `id`, and anything else is compared by equality. `Session.principal_key` has it.
+        principal: The identity of the peer, any object.
+        expires_in: Seconds from now after which the credentials expire. The connection is then
+            closed with 4003 (AUTH-3), and the client comes back with fresh credentials, unless it
+            has sent such before (`Session.refresh_auth`). None: they hold as long as the
+            connection.
+        key: A stable name of the principal, for one that is not equal to itself an hour later, such
+            as claims with the time at which they were issued. Without a key, strings and whole
+            numbers stand for themselves, an object or a mapping goes by its class and its field
+            `sub` or `id`, and any other object is compared by equality. `Session.principal_key`
+            holds the key.
 
     Raises:
-        TypeError: `expires_in` is no number, or `key` neither a string nor a whole number.
+        TypeError: `expires_in` is no number, or `key` is neither a string nor a whole number; the
+            caller's fault.
     """
 
     principal: Any
@@ -65,7 +68,7 @@ class Grant:
 
     @property
     def identity(self) -> Identity:
-        """The principal, as it is compared with others."""
+        """The principal in a form that can be compared with others."""
         return Identity(self.principal, self.key)
 
 
@@ -73,16 +76,16 @@ Authenticate: TypeAlias = Callable[[Handshake, Any], Awaitable[Any]]
 
 
 class UnavailableError(Exception):
-    """Nobody can tell at the moment who the peer is."""
+    """The peer cannot be authenticated at the moment."""
 
 
 class Authentication:
-    """The one place in which a server finds out who its peers are.
+    """Authenticates the peers of one server; no other code does.
 
     Args:
         limits: The server's.
-        authenticate: Who a peer is; None: everybody is let in, as nobody in particular.
-        pending: The connections of which it is not known yet.
+        authenticate: The application's function; None: every peer is let in, with principal None.
+        pending: The connections that are not authenticated yet.
     """
 
     def __init__(
@@ -96,7 +99,7 @@ class Authentication:
         """Read a link's hello, within the time that is left for it (HELLO-6, HELLO-9).
 
         Raises:
-            ProtocolError: The link has to be closed with its code.
+            ProtocolError: The link has to be closed with its code; the peer's fault.
             LinkClosed: The link is gone.
         """
         if not self._pending.locate(pending, link.handshake.address, now):
@@ -111,10 +114,10 @@ class Authentication:
         return opening
 
     async def identify(self, handshake: Handshake, auth: Any) -> Grant:
-        """Find out who the peer is (HELLO-7).
+        """Authenticate a peer (HELLO-7).
 
         Raises:
-            ProtocolError: The link has to be closed with its code; nothing has begun.
+            ProtocolError: The link has to be closed with its code; no call has begun.
         """
         try:
             return await self._identified(handshake, auth)
@@ -125,15 +128,15 @@ class Authentication:
     async def identify_again(
         self, handshake: Handshake, auth: Any, principal: Any, key: str | None
     ) -> Grant | None:
-        """Look at fresh credentials of a peer that is known (AUTH-1); None if nobody can now.
+        """Authenticate a known peer anew (AUTH-1); returns None if that is impossible now.
 
         Raises:
-            ProtocolError: 4501, they are refused, or another principal's.
+            ProtocolError: 4501, the credentials are refused, or are another principal's.
         """
         try:
             grant = await self._identified(handshake, auth)
         except UnavailableError:
-            # What holds so far holds for as long as it was to.
+            # The present grant stays in force until its own expiry.
             return None
         except ProtocolError as error:
             raise ProtocolError(CloseCode.UNAUTHENTICATED, error.reason) from None
@@ -176,17 +179,17 @@ class Authentication:
 
 
 def _reason(error: RpcError[Any], otherwise: str) -> str:
-    """What an `RpcError` of `authenticate` says to the peer, as it fits a close frame."""
+    """The message of an `RpcError` that `authenticate` raised, cut to fit a close frame."""
     return short_reason(str(error.message)) or otherwise
 
 
 def _checked(grant: Grant) -> Grant:
-    """A grant that holds for some time at least."""
+    """Check that a grant has not expired; returns it."""
     if grant.expires_in is not None and not grant.expires_in > 0:
         raise ProtocolError(CloseCode.UNAUTHENTICATED, "the credentials have expired")
     return grant
 
 
 def expiry(grant: Grant, now: float) -> float:
-    """When credentials that were just accepted run out; infinity for never."""
+    """The time at which credentials that were just accepted run out; infinity for never."""
     return math.inf if grant.expires_in is None else now + grant.expires_in

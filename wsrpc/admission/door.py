@@ -1,4 +1,4 @@
-"""The door of a listener: which requests may open a link, and which are sent away before that."""
+"""The door of a listener: it decides which connections may open a link."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from .origins import Origins
 __all__ = ["Answer", "Door"]
 
 
-# Connections beyond all bounds that were accepted all the same and have not asked for anything
-# yet: they may be probes.
+# Connections beyond all bounds that are accepted all the same until they send a request: they may
+# be probes.
 IN_BETWEEN = 32
 
-# Seconds. Others wait to be accepted for as long as somebody gets on within this time; then the
-# silent ones make room. Probes wait for a second.
+# Seconds. New connections wait to be accepted as long as any pending one makes progress within this
+# time. Otherwise the silent ones make room. Probes wait for a second.
 STANDSTILL = 0.75
 
-# Seconds between two lines about the same trouble.
+# Seconds between two log lines about the same trouble.
 QUIET = 1.0
 
 CROWDED_HTTP = (
@@ -45,15 +45,15 @@ class Door:
 
     Args:
         limits: The server's.
-        pending: Those of all listeners of the server who have not been let in.
+        pending: The pending connections of all listeners of the server.
         now: The time on the loop's clock, in seconds.
-        origins: Which web pages may connect.
-        proxies: Whose word is taken for where others come from.
-        answer: What is answered over HTTP, by method, path, headers, and the addresses that the
-            connection reached and comes from; None: nothing.
-        deadlines: Where their time is kept; without it the libraries alone do that.
-        refused: Told in a word of each connection that is not let in before it is a link.
-        plain: Whether those who connect read what is written to their sockets: there is no TLS.
+        origins: The rule for web pages that may connect.
+        proxies: The proxies whose headers are believed.
+        answer: Gives the answer over HTTP to a method, path, headers, and the addresses that the
+            connection reached and comes from. None: no request is answered over HTTP.
+        deadlines: The timers for handshakes; without them only the libraries bound their time.
+        refused: Called with a word for each connection that is refused before it is a link.
+        plain: Whether there is no TLS, so that peers can read plain text written to their sockets.
     """
 
     def __init__(
@@ -78,20 +78,21 @@ class Door:
         self._answer = answer
         self._deadlines = deadlines
         self._refused = refused or _untold
-        # By file number, for the libraries do not hand on what they are given.
+        # By file number, since the libraries do not pass on the objects that they are given.
         self._arrived: dict[int, tuple[Pending, TimerEntry | None]] = {}
-        # Those for whom there is no room, the oldest first.
+        # The connections for which there is no room, the oldest first.
         self._crowd: dict[Pending, None] = {}
-        # How many have left the crowd or a place, and since when that is so.
+        # The number of connections that have left the crowd or a place, and the time of the last
+        # change.
         self._departures = 0
         self._seen = 0
         self._moved = now()
         self._loud = -math.inf
 
     def has_room(self) -> bool:
-        """Whether one more may be accepted; otherwise it is to wait, and this to be asked again.
+        """Whether one more connection may be accepted; otherwise it waits, and this is asked again.
 
-        In a rush everybody comes in, one after another. A crowd that says nothing holds up nobody
+        In a rush all connections come in, one after another. A silent crowd does not hold up others
         for long: see `STANDSTILL`.
         """
         if len(self._crowd) >= IN_BETWEEN:
@@ -107,7 +108,7 @@ class Door:
         return now >= self._moved + STANDSTILL
 
     def exhausted(self, error: OSError) -> None:
-        """The system has nothing left to accept a connection with; it is tried again."""
+        """Log that the system lacks the resources to accept a connection; it is tried again."""
         now = self._now()
         if now >= self._loud + QUIET:
             self._loud = now
@@ -116,7 +117,7 @@ class Door:
             )
 
     def arrive(self, connection: Socket, peer: Any) -> bool:
-        """A connection was accepted; False if there is no room, and it has to be closed.
+        """Take in an accepted connection; returns False if it has to be closed for lack of room.
 
         It has `Limits.hello_timeout` from now, TLS and the opening handshake included.
         """
@@ -136,7 +137,7 @@ class Door:
             pending = self._in_between(address, connection, end)
         number = connection.fileno()
         if (before := self.opened(number)) is not None:
-            # Its number is given anew, so it was closed.
+            # The number was given anew, so the older connection was closed.
             self._pending.remove(before)
         due = None
         if self._deadlines is not None:
@@ -146,7 +147,7 @@ class Door:
         return True
 
     def opened(self, number: int) -> Pending | None:
-        """The handshake is through: from here on a link's session looks after its time.
+        """Let go of a connection whose handshake is through: its session watches its time now.
 
         Args:
             number: The file number of its socket; -1 if it is closed.
@@ -157,12 +158,12 @@ class Door:
         if pending in self._crowd:
             del self._crowd[pending]
             self._departures += 1
-            # Whoever opens a WebSocket has to wait for a place like everybody else.
+            # A connection that opens a WebSocket has to wait for a place like all others.
             return None
         return pending
 
     def answered(self, number: int) -> None:
-        """A request was answered over HTTP: its place is free, while its time still runs out.
+        """Free the place of a connection whose request was answered; its time still runs.
 
         Args:
             number: The file number of its socket; -1 if it is closed.
@@ -176,14 +177,14 @@ class Door:
     def answer(
         self, method: str, path: str, headers: Mapping[str, str], *, local: str, peer: str
     ) -> HttpAnswer | None:
-        """What to answer a request with over HTTP; None where a WebSocket may open.
+        """The answer to a request over HTTP; None where a WebSocket may open.
 
         Args:
             method: The request's method.
             path: Its path, with the query.
             headers: Its headers, names in lower case.
             local: The address that the connection reached, without a port; "" where there is none.
-            peer: The address that it comes from, likewise.
+            peer: The address from which it comes, without a port; "" where there is none.
         """
         if self._answer is None:
             return None
@@ -211,7 +212,7 @@ class Door:
         certificate: Mapping[str, Any] | None = None,
         scope: Mapping[str, Any] | None = None,
     ) -> Handshake:
-        """What a session is told of the connection."""
+        """The facts about the connection that its session gets."""
         return Handshake(
             path=path,
             headers=headers,
@@ -223,11 +224,11 @@ class Door:
         )
 
     def _in_between(self, address: str, connection: Socket, end: Callable[[], None]) -> Pending:
-        """Let one ask for something for whom there is no room: it may be a probe.
+        """Let a connection for which there is no room send a request: it may be a probe.
 
-        A flood has these few places too, but gains nothing by them: once it is at a standstill,
-        each newcomer takes that of the oldest, and who asks at once is answered before it is its
-        turn.
+        A flood may take these few places, but gains nothing by them: once it is at a standstill,
+        each newcomer takes the place of the oldest. A connection that sends its request at once is
+        answered before it has to leave.
         """
         pending = Pending(address, self._now(), connection, end)
         if len(self._crowd) >= IN_BETWEEN:
@@ -236,7 +237,7 @@ class Door:
         return pending
 
     def _make_room(self) -> None:
-        """Let the oldest go that has said nothing, and tell it why."""
+        """Close the oldest silent connection, and tell it the reason."""
         silent = (one for one in self._crowd if not has_arrived(one.socket))
         oldest = next(silent, next(iter(self._crowd)))
         if self._plain:
@@ -246,7 +247,7 @@ class Door:
         oldest.dismiss()
 
     def _late(self, number: int, pending: Pending) -> None:
-        """It is still within the opening handshake, or closed (HELLO-9)."""
+        """Close a connection that is still within the opening handshake (HELLO-9)."""
         self.opened(number)
         self._pending.remove(pending)
         self._refused("handshake_timeout")
@@ -254,4 +255,4 @@ class Door:
 
 
 def _untold(reason: str) -> None:
-    """Nobody counts those who are not let in."""
+    """Do nothing: refused connections are not counted."""

@@ -1,7 +1,8 @@
-"""Who connects through a proxy: what `X-Forwarded-For` and `Forwarded` say, and who may say it.
+"""The address of a client behind proxies, from `X-Forwarded-For` or `Forwarded`.
 
-Anybody can write these headers. They count only as far as trusted proxies have written them: from
-the right, where each proxy adds the address that it saw, up to the first that is not trusted.
+Any client can write these headers. They are believed only as far as trusted proxies have written
+them: from the right, where each proxy adds the address that it saw, up to the first address that is
+not trusted.
 """
 
 from __future__ import annotations
@@ -11,20 +12,20 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_netw
 
 __all__ = ["Proxies", "bucket_of"]
 
-# In the list of trusted proxies: whoever connects by a Unix socket, which has no address.
+# The entry in the list of trusted proxies for peers on a Unix socket, which has no address.
 UNIX = "unix"
 
 
 class Proxies:
-    """The proxies whose word is taken.
+    """The trusted proxies of one server.
 
     Args:
-        trusted: Addresses and networks, such as "10.0.0.0/8" or "::1"; "unix" for all who connect
-            by a Unix socket.
+        trusted: Addresses and networks, such as "10.0.0.0/8" or "::1"; "unix" for all peers on a
+            Unix socket.
 
     Raises:
-        ValueError: One of them is no address and no network.
-        TypeError: They are no list.
+        ValueError: An entry is no address and no network.
+        TypeError: The entries are no list.
     """
 
     def __init__(self, trusted: Sequence[str] = ()) -> None:
@@ -34,7 +35,7 @@ class Proxies:
         self._networks = [ip_network(one, strict=False) for one in trusted if one != UNIX]
 
     def trust(self, address: str) -> bool:
-        """Whether who has this address is a trusted proxy; "" is a peer on a Unix socket."""
+        """Whether the peer with this address is a trusted proxy; "" is a peer on a Unix socket."""
         if not address:
             return self._unix
         if not self._networks:
@@ -43,14 +44,14 @@ class Proxies:
         return parsed is not None and any(parsed in network for network in self._networks)
 
     def client_of(self, peer: str, headers: Mapping[str, str]) -> str:
-        """The address of who asks, as far as it can be known for certain.
+        """The address of the client, as far as it is known for certain.
 
-        Where both headers are there and disagree, a client has written one of them, and neither is
+        If both headers are there and disagree, a client has written one of them, and neither is
         believed.
 
         Args:
-            peer: The address of who is connected.
-            headers: Those of the request, names in lower case.
+            peer: The address of the connection's other end.
+            headers: The request's headers, names in lower case.
         """
         if not self.trust(peer):
             return peer
@@ -76,8 +77,8 @@ class Proxies:
     def host_of(self, headers: Mapping[str, str]) -> str | None:
         """The host that a web page asked for, which a proxy may have replaced by another.
 
-        No page can make a browser send these headers, so where there are trusted proxies at all it
-        does not matter who is connected.
+        No page can make a browser send these headers. So where there are any trusted proxies, the
+        headers of every connection are believed.
         """
         if self._unix or self._networks:
             told = headers.get("x-forwarded-host") or _field(headers.get("forwarded"), "host")
@@ -87,7 +88,7 @@ class Proxies:
 
 
 def bucket_of(address: str) -> str:
-    """What addresses are counted by: an IPv6 network of 64 bits is one place, not 2^64 of them."""
+    """The key by which an address is counted: an IPv6 network of 64 bits has one key."""
     parsed = _address(address)
     if isinstance(parsed, IPv6Address):
         return str(IPv6Network((parsed, 64), strict=False))
@@ -95,7 +96,7 @@ def bucket_of(address: str) -> str:
 
 
 def _address(text: str) -> IPv4Address | IPv6Address | None:
-    """An address, with a port or without; None where it is none, such as "unknown"."""
+    """The address in a text with or without a port; None where there is none, as in "unknown"."""
     text = text.strip().strip('"')
     if text.startswith("["):
         text = text[1:].partition("]")[0]

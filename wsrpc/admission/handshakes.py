@@ -1,11 +1,11 @@
-"""Connections that have not been let in: how many, from where, and who makes room for others.
+"""Connections that have not been let in: their number, in all and per address, is bounded.
 
-A connection is pending from the moment in which it is accepted until somebody has vouched for it,
-TLS and the opening handshake included: all that a stranger can hold without credentials is bounded
-here. When there is no room, one that keeps us waiting makes room for the newcomer, so that a crowd
-that opens connections and says nothing cannot lock others out. One that waits for us, because its
-credentials are being looked at, never does. A link for which there is no room yet waits for its
-turn, in a queue that is bounded too.
+A connection is pending from the moment in which it is accepted until its peer is authenticated, TLS
+and the opening handshake included. So this module bounds all that a stranger can hold without
+credentials. When there is no room, a connection that keeps us waiting makes room for the newcomer,
+so that a crowd of silent connections cannot lock others out. A connection that waits for us,
+because its credentials are being checked, never has to leave. A link for which there is no room yet
+waits for its turn, in a queue that is bounded too.
 """
 
 from __future__ import annotations
@@ -22,14 +22,15 @@ from .forwarded import bucket_of
 
 __all__ = ["Pending", "PendingLinks"]
 
-# Seconds. Who has kept us waiting for so long makes room for a newcomer of the same kind; in a rush
-# of honest peers, where nobody has, the newcomer waits.
+# Seconds. A connection that has kept us waiting for so long makes room for a newcomer of the same
+# kind. In a rush of honest peers none has, and the newcomer waits.
 PATIENCE = 1.0
 
-# Seconds after which one that waits looks anew for somebody who has kept us waiting for too long.
+# Seconds after which a waiting link looks anew for a connection that has kept us waiting for too
+# long.
 LOOK_AGAIN = 0.1
 
-# How many may wait in any case; where there are many places, as many as there are places.
+# Links that may wait in any case; where there are more places, as many as there are places.
 QUEUE = 32
 
 
@@ -37,11 +38,11 @@ class Pending:
     """One connection that has not been let in.
 
     Attributes:
-        address: What it is counted by; "" before it is known.
-        since: Seconds on the loop's clock. When it was accepted.
-        socket: What is open; None where there is no socket.
-        waits: Whether it is the peer's turn to say something.
-        dismiss: Ends it; must not raise.
+        address: The address by which it is counted; "" before it is known.
+        since: Seconds on the loop's clock. The time at which it was accepted.
+        socket: The open socket; None where there is no socket.
+        waits: Whether it is the peer's turn to send.
+        dismiss: Closes it; must not raise.
         dismissed: Whether it had to make room.
         revoked: Principals that were revoked since it came.
     """
@@ -61,7 +62,7 @@ class Pending:
 
     @property
     def gone(self) -> bool:
-        """Whether its socket was closed, by whatever has looked after it until then."""
+        """Whether its socket was closed by the code that owns it."""
         return self.socket is not None and self.waits and self.socket.fileno() < 0
 
 
@@ -81,10 +82,10 @@ class _Waiting:
 
 
 class PendingLinks:
-    """Those of one server.
+    """The pending connections of one server.
 
     Attributes:
-        departures: How many have left their place by themselves, or were let in.
+        departures: The number of connections that left their place by themselves, or were let in.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -107,13 +108,14 @@ class PendingLinks:
         """Take in a connection that was accepted, if there is room or room can be made.
 
         Args:
-            address: Where it comes from; "" where that is not known yet, and does not count.
+            address: The address from which it comes; "" where that is not known yet, and is not
+                counted.
             now: Seconds on the loop's clock.
-            socket: What is open.
-            dismiss: Ends it, should it have to make room.
+            socket: The open socket.
+            dismiss: Closes it, should it have to make room.
         """
         address = bucket_of(address)
-        # Who gives way after a while gives way to those who have waited.
+        # A connection that leaves after a while makes room for links that have waited.
         latest = -math.inf if self._queue else now - PATIENCE
         if not self._room_from(address, latest) or not self._room(address, now, latest):
             return None
@@ -127,15 +129,15 @@ class PendingLinks:
     async def place(
         self, address: str, now: Callable[[], float], *, dismiss: Callable[[], object]
     ) -> Pending | None:
-        """A place for a link whose connection has none; it waits for its turn.
+        """Wait for a place for a link whose connection has none.
 
         Args:
-            address: Where it comes from.
+            address: The address from which it comes.
             now: The time on the loop's clock, in seconds.
-            dismiss: Ends it, should it have to make room.
+            dismiss: Closes it, should it have to make room.
 
         Returns:
-            None, where there was no place within `Limits.hello_timeout`, or too many wait.
+            The place; None if there was none within `Limits.hello_timeout`, or too many links wait.
         """
         pending = self.add(address, now(), dismiss=dismiss)
         if pending is not None or self.queue_is_full:
@@ -157,7 +159,7 @@ class PendingLinks:
         return one.place
 
     def locate(self, pending: Pending, address: str, now: float) -> bool:
-        """Where it comes from has become known; False if there are too many from there."""
+        """Set the address of a connection; returns False if too many come from there."""
         address = bucket_of(address)
         if pending.address == address:
             return True
@@ -170,14 +172,14 @@ class PendingLinks:
         return True
 
     def remove(self, pending: Pending) -> None:
-        """It was let in, or is gone."""
+        """Count out a connection that was let in, or is gone."""
         if pending in self._all:
             self.departures += 1
             self._left(pending)
             self._seat()
 
     def revoke(self, principal: Any) -> None:
-        """Whoever turns out to be this principal is not to be let in on what was known before."""
+        """Do not let in a peer that turns out to be this principal by an earlier check."""
         for pending in self._all:
             pending.revoked.append(principal)
 
@@ -196,7 +198,7 @@ class PendingLinks:
         self._count_down(pending.address)
 
     def _seat(self) -> None:
-        """Give the places that are free to those who wait, in the order in which they came."""
+        """Give free places to waiting links, in the order in which they came."""
         limits = self._limits
         for one in tuple(self._queue):
             if len(self._all) >= limits.max_unauthenticated:
@@ -207,7 +209,7 @@ class PendingLinks:
                 self._let_sit(one)
 
     def _seat_by_force(self, one: _Waiting) -> None:
-        """Give one that waits the place of somebody who has kept us waiting for too long."""
+        """Give a waiting link the place of a connection that has kept us waiting for too long."""
         if one.place is None:
             now = one.now()
             latest = now - PATIENCE
@@ -216,16 +218,16 @@ class PendingLinks:
 
     def _let_sit(self, one: _Waiting) -> None:
         del self._queue[one]
-        # It could not say who it is for as long as nobody listened.
+        # Its time counts from now: nobody listened to it while it waited.
         one.place = self._entered(Pending(one.address, one.now(), None, one.dismiss))
         one.seated.set()
 
     def _room_from(self, address: str, latest: float) -> bool:
-        """Whether one more may come from there.
+        """Whether one more connection may come from this address.
 
         Args:
-            address: Where.
-            latest: Who came by then makes room for it.
+            address: The address.
+            latest: Seconds on the loop's clock. A connection that came by then makes room for it.
         """
         limit = self._limits.max_unauthenticated_per_address
         if not address or self._counts[address] < limit:
@@ -234,7 +236,7 @@ class PendingLinks:
         return self._counts[address] < limit or self._evict(address, latest)
 
     def _room(self, address: str, now: float, latest: float) -> bool:
-        """Whether one more may come at all; who came by `latest` makes room for it."""
+        """Whether one more may come at all; a connection that came by `latest` makes room."""
         limit = self._limits.max_unauthenticated
         if len(self._all) < limit:
             return True
@@ -247,13 +249,13 @@ class PendingLinks:
         return self._evict(None, latest)
 
     def _sweep(self) -> None:
-        """Forget those that ended before anybody came to hear of them."""
+        """Count out connections that ended without a report."""
         for pending in [one for one in self._all if one.gone]:
             self.departures += 1
             self._left(pending)
 
     def _evict(self, address: str | None, latest: float) -> bool:
-        """Let the one make room that has kept us waiting longest, if it came by `latest`."""
+        """Close the connection that has kept us waiting longest, if it came by `latest`."""
         for pending in self._all:
             if pending.waits and address in (None, pending.address):
                 if pending.since > latest:

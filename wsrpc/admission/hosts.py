@@ -1,8 +1,8 @@
 """The hosts that a web page may ask for: the defence against DNS rebinding (HOST-1).
 
-A page of evil.example can let that name point at 127.0.0.1. To the browser the server then is of
-the page's own origin, so `Origin` and `Host` agree, and only the name itself tells that something
-is wrong: nobody calls this machine evil.example.
+A page of evil.example can let that name point at 127.0.0.1. To the browser the server then has the
+page's own origin, so `Origin` and `Host` agree. Only the name itself gives the attack away: this
+machine is not called evil.example.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ class Hosts:
     """The rule of one server.
 
     Args:
-        allowed: Names of the server, without ports; "*.example.org" stands for all below that.
-            None: only connections that reach a loopback address are judged, and those must ask for
-            a name of this machine.
+        allowed: Names of the server, without ports; "*.example.org" stands for all names below it.
+            None: only connections that reach a loopback address are checked, and must ask for a
+            name of this machine.
 
     Raises:
-        ValueError: One of them is no name.
-        TypeError: They are no list.
+        ValueError: An entry is no name.
+        TypeError: The entries are no list.
     """
 
     def __init__(self, allowed: Sequence[str] | None = None) -> None:
@@ -55,8 +55,9 @@ class Hosts:
         Args:
             headers: The request's, names in lower case.
             local: The address that the connection reached; "" where there is none.
-            page: Whether it asks for a page, and not for a WebSocket: whoever opens one without an
-                `Origin` is no web page, and is judged only where names were given.
+            page: Whether it asks for a page, and not for a WebSocket. A client that opens a
+                WebSocket without an `Origin` is no web page, and is checked only where names were
+                given.
         """
         if not self._given:
             if not is_loopback(local) or through_proxy(headers):
@@ -80,12 +81,12 @@ class Hosts:
             return True
         if name == "localhost" or name.endswith(".localhost"):
             return True
-        # No name that somebody could let point elsewhere.
+        # An address is no name that an attacker could point elsewhere.
         return _is_address(name.strip("[]"))
 
 
 def through_proxy(headers: Mapping[str, str]) -> bool:
-    """Whether a proxy stands between: no page can make a browser send these headers."""
+    """Whether the request came through a proxy: no page can make a browser send these headers."""
     return any(
         name in ("forwarded", "via", "x-real-ip") or name.startswith("x-forwarded-")
         for name in headers
@@ -93,7 +94,7 @@ def through_proxy(headers: Mapping[str, str]) -> bool:
 
 
 def is_loopback(address: str) -> bool:
-    """Whether an address, or the name localhost, is of this machine only; "" is not."""
+    """Whether an address, or the name localhost, means this machine only; "" does not."""
     if address == "localhost":
         return True
     try:

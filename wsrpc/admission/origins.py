@@ -1,8 +1,8 @@
-"""Which web pages may connect: the `Origin` that a browser sends, against the host it asked for.
+"""The rule for web pages: the `Origin` that a browser sends must match the host it asked for.
 
 A browser lets any page open a WebSocket to any server, with the user's cookies and from inside the
-user's network, and all that tells the server is the `Origin` header. Programs other than browsers
-send none, or whatever they like: this protects users from pages, not servers from programs.
+user's network. Only the `Origin` header tells the server. Programs other than browsers send no
+`Origin`, or any that they like: the rule protects users from pages, not servers from programs.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ class Origins:
     """The rule of one server.
 
     Args:
-        allowed: More origins than the server's own, or "*" for all.
+        allowed: Origins besides the server's own, or "*" for all.
 
     Raises:
-        ValueError: One of them is no origin.
-        TypeError: They are no list.
+        ValueError: An entry is no origin.
+        TypeError: The entries are no list.
     """
 
     def __init__(self, allowed: AllowedOrigins | None = None) -> None:
@@ -51,8 +51,8 @@ class Origins:
         """Whether a page may connect.
 
         Args:
-            origin: The `Origin` header; None where there is none, which is always let in.
-            host: The host, with its port if it has one, that was asked for.
+            origin: The `Origin` header; None where there is none, and the request is always let in.
+            host: The host of the request, with its port if it has one.
         """
         if origin is None or self._all:
             return True
@@ -61,10 +61,10 @@ class Origins:
 
 
 def _is_own(page: _Origin, host: str | None) -> bool:
-    """Whether a page is of the very host that is asked; http or https is the same here.
+    """Whether a page comes from the host of the request; http and https count as the same.
 
-    Behind a proxy that ends TLS nobody can tell which it was, so a host without a port stands for
-    the default port of the page's scheme, whichever that is.
+    The server cannot tell the scheme behind a proxy that ends TLS. So a host without a port has the
+    default port of the page's scheme.
     """
     asked = HOST.fullmatch(host or "")
     default = DEFAULT_PORTS.get(page.scheme)
@@ -75,7 +75,7 @@ def _is_own(page: _Origin, host: str | None) -> bool:
 
 
 def _parsed(origin: str) -> _Origin | None:
-    """The parts of an origin, None where it is none; "null" is none."""
+    """The parts of an origin; None for a text that is none, such as "null"."""
     try:
         parts = urlsplit(origin.strip())
         port = parts.port

@@ -1,4 +1,4 @@
-"""When two principals are the same: by a key, where one can be found, else by equality."""
+"""Comparing principals: by a key, where there is one, else by equality."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from uuid import UUID
 
 __all__ = ["Identity", "Tally", "key_of"]
 
-# Fields by which an object or a mapping says who it is; claims have the first.
+# Fields with the key of an object or a mapping; claims have the first.
 FIELDS = ("sub", "id")
 
 
 def key_of(principal: Any, key: str | int | None = None) -> str | None:
     """A string that is the same for the same principal, with the type of it in front.
 
-    Strings are "s:ann", whole numbers "n:1" and UUIDs "u:…". Objects and mappings that have a field `sub` or `id`
-    with such a value go by their class and that.
+    Strings are "s:ann", whole numbers "n:1" and UUIDs "u:…". Objects and mappings that have a field
+    `sub` or `id` with such a value go by their class and that value.
 
     Args:
-        principal: What `authenticate` returned.
-        key: What it gave as the key, if anything.
+        principal: The principal that `authenticate` returned.
+        key: The key that `authenticate` gave, if any.
 
     Returns:
-        None, where nothing says who it is but the principal itself.
+        The key; None, where the principal has none.
     """
     if key is not None:
         return _simple(key)
@@ -58,14 +58,14 @@ def _simple(value: object) -> str | None:
 
 
 class Identity:
-    """A principal, as it is compared with others.
+    """A principal in a form that can be compared with others.
 
     Args:
-        principal: What `authenticate` returned.
-        key: What it gave as the key, if anything.
+        principal: The principal that `authenticate` returned.
+        key: The key that `authenticate` gave, if any.
 
     Attributes:
-        principal: What `authenticate` returned.
+        principal: The principal that `authenticate` returned.
         key: See `key_of`.
     """
 
@@ -76,10 +76,10 @@ class Identity:
         self.key = key_of(principal, key)
 
     def is_same(self, principal: Any, key: str | None) -> bool:
-        """Whether another one is the same; without keys 1, 1.0 and True are not.
+        """Whether another principal is the same; without keys 1, 1.0 and True differ.
 
         Args:
-            principal: The other one.
+            principal: The other principal.
             key: Its key.
         """
         if self.key is not None or key is not None:
@@ -88,7 +88,7 @@ class Identity:
 
 
 class Tally:
-    """How often each principal occurs; those without a key or a hash are compared one by one."""
+    """Counts principals; those without a key or a hash are compared one by one."""
 
     def __init__(self) -> None:
         self._hashed: Counter[Any] = Counter()
@@ -107,7 +107,7 @@ class Tally:
             self._others.append(who)
 
     def remove(self, who: Identity) -> None:
-        """Take one away again, by its identity where it cannot be hashed."""
+        """Count one out, by its identity where it cannot be hashed."""
         try:
             place = _place(who)
             self._hashed[place] -= 1

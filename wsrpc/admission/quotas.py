@@ -1,4 +1,4 @@
-"""How many links there may be of those who were let in: in all, per principal and per address."""
+"""Bounds on links that were let in: in all, per principal and per address."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ class Quotas:
     def enter(
         self, who: Identity, address: str, *, resumes: bool, replaces: bool
     ) -> Callable[[], None]:
-        """Count a link that is let in; returns what counts it out again.
+        """Count a link that is let in; returns the function that counts it out again.
 
         Args:
-            who: Whose it is.
-            address: Where it comes from.
-            resumes: Whether it belongs to a session that exists: there is room for that another
-                time, while a new session would meet the same limit again.
+            who: The principal.
+            address: The address from which it comes.
+            resumes: Whether it resumes a session. Such a link may try again later, while a new
+                session would meet the same limit again.
             replaces: Whether that session has another link, which this one ends.
 
         Raises:
-            ProtocolError: There is no room.
+            ProtocolError: 1013 or 4504, there is no room for the link.
         """
         limits = self._limits
         address = bucket_of(address)

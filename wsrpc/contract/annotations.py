@@ -1,4 +1,4 @@
-"""Annotations as they are written: resolved, with type variables replaced, and looked into."""
+"""Annotations: resolving them, replacing type variables, and taking them apart."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ def resolve_hints(
     """The annotations of `fn` as objects, globals first, then each further namespace.
 
     Raises:
-        RegistrationError: A name in them is not there at run time.
+        RegistrationError: A name in an annotation is not there at run time; the class's author is
+            to blame.
     """
     try:
         return typing_extensions.get_type_hints(fn, include_extras=True)
@@ -66,7 +67,7 @@ def substitute(annotation: Any, variables: Mapping[Any, Any], where: str) -> Any
     """`annotation` with type variables replaced.
 
     Raises:
-        RegistrationError: A variable stands for nothing.
+        RegistrationError: A variable has no type.
     """
     if isinstance(annotation, TypeVar):
         return _value_of(annotation, variables, where)

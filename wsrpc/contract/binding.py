@@ -1,4 +1,4 @@
-"""A call's arguments, assigned to the parameters of a method."""
+"""The parameters of a method, and the assignment of a call's arguments to them."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ class Param:
         name: Its name, in Python and on the wire.
         kind: A value travels with the call; an upload is a stream towards the callee; a callback
             is called by the callee.
-        annotation: The type as written, resolved.
+        annotation: The type, resolved.
         required: Whether the caller must give it.
-        item: An upload's items.
-        arguments: A callback's arguments, in order.
-        result: What a callback returns.
-        optional_stream: An upload or callback that may be None.
-        default: What it is where the caller leaves it out; `NO_DEFAULT` if it has to be given.
-        names: A callback's arguments by name, where its type names them.
+        item: The adapter of an upload's items.
+        arguments: The adapters of a callback's arguments, in order.
+        result: The adapter of a callback's result.
+        optional_stream: Whether an upload or callback may be None.
+        default: The value where the caller leaves it out; `NO_DEFAULT` if it has to be given.
+        names: The names of a callback's arguments, where its type has them.
     """
 
     name: str
@@ -51,12 +51,12 @@ class Param:
     names: tuple[str, ...] = ()
 
 
-# Characters. A longer one is no slip of the pen, and takes long to compare.
+# Characters. A longer name is no typing error, and takes long to compare.
 LONGEST_NAME = 200
 
 
 def near(name: str, candidates: abc.Iterable[str]) -> list[str]:
-    """At most three of `candidates` that `name` may have meant."""
+    """At most three of `candidates` that resemble `name`."""
     if len(name) > LONGEST_NAME:
         return []
     pool = list(candidates)
@@ -72,8 +72,8 @@ class Binder:
     Args:
         label: The method's bare name.
         params: All parameters in order.
-        positional: Those that may be given by position, in order.
-        positional_only: Those that may only be.
+        positional: The parameters that may be given by position, in order.
+        positional_only: The parameters that may only be given by position.
     """
 
     __slots__ = (
@@ -103,7 +103,7 @@ class Binder:
         self._uploads = {param.name: param for param in params if param.kind == "upload"}
         self._callbacks = {param.name: param for param in params if param.kind == "callback"}
         self._simple = not (self._uploads or self._callbacks)
-        # With so many arguments given by position, all that is required is given.
+        # With this many arguments by position, all required parameters are given.
         self._enough: float = 0
         for name in self._required:
             place = self._positional.index(name) + 1 if name in self._positional else math.inf
@@ -112,13 +112,13 @@ class Binder:
     def bind(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        """The values, uploads and callbacks by name; what was not given is left out.
+        """The values, uploads and callbacks by name, without those that were not given.
 
         Raises:
             TypeError: As Python would raise it; the caller's fault.
         """
         if not kwargs and self._enough <= len(args) <= len(self._positional):
-            # A third of the time of the general way, which also finds out what is wrong.
+            # This takes a third of the time of the general way, which also finds errors.
             given = dict(zip(self._positional, args, strict=False))
         else:
             given = self._place(args, kwargs) if args or self._positional_only else kwargs

@@ -22,7 +22,7 @@ class Interface:
     """The methods of a controller class.
 
     Attributes:
-        name: What the controller is called on the wire.
+        name: The name of the controller on the wire.
         specs: Its methods by name.
         doc: The first paragraph of the class's docstring.
         details: The rest of it.
@@ -42,8 +42,8 @@ class Interface:
         return f"<Interface {self.name}: {', '.join(self.specs)}>"
 
 
-# Kept on the class itself, so that both go together. The prefix keeps Protocol's isinstance from
-# taking it for a member.
+# The cache is an attribute of the class, so that both live equally long. The prefix keeps
+# Protocol's isinstance from taking it for a member.
 _CACHE = "_abc_wsrpc_interfaces"
 
 
@@ -51,7 +51,8 @@ def interface(cls_or_alias: Any) -> Interface:
     """The interface of a controller class, or of a generic one with its arguments.
 
     Raises:
-        RegistrationError: It has no method, or one that cannot be exposed as it is written.
+        RegistrationError: It has no method, or one that cannot be exposed as it is written; its
+            author is to blame.
     """
     cls = get_origin(cls_or_alias) or cls_or_alias
     if not isinstance(cls, type):
@@ -96,7 +97,7 @@ def _tags(cls: type) -> frozenset[str]:
     found: frozenset[str] = frozenset()
     for owner in cls.__mro__:
         own = vars(owner).get("tags", ())
-        # A method or property of that name is something else, and so is what a model declares.
+        # A method, a property or a model's field of that name is no set of tags.
         if not (callable(own) or hasattr(own, "__get__")):
             found |= checked_tags(f"{owner.__name__}.tags", own)
     return found
@@ -165,7 +166,7 @@ def _marked(cls: type, owner: type, name: str, attribute: Any) -> Marked:
 
 
 def _variables(alias: Any) -> dict[type, dict[Any, Any]]:
-    """What each base's type variables stand for, from `Repo[int]` or `class IntRepo(Repo[int])`."""
+    """The types of each base's type variables, from `Repo[int]` or `class IntRepo(Repo[int])`."""
     found: dict[type, dict[Any, Any]] = {}
 
     def visit(alias: Any, outer: Mapping[Any, Any]) -> None:

@@ -38,7 +38,7 @@ _MARK = "__wsrpc_method__"
 
 
 class _Item(Protocol):
-    """Everything but `Final`, which has no `__dir__` for type checkers."""
+    """Every type but `Final`, which has no `__dir__` for type checkers."""
 
     def __dir__(self) -> Iterable[str]: ...
 
@@ -51,7 +51,7 @@ class _Any:
 
 
 class _Decorator(Protocol):
-    """What `method(…)` with options returns; typed as `method` itself is."""
+    """The decorator that `method(…)` with options returns; typed as `method` itself."""
 
     @overload
     def __call__(self, fn: Callable[P, Call[_Any]], /) -> Callable[P, Call[Any]]: ...
@@ -90,7 +90,7 @@ class _Decorator(Protocol):
 
 
 class _OnewayDecorator(Protocol):
-    """What `method(oneway=True)` returns: calls that are over when they are queued."""
+    """The decorator that `method(oneway=True)` returns: a call is over once it is queued."""
 
     def __call__(self, fn: Callable[P, object], /) -> Callable[P, Call[None]]: ...
 
@@ -163,30 +163,31 @@ def method(
 ) -> Any:
     """Make a method callable from the other end.
 
-    What it returns is what a caller gets, here as there: a coroutine function stays one, a plain
+    A local call of the result is typed as a remote one: a coroutine function stays one, a plain
     function is awaited, and a method that returns an async iterator, or yields, gives a `Stream`.
-    It goes above every other decorator except `@staticmethod` and `@classmethod`, which may stand
-    on either side; type checkers follow only those that stand above it.
+    The decorator stands above every other decorator except `@staticmethod` and `@classmethod`.
+    These two may stand on either side of it; type checkers understand them only above it.
 
     Args:
         fn: The function.
-        oneway: Nobody waits for an answer; the call is over once it is queued.
-        idempotent: Calling it twice does no harm, so that a retry is safe.
-        on_disconnect: What happens to a running call when the connection is lost: "detach" lets it
-            run on for the resume window, "cancel" cancels it at once.
-        on_drain: For streams; what happens to a running one when its server drains: "finish" lets
-            it run on for the grace, "end" cancels it at once, and its caller gets `unavailable`.
-            Left out, streams of `Tracked` items end, since their callers reopen them elsewhere, and
+        oneway: Whether the method gives no answer; a call is over once it is queued.
+        idempotent: Whether calling it twice does no harm, so that a retry is safe (RETRY-1).
+        on_disconnect: The fate of a running call when the connection is lost: "detach" lets it run
+            on for the resume window, "cancel" cancels it at once.
+        on_drain: The fate of a running stream when its server drains: "finish" lets it run on for
+            the grace, "end" cancels it at once, and its caller gets `unavailable` (DRAIN-1). If
+            left out, streams of `Tracked` items end, since their callers reopen them elsewhere, and
             all others are finished.
         tags: Words for `authorize` and interceptors to judge by, such as `{"admin"}`. A class may
-            have more for all of its methods, in an attribute `tags`. Methods that override one have
-            its tags besides their own, so that a subclass opens nothing.
+            have more for all of its methods, in an attribute `tags`. A method that overrides
+            another one has its tags too, so that a subclass cannot drop them.
         raises: The `RpcError` classes that callers may meet, for the contract and for generated
-            clients; others cross all the same.
-        deprecated: Whether callers should use something else; a string says what.
+            clients. Other `RpcError`s cross all the same.
+        deprecated: Whether callers should stop using it; a string names the replacement.
 
     Raises:
-        RegistrationError: What is decorated is no function, or an option has none of its values.
+        RegistrationError: The decorated object is no function, or an option has an invalid value;
+            the author of the class is to blame.
     """
     one_of("on_disconnect", on_disconnect, ("detach", "cancel"))
     if on_drain is not None:
@@ -210,7 +211,7 @@ def checked_tags(where: str, tags: Any) -> frozenset[str]:
     """Tags as a frozenset.
 
     Raises:
-        RegistrationError: They are no collection of strings.
+        RegistrationError: The tags are no collection of strings.
     """
     if isinstance(tags, (str, bytes, Mapping)) or not isinstance(tags, Collection):
         raise RegistrationError(f"{where}: tags must be a set of strings, not {tags!r}")
@@ -234,13 +235,13 @@ def _checked_errors(raises: Any) -> tuple[type[RpcError[Any]], ...]:
 
 
 class Marked:
-    """The decorator's knowledge of one function.
+    """A decorated function, with its options.
 
     Attributes:
         fn: The undecorated function.
-        options: What the decorator was told.
-        public: What stands in the class instead.
-        names: What the annotations refer to, of the locals where the class is defined.
+        options: The options of the decorator.
+        public: The object that stands in the class instead.
+        names: The locals of the class's surroundings to which the annotations refer.
     """
 
     __slots__ = ("_streams", "fn", "names", "options", "public")
@@ -255,7 +256,7 @@ class Marked:
         self._streams: bool | None = None
 
     def streams(self) -> bool:
-        """Whether calling the function gives a stream; by its annotation, unless it yields."""
+        """Whether calling the function gives a stream; its annotation tells, unless it yields."""
         if self._streams is None:
             self._streams = self._find_streams()
         return self._streams
@@ -281,7 +282,7 @@ def _decorate(fn: Any, options: MethodOptions, frame: FrameType) -> Any:
 
 
 def _public(marked: Marked) -> Any:
-    """What stands in the class: true to its type locally, too.
+    """The object that stands in the class, which keeps the declared type in local calls too.
 
     A plain coroutine function stays as it is, which keeps its tracebacks and costs nothing.
     """
@@ -290,7 +291,7 @@ def _public(marked: Marked) -> Any:
         try:
             streams = marked.streams()
         except RegistrationError:
-            # A name that is defined further down; by the first call it will be there.
+            # A name that is defined further down; it will be there by the first call.
             return _lazily(marked)
         if not streams:
             return fn

@@ -1,4 +1,4 @@
-"""The schema of what is exposed, and untyped proxies made from it."""
+"""The contract of exposed controllers, and untyped proxies made from a contract."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _PARAM_KINDS = ("value", "upload", "callback")
 
 
 def describe(exposed: Mapping[str, Exposed]) -> dict[str, Any]:
-    """The contract of what is exposed, as JSON: what `wsrpc schema` writes.
+    """The contract of the exposed controllers, as JSON; `wsrpc schema` writes it.
 
     Args:
         exposed: Controllers by name, as `expose_all` gives them.
@@ -51,7 +51,7 @@ def describe(exposed: Mapping[str, Exposed]) -> dict[str, Any]:
 def with_names(contract: Mapping[str, Any]) -> dict[str, Any]:
     """The contract as programs keep it: each controller also under its own name.
 
-    So both `contract["controllers"]["Hello"]` and `contract["Hello"]` are what `clientize` takes.
+    So `clientize` takes both `contract["controllers"]["Hello"]` and `contract["Hello"]`.
 
     Args:
         contract: As `describe` gives it, or another implementation's reflection.
@@ -131,7 +131,7 @@ def _param(spec: MethodSpec, param: Param) -> dict[str, Any]:
         try:
             described["default"] = JSON.load(adapter.dump(param.default, JSON))
         except (InvalidValue, Unencodable):
-            # A default that is none of the type's values, such as a mark of the method's own.
+            # A default that is no value of the type, such as a mark of the method's own.
             pass
     return described
 
@@ -140,18 +140,18 @@ def _param(spec: MethodSpec, param: Param) -> dict[str, Any]:
 
 
 class UntypedMethod:
-    """One method as a contract describes it.
+    """A method that a contract describes.
 
     Attributes:
         name: Its name.
         kind: "unary", "stream" or "notify".
-        doc: Its doc line.
+        doc: The first paragraph of its docstring.
         params: Its parameters by name.
-        result: Whatever it returns.
-        item: Whatever it streams.
-        final: Whatever its stream ends with.
+        result: The adapter of its result; it takes any value.
+        item: The adapter of its items; it takes any value.
+        final: The adapter of its final value; it takes any value.
         idempotent: Whether calling it twice does no harm.
-        tags: What the contract says of it for interceptors to judge by.
+        tags: Its tags in the contract, for interceptors to judge by.
     """
 
     __slots__ = (
@@ -205,17 +205,17 @@ class UntypedMethod:
         """The encoding of a call's values.
 
         Raises:
-            Unencodable: Nothing can encode one of them.
+            Unencodable: A value cannot be encoded.
         """
         return self._values.dump(values, codec, check=check)
 
 
 class UntypedInterface:
-    """A controller as a contract describes it.
+    """A controller that a contract describes.
 
     Attributes:
-        name: What it is called on the wire.
-        doc: Its doc line.
+        name: Its name on the wire.
+        doc: The first paragraph of its docstring.
         specs: Its methods by name.
     """
 
@@ -234,7 +234,7 @@ def interface_from_contract(contract: Mapping[str, Any]) -> UntypedInterface:
         contract: `describe(…)["controllers"]["HelloController"]`, from memory or a JSON file.
 
     Raises:
-        RegistrationError: It is no controller's contract.
+        RegistrationError: It is no controller's contract; the caller's fault.
     """
     if isinstance(contract.get("controllers"), Mapping):
         names = ", ".join(contract["controllers"])
@@ -301,7 +301,7 @@ def _read_param(where: str, name: str, described: Any) -> Param:
 
 
 class Reflection:
-    """Tells a caller what this end exposes.
+    """Tells a caller the contract of this end.
 
     Args:
         describe: Gives the contract.

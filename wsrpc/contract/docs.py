@@ -22,8 +22,8 @@ class Docs:
 
     Attributes:
         doc: The first paragraph, on one line.
-        details: The rest, as it is written.
-        params: What it says of each parameter, on one line.
+        details: The other paragraphs, as they are written.
+        params: The text for each parameter, on one line.
     """
 
     doc: str = ""
@@ -32,7 +32,7 @@ class Docs:
 
 
 def docs_of(subject: Any) -> Docs:
-    """The docstring of a function or class; a class has its own only, no base's."""
+    """The docstring of a function or class; a class does not inherit one from a base."""
     own = vars(subject).get("__doc__") if isinstance(subject, type) else inspect.getdoc(subject)
     if not isinstance(own, str):
         return Docs()

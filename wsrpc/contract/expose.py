@@ -19,7 +19,7 @@ class Exposed:
     """A controller as a server or client offers it.
 
     Attributes:
-        name: What it is called on the wire.
+        name: Its name on the wire.
         interface: Its methods.
     """
 
@@ -58,14 +58,15 @@ class Exposed:
 
 
 def expose(controller: Any) -> Exposed:
-    """What to serve for an instance, or one a session for a class or factory.
+    """Read a controller: an instance, or a class or factory that makes one for each session.
 
     Args:
-        controller: An instance that serves every session; or a class, a `functools.partial` of
-            one, or a function annotated to return one, called once a session.
+        controller: An instance that serves every session. Or a class, a `functools.partial` of one,
+            or a function annotated to return one, which is called once for each session.
 
     Raises:
-        RegistrationError: It is no controller, or one that cannot be exposed as it is written.
+        RegistrationError: It is no controller, or cannot be exposed as it is written; its author is
+            to blame.
     """
     if isinstance(controller, type) or isinstance(get_origin(controller), type):
         return _per_session(controller, controller)
@@ -118,14 +119,15 @@ def _per_session(make: Any, cls: Any) -> Exposed:
 
 
 def expose_all(controllers: Sequence[Any], *, builtin: Sequence[Any] = ()) -> dict[str, Exposed]:
-    """What to serve, by name.
+    """Read all controllers of a server or client; returns them by name.
 
     Args:
         controllers: Instances, classes and factories, as `expose` takes them.
-        builtin: The package's own, whose names may be reserved ones.
+        builtin: Controllers of this package, whose names may be reserved ones.
 
     Raises:
-        RegistrationError: Two have one name, or a name is reserved.
+        RegistrationError: Two controllers have one name, or a name is reserved; the application's
+            fault.
     """
     if isinstance(controllers, (str, bytes)) or not isinstance(controllers, Iterable):
         raise RegistrationError(

@@ -1,4 +1,4 @@
-"""A function's signature, read once: what travels, how, and under which name."""
+"""A method's signature, read once: the adapters, names and kinds of its parameters and results."""
 
 from __future__ import annotations
 
@@ -47,18 +47,18 @@ _EMPTY: Any = inspect.Parameter.empty
 
 @dataclass(frozen=True, slots=True)
 class MethodOptions:
-    """What `@method(…)` was told.
+    """The options of `@method(…)`.
 
     Attributes:
-        oneway: Nobody waits for an answer.
-        idempotent: Calling it twice does no harm, so that a retry is safe.
-        on_disconnect: What happens to a running call when the connection is lost: "detach" lets it
-            run on for the resume window, "cancel" cancels it at once.
-        on_drain: What happens to a running stream when its server drains; None: "end" where its
-            items are `Tracked`, else "finish".
+        oneway: Whether the method gives no answer.
+        idempotent: Whether calling it twice does no harm, so that a retry is safe.
+        on_disconnect: The fate of a running call when the connection is lost: "detach" lets it run
+            on for the resume window, "cancel" cancels it at once.
+        on_drain: The fate of a running stream when its server drains; None: "end" where its items
+            are `Tracked`, else "finish".
         tags: Words for `authorize` and interceptors to judge by, such as roles.
         raises: The error classes that callers may meet, for the contract.
-        deprecated: Whether callers should use something else; a string says what.
+        deprecated: Whether callers should stop using it; a string names the replacement.
     """
 
     oneway: bool = False
@@ -74,29 +74,30 @@ class MethodOptions:
 
 
 class MethodSpec:
-    """Everything that both ends need to know about one method.
+    """A method, with all that both ends need for its calls.
 
     Attributes:
         name: Its name, in Python and on the wire.
         controller: The class that it belongs to, for messages.
         fn: The undecorated function.
         doc: The first paragraph of its docstring.
-        details: The rest of it.
-        param_docs: What it says of each parameter.
-        kind: What the caller gets: a value, a stream, or nothing.
-        flavor: How the function is written, and so how it is run.
-        binding: What the function expects before its arguments.
+        details: The other paragraphs of it.
+        param_docs: The text of the docstring for each parameter.
+        kind: "unary", "stream" or "notify", by whether the caller gets a value, a stream or
+            nothing.
+        flavor: The way in which the function is written, and so has to be run.
+        binding: The first argument that the function expects: the instance, the class, or neither.
         params: Its parameters by name, in order.
-        options: What the decorator was told.
-        tags: Those of its controller and its own.
-        result: The value of a unary method.
-        item: The items of a stream.
-        final: What a stream may end with.
-        bind: Sorts the arguments of a call by what they are; see `Binder.bind`. Defaults are left
-            to the callee.
+        options: The options of the decorator.
+        tags: The tags of its controller and its own.
+        result: The adapter of a unary method's value.
+        item: The adapter of a stream's items.
+        final: The adapter of a stream's final value, if it may have one.
+        bind: Sorts the arguments of a call into values, uploads and callbacks; see `Binder.bind`.
+            The callee fills in defaults.
         dump_args: Encodes a call's values; see `Adapter.dump`.
-        load_args: Decodes them as they arrived; see `Adapter.load`. In an `InvalidValue` `loc` begins
-            with the parameter's name.
+        load_args: Decodes the values of a call that arrived; see `Adapter.load`. In an
+            `InvalidValue`, `loc` begins with the parameter's name.
     """
 
     __slots__ = (
@@ -157,7 +158,7 @@ class MethodSpec:
         self.item = item
         self.final = final
         self._positional_only = dict(positional_only)
-        # Their own methods, without a function around them: these three run with every call.
+        # Bound methods, without a function around them: all three run with every call.
         self.bind = Binder(name, params, positional, positional_only).bind
         args = _args_adapter(f"{controller}.{name}", params)
         self.dump_args = args.dump
@@ -198,7 +199,7 @@ def _args_adapter(where: str, params: Sequence[Param]) -> Adapter:
     }
     arguments = cast(Any, typing_extensions.TypedDict)(where.replace(".", "_"), fields)
     arguments.__pydantic_config__ = ConfigDict(extra="forbid")
-    # The object that holds the arguments is no part of their own depth.
+    # The object that holds the arguments does not count for their depth.
     return Adapter(arguments, where=where, depth=MAX_DEPTH + 1)
 
 
@@ -215,19 +216,20 @@ def read(
     namespaces: Sequence[Mapping[str, Any] | None] = (),
     variables: Mapping[Any, Any] | None = None,
 ) -> MethodSpec:
-    """What travels when `fn` is called.
+    """Read the signature of `fn`.
 
     Args:
         controller: The class's name, for messages.
         name: The method's name.
         fn: The undecorated function.
-        binding: Whether its first parameter is the instance, the class, or its own.
-        options: What the decorator was told.
-        namespaces: Where else to look for names in annotations.
-        variables: What the class's type variables stand for.
+        binding: Whether its first parameter is the instance, the class, or a parameter like the
+            others.
+        options: The options of the decorator.
+        namespaces: Further namespaces in which to look up names of annotations.
+        variables: The types of the class's type variables.
 
     Raises:
-        RegistrationError: The function cannot be exposed as it is written.
+        RegistrationError: The function cannot be exposed as it is written; its author is to blame.
     """
     options = options or MethodOptions()
     where = f"{controller}.{name}"
@@ -324,7 +326,7 @@ def _check_default(parameter: inspect.Parameter, where: str) -> None:
 
 
 def _is_callback_protocol(annotation: Any) -> bool:
-    """Whether a type is a Protocol of nothing but a call, whose arguments have names."""
+    """Whether a type is a Protocol with only `__call__`, whose arguments have names."""
     return (
         isinstance(annotation, type)
         and is_protocol(annotation)
@@ -382,9 +384,9 @@ Nature = Literal["async generator", "generator", "coroutine", "plain"]
 
 
 def nature(fn: Callable[..., Any]) -> Nature:
-    """What calling `fn` gives, as far as its code tells.
+    """The kind of object that calling `fn` gives, as far as its code tells.
 
-    A plain function that wraps another (`functools.wraps`) gives what the other one does.
+    A plain function that wraps another (`functools.wraps`) gives the same as the other one.
     """
     for one in (fn, inspect.unwrap(fn)):
         if inspect.isasyncgenfunction(one):
@@ -397,7 +399,7 @@ def nature(fn: Callable[..., Any]) -> Nature:
 
 
 def _flavor(fn: Callable[..., Any], returned: Any, where: str) -> tuple[Flavor, Any]:
-    """How the function is run, and what it returns once it has been awaited."""
+    """The way to run the function, and the type that it returns once it has been awaited."""
     kind = nature(fn)
     if kind == "async generator":
         _check_generator(returned, ASYNC_STREAMS, "AsyncIterator", where)

@@ -51,8 +51,8 @@ from .trial import refuse_what_changes
 
 __all__ = ["MAX_DEPTH", "Adapter", "InvalidValue", "Unencodable"]
 
-# Above this size the first wrong element of a list ends its validation: a hostile megabyte would
-# otherwise hold the event loop for a fifth of a second, collecting errors that nobody reads.
+# Bytes. Above this size the first wrong element of a list ends its validation: a hostile megabyte
+# would otherwise hold the event loop for a fifth of a second, to collect errors that nobody reads.
 FAIL_FAST_BYTES = 16 * 1024
 
 # `warnings="error"` as an argument costs pydantic-core 1.0 µs a call, three times what it takes to
@@ -61,7 +61,7 @@ FAIL_FAST_BYTES = 16 * 1024
 # then asks again for the proper message.
 __warningregistry__ = ()
 
-# The initials of NaN and Infinity, and what an escape begins with.
+# The first bytes of NaN, of Infinity, and of an escape.
 _N, _I, _BACKSLASH = b"NI\\"
 
 _encode = msgspec.json.Encoder().encode
@@ -75,9 +75,9 @@ class Adapter:
 
     Args:
         annotation: The type, as it stands in a signature.
-        where: What messages call it: controller, method, parameter.
+        where: The name of its place in messages: controller, method, parameter.
         depth: How deep values may be nested.
-        core: What the type was compiled to, where that has been done.
+        core: The compiled type, if it has been compiled.
 
     Raises:
         RegistrationError: The type cannot travel; the message names `where` and the field.
@@ -127,7 +127,7 @@ class Adapter:
         self._is_bytes = facts.schema == {"type": "bytes"}
         self._special = self._is_any or self._is_bytes
         self.flat = is_flat(facts.schema)
-        # Nothing but validation stands between its JSON and the value.
+        # Its JSON needs no step but validation to become the value.
         self._simple = not (facts.deep or facts.any)
         try:
             self._validate_json = core.validator().validate_json
@@ -143,12 +143,12 @@ class Adapter:
         """The encoding of `value`.
 
         Args:
-            value: What a caller or a handler gave.
+            value: The value that a caller or a handler gave.
             codec: The session's codec.
-            check: Whether to validate it first; otherwise whatever can be encoded is.
+            check: Whether to validate it first; otherwise any value that can be encoded passes.
 
         Raises:
-            Unencodable: The value does not fit the type, or nothing can encode it.
+            Unencodable: The value does not fit the type, or cannot be encoded.
         """
         try:
             if self._special or not (check and codec.text):
@@ -168,7 +168,7 @@ class Adapter:
         """The encodings of `values` of a flat type as JSON, with commas between them.
 
         Raises:
-            Unencodable: One of them does not fit the type; `dump` tells which.
+            Unencodable: A value does not fit the type; `dump` tells which one.
         """
         core = self._core
         try:
@@ -198,7 +198,7 @@ class Adapter:
             if self._keys and may_hold_replaced(_beside(data)):
                 self._core.serializer(exact_keys=True).to_json(value)
             return data
-        # Unchecked, it may hold what its type excludes.
+        # An unchecked value may hold values that its type excludes.
         if codec.text:
             return self._surely(self._to_json(value, warnings=False))
         return self._dump_plain(self._core.to_plain(value, warnings=False), codec, surely=True)
@@ -250,7 +250,7 @@ class Adapter:
             check: Whether to validate it; otherwise it comes as dicts, lists and so on.
 
         Raises:
-            InvalidValue: It is no value of the type.
+            InvalidValue: It is no value of the type; the sender's fault.
         """
         try:
             # A third cheaper than bytes(raw), and a tenth of what a small model costs in all.
@@ -274,7 +274,7 @@ class Adapter:
             check: Whether to validate them; otherwise they come as dicts, lists and so on.
 
         Raises:
-            InvalidValue: One of them is no value of the type; `loc` begins with its index.
+            InvalidValue: An element is no value of the type; `loc` begins with its index.
         """
         try:
             if check or (self._is_bytes and codec.text):
@@ -294,7 +294,7 @@ class Adapter:
         value = codec.load(data)
         if self._is_json_only and _may_hold_bin(data) and holds_bytes(value):
             raise invalid("Bytes are no JSON value", "invalid-json-value")
-        # Of JSON the decoder has refused all that the text does not give away.
+        # In JSON, the decoder has refused the faults that the text alone does not show.
         if (
             not codec.text
             or type(data) is Spliced
@@ -309,12 +309,12 @@ class Adapter:
         if facts.deep and is_json_deeper(data, self._depth + many):
             raise too_deep()
         if facts.textual and not many and len(data) > FAIL_FAST_BYTES and _BACKSLASH in data:
-            # A long text with escapes, as one of several lines, takes pydantic 1.7 ms a megabyte,
-            # most of it for memory that it lets grow step by step, and msgspec 0.35.
+            # A long text with escapes, such as one of several lines, takes pydantic 1.7 ms a
+            # megabyte, most of it for memory that grows step by step. It takes msgspec 0.35 ms.
             try:
                 return self._validate_python(_decode(data))
             except UNDECODABLE:
-                # What is wrong with it shall not depend on its size.
+                # The error shall not depend on the size of the value.
                 pass
         return self._core.validator(
             checked=facts.any and has_odd_numbers(data),
@@ -328,7 +328,7 @@ class Adapter:
         if facts.deep and is_deeper(value, self._depth + many):
             raise too_deep()
         may_hold_bytes = _may_hold_bin(data)
-        # For keys that are strings pydantic sees to it, but takes bytes for strings.
+        # pydantic checks keys declared as strings, but takes bytes for strings.
         if (
             facts.keys
             and (facts.keyed or may_hold_bytes or not facts.alike)
@@ -342,7 +342,8 @@ class Adapter:
             return self._core.validator(
                 checked=True, strict_bytes=True, fail_fast=fail_fast, many=many
             ).validate_python(value)
-        # Where python mode would differ from JSON mode, JSON mode decides for both codecs.
+        # Where pydantic's python mode would differ from its JSON mode, JSON mode decides for both
+        # codecs.
         if facts.floats and holds_not_finite(value):
             raise outside(NOT_FINITE)
         json_mode = self._core.validator(fail_fast=fail_fast, many=many)
@@ -361,7 +362,7 @@ class Adapter:
 
 
 class _Attempt:
-    """Values of a part of a type, sent to oneself."""
+    """Sends values of a part of a type to itself."""
 
     __slots__ = ("_adapter", "_core")
 
@@ -386,7 +387,7 @@ def _approve(facts: Facts, where: str) -> None:
 
 
 def _beside(data: Encoded) -> bytes:
-    """What to search for odd values: no large bytes, in which anything may be found."""
+    """The part of the encoding to search for odd values: all but large bytes."""
     return data.rest if type(data) is Spliced else data
 
 

@@ -1,7 +1,7 @@
-"""Plain values, the ones that JSON and MessagePack decode to: is one within the value space?
+"""Checks that plain values, as JSON and MessagePack decode to, are within the value space.
 
-Rules VALUE-1 and VALUE-2 of protocol.md, for what no type describes, each with a cheap first look
-that spares nearly all values the exact one.
+These are the rules VALUE-1 and VALUE-2 of protocol.md, for values that no type describes. Each has
+a cheap first check, which spares nearly all values the exact one.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ BYTES: Final = (bytes, bytearray, memoryview)
 
 
 def check_any(value: Any) -> Any:
-    """Give back what was decoded for a value of type Any.
+    """Return a value that was decoded for the type Any.
 
     Raises:
-        PydanticCustomError: It lies outside of the value space.
+        PydanticCustomError: The value lies outside of the value space.
     """
     check_within(value, MAX_DEPTH)
     return value
 
 
 def check_json_value(value: Any) -> Any:
-    """Give back what was decoded for a JSON value, of which bytes are none.
+    """Return a value that was decoded for a JSON value, which bytes are not.
 
     Raises:
-        PydanticCustomError: It lies outside of the value space, or holds bytes.
+        PydanticCustomError: The value lies outside of the value space, or holds bytes.
     """
     if holds_bytes(value):
         raise PydanticCustomError("invalid-json-value", "Input was not a valid JSON value")
@@ -60,7 +60,10 @@ def _inside(container: Any) -> Collection[Any]:
 
 
 def _leaves(value: Any, wanted: frozenset[type]) -> Iterator[Any]:
-    """What a plain value holds of some types; looks at types in bulk, which is a third the time."""
+    """The leaves with these types in a plain value.
+
+    Types are compared in bulk, which takes a third of the time.
+    """
     level: list[Collection[Any]] = [(value,)]
     while level:
         next_level: list[Collection[Any]] = []
@@ -134,7 +137,8 @@ def is_json_deeper(text: bytes, limit: int) -> bool:
 def _has_many_brackets(text: bytes, limit: int) -> bool:
     if len(text) < 16_384:
         return text.count(b"[") + text.count(b"{") > limit
-    # Counting takes half a millisecond a megabyte, finding the few that there may be a fiftieth.
+    # Counting takes half a millisecond a megabyte; finding the few that there may be takes a
+    # fiftieth.
     for bracket in b"[{":
         at = text.find(bracket)
         while at >= 0:
@@ -183,14 +187,14 @@ def may_hold_replaced(data: bytes) -> bool:
 
 # --- Stand-ins for bytes ---------------------------------------------------------------------------
 
-# pydantic's JSON mode, which everything else needs, cannot leave bytes alone for MessagePack. They
-# wait aside, and a short string passes through it in their place, which begins with a lone
-# surrogate, as no legal string does.
+# pydantic's JSON mode, which all other values need, cannot leave bytes alone for MessagePack. So
+# bytes wait aside, and a short string passes through it in their place. The string begins with a
+# lone surrogate, as no legal string does.
 _MARK = "\udc80"
 
 
 class _Aside(threading.local):
-    """The bytes that a stand-in of this thread's stands for, each in the place that it names."""
+    """The bytes that wait aside in this thread, each in the place that its stand-in names."""
 
     def __init__(self) -> None:
         self.values: list[bytes] = []
@@ -200,10 +204,11 @@ _aside = _Aside()
 
 
 def stand_in(value: bytes | bytearray | memoryview) -> str:
-    """A string in place of bytes; only inside of what `with_bytes` runs.
+    """A string in place of bytes; only while `with_bytes` runs.
 
     Raises:
-        PydanticSerializationUnexpectedValue: It is no bytes; of a union, the next type is tried.
+        PydanticSerializationUnexpectedValue: The value is no bytes; in a union, pydantic tries the
+            next type.
     """
     if not isinstance(value, BYTES):
         raise PydanticSerializationUnexpectedValue(f"Expected bytes, not {type(value).__name__}")
@@ -213,7 +218,7 @@ def stand_in(value: bytes | bytearray | memoryview) -> str:
 
 
 def with_bytes(function: Callable[[], Any]) -> Any:
-    """What `function` returns, a plain value, with the bytes back in place of their stand-ins."""
+    """The plain value that `function` returns, with bytes in place of their stand-ins."""
     values = _aside.values
     before = len(values)
     try:

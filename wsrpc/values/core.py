@@ -1,4 +1,4 @@
-"""A type as it is compiled once, for all who send or receive values of it."""
+"""Compiled types: each is compiled once, for all adapters that use it."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from .edits import for_serialization, for_validation
 from .facts import Facts
 from .pydantic_schema import CONFIG, Schema, rewrite, simplified
 
-# See `adapter`: a warning issued from here is an error.
+# See `adapter`: a warning that this module issues is an error.
 __warningregistry__ = ()
 
 
-# Keys of these types, as they travel.
+# The texts in which keys of these types travel.
 _KEYS = {
     "bool": "^(true|false)$",
     "decimal": "^[0-9eE.+-]+$",
@@ -31,13 +31,13 @@ _KEYS = {
 
 
 class WireSchema(GenerateJsonSchema):
-    """JSON Schema of what travels: bytes are base64url."""
+    """The JSON Schema of values as they travel: bytes are base64url."""
 
     def bytes_schema(self, schema: Any) -> JsonSchemaValue:
         known = super().bytes_schema(schema)
         return {**known, "format": "base64url", "contentEncoding": "base64url"}
 
-    # What JSON Schema has no word for, and a reader must not take for just any string.
+    # Formats that JSON Schema has no word for, and that a reader must not take for just any string.
 
     def complex_schema(self, schema: Any) -> JsonSchemaValue:
         return {**super().complex_schema(schema), "format": "complex"}
@@ -60,12 +60,12 @@ class WireSchema(GenerateJsonSchema):
         return described
 
     def field_is_required(self, field: Any, total: bool) -> bool:
-        """What leaves has all its fields, whether they have a default or not."""
+        """A value that leaves has all its fields, with or without a default."""
         if self.mode == "serialization" and field["type"] != "typed-dict-field":
             return True
         return super().field_is_required(field, total)
 
-    # Which class it is, so that a reader of two schemas knows that they describe one type.
+    # The name of the class tells a reader of two schemas that they describe one type.
 
     def model_schema(self, schema: Any) -> JsonSchemaValue:
         return _identified(super().model_schema(schema), schema)
@@ -90,7 +90,7 @@ def _identified(described: JsonSchemaValue, schema: Any) -> JsonSchemaValue:
 class Core:
     """The compiled form of a type, shared by all adapters for it.
 
-    What is seldom used is compiled when it is first needed.
+    Parts that are seldom used are compiled when they are first needed.
     """
 
     __slots__ = ("__weakref__", "_built", "adapter", "facts")
@@ -155,13 +155,14 @@ def core_of(
 
     Args:
         annotation: The type.
-        where: What messages call it.
-        approve: Called once with what there is to know about a type that is new; it may refuse it.
+        where: The name of its place in messages.
+        approve: Called once with the facts about a new type; it may refuse the type.
 
     Raises:
         RegistrationError: The type cannot travel.
     """
-    # `A | B` equals `B | A`, but which comes first may matter to pydantic: hence the text.
+    # `A | B` equals `B | A`, but their order may matter to pydantic, so the text is a part of the
+    # key.
     key = (annotation, str(annotation))
     try:
         core = _cores.get(key)
@@ -191,7 +192,7 @@ def _compiled(annotation: Any, where: str, approve: Callable[[Facts, str], None]
 
 
 def builtins(value: Any) -> Any:
-    """`value` in JSON's own types and bytes, whatever it is."""
+    """`value`, of any type, in JSON's own types and bytes."""
     return msgspec.to_builtins(
         value, builtin_types=BYTES, str_keys=True, enc_hook=_builtins_of_other
     )

@@ -1,4 +1,4 @@
-"""How a core schema is edited, to keep the wire's rules when values arrive and when they leave."""
+"""The edits of a core schema that keep the wire's rules for arriving and leaving values."""
 
 from __future__ import annotations
 
@@ -27,9 +27,10 @@ def for_validation(
     """The edit for validators.
 
     Args:
-        checked: Look into values of type Any.
-        strict_bytes: Take no string for bytes: in JSON it is base64, in MessagePack just a string.
-        fail_fast: Stop at the first wrong element of a list.
+        checked: Whether to check values of type Any.
+        strict_bytes: Whether to refuse strings for bytes: in JSON a string is base64, in
+            MessagePack just a string.
+        fail_fast: Whether to stop at the first wrong element of a list.
     """
 
     def edit(schema: Schema) -> Schema:
@@ -64,7 +65,7 @@ def _loose(key: Schema) -> Schema:
 
 
 def _accept_own_output(field: Schema) -> None:
-    """Let what is written under a serialisation alias be read under it."""
+    """Let a field be read under the serialisation alias under which it is written."""
     written = field.get("serialization_alias")
     read = field.get("validation_alias")
     if written is None or written == read:
@@ -105,9 +106,9 @@ def for_serialization(
     """The edit for serialisers.
 
     Args:
-        free: Turns what stands for Any into a plain value.
-        native: Leave stand-ins for bytes instead of base64.
-        exact_keys: Refuse keys with lone surrogates, which pydantic would replace.
+        free: Turns a value of type Any into a plain value.
+        native: Whether to leave stand-ins for bytes instead of base64.
+        exact_keys: Whether to refuse keys with lone surrogates, which pydantic would replace.
     """
     plain = _serializer(free, {"type": "any"})
 
@@ -158,7 +159,7 @@ def _serializer(function: Callable[[Any], Any], result: Schema) -> Schema:
 
 
 def _drop_computed_if_unreadable(schema: Schema) -> None:
-    """Leave out computed fields where the class, by refusing fields unknown to it, refuses them."""
+    """Leave out computed fields of a class that forbids extra fields, and so would refuse them."""
     if (schema.get("config") or {}).get("extra_fields_behavior") != "forbid":
         return
     fields = schema

@@ -31,8 +31,8 @@ _ALIKE = CONFIGURED | FIELDS | FIELD_SETS | SEQUENCES | frozenset(
     }
 )  # fmt: skip
 
-# Types of which a large value is one of long texts, and that python mode takes as JSON mode does,
-# without a function of the user's that could tell the modes apart.
+# Types of which a large value consists of long texts. Python mode takes them as JSON mode does, and
+# no function of the user could tell the modes apart.
 _TEXTUAL = CONFIGURED | FIELDS | FIELD_SETS | frozenset(
     {"bool", "default", "enum", "int", "literal", "none", "nullable", "str"}
 )  # fmt: skip
@@ -52,7 +52,7 @@ _REFUSED = {
     "is-subclass": "a class cannot travel",
 }
 
-# Types whose values nobody can change.
+# Types whose values are immutable.
 _UNCHANGING = frozenset(
     {
         "bool", "bytes", "date", "datetime", "decimal", "enum", "float", "int", "literal", "none",
@@ -62,10 +62,10 @@ _UNCHANGING = frozenset(
 
 
 def is_flat(schema: Schema) -> bool:
-    """Whether values of a type hold only values that nobody can change.
+    """Whether values of a type hold only immutable values.
 
-    So does a model, dataclass or TypedDict of plain fields: who holds the only reference to one
-    knows that it stays as it is.
+    A model, dataclass or TypedDict of plain fields counts too: code that holds the only reference
+    to one knows that it stays the same.
     """
     if "serialization" in schema:
         return False
@@ -94,7 +94,7 @@ def _is_unchanging(schema: Schema) -> bool:
     return schema["type"] in _UNCHANGING
 
 
-# What msgspec writes of these, once they are validated, is byte for byte what pydantic writes.
+# For validated values of these types msgspec and pydantic write the same bytes.
 _SAME_JSON = frozenset({"str", "int", "bool", "none"})
 _FIELD_SAYS_NO_MORE = frozenset({"type", "schema", "required", "metadata", "validation_alias"})
 
@@ -121,20 +121,20 @@ def is_same_json(schema: Schema) -> bool:
 
 
 class Facts:
-    """What there is to know about a type before it is compiled.
+    """The facts about a type before it is compiled.
 
     Attributes:
         schema: pydantic's core schema of it.
         any: Whether it holds Any.
         bytes: Whether it holds bytes.
         deep: Whether its values may be nested without bound.
-        floats: Whether a NaN might come out of it.
-        free: Whether anything at all might, because it holds Any or a serialiser of its own.
-        native: Whether bytes might.
-        keys: Whether it holds objects with keys of the user's own.
-        keyed: Whether it holds an object whose keys are declared as something else than strings.
-        alike: Whether python mode agrees with JSON mode about it.
-        textual: The same, and whether a large value of it can only be one of long texts.
+        floats: Whether its values may hold a NaN.
+        free: Whether its values may hold anything, because it holds Any or a serialiser of its own.
+        native: Whether its values may hold bytes when they are encoded.
+        keys: Whether it holds objects with arbitrary keys.
+        keyed: Whether it holds an object whose keys are declared with another type than str.
+        alike: Whether pydantic's python mode agrees with its JSON mode about it.
+        textual: Whether, besides, a large value of it can only consist of long texts.
     """
 
     __slots__ = (
@@ -210,7 +210,7 @@ def _refuse_bytes_settings(places: list[Place], where: str) -> None:
 
 
 def _refuse_ambiguous_bytes(places: list[Place], where: str) -> None:
-    """Bytes are strings in JSON: what only their Python type tells from others is lost there."""
+    """Refuse bytes beside strings in a union: in JSON both are strings."""
     for place in places:
         values = [*place.schema.get("expected", ()), *_enum_values(place.schema)]
         if any(isinstance(value, bytes) for value in values):
@@ -240,7 +240,7 @@ _ARRAYS = frozenset({"deque", "frozenset", "list", "named-tuple", "set", "tuple"
 
 
 class _Reach:
-    """Which definitions of a schema lead to which."""
+    """The references between the definitions of a schema."""
 
     def __init__(self, schema: Schema) -> None:
         self.definitions: dict[str, Schema] = {
@@ -289,9 +289,9 @@ class _Reach:
                     )
 
     def _explodes(self, union: Schema, home: str) -> bool:
-        """Whether two choices of one JSON shape lead back, so that errors double at each level.
+        """Whether two choices of one JSON type refer back to the union: errors double each level.
 
-        An object and an array beside each other do no harm: one of them fails at once.
+        An object beside an array does no harm: one of the two fails at once.
         """
         choices = [one[0] if isinstance(one, tuple) else one for one in union["choices"]]
         shapes = [self._shape(one) for one in choices if home in self._of(one)]

@@ -1,4 +1,4 @@
-"""The faults of a value, in words that may travel."""
+"""The errors of a value, in texts that may travel."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["InvalidValue", "Unencodable"]
 MAX_ERRORS = 8
 MAX_ERROR_BYTES = 4096
 
-# Rendering costs pydantic a microsecond an error and cannot be cut short.
+# Rendering takes pydantic a microsecond for each error, and cannot be cut short.
 MAX_ERRORS_RENDERED = 10_000
 
 
@@ -24,8 +24,8 @@ class InvalidValue(WsrpcError):
     """A value that arrived does not fit its declared type.
 
     Attributes:
-        errors: What is wrong, each with `loc`, `msg` and `type`; at most 8, never the input.
-        total: How many there were.
+        errors: The errors, each with `loc`, `msg` and `type`; at most 8, and never the input.
+        total: The number of errors, including those left out.
     """
 
     def __init__(self, errors: list[dict[str, Any]], total: int | None = None) -> None:
@@ -43,7 +43,7 @@ class InvalidValue(WsrpcError):
 
 
 class Unencodable(WsrpcError):
-    """A value must not leave: it does not fit its declared type, or nothing can encode it."""
+    """A value must not leave: it does not fit its declared type, or cannot be encoded."""
 
 
 def _summary(errors: list[dict[str, Any]], total: int) -> str:
@@ -65,7 +65,7 @@ def too_deep() -> InvalidValue:
 
 
 def outside(reason: Reason) -> InvalidValue:
-    """The refusal of what is outside the value space."""
+    """The error for a value outside of the value space."""
     return invalid(reason.text, reason.kind)
 
 
@@ -95,7 +95,7 @@ def from_decoder(error: Exception) -> InvalidValue:
     return invalid(f"Cannot be decoded: {error}"[:256], "undecodable")
 
 
-# How pydantic and Python say it.
+# The words of pydantic and Python for a value that is nested too deeply.
 TOO_DEEP_WORDS = ("RecursionError", "serialization depth")
 
 UNDECODABLE = (InvalidValue, msgspec.MsgspecError, ValueError, RecursionError)

@@ -1,4 +1,4 @@
-"""pydantic's core schema of a type: what it says, and how it is edited to keep the wire's rules.
+"""pydantic's core schema of a type: reading it, and editing it to keep the wire's rules.
 
 The settings of a nested model win over those of the whole in pydantic, so that no setting from
 outside can make all bytes base64; a changed copy of the schema can (protocol.md, VALUE).
@@ -29,10 +29,10 @@ OPAQUE = frozenset(
     }
 )  # fmt: skip
 
-# Dicts of schemas by the user's own names, any of which may be a word that means something here.
+# Dicts of schemas by names of the user's choosing, which may be the same as words of the schema.
 _BY_NAME = frozenset({"choices", "fields"})
 
-# Of two branches the one that JSON takes says what can travel.
+# The branches that JSON does not take say nothing about the values that travel.
 _NOT_FROM_JSON = frozenset({"python_schema", "strict_schema", "serialization"})
 
 CONFIGURED = frozenset({"dataclass", "model", "typed-dict"})
@@ -40,7 +40,7 @@ FIELDS = frozenset({"dataclass-field", "model-field", "typed-dict-field"})
 FIELD_SETS = frozenset({"dataclass-args", "model-fields", "typed-dict"})
 SEQUENCES = frozenset({"frozenset", "list", "set", "tuple"})
 
-# Serialised by what the value turns out to be.
+# Schemas whose values are serialised by their run-time type.
 FREE = frozenset({"any", "function-plain", "is-instance"})
 
 
@@ -88,7 +88,7 @@ def simplified(schema: Schema) -> Schema:
             return {"type": "any", "ref": schema["ref"], "metadata": {_JSON_ONLY: True}}
         keys = schema.get("keys_schema")
         if keys == {"type": "any"} or (keys is None and schema["type"] == "dict"):
-            # A key is a string on the wire: another one is refused, where it would become one.
+            # A key is a string on the wire: other keys are refused here rather than converted.
             schema["keys_schema"] = {"type": "str", "metadata": {_ANY_KEY: True}}
         return schema
 
@@ -103,12 +103,12 @@ def simplified(schema: Schema) -> Schema:
 
 
 def is_json_only(schema: Schema) -> bool:
-    """Whether a schema is what `simplified` makes of JsonValue."""
+    """Whether a schema is the node that `simplified` makes of JsonValue."""
     return _JSON_ONLY in (schema.get("metadata") or {})
 
 
 def is_any_key(schema: Schema) -> bool:
-    """Whether a schema is what `simplified` makes of keys of any type."""
+    """Whether a schema is the node that `simplified` makes of keys of any type."""
     return _ANY_KEY in (schema.get("metadata") or {})
 
 
@@ -123,7 +123,7 @@ _ANY_KEY = "wsrpc_any_key"
 
 
 class Place:
-    """A schema within a type: where it is, and which model's settings it falls under."""
+    """A schema within a type: its path, and the settings of the model that holds it."""
 
     __slots__ = ("config", "path", "schema")
 

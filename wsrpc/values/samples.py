@@ -1,4 +1,4 @@
-"""Some values in JSON's types that a type may take, to try its functions out on."""
+"""Sample values in JSON's types, on which a type's functions are tried."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .shapes import FORMATS, choices_of
 
 __all__ = ["MAX_SAMPLES", "Samples"]
 
-# Values of each choice of a union.
+# The number of values of each choice of a union.
 MAX_SAMPLES = 12
 
 _SAMPLES: dict[str, list[Any]] = {
@@ -51,7 +51,7 @@ def _is_json(value: Any) -> bool:
 
 
 class Samples:
-    """Values to try.
+    """Makes sample values.
 
     Args:
         definitions: The definitions of the schema by their ref.

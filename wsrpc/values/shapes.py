@@ -1,7 +1,7 @@
-"""Which forms the values of a type take in JSON, and whether two types can be told apart by them.
+"""The forms of a type's values in JSON, and whether they tell two types apart.
 
-pydantic's smart mode picks, of the types of a union, the one that keeps most fields, and of these
-the one that fits most exactly. The rules here say when that is always the one that was sent.
+pydantic's smart mode picks the type of a union that keeps most fields, and among several of these
+the one that fits most exactly. The rules here tell when that is always the type that was sent.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _TEMPORAL = frozenset({"date", "datetime", "time", "timedelta"})
 
 _SCALARS = {"str": "string", "int": "integer", "float": "number", "bool": "boolean", "none": "null"}
 
-# Whatever a form may be.
+# All forms.
 ALL = frozenset({"null", "boolean", "integer", "number", "string", "array", "object"})
 
 
@@ -81,7 +81,8 @@ class Shapes:
         """The JSON types that values of a leaf have."""
         kind = leaf["type"]
         if _is_written_by_function(leaf):
-            # Paths, addresses and URLs: what pydantic itself writes by a function is a string.
+            # Paths, addresses and URLs: the types that pydantic itself writes by a function are
+            # strings.
             return ALL if _is_users(leaf) else frozenset({"string"})
         if kind in _SCALARS:
             return frozenset({_SCALARS[kind]})
@@ -103,7 +104,7 @@ class Shapes:
         """Whether a value of one of two choices of a union may be taken for the other.
 
         Args:
-            first: The choice that comes first, which wins a draw.
+            first: The first choice, which wins a draw.
             second: The other one.
         """
         pair = (id(first), id(second))
@@ -124,7 +125,7 @@ class Shapes:
         if one is other or _is_same(one, other):
             return False
         if _is_users(one) or _is_users(other):
-            # pydantic writes by a function whatever it is given.
+            # A function of pydantic writes any value that it gets.
             return "none" not in (one["type"], other["type"])
         if not shared:
             return False
@@ -140,7 +141,7 @@ class Shapes:
         return _scalars_clash(one, other)
 
     def _is_plain(self, leaf: Schema) -> bool:
-        """Whether Any gives the same back as the type itself."""
+        """Whether Any returns the same value as the type itself."""
         kind = leaf["type"]
         if kind in ("list", "dict"):
             return all(
@@ -229,7 +230,7 @@ class Shapes:
         return frozenset().union(*map(self.forms, self.leaves(node)))
 
     def _is_countless(self, node: Schema) -> bool:
-        """Whether no fields are counted within a type."""
+        """Whether pydantic counts no fields within a type."""
         return not self._forms_of(node) & {"object", "array"}
 
     def _refuses(self, reader: Schema, sent: Schema) -> bool:
@@ -252,7 +253,7 @@ class Shapes:
             return not forms & others and "boolean" not in others
         if forms & others:
             return False
-        # A string may be read as a number, but not an object, and null is nothing but itself.
+        # A string may be read as a number, but an object may not, and null is only null.
         loose = {"boolean", "integer", "number", "string"}
         if reader["type"] == "str":
             return True
@@ -311,7 +312,7 @@ def _is_written_by_function(leaf: Schema) -> bool:
 
 
 def _is_users(leaf: Schema) -> bool:
-    """Whether a function of the user's writes the values of a type."""
+    """Whether a function of the user writes the values of a type."""
     if not _is_written_by_function(leaf):
         return False
     function = leaf["serialization"]["function"]
@@ -350,7 +351,7 @@ def _is_same(one: Schema, other: Schema) -> bool:
 
 
 def choices_of(leaf: Schema) -> list[Any]:
-    """What the members of a literal or an enum are written as."""
+    """The members of a literal or an enum, as they are written."""
     if leaf["type"] == "enum":
         return [member.value for member in leaf["members"]]
     return list(leaf.get("expected", ()))

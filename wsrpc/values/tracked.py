@@ -1,4 +1,4 @@
-"""How the items of a tracked stream travel: as `[id, value]` (protocol.md RETRY-3)."""
+"""Items of tracked streams, which travel as `[id, value]` (protocol.md RETRY-3)."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ MAX_ID = 1024
 
 
 class Shared(Tracked[T]):
-    """An item that goes to many: it is encoded once for each codec, whoever yields it.
+    """An item for many sessions: it is encoded once for each codec, in any number of streams.
 
-    It is checked against the type of the one that made it, and not against that of each method
-    that yields it. Its value must not change any more.
+    It is checked against the type given here, and not against the type of each method that yields
+    it. Its value must not change any more.
 
     Args:
         id: As for `Tracked`.
-        value: The same.
+        value: As for `Tracked`.
         adapter: Encodes it.
     """
 
@@ -56,7 +56,7 @@ class TrackedAdapter(Adapter):
 
     Args:
         annotation: The type of their values.
-        where: What messages call the items.
+        where: The name of the items in messages.
     """
 
     __slots__ = ()
@@ -64,7 +64,7 @@ class TrackedAdapter(Adapter):
     def __init__(self, annotation: Any, *, where: str) -> None:
         pair = tuple[Annotated[str, Field(max_length=MAX_ID)], annotation]
         super().__init__(pair, where=where)
-        # Each is taken apart and encoded by itself.
+        # Each item is taken apart and encoded by itself.
         self.flat = False
 
     def dump_pair(self, item: Tracked[Any], codec: Codec) -> Encoded:
@@ -93,7 +93,7 @@ class TrackedAdapter(Adapter):
 
 
 def _tracked(pair: Any) -> Tracked[Any]:
-    # Unchecked, it may be anything.
+    # An unchecked pair may be any object.
     if len(pair) == 2 if isinstance(pair, (list, tuple)) else False:
         id, value = pair
         if isinstance(id, str):

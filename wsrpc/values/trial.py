@@ -1,7 +1,6 @@
-"""Types that would change their values on the way: found before the first call, and refused.
+"""Finds and refuses, before the first call, types whose values would change on the way.
 
-What the schema tells is read off it. Functions of the user's, and what pydantic does by functions,
-are tried out on a few values.
+The schema tells most faults. Functions of the user, and of pydantic, are tried on a few values.
 """
 
 from __future__ import annotations
@@ -26,13 +25,13 @@ __all__ = ["Attempt", "refuse_what_changes"]
 
 
 class Attempt(Protocol):
-    """Values of one schema, sent to oneself."""
+    """Sends values of one schema to itself."""
 
     def read(self, text: bytes) -> Any:
         """The value that a JSON text stands for."""
 
     def send(self, value: Any) -> Iterator[Any]:
-        """What arrives of a value in each codec, or the error with which it is refused there."""
+        """The value that arrives in each codec, or the error that refuses it there."""
         ...
 
 
@@ -50,7 +49,7 @@ _FUNCTIONS = ("function-after", "function-before", "function-plain", "function-w
 
 
 class _Spot:
-    """A schema within a type, and how messages call it."""
+    """A schema within a type, and its name in messages."""
 
     __slots__ = ("config", "is_key", "path", "schema")
 
@@ -62,12 +61,12 @@ class _Spot:
 
 
 def refuse_what_changes(schema: Schema, where: str, attempt: Callable[[Schema], Attempt]) -> None:
-    """Refuse a type of which some value would not arrive as it was sent.
+    """Refuse a type if a value of it would not arrive as it was sent.
 
     Args:
         schema: pydantic's core schema of it.
-        where: What messages call it.
-        attempt: Sends values of a schema, to see what arrives.
+        where: The name of its place in messages.
+        attempt: Makes the object that sends values of a schema to itself.
 
     Raises:
         RegistrationError: The message names the field and says what to write instead.
@@ -101,7 +100,7 @@ class _Refusals:
     def _called(self, spot: _Spot) -> str:
         return f"{self._where}: {spot.path}" if spot.path else f"{self._where}: the type"
 
-    # What the schema tells.
+    # Faults that the schema tells.
 
     def _why_not(self, spot: _Spot) -> str | None:
         schema = spot.schema
@@ -209,11 +208,11 @@ class _Refusals:
         return frozenset().union(*map(self._shapes.forms, self._shapes.leaves(node)))
 
     def _mix(self, first: Schema, second: Schema) -> bool:
-        """Whether the first choice may take what is meant for the second by converting it."""
+        """Whether the first choice may take, by conversion, a value of the second."""
         scalars = {"boolean", "integer", "number", "string"}
         return bool(self._forms(first) & scalars and self._forms(second) & scalars)
 
-    # What its functions do.
+    # Faults of the type's functions.
 
     def _is_to_be_tried(self, schema: Schema) -> bool:
         kind = schema["type"]
@@ -288,7 +287,7 @@ class _Refusals:
 
 
 def _spots(node: Any, path: str, config: Mapping[str, Any], key: bool = False) -> Iterator[_Spot]:
-    """The schemas within a type, those left out that a function of the type's own stands for."""
+    """The schemas within a type, without those that a function of the type replaces."""
     if isinstance(node, (list, tuple)):
         for one in node:
             yield from _spots(one, path, config)
@@ -411,7 +410,7 @@ def _is_equal(one: Any, other: Any) -> bool:
     if fields:
         return all(_is_equal(getattr(one, name), getattr(other, name)) for name in fields)
     if getattr(type(one), "__eq__", None) is getattr(object, "__eq__", None):
-        # Nothing tells whether it is the same: the user's own functions answer for it.
+        # The values cannot be compared: the user's own functions answer for them.
         return True
     return bool(one == other)
 
