@@ -242,7 +242,7 @@ class Bar:
 
 
 async def main(path: Path | None = None, size: int = SIZE) -> Outcome:
-    outcome = Outcome()
+    outcome, stored_digest, fetched = Outcome(), "", ""
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         stored = folder / "stored"

@@ -8,19 +8,14 @@ streams go over one WebSocket, in both directions.
 from __future__ import annotations
 
 import argparse
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import AsyncIterator
 from pathlib import Path
-from threading import Thread
-from typing import Any
 
 import anyio
 from pydantic import BaseModel
 
 import wsrpc
-
-WWW = Path(__file__).parent / "www"
+from examples.pages import Pages
 
 
 class Token(BaseModel):
@@ -82,56 +77,16 @@ class Chat:
             print("an answer has ended", flush=True)
 
 
-class Files(SimpleHTTPRequestHandler):
-    """The files of `www`, and one that tells the pages where the wsrpc server is.
-
-    Attributes:
-        wsrpc_url: Where it is.
-    """
-
-    wsrpc_url = ""
-
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args, directory=str(WWW))
-
-    def do_GET(self) -> None:
-        if self.path != "/server.js":
-            return super().do_GET()
-        client = self.wsrpc_url.replace("ws", "http", 1) + "/wsrpc.js"
-        body = f'export * from "{client}";\nexport const SERVER = "{self.wsrpc_url}";\n'.encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "text/javascript")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-        return None
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Requests for files are no news."""
-
-
-@contextmanager
-def running(files: ThreadingHTTPServer) -> Iterator[None]:
-    """Serve files, in a thread, while the block runs."""
-    thread = Thread(target=files.serve_forever)
-    thread.start()
-    try:
-        yield
-    finally:
-        files.shutdown()
-        thread.join()
-
-
 async def main(port: int = 8000, wsrpc_port: int = 8765) -> None:
     """Serve until Ctrl-C."""
-    with ThreadingHTTPServer(("127.0.0.1", port), Files) as files:
-        url = f"http://127.0.0.1:{files.server_port}"
-        server = wsrpc.Server([HelloController(), Chat], origins=[url])
+    pages = Pages(Path(__file__).parent / "www", port)
+    server = wsrpc.Server([HelloController(), Chat], origins=[pages.url])
+    with pages.running():
         async with server.listen(port=wsrpc_port) as listener:
-            Files.wsrpc_url = listener.url.rstrip("/")
-            with running(files):
-                print(f"open {url}/ for the chat, {url}/tokens.html for the tokens", flush=True)
-                await server.drained_on_signal()
+            pages.wsrpc_url = listener.url.rstrip("/")
+            url = pages.url
+            print(f"open {url}/ for the chat, {url}/tokens.html for the tokens", flush=True)
+            await server.drained_on_signal()
 
 
 if __name__ == "__main__":

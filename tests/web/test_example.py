@@ -79,3 +79,42 @@ async def test_a_stream_fetcher_of_the_page_fetches_once_and_gives_twice() -> No
         for place in ("#first", "#again"):
             await page.until_says(place, "Hello, World!")
         assert page.messages == []
+
+
+@asynccontextmanager
+async def served(*words: str) -> AsyncIterator[str]:
+    """Another example, as its one command serves it; gives where its page is."""
+    command = [sys.executable, "-u", "-m", *words, "--port", "0"]
+    with anyio.fail_after(60):
+        async with await anyio.open_process(command, stderr=subprocess.STDOUT) as process:
+            assert process.stdout is not None
+            try:
+                said = (await process.stdout.receive()).decode()
+                found = re.search(r"http://[^ /]*", said)
+                assert found is not None, said
+                yield found.group()
+            finally:
+                process.terminate()
+                await process.wait()
+
+
+async def test_a_page_chats_with_a_model_stops_approves_and_renews_its_token() -> None:
+    async with served("examples.ai_chat", "--lifetime", "6") as url, chromium() as browser:
+        page = await browser.page(f"{url}/?as=bob")
+        await page.until_says("#state", "open")
+        await say(page, "hello")
+        await page.until_says(".theirs", "I read what")
+        await page.click("#stop")
+        await page.until_says(".theirs", "— stopped")
+        for answer, outcome in (("no", "Then I do not."), ("yes", "It is sent.")):
+            await say(page, "send a mail to Cid")
+            await page.until("!document.querySelector('#permit').hidden")
+            await page.until_says("#action", "send a mail to Cid")
+            await page.click(f"#permit button[value={answer}]")
+            await page.until_says(".theirs:last-child", outcome)
+            await page.until_says(".theirs:last-child small", "tokens, 0.0")
+        await page.click("#bill")
+        await page.until_says(".theirs:last-child", "permission_denied")
+        await page.until("Number(document.querySelector('#renewed').textContent) >= 2")
+        await page.until_says("#state", "open")
+        assert page.messages == []
