@@ -1,17 +1,17 @@
 """The one seam between the package and the event loop.
 
 Everything above speaks to a `Runtime`: futures, child tasks that can be cancelled one by one, one
-timer. There are two. `AsyncioRuntime` uses plain futures and tasks: a task through an anyio task
-group costs about 28 µs against 5, an anyio event 19 against 10 for a bare future, and per call
-that decides between half and twice the rate of hand-written code. `GenericRuntime` builds the same
-out of anyio and serves trio. The same tests run over both.
+timer. There are two. `AsyncioRuntime` uses plain futures and tasks. A task through an anyio task
+group costs about 28 µs against 5, and an anyio event 19 µs against 10 for a bare future. In each
+call this decides between half and twice the rate of hand-written code. `GenericRuntime` builds the
+same out of anyio and serves trio. The same tests run on both.
 
 Cancellation is delivered once
 ------------------------------
-A cancelled task gets one cancellation; after it, its cleanup may await like any other code until
-it is killed (`Limits.cleanup_timeout`). On asyncio that is how `Task.cancel` works. Trio repeats a
-cancellation at every await, so there a task runs in two scopes, and a trampoline around its
-coroutine raises the inner one's shield at the moment the cancellation is thrown in.
+A cancelled task gets one cancellation. After it, its cleanup may await like any other code until it
+is killed (`Limits.cleanup_timeout`). On asyncio `Task.cancel` works like this. Trio repeats a
+cancellation at every await. So on trio a task runs in two scopes, and a trampoline around its
+coroutine raises the inner scope's shield at the moment when the cancellation is thrown in.
 """
 
 from __future__ import annotations

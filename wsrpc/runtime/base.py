@@ -12,7 +12,7 @@ Start: TypeAlias = Callable[..., Coroutine[Any, Any, None]]
 
 
 class Future(Protocol):
-    """A value that somebody waits for; set at most once, and only while not `done`."""
+    """A value for which a task waits; it is set at most once, and only while not `done`."""
 
     def done(self) -> bool: ...
 
@@ -32,7 +32,7 @@ class Task(Protocol):
 
 
 class Timer(Protocol):
-    """One alarm, re-armed at will."""
+    """One alarm, which can be armed again."""
 
     def arm(self, when: float) -> None:
         """Call back at `when`, or at the time armed before if that is earlier."""
@@ -42,7 +42,7 @@ class Timer(Protocol):
 
 
 class Nursery(Protocol):
-    """The parent of tasks: nothing it started outlives it."""
+    """The parent of tasks: no task that it started outlives it."""
 
     def spawn(
         self,
@@ -51,14 +51,15 @@ class Nursery(Protocol):
         context: contextvars.Context | None = None,
         once: bool = False,
     ) -> Task:
-        """Start a child. `fn` must not raise, cancellation aside.
+        """Start a child. `fn` must not raise, except when it is cancelled.
 
         Args:
-            fn: What to run.
+            fn: The function to run.
             args: Its arguments.
             context: The context variables to run in; a copy of the present ones by default.
-            once: Deliver a cancellation once, as handlers get it, on every event loop. Code that
-                was written for one loop may count on that loop's own way, and goes without.
+            once: Whether to deliver a cancellation only once, as handlers get it, on every event
+                loop. Code that was written for one loop may rely on that loop's own way, and gets
+                False.
         """
         ...
 
@@ -72,18 +73,19 @@ class Nursery(Protocol):
         """Start a child that the caller itself keeps, cancels, and awaits before `close`.
 
         Args:
-            fn: What to run.
+            fn: The function to run.
             context: The context variables to run in; a copy of the present ones by default.
-            deadline: Seconds on the loop's clock. What `anyio.current_effective_deadline()` tells
-                the child; the caller has to cancel it then.
+            deadline: Seconds on the loop's clock. The result of
+                `anyio.current_effective_deadline()` in the child; the caller has to cancel the
+                child at that time.
         """
         ...
 
     async def close(self) -> None:
         """Cancel the children that are left and wait until they have ended.
 
-        Must be the last that its task does inside the nursery, and not inside a cancel scope that
-        was entered after `open_nursery`. The wait is shielded from the caller's cancellation.
+        It must be the last action of its task inside the nursery, and not inside a cancel scope
+        that was entered after `open_nursery`. The wait is shielded from the caller's cancellation.
         """
 
     def timer(self, callback: Callable[[], None]) -> Timer:
@@ -92,13 +94,13 @@ class Nursery(Protocol):
 
 
 class Runtime(Protocol):
-    """What the package needs of an event loop.
+    """The functions of an event loop that the package needs.
 
     Attributes:
         now: Seconds on the loop's clock.
         future: Makes a `Future`.
-        call_soon: Runs a function, which must not raise, after all that is ready to run now.
-        idle: Whether nothing else is ready to run; None where nobody can tell.
+        call_soon: Runs a function, which must not raise, after all callbacks that are ready now.
+        idle: Tells whether no other callback is ready to run; None where that cannot be known.
     """
 
     now: Callable[[], float]
@@ -120,7 +122,7 @@ class Runtime(Protocol):
     async def open_nursery(self) -> Nursery: ...
 
     async def pause(self) -> None:
-        """Let everybody else have a turn."""
+        """Let all other tasks have a turn."""
 
     def cancelled_class(self) -> type[BaseException]: ...
 
@@ -128,29 +130,29 @@ class Runtime(Protocol):
         """Throw one cancellation into a handler, once it is in no shielded scope."""
 
     def spare(self, task: Task) -> None:
-        """Take a cancellation back that has not reached the task: it stops by itself."""
+        """Withdraw a cancellation that has not reached the task, which stops by itself."""
 
     def is_cancelled(self, task: Task) -> bool:
-        """Whether somebody has cancelled a task that runs here: asked of itself, in an `except`.
+        """Whether other code has cancelled the running task, which asks in an `except`.
 
-        A cancelled error without that was raised by hand.
+        Otherwise the cancelled error was raised by hand.
         """
         ...
 
     def is_being_cancelled(self) -> bool:
-        """The same of the task that asks, whatever started it."""
+        """The same as `is_cancelled`, for a task of any origin."""
         ...
 
     def spawn_detached(self, fn: Start) -> Task:
-        """Start a task that is nobody's child: who asks for it cancels it and waits for it.
+        """Start a task without a parent: the caller cancels it and waits for it.
 
         Args:
-            fn: What to run; it must not raise, cancellation aside.
+            fn: The function to run; it must not raise, except when it is cancelled.
         """
         ...
 
     def interrupt(self) -> bool:
-        """Pass an interruption from the keyboard on to whoever ends the process.
+        """Pass an interruption from the keyboard on to the code that ends the process.
 
         Returns:
             Whether that was done; otherwise the caller raises it, out of its task.
@@ -158,10 +160,10 @@ class Runtime(Protocol):
         ...
 
     def forget_deadline(self, task: Task) -> None:
-        """Let the deadline that a task was spawned with be none: it is cleaning up now."""
+        """Remove the deadline of a task, which is cleaning up now."""
 
     async def to_the_end(self, fn: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Run `fn` to its end, whatever cancels the caller meanwhile."""
+        """Run `fn` to its end, even if the caller is cancelled meanwhile."""
 
     def call_threadsafe(self, fn: Callable[[], None]) -> None:
-        """Run `fn` on the loop's thread, from any thread; silently nothing if the loop is gone."""
+        """Run `fn` on the loop's thread, from any thread; does nothing if the loop is gone."""

@@ -1,7 +1,7 @@
 """Exceptions to which Python gives a special meaning, where code raises them by hand.
 
-They end generators, iterations and tasks. Out of code that has no such end in mind they are faults
-like any other, and must not look like an end or a cancellation to whoever awaits it.
+They end generators, iterations and tasks. Raised by code that means no such end, they are faults
+like any other, and must not look like an end or a cancellation to the awaiting code.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ SPECIAL = (StopIteration, StopAsyncIteration, GeneratorExit, CancelledError)
 
 
 def as_fault(error: BaseException, where: str) -> BaseException:
-    """The error to raise for `error`: itself, or where it has a special meaning a `RuntimeError`.
+    """The error to raise for `error`: a `RuntimeError` if it has a special meaning, else itself.
 
     Args:
-        error: What code raised by hand.
-        where: The code, for the message.
+        error: The exception that code raised by hand.
+        where: The name of the code, for the message.
     """
-    # trio's own way to cancel is looked for by its name, so that trio need not be there.
+    # trio's exception is recognised by its name, so that trio need not be installed.
     trios = type(error).__name__ == "Cancelled" and type(error).__module__.startswith("trio")
     if not trios and not isinstance(error, (*SPECIAL, SystemExit)):
         return error
@@ -37,12 +37,12 @@ def as_fault(error: BaseException, where: str) -> BaseException:
 
 
 async def never_cancels(awaited: Awaitable[T], where: str, cancelled: Callable[[], bool]) -> T:
-    """Await something of the user's, whose hand-raised cancellation is a fault like any other.
+    """Await code of the user, whose hand-raised cancellation is a fault like any other.
 
     Args:
-        awaited: What to await.
-        where: The code, for the message.
-        cancelled: Whether somebody does cancel this task.
+        awaited: The awaitable.
+        where: The name of the code, for the message.
+        cancelled: Tells whether this task really is being cancelled.
     """
     try:
         return await awaited

@@ -1,4 +1,4 @@
-"""The runtime out of anyio's own parts; it serves trio."""
+"""The runtime made of anyio's public parts; it serves trio."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from .base import Future, Nursery, Start, Task, Timer
 
 __all__ = ["GenericRuntime"]
 
-# Seconds by which the scope that tells a task its deadline lies behind the deadline itself. Whoever
-# spawned the task has to come first: it cancels in the way that lets it clean up.
+# Seconds by which the scope that tells a task its deadline fires after the deadline itself. The
+# code that spawned the task has to come first: it cancels in the way that lets the task clean up.
 SLACK = 0.01
 
 
@@ -46,7 +46,7 @@ class GenericFuture:
 
 
 class GenericRuntime:
-    """The same out of anyio; in practice, trio."""
+    """A `Runtime` made of anyio; in practice, for trio."""
 
     def __init__(self) -> None:
         self.now: Callable[[], float] = anyio.current_time
@@ -105,13 +105,13 @@ class GenericRuntime:
         return task
 
     def interrupt(self) -> bool:
-        # Raised out of a task it would end the session that the task belongs to, and no more. The
-        # main task, or whoever waits for the signal, gets it as if it came from the keyboard.
+        # Raised out of a task, it would only end the task's session. So the main task, or the code
+        # that waits for the signal, gets it as if it came from the keyboard.
         if threading.current_thread() is not threading.main_thread():
             return False
         if not callable(signal.getsignal(signal.SIGINT)):
             return False
-        # Not from here: in a task of this kind trio would raise it at once.
+        # Not called directly: in a task of this kind trio would raise it at once.
         self.call_threadsafe(lambda: signal.raise_signal(signal.SIGINT))
         return True
 
@@ -130,7 +130,7 @@ class GenericRuntime:
 
 
 async def _shielded_group(*, task_status: anyio.abc.TaskStatus[anyio.abc.TaskGroup]) -> None:
-    """A group inside the one that was opened, out of reach of the scopes around that.
+    """A group inside the one that was opened, out of reach of the scopes around that one.
 
     The code between opening and closing runs inside the outer group and must stay cancellable; the
     children end when `close` says so, as they do on asyncio, and know no deadline but their own.
@@ -146,8 +146,8 @@ async def _leave(group: anyio.abc.TaskGroup) -> None:
     # have to be left before it.
     group.cancel_scope.shield = True
     group.cancel_scope.cancel()
-    # The body's own exception is no business of this group, which would wrap it in an
-    # ExceptionGroup; its children never raise.
+    # This group must not see the body's own exception, which it would wrap in an ExceptionGroup;
+    # its children never raise.
     await group.__aexit__(None, None, None)
 
 
@@ -190,8 +190,8 @@ class _GenericNursery:
     ) -> Task:
         """Start a child after those that were started before it.
 
-        Trio shuffles what becomes runnable together. So whichever of the tasks runs first does what
-        was asked for first.
+        Trio shuffles tasks that become runnable together. So the task that runs first takes the
+        function that was given first.
         """
         self._starts.append((task, fn, args, context or contextvars.copy_context()))
         self._group.start_soon(self._run_next)
@@ -241,13 +241,13 @@ class _GenericTask:
                 await fn(*args)
 
     def _note(self) -> None:
-        """A cancellation is being thrown into the coroutine: let its cleanup run undisturbed."""
+        """Shield the cleanup, since a cancellation is being thrown into the coroutine."""
         if self._outer.cancel_called and not self._delivered:
             self._delivered = True
             self._inner.shield = True
 
     def cancel_once(self) -> None:
-        # If the loop was held up, the scope's own deadline may have come first.
+        # If the loop was held up, the scope's own deadline may have fired first.
         if not self._delivered:
             self._outer.cancel()
 
@@ -269,7 +269,7 @@ class _GenericTask:
 
 
 class _DeliverOnce:
-    """Drives a coroutine in its own context, and tells when a cancellation is thrown in.
+    """Drives a coroutine in its own context, and notes when a cancellation is thrown in.
 
     The event loop resumes a waiting task either with an exception or, as trio does, with an
     outcome object that holds one; both are seen here before the coroutine sees them.

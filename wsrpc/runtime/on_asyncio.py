@@ -17,17 +17,16 @@ from .base import Future, Nursery, Start, Task, Timer
 
 __all__ = ["AsyncioRuntime"]
 
-# Seconds between two looks whether a task that is to be cancelled has left its shielded scope.
+# Seconds between two checks whether a task that is to be cancelled has left its shielded scope.
 SHIELD_POLL = 0.005
 
 
-# How a handler learns its deadline from anyio. Entering a scope with a deadline costs 8.5 µs a
-# call, most of it for a timer that the session has already. To say in anyio's table of tasks that
-# the task is in such a scope, which is made when somebody asks, costs 0.7. Where that table is not
-# as it was, a handler is told its deadline by `wsrpc.current()` alone; it is cancelled at its
-# deadline either way.
+# anyio's table of tasks tells a handler its deadline. Entering a scope with a deadline costs 8.5 µs
+# a call, most of it for a timer that the session has already. An entry in anyio's table, whose
+# scope is made only on demand, costs 0.7 µs. Where anyio's table has changed, only
+# `wsrpc.current()` tells a handler its deadline; it is cancelled at its deadline either way.
 def _table() -> Any:
-    """anyio's module for asyncio, if it has what is needed of it."""
+    """anyio's module for asyncio, if it has the needed parts."""
     try:
         from anyio._backends import _asyncio as backend
     except ImportError:
@@ -42,10 +41,10 @@ _TABLE = _table()
 
 
 class _NoTasks(set[Any]):
-    """The tasks of a scope that was never entered: none.
+    """The empty set of tasks of a scope that was never entered.
 
-    A scope inside hands its task back to the one around it when it is left; to keep it there, in a
-    table of tasks, would keep it for ever.
+    An inner scope hands its task back to the outer one when it is left. An outer scope that is in
+    the table would keep the task for ever.
     """
 
     def add(self, element: Any, /) -> None:
@@ -56,7 +55,7 @@ _NO_TASKS = _NoTasks()
 
 
 class _Due:
-    """What anyio knows of a handler's task: a `TaskState` whose scope has a deadline."""
+    """anyio's record of a handler's task: a `TaskState` whose scope has a deadline."""
 
     __slots__ = ("__weakref__", "_deadline", "_scope", "parent_id")
 
@@ -80,8 +79,8 @@ class _Due:
 
 _UNASKED = object()
 
-# anyio's table is a dictionary of weak references to tasks, which the standard library's class for
-# that fills and empties through Python functions; so do these two, for half of its microsecond.
+# anyio's table is a `WeakKeyDictionary`, which is filled and emptied through Python functions.
+# Access to its inner dictionary takes half of that microsecond.
 _STATES: dict[Any, Any] = {} if _TABLE is None else _TABLE._task_states.data
 _forget = _STATES.pop
 
@@ -123,18 +122,18 @@ class AsyncioRuntime:
     """Plain futures and tasks of asyncio.
 
     Tasks are made as `asyncio.Task`, not by the loop's task factory: an eager one would take a
-    task's first step before anybody holds the task, and could not stop or await it.
+    task's first step before any code holds the task and could stop or await it.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._due: dict[Any, asyncio.TimerHandle] = {}
         self.now: Callable[[], float] = loop.time
-        # What `loop.create_future` does, without its Python function.
+        # Does the same as `loop.create_future`, without its Python function.
         self.future: Callable[[], Future] = partial(asyncio.Future, loop=loop)
         self.call_soon: Callable[[Callable[[], None]], object] = loop.call_soon
-        # asyncio's own loops keep what is ready in a deque. Where there is none, as in uvloop,
-        # nobody can tell.
+        # asyncio's own loops keep ready callbacks in a deque. Without one, as in uvloop, idleness
+        # cannot be known.
         ready = getattr(loop, "_ready", None)
         self.idle: Callable[[], bool | None] = _unknown if ready is None else lambda: not ready
 
@@ -145,7 +144,7 @@ class AsyncioRuntime:
             return False
 
     def effective_deadline(self) -> float:
-        # Most tasks are in no scope of anyio's, which this sees in a quarter of the time.
+        # Most tasks are in no scope of anyio; this check takes a quarter of the time.
         task = asyncio.current_task(self._loop)
         if _TABLE is not None and (task is None or ref(task) not in _STATES):
             return math.inf
@@ -161,8 +160,8 @@ class AsyncioRuntime:
         return asyncio.CancelledError
 
     def cancel(self, task: Task) -> None:
-        # asyncio's own cancellation does not stop at anyio's shields, so it waits for the task to
-        # leave them; nothing tells when that is.
+        # asyncio's own cancellation does not stop at anyio's shields, so it has to wait until the
+        # task leaves them; no event tells when.
         self._due.pop(task, None)
         if _in_shield(task):
             self._due[task] = self._loop.call_later(SHIELD_POLL, self.cancel, task)
@@ -190,7 +189,7 @@ class AsyncioRuntime:
         return task
 
     def interrupt(self) -> bool:
-        # Raised out of a task it leaves the loop, and so ends the process.
+        # Raised out of a task, it leaves the loop, and so ends the process.
         return False
 
     def forget_deadline(self, task: Task) -> None:
@@ -231,7 +230,7 @@ class _AsyncioNursery:
         context: contextvars.Context | None = None,
         deadline: float | None = None,
     ) -> Task:
-        # Not in `_tasks`: to take it out again would cost a callback and a turn of the loop.
+        # Not in `_tasks`: removing it would cost a callback and a turn of the loop.
         task: asyncio.Task[None] = asyncio.Task(fn(), loop=self._loop, context=context)
         if deadline is not None and _TABLE is not None:
             _STATES[ref(task, _forget)] = _Due(deadline)

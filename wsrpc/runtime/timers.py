@@ -1,8 +1,8 @@
-"""All that is due on a session, deadlines above all, in one ordered structure with one timer.
+"""The timers of a session, mostly deadlines, in one heap with one timer of the event loop.
 
-A timer and a cancel scope a call would cost more than the call itself, and almost no deadline ever
-fires. So an entry is a slot in a heap, and taking it back is a flag; the heap is rebuilt when most
-of it is flags.
+A timer and a cancel scope for each call would cost more than the call itself, and almost no
+deadline ever fires. So an entry is an element of a heap, and removing it sets a flag. The heap is
+rebuilt when most of its entries are removed ones.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from . import Nursery, Runtime
 __all__ = ["TimerEntry", "Timers"]
 
 
-# One entry: when, a running number, and what to call then, None once it is removed. It is a list
-# because lists compare in C, and because a class of its own would double what an entry costs. The
-# number keeps the callbacks from being compared.
+# One entry: the time, a running number, and the callback, which is None once the entry is removed.
+# It is a list because lists compare in C, and because a class would double the cost of an entry.
+# The number keeps callbacks from being compared.
 TimerEntry: TypeAlias = list[Any]
 
 
 class Timers:
-    """All that is due on one session; times are seconds on the runtime's clock."""
+    """The timers of one session; times are seconds on the runtime's clock."""
 
     def __init__(self, runtime: Runtime, nursery: Nursery) -> None:
         self._now = runtime.now
@@ -44,7 +44,7 @@ class Timers:
         return entry
 
     def remove(self, entry: TimerEntry) -> None:
-        """Take an entry back; nothing happens if it has fired."""
+        """Remove an entry; has no effect if it has fired."""
         if entry[2] is None:
             return
         entry[2] = None
@@ -55,7 +55,7 @@ class Timers:
             self._removed = 0
 
     def close(self) -> None:
-        """Nothing will be due any more."""
+        """Drop all entries: no callback will be called any more."""
         self._heap.clear()
         self._timer.close()
 

@@ -1,4 +1,4 @@
-"""The access log: one line a call, at INFO to the logger `wsrpc.access`."""
+"""The access log: one line for each call, at INFO to the logger `wsrpc.access`."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ logger = logging.getLogger("wsrpc.access")
 
 
 class AccessLog(Observer):
-    """Logs each call when it has ended, those that were refused included.
+    """Logs each call when it has ended, and each refused call.
 
-    Give it as `Server(observers=[AccessLog()])` or `connect(observers=[AccessLog()])`. Lines go to
-    the logger `wsrpc.access` at INFO, as many as there are calls. A record has the attributes
-    `direction`, `method`, `kind`, `code`, `duration` (seconds), `not_started`, `error_id`,
-    `call_id`, `session`, `principal` (its key) and `peer`. Arguments, results and metadata are in
-    none, and a method that does not exist is "?".
+    Give it as `Server(observers=[AccessLog()])` or `connect(observers=[AccessLog()])`. Each call
+    makes one line, to the logger `wsrpc.access` at INFO. A record has the attributes `direction`,
+    `method`, `kind`, `code`, `duration` (seconds), `not_started`, `error_id`, `call_id`, `session`,
+    `principal` (its key) and `peer`. No record has arguments, results or metadata. A method that
+    does not exist is "?".
     """
 
     def call_ended(self, call: ObservedCall, end: CallEnd) -> None:

@@ -1,4 +1,4 @@
-"""The counts of a server, or of a lone session, for people who watch it."""
+"""The counts of a server, or of a connecting session, for monitoring."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ class Stats:
     """Counts of one server and all its sessions, or of one connecting session.
 
     Attributes:
-        calls_live: Handlers running now.
+        calls_live: Handlers that run now.
         calls_peak: The most handlers that ran at a time.
         generators_open: Stream handlers begun and not closed.
         links: Connections open now.
         frames_ignored: Frames for finished ids, and unknown extensions, of sessions that ended.
         closes: Connections closed so far, by close code.
         refused: Calls of the peers that were refused so far, by method and code. At most 1,000
-            methods have a count of their own; those that do not exist share "?".
+            pairs have a count of their own; methods that do not exist share "?".
         bytes_received: Bytes of all WebSocket messages that came in.
         bytes_sent: Bytes of all WebSocket messages that went out.
-        resumes: Sessions that went on over a new connection.
-        strangers_refused: Connections that were not let in so far, by reason.
+        resumes: Resumptions so far: times at which a session went on over a new connection.
+        strangers_refused: Connections that were refused so far, by reason.
     """
 
     calls_live: int = 0
@@ -48,23 +48,23 @@ class Snapshot:
         calls_live: Handlers running.
         calls_peak: The most handlers that ran at a time.
         generators_open: Stream handlers begun and not closed.
-        sessions: Sessions, those without a connection included.
+        sessions: Live sessions, with those that have no connection.
         detached: Sessions without a connection.
-        links: Connections, those included that have not said hello.
-        unauthenticated: Connections of which it is not known yet who they are, those included that
-            are within the opening handshake.
-        outbox_bytes: Bytes of values waiting to be written, of all sessions.
+        links: Connections, with those that have not said hello.
+        unauthenticated: Connections that are not authenticated yet, with those in the opening
+            handshake.
+        outbox_bytes: Bytes of values that wait to be written, of all sessions.
         replay_bytes: Bytes kept for replay, of all sessions.
-        paused_streams: Streams of this side's that wait for credit or for room; of an observed
-            server only.
-        held_bytes: Bytes that all sessions hold for their peers, as whatever they are held.
-        frames_ignored: Frames ignored so far, of all sessions, those that ended included.
+        paused_streams: Streams of this side that wait for credit or for room; only counted on an
+            observed server.
+        held_bytes: Bytes that all sessions hold for their peers, of every kind.
+        frames_ignored: Frames ignored so far, of all sessions, with those that ended.
         closes: Connections closed so far, by close code.
         refused: Calls that were refused so far, by method and code; see `Stats`.
-        resumes: Sessions that went on over a new connection.
+        resumes: Resumptions so far: times at which a session went on over a new connection.
         bytes_received: Bytes of all WebSocket messages that came in.
         bytes_sent: Bytes of all WebSocket messages that went out.
-        strangers_refused: Connections that were not let in so far, by reason.
+        strangers_refused: Connections that were refused so far, by reason.
     """
 
     calls_live: int

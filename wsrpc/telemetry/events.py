@@ -1,6 +1,6 @@
-"""Events, told to everybody who wants them: to the counters directly, then to the observers.
+"""Events of sessions: each updates the counters directly, and then goes to the observers.
 
-This is the only place that counts or tells. Without observers an event costs the count alone.
+No other module counts events or tells observers. Without observers an event costs only the count.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from .logs import Log, everyone
 
 __all__ = ["UNKNOWN_METHOD", "Events", "Pause"]
 
-# What methods that do not exist are counted as: a peer can think of any number of them.
+# The name under which unknown methods are counted: a peer can make up any number of names.
 UNKNOWN_METHOD = "?"
 
-# Pairs of a method and a code that are counted one by one.
+# Pairs of a method and a code that have a count of their own.
 MOST_REFUSED = 1_000
 
 
 class Pause(NamedTuple):
-    """A stream of this side's that waits.
+    """A stream of this side that waits.
 
     Attributes:
         call: Its call.
-        since: Seconds on the loop's clock. When that began.
-        for_credit: Whether its consumer has to go on; otherwise the outbox is full.
+        since: Seconds on the loop's clock. The time at which the wait began.
+        for_credit: Whether it waits for credit; otherwise it waits for room in the outbox.
     """
 
     call: ObservedCall
@@ -37,16 +37,16 @@ class Pause(NamedTuple):
 
 
 class Events:
-    """Counts and tells what happens on one server, or on one connection.
+    """Counts the events of one server, or of one connecting session, and tells observers.
 
     Args:
-        stats: Where to count.
-        observers: Told in their order.
+        stats: The counters.
+        observers: The observers, in the order in which they are told.
 
     Attributes:
-        stats: Where it is counted.
-        observed: Whether anybody is told.
-        pauses: The streams that wait now, of calls that are observed.
+        stats: The counters.
+        observed: Whether there are any observers.
+        pauses: The streams of observed calls that wait now.
     """
 
     __slots__ = ("_observers", "_pause_ids", "observed", "pauses", "stats")
@@ -59,33 +59,33 @@ class Events:
         self._pause_ids = count()
 
     def add(self, observer: Observer) -> None:
-        """Tell one more, after the others."""
+        """Add an observer, after the others."""
         self._observers = (*self._observers, observer)
         self.observed = True
 
     def remove(self, observer: Observer) -> None:
-        """Tell it nothing any more; calls that it knows of end without it."""
+        """Remove an observer; it does not hear of the end of calls that it knows."""
         self._observers = tuple(one for one in self._observers if one is not observer)
         self.observed = bool(self._observers)
 
     # ------------------------------------------------------------ calls
 
     def handler_began(self) -> None:
-        """A handler has a task."""
+        """Count a handler that has begun."""
         stats = self.stats
         stats.calls_live += 1
         stats.calls_peak = max(stats.calls_peak, stats.calls_live)
 
     def handler_ended(self) -> None:
-        """That task is through."""
+        """Count a handler that is through."""
         self.stats.calls_live -= 1
 
     def generator_opened(self) -> None:
-        """A handler streams."""
+        """Count a handler that has begun to stream."""
         self.stats.generators_open += 1
 
     def generator_closed(self) -> None:
-        """Its source is closed."""
+        """Count a handler whose source is closed."""
         self.stats.generators_open -= 1
 
     def call_started(self, call: ObservedCall) -> None:
@@ -99,12 +99,12 @@ class Events:
             self._tell(observer.call_ended, call, end)
 
     def call_refused(self, label: str, end: CallEnd, log: Log, *, known: bool = True) -> None:
-        """A call of the peer was refused: count it, and leave a line.
+        """Count a refused call of the peer, and log a line.
 
         Args:
             label: The method, as the peer named it.
-            end: Why.
-            log: The session's.
+            end: The code and its details.
+            log: The log of the session.
             known: Whether there is such a method.
         """
         refused = self.stats.refused
@@ -115,7 +115,7 @@ class Events:
         if known:
             log.debug("%s was refused: %s", label, end.code, method=label, code=end.code)
         else:
-            # What the peer made up may be anything.
+            # A name that the peer made up may be any text.
             log.debug("an unknown method was refused: %s", end.code, code=end.code)
 
     def refusal(self, call: ObservedCall, end: CallEnd) -> None:
@@ -129,7 +129,7 @@ class Events:
             self._tell(observer.items, call, direction, count)
 
     def pause_begins(self, call: ObservedCall, now: float, *, for_credit: bool) -> int:
-        """A stream waits; returns what `pause_ends` takes.
+        """Note that a stream waits; returns the number that `pause_ends` takes.
 
         Args:
             call: Its call.
@@ -141,7 +141,7 @@ class Events:
         return id
 
     def pause_ends(self, id: int) -> None:
-        """It goes on, or is over."""
+        """Note that a stream no longer waits."""
         del self.pauses[id]
 
     def paused(self, call: ObservedCall, seconds: float) -> None:
@@ -162,7 +162,7 @@ class Events:
         Args:
             session: The session.
             change: Its new state.
-            resumed: Whether it goes on over a new connection.
+            resumed: Whether it went on over a new connection.
         """
         if resumed:
             self.stats.resumes += 1
@@ -170,7 +170,7 @@ class Events:
             self._tell(observer.session_state, session, change)
 
     def frames_ignored(self, count: int) -> None:
-        """A session has ended that ignored so many frames."""
+        """Count the ignored frames of a session that has ended."""
         self.stats.frames_ignored += count
 
     def link_opened(self, handshake: Handshake) -> None:
@@ -180,7 +180,7 @@ class Events:
             self._tell(observer.link_opened, handshake)
 
     def link_left(self) -> None:
-        """Nobody serves a connection any more."""
+        """Count out a connection that is not served any more."""
         self.stats.links -= 1
 
     def link_closed(self, handshake: Handshake, code: int, reason: str = "") -> None:
@@ -196,13 +196,13 @@ class Events:
             self._tell(observer.stranger_refused, reason)
 
     def received(self, session: Session, count: int) -> None:
-        """A message came in."""
+        """Count the bytes of a message that came in."""
         self.stats.bytes_received += count
         for observer in self._observers:
             self._tell(observer.bytes, session, "received", count)
 
     def sent(self, session: Session, count: int) -> None:
-        """A message went out."""
+        """Count the bytes of a message that went out."""
         self.stats.bytes_sent += count
         for observer in self._observers:
             self._tell(observer.bytes, session, "sent", count)

@@ -1,4 +1,4 @@
-"""Records as lines: escaped text, JSON, and text for a terminal where a traceback looks like one."""
+"""Formatters of log records: escaped text, JSON, and text with tracebacks for terminals."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ __all__ = ["JsonFormatter", "LineFormatter", "TerminalFormatter"]
 
 FORMAT = "%(asctime)s %(name)s %(levelname)s %(message)s"
 
-# What every record has; anything else was given as `extra`.
+# The attributes of every record; all others were given as `extra`.
 ORDINARY = frozenset(vars(logging.makeLogRecord({}))) | {"asctime", "message", "taskName"}
 
 
 class LineFormatter(logging.Formatter):
-    """One line a record, its traceback included: what could break a line is escaped.
+    """One line for each record, with its traceback; characters that break a line are escaped.
 
     Args:
         format: As for `logging.Formatter`.
@@ -32,7 +32,7 @@ class LineFormatter(logging.Formatter):
 
 
 class TerminalFormatter(LineFormatter):
-    """A line a record, and after it the traceback as Python prints it; every line escaped."""
+    """One line for each record, then the traceback as Python prints it; every line is escaped."""
 
     def format(self, record: logging.LogRecord) -> str:
         lines = [one_line(self._line(record))]
@@ -51,7 +51,7 @@ class TerminalFormatter(LineFormatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time, level, logger, message, all fields, and the exception."""
+    """One JSON object for each record: time, level, logger, message, all fields, the exception."""
 
     def format(self, record: logging.LogRecord) -> str:
         told: dict[str, Any] = {
@@ -68,5 +68,5 @@ class JsonFormatter(logging.Formatter):
             told["traceback"] = self.formatException(record.exc_info)
         if record.stack_info:
             told["stack"] = record.stack_info
-        # ASCII alone: whatever a value is, it breaks no line and paints no terminal.
+        # Only ASCII, so that no value breaks a line or controls a terminal.
         return json.dumps(told, default=str)

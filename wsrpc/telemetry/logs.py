@@ -1,14 +1,14 @@
-"""The log of the package: it holds no text of a stranger, and not too many tracebacks.
+"""The log of the package, without text of strangers, and with bounded rates.
 
-All of it goes to the logger `wsrpc`. A record's message is one line that names the method, the
-session and the error id. The exception itself is the record's `exc_info`, and `session`, `method`,
-`call_id`, `error_id`, `code` and `peer` are attributes of it, None where they are not known, so that
-handlers for JSON, Sentry or OpenTelemetry have them; `telemetry.log_formats` makes lines of records.
-What a peer said, in its errors and in the reasons of its close frames, is left out.
+All records go to the logger `wsrpc`. A record's message is one line that names the method, the
+session and the error id. The exception itself is the record's `exc_info`. The record has the
+attributes `session`, `method`, `call_id`, `error_id`, `code` and `peer`, None where they are not
+known, for handlers for JSON, Sentry or OpenTelemetry. `telemetry.log_formats` makes lines of
+records. The texts of a peer, in its errors and in the reasons of its close frames, are left out.
 
-Beyond 5 records a second of a session, and 50 of the process, records are counted instead, and the
-next one says how many there were. One with an error id is never left out, since somebody has that
-id and will ask: beyond the bound it has no traceback.
+Beyond 5 records a second of a session, and 50 of the process, records are only counted, and the
+next one tells the count. A record with an error id is never left out, since a caller has that id
+and will ask about it; beyond the bound it has no traceback.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ DEBUGGING = (
     "whoever calls; never use it where strangers can"
 )
 
-# Lines a second.
+# Lines for each second.
 OF_A_SESSION = 5
 OF_THE_PROCESS = 50
 
 # Characters of a line.
 LONGEST = 16 * 1024
 
-# Exceptions of one record: causes, and members of groups.
+# Exceptions in one record: causes, and members of groups.
 MOST_ERRORS = 16
 
 
 class Fields(TypedDict, total=False):
-    """What a record tells besides its message."""
+    """The fields of a record besides its message."""
 
     session: str
     method: str
@@ -59,7 +59,7 @@ FIELDS = tuple(Fields.__annotations__)
 
 
 class _Tap:
-    """How many lines the process may still log, and how many it has not."""
+    """The lines that the process may still log, and the number of those left out."""
 
     def __init__(self) -> None:
         self._bucket = Bucket(OF_THE_PROCESS, OF_THE_PROCESS)
@@ -73,20 +73,20 @@ _tap = _Tap()
 
 
 class Log:
-    """The lines about one session, or about none in particular.
+    """The log of one session, or of the process.
 
     Args:
-        session: That session.
-        rate: Lines a second, and at once.
+        session: The session.
+        rate: Lines for each second, and at once.
     """
 
     __slots__ = ("_bucket", "_rate", "_session")
 
     def __init__(self, session: Session | None = None, *, rate: int = OF_A_SESSION) -> None:
         self._rate = rate
-        # The session has this, and is to go when nobody else holds it.
+        # A weak reference: the session holds this object, and must not be kept alive by it.
         self._session = None if session is None else ref(session)
-        # Most sessions are never worth a line.
+        # Most sessions never log a line.
         self._bucket: Bucket | None = None
 
     def _may_speak(self, now: float) -> bool:
@@ -113,12 +113,12 @@ class Log:
         """Log a failure.
 
         Args:
-            message: What failed; `args` are put into it.
-            *args: See there.
-            error: Why.
-            secret: Whether what the error says may be a credential, so that only its class and
-                where it was raised are logged.
-            **fields: What is known of the call.
+            message: The text, with placeholders for `args`.
+            *args: The values for the placeholders.
+            error: The exception.
+            secret: Whether the error's text may hold a credential. Then only its class and its
+                traceback are logged.
+            **fields: The known fields of the call.
         """
         self._say(logging.ERROR, message, args, fields, error, secret)
 
@@ -154,7 +154,7 @@ class Log:
         )
 
     def _known(self) -> Fields:
-        """What there is to tell of the session."""
+        """The known fields of the session."""
         session = None if self._session is None else self._session()
         if session is None:
             return {}
@@ -167,12 +167,12 @@ def _cleaned(fields: Fields) -> dict[str, object]:
     }
 
 
-# About what belongs to no session: connections that begin, and the server itself.
+# The log for events outside of sessions: connections that begin, and the server itself.
 everyone = Log(rate=OF_THE_PROCESS)
 
 
 def one_line(text: str) -> str:
-    """`text` as it may stand in a log: no line breaks, control characters and the like, bounded."""
+    """`text` as it may stand in a log: bounded, and without line breaks and control characters."""
     if len(text) > LONGEST:
         text = f"{text[: LONGEST // 2]} … {text[-LONGEST // 2 :]}"
     if text.isprintable():
@@ -196,7 +196,7 @@ def named(error: BaseException) -> str:
 
 
 def _tellable(error: BaseException, *, secret: bool) -> BaseException:
-    """The error itself; or, where it or what led to it says too much, one that looks like it."""
+    """The error, or a likeness of it if it or a cause has a text that must not be logged."""
     chain: list[BaseException] = []
     todo = [error]
     while todo and len(chain) < MOST_ERRORS:
@@ -222,7 +222,7 @@ def _led_to(error: BaseException) -> list[BaseException]:
 
 
 def _says_too_much(error: BaseException) -> bool:
-    # The reason of the close frame, what a peer said, and what the input was.
+    # These errors hold the reason of a close frame, the text of a peer, or the input.
     return isinstance(error, (ConnectError, ConnectionLost, ValidationError)) or (
         isinstance(error, RpcError) and error.remote
     )
@@ -242,11 +242,11 @@ def _text_of(error: BaseException) -> str:
 
 
 class _Likenesses:
-    """Errors with the classes' names and the tracebacks of others, which say what may be told.
+    """Makes likenesses of errors: the same classes and tracebacks, with texts for logs.
 
     Args:
-        chain: Those that may be needed; what else led to them is left out.
-        secret: Whether nothing of what they say may be told.
+        chain: The errors to copy; other causes are left out.
+        secret: Whether none of their texts may be logged.
     """
 
     def __init__(self, chain: list[BaseException], secret: bool) -> None:

@@ -1,4 +1,4 @@
-"""How often each method was called, for people who watch a server."""
+"""The counts of calls by method, for monitoring."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Count:
     Attributes:
         live: Calls that run.
         ended: Calls that have ended.
-        failed: Of those, the ones that did not end with "ok".
+        failed: Ended calls whose code is not "ok".
         refused: Calls that never began.
-        seconds: Seconds that the calls took which have ended.
+        seconds: Seconds that the ended calls took together.
     """
 
     live: int = 0

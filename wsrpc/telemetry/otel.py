@@ -4,9 +4,9 @@
     server = wsrpc.Server([Orders()], observers=[tracing.observer])
     async with wsrpc.connect(url, observers=[tracing.observer]) as session: ...
 
-A call has a span at each end, which lasts as long as the call does: for a stream until its last
-item, and where it is handled until its cleanup. `traceparent`, `tracestate` and `baggage` travel in
-the call's metadata, so that one trace goes through calls in both directions, calls made while
+A call has a span at each end, which lasts as long as the call: for a stream until its last item,
+and at the handling end until its cleanup is over. `traceparent`, `tracestate` and `baggage` travel
+in the call's metadata, so that one trace goes through calls in both directions, calls made while
 another is handled, callbacks, and streams that are opened again on a new connection.
 """
 
@@ -48,20 +48,20 @@ from . import rpc_conventions as names
 
 __all__ = ["Instrumentation", "instrument"]
 
-# Of the metadata that a call may have, what those of tracing may take up.
+# The context of a trace may take up one part in so many of the metadata that a call may have.
 SHARE = 2
 
 Key: TypeAlias = tuple[tuple[str, str], ...]
 
 
 class Instrumentation(NamedTuple):
-    """What makes the spans of a server or a connection.
+    """The interceptor and the observer that make the spans of a server or a connection.
 
     Attributes:
-        interceptor: Begins the spans of calls made, and sends the trace's context along. The
-            observer puts it around the calls of every session that it is told of, outermost; give
-            it as `interceptors=[…]` only to have it elsewhere among them.
-        observer: Begins the spans of calls handled, and ends all; measures durations.
+        interceptor: Begins the spans of outbound calls, and sends the trace's context along. The
+            observer puts it around the calls of every session that it is told of, outermost. Give
+            it as `interceptors=[…]` only to have it at another place among them.
+        observer: Begins the spans of inbound calls, ends all spans, and measures durations.
     """
 
     interceptor: Interceptor
@@ -73,11 +73,11 @@ def instrument(
     tracer_provider: trace.TracerProvider | None = None,
     meter_provider: metrics.MeterProvider | None = None,
 ) -> Instrumentation:
-    """Make the interceptor and the observer for `Server` or `connect`; one pair serves any number.
+    """Make the interceptor and the observer for `Server` or `connect`; one pair can serve many.
 
     Args:
-        tracer_provider: Where spans go; the global one if left out.
-        meter_provider: Where durations go; likewise.
+        tracer_provider: The provider that gets the spans; the global one if left out.
+        meter_provider: The provider that gets the durations; the global one if left out.
     """
     spans = _Spans(tracer_provider, meter_provider)
     return Instrumentation(_Interceptor(spans), _Observer(spans))
@@ -105,16 +105,16 @@ class _Spans:
                 ("outbound", names.CLIENT_DURATION, "Duration of calls made."),
             )
         }
-        # By what of the trace's context travels with the call.
+        # By the part of the trace's context that travels with the call.
         self.waiting: dict[Key, Span] = {}
 
     def key_of(self, metadata: Any) -> Key:
-        """What a call's span is found by when the call begins."""
+        """The key by which a call's span is found when the call begins."""
         fields = propagate.get_global_textmap().fields
         return tuple((name, metadata[name]) for name in sorted(fields) if name in metadata)
 
     def unused(self, key: Key, status: Status | None = None) -> None:
-        """End a span whose call did not begin, if that is so."""
+        """End a span if its call did not begin."""
         span = self.waiting.pop(key, None)
         if span is not None:
             if status is not None:
@@ -123,7 +123,7 @@ class _Spans:
 
 
 class _Interceptor:
-    """Runs around calls out; see `Instrumentation`."""
+    """Runs around outbound calls; see `Instrumentation`."""
 
     def __init__(self, spans: _Spans) -> None:
         self._spans = spans
@@ -152,7 +152,7 @@ class _Interceptor:
             spans.unused(key, Status(StatusCode.ERROR, code))
             raise
         if isinstance(outcome, Stream):
-            # Its call begins when somebody asks for an item, which may never be.
+            # The call begins when the application asks for an item, which may never happen.
             finalize(outcome, spans.unused, key).atexit = False
         else:
             spans.unused(key)
@@ -160,19 +160,19 @@ class _Interceptor:
 
 
 def _fit(carrier: dict[str, str], session: Session) -> None:
-    """Leave out what is so large that the call might not be made for its sake."""
+    """Leave out entries so large that the call might be refused because of them."""
     most = session.limits.max_metadata // SHARE
     for name in ("baggage", "tracestate"):
         if sum(len(key) + len(value.encode()) for key, value in carrier.items()) > most:
             carrier.pop(name, None)
 
 
-# The call whose span the present context has.
+# The id of the call whose span is in the present context.
 _active: ContextVar[int] = ContextVar("wsrpc_otel_call", default=0)
 
 
 class _Begun(NamedTuple):
-    """A span under way, and what is to be put back in its context."""
+    """A span under way, and the tokens to restore its context."""
 
     call: ObservedCall
     span: Span
@@ -181,7 +181,7 @@ class _Begun(NamedTuple):
 
 
 class _Observer(Observer):
-    """Told of calls and sessions; see `Instrumentation`."""
+    """Hears of calls and sessions; see `Instrumentation`."""
 
     def __init__(self, spans: _Spans) -> None:
         self._spans = spans
@@ -199,7 +199,7 @@ class _Observer(Observer):
         self._begun[id(call)] = self._handled(call) if inbound else self._made(call)
 
     def _handled(self, call: ObservedCall) -> _Begun:
-        """A call of the peer: it is in the context of its handler's task."""
+        """Begin the span of a call of the peer, in the context of its handler's task."""
         span = self._server_span(call)
         _active.set(id(call))
         return _Begun(call, span, contexts.attach(_with(span, call)))
@@ -223,8 +223,8 @@ class _Observer(Observer):
         )
         if call.kind != "callback":
             return _Begun(call, span)
-        # No interceptor runs around it: what is to travel with it is taken from the context of the
-        # task that makes the call.
+        # No interceptor runs around it: the trace's context comes from the task that makes the
+        # call.
         carrier: dict[str, str] = {}
         propagate.inject(carrier, trace.set_span_in_context(span))
         _fit(carrier, call.session)
@@ -240,7 +240,7 @@ class _Observer(Observer):
             contexts.detach(begun.context)
             _active.set(0)
         if begun.metadata is not None:
-            # Where another task ends it, that task has not got it either.
+            # If another task ends the call, its context does not hold the token.
             with suppress(ValueError):
                 outgoing_metadata.reset(begun.metadata)
 
@@ -261,8 +261,8 @@ class _Observer(Observer):
 
 def _remote(call: ObservedCall) -> Context:
     """The context that came with a call of the peer."""
-    # A callback runs in the context of the code that passed it. Any other call begins anew: that
-    # there was a span when the server was started says nothing of it.
+    # A callback runs in the context of the code that passed it. Any other call begins anew: a span
+    # that was open when the server started is not its parent.
     base = contexts.get_current() if call.kind == "callback" else Context()
     return propagate.extract(call.metadata, base)
 

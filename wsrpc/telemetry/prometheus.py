@@ -4,9 +4,10 @@
 
     async with wsrpc.connect(url, observers=[client_metrics()]) as session:
 
-What handles a call counts under `wsrpc_server_…`, and what makes one under `wsrpc_client_…`, at
-whichever end of the connection; connections and sessions count under the end's own name. All labels
-are bounded: names that a peer made up share "?", and so do the methods beyond the first thousand.
+The end that handles a call counts it under `wsrpc_server_…`, and the end that makes it under
+`wsrpc_client_…`, on either side of the connection. Connections and sessions count under the end's
+own name. All labels are bounded: unknown methods share "?", and so do methods beyond the first
+thousand.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ BUCKETS = (
 # Methods with counts of their own, of each kind and direction.
 MOST_METHODS = 1_000
 
-# Scrapes a second that are worked out anew; others get the last one.
+# Scrapes for each second that are computed anew; others get the last text.
 FRESH_SCRAPES = 5
 
 UNKNOWN_METHOD = ("?", "?", "?")
@@ -83,7 +84,7 @@ class _Calls:
 
     Args:
         prefix: "wsrpc_server", or "wsrpc_client".
-        registry: Where they are registered.
+        registry: The registry of the metrics.
     """
 
     def __init__(self, prefix: str, registry: CollectorRegistry) -> None:
@@ -155,7 +156,7 @@ class _Ends:
 
 
 class _Held(Collector):
-    """What servers hold at the moment of a scrape."""
+    """The holdings of servers at the moment of a scrape."""
 
     GAUGES = (
         ("sessions", "Sessions, those without a connection included."),
@@ -224,11 +225,11 @@ _of_registry: WeakKeyDictionary[CollectorRegistry, _Families] = WeakKeyDictionar
 
 
 class Metrics(Observer):
-    """Counts what happens at one end, for Prometheus.
+    """Counts the events of one end, for Prometheus.
 
     Args:
-        registry: Where the metrics are registered; those of one registry are shared.
-        side: At which end of connections it is: "server" for `Server`, "client" for `connect`.
+        registry: The registry of the metrics; all `Metrics` of one registry share them.
+        side: The end of the connections: "server" for `Server`, "client" for `connect`.
     """
 
     def __init__(self, registry: CollectorRegistry, side: Side) -> None:
@@ -239,14 +240,14 @@ class Metrics(Observer):
         self._handled = families.handled
         self._made = families.made
         self._ends = families.ends[side]
-        # The state in which each session was last seen, for what came of a lost connection.
+        # The last state of each session, for the outcome of a lost connection.
         self._states: WeakKeyDictionary[Session, str] = WeakKeyDictionary()
 
     def watch(self, snapshot: Callable[[], Snapshot]) -> None:
-        """Ask a server what it holds, at each scrape, for as long as the server is there.
+        """Read a server's holdings at each scrape, for as long as the server exists.
 
         Args:
-            snapshot: Its method of that name.
+            snapshot: The server's method `snapshot`.
         """
         self._held.sources.append(WeakMethod(snapshot))
 
@@ -322,10 +323,10 @@ class Metrics(Observer):
 
 
 def server_metrics(registry: CollectorRegistry = REGISTRY) -> Metrics:
-    """An observer for `Server(observers=[…])`, where `Server(metrics=…)` does not do.
+    """An observer for `Server(observers=[…])`, where `Server(metrics=…)` does not suffice.
 
     Args:
-        registry: Where the metrics are registered.
+        registry: The registry of the metrics.
     """
     return Metrics(registry, "server")
 
@@ -334,7 +335,7 @@ def client_metrics(registry: CollectorRegistry = REGISTRY) -> Metrics:
     """An observer for `connect(observers=[…])`.
 
     Args:
-        registry: Where the metrics are registered.
+        registry: The registry of the metrics.
     """
     return Metrics(registry, "client")
 
@@ -342,8 +343,8 @@ def client_metrics(registry: CollectorRegistry = REGISTRY) -> Metrics:
 class Exposition:
     """The text of all metrics of a registry, for `GET /metrics`.
 
-    At most five scrapes a second are worked out; whoever asks more often gets the last text, so
-    that a flood of requests costs little.
+    At most five scrapes a second are computed; the others get the last text, so that a flood of
+    requests costs little.
 
     Args:
         registry: The registry.
@@ -360,7 +361,7 @@ class Exposition:
         """The content type and the text.
 
         Args:
-            accept: The request's header of that name.
+            accept: The request's header `Accept`.
         """
         encode: Callable[[Any], bytes]
         encode, kind = choose_encoder(accept)

@@ -1,4 +1,4 @@
-"""A recording, read: its records, and the frames in it with what they belong to."""
+"""Reading a recording: its records, and its frames with their sessions and methods."""
 
 from __future__ import annotations
 
@@ -47,14 +47,15 @@ class RecordedFrame:
     Attributes:
         time: Seconds since 1970.
         link: The number of its connection.
-        codec: The connection's.
-        session: The session's public name, as far as it is known by then.
+        codec: The codec of the connection.
+        session: The session's public name, if it is known by then.
         sender: "C", "S", or None where a connection broke.
-        frame: The frame as plain values; of a connection's end `["close", code, reason]`, of a
-            message that is no batch `["unread", bytes]`.
-        method: The method that it belongs to, as far as that is known.
+        frame: The frame as plain values. It is `["close", code, reason]` for a connection's end,
+            and `["unread", bytes]` for a message that is no batch.
+        method: The method to which it belongs, if that is known.
         message: The number of the message in the recording; frames of one batch share it.
-        data: The frame as it travelled; empty for what is none.
+        data: The frame as it travelled; empty for the end of a connection and for an unread
+            message.
     """
 
     time: float
@@ -69,7 +70,7 @@ class RecordedFrame:
 
     @property
     def id(self) -> int | None:
-        """The id that it is about; None of link frames."""
+        """The id of the frame; None for link frames."""
         return _id_of(self.frame)
 
     @property
@@ -110,15 +111,15 @@ def _id_of(frame: list[Any]) -> int | None:
 def read_records(
     path: Path, *, follow: bool = False, stopped: Callable[[], bool] = lambda: False
 ) -> Iterator[Record]:
-    """The records of a file, those of the part before it first.
+    """The records of a file, after those of the part before it.
 
     Args:
         path: The file.
         follow: Whether to wait for more at its end; it blocks then.
-        stopped: Asked while it waits; true ends it.
+        stopped: Called while it waits; True ends the wait.
 
     Raises:
-        RecordingError: The file cannot be read, or is no recording.
+        RecordingError: The file cannot be read, or is no recording; the caller's fault.
     """
     before = path.with_name(path.name + ".1")
     if before.exists() and _identity(before) == _identity(path) is not None:
@@ -148,7 +149,7 @@ def _records(path: Path, follow: bool, stopped: Callable[[], bool]) -> Iterator[
                     return
                 time.sleep(INTERVAL)
                 if path.stat().st_size < end:
-                    # It was rotated: what is new is in another file.
+                    # The file was rotated: new records are in another file.
                     yield from _records(path, follow, stopped)
                     return
     except (OSError, ValueError) as error:
@@ -159,7 +160,7 @@ def frames(records: Iterator[Record]) -> Iterator[RecordedFrame]:
     """The frames of a recording, in the order in which they passed.
 
     Raises:
-        RecordingError: A frame is none that its codec can read.
+        RecordingError: The recording holds a frame that its codec cannot read.
     """
     links: dict[int, _Link] = {}
     sessions: dict[str, dict[int, str]] = {}
@@ -201,7 +202,7 @@ def frames(records: Iterator[Record]) -> Iterator[RecordedFrame]:
 
 
 def plain_frame(codec: Codec, data: bytes) -> list[Any]:
-    """A frame as plain values; what cannot be read in it is told by its length."""
+    """A frame as plain values; an unreadable value is replaced by its length."""
     try:
         frame = codec.load(data)
     except Undecodable:
@@ -226,7 +227,7 @@ def _element(codec: Codec, raw: Raw) -> Any:
 
 
 def _method(link: _Link, frame: list[Any], sessions: dict[str, dict[int, str]]) -> str | None:
-    """The method that a frame belongs to; notes what it opens."""
+    """The method to which a frame belongs; notes the ids that the frame opens."""
     name = frame[0]
     if name == "hello" and isinstance(frame[1], dict) and frame[1].get("session"):
         link.session = frame[1]["session"]

@@ -1,7 +1,7 @@
-"""Every frame of connections, in a file that survives the death of its writer.
+"""Recordings: every frame of connections, in a file that survives the death of its writer.
 
-What passes is handed to a thread, which redacts, compresses and writes it. So the event loop never
-waits for the disk, and an application that hangs is recorded up to where it hung.
+Messages are handed to a thread, which redacts, compresses and writes them. So the event loop never
+waits for the disk, and the recording of an application that hangs is complete up to the hang.
 """
 
 from __future__ import annotations
@@ -46,14 +46,15 @@ __all__ = ["LinkRecorder", "Recording", "checked_recording"]
 
 FORMAT = 1
 
-# Seconds after which what has passed is written, and bytes of messages at which it is so earlier.
+# Seconds after which messages are written, and bytes of waiting messages at which they are written
+# earlier.
 INTERVAL = 1.0
 BLOCK = 256 * 1024
 
-# Seconds to wait for the disk where somebody waits at all.
+# Seconds to wait for the disk, in the few calls that do wait.
 PATIENCE = 10.0
 
-# Bytes that a message counts besides its own while it waits.
+# Bytes by which a waiting message counts more than its own.
 OVERHEAD = 200
 
 # Bytes of the smallest bound.
@@ -65,35 +66,37 @@ Entry = tuple[int, "LinkRecorder", Sender | None, bytes | None, int, str]
 class Recording:
     """A file to which the frames of connections are written; `connect(…, record=Recording(…))`.
 
-    Each frame is there with its time and who sent it, within a second of when it passed. After
-    `kill -9` the file is readable up to its last complete block. Credentials (`auth` and `token` of
-    hellos, and `auth` frames) are never in it. `wsrpc replay` shows it; docs/recording.md describes
-    the format.
+    Each frame is in the file, with its time and its sender, within a second. After `kill -9` the
+    file is readable up to its last complete block. It never holds credentials (`auth` and `token`
+    of hellos, and `auth` frames). `wsrpc replay` shows it; docs/recording.md describes the format.
 
-    One recording may serve any number of connections and servers of a process. A file that is a
-    recording already is continued.
+    One recording may serve any number of connections and servers of a process. If the file is a
+    recording already, it is continued.
 
     Args:
         path: The file, by convention `….wsrec`.
-        max_bytes: Bytes that it takes up on the disk at most, all its parts together.
-        when_full: "stop" ends it there; "rotate" moves the file to `….wsrec.1`, in place of what is
-            there, and goes on in a new one, so that the newest half of `max_bytes` is kept.
-        values: False leaves out all values: arguments, metadata, results, items, error data.
-        mask: What to mask: by pattern of a method's full name, names of fields, such as
-            `{"Account.*": ["password", "user.card"]}`. They are masked at any depth in all values of
-            these methods, also of their uploads and callbacks, and in metadata. The field "*" leaves
-            out all values of the methods. A value that travels in chunks is left out whole where
-            any field of its method is masked.
-        max_pending: Bytes of messages that may wait for the disk. What comes beyond them is not
-            recorded, and the file says how much that was.
+        max_bytes: Bytes that all its files together take up on the disk at most.
+        when_full: "stop" ends the recording at this bound. "rotate" moves the file to `….wsrec.1`,
+            in place of an older one, and goes on in a new file, so that the newest half of
+            `max_bytes` is kept.
+        values: Whether values are recorded; False leaves out arguments, metadata, results, items
+            and error data.
+        mask: The fields to mask, by pattern of a method's full name, such as `{"Account.*":
+            ["password", "user.card"]}`. They are masked at any depth in all values of these
+            methods, also of their uploads and callbacks, and in metadata. The field "*" leaves out
+            all values of the methods. A value that travels in chunks is left out whole if any field
+            of its method is masked.
+        max_pending: Bytes of messages that may wait for the disk. Messages beyond them are not
+            recorded, and the file tells their number.
 
     Raises:
-        ValueError: The file is there and no recording, or an option has none of its values.
-        OSError: It cannot be written, or another recording writes it.
+        ValueError: The file exists and is no recording, or an option has an invalid value; the
+            caller's fault.
+        OSError: The file cannot be written, or another recording writes it.
 
     Attributes:
         path: The file.
-        failure: Why nothing is recorded any more; None while it is.
+        failure: The reason why the recording has ended; None while it goes on.
     """
 
     def __init__(
@@ -114,7 +117,7 @@ class Recording:
         self.failure: Exception | None = None
         self._rotates = one_of("when_full", when_full, ("stop", "rotate")) == "rotate"
         self._room = max_bytes // 2 if self._rotates else max_bytes
-        # Several blocks fit, so that a bound is reached closely.
+        # Several blocks fit, so that the file comes close to the bound.
         self._block = min(BLOCK, self._room // 8)
         self._most_pending = max_pending
         self._rules = Redaction(checked_bool("values", values), _checked_mask(mask or {}))
@@ -134,7 +137,7 @@ class Recording:
         self._part = 0
         self._file: IO[bytes] | None = None
         self._size = 0
-        # Now, since whoever asks for a recording should be told at once that there can be none.
+        # Opened now, so that an error reaches the code that asks for the recording.
         self._open()
         self._close()
 
@@ -145,7 +148,7 @@ class Recording:
 
         Args:
             codec: "json" or "msgpack".
-            at: At which side it is recorded.
+            at: The side at which it is recorded.
             remote: The peer's address.
             path: The path of the request; its query is left out, since credentials may be in it.
         """
@@ -164,7 +167,7 @@ class Recording:
         return link
 
     def flush(self) -> None:
-        """Wait until all that has passed so far is in the file; ten seconds at most. Blocks."""
+        """Wait until all messages so far are in the file; ten seconds at most. It blocks."""
         with self._changed:
             self._hurry = True
             self._changed.notify_all()
@@ -180,7 +183,7 @@ class Recording:
         code: int = 0,
         reason: str = "",
     ) -> None:
-        """Note a message, or a connection's end where there is none."""
+        """Queue a message; None stands for the connection's end."""
         size = len(message or b"") + OVERHEAD
         with self._changed:
             if self.failure is not None:
@@ -194,7 +197,7 @@ class Recording:
                 self._changed.notify_all()
 
     def over(self, link: LinkRecorder) -> None:
-        """Nothing passes there any more."""
+        """Forget a connection that is over."""
         with self._changed:
             self._links.pop(link.opened.link, None)
             if not self._links:
@@ -268,7 +271,7 @@ class Recording:
         self._append(records)
 
     def _append(self, records: list[Record]) -> None:
-        """Write a block, in another file where this one has no room for it."""
+        """Write a block, in a new file if this one has no room for it."""
         if not records or self.failure is not None:
             return
         data = block(records)
@@ -311,9 +314,9 @@ class Recording:
 
         Raises:
             ValueError: It is no recording.
-            OSError: It cannot be written, or another recording writes it.
+            OSError: The file cannot be written, or another recording writes it.
         """
-        # Unbuffered: what was written is the system's, whatever becomes of this process.
+        # Unbuffered, so that the system has the bytes even if this process dies.
         file = open(self.path, "ab+", buffering=0)  # noqa: SIM115
         try:
             _lock(file, self.path)
@@ -344,11 +347,11 @@ class Recording:
 
 
 class LinkRecorder:
-    """What is to be recorded of one connection.
+    """The recorder of one connection.
 
     Attributes:
-        opened: What the recording says of it.
-        redaction: What it leaves out.
+        opened: The record of its beginning.
+        redaction: Redacts its messages.
     """
 
     def __init__(self, recording: Recording, opened: LinkOpened, redaction: LinkRedaction) -> None:
@@ -358,18 +361,18 @@ class LinkRecorder:
         self._closed = False
 
     def passed(self, sender: Sender, message: bytes) -> None:
-        """A message was sent, or came."""
+        """Record a message that was sent, or came."""
         if not self._closed:
             self._recording.put(self, sender, bytes(message))
 
     def closed(self, sender: Sender | None, code: int, reason: str = "") -> None:
-        """The connection was closed by this side, or broke; what comes after that is not recorded."""
+        """Record the end of the connection, closed by this side or broken; it is the last."""
         if not self._closed:
             self._closed = True
             self._recording.put(self, sender, None, code, reason)
 
     def over(self) -> None:
-        """Nobody uses the connection any more."""
+        """Stop: the connection is not used any more."""
         self.closed(None, CloseCode.CONNECTION_LOST)
         self._recording.over(self)
 
@@ -379,10 +382,11 @@ class _FullError(Exception):
 
 
 def checked_recording(value: str | os.PathLike[str] | Recording | None) -> Recording | None:
-    """What `record=` is given, as a recording.
+    """The value of `record=` as a recording.
 
     Raises:
-        ValueError: It is something else, or the file is no recording.
+        ValueError: It is neither a path nor a recording, or the file is no recording; the caller's
+            fault.
         OSError: The file cannot be written.
     """
     if value is None or isinstance(value, Recording):
@@ -403,7 +407,7 @@ def _checked_mask(mask: Mapping[str, Sequence[str]]) -> Mapping[str, Sequence[st
 
 
 def _lock(file: IO[Any], path: Path) -> None:
-    """Keep others from writing the file; it is free again when it is closed, or its owner dead."""
+    """Lock the file against other writers, until it is closed or its owner is dead."""
     if fcntl is None:
         return
     try:

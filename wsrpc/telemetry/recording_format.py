@@ -2,8 +2,8 @@
 
 A file begins with `MAGIC`. After it come blocks: the length of the block's compressed bytes, their
 CRC-32, and the bytes (zlib). Decompressed, a block is a MessagePack array of records, which are
-arrays themselves. Whoever writes adds whole blocks at the end; whatever a crash left of a block is
-seen by its length or its CRC, and ends the recording.
+arrays themselves. A writer adds whole blocks at the end. The length or the CRC gives away the rest
+of a block that a crash cut short; it ends the recording.
 """
 
 from __future__ import annotations
@@ -53,12 +53,12 @@ class _Record(msgspec.Struct, array_like=True):
 
 
 class Begun(_Record, tag="recording"):
-    """A recording begins, or goes on in another file.
+    """The beginning of a recording, or of another file of it.
 
     Attributes:
-        version: Of the format.
+        version: The version of the format.
         id: The same in all files of one recording.
-        part: Files that came before this one.
+        part: Files of the recording before this one.
         started: Seconds since 1970 at time 0.
         agent: The program that wrote it.
     """
@@ -71,14 +71,15 @@ class Begun(_Record, tag="recording"):
 
 
 class LinkOpened(_Record, tag="link"):
-    """A connection, at its beginning or at that of another file.
+    """A connection, at its own beginning or at the beginning of a file.
 
     Attributes:
         link: Its number.
         codec: "json" or "msgpack".
-        at: Where it was recorded: at the side that connected ("C"), at the other ("S"), or between.
+        at: The place of the recorder: the connecting side ("C"), the accepting side ("S"), or
+            between.
         remote: The peer's address.
-        path: The path that was asked for, without its query.
+        path: The path of the request, without its query.
     """
 
     link: int
@@ -92,8 +93,8 @@ class Batch(_Record, tag="batch"):
     """A message.
 
     Attributes:
-        link: Where.
-        sender: Who sent it.
+        link: The number of its connection.
+        sender: The side that sent it.
         frames: Its frames, each as the codec encodes it.
     """
 
@@ -106,9 +107,9 @@ class Unread(_Record, tag="unread"):
     """A message that is no batch. It is left out, since it may hold anything.
 
     Attributes:
-        link: Where.
-        sender: Who sent it.
-        size: Its bytes.
+        link: The number of its connection.
+        sender: The side that sent it.
+        size: Bytes of the message.
     """
 
     link: int
@@ -120,8 +121,8 @@ class Closed(_Record, tag="close"):
     """A connection's end.
 
     Attributes:
-        link: Which.
-        sender: Who closed it; None where it broke.
+        link: The number of the connection.
+        sender: The side that closed it; None where it broke.
         code: The close code.
         reason: The reason.
     """
@@ -136,14 +137,14 @@ class Lost(_Record, tag="lost"):
     """Messages that are missing here, since they came faster than they could be written.
 
     Attributes:
-        count: How many.
+        count: The number of messages.
     """
 
     count: int
 
 
 class Full(_Record, tag="full"):
-    """The bound is reached; nothing was recorded after this."""
+    """The bound is reached; no record follows."""
 
 
 Record: TypeAlias = Begun | LinkOpened | Batch | Unread | Closed | Lost | Full
@@ -163,7 +164,7 @@ def blocks(file: BinaryIO, start: int = len(MAGIC)) -> Iterator[tuple[int, bytes
     """The whole blocks of a file from a position on.
 
     Yields:
-        Where the block ends, and its records, still encoded.
+        The position at which the block ends, and its records, still encoded.
     """
     file.seek(start)
     while (found := _next(file)) is not None:
@@ -173,7 +174,7 @@ def blocks(file: BinaryIO, start: int = len(MAGIC)) -> Iterator[tuple[int, bytes
 
 
 def _next(file: BinaryIO) -> tuple[int, bytes] | None:
-    """The length of the next block and what is in it; None where no whole one follows."""
+    """The length of the next block and its content; None where no whole block follows."""
     head = file.read(HEAD.size)
     if len(head) < HEAD.size:
         return None
@@ -192,10 +193,10 @@ def _next(file: BinaryIO) -> tuple[int, bytes] | None:
 
 
 def records_of(data: bytes) -> Iterator[Record]:
-    """The records of a block; those of a kind that is not known here are left out.
+    """The records of a block, without those of unknown kinds.
 
     Raises:
-        ValueError: It holds something else than records.
+        ValueError: It holds other data than records.
     """
     try:
         found = _records.decode(data)
@@ -210,5 +211,5 @@ def records_of(data: bytes) -> Iterator[Record]:
 
 
 def end_of_blocks(file: BinaryIO) -> int:
-    """Where the last whole block of a file ends."""
+    """The position at which the last whole block of a file ends."""
     return max((end for end, _ in blocks(file)), default=len(MAGIC))

@@ -1,4 +1,4 @@
-"""The parts that a recording hides: credentials always, and values as the application says."""
+"""Redaction of recordings: credentials always, and the values that the application names."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from ..protocol.codec import Codec
 
 __all__ = ["LEFT_OUT", "MASKED", "LinkRedaction", "Redaction", "masked"]
 
-# In the place of a credential, and of a field that is masked.
+# The text in the place of a credential, or of a masked field.
 MASKED = "***"
 
 # The key of the object in the place of a value that is left out; it holds the value's bytes.
 LEFT_OUT = "$left_out"
 
-# What a hello may say in the clear; in anything else a credential could hide.
+# The fields of a hello that are recorded in the clear; a credential could hide in any other.
 HELLO = {
     "version",
     "link",
@@ -36,13 +36,13 @@ HELLO = {
     "agent",
 }
 
-# How the codec hands on a lone surrogate, which travels as an escape (VALUE-4).
+# A lone surrogate, which travels as an escape (VALUE-4), in the form that the codec gives it.
 _SURROGATE = re.compile(rb"\xed[\xa0-\xbf][\x80-\xbf]")
 
 ALL = frozenset({"*"})
 NONE: frozenset[str] = frozenset()
 
-# Sessions whose calls are remembered, for the connections to come; and methods looked up.
+# Sessions whose calls are remembered for later connections, and methods whose patterns are cached.
 MOST_SESSIONS = 1_000
 MOST_METHODS = 10_000
 
@@ -50,30 +50,30 @@ Undecodable = (MsgspecError, UnicodeDecodeError, RecursionError, ValueError, Ind
 
 
 class Redaction:
-    """What to leave out, for all connections of a recording.
+    """The rules of redaction for all connections of a recording.
 
     Args:
-        values: False leaves out every value.
-        mask: Names of fields, by pattern of the method's full name ("Account.*"): what stands under
-            such a key is masked in the arguments, metadata, results, items, final values and error
-            data of these methods, however deep it lies; "user.card" means a `card` directly in a
-            `user`. "*" leaves out all values of these methods.
+        values: Whether values are recorded; False leaves out every one.
+        mask: Names of fields, by pattern of the method's full name ("Account.*"). The values under
+            such keys are masked in the arguments, metadata, results, items, final values and error
+            data of these methods, at any depth. "user.card" means a `card` directly in a `user`.
+            "*" leaves out all values of these methods.
     """
 
     def __init__(self, values: bool, mask: Mapping[str, Sequence[str]]) -> None:
         self._values = values
         self._rules = [(pattern, frozenset(fields)) for pattern, fields in mask.items()]
         self._found: dict[str, frozenset[str]] = {}
-        # What the ids of a session's calls stand for.
+        # The methods of a session's ids.
         self.sessions: OrderedDict[str, dict[int, str]] = OrderedDict()
 
     @property
     def looks(self) -> bool:
-        """Whether anything but credentials is left out."""
+        """Whether other values than credentials are left out."""
         return not self._values or bool(self._rules)
 
     def fields(self, method: str | None) -> frozenset[str]:
-        """What to mask of a method's values; `ALL` of one that is not known."""
+        """The fields to mask in a method's values; `ALL` for an unknown method."""
         if not self._values or method is None:
             return ALL
         found = self._found.get(method)
@@ -86,7 +86,7 @@ class Redaction:
         return found
 
     def remember(self, session: str, methods: dict[int, str]) -> None:
-        """Keep what the ids of a session stand for."""
+        """Keep the methods of a session's ids."""
         self.sessions[session] = methods
         if len(self.sessions) > MOST_SESSIONS:
             self.sessions.popitem(last=False)
@@ -96,21 +96,21 @@ class LinkRedaction:
     """Redacts the frames of one connection, in the order in which they passed.
 
     Args:
-        codec: The connection's.
-        rules: What to leave out.
+        codec: The codec of the connection.
+        rules: The rules.
     """
 
     def __init__(self, codec: Codec, rules: Redaction) -> None:
         self._codec = codec
         self._rules = rules
         self._methods: dict[int, str] = {}
-        # By call, the ids of its uploads and callbacks.
+        # The ids of the uploads and callbacks of each call.
         self._attached: dict[int, list[int]] = {}
-        # Those whose last frame was there, and whose value is still to come in chunks.
+        # The ids whose last frame has come, and whose value is still to come in chunks.
         self._ending: set[int] = set()
 
     def frames(self, message: bytes) -> list[bytes] | None:
-        """A message's frames as they may be kept; None if it is no batch, and may hold anything."""
+        """A message's redacted frames; None if it is no batch, and so may hold anything."""
         try:
             found = [self._frame(raw) for raw in self._codec.split(message)]
         except (ProtocolError, *Undecodable):
@@ -219,7 +219,7 @@ class LinkRedaction:
         self._forget(id, elements)
 
     def _chunk(self, elements: list[Any], id: int) -> None:
-        # To mask a field of a value in pieces, all of it would have to be held.
+        # Masking a field of a value in pieces would mean to hold all of the value.
         if self._fields(id):
             elements[3] = self._left_out(elements[3])
         if id in self._ending and self._codec.load(elements[2]):
@@ -230,7 +230,7 @@ class LinkRedaction:
         return self._rules.fields(self._methods.get(id))
 
     def _forget(self, id: int, terminal: list[Any]) -> None:
-        """This was the last frame of an id, but for the chunks that follow one with a size."""
+        """Forget an id after its last frame, and after the chunks of that frame."""
         for one in self._attached.pop(id, ()):
             self._methods.pop(one, None)
         if len(terminal) > 3 and terminal[3] != self._codec.null:
@@ -250,7 +250,7 @@ class LinkRedaction:
 
 
 def masked(value: Any, fields: frozenset[str], path: tuple[str, ...] = ()) -> Any:
-    """A value with what stands under these names replaced, at any depth."""
+    """A value in which the values under these names are replaced, at any depth."""
     if isinstance(value, list):
         return [masked(one, fields, path) for one in value]
     if not isinstance(value, dict):

@@ -37,7 +37,7 @@ CLIENT_ADDRESS: Final = "client.address"
 PEER_ADDRESS: Final = "network.peer.address"
 PEER_PORT: Final = "network.peer.port"
 
-# What the conventions have no name for.
+# An attribute for which the conventions have no name.
 SESSION: Final = "wsrpc.session.id"
 KIND: Final = "wsrpc.kind"
 ERROR_ID: Final = "wsrpc.error_id"
@@ -52,19 +52,19 @@ SECONDS: Final = "s"
 # Seconds.
 BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
 
-# Which codes are the handling side's fault, or may be; the others tell of the caller.
+# The codes for which the handling side is, or may be, to blame; for the others it is the caller.
 FAULTS_OF_A_SERVER: Final = frozenset(
     {"unknown", "deadline_exceeded", "unimplemented", "internal", "unavailable", "data_loss"}
 )
 
 
 def span_name(call: ObservedCall) -> str:
-    """What its span is called: the method, where there is such a method."""
+    """The name of its span: the method, where there is such a method."""
     return call.name if call.known else WSRPC
 
 
 def at_the_start(call: ObservedCall) -> Attributes:
-    """The attributes of a span, as far as they are known when it starts."""
+    """The attributes of a span that are known when it starts."""
     found = {**_of_method(call), KIND: call.kind, SESSION: call.session_id}
     if not call.known:
         found[METHOD_ORIGINAL] = call.name
@@ -84,7 +84,7 @@ def at_the_start(call: ObservedCall) -> Attributes:
 
 
 def at_the_end(call: ObservedCall, end: CallEnd) -> Attributes:
-    """The attributes that a span has besides when it ends, and those of a duration."""
+    """The attributes that a span gets when it ends, which a duration has too."""
     found = {**_of_method(call), STATUS_CODE: end.code}
     if failed(call, end):
         found[ERROR_TYPE] = end.code

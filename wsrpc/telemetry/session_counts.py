@@ -1,4 +1,4 @@
-"""What happened at each session of a server, for people who watch it."""
+"""The counts of each session of a server, for monitoring."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ __all__ = ["Counts", "SessionCounts"]
 
 @dataclass(slots=True)
 class Counts:
-    """What happened at one session, or at all of them.
+    """The counts of one session, or of all.
 
     Attributes:
         calls_live: Calls of the peer that run.
-        streams_live: Of those, the ones that stream.
+        streams_live: Streams among the calls that run.
         calls_ended: Calls of the peer that have ended.
-        calls_failed: Of those, the ones that did not end with "ok".
+        calls_failed: Ended calls of the peer whose code is not "ok".
         calls_refused: Calls of the peer that never began.
         made_live: Calls to the peer that run: of its controllers, and of callbacks.
         made_ended: Calls to the peer that have ended.
-        made_failed: Of those, the ones that did not end with "ok".
+        made_failed: Ended calls to the peer whose code is not "ok".
         messages_sent: Arguments, results and items that went out.
         messages_received: Arguments, results and items that came in.
         bytes_sent: Bytes of WebSocket messages that went out.
@@ -53,10 +53,10 @@ class Counts:
 
 
 class SessionCounts(Observer):
-    """Counts what happens, for each session and for all; by the rules of the Prometheus metrics.
+    """Counts events for each session and for all, by the rules of the Prometheus metrics.
 
     Attributes:
-        total: Of all sessions, those that ended included.
+        total: The counts of all sessions, with those that ended.
     """
 
     def __init__(self) -> None:
@@ -64,7 +64,7 @@ class SessionCounts(Observer):
         self._of: WeakKeyDictionary[Session, Counts] = WeakKeyDictionary()
 
     def of(self, session: Session) -> Counts:
-        """What happened at a session."""
+        """The counts of a session."""
         counts = self._of.get(session)
         if counts is None:
             counts = self._of[session] = Counts()

@@ -1,1 +1,1 @@
-"""How batches travel: a three-method contract and its adapters."""
+"""Transports: the `Link` contract, and the libraries that carry batches."""

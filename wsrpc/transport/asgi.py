@@ -1,8 +1,9 @@
-"""Links over ASGI: one WebSocket of another server's, such as uvicorn, hypercorn or granian.
+"""Links over ASGI: WebSockets that another server accepts, such as uvicorn, hypercorn or granian.
 
-ASGI (version 3, the WebSocket message format of its specification 2.3 and later) hides some of
-what a transport of our own does. There is no way to drop a connection without a goodbye, to bound
-the pings and fragments of a peer (CALM-2 and CALM-4 for those), or to see a client's certificate.
+ASGI (version 3, the WebSocket message format of its specification 2.3 and later) lacks some
+features of this package's own transports. There is no way to drop a connection without a goodbye,
+to bound the pings and fragments of a peer (CALM-2 and CALM-4 for those), or to see a client's
+certificate.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ Scope: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
-# Seconds for the word that stands for a dropped connection.
+# Seconds for the close frame that stands in for a dropped connection.
 LAST_WORD = 0.1
 
 
@@ -44,8 +45,8 @@ class AsgiLink:
     Args:
         receive: The application's `receive`.
         send: The application's `send`.
-        subprotocol: The one that was agreed on.
-        handshake: What is known of the connection.
+        subprotocol: The subprotocol that was agreed on.
+        handshake: The facts about the connection.
         limits: The server's bounds.
     """
 
@@ -65,7 +66,7 @@ class AsgiLink:
         self._most = limits.max_batch
         self._close_timeout = limits.close_timeout
         self._closed: LinkClosed | None = None
-        # Around the application's awaits, so that a link which is dropped ends them.
+        # The scopes around the application's awaits, so that dropping the link ends them.
         self._scopes: set[anyio.CancelScope] = set()
         self._over = anyio.Event()
 
@@ -88,7 +89,7 @@ class AsgiLink:
 
     async def close(self, code: int, reason: str = "") -> None:
         if self._closed is None:
-            # What the peer sent before it saw this is not read any more.
+            # Messages that the peer sent before it saw this are not read any more.
             self._end(LinkClosed(code, reason))
             await self._farewell(code, reason, self._close_timeout)
         self._over.set()
@@ -102,7 +103,8 @@ class AsgiLink:
         try:
             await self._over.wait()
         finally:
-            # The server closes with 1000 what an application leaves open, and 1000 ends a session.
+            # The server closes a WebSocket that an application leaves open with 1000, and 1000 ends
+            # a session.
             if self._closed is None or self._closed.code == CloseCode.CONNECTION_LOST:
                 self._end(LinkClosed(CloseCode.CONNECTION_LOST))
                 with anyio.CancelScope(shield=True):
@@ -159,7 +161,7 @@ class AsgiLink:
 
 
 def headers_of(scope: Scope) -> dict[str, str]:
-    """The headers of a request, names in lower case; of several with one name, all of them."""
+    """The headers of a request, names in lower case; several with one name are joined."""
     headers: dict[str, str] = {}
     for raw_name, raw_value in scope["headers"]:
         name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
@@ -178,9 +180,9 @@ async def respond(answer: HttpAnswer, send: Send, kind: str = "http.response") -
     """Send an answer over HTTP.
 
     Args:
-        answer: What to say.
+        answer: The answer.
         send: The application's `send`.
-        kind: What the messages begin with; "websocket.http.response" refuses a handshake.
+        kind: The prefix of the messages' types; "websocket.http.response" refuses a handshake.
     """
     headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in answer.headers]
     if not any(name == b"content-length" for name, _ in headers):
@@ -190,7 +192,7 @@ async def respond(answer: HttpAnswer, send: Send, kind: str = "http.response") -
 
 
 async def deny(answer: HttpAnswer, scope: Scope, send: Send) -> None:
-    """Refuse a handshake with this answer, or with 403 where the server can say nothing else."""
+    """Refuse a handshake with this answer, or with 403 where the server supports no other."""
     extensions: Sequence[str] | Mapping[str, Any] = scope.get("extensions") or ()
     if "websocket.http.response" in extensions:
         await respond(answer, send, "websocket.http.response")

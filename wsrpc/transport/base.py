@@ -1,4 +1,4 @@
-"""The contract between a session and whatever carries its batches."""
+"""The contract between a session and the transport that carries its batches."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ P_co = TypeVar("P_co", covariant=True)
 
 
 class LinkClosed(Exception):
-    """The link is gone. A session turns this into errors of its calls; it never reaches users.
+    """The link is gone. A session turns it into errors of its calls; it never reaches users.
 
     Attributes:
         code: The WebSocket close code; 1006 when the connection just broke.
@@ -42,16 +42,16 @@ class LinkClosed(Exception):
         self.reason = reason
 
 
-# What `websockets` and picows say to a peer that masks where it should not, or the reverse.
+# The messages of `websockets` and picows for a peer that masks wrongly.
 MISMASKED = ("incorrect masking", "masked frame from")
 
 
 def failed_with(code: int, reason: str) -> LinkClosed:
-    """The end of a link which the WebSocket library of this side has closed.
+    """The end of a link that this side's WebSocket library has closed.
 
-    No client masks wrongly, but proxies do when they end a connection by themselves: Caddy 2.6, when
-    it reads its configuration again, sends the server a close frame without a mask. The peer of the
-    session knows nothing of that, so the session has lost a connection and no more.
+    Clients mask correctly, but some proxies do not when they end a connection: Caddy 2.6, when it
+    reloads its configuration, sends the server a close frame without a mask. The session's peer did
+    not send that frame, so the session has only lost a connection.
     """
     if code == CloseCode.PROTOCOL_ERROR and any(words in reason for words in MISMASKED):
         return LinkClosed(CloseCode.CONNECTION_LOST)
@@ -67,8 +67,8 @@ class Bound:
     """An address at which connections are accepted.
 
     Attributes:
-        url: Where to connect.
-        refuse: Accepts no further connection from now on; those that are there stay.
+        url: The URL to connect to.
+        refuse: Stops accepting connections; those that are there stay.
     """
 
     url: str
@@ -76,7 +76,7 @@ class Bound:
 
 
 class Socket(Protocol):
-    """What is needed of a connection's socket, trio's included."""
+    """The methods that the package needs of a connection's socket, also of trio's."""
 
     def fileno(self) -> int: ...
 
@@ -93,7 +93,7 @@ class HttpAnswer:
     Attributes:
         status: The HTTP status.
         headers: Names and values.
-        body: What follows the headers.
+        body: The bytes after the headers.
     """
 
     status: int
@@ -109,30 +109,30 @@ FORBIDDEN_ORIGIN = HttpAnswer(
 
 
 class Doorkeeper(Protocol[P_co]):
-    """Whom a transport asks about those who knock, before there is a link.
+    """The object that a transport asks about connections before there is a link.
 
-    A connection is known by the file number of its socket, since the libraries that carry
-    WebSockets do not hand on what they are given.
+    A connection is known by the file number of its socket, since the WebSocket libraries do not
+    pass on the objects that they are given.
     """
 
     def has_room(self) -> bool:
-        """Whether one more may be accepted; otherwise it is to wait, and this to be asked again."""
+        """Whether to accept one more connection; otherwise it waits, and this is asked again."""
         ...
 
     def exhausted(self, error: OSError, /) -> None:
-        """The system has nothing left to accept a connection with; it is tried again."""
+        """The system lacks the resources to accept a connection; the transport tries again."""
 
     def arrive(self, connection: Socket, peer: Any, /) -> bool:
-        """A connection was accepted; False if there is no room, and it has to be closed.
+        """Take in an accepted connection; returns False if it has to be closed for lack of room.
 
         Args:
             connection: Its socket.
-            peer: Where it comes from, in the form of its address family.
+            peer: The address from which it comes, in the form of its address family.
         """
         ...
 
     def opened(self, number: int, /) -> P_co | None:
-        """The opening handshake is through; gives what `Handle` is to be told of the connection.
+        """The opening handshake is through; returns the object that `Handle` gets for it.
 
         Args:
             number: The file number of its socket; -1 if it is closed.
@@ -140,12 +140,12 @@ class Doorkeeper(Protocol[P_co]):
         ...
 
     def answered(self, number: int, /) -> None:
-        """Its request was answered over HTTP: it takes up no place any more."""
+        """The connection's request was answered over HTTP: it takes up no place any more."""
 
     def answer(
         self, method: str, path: str, headers: Mapping[str, str], /, *, local: str, peer: str
     ) -> HttpAnswer | None:
-        """What to answer a request with over HTTP; None where a WebSocket may open.
+        """The answer to a request over HTTP; None where a WebSocket may open.
 
         It is asked for each request, before `forbids`.
 
@@ -154,7 +154,7 @@ class Doorkeeper(Protocol[P_co]):
             path: Its path, with the query.
             headers: Its headers, names in lower case.
             local: The address that the connection reached, without a port; "" where there is none.
-            peer: The address that it comes from, likewise.
+            peer: The address from which it comes, without a port; "" where there is none.
         """
         ...
 
@@ -176,7 +176,7 @@ class Doorkeeper(Protocol[P_co]):
         tls: bool,
         certificate: Mapping[str, Any] | None = None,
     ) -> Handshake:
-        """What a session is told of the connection."""
+        """The facts about the connection that its session gets."""
         ...
 
 
@@ -187,9 +187,10 @@ class Link(Protocol):
     else once the link is gone.
 
     Attributes:
-        subprotocol: What the handshake agreed on, which says of what type messages are; or None,
-            and then they are of both: binary ones are `Binary`, and text is not checked.
-        handshake: What the accepting side knows of the connection.
+        subprotocol: The subprotocol that the handshake agreed on, which decides the type of
+            messages. None: messages may be of both types; binary ones are `Binary`, and text is not
+            checked.
+        handshake: The accepting side's facts about the connection.
     """
 
     subprotocol: str | None
@@ -199,18 +200,18 @@ class Link(Protocol):
         """Send one message; returns when the transport takes more."""
 
     async def receive(self) -> bytes:
-        """The next message. Nothing is lost if the await is cancelled."""
+        """Receive the next message. No message is lost if the await is cancelled."""
         ...
 
     async def close(self, code: int, reason: str = "") -> None:
         """Close with this code, and wait a bounded time for the other side; never raises."""
 
     def abort(self) -> None:
-        """Drop the connection without a goodbye, or in the midst of one: `close` then returns."""
+        """Drop the connection without a closing handshake, or amid one: `close` then returns."""
 
 
 Handle: TypeAlias = Callable[[Link, P | None], Awaitable[None]]
-"""Serves a link, with what `Doorkeeper.opened` gave of its connection."""
+"""Serves a link; it also gets the object that `Doorkeeper.opened` returned."""
 
 
 @runtime_checkable
@@ -231,14 +232,14 @@ class DirectLink(Link, Protocol):
         """Deliver messages by callback from here on, those that have arrived already at once.
 
         Args:
-            on_message: Called with each message, in order. What it raises is a fault of wsrpc.
+            on_message: Called with each message, in order. An exception in it is a fault of wsrpc.
             on_lost: Called once, after the last message, with the `LinkClosed` or `ProtocolError`
                 that `receive` would have raised.
             on_drained: Called when the transport takes more after `send_nowait` was refused.
         """
 
     def send_nowait(self, data: bytes) -> bool:
-        """Write one message; False once more than 64 KiB wait for the socket.
+        """Write one message; returns False once more than 64 KiB wait for the socket.
 
         The message is taken in either case, but the next one has to wait for `on_drained`. On a
         link that is gone it does nothing, and returns True.
@@ -258,7 +259,7 @@ class DirectLink(Link, Protocol):
 
 
 def short_reason(reason: str) -> str:
-    """As much of a reason as a close frame holds.
+    """A reason, cut to the length that a close frame holds.
 
     It shares a control frame of 125 bytes with the code (RFC 6455, section 5.5).
     """

@@ -1,4 +1,4 @@
-"""What is to go wrong with a connection in memory, decided without one.
+"""Plans of faults for connections in memory; pure bookkeeping.
 
 Frames are counted as they arrive, over all links of one pair, so that "cut before frame 7" means
 the same frame whether or not links were lost before it.
@@ -37,13 +37,13 @@ SIDES: tuple[Side, ...] = get_args(Side)
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """What to do at one frame; each is carried out once.
+    """A fault at one frame; each is carried out once.
 
     Attributes:
-        action: What to do.
+        action: The kind of fault.
         at: The frame's index, or the name of a frame that is yet to come.
         arrives: Whether that frame is the last that arrives, or the first that does not.
-        sender: Whose frames are meant; None for those of both sides, counted together.
+        sender: The side whose frames count; None: frames of both sides count together.
     """
 
     action: Action
@@ -53,12 +53,12 @@ class _Plan:
 
 
 class Faults:
-    """What has arrived so far, what no longer does, and what is planned.
+    """The counts of frames that arrived, the present faults, and the planned ones.
 
     Attributes:
         cuts: Links that were cut so far; the links themselves count them.
-        stalled: Whose messages do not arrive at present.
-        delays: Seconds that a message takes, by who sends it.
+        stalled: The sides whose messages do not arrive at present.
+        delays: Seconds that a message takes, by its sender.
     """
 
     def __init__(self) -> None:
@@ -80,10 +80,11 @@ class Faults:
         after: int | FrameName | None,
         sender: Side | None,
     ) -> bool:
-        """Note what is to happen at a frame; False if no frame is given, so that it is due now.
+        """Plan a fault at a frame; returns False if no frame is given, so that it is due now.
 
         Raises:
-            ValueError: Two frames are given, one that has arrived already, or one of no kind.
+            ValueError: Two frames are given, or a frame has arrived already, or there is no frame
+                of this name; the caller's fault.
         """
         sides = _sides(sender)
         if before is not None and after is not None:
@@ -102,33 +103,33 @@ class Faults:
         return True
 
     def stall(self, sender: Side | None) -> None:
-        """Let nothing of this side, or of either, arrive any more."""
+        """Let no message of this side, or of either, arrive any more."""
         self.stalled.update(_sides(sender))
 
     def delay(self, seconds: float, sender: Side | None) -> None:
-        """Let each message of this side, or of either, take so long from now on."""
+        """Delay each message of this side, or of either, by `seconds` from now on."""
         if not seconds >= 0:
             raise ValueError(f"a delay must be at least 0 s, not {seconds!r}")
         for side in _sides(sender):
             self.delays[side] = seconds
 
     def mend(self) -> None:
-        """Forget what is planned, and let everything arrive again, at once."""
+        """Drop all plans, and let all messages arrive again, at once."""
         self._plans.clear()
         self.stalled.clear()
         self.delay(0.0, None)
 
     def admit(self, sender: Side, names: Sequence[str]) -> tuple[int, Action | None]:
-        """Count the frames of a message as they arrive, up to where something goes wrong.
+        """Count the frames of a message as they arrive, up to the first fault.
 
-        A stall is noted in `stalled`; a cut is for the link to carry out.
+        A stall is noted in `stalled`; the link carries out a cut.
 
         Args:
-            sender: Who sent them.
+            sender: The side that sent them.
             names: Their names, in order.
 
         Returns:
-            How many of them arrive, and what happens then.
+            The number of frames that arrive, and the fault after them.
         """
         for index, name in enumerate(names):
             if action := self._due(sender, name, arrives=False):
@@ -140,7 +141,7 @@ class Faults:
         return len(names), None
 
     def _due(self, sender: Side, name: str, *, arrives: bool) -> Action | None:
-        """What is planned for the next frame of this side."""
+        """The fault planned for the next frame of this side."""
         for plan in self._plans:
             frame = name if isinstance(plan.at, str) else self.arrived(plan.sender)
             if plan.sender in (None, sender) and (plan.at, plan.arrives) == (frame, arrives):
@@ -152,7 +153,7 @@ class Faults:
 
 
 def _sides(sender: Side | None) -> tuple[Side, ...]:
-    """The sides that are meant."""
+    """The sides for which an argument stands."""
     if sender is None:
         return SIDES
     if sender not in SIDES:

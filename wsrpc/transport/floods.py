@@ -1,7 +1,7 @@
-"""What of WebSocket itself honest peers hardly send: pings by the thousand, and crumbs (CALM-2, CALM-4).
+"""Bounds on floods of WebSocket itself: thousands of pings, and tiny fragments (CALM-2, CALM-4).
 
-The libraries answer each ping, whether the peer reads the answers or not, and put a message together
-from fragments of a single byte; each of them costs as much as a small message.
+The libraries answer each ping, even if the peer does not read the answers, and accept fragments of
+a single byte. Each such frame costs as much as a small message.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ TOO_MUCH = "too many pings or tiny fragments"
 PING = 0x9
 PONG = 0xA
 
-# Bytes. Nobody sends a message in smaller fragments; its last one may have any size.
+# Bytes. Honest peers send no smaller fragments; the last one of a message may have any size.
 CRUMB = 128
 
-# Of the frames without effect that are borne, so many may be crumbs: each costs as much as ten.
+# The part of the allowed frames without effect that tiny fragments may make up: each costs as much
+# as ten.
 PART = 0.1
 
 
@@ -40,10 +41,10 @@ class Calm:
         self._crumbs = Bucket(limits.idle_burst * PART, limits.idle_rate * PART)
 
     def bears(self, opcode: int, size: int, *, final: bool) -> bool:
-        """Whether one more frame of WebSocket is all right; if not, fail the connection with 4004.
+        """Whether one more WebSocket frame is within bounds; if not, close with 4004.
 
         Args:
-            opcode: What the frame is.
+            opcode: The frame's opcode.
             size: Bytes that it carries.
             final: Whether it is the last of its message.
         """

@@ -1,4 +1,4 @@
-"""Sockets that are bound, and those that come in by them."""
+"""Listening sockets, and the sockets of the connections that they accept."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ __all__ = [
 
 
 def hang_up(connection: Socket) -> None:
-    """End a connection under the hands of whoever reads from it, who sees that it has ended."""
+    """Shut down a connection, so that the code that reads from it sees its end."""
     with suppress(OSError):
         connection.shutdown(socket.SHUT_RDWR)
 
@@ -49,15 +49,15 @@ def hang_up(connection: Socket) -> None:
 async def bound_sockets(
     host: str | None, port: int, kind: Callable[..., socket.socket]
 ) -> list[socket.socket]:
-    """Sockets that are bound to a host's addresses, as asyncio binds them; nobody listens yet.
+    """Bind sockets to a host's addresses, as asyncio does; they do not listen yet.
 
     Args:
-        host: None for every interface.
-        port: 0 for a free one.
+        host: The host to bind; None for every interface.
+        port: The port to bind; 0 for a free one.
         kind: The class of the sockets.
 
     Raises:
-        OSError: One of them cannot be bound.
+        OSError: A socket cannot be bound.
     """
     flags = socket.AI_PASSIVE
     found = await anyio.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=flags)
@@ -69,7 +69,7 @@ async def bound_sockets(
             except OSError as error:
                 if error.errno in EXHAUSTED:
                     raise
-                # This machine does without it: IPv6, most often.
+                # The machine lacks this family, most often IPv6.
                 continue
             bound.append(one)
             if os.name == "posix":
@@ -88,10 +88,10 @@ async def bound_sockets(
 
 
 def bound_url(sockets: Iterable[Any], path: str | None, tls: bool) -> str:
-    """Where to connect to what has been bound."""
+    """The URL of bound sockets."""
     if path is not None:
         return f"ws+unix://{quote(os.path.abspath(path))}"
-    # Where there are two, they may have different ports, and `localhost` is sure of IPv4 only.
+    # Two sockets may have different ports, and `localhost` is certain to mean IPv4 only.
     bound = sorted(sockets, key=lambda one: one.family is not socket.AF_INET)[0].getsockname()
     host, port = bound[0], bound[1]
     if host in ("0.0.0.0", "::"):
@@ -117,7 +117,7 @@ def unix_listener(path: str, kind: Callable[..., socket.socket] = socket.socket)
     Raises:
         OSError: It cannot be bound.
     """
-    # As asyncio does: a file that an earlier server left behind is no server.
+    # As asyncio does: a file that an earlier server left is no server.
     with suppress(FileNotFoundError):
         if stat.S_ISSOCK(os.stat(path).st_mode):
             os.unlink(path)
@@ -133,7 +133,7 @@ def unix_listener(path: str, kind: Callable[..., socket.socket] = socket.socket)
 
 @contextmanager
 def removed_again(path: str | None) -> Iterator[None]:
-    """Remove a Unix socket's file after the block, unless it is somebody else's by then."""
+    """Remove a Unix socket's file after the block, unless another socket has it by then."""
     bound = None if path is None else os.stat(path).st_ino
     try:
         yield
@@ -145,15 +145,15 @@ def removed_again(path: str | None) -> Iterator[None]:
 
 
 # Connections that are accepted in one turn of the event loop. asyncio would accept a hundred; they
-# would take their turns with each other, and all of them come in when the last one does.
+# would all take turns, and the first would come in no earlier than the last.
 AT_ONCE = 2
 
 
-# How many connections may wait to be accepted; the system may hold fewer. A Unix socket refuses
-# those beyond, others come again by themselves.
+# Connections that may wait to be accepted; the system may hold fewer. A Unix socket refuses any
+# beyond; TCP clients try again by themselves.
 BACKLOG = 4096
 
-# Seconds after which a door that was full, or a system that had nothing left, is tried again.
+# Seconds after which to accept again where a door was full, or the system lacked resources.
 FULL = 0.02
 SPENT = 0.1
 
@@ -161,7 +161,7 @@ EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 
 
 def has_arrived(connection: Socket) -> bool:
-    """Whether there is something to read from a connection, its end included."""
+    """Whether there are bytes to read from a connection, or its end."""
     if not hasattr(select, "poll"):
         return False
     poll = select.poll()
@@ -173,7 +173,7 @@ def has_arrived(connection: Socket) -> bool:
 
 
 def say(connection: Socket, data: bytes) -> None:
-    """Write to a connection under the hands of whoever serves it, as much as fits."""
+    """Write as much as fits to a connection that other code serves."""
     if os.name == "posix":
         with suppress(OSError):
             os.write(connection.fileno(), data)
@@ -186,31 +186,31 @@ class Accepted(socket.socket):
 
 
 accepted: ContextVar[Accepted | None] = ContextVar("accepted", default=None)
-"""The connection that is being served, for libraries that tell nobody which one a request came by.
+"""The connection that is being served, for libraries that do not tell a request's connection.
 
-asyncio runs whatever a connection sets off in a copy of the context in which it was accepted.
+asyncio runs the callbacks of a connection in a copy of the context in which it was accepted.
 """
 
 
 class Listening(socket.socket):
-    """A listening socket of asyncio's that knows whom it accepts.
+    """A listening socket for asyncio that knows the connections that it accepts.
 
-    The loop calls `accept`; where it does not, as uvloop, connections count from the end of their
-    opening handshake only.
+    The loop calls `accept`. With a loop that does not, such as uvloop, connections count only from
+    the end of their opening handshake.
     """
 
     door: Doorkeeper[Any] | None = None
     kind: type[Accepted] = Accepted
     turn = 0
-    # What the loop looks at in place of the socket itself: it is readable when the socket is, save
-    # in a pause. The loop's own way to look away is none of ours, and it lasts for a second.
+    # The loop watches this in place of the socket itself: it is readable when the socket is, except
+    # in a pause. The loop's own pause is private, and lasts for a second.
     _watch: select.epoll | None = None
     _again: asyncio.TimerHandle | None = None
 
     def watched(self) -> None:
-        """Let the running loop look away for a while where nobody can be accepted.
+        """Let the running loop pause while no connection can be accepted.
 
-        Without epoll, and on another loop than asyncio's own, it never does.
+        Without epoll, and on a loop other than asyncio's own, it never pauses.
         """
         if hasattr(select, "epoll") and isinstance(
             asyncio.get_running_loop(), asyncio.SelectorEventLoop
@@ -269,7 +269,7 @@ class Listening(socket.socket):
         accepted.set(connection)
         if self.door is not None and not self.door.arrive(connection, peer):
             connection.close()
-            # The loop takes it for a peer that has thought better of it.
+            # The loop takes this for a peer that has hung up.
             raise ConnectionAbortedError
         return connection, peer
 
@@ -281,10 +281,10 @@ async def listening_sockets(
     path: str | None,
     kind: type[Listening] = Listening,
 ) -> list[socket.socket]:
-    """What asyncio is to listen on: a host's addresses, or the Unix socket at `path`.
+    """The sockets for asyncio to listen on: a host's addresses, or the Unix socket at `path`.
 
     Raises:
-        OSError: One of them cannot be bound.
+        OSError: A socket cannot be bound.
     """
 
     def make(*parameters: Any) -> Listening:

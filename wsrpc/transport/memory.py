@@ -1,4 +1,4 @@
-"""A link without a socket: two queues in one process, and faults to order."""
+"""A link without a socket: two queues in one process, with faults on demand."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class MemoryLink:
         self._codec = SUBPROTOCOLS[subprotocol]
         self._side: Side = side
         self._faults = faults
-        # What is on the way to this end, each with the time at which it is due. Where the other end
-        # has closed, that is the last.
+        # The messages on their way to this end, each with the time at which it is due. If the other
+        # end has closed, the goodbye is the last.
         self._queue: deque[tuple[float, bytes | LinkClosed]] = deque()
         self._arrived = anyio.Event()
         self._taken = anyio.Event()
@@ -40,7 +40,7 @@ class MemoryLink:
 
     @property
     def closed(self) -> bool:
-        """Whether nothing more can be sent."""
+        """Whether no message can be sent any more."""
         return self._closed is not None
 
     @property
@@ -78,14 +78,14 @@ class MemoryLink:
             self.wake()
 
     def abort(self, code: int = CloseCode.CONNECTION_LOST, reason: str = "") -> None:
-        """Close without waiting; what is queued can still be received."""
+        """Close without waiting; queued messages can still be received."""
         for end in (self, self._peer):
             if end._closed is None:
                 end._closed = LinkClosed(code, reason)
             end.wake()
 
     def cut(self) -> None:
-        """Lose the connection, and with it what has not arrived."""
+        """Lose the connection, and with it all messages that have not arrived."""
         if self._faults is not None and self._closed is None:
             self._faults.cuts += 1
         for end in (self, self._peer):
@@ -93,7 +93,7 @@ class MemoryLink:
         self.abort()
 
     def wake(self) -> None:
-        """Let those who wait look again."""
+        """Let waiting tasks look again."""
         self._arrived.set()
         self._peer._taken.set()
 
@@ -107,13 +107,13 @@ class MemoryLink:
         self._peer._arrived.set()
 
     def _wait(self) -> float:
-        """Seconds until there is something to take; infinity where nobody knows."""
+        """Seconds until a message can be taken; infinity where that is unknown."""
         if not self._queue or (self._faults and self._peer._side in self._faults.stalled):
             return math.inf
         return self._queue[0][0] - anyio.current_time()
 
     def _take(self) -> bytes | None:
-        """What arrives of the next message; None if a fault comes before its first frame.
+        """The part of the next message that arrives; None if a fault comes before its first frame.
 
         Raises:
             LinkClosed: The other end has closed.

@@ -17,12 +17,12 @@ __all__ = ["RecordedDirectLink", "RecordedLink", "over", "recorded", "recorded_o
 
 
 class RecordedLink:
-    """A link that tells a recorder what passes.
+    """A link that gives its messages to a recorder.
 
     Args:
         link: The link itself.
-        recorder: Told of it.
-        side: Which side it is the end of.
+        recorder: The recorder.
+        side: The side to which this end belongs.
     """
 
     def __init__(self, link: Link, recorder: LinkRecorder, side: Literal["C", "S"]) -> None:
@@ -34,7 +34,7 @@ class RecordedLink:
         self._peer: Sender = "S" if side == "C" else "C"
 
     async def send(self, data: bytes) -> None:
-        # Before, so that no answer to it is recorded ahead of it.
+        # Before the write, so that no answer is recorded ahead of the message.
         self._recorder.passed(self._own, data)
         await self._link.send(data)
 
@@ -56,7 +56,7 @@ class RecordedLink:
         self._link.abort()
 
     def over(self) -> None:
-        """Nobody uses it any more."""
+        """Stop recording: the link is not used any more."""
         self._recorder.over()
 
     def _lost(self, error: Exception) -> None:
@@ -68,7 +68,7 @@ class RecordedLink:
 
 
 class RecordedDirectLink(RecordedLink):
-    """The same for a link with callbacks."""
+    """A recorded link with callbacks."""
 
     def __init__(self, link: DirectLink, recorder: LinkRecorder, side: Literal["C", "S"]) -> None:
         super().__init__(link, recorder, side)
@@ -106,12 +106,12 @@ class RecordedDirectLink(RecordedLink):
 
 
 def recorded(link: Link, recording: Recording, side: Literal["C", "S"]) -> Link:
-    """The link, recorded until `over` is called with what this returns.
+    """A link that is recorded until `over` is called with it.
 
     Args:
         link: The link.
-        recording: Where to record it.
-        side: Which side it is the end of.
+        recording: The recording.
+        side: The side to which this end belongs.
     """
     if link.subprotocol not in SUBPROTOCOLS:
         return link
@@ -124,7 +124,7 @@ def recorded(link: Link, recording: Recording, side: Literal["C", "S"]) -> Link:
 
 
 def over(link: Link) -> None:
-    """Nobody uses the link any more, so nothing more is to be recorded of it."""
+    """Stop recording a link that is not used any more."""
     if isinstance(link, RecordedLink):
         link.over()
 

@@ -20,10 +20,10 @@ NAMES = ("websockets", "picows")
 
 
 def checked(transport: str) -> str:
-    """The name of a transport that can be used.
+    """Check the name of a transport, and that it can be imported; returns the name.
 
     Raises:
-        ValueError: There is no such transport.
+        ValueError: There is no such transport; the caller's fault.
         ImportError: It is not installed; the message says how to get it.
     """
     if transport not in NAMES:

@@ -1,4 +1,4 @@
-"""URLs, and why one cannot be reached."""
+"""URLs, and the errors for those that cannot be reached."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ __all__ = [
     "wrong_subprotocol",
 ]
 
-# What may hold a credential: everything between the scheme and an @, and the query.
+# The parts that may hold a credential: all between the scheme and an @, and the query.
 _USER = re.compile(r"(?<=://)[^/?#]*@")
 _QUERY = re.compile(r"\?.*", re.DOTALL)
 
 
 def shown(url: str) -> str:
-    """A URL as it may stand in a message: credentials do not belong there, and some have them."""
+    """A URL without credentials, as it may stand in a message."""
     return _QUERY.sub("?…", _USER.sub("…@", url))
 
 
@@ -36,7 +36,7 @@ def split_url(url: str) -> SplitResult:
     """The parts of a URL that `connect` takes.
 
     Raises:
-        ConnectError: It is none; the message says what is wrong with it.
+        ConnectError: It is no such URL; the message names the fault.
     """
     try:
         parts = urlsplit(url)
@@ -67,12 +67,11 @@ HINTS = {
 
 
 def refused(url: str, status: int, headers: Mapping[str, str]) -> ConnectError:
-    """The server answered the opening handshake with another HTTP status than 101.
+    """The error for a server that answered the opening handshake with another status than 101.
 
     Args:
-        url: Where.
-        status: The status.
-        headers: The answer's, names in lower case.
+        url: The URL. status: The status.
+        headers: The answer's headers, names in lower case.
     """
     hint = HINTS.get(status, "it does not serve WebSockets here")
     if 300 <= status < 400:
@@ -89,13 +88,13 @@ def refused(url: str, status: int, headers: Mapping[str, str]) -> ConnectError:
 
 
 def _seconds(text: str | None) -> float | None:
-    """What `Retry-After` asks for, where it is a number of seconds."""
+    """The seconds in `Retry-After`; None where it is no number."""
     text = (text or "").strip()
     return float(text) if text.isascii() and text.isdigit() and len(text) < 6 else None
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host is this machine, as its name says."""
+    """Whether the name of a host means this machine."""
     host = host.strip("[]").lower().rstrip(".")
     if host == "localhost" or host.endswith(".localhost"):
         return True
@@ -108,12 +107,12 @@ def is_loopback(host: str) -> bool:
 
 
 def by(proxy: str | None) -> str:
-    """How a message names the proxy that a connection goes by."""
+    """The words for a connection's proxy in a message."""
     return "" if proxy is None else f" by the proxy {shown(proxy)}"
 
 
 def wrong_subprotocol(url: str, wanted: str, chosen: str | None) -> ConnectError:
-    """The server opened a WebSocket, but for something else."""
+    """The error for a server that opened a WebSocket with another subprotocol."""
     return ConnectError(
         f"{shown(url)} is a WebSocket server, but does not speak {wanted}: "
         f"it chose {chosen or 'no subprotocol'}"
@@ -121,12 +120,11 @@ def wrong_subprotocol(url: str, wanted: str, chosen: str | None) -> ConnectError
 
 
 def unreachable(url: str, error: Exception, proxy: str | None = None) -> ConnectError:
-    """One sentence for each way in which a connection does not come about.
+    """The error for a failed connection, one sentence for each kind of failure.
 
     Args:
-        url: Where.
-        error: What happened.
-        proxy: What the connection goes by, if anything.
+        url: The URL. error: The exception of the transport.
+        proxy: The proxy of the connection, if it has one.
     """
     where = f"{shown(url)}{by(proxy)}"
     secure = url.startswith("wss:")
@@ -160,10 +158,10 @@ PLAIN = "; if the server does not speak TLS at this port, write ws://"
 
 
 def _reason(error: OSError) -> str:
-    """The system's words for it; asyncio puts addresses there, several where it tried several."""
+    """The system's words for an error, without the addresses that asyncio adds."""
     cause = error.__cause__
     if error.errno is None and isinstance(cause, BaseExceptionGroup):
-        # As trio does where it tried several, or one.
+        # trio raises a group of errors, one for each address.
         each = [_reason(one) for one in cause.exceptions if isinstance(one, OSError)]
         return ", ".join(dict.fromkeys(each)) or "the connection broke in the handshake"
     numbers = re.findall(r"\[Errno (\d+)\]", str(error))

@@ -55,7 +55,7 @@ async def listen(
     limits: Limits,
     ssl: ssl_module.SSLContext | None,
 ) -> AsyncIterator[Bound]:
-    """Accept connections, each handled by a task of its own; yields what is bound.
+    """Accept connections, each handled by a task of its own; yields a `Bound`.
 
     Leaving stops listening and waits until every `handle` has returned.
     """
@@ -66,7 +66,7 @@ async def listen(
         for one in sockets:
             stack.callback(one.close)
         with removed_again(path):
-            # They do not accept yet, so that none is left behind by a cancellation.
+            # They do not accept yet, so that a cancellation leaves no connection.
             servers = [await _bound(porter.judge, one, path, limits, ssl) for one in sockets]
 
             def refuse() -> None:
@@ -81,7 +81,7 @@ async def listen(
                 refuse()
                 porter.shut()
                 await runtimes.current().to_the_end(porter.empty)
-                # What is left has not got as far as asking for a WebSocket.
+                # The connections that are left have not asked for a WebSocket yet.
                 for server in servers:
                     if hasattr(server, "abort_clients"):
                         server.abort_clients()
@@ -110,7 +110,7 @@ def _response(answer: HttpAnswer) -> WSUpgradeResponse:
     response = WSUpgradeResponse()
     response.version = b"HTTP/1.1"
     response.status = HTTPStatus(answer.status)
-    # With a body the library tells its length itself.
+    # With a body the library itself adds its length.
     told = [one for one in answer.headers if not answer.body or one[0] != "Content-Length"]
     response.headers = WSUpgradeResponse.create_ok_response(None, told).headers
     response.body = answer.body
@@ -120,7 +120,7 @@ def _response(answer: HttpAnswer) -> WSUpgradeResponse:
 
 
 class _Porter(Generic[P]):
-    """Who is let in, and the tasks that look after them."""
+    """Lets connections in, and holds their tasks."""
 
     def __init__(
         self,
@@ -165,8 +165,7 @@ class _Porter(Generic[P]):
             if connection is not None:
                 self._door.answered(connection.fileno())
             return WSUpgradeResponseWithListener(_response(answer), None)
-        # picows looks at these again, and knows fewer ways to write them: browsers send
-        # "keep-alive, Upgrade".
+        # picows checks these again, and knows fewer spellings: browsers send "keep-alive, Upgrade".
         request.headers["Connection"], request.headers["Upgrade"] = "Upgrade", "websocket"
         link = PicowsLink(
             rules.subprotocol,
@@ -177,7 +176,7 @@ class _Porter(Generic[P]):
         return WSUpgradeResponseWithListener(WSUpgradeResponse.create_101_response(chosen), link)
 
     def _answer(self, method: str, path: str, headers: dict[str, str]) -> HttpAnswer | None:
-        """What a request is answered with over HTTP, its form as one for a WebSocket aside."""
+        """The answer to a request over HTTP, before its form as a WebSocket request is checked."""
         if self._shut:
             return STOPPING
         connection = accepted.get()
@@ -215,12 +214,12 @@ class _Porter(Generic[P]):
             self._inside.pop(link)
 
     def shut(self) -> None:
-        """Let nobody in any more, and ask those who are inside to leave."""
+        """Let no connection in any more, and close those that are inside."""
         self._shut = True
         for link in self._inside:
             link.begin_close(CloseCode.GOING_AWAY, "the server is stopping")
 
     async def empty(self) -> None:
-        """Wait until nobody is inside."""
+        """Wait until no connection is inside."""
         while self._inside:
             await asyncio.wait(self._inside.values())

@@ -57,7 +57,7 @@ async def open_link(
     Redirects are not followed.
 
     Raises:
-        ConnectError: There is no wsrpc server to talk to; the message says how far it got.
+        ConnectError: There is no wsrpc server to talk to; the message says how far the attempt got.
     """
     parts = split_url(url)
     by_proxy = None
@@ -84,11 +84,11 @@ async def open_link(
 
 
 async def _take_note(websocket: WSTransport) -> None:
-    """Ask how it ended, since asyncio complains of an error that nobody asks for."""
+    """Retrieve the error of its end, since asyncio logs an error that is never retrieved."""
     try:
         await websocket.wait_disconnected()
     except Exception as error:  # noqa: BLE001  (the link has told of it in its own words)
-        # picows keeps the error, and it the frames that it came through.
+        # picows keeps the error, which keeps the stack frames that it passed.
         error.__traceback__ = None
 
 
@@ -127,14 +127,14 @@ async def _connect(
             **options(limits, limits.connect_timeout if uri.secure else None, path is not None),
         )
     except BaseException:
-        # Cancelled, picows leaves the connection open. The socket is the transport's, which closes
-        # it when there is nothing more to read.
+        # When it is cancelled, picows leaves the connection open. The socket belongs to the
+        # transport, which closes it at the end of its input.
         for one in dialled:
             with suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)
         raise
     if link is None:
-        # The connection ended within the handshake.
+        # The connection ended during the handshake.
         raise EOFError
     assert isinstance(link, PicowsLink)
     return websocket, link

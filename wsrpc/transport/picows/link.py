@@ -1,7 +1,7 @@
 """A connection by `picows`, as a link.
 
-picows reads frames in compiled code and hands each to a callback; all above a frame is done here:
-fragments, the type of a message, the closing handshake, pongs, and when to stop reading.
+picows reads frames in compiled code and hands each to a callback. This module does the rest:
+fragments, the type of a message, the closing handshake, pongs, and pauses of reading.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ __all__ = ["PicowsLink"]
 
 RESERVED = "reserved bits must be 0"
 
-# Messages that wait for a reader before the socket is paused, and at which it is read again. As
-# `websockets` has them.
+# Messages that wait for a reader when the socket is paused, and when it is read again. The numbers
+# are those of `websockets`.
 QUEUE, FEW = 16, 4
 
 # Bytes that wait for the socket before the writer is paused. With one batch of 64 KiB on top that
 # makes the 128 KiB of OUT-1.
 WRITE_AHEAD = 64 * 1024
 
-# Messages that one read of the socket may bring and that are acted on before others have a turn.
+# Messages of one read of the socket that are acted on before other tasks have a turn.
 BURST = 16
 
-# The accepting side of picows writes larger messages as two buffers, one of them its own, which it
-# fills anew for the next message; not every event loop copies what it cannot write at once. In a
-# buffer that has room for the longest header picows writes both as one.
+# The accepting side of picows writes larger messages as two buffers. One of them is its own, which
+# it fills anew for the next message, and not every event loop copies bytes that it cannot write at
+# once. In a buffer that has room for the longest header picows writes both as one.
 ONE_BUFFER = 8192
 HEADER = bytes(14)
 
@@ -48,7 +48,7 @@ class PicowsLink(WSListener):
     """A connection by picows, as a `DirectLink`; to picows it is the listener of the connection.
 
     Args:
-        subprotocol: What the handshake agreed on.
+        subprotocol: The subprotocol that the handshake agreed on.
         limits: This side's bounds.
         opened: Called when messages can be sent.
     """
@@ -71,15 +71,16 @@ class PicowsLink(WSListener):
         self._loop = asyncio.get_running_loop()
         self._websocket: WSTransport
         self._transport: asyncio.Transport
-        # What ended the link, or the message that it does not take, whichever came first.
+        # The reason of the link's end, or the error of a message that it does not take; the first
+        # counts.
         self._lost: LinkClosed | None = None
         self._refused: ProtocolError | None = None
         self._gone = asyncio.Event()
         self._drop: asyncio.TimerHandle | None = None
-        # Inward. `_whole` says that the next frame may be a message like most.
+        # Inbound. `_whole` says that the next frame may be a whole message.
         self._whole = True
         self._fragments: bytearray | None = None
-        # Whether they are of the other type, which only a link without subprotocol takes.
+        # Whether the fragments are of the other type, which only a link without subprotocol takes.
         self._odd = False
         self._reading = True
         self._queue: deque[bytes] = deque()
@@ -93,7 +94,7 @@ class PicowsLink(WSListener):
         self._on_message: Callable[[bytes], None] | None = None
         self._on_lost: Callable[[Exception], None] | None = None
         self._on_drained: Callable[[], None] | None = None
-        # Outward.
+        # Outbound.
         self._full = False
         self._drained: asyncio.Future[None] | None = None
         self._pong: bytes | None = None
@@ -130,7 +131,7 @@ class PicowsLink(WSListener):
     def begin_close(self, code: int, reason: str = "") -> None:
         """Close as `close` does, and do not wait; the socket is dropped in time in any case.
 
-        Nothing is delivered from here on but the end.
+        From here on only the end is delivered.
         """
         self._queue.clear()
         self._held = False
@@ -138,7 +139,7 @@ class PicowsLink(WSListener):
             self._say_goodbye(code, short_reason(reason))
 
     def extra(self, name: str) -> Any:
-        """What asyncio knows of the connection: "peername", "socket" or "peercert"."""
+        """A fact that asyncio knows of the connection: "peername", "socket" or "peercert"."""
         return self._transport.get_extra_info(name)
 
     # ------------------------------------------------------------ the contract of direct links
@@ -242,7 +243,7 @@ class PicowsLink(WSListener):
         elif kind == WSMsgType.CLOSE:
             self._on_close(frame)
         elif self._lost is not None or self._refused is not None:
-            # Until the peer has read the verdict, it may say what it likes.
+            # Frames of a peer that has not read the verdict yet do not matter.
             return
         elif frame.rsv1 or frame.rsv2 or frame.rsv3:
             self._fail(CloseCode.PROTOCOL_ERROR, RESERVED)
@@ -259,10 +260,11 @@ class PicowsLink(WSListener):
         return self._calm.bears(opcode, frame.payload_size, final=frame.fin)
 
     def _on_failure(self, frame: WSFrame) -> None:
-        """picows met a broken rule, before it handed on this frame.
+        """Handle a violation that picows met before it handed on this frame.
 
-        It reads one frame ahead, so this may be the one in front of the violation, which has
-        happened all the same. Or it comes behind: picows drops the socket only a bit later.
+        picows reads one frame ahead, so this may be the frame before the violation, which takes
+        effect all the same. Or it comes after the violation: picows drops the socket only a bit
+        later.
         """
         in_front = frame.last_in_buffer and frame.tail_size and frame.payload_size <= self._max_size
         if in_front and frame.msg_type == self._kind and frame.fin and self._whole:
@@ -326,7 +328,7 @@ class PicowsLink(WSListener):
             self._refuse(ProtocolError(CloseCode.SERVER_TROUBLE, "internal error"))
 
     def _deliver(self) -> None:
-        """Call back with what waits, as far as it is wanted, and others had a turn."""
+        """Deliver waiting messages, unless reading is paused or other tasks should have a turn."""
         if self._on_message is None or self._delivering:
             return
         self._delivering = True
@@ -349,7 +351,7 @@ class PicowsLink(WSListener):
             on_lost(self._verdict())
 
     def _others_first(self) -> None:
-        """Let others have a turn before the next message."""
+        """Let other tasks have a turn before the next message."""
         self._burst, self._direct = 0, False
         if not self._later:
             self._later = True
@@ -360,7 +362,7 @@ class PicowsLink(WSListener):
         self._deliver()
 
     def _read(self, wanted: bool) -> None:
-        """Read from the socket, or do not; once the link is lost, read on for the peer's close."""
+        """Read from the socket, or pause; once the link is lost, read on for the peer's close."""
         wanted = wanted or self._lost is not None
         if wanted is not self._reading:
             self._reading = wanted
@@ -378,19 +380,19 @@ class PicowsLink(WSListener):
         return LinkClosed(self._lost.code, self._lost.reason)
 
     def _refuse(self, error: ProtocolError) -> None:
-        """The peer's message cannot be taken; the session closes with what is said here."""
+        """Refuse a message of the peer; the session closes with this error's code."""
         if self._refused is None and self._lost is None:
             self._refused, self._whole, self._direct = error, False, False
             _wake(self._arrived)
             self._deliver()
 
     def _fail(self, code: int, reason: str) -> None:
-        """The peer broke a rule of WebSockets themselves."""
+        """Fail the connection: the peer broke a rule of WebSocket itself."""
         self._say_goodbye(code, reason)
         self._deliver()
 
     def _failed_already(self) -> bool:
-        """Whether picows itself has closed, with what it said."""
+        """Whether picows itself has closed; takes over its code and reason."""
         said = self._websocket.close_handshake and self._websocket.close_handshake.sent
         if said:
             self._lose(failed_with(_number(said.code), said.reason or ""))
@@ -401,7 +403,7 @@ class PicowsLink(WSListener):
         self._lose(LinkClosed(code, reason))
 
     def _lose(self, error: LinkClosed) -> None:
-        """Nothing more is sent, and nothing more that arrives is taken."""
+        """End the link: no message is sent or taken any more."""
         self._lost, self._whole, self._direct = error, False, False
         self._fragments = None
         _wake(self._arrived)
@@ -418,14 +420,14 @@ class PicowsLink(WSListener):
             self._transport.close()
 
     def _on_farewell(self, code: int, frame: WSFrame) -> None:
-        """The peer closes first; answer with its own words."""
+        """Answer a peer that closes first with its own code and reason."""
         if frame.rsv1 or frame.rsv2 or frame.rsv3:
             self._say_goodbye(CloseCode.PROTOCOL_ERROR, RESERVED)
         elif frame.payload_size == 0:
             self._websocket.send(WSMsgType.CLOSE, None)
             self._lose(LinkClosed(CloseCode.NO_STATUS))
         elif code in (0, CloseCode.CONNECTION_LOST) or code >= 5000:
-            # The other ones that may not be sent picows refuses itself (RFC 6455, section 7.4).
+            # picows itself refuses the other codes that may not be sent (RFC 6455, section 7.4).
             self._say_goodbye(CloseCode.PROTOCOL_ERROR, "invalid close code")
         else:
             reason = frame.get_close_reason() or ""
@@ -434,7 +436,7 @@ class PicowsLink(WSListener):
 
 
 def _number(code: WSCloseCode | WSMsgType) -> int:
-    # An IntEnum in truth, which picows types as an Enum.
+    # It is an IntEnum, which picows types as an Enum.
     return cast(int, code)
 
 

@@ -1,4 +1,4 @@
-"""What both sides tell picows: limits, timeouts, and sockets that it can live with."""
+"""Settings of picows for both sides: limits, timeouts, and sockets that it can use."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ __all__ = ["TcpListening", "TcpSocket", "UnixListening", "UnixSocket", "muted", 
 
 OTHER_METHOD = re.compile(rb"(?!GET )([A-Z]{3,10}) (?=/)")
 
-# Every message of picows concerns one connection, whose end the session reports itself; what a
-# stranger's broken handshake looks like is no business of the application's stderr.
+# Every log message of picows concerns one connection, whose end the session reports itself. Broken
+# handshakes of strangers do not belong on the application's stderr.
 muted = logging.getLogger("wsrpc.picows")
 muted.setLevel(logging.CRITICAL)
 
@@ -38,18 +38,18 @@ def options(limits: Limits, tls_timeout: float | None, unix: bool) -> dict[str, 
 
 
 class TcpSocket(Accepted):
-    """A connection whose requests may be other than GET, of which picows knows nothing else.
+    """A connection with requests other than GET, the only method that picows knows.
 
-    It reads the first bytes itself and shows picows a GET; `method` tells what was asked. That goes
-    without TLS, whose bytes only asyncio can read, and without uvloop, which has sockets of its own.
-    There picows answers 400 to other methods.
+    It reads the first bytes itself and shows picows a GET; `method` tells the real method. That
+    works without TLS, whose bytes only asyncio can read, and without uvloop, which has sockets of
+    its own. There picows answers 400 to other methods.
     """
 
     method: str | None = None
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        # For the first bytes only; after that, it is the class's own again.
+        # For the first bytes only; after them the class's own method is used again.
         vars(self)["recv_into"] = self._receive_first
 
     def _receive_first(self, buffer: Any, size: int = 0, flags: int = 0) -> int:
@@ -66,13 +66,13 @@ class TcpSocket(Accepted):
 
 
 class TcpListening(Listening):
-    """A socket that listens for them."""
+    """A listening socket for such connections."""
 
     kind = TcpSocket
 
 
 class _NoTcp(socket.socket):
-    """Bears with picows, which sets options of TCP on every socket."""
+    """Ignores TCP options, which picows sets on every socket."""
 
     __slots__ = ()
 

@@ -43,9 +43,9 @@ class _AsyncioServer(Watch, asyncio_server.ServerConnection):
 
 
 class _Stranger:
-    """Mixed into a connection that was accepted: a peer's request takes up little memory.
+    """A mixin for accepted connections that bounds the memory of a peer's request.
 
-    The library bounds lines and their number, which makes a megabyte.
+    The library bounds the lines and their number, which allows a megabyte.
     """
 
     protocol: Any
@@ -53,7 +53,7 @@ class _Stranger:
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._head_left = MAX_HEAD
-        # For as long as there is no request, in place of the class's own.
+        # While there is no request, this stands in place of the class's own method.
         self.protocol.receive_data = self._receive_head
 
     def _receive_head(self, data: bytes) -> None:
@@ -80,7 +80,7 @@ async def listen(
     limits: Limits,
     ssl: ssl_module.SSLContext | None,
 ) -> AsyncIterator[Bound]:
-    """Accept connections, each handled by a task of its own; yields what is bound.
+    """Accept connections, each handled by a task of its own; yields a `Bound`.
 
     Leaving stops listening and waits until every `handle` has returned.
     """
@@ -114,7 +114,7 @@ async def listen(
 
 
 def _peer_of(connection: Any) -> Any:
-    """Where a connection comes from, in the form of its address family; None once it is gone."""
+    """The peer's address, in the form of its address family; None once it is gone."""
     try:
         return connection.remote_address
     except OSError:
@@ -122,7 +122,7 @@ def _peer_of(connection: Any) -> Any:
 
 
 def _local_of(connection: Any) -> Any:
-    """Which address of this machine a connection reached."""
+    """The address of this machine that a connection reached."""
     try:
         return connection.local_address
     except OSError:
@@ -152,7 +152,7 @@ def _handshake(connection: Any, door: Doorkeeper[Any], tls: bool) -> Handshake:
         tls=tls,
         certificate=_certificate_of(connection) if tls else None,
     )
-    # They are read no more, and a tenth of what an idle connection costs in memory.
+    # The headers are not read any more, and take a tenth of an idle connection's memory.
     request.headers.clear()
     connection.response.headers.clear()
     return handshake

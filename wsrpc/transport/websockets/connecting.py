@@ -54,7 +54,7 @@ async def open_link(
     """Connect to `ws://…`, `wss://…` or `ws+unix:///path/to.sock`; closes on leaving.
 
     Raises:
-        ConnectError: There is no wsrpc server to talk to; the message says how far it got.
+        ConnectError: There is no wsrpc server to talk to; the message says how far the attempt got.
     """
     parts = split_url(url)
     options = options_of(limits, [subprotocol])
@@ -71,11 +71,11 @@ async def open_link(
     except (InvalidURI, InvalidHandshake, OSError, TimeoutError, EOFError, ValueError) as error:
         raise _connect_error(url, error, by_proxy) from error
     except ConnectionClosed as error:
-        # websockets on trio, where the socket breaks while it writes its request.
+        # websockets on trio raises this where the socket breaks while it writes its request.
         broke = ConnectionResetError("the connection broke in the handshake")
         raise _connect_error(url, broke, by_proxy) from error
     except _trio_errors() as error:
-        # What it was about is its cause: no valid certificate, for instance.
+        # The cause tells the real reason: no valid certificate, for instance.
         cause = error.__cause__
         broke = ConnectionResetError("the connection broke in the handshake")
         raise _connect_error(
@@ -94,7 +94,7 @@ async def open_link(
 
 
 class _Connect(asyncio_client.connect):
-    """A redirect is the caller's to follow: credentials are meant for the address that was given."""
+    """A connection that follows no redirects: credentials are meant for the given address only."""
 
     def process_redirect(self, exc: Exception) -> Exception | str:
         return exc
@@ -104,8 +104,8 @@ def proxy_of(url: str, choice: str | bool) -> str | None:
     """The proxy that a connection goes by, if any.
 
     Args:
-        url: Where it goes.
-        choice: What `connect` was given: the proxy's URL, or whether the environment says.
+        url: The URL to connect to.
+        choice: The argument of `connect`: the proxy's URL, or whether the environment decides.
 
     Raises:
         ValueError: The URL cannot be read.
@@ -117,7 +117,7 @@ def proxy_of(url: str, choice: str | bool) -> str | None:
 
 
 def _trio_errors() -> tuple[type[Exception], ...]:
-    """What trio raises for a socket that broke, and no other library does."""
+    """The exceptions that only trio raises for a socket that broke."""
     if on_asyncio():
         return ()
     import trio

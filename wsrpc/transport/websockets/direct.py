@@ -1,11 +1,11 @@
 """The short way into `websockets` on asyncio: callbacks instead of a task and a queue.
 
-The one file that goes beyond the documented interface of `websockets`. `recv()` wakes a task for
-every message and `send()` enters two context managers, which together cost about a third of a
-small call; here a message goes from the socket to the session, and a batch back to the socket,
+This is the one file that goes beyond the documented interface of `websockets`. `recv()` wakes a
+task for every message and `send()` enters two context managers, which together cost about a third
+of a small call. Here a message goes from the socket to the session, and a batch back to the socket,
 within one turn of the event loop. Plain frames do not go through the library at all (`framing`).
-All that is used of its inside is listed in `NEEDED`; with a version that was not tried, or lacks any
-of it, `websocket.py` takes the documented way.
+`NEEDED` lists all private names of the library that are used. With a version that was not tried, or
+that lacks any of them, `link.py` takes the documented way.
 """
 
 from __future__ import annotations
@@ -57,14 +57,14 @@ DATA = frozenset((Opcode.TEXT, Opcode.BINARY, Opcode.CONT))
 
 
 def available() -> bool:
-    """Whether the installed `websockets` is as this file expects it."""
+    """Whether the installed `websockets` has all that this file needs."""
     return version.startswith(TRIED) and all(
         hasattr(owner, name) for owner, names in NEEDED.items() for name in names
     )
 
 
 def translated(closed: ConnectionClosed) -> LinkClosed:
-    """What a close means to a session: the peer's code, or the one this side sent first."""
+    """A close in the session's terms: the peer's code, or the code that this side sent first."""
     frames = [closed.rcvd, closed.sent]
     if closed.rcvd_then_sent is False:
         frames.reverse()
@@ -75,15 +75,15 @@ def translated(closed: ConnectionClosed) -> LinkClosed:
 
 
 # asyncio offers the socket 256 KiB of fresh memory for every read, which the system maps and unmaps
-# again: most of the time of a small read. What a read brought is copied out before the next one
+# again: most of the time of a small read. The bytes of a read are copied out before the next one
 # begins, so all connections of a thread can share one buffer.
 READ_SIZE = 256 * 1024
 
-# Bytes that the library takes in one go. It reads all the frames in them and answers all the pings
-# before anybody can say that there are too many: at most 5 ms of work.
+# Bytes that the library takes in one go. It reads all the frames in them, and answers all the
+# pings, before this code can stop a flood: at most 5 ms of work.
 HANDED_OVER = 2 * 1024
 
-# Messages that one read of the socket may bring and that are acted on before others have a turn.
+# Messages of one read of the socket that are acted on before other tasks have a turn.
 BURST = 64
 
 
@@ -104,14 +104,15 @@ def between_frames(protocol: Protocol) -> bool:
 
 
 class Tap(Connection, asyncio.BufferedProtocol):
-    """Mixed into a connection: its messages come here instead of into the queue of `recv()`.
+    """A mixin for connections: messages come here instead of into the queue of `recv()`.
 
-    Until it is attached it holds what one read of the socket brought, and reads no further. Once
-    attached, it takes plain frames apart by itself as long as the library stands between two
-    messages, and hands it everything else.
+    Until it is attached it holds the bytes of one read of the socket, and reads no further. Once
+    attached, it takes plain frames apart by itself while the library stands between two messages,
+    and hands all other bytes to the library.
     """
 
-    # Apart from what the library keeps: a dictionary of so many would take a kilobyte more.
+    # Slots, apart from the library's attributes: a dictionary with all of them would take a
+    # kilobyte more.
     __slots__ = (
         "_between",
         "_burst",
@@ -133,7 +134,8 @@ class Tap(Connection, asyncio.BufferedProtocol):
         "_waiting",
     )
 
-    # This side's; of a subclass for each listener, so that a connection has no word of it.
+    # This side's bounds; each listener has a subclass with its own, so that they take no memory of
+    # a connection.
     bounds: Limits | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -150,7 +152,7 @@ class Tap(Connection, asyncio.BufferedProtocol):
         self._resting = False
         self._over = False
         self._closing = False
-        # Where frames are not plain ones, or the library wants to log each, it has them all.
+        # The library gets all frames if they are not plain, or if it has to log each.
         self._head: int | None = None
         self._masked = self.protocol.side is SERVER
         self._between = False
@@ -173,8 +175,8 @@ class Tap(Connection, asyncio.BufferedProtocol):
                 data, self._head, masked=self._masked, limit=self._limit
             )
             if more:
-                # Should no more come, the connection has broken in the middle of a message, which
-                # is all that the library would have made of this.
+                # If no more bytes come, the connection has broken in the middle of a message. The
+                # library would come to the same end.
                 self._rest = bytes(data[taken:])
             for message in messages:
                 self._deliver(message)
@@ -184,7 +186,7 @@ class Tap(Connection, asyncio.BufferedProtocol):
         self._hand_over(bytes(data))
 
     def _hand_over(self, data: bytes) -> None:
-        """Let the library have what is not for here."""
+        """Hand bytes to the library that are no plain frames."""
         for begin in range(0, len(data), HANDED_OVER):
             self.data_received(data[begin : begin + HANDED_OVER])
         sent = self.protocol.close_sent
@@ -197,7 +199,7 @@ class Tap(Connection, asyncio.BufferedProtocol):
 
     def send_data(self) -> None:
         if self.transport.is_closing():
-            # Answers to what was read before the connection broke. asyncio would log a line for
+            # Drop answers to frames from before the connection broke. asyncio would log a line for
             # each, so that pings and a reset would fill the application's log.
             self.protocol.data_to_send()
         else:
@@ -212,7 +214,7 @@ class Tap(Connection, asyncio.BufferedProtocol):
         calm = self._calm
         if calm is not None and not calm.bears(event.opcode, len(event.data), final=event.fin):
             if self.protocol.state is OPEN:
-                # Whatever comes after it is read and dropped.
+                # Bytes after it are read and dropped.
                 self.protocol.fail(CloseCode.ENHANCE_YOUR_CALM, TOO_MUCH)
                 self.send_data()
                 self._end(LinkClosed(CloseCode.ENHANCE_YOUR_CALM, TOO_MUCH))
@@ -228,7 +230,8 @@ class Tap(Connection, asyncio.BufferedProtocol):
             self._opcode = frame.opcode
         data = frame.data
         if not frame.fin or self._fragments is not None:
-            # The library bounds their sum. Joined at once, thousands of tiny ones cost no more.
+            # The library bounds the sum of the fragments. Joined at once, thousands of tiny ones
+            # cost no more.
             if self._fragments is None:
                 self._fragments = bytearray()
             self._fragments += data
@@ -259,7 +262,7 @@ class Tap(Connection, asyncio.BufferedProtocol):
             self._notify()
 
     def _count(self) -> None:
-        """One more message in this turn of the event loop; after so many, others have theirs."""
+        """Count a message of this turn of the event loop; after `BURST` other tasks run."""
         self._burst += 1
         if self._burst == BURST:
             self._resting = True
@@ -299,14 +302,14 @@ class Tap(Connection, asyncio.BufferedProtocol):
             waiter.set_result(None)
 
     async def receive(self) -> bytes:
-        """The next message, while not attached."""
+        """Receive the next message, while not attached."""
         while not self._waiting:
             self.transport.resume_reading()
             self._waiter = self.loop.create_future()
             await self._waiter
         first = self._waiting[0]
         if isinstance(first, Exception):
-            # Left in its place: there is nothing after it.
+            # The end stays in its place, since no message follows it.
             raise first
         self._waiting.pop(0)
         return first
@@ -348,7 +351,7 @@ class Tap(Connection, asyncio.BufferedProtocol):
             self.transport.resume_reading()
 
     def drop(self) -> None:
-        """Deliver nothing but the end from here on: the link is being closed."""
+        """Deliver only the end from here on: the link is being closed."""
         self._closing = True
         if not self._over:
             self._waiting.clear()
@@ -357,7 +360,7 @@ class Tap(Connection, asyncio.BufferedProtocol):
             self.transport.resume_reading()
 
     async def close(self, code: int = CloseCode.NORMAL, reason: str = "") -> None:
-        """As the library does; what has been held back no longer keeps it from reading the end."""
+        """Close as the library does; bytes held back no longer keep it from reading the end."""
         self.drop()
         await super().close(code, reason)
 

@@ -1,9 +1,9 @@
 """The one kind of WebSocket frame that sessions live on: final, text or binary, no extension.
 
-RFC 6455, section 5.2. Whatever else may come over a connection is left to the library: control
-frames, fragments, frames that are too large, violations. Its parser is made of generators within
-generators and its writer of a buffer and a dataclass, which together cost a small call a fifth of
-its time; and a large frame is copied five times, here once.
+See RFC 6455, section 5.2. All other frames are left to the library: control frames, fragments,
+frames that are too large, violations. The library's parser consists of nested generators, and its
+writer of a buffer and a dataclass. Together they cost a small call a fifth of its time. They copy a
+large frame five times; this module copies it once.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _MASKED = 0x80
 _SIZE_16 = 126
 _SIZE_64 = 127
 
-# The first byte of a frame: final, and what it carries.
+# The first byte of a frame: the final bit, and the opcode.
 TEXT = _FINAL | Opcode.TEXT
 BINARY = _FINAL | Opcode.BINARY
 
@@ -59,17 +59,17 @@ def packed(head: int, data: bytes, *, masked: bool) -> bytes:
 def unpacked(
     data: memoryview, head: int, *, masked: bool, limit: int
 ) -> tuple[list[bytes], int, bool]:
-    """The messages of the frames that `data`, at the border of two frames, begins with.
+    """The messages of the plain frames at the beginning of `data`.
 
     Args:
-        data: What came.
-        head: `TEXT` or `BINARY`; of what kind they have to be.
-        masked: Whether they have to be masked, as those of clients are.
+        data: The bytes that came, from the beginning of a frame on.
+        head: `TEXT` or `BINARY`, the kind that the frames must have.
+        masked: Whether the frames have to be masked, as those of clients are.
         limit: Bytes. The largest message to take.
 
     Returns:
-        The messages, how many bytes carried them, and whether what is after them may become a
-        frame of that kind when more comes. Else it is something for the library.
+        The messages, the number of bytes that carried them, and whether the bytes after them may
+        become such a frame when more come. Otherwise they are for the library.
     """
     messages: list[bytes] = []
     at, end = 0, len(data)

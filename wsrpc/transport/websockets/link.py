@@ -1,10 +1,10 @@
 """Links over WebSocket, by `websockets` on asyncio and on trio, plain, TLS or Unix socket.
 
-All that the package knows of `websockets` is in this folder. `direct.py` is the short way on
-asyncio. Here messages are read and written as bytes (`recv(decode=False)`, `send(…, text=True)`),
-which spares a UTF-8 round trip per message. The one step beyond the documented interface is
-`Watch`, which notes the type of an incoming message; if a later version stops calling it, messages
-of the wrong type are just no longer told apart.
+All code that uses `websockets` is in this folder. `direct.py` is the short way on asyncio. Here
+messages are read and written as bytes (`recv(decode=False)`, `send(…, text=True)`), which spares a
+UTF-8 round trip per message. The one step beyond the documented interface is `Watch`, which notes
+the type of an incoming message; if a later version stops calling it, messages of the wrong type are
+just no longer told apart.
 """
 
 from __future__ import annotations
@@ -42,22 +42,22 @@ __all__ = [
 ]
 
 logger = logging.getLogger("wsrpc.websockets")
-# Every message of websockets concerns one connection, whose end the session reports itself; what a
-# stranger's broken handshake looks like is no business of the application's stderr.
+# Every log message of websockets concerns one connection, whose end the session reports itself.
+# Broken handshakes of strangers do not belong on the application's stderr.
 logger.setLevel(logging.CRITICAL)
 
 
 class Watch:
-    """Notes the WebSocket type of the messages that a connection receives, and floods of others."""
+    """Notes the WebSocket type of received messages, and counts floods of other frames."""
 
     saw_text = False
     saw_binary = False
-    # This side's; of a subclass for each listener.
+    # This side's bounds; each listener has a subclass with its own.
     bounds: Limits | None = None
     calm: Calm | None = None
     failed = False
     protocol: Any
-    # Sends what the protocol has to say.
+    # Sends the bytes that the library's protocol object has ready.
     say: Callable[[], None]
 
     def process_event(self, event: Any) -> None:
@@ -70,7 +70,7 @@ class Watch:
                 self.calm = Calm(self.bounds)
             calm = self.calm
             if calm is None or self.protocol.state is not State.OPEN:
-                # What was read together with what failed the connection is dropped.
+                # Frames that were read together with the violation are dropped.
                 if self.failed:
                     return
             elif not calm.bears(event.opcode, len(event.data), final=event.fin):
@@ -116,8 +116,8 @@ class WebSocketLink:
         return data
 
     async def close(self, code: int, reason: str = "") -> None:
-        # The library bounds the wait for the peer's close frame, but not the wait for a peer that
-        # does not read to take ours.
+        # The library bounds the wait for the peer's close frame. It does not bound the wait until a
+        # peer that does not read takes ours.
         with anyio.move_on_after(2 * self._close_timeout) as scope:
             await self._close(code, short_reason(reason))
         if scope.cancelled_caught:
@@ -128,10 +128,10 @@ class WebSocketLink:
 
 
 class TrioWebSocketLink(WebSocketLink):
-    """The same on trio, where a cancelled send leaves half a message on the wire.
+    """A link on trio, where a cancelled send leaves half a message on the wire.
 
-    Nothing that came after it could be read, not even the close frame with its code. So a send that
-    has begun goes on; a peer that does not take it is dropped by `close`, which ends the send too.
+    The peer could read no frame after it, not even the close frame with its code. So a send that
+    has begun goes on. `close` drops a peer that does not take it, which ends the send too.
     """
 
     async def send(self, data: bytes) -> None:
@@ -143,7 +143,7 @@ class TrioWebSocketLink(WebSocketLink):
 
 
 class DirectWebSocketLink(WebSocketLink):
-    """The same, driven by callbacks: a `DirectLink`."""
+    """A link driven by callbacks: a `DirectLink`."""
 
     def __init__(self, connection: direct.Tap, handshake: Handshake, close_timeout: float) -> None:
         super().__init__(connection, handshake, close_timeout)
@@ -168,7 +168,7 @@ class DirectWebSocketLink(WebSocketLink):
 
 
 def link_over(connection: Any, handshake: Handshake, limits: Limits) -> WebSocketLink:
-    """A connection of whichever kind as a link."""
+    """A link over a connection, by the kind of the connection."""
     kind = WebSocketLink if on_asyncio() else TrioWebSocketLink
     if isinstance(connection, direct.Tap):
         kind = DirectWebSocketLink
@@ -186,12 +186,12 @@ async def _abort(connection: Any) -> None:
 
 
 def bounded(kind: type[Any], limits: Limits, *mixins: type[Any]) -> type[Any]:
-    """A kind of connection that knows how much it has to bear."""
+    """A class of connections with these bounds."""
     return type(kind.__name__, (*mixins, kind), {"bounds": limits})
 
 
 def options_of(limits: Limits, subprotocols: Sequence[str]) -> dict[str, Any]:
-    """What both sides tell the library."""
+    """The options of the library for both sides."""
     return {
         "subprotocols": [Subprotocol(name) for name in subprotocols],
         "compression": None,

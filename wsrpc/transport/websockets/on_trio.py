@@ -1,12 +1,11 @@
-"""Connections of `websockets` on trio, without three of the library's ways to wait for ever.
+"""Connections of `websockets` on trio, without three endless waits of the library.
 
-Its reader writes what the protocol has to answer after every read, under the lock that a writer
-holds for as long as the socket takes no more: when both directions are full, each end waits for the
-other one to read. Here the reader leaves its answers to the writer that holds the lock, and reads
-on. And a reader that was paused because nobody took the messages is not told when the connection is
-closed, so that the server never finishes. Here it is. And
-where the library fails a connection for what the peer sent, it waits until the peer leaves. Here it
-waits as long as for any closing handshake.
+After every read the library's reader writes its answers, under the lock that a writer holds while
+the socket takes no more. When both directions are full, each end waits for the other one to read.
+Here the reader leaves its answers to the writer that holds the lock, and reads on. A reader that
+was paused because no task took the messages is not told when the connection is closed, so that the
+server never finishes. Here it is told. And if the library fails a connection for a violation of the
+peer, it waits until the peer leaves. Here it waits as long as for any closing handshake.
 """
 
 from __future__ import annotations
@@ -25,12 +24,13 @@ from ..listening import EXHAUSTED, FULL, SPENT
 __all__ = ["TrioClient", "TrioListener", "TrioServer"]
 
 
-# Answers that the reader leaves to a writer: pongs. Whoever pings more and does not read has to wait.
+# Answers, mostly pongs, that the reader may leave to a writer. A peer that pings more and does not
+# read has to wait.
 ANSWERS = 64
 
 
 class _Reading(Connection):
-    """Mixed into a connection of either side."""
+    """A mixin for connections of either side."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         self._unsent: deque[bytes] = deque()
@@ -61,7 +61,7 @@ class _Reading(Connection):
                     await self._end_output()
 
     def say(self) -> None:
-        """The connection has failed: tell the peer, and do not wait for ever until it leaves."""
+        """Tell the peer that the connection has failed, and bound the wait until it leaves."""
         if not self._leaving:
             self._leaving = True
             self.nursery.start_soon(self._leave)
@@ -78,7 +78,7 @@ class _Reading(Connection):
             await trio.aclose_forcefully(self.stream)
 
     async def _end_output(self) -> None:
-        """As the library does: half-close where that can be done, else close."""
+        """Half-close where that is possible, else close, as the library does."""
         if isinstance(self.stream, trio.abc.HalfCloseableStream):
             try:
                 await self.stream.send_eof()
@@ -94,7 +94,7 @@ class _Reading(Connection):
 
 
 class TrioListener(trio.abc.Listener[trio.SocketStream]):
-    """A listener that asks at the door whether there is room for whom it accepts."""
+    """A listener that asks the door whether there is room for a connection."""
 
     def __init__(self, listener: trio.SocketListener, door: Doorkeeper[Any]) -> None:
         self.socket = listener.socket
