@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any, cast
@@ -10,33 +10,33 @@ from typing import Any, cast
 import anyio
 
 import wsrpc
-from tests.support import Codec, live, until
+from tests.support import live, until
 from wsrpc.cluster import Cluster, LocalBroker, LocalBus
 from wsrpc.cluster.bus.base import Bus
 from wsrpc.cluster.network import Network
 from wsrpc.cluster.relay import TO, Inbound, Relay
 from wsrpc.handling.live import LiveCalls
-from wsrpc.interop.service import Interop, Partner
+from wsrpc.interop.service import Interop
 from wsrpc.protocol.lanes import InCall
 
 
 class Onward(Inbound):
-    """A call of a client, on its way to a session of another node."""
+    """A call on its way to a session of another node."""
 
     def __init__(self, relay: Everything, calls: LiveCalls, call: InCall) -> None:
         super().__init__(relay, calls, call)
         self.everything = relay
 
     def on_arguments(self) -> None:
-        everything = self.everything
-        meta = {**(self.call.metadata or {}), TO: everything.to}
-        self.send(everything.network.hub_to(everything.to), str(self.call.method), meta)
+        to = self.everything.to[self.hub.codec.name][-1]
+        meta = {**(self.call.metadata or {}), TO: to}
+        self.send(self.everything.network.hub_to(to), str(self.call.method), meta)
 
 
 class Everything(Relay):
-    """Passes all calls on."""
+    """Passes all calls on, to a session that speaks the caller's codec."""
 
-    def __init__(self, network: Network, to: str) -> None:
+    def __init__(self, network: Network, to: Mapping[str, list[str]]) -> None:
         super().__init__(network.relay.find, network.relay.enter, network.relay.limits)
         self.network = network
         self.to = to
@@ -49,13 +49,13 @@ class Everything(Relay):
 class Counted:
     """What the service counts: calls that are passed on last as long as their handlers."""
 
-    def __init__(self, server: wsrpc.Server, targets: list[Everything]) -> None:
+    def __init__(self, server: wsrpc.Server, onward: list[Everything]) -> None:
         self._server = server
-        self._targets = targets
+        self._onward = onward
         self._peak = 0
 
     def snapshot(self) -> wsrpc.Snapshot:
-        live = self._targets[0].live
+        live = self._onward[0].live
         self._peak = max(self._peak, live)
         return replace(
             self._server.snapshot(), calls_live=live, calls_peak=self._peak, generators_open=live
@@ -63,33 +63,45 @@ class Counted:
 
 
 @asynccontextmanager
-async def gateway(
-    codec: Codec, buses: tuple[Bus, Bus] | None = None, **options: Any
-) -> AsyncIterator[str]:
-    """The URL of a server that stands for a client of another node, which exposes `Interop`."""
+async def gateway(buses: tuple[Bus, Bus] | None = None, **options: Any) -> AsyncIterator[str]:
+    """The URL of a server that stands for clients of another node, which expose `Interop`.
+
+    What these call at their own server goes the other way: to the newest session of that URL.
+    """
     if buses is None:
         broker = LocalBroker()
         buses = LocalBus(broker), LocalBus(broker)
-    target: list[Everything] = []
+    onward: list[Everything] = []
+    callers: dict[str, list[str]] = {"json": [], "msgpack": []}
 
-    def relayed(session: wsrpc.Session, change: Any) -> None:
+    def changed(session: wsrpc.Session, change: Any) -> None:
+        wire = live(session).wire
+        of_codec = callers[wire.hub.codec.name]
         if change.state == "connected":
-            live(session).wire.relay_calls(target[0])
+            if session.id not in of_codec:
+                of_codec.append(session.id)
+            wire.relay_calls(onward[0])
+        elif change.state == "closed":
+            of_codec.remove(session.id)
 
     service = Interop()
-    near = wsrpc.Server([], on_state=relayed, **options)
-    far = wsrpc.Server([Partner()])
-    service.server = cast(wsrpc.Server, Counted(near, target))
+    near = wsrpc.Server([], on_state=changed, **options)
+    far = wsrpc.Server([])
+    service.server = cast(wsrpc.Server, Counted(near, onward))
     async with (
         Cluster(near, buses[0]) as here,
         Cluster(far, buses[1]) as there,
         far.listen() as listener,
         near.listen() as front,
-        wsrpc.connect(listener.url, controllers=[service], codec=codec) as client,
+        wsrpc.connect(listener.url, controllers=[service], codec="json") as json,
+        wsrpc.connect(listener.url, controllers=[service], codec="msgpack") as msgpack,
     ):
         with anyio.fail_after(10):
-            await until(lambda: there.id in here.nodes)
-        network = here.network
-        assert network is not None
-        target.append(Everything(network, client.id))
+            await until(lambda: there.id in here.nodes and here.id in there.nodes)
+        assert here.network is not None
+        assert there.network is not None
+        onward.append(Everything(here.network, {"json": [json.id], "msgpack": [msgpack.id]}))
+        back = Everything(there.network, callers)
+        for session in far.sessions.values():
+            live(session).wire.relay_calls(back)
         yield front.url

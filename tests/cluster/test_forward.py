@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import anyio
 import pytest
@@ -10,6 +11,7 @@ import pytest
 import wsrpc
 from tests.cluster.support import BusKind, Worker, net
 from tests.support import Peer, soon, until, visited, wire_of
+from wsrpc.cluster import ClusterLimits
 
 
 class Numbers:
@@ -62,6 +64,11 @@ async def test_any_node_accepts_a_resume_for_any_other(bus: BusKind) -> None:
                 assert await proxy.whoami() == "me"
 
 
+def resuming(token: str) -> list[Any]:
+    """A hello that resumes."""
+    return ["hello", {"version": 1, "token": token, "link": 2, "received": 0, "window": 32}]
+
+
 async def close_code(peer: Peer) -> int:
     with soon():
         return await peer.closed()
@@ -81,10 +88,45 @@ async def test_a_token_of_a_dead_node_is_told_so_at_once() -> None:
         async with visited(here.server) as visit:
             for lost in (token, "0123456789.abc", "no-dot", "a b.c"):
                 peer = visit()
-                await peer.send(
-                    ["hello", {"version": 1, "token": lost, "link": 2, "received": 0, "window": 32}]
-                )
+                await peer.send(resuming(lost))
                 assert await close_code(peer) == 4010
+
+
+async def test_a_client_need_not_wait_for_the_verdict_to_leave_a_node_at_which_nobody_listens() -> (
+    None
+):
+    limits = ClusterLimits(beat=0.2, suspect=0.3, grace=30.0)
+    async with net("local", limits=limits) as nodes:
+        here, there = nodes.places
+        async with visited(there.server) as visit:
+            hello = await visit().say_hello()
+            nodes.buses[1].cut()
+            try:
+                async with visited(here.server) as visit_here:
+                    peer = visit_here()
+                    await peer.send(resuming(hello[1]["token"]))
+                    assert await close_code(peer) == 4010
+                assert here.cluster.nodes[there.cluster.id].state in ("up", "suspect")
+            finally:
+                nodes.buses[1].mend()
+
+
+async def test_a_client_that_resumes_right_after_an_outage_of_nats_keeps_its_session() -> None:
+    limits = ClusterLimits(beat=0.2, suspect=0.3, grace=30.0, reconnecting=30.0)
+    async with net("local", limits=limits) as nodes:
+        here, there = nodes.places
+        async with visited(there.server) as visit:
+            hello = await visit().say_hello()
+            for bus in nodes.buses:
+                bus.cut()
+            nodes.buses[0].mend()
+            try:
+                async with visited(here.server) as visit_here:
+                    peer = visit_here()
+                    await peer.send(resuming(hello[1]["token"]))
+                    assert await close_code(peer) == 1013
+            finally:
+                nodes.buses[1].mend()
 
 
 async def test_a_forward_to_a_node_that_does_not_answer_is_to_be_tried_again() -> None:
@@ -96,18 +138,7 @@ async def test_a_forward_to_a_node_that_does_not_answer_is_to_be_tried_again() -
             try:
                 async with visited(here.server) as visit_here:
                     peer = visit_here()
-                    await peer.send(
-                        [
-                            "hello",
-                            {
-                                "version": 1,
-                                "token": hello[1]["token"],
-                                "link": 2,
-                                "received": 0,
-                                "window": 32,
-                            },
-                        ]
-                    )
+                    await peer.send(resuming(hello[1]["token"]))
                     assert await close_code(peer) == 1013
             finally:
                 nodes.buses[1].thaw()

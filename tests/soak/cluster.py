@@ -43,6 +43,7 @@ class Net:
         self.nats = nats
         self.errors_after: list[float] = []
         self.right_after: list[float] = []
+        self.left_after: list[float] = []
         self._group = group
         self._verdict = verdict
         self._died = 0.0
@@ -69,6 +70,7 @@ class Net:
         async with (
             wsrpc.connect(other.url) as near,
             wsrpc.connect(victim.url, controllers=[worker], reconnect=False) as far,
+            wsrpc.connect([victim.url, other.url]) as leaving,
         ):
             id = far.id
             prefix = id.partition("-")[0]
@@ -77,6 +79,7 @@ class Net:
                 await anyio.sleep(0.05)
             async with anyio.create_task_group() as group:
                 group.start_soon(self._told, node, id)
+                group.start_soon(self._leaves, leaving)
                 await anyio.sleep(0.3)
                 self.nodes.remove(victim)
                 victim.signal(signal.SIGKILL)
@@ -91,6 +94,13 @@ class Net:
             await node.hang(id)
         except wsrpc.RpcError:
             self.errors_after.append(time.monotonic() - self._died)
+
+    async def _leaves(self, session: wsrpc.Session) -> None:
+        """A client that has another address goes on there."""
+        old = session.id
+        while session.id == old or session.state != "connected":
+            await anyio.sleep(0.01)
+        self.left_after.append(time.monotonic() - self._died)
 
     async def freeze(self) -> None:
         """Stop a node for a while, at times for so long that the others give it up."""
@@ -199,6 +209,7 @@ async def cluster(
     resumed: object = None
     errors_after: list[float] = []
     right_after: list[float] = []
+    left_after: list[float] = []
     with NatsServer() as nats:
         async with anyio.create_task_group() as processes:
             net = Net(processes, verdict, nats)
@@ -234,6 +245,7 @@ async def cluster(
                     verdict.zero("sessions that presence does not have", len(there - known))
                     resumed = await session.clientize(Node).resumed()
                 errors_after, right_after = net.errors_after, net.right_after
+                left_after = net.left_after
                 group.cancel_scope.cancel()
             processes.cancel_scope.cancel()
     seen: Counter[str] = Counter()
@@ -252,6 +264,7 @@ async def cluster(
     verdict.zero("hung", seen["hung"])
     verdict.within("a typed error, from kill -9", errors_after, 2.0)
     verdict.within("presence is right, from kill -9", right_after, 2.0)
+    verdict.within("a client has left for another node, from kill -9", left_after, 1.0)
     return verdict.end()
 
 

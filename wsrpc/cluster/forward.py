@@ -27,10 +27,11 @@ ANSWER_TIMEOUT = 15.0
 # Seconds to find out whether a node is there.
 PROBE_TIMEOUT = 1.0
 
-# Attempts to reach the node, and seconds between them.
-ATTEMPTS = 3
-PAUSE = 0.2
+# Seconds between two attempts to reach the node, and in which it is tried once it would be missed.
+PAUSE = 0.1
+PATIENCE = 0.3
 
+GONE = "there is no such session to resume: its node is gone"
 AGAIN = "the node that has the session cannot be reached at the moment; try again later"
 
 
@@ -58,12 +59,18 @@ def owner_of(token: str) -> str:
 class Forwarding:
     """Passes links on, and takes those that are passed on.
 
+    Args:
+        network: The way to other nodes.
+        acceptor: What serves links that are passed on to here.
+        patience: Seconds of silence after which a node at which nobody listens counts as gone.
+
     Attributes:
         live: Links that are passed on from here.
     """
 
-    def __init__(self, network: Network, acceptor: Acceptor) -> None:
+    def __init__(self, network: Network, acceptor: Acceptor, patience: float) -> None:
         self.live = 0
+        self._patience = patience + PATIENCE
         self._network = network
         self._acceptor = acceptor
         network.on_forward = self.taken
@@ -104,22 +111,23 @@ class Forwarding:
             raise ProtocolError(refused.code, refused.reason) from None
 
     async def _reach(self, owner: str, link: Link) -> BusLink:
-        network = self._network
-        for attempt in range(ATTEMPTS):
-            if attempt:
-                await anyio.sleep(PAUSE)
-            peer = network.members.get(owner)
+        network, members = self._network, self._network.members
+        end = network.now() + self._patience
+        while True:
+            peer = members.get(owner)
             gone = peer.gone if peer is not None else await self._is_unheard_of(owner)
             if gone:
-                raise ProtocolError(
-                    CloseCode.CANNOT_RESUME, "there is no such session to resume: its node is gone"
-                )
+                raise ProtocolError(CloseCode.CANNOT_RESUME, GONE)
             try:
                 assert link.subprotocol is not None
                 return await network.dial(owner, link.subprotocol, "forward", _told(link.handshake))
-            except ConnectError:
-                continue
-        raise ProtocolError(CloseCode.TRY_AGAIN_LATER, AGAIN)
+            except ConnectError as error:
+                nobody = isinstance(error.__cause__, NoResponders)
+            if nobody and peer is not None and members.is_missing(peer):
+                raise ProtocolError(CloseCode.CANNOT_RESUME, GONE)
+            if network.now() >= end:
+                raise ProtocolError(CloseCode.TRY_AGAIN_LATER, AGAIN)
+            await anyio.sleep(PAUSE)
 
     async def _is_unheard_of(self, owner: str) -> bool:
         """Whether a node that never gave a sign of life is not there either."""

@@ -72,7 +72,7 @@ class ClusterLimits:
 
     beat: float = 0.5
     suspect: float = 0.75
-    grace: float = 1.0
+    grace: float = 0.6
     dead_after: float = 8.0
     reconnecting: float = 5.0
     max_nodes: int = 64

@@ -28,7 +28,7 @@ PROTOCOL = 1
 PROBE_TIMEOUT = 1.0
 
 # Seconds between two probes of one node.
-PROBE_PAUSE = 0.05
+PROBE_PAUSE = 0.04
 
 # How often silent nodes are looked for, within one beat: it adds to the time until a death is found.
 LOOKS = 10
@@ -177,9 +177,10 @@ class Members:
         self._meta = dict(meta)
         self._began = began
         self._counter = 0
-        # Seconds on the loop's clock: since when the bus has been there without a pause.
+        # Seconds on the loop's clock: since when silence says something about others, and since when
+        # the bus has been there without a pause.
         self._clear = wire.now()
-        self._connected_since = wire.now() - 1e9
+        self._bus_since = wire.now() - 1e9
 
     @property
     def settled_in(self) -> bool:
@@ -286,7 +287,7 @@ class Members:
 
     def bus_up(self) -> None:
         """The bus is back: all clocks begin anew."""
-        self._clear = self._connected_since = self._wire.now()
+        self._clear = self._bus_since = self._wire.now()
 
     async def run(self) -> None:
         """Give signs of life, and look for those who give none."""
@@ -315,14 +316,15 @@ class Members:
     def look(self, now: float) -> None:
         """Ask those that have been silent for too long."""
         for peer in self.up():
-            silent = now - max(peer.seen, self._clear)
-            if (
-                silent > self._limits.suspect
-                and not peer.probing
-                and now - peer.probed > PROBE_PAUSE
-            ):
+            due = self._is_silent(peer, now) and now - peer.probed > PROBE_PAUSE
+            if due and not peer.probing:
                 peer.probing = True
-                self._wire.spawn(self._probe, peer, silent > self._limits.dead_after)
+                overdue = now - max(peer.seen, self._clear) > self._limits.dead_after
+                self._wire.spawn(self._probe, peer, overdue)
+
+    def _is_silent(self, peer: Peer, now: float) -> bool:
+        # A pause of this process' own excuses nobody here: whoever lives answers.
+        return now - max(peer.seen, self._bus_since) > self._limits.suspect
 
     async def _probe(self, peer: Peer, overdue: bool) -> None:
         wire = self._wire
@@ -346,16 +348,31 @@ class Members:
 
     def _nobody(self, peer: Peer, now: float) -> None:
         """Nobody listens there: it is dead, or away from NATS as this node may have been."""
-        limits = self._limits
         if peer.state != "suspect":
-            if now - max(peer.seen, self._clear) > limits.suspect:
+            if self._is_silent(peer, now):
                 self._set(peer, "suspect")
             return
-        if now - max(peer.suspected, self._clear) < limits.grace:
-            return
-        if min(now - self._connected_since, now - peer.moved) < limits.reconnecting:
-            return
-        self._set(peer, "dead")
+        absent = now - max(peer.suspected, self._bus_since)
+        if absent >= self._limits.grace and self._is_proof(peer, now):
+            self._set(peer, "dead")
+
+    def _is_proof(self, peer: Peer, now: float) -> bool:
+        """Whether "nobody listens there" means that it is gone, and not that it has yet to reconnect."""
+        most = self._limits.reconnecting
+        if peer.seen <= self._bus_since:
+            # It has not been heard since the bus was away.
+            return now - self._bus_since >= most
+        alone = peer.moved - self._bus_since >= most
+        return not alone or now - peer.moved >= most
+
+    def is_missing(self, peer: Peer) -> bool:
+        """Whether a node at which nobody listens now has also been silent for too long.
+
+        That is enough for a session of it to begin anew elsewhere, which need not wait for the
+        verdict that it is dead.
+        """
+        now = self._wire.now()
+        return self._is_silent(peer, now) and self._is_proof(peer, now)
 
     async def _bus_lives(self) -> bool:
         """Whether the node is silent, and not the bus."""
@@ -365,5 +382,5 @@ class Members:
             return True
         except (BusTimeout, BusDown):
             pass
-        self._clear = self._wire.now()
+        self._clear = self._bus_since = self._wire.now()
         return False

@@ -285,7 +285,7 @@ class Network:
                 raise ConnectError(f"node {node} gives no link: {answer.no}")
         except (BusError, *BAD_JSON) as error:
             link.lose("not answered")
-            raise ConnectError(f"node {node} cannot be reached: {error!r}") from None
+            raise ConnectError(f"node {node} cannot be reached: {error!r}") from error
         except BaseException:
             link.lose("given up")
             raise

@@ -102,7 +102,7 @@ class Node:
                 began=self.began,
                 enter=self.enter,
             )
-            self.forwarding = Forwarding(self.network, self.server.acceptor())
+            self.forwarding = Forwarding(self.network, self.server.acceptor(), self.limits.suspect)
             try:
                 await self.network.open()
             except BaseException:
