@@ -191,6 +191,33 @@ async def test_calls_made_by_a_child_task_of_a_handler_inherit_what_remains(wire
 
 
 @pytest.mark.rule("TIME-5")
+async def test_a_task_that_a_handler_starts_elsewhere_inherits_what_remains() -> None:
+
+    class Parent:
+        group: anyio.abc.TaskGroup
+
+        @wsrpc.method
+        async def ask_from_outside(self) -> float | None:
+            caller = wsrpc.current().session.clientize(Clock, timeout=None)
+            send, answer = anyio.create_memory_object_stream[float | None](1)
+
+            async def elsewhere() -> None:
+                send.send_nowait(await caller.remaining())
+
+            # No cancel scope of the handler's is around it.
+            self.group.start_soon(elsewhere)
+            with send, answer:
+                return await answer.receive()
+
+    parent = Parent()
+    async with anyio.create_task_group() as parent.group:
+        async with connected_pair([parent], [Clock()]) as (_, client):
+            left = await client.clientize(Parent, timeout=10).ask_from_outside()
+            assert left is not None
+            assert 7 < left <= 10.1
+
+
+@pytest.mark.rule("TIME-5")
 async def test_calls_that_a_handler_makes_to_others_inherit_what_remains() -> None:
 
     class Gateway:

@@ -118,3 +118,28 @@ async def test_a_page_chats_with_a_model_stops_approves_and_renews_its_token() -
         await page.until("Number(document.querySelector('#renewed').textContent) >= 2")
         await page.until_says("#state", "open")
         assert page.messages == []
+
+
+async def test_two_windows_see_each_others_cursors_move_and_leave() -> None:
+    async with served("examples.cursors") as url, chromium() as browser:
+        ann = await browser.page(f"{url}/?as=ann")
+        bob = await browser.page(f"{url}/?as=bob")
+        for page, other in ((ann, "bob"), (bob, "ann")):
+            await page.until_says("#state", "open")
+            await page.until(f"!!document.querySelector('.cursor[data-name={other}]')")
+        box = await bob.run(
+            "(({x, y, width, height}) => [x, y, width, height])(board.getBoundingClientRect())"
+        )
+        for part in (0.25, 0.5):
+            await bob.send(
+                "Input.dispatchMouseEvent",
+                type="mouseMoved",
+                x=box[0] + box[2] * part,
+                y=box[1] + box[3] * part,
+            )
+            at = f"Math.abs(parseFloat(document.querySelector('.cursor').style.left) - {part * 100}) < 1"
+            await ann.until(f"document.querySelector('.cursor').style.left && {at}")
+        await bob.send("Page.navigate", url="about:blank")
+        await ann.until("!document.querySelector('.cursor')")
+        assert ann.messages == []
+        assert bob.messages == []
