@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from typing import Any
 
 import anyio
@@ -351,13 +352,16 @@ class Endless:
 
     @wsrpc.method
     async def tracked(self) -> AsyncIterator[wsrpc.Tracked[int]]:
-        async for n in self._run("tracked"):
-            yield wsrpc.Tracked(str(n), n)
+        # Left to the loop, an inner generator is closed some turns later.
+        async with aclosing(self._run("tracked")) as run:
+            async for n in run:
+                yield wsrpc.Tracked(str(n), n)
 
     @wsrpc.method(on_drain="end")
     async def ended(self) -> AsyncIterator[int]:
-        async for n in self._run("ended"):
-            yield n
+        async with aclosing(self._run("ended")) as run:
+            async for n in run:
+                yield n
 
     @wsrpc.method
     async def polite(self) -> AsyncIterator[int]:

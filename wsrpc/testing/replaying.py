@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import anyio
-from msgspec import Raw
 
 from ..close_codes import CloseCode
 from ..errors import Code, ProtocolError, WsrpcError
@@ -21,6 +20,7 @@ from ..telemetry.recorded_frames import RecordedFrame, plain_frame
 from ..telemetry.redaction import LEFT_OUT, MASKED, masked
 from ..transport.base import Link, LinkClosed
 from ..transport.registry import open_link
+from .replayed_uploads import ReplayedUploads
 from .script import Played, Script, Token, Tokens, is_numbered, script_of
 
 __all__ = ["Difference", "Replayed", "replay"]
@@ -235,8 +235,7 @@ class _Session:
         self._taken = 0
         # Ids of the server's: those of the recording to those of now.
         self._ids: dict[int, int] = {}
-        self._balances: dict[int, int] = {}
-        self._uploads: set[int] = set()
+        self._uploads = ReplayedUploads(self._codec)
         # Ids that this side has cancelled, and those on which it has said its last.
         self._cancelled: set[int] = set()
         self._finished: set[int] = set()
@@ -263,20 +262,22 @@ class _Session:
             if name == "hello":
                 self._hello = frame[1]
                 answers.append(self._codec.dump(["ack", 0]))
-                for id in self._uploads:
-                    self._balances[id] = self._balances.get(id, 0) + self._window
+                self._uploads.grant_all(self._window)
             elif name == "ping":
                 answers.append(self._codec.dump(["pong", frame[1]]))
-            elif name == "credit" and isinstance(frame[1], int):
-                self._balances[frame[1]] = self._balances.get(frame[1], 0) + frame[2]
+            else:
+                self._uploads.take(frame)
             self._taken += is_numbered(frame)
             for token in self._live.take(frame):
                 if token.kind in ("call", "notify"):
                     self._calls.append(token)
                 else:
+                    if token.kind in ("result", "end", "error"):
+                        self._uploads.end_of_call(token.id)
                     self._lanes.setdefault(token.id, []).append(token)
         if self._taken != before and (self._hello or {}).get("resume_window"):
             answers.append(self._codec.dump(["ack", self._taken]))
+        answers += self._uploads.due()
         self._tell()
         if answers:
             await self._send(answers)
@@ -324,6 +325,8 @@ class _Session:
         elif one.sender is None:
             self._link.abort()
         else:
+            if one.sender == "C" and not await self._until(lambda: not self._uploads.waiting):
+                raise self._difference(one, "credit for the uploads", self._closed)
             await self._link.close(code if one.sender == "C" else CloseCode.NORMAL, reason)
 
     async def _say(self, one: RecordedFrame) -> None:
@@ -336,7 +339,7 @@ class _Session:
         elif name == "auth":
             if self._auth is not None:
                 await self._send([self._codec.dump(["auth", self._auth])])
-        elif name == "message" and frame[1] in self._uploads:
+        elif name in ("message", "end", "error") and frame[1] in self._uploads:
             await self._upload(one)
         else:
             self._note(frame)
@@ -346,25 +349,24 @@ class _Session:
     def _note(self, frame: list[Any]) -> None:
         name = frame[0]
         if name in ("call", "notify") and len(frame) > 4 and isinstance(frame[4], dict):
-            for id in (frame[4].get("uploads") or {}).values():
-                self._uploads.add(id)
-                self._balances[id] = self._window
+            self._uploads.begin(frame[1], frame[4].get("uploads") or {}, self._window)
         elif name == "cancel":
             self._cancelled.add(frame[1])
         elif name in ("result", "end", "error"):
             self._finished.add(frame[1])
 
     async def _upload(self, one: RecordedFrame) -> None:
-        """Send items as the server's credit allows now."""
+        """Send what is uploaded as far as the server's credit allows now."""
         id = one.frame[1]
-        parts = self._codec.split_array(one.data)
-        items: list[Raw] = self._codec.split_array(parts[2])
-        while items:
-            if not await self._until(lambda: self._balances.get(id, 0) > 0):
-                raise self._difference(one, "credit for this upload", self._closed)
-            group, items = items[: self._balances[id]], items[self._balances[id] :]
-            self._balances[id] -= len(group)
-            await self._send([self._codec.dump(["message", id, group, *parts[3:]])])
+        if one.frame[0] == "message":
+            parts = self._codec.split_array(one.data)
+            self._uploads.add(id, self._codec.split_array(parts[2]), list(parts[3:]))
+        else:
+            self._note(one.frame)
+            self._uploads.finish(id, self._mapped(one))
+        frames = self._uploads.due()
+        if frames:
+            await self._send(frames)
 
     def _mapped(self, one: RecordedFrame) -> bytes:
         """A frame with the ids that the server uses now."""

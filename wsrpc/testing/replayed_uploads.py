@@ -1,0 +1,98 @@
+"""The uploads of a recording that is played again: they go out as the server's credit allows now."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+from msgspec import Raw
+
+from ..protocol.codec import Codec
+
+__all__ = ["ReplayedUploads"]
+
+
+class _Upload:
+    """One upload: what was recorded of it and could not be sent yet."""
+
+    def __init__(self, call: int, credit: int) -> None:
+        self.call = call
+        self.credit = credit
+        self.cancelled = False
+        # Items with the fields after them, or the frame that ended the upload.
+        self.waiting: deque[tuple[list[Raw], list[Any]] | bytes] = deque()
+
+
+class ReplayedUploads:
+    """All uploads of a session that is played.
+
+    A server may grant credit in other portions than in the recording. So items wait here while
+    the frames after them, on other ids, go out: a server that gives each item back needs credit
+    for its own stream before it grants more for the upload.
+    """
+
+    def __init__(self, codec: Codec) -> None:
+        self._codec = codec
+        self._open: dict[int, _Upload] = {}
+
+    def __contains__(self, id: int) -> bool:
+        return id in self._open
+
+    @property
+    def waiting(self) -> bool:
+        """Whether anything waits for credit."""
+        return any(upload.waiting for upload in self._open.values())
+
+    def begin(self, call: int, uploads: Mapping[str, int], window: int) -> None:
+        """Take note of a call's uploads, each with the credit that it begins with."""
+        for id in uploads.values():
+            self._open[id] = _Upload(call, window)
+
+    def grant_all(self, window: int) -> None:
+        """Count the first window, which the server told after the calls had been made."""
+        for upload in self._open.values():
+            upload.credit += window
+
+    def take(self, frame: list[Any]) -> None:
+        """Look at a frame of the server's."""
+        name = frame[0]
+        if name == "credit" and frame[1] in self._open:
+            self._open[frame[1]].credit += frame[2]
+        elif name == "cancel" and frame[1] in self._open:
+            # No credit comes any more; only the upload's end is expected.
+            self._open[frame[1]].cancelled = True
+
+    def end_of_call(self, call: int) -> None:
+        """Drop the uploads of a call that the server has answered: no credit comes any more."""
+        for id in [id for id, upload in self._open.items() if upload.call == call]:
+            del self._open[id]
+
+    def add(self, id: int, items: list[Raw], rest: list[Any]) -> None:
+        """Take items that the recorded client sent, and the fields after them."""
+        self._open[id].waiting.append((items, rest))
+
+    def finish(self, id: int, frame: bytes) -> None:
+        """Take the frame with which the recorded client ended an upload."""
+        self._open[id].waiting.append(frame)
+
+    def due(self) -> list[bytes]:
+        """The frames that may be sent now, in their order."""
+        frames: list[bytes] = []
+        for id, upload in list(self._open.items()):
+            while upload.waiting:
+                first = upload.waiting[0]
+                if isinstance(first, bytes):
+                    frames.append(first)
+                    del self._open[id]
+                    break
+                items, rest = first
+                count = 0 if upload.cancelled else min(upload.credit, len(items))
+                if count:
+                    frames.append(self._codec.dump(["message", id, items[:count], *rest]))
+                    upload.credit -= count
+                if count < len(items) and not upload.cancelled:
+                    upload.waiting[0] = (items[count:], rest)
+                    break
+                upload.waiting.popleft()
+        return frames
