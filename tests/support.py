@@ -15,6 +15,7 @@ from wsrpc.interfaces import Handshake
 from wsrpc.protocol.codec import CODECS
 from wsrpc.session.live_session import LiveSession
 from wsrpc.session.wire_session import WireSession
+from wsrpc.testing import virtual_time
 from wsrpc.testing.pairs import connected_pair
 from wsrpc.transport.base import LinkClosed
 from wsrpc.transport.memory import MemoryLink, memory_link_pair
@@ -268,3 +269,13 @@ async def bare_server(
             group.start_soon(greet)
             async with wsrpc.connect("ws://memory", codec=codec, **options) as session:
                 yield peer, session
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def virtual_anyio_backend(request: pytest.FixtureRequest) -> Any:
+    """Both backends, on which time passes only while nothing else is to do.
+
+    For modules in which a short deadline must not pass before what comes first has happened, on
+    however busy a machine. Nothing in them may use sockets.
+    """
+    return virtual_time(request.param)

@@ -615,9 +615,11 @@ async def test_asyncios_own_cancellation_of_a_connection_leaves_nothing_behind()
 
 async def test_leaving_a_connection_in_a_cancelled_scope_cleans_up() -> None:
     work = Work()
-    with anyio.move_on_after(0.05) as scope:
-        async with pair([work]) as (_, client):
-            await client.clientize(Work).wait()
+    with anyio.CancelScope() as scope:
+        async with pair([work]) as (_, client), anyio.create_task_group() as group:
+            group.start_soon(client.clientize(Work).wait)
+            await until(lambda: work.begun == 1)
+            scope.cancel()
     assert scope.cancelled_caught
     assert work.events == ["cancelled", "cleaned"]
 

@@ -446,9 +446,11 @@ async def test_the_loss_of_the_connection_leaves_the_body_as_itself() -> None:
 async def test_the_body_can_be_cancelled_and_the_connection_is_left_in_order() -> None:
     work = Work()
     async with served([work]) as listener:
-        with anyio.move_on_after(0.05) as scope:
-            async with wsrpc.connect(listener.url) as session:
-                await session.clientize(Work).wait()
+        with soon(), anyio.CancelScope() as scope:
+            async with wsrpc.connect(listener.url) as session, anyio.create_task_group() as group:
+                group.start_soon(session.clientize(Work).wait)
+                await until(lambda: work.begun == 1)
+                scope.cancel()
         assert scope.cancelled_caught
         await until(lambda: work.cleaned == 1)
         await until(lambda: listener.server.stats.closes == {1000: 1})
@@ -456,10 +458,12 @@ async def test_the_body_can_be_cancelled_and_the_connection_is_left_in_order() -
 
 async def test_a_listening_body_can_be_cancelled() -> None:
     work = Work()
-    with anyio.move_on_after(0.1) as scope:
+    with soon(), anyio.CancelScope() as scope:
         async with wsrpc.Server([work]).listen() as listener:
-            async with wsrpc.connect(listener.url) as session:
-                await session.clientize(Work).wait()
+            async with wsrpc.connect(listener.url) as session, anyio.create_task_group() as group:
+                group.start_soon(session.clientize(Work).wait)
+                await until(lambda: work.begun == 1)
+                scope.cancel()
     assert scope.cancelled_caught
     assert work.cleaned == 1
 

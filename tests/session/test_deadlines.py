@@ -12,6 +12,7 @@ import pytest
 
 import wsrpc
 from tests.support import LIMIT, Codec, Wire, bare_client, error_of, pair, soon, turns, until
+from tests.support import virtual_anyio_backend as anyio_backend  # noqa: F401
 from wsrpc.testing.pairs import connected_pair
 
 

@@ -11,6 +11,7 @@ import pytest
 
 import wsrpc
 from tests.support import Codec, error_of, soon, turns, until
+from tests.support import virtual_anyio_backend as anyio_backend  # noqa: F401
 from wsrpc.testing.pairs import connected_pair
 from wsrpc.transport.faults import FrameName
 

@@ -10,6 +10,7 @@ import pytest
 
 import wsrpc
 from tests.support import bare_server, soon, until
+from tests.support import virtual_anyio_backend as anyio_backend  # noqa: F401
 
 FEW = {"limits": {"max_calls": 8}}
 TOO_LARGE = "x" * 70_000

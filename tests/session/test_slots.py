@@ -9,6 +9,7 @@ import pytest
 
 import wsrpc
 from tests.support import Codec, Wire, bare_client, error_of, pair, turns, until
+from tests.support import virtual_anyio_backend as anyio_backend  # noqa: F401
 
 FEW = wsrpc.Limits(max_calls=8)
 
