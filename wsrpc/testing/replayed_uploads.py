@@ -16,12 +16,39 @@ __all__ = ["ReplayedUploads"]
 class _Upload:
     """One upload: what was recorded of it and could not be sent yet."""
 
-    def __init__(self, call: int, credit: int) -> None:
+    def __init__(self, id: int, call: int, credit: int) -> None:
         self.call = call
-        self.credit = credit
-        self.cancelled = False
         # Items with the fields after them, or the frame that ended the upload.
         self.waiting: deque[tuple[list[Raw], list[Any]] | bytes] = deque()
+        self._id = id
+        self._balance = credit
+        self._cancelled = False
+
+    def grant(self, credit: int) -> None:
+        self._balance += credit
+
+    def cancel(self) -> None:
+        """No credit comes any more; only the upload's end is expected."""
+        self._cancelled = True
+        self.waiting = deque(one for one in self.waiting if isinstance(one, bytes))
+
+    def due(self, codec: Codec) -> list[bytes]:
+        """The frames that may be sent now, in their order."""
+        frames: list[bytes] = []
+        while self.waiting:
+            first = self.waiting.popleft()
+            if isinstance(first, bytes):
+                frames.append(first)
+                continue
+            items, rest = first
+            now, later = items[: self._balance], items[self._balance :]
+            if now and not self._cancelled:
+                frames.append(codec.dump(["message", self._id, now, *rest]))
+                self._balance -= len(now)
+            if later and not self._cancelled:
+                self.waiting.appendleft((later, rest))
+                break
+        return frames
 
 
 class ReplayedUploads:
@@ -47,21 +74,20 @@ class ReplayedUploads:
     def begin(self, call: int, uploads: Mapping[str, int], window: int) -> None:
         """Take note of a call's uploads, each with the credit that it begins with."""
         for id in uploads.values():
-            self._open[id] = _Upload(call, window)
+            self._open[id] = _Upload(id, call, window)
 
     def grant_all(self, window: int) -> None:
         """Count the first window, which the server told after the calls had been made."""
         for upload in self._open.values():
-            upload.credit += window
+            upload.grant(window)
 
     def take(self, frame: list[Any]) -> None:
         """Look at a frame of the server's."""
         name = frame[0]
         if name == "credit" and frame[1] in self._open:
-            self._open[frame[1]].credit += frame[2]
+            self._open[frame[1]].grant(frame[2])
         elif name == "cancel" and frame[1] in self._open:
-            # No credit comes any more; only the upload's end is expected.
-            self._open[frame[1]].cancelled = True
+            self._open[frame[1]].cancel()
 
     def end_of_call(self, call: int) -> None:
         """Drop the uploads of a call that the server has answered: no credit comes any more."""
@@ -77,22 +103,5 @@ class ReplayedUploads:
         self._open[id].waiting.append(frame)
 
     def due(self) -> list[bytes]:
-        """The frames that may be sent now, in their order."""
-        frames: list[bytes] = []
-        for id, upload in list(self._open.items()):
-            while upload.waiting:
-                first = upload.waiting[0]
-                if isinstance(first, bytes):
-                    frames.append(first)
-                    del self._open[id]
-                    break
-                items, rest = first
-                count = 0 if upload.cancelled else min(upload.credit, len(items))
-                if count:
-                    frames.append(self._codec.dump(["message", id, items[:count], *rest]))
-                    upload.credit -= count
-                if count < len(items) and not upload.cancelled:
-                    upload.waiting[0] = (items[count:], rest)
-                    break
-                upload.waiting.popleft()
-        return frames
+        """The frames that may be sent now, those of an upload in their order."""
+        return [frame for upload in self._open.values() for frame in upload.due(self._codec)]
