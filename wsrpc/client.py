@@ -17,7 +17,7 @@ from .backoff import Backoff
 from .context import Authorize, checked_metadata
 from .contract.description import Reflection, describe
 from .contract.expose import expose_all
-from .handling.target import entries_of
+from .handling.target import MethodEntry, entries_of
 from .interfaces import Interceptor, Observer, OnState, Session, Validate
 from .limits import Limits
 from .options import VALIDATES, checked_function, checked_interceptors, checked_limits, one_of
@@ -148,13 +148,17 @@ class connect:
             everyone.warning(DEBUGGING, "connect")
         own = expose_all(controllers)
         builtin = [Reflection(lambda: describe(own))] if reflection else []
-        self._entries = entries_of(expose_all(controllers, builtin=builtin), ())
+        self._entries = self._callable(entries_of(expose_all(controllers, builtin=builtin), ()))
         self._session: LiveSession | None = None
         self._backoff: Callable[[], Backoff] | None = None
 
     def _opener(self) -> Opener:
         """What makes connections; a subclass may have some of another kind."""
         return _open_link
+
+    def _callable(self, entries: Mapping[str, MethodEntry]) -> Mapping[str, MethodEntry]:
+        """What the server may call, by name; a subclass may have more than its controllers."""
+        return entries
 
     async def __aenter__(self) -> Session:
         if self._session is not None:

@@ -117,6 +117,26 @@ class Desk:
         return self._fates.get(name, "never ran")
 
     @wsrpc.method
+    async def delete(self, what: str) -> str:
+        """Ask the caller before it is done."""
+        screen = wsrpc.current().session.clientize("Screen", timeout=5)
+        await screen.show.notify(line=f"about to delete {what}")
+        sure = await screen.confirm(question=f"Delete {what}?")
+        return f"deleted {what}" if sure is True else f"kept {what} ({sure!r})"
+
+    @wsrpc.method
+    async def guess(self, ask: Callable[[str], Awaitable[int]]) -> int:
+        return await ask("a number?") * 2
+
+    @wsrpc.method
+    async def size(self, data: bytes) -> int:
+        return len(data)
+
+    @wsrpc.method
+    async def sizes(self, pieces: AsyncIterator[bytes]) -> list[int]:
+        return [len(piece) async for piece in pieces]
+
+    @wsrpc.method
     async def whoami(self) -> dict[str, object]:
         context = wsrpc.current()
         return {

@@ -1,7 +1,9 @@
-"""Arguments of a call as people type them: `name=text`, `name:=JSON`, `name:=-` for stdin."""
+"""Arguments of a call as people type them: `name=text`, `name:=JSON`, `name@file`, `name:=-`."""
 
 from __future__ import annotations
 
+import binascii
+from base64 import b64decode
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,32 +26,69 @@ class Argument:
     Attributes:
         name: The parameter.
         text: The text after the sign.
-        is_json: Whether the sign was `:=`.
+        is_json: Whether there was a colon before the sign.
+        is_file: Whether the sign was `@`, so that the text names a file.
     """
 
     name: str
     text: str
     is_json: bool
+    is_file: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.name}{':' * self.is_json}{'@' if self.is_file else '='}{self.text}"
 
     @property
     def is_stdin(self) -> bool:
         """Whether it may mean standard input."""
-        return self.text == STDIN
+        return self.text == STDIN and not self.is_file
 
-    def value(self) -> Any:
+    @property
+    def path(self) -> Path:
+        """The file that the text names."""
+        return Path(self.text).expanduser()
+
+    def value(self, schema: Any = True) -> Any:
         """What travels.
 
+        Args:
+            schema: What the server says of the parameter.
+
         Raises:
-            Failure: It should be JSON and is not.
+            Failure: It should be JSON and is not, or the file cannot be read or is no text.
         """
-        if not self.is_json:
-            return self.text
+        if self.is_file:
+            return self._content(schema)
+        if self.is_json:
+            return self._loaded(self.text)
+        return _from_base64(self.text) if _takes(schema) == {"bytes"} else self.text
+
+    def _content(self, schema: Any) -> Any:
         try:
-            return load_json(self.text)
+            data = self.path.read_bytes()
+        except OSError as error:
+            raise Failure(f"{self}: {error.strerror or error}") from None
+        taken = _takes(schema)
+        if taken == {"bytes"} and not self.is_json:
+            return data
+        try:
+            text = data.decode()
+        except UnicodeDecodeError:
+            # Where nobody says what it has to be, what is no text is bytes.
+            if not self.is_json and (not taken or "bytes" in taken):
+                return data
+            raise Failure(f"{self}: the file is no text in UTF-8") from None
+        return self._loaded(text) if self.is_json else text
+
+    def _loaded(self, text: str) -> Any:
+        try:
+            return load_json(text)
         except ValueError as error:
+            if self.is_file:
+                hint = f"; {self.name}@{self.text} takes it as text"
+                raise Failure(f"{self}: the file is not JSON ({error}){hint}") from None
             raise Failure(
-                f"{self.name}:={self.text} is not JSON ({error}); for text write "
-                f"{self.name}={self.text}"
+                f"{self} is not JSON ({error}); for text write {self.name}={self.text}"
             ) from None
 
 
@@ -67,26 +106,51 @@ def parse(words: Iterable[str]) -> dict[str, Argument]:
         name = name.removesuffix(":")
         if not found_sign or not name:
             raise Failure(f"{word!r} is no argument; write name=text, name:=JSON or name@file")
-        if sign == "@":
-            text = _text_of(name, text)
         if name in found:
             raise Failure(f"argument {name!r} is given twice")
-        found[name] = Argument(name, text, is_json)
+        found[name] = argument = Argument(name, text, is_json, sign == "@")
+        if argument.is_file:
+            _expect_file(argument)
     return found
 
 
-def _text_of(name: str, file: str) -> str:
-    """What a file holds that is given as `name@file`."""
+def _expect_file(argument: Argument) -> None:
     try:
-        return Path(file).expanduser().read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise Failure(f"{name}@{file}: the file is no text in UTF-8") from None
+        with argument.path.open("rb"):
+            return
     except OSError as error:
-        raise Failure(f"{name}@{file}: {error.strerror or error}") from None
+        raise Failure(f"{argument}: {error.strerror or error}") from None
+
+
+def _takes(schema: Any) -> set[str]:
+    """The words for what a schema takes besides null: "bytes", or a JSON type; empty for anything."""
+    if not isinstance(schema, Mapping):
+        return set()
+    for word in ("anyOf", "oneOf"):
+        choices = schema.get(word)
+        if isinstance(choices, list):
+            found = [_takes(one) for one in choices]
+            return set().union(*found) - {"null"} if all(found) else set()
+    if schema.get("contentEncoding"):
+        return {"bytes"}
+    kind = schema.get("type")
+    if isinstance(kind, list):
+        return set(map(str, kind))
+    return {str(kind)} if kind else set()
+
+
+def _from_base64(text: str) -> bytes | str:
+    """Bytes as JSON has them; what is none is left for the server to refuse."""
+    try:
+        data = text.encode("ascii")
+        return b64decode(data + b"=" * (-len(data) % 4), altchars=b"-_", validate=True)
+    except (UnicodeEncodeError, binascii.Error):
+        return text
 
 
 Stdin = Callable[[], AsyncIterator[Any]]
-CallbackFor = Callable[[str], Callable[..., Any]]
+FileItems = Callable[[Path, bool], AsyncIterator[Any]]
+CallbackFor = Callable[[str, Param], Callable[..., Any]]
 
 
 def bind(
@@ -94,6 +158,7 @@ def bind(
     given: Mapping[str, Argument],
     method: Method | None,
     stdin: Stdin,
+    items_of: FileItems,
     callback: CallbackFor,
 ) -> dict[str, Any]:
     """The arguments of the call, checked against what the server says of its method.
@@ -103,6 +168,7 @@ def bind(
         given: The arguments as they were typed.
         method: What the server says; None where it says nothing.
         stdin: Opens standard input as a stream of items.
+        items_of: Opens a file as a stream of items, which are bytes where the flag says so.
         callback: Makes the function for a parameter that takes one.
 
     Raises:
@@ -120,11 +186,14 @@ def bind(
         elif param.kind == "callback":
             if argument is not None:
                 raise Failure(
-                    f"{name!r} is a callback; its calls are shown on stderr, leave it out"
+                    f"{name!r} is a callback: leave it out, and its calls are shown on stderr; "
+                    f"--answer '{name}=JSON' answers them"
                 )
-            bound[name] = callback(name)
+            bound[name] = callback(name, param)
+        elif argument is not None and param.kind == "upload":
+            bound[name] = _upload(argument, param, items_of)
         elif argument is not None:
-            bound[name] = _upload(argument) if param.kind == "upload" else argument.value()
+            bound[name] = argument.value(param.json_schema)
     _refuse_missing(path, bound, method)
     return bound
 
@@ -146,7 +215,7 @@ def hints(given: Mapping[str, Argument], method: Method | None, errors: Sequence
         argument = given.get(name) if isinstance(name, str) else None
         if argument is not None and not argument.is_json and argument.name in method.params:
             found[argument.name] = (
-                f"{argument.name}={argument.text} is text; {argument.name}:=… takes JSON"
+                f"{argument} is text; {argument.name}:{'@' if argument.is_file else '='}… takes JSON"
             )
     return list(found.values())
 
@@ -196,7 +265,9 @@ def _fed_by_stdin(path: str, given: Mapping[str, Argument], method: Method) -> s
     return None
 
 
-def _upload(argument: Argument) -> AsyncIterator[Any]:
+def _upload(argument: Argument, param: Param, items_of: FileItems) -> AsyncIterator[Any]:
+    if argument.is_file:
+        return items_of(argument.path, _takes(param.json_schema) == {"bytes"})
     value = argument.value()
     if not isinstance(value, list):
         raise Failure(

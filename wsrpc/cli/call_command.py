@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from ..engine.failures import WrongKindError
 from ..errors import Code, RpcError
 from ..interfaces import Session
 from ..stream import Stream
+from .answering import Answers
 from .arguments import Argument, bind, hints, parse
 from .connection import Target, contract_of
 from .failures import Failure, did_you_mean, note
 from .output import Output
 from .remote_contract import Contract, Method, split_path
-from .stdin import items_of_stdin
+from .stdin import items_of_file, items_of_stdin
 from .text import to_json
 
 __all__ = ["call"]
 
 
 async def call(
-    target: Target, path: str, words: Sequence[str], output: Output, *, raw_input: bool
+    target: Target,
+    path: str,
+    words: Sequence[str],
+    output: Output,
+    answers: Answers,
+    *,
+    raw_input: bool,
 ) -> None:
     """Call a method and write what it answers.
 
@@ -30,6 +38,7 @@ async def call(
         path: `Controller.method`.
         words: The arguments as typed.
         output: Takes the answer.
+        answers: What the server's own calls and callbacks get.
         raw_input: Whether lines of standard input are text rather than JSON.
 
     Raises:
@@ -44,9 +53,15 @@ async def call(
         reserved = controller.startswith("wsrpc.")
         contract = None if reserved else await contract_of(session, target)
         method = _method(contract, path, controller, name)
-        arguments = bind(
-            path, given, method, lambda: items_of_stdin(text=raw_input), _shown_on_stderr
-        )
+
+        def stdin() -> AsyncIterator[Any]:
+            answers.keep_terminal()
+            return items_of_stdin(text=raw_input)
+
+        def items_of(file: Path, raw: bool) -> AsyncIterator[Any]:
+            return items_of_file(file, text=raw_input, raw=raw)
+
+        arguments = bind(path, given, method, stdin, items_of, answers.callback)
         proxy = _proxy(session, target, contract, controller)
         try:
             await _answer(getattr(proxy, name)(**arguments), method, output)
@@ -97,13 +112,6 @@ async def _whatever(answer: Any, output: Output) -> None:
         if error.answer is None:
             raise
         await output.value(error.answer[0])
-
-
-def _shown_on_stderr(name: str) -> Callable[..., Awaitable[None]]:
-    async def show(*values: Any) -> None:
-        note(f"{name}: {', '.join(map(to_json, values))}")
-
-    return show
 
 
 def _add_hints(error: RpcError[Any], given: Mapping[str, Argument], method: Method | None) -> None:

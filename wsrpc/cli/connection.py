@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import ssl as ssl_module
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from ..client import connect
 from ..errors import Code, RpcError
 from ..interfaces import Observer, Session
+from ..transport.recorded import Recorder
+from .answering import Answers
+from .dialling import Dialled
 from .failures import ExitCode, Failure
 from .remote_contract import Contract
 from .stdin import load_json
@@ -43,6 +45,8 @@ class Target:
         metadata: Sent along with every call.
         ssl: TLS settings for `wss://`; None for the system's.
         observers: Told of calls and connections.
+        answers: What the server's own calls are answered with.
+        frames: Makes what is told of each message.
     """
 
     url: str
@@ -53,6 +57,8 @@ class Target:
     metadata: Mapping[str, str] = field(default_factory=dict)
     ssl: ssl_module.SSLContext | None = None
     observers: Sequence[Observer] = ()
+    answers: Answers | None = None
+    frames: Callable[[str], Recorder] | None = None
 
     def __post_init__(self) -> None:
         scheme, separator, rest = self.url.partition("://")
@@ -79,14 +85,17 @@ class Target:
         Raises:
             ConnectError: Nobody is there, or not a wsrpc server, or it refuses.
         """
-        async with connect(
+        observers = self.observers if self.answers is None else (self.answers, *self.observers)
+        async with Dialled(
             self.url,
+            answers=self.answers,
+            frames=self.frames,
             codec=self.codec,
             auth=self.auth,
             metadata=self.metadata,
             headers=self.headers,
             ssl=self.ssl,
-            observers=self.observers,
+            observers=observers,
             reconnect=reconnect,
         ) as session:
             yield session

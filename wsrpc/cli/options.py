@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
 
 from ..interfaces import Observer
+from ..transport.recorded import Recorder
+from .answering import Answers
 from .connection import CodecName, Target, parse_auth, parse_headers, parse_metadata, tls_to
 
 __all__ = [
@@ -80,7 +82,14 @@ def target_of(
     cacert: Path | None = None,
     insecure: bool = False,
     observers: Sequence[Observer] = (),
+    answers: Answers | None = None,
+    frames: Callable[[str], Recorder] | None = None,
 ) -> Target:
+    """The server that the options name, and how to talk to it.
+
+    Raises:
+        Failure: One of them cannot be meant.
+    """
     return Target(
         url,
         codec,
@@ -90,4 +99,6 @@ def target_of(
         parse_metadata(metadata),
         tls_to(url, cacert, insecure),
         observers,
+        answers,
+        frames,
     )

@@ -25,7 +25,7 @@ from .failures import ExitCode, Failure, note
 from .output import Output
 from .record_command import masks
 from .running import run
-from .text import printable, to_json
+from .text import printable, sayable, shortened, to_json
 
 __all__ = ["replay"]
 
@@ -199,17 +199,8 @@ def _as_json(one: RecordedFrame) -> dict[str, Any]:
         "session": one.session,
         "from": one.sender,
         "method": one.method,
-        "frame": [_sayable(element) for element in one.frame],
+        "frame": [sayable(element) for element in one.frame],
     }
-
-
-def _sayable(value: Any) -> Any:
-    """A value, or its Python form where JSON has none for it (NaN)."""
-    try:
-        to_json(value)
-    except (ValueError, TypeError):
-        return repr(value)
-    return value
 
 
 def _line(one: RecordedFrame, width: int | None) -> Text:
@@ -228,9 +219,9 @@ def _line(one: RecordedFrame, width: int | None) -> Text:
             text.append(f" {printable(one.method)}", "dim")
     while rest and rest[-1] is None and name != "result":
         rest.pop()
-    values = printable(" ".join(to_json(_sayable(one)) for one in rest))
-    if width is not None and len(values) > width:
-        values = f"{values[:width]}… ({len(values)} characters)"
+    values = printable(" ".join(to_json(sayable(one)) for one in rest))
+    if width is not None:
+        values = shortened(values, width)
     return text.append(f" {values}" if values else "")
 
 

@@ -1,17 +1,18 @@
-"""Standard input as the items of an upload."""
+"""Standard input, or a file, as the items of an upload."""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any, NoReturn
 
 from .failures import Failure
 from .worker import Worker
 
-__all__ = ["items_of_stdin", "load_json"]
+__all__ = ["items_of_file", "items_of_stdin", "load_json"]
 
 READ = 64 * 1024
 MAX_LINE = 16 * 1024 * 1024
@@ -44,13 +45,43 @@ async def items_of_stdin(*, text: bool) -> AsyncIterator[Any]:
     Raises:
         Failure: A line is no JSON, or no UTF-8.
     """
+    async for item in _items(_lines(_read, "standard input"), "standard input", text=text):
+        yield item
+
+
+async def items_of_file(path: Path, *, text: bool, raw: bool) -> AsyncIterator[Any]:
+    """The lines of a file, likewise; or its bytes in pieces, where the items are bytes.
+
+    Args:
+        path: The file.
+        text: Whether a line is an item as it is; otherwise it is JSON.
+        raw: Whether the items are bytes.
+
+    Raises:
+        Failure: It cannot be read, or a line is no JSON, or no UTF-8.
+    """
+    try:
+        with path.open("rb") as file:
+            if raw:
+                worker = Worker()
+                while data := await worker.run(file.read, READ):
+                    yield data
+                return
+            lines = _lines(lambda: file.read(READ), str(path))
+            async for item in _items(lines, str(path), text=text):
+                yield item
+    except OSError as error:
+        raise Failure(f"{path} cannot be read: {error.strerror or error}") from None
+
+
+async def _items(lines: AsyncIterator[bytes], where: str, *, text: bool) -> AsyncIterator[Any]:
     number = 0
-    async for raw in _lines():
+    async for raw in lines:
         number += 1
         try:
             line = raw.decode()
         except UnicodeDecodeError:
-            raise Failure(f"standard input, line {number}: not UTF-8") from None
+            raise Failure(f"{where}, line {number}: not UTF-8") from None
         if text:
             yield line
         elif line.strip():
@@ -58,21 +89,21 @@ async def items_of_stdin(*, text: bool) -> AsyncIterator[Any]:
                 item = load_json(line)
             except ValueError as error:
                 raise Failure(
-                    f"standard input, line {number} is not JSON: {error}; each line is one "
+                    f"{where}, line {number} is not JSON: {error}; each line is one "
                     "value (--raw-input takes lines as text)"
                 ) from None
             yield item
 
 
-async def _lines() -> AsyncIterator[bytes]:
+async def _lines(read: Callable[[], bytes], where: str) -> AsyncIterator[bytes]:
     worker = Worker()
     rest = b""
-    while chunk := await worker.run(_read):
+    while chunk := await worker.run(read):
         *lines, rest = (rest + chunk).split(b"\n")
         for line in lines:
             yield line.removesuffix(b"\r")
         if len(rest) > MAX_LINE:
-            raise Failure(f"standard input: a line is longer than {MAX_LINE} bytes")
+            raise Failure(f"{where}: a line is longer than {MAX_LINE} bytes")
     if rest:
         yield rest
 

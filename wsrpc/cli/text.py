@@ -8,7 +8,7 @@ from typing import Any
 
 from ..stream import Tracked
 
-__all__ = ["printable", "to_json"]
+__all__ = ["printable", "sayable", "shortened", "to_json"]
 
 
 def to_json(value: Any, *, indent: int | None = None) -> str:
@@ -22,6 +22,20 @@ def _plain(value: object) -> Any:
     if isinstance(value, (bytes, bytearray, memoryview)):
         return base64.urlsafe_b64encode(bytes(value)).decode()
     raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def sayable(value: Any) -> Any:
+    """A value, or its Python form where JSON has none for it (NaN)."""
+    try:
+        to_json(value)
+    except (ValueError, TypeError):
+        return repr(value)
+    return value
+
+
+def shortened(text: str, most: int) -> str:
+    """A text, cut where it has more than `most` characters, and how long it was."""
+    return text if len(text) <= most else f"{text[:most]}… ({len(text)} characters)"
 
 
 def printable(text: str) -> str:

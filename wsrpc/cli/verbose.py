@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import time
-from typing import Literal
 
 from ..interfaces import CallEnd, ObservedCall, Observer, Session, StateChange
+from ..protocol.codec import SUBPROTOCOLS
+from ..telemetry.recorded_frames import plain_frame
+from ..telemetry.recording_format import Sender
+from ..telemetry.redaction import LinkRedaction, Redaction
 from .failures import note
-from .text import to_json
+from .text import sayable, shortened, to_json
 
-__all__ = ["Verbose"]
+__all__ = ["Frames", "Verbose"]
+
+# Characters of a frame's values that are shown.
+WIDTH = 400
 
 
 class Verbose(Observer):
@@ -17,19 +23,13 @@ class Verbose(Observer):
 
     def __init__(self) -> None:
         self._began = time.perf_counter()
-        self._bytes = {"sent": 0, "received": 0}
 
     def session_state(self, session: Session, change: StateChange) -> None:
         seconds = time.perf_counter() - self._began
         if change.state == "connected":
             note(f"* connected to {session.peer} in {1000 * seconds:.1f} ms, session {session.id}")
         elif change.state == "closed":
-            sent, received = self._bytes["sent"], self._bytes["received"]
-            note(f"* {change.cause}; {sent} bytes sent, {received} received")
-
-    def bytes(self, session: Session, direction: Literal["sent", "received"], count: int) -> None:
-        self._bytes[direction] += count
-        note(f"{'>' if direction == 'sent' else '<'} {count} bytes")
+            note(f"* {change.cause}")
 
     def call_started(self, call: ObservedCall) -> None:
         if call.controller != "wsrpc.reflection":
@@ -39,3 +39,45 @@ class Verbose(Observer):
     def call_ended(self, call: ObservedCall, end: CallEnd) -> None:
         if call.controller != "wsrpc.reflection":
             note(f"* {call.name} ended: {end.code}, {1000 * end.duration:.1f} ms")
+
+    def call_refused(self, call: ObservedCall, end: CallEnd) -> None:
+        note(f"* {call.name} ({call.kind}, {call.direction}) was refused: {end.code}")
+
+
+class Frames:
+    """Notes the messages of one connection, a frame a line; credentials are masked.
+
+    Args:
+        subprotocol: The connection's.
+    """
+
+    def __init__(self, subprotocol: str) -> None:
+        self._codec = SUBPROTOCOLS[subprotocol]
+        self._redaction = LinkRedaction(self._codec, Redaction(True, {}))
+        self._bytes = {"C": 0, "S": 0}
+        self._closed = False
+
+    def passed(self, sender: Sender, message: bytes) -> None:
+        """A message was sent, or came."""
+        self._bytes[sender] += len(message)
+        arrow = ">" if sender == "C" else "<"
+        found = self._redaction.frames(message)
+        if found is None:
+            note(f"{arrow} {len(message)} bytes that are no frames")
+            return
+        for data in found:
+            values = map(to_json, map(sayable, plain_frame(self._codec, data)[1:]))
+            name = plain_frame(self._codec, data)[0]
+            note(f"{arrow} {name} {shortened(' '.join(values), WIDTH)} ({len(data)} bytes)")
+
+    def closed(self, sender: Sender | None, code: int, reason: str = "") -> None:
+        """The connection was closed, or broke."""
+        if not self._closed:
+            self._closed = True
+            arrow = {"C": ">", "S": "<", None: "*"}[sender]
+            sent, received = self._bytes["C"], self._bytes["S"]
+            note(f"{arrow} close {code} {reason}".rstrip())
+            note(f"* {sent} bytes sent, {received} received")
+
+    def over(self) -> None:
+        """Nobody uses it any more."""

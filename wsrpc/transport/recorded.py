@@ -4,16 +4,37 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Literal
+from typing import Literal, Protocol
 
 from ..close_codes import CloseCode
 from ..errors import ProtocolError
 from ..protocol.codec import SUBPROTOCOLS
-from ..telemetry.recording import LinkRecorder, Recording
+from ..telemetry.recording import Recording
 from ..telemetry.recording_format import Sender
 from .base import DirectLink, Link, LinkClosed
 
-__all__ = ["RecordedDirectLink", "RecordedLink", "over", "recorded", "recorded_opening"]
+__all__ = [
+    "RecordedDirectLink",
+    "RecordedLink",
+    "Recorder",
+    "over",
+    "recorded",
+    "recorded_opening",
+    "told_to",
+]
+
+
+class Recorder(Protocol):
+    """Told what passes on one link."""
+
+    def passed(self, sender: Sender, message: bytes) -> None:
+        """A message was sent, or came."""
+
+    def closed(self, sender: Sender | None, code: int, reason: str = "") -> None:
+        """The link was closed by a side, or broke; it may be told more than once."""
+
+    def over(self) -> None:
+        """Nobody uses the link any more."""
 
 
 class RecordedLink:
@@ -25,7 +46,7 @@ class RecordedLink:
         side: The side to which this end belongs.
     """
 
-    def __init__(self, link: Link, recorder: LinkRecorder, side: Literal["C", "S"]) -> None:
+    def __init__(self, link: Link, recorder: Recorder, side: Literal["C", "S"]) -> None:
         self.subprotocol = link.subprotocol
         self.handshake = link.handshake
         self._link = link
@@ -70,7 +91,7 @@ class RecordedLink:
 class RecordedDirectLink(RecordedLink):
     """A recorded link with callbacks."""
 
-    def __init__(self, link: DirectLink, recorder: LinkRecorder, side: Literal["C", "S"]) -> None:
+    def __init__(self, link: DirectLink, recorder: Recorder, side: Literal["C", "S"]) -> None:
         super().__init__(link, recorder, side)
         self._direct = link
 
@@ -117,7 +138,17 @@ def recorded(link: Link, recording: Recording, side: Literal["C", "S"]) -> Link:
         return link
     handshake = link.handshake
     codec = SUBPROTOCOLS[link.subprotocol].name
-    recorder = recording.link(codec, side, handshake.remote, handshake.path)
+    return told_to(link, recording.link(codec, side, handshake.remote, handshake.path), side)
+
+
+def told_to(link: Link, recorder: Recorder, side: Literal["C", "S"]) -> Link:
+    """The link, whose messages a recorder is told of.
+
+    Args:
+        link: The link.
+        recorder: Told what passes.
+        side: Which side it is the end of.
+    """
     if isinstance(link, DirectLink):
         return RecordedDirectLink(link, recorder, side)
     return RecordedLink(link, recorder, side)

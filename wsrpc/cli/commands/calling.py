@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated, Optional
 
 import typer
 
+from ..answering import Answers, Terminal, parse_answers
 from ..call_command import call as make_call
 from ..health_command import health as ask_for_health
 from ..options import (
@@ -22,7 +24,7 @@ from ..options import (
 )
 from ..output import Output
 from ..running import run
-from ..verbose import Verbose
+from ..verbose import Frames, Verbose
 
 __all__ = ["call", "health"]
 
@@ -34,14 +36,23 @@ def call(
         Optional[list[str]],  # noqa: UP045
         typer.Argument(
             metavar="NAME=TEXT|NAME:=JSON|NAME@FILE",
-            help="NAME@FILE takes the text of a file, NAME:@FILE its JSON. NAME:=- reads a stream's items from standard input, one JSON value a line; "
-            "the only stream of a method needs no naming.",
+            help="NAME@FILE takes the text of a file, or its bytes where the parameter takes bytes; "
+            "NAME:@FILE its JSON. NAME:=- reads a stream's items from standard input, one JSON value "
+            "a line, and NAME@FILE from a file; the only stream of a method needs no naming.",
             show_default=False,
         ),
     ] = None,
     raw_input: Annotated[
         bool, typer.Option("--raw-input", "-R", help="Lines of standard input are text, not JSON.")
     ] = False,
+    answer: Annotated[
+        list[str],
+        typer.Option(
+            metavar="CONTROLLER.METHOD=JSON",
+            help="What calls of the server get, such as Screen.confirm=true; PARAMETER=JSON for a "
+            "callback. Without it you are asked, at a terminal.",
+        ),
+    ] = [],  # noqa: B006  (typer reads it)
     codec: Codec = "json",
     auth: Auth = None,
     timeout: Timeout = None,
@@ -56,11 +67,13 @@ def call(
 ) -> None:
     """Call a method: its value, or its items one a line as they come, go to stdout.
 
-    A stream's final value and the calls of callbacks are shown on stderr. Ctrl-C cancels the call
-    at the other end too.
+    A stream's final value, and the calls of the server and of callbacks, are shown on stderr.
+    Ctrl-C cancels the call at the other end too.
     """
 
     async def body() -> None:
+        at_terminal = sys.stdin is not None and sys.stdin.isatty()
+        answers = Answers(parse_answers(answer), Terminal() if at_terminal else None)
         target = target_of(
             url,
             codec,
@@ -71,8 +84,10 @@ def call(
             cacert=cacert,
             insecure=insecure,
             observers=[Verbose()] if verbose else [],
+            answers=answers,
+            frames=Frames if verbose else None,
         )
-        await make_call(target, method, arguments or [], Output(), raw_input=raw_input)
+        await make_call(target, method, arguments or [], Output(), answers, raw_input=raw_input)
 
     run(body, debug=debug, cancelled="interrupted; the call is cancelled at the other end too")
 
@@ -88,12 +103,14 @@ def health(
         float, typer.Option(min=0.001, metavar="SECONDS", help="Time for all of it.")
     ] = 5.0,
     header: Header = [],  # noqa: B006  (typer reads it)
+    cacert: CaCert = None,
+    insecure: Insecure = False,
     debug: Debug = False,
 ) -> None:
     """Ask whether a server takes calls; exits with 0 if so, else with 1, also if it is not there."""
 
     async def body() -> int:
-        target = target_of(url, codec, auth, timeout, header, [])
+        target = target_of(url, codec, auth, timeout, header, [], cacert=cacert, insecure=insecure)
         return await ask_for_health(target, service, Output())
 
     run(body, debug=debug)

@@ -1,0 +1,224 @@
+"""`wsrpc call --answer`: what the server's own calls get, from the command line or by hand."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from contextvars import ContextVar
+from functools import lru_cache
+from typing import Any
+
+import anyio
+import typer
+
+from ..contract.controller import RESERVED, Interface
+from ..contract.docs import Docs
+from ..contract.expose import Exposed
+from ..contract.signature import MethodOptions, MethodSpec
+from ..errors import Code, RpcError
+from ..handling.target import MethodEntry
+from ..interfaces import ObservedCall, Observer
+from ..values.adapter import Adapter
+from .failures import Failure, note
+from .remote_contract import Param
+from .schemas import type_text
+from .stdin import load_json
+from .text import shortened, to_json
+from .worker import Worker
+
+__all__ = ["Answers", "Terminal", "parse_answers"]
+
+# Characters of a question's arguments that are shown.
+WIDTH = 500
+
+# Methods of the server's making that are kept ready.
+READY = 64
+
+# How a call of the server was made, inside of its handler.
+_kind: ContextVar[str] = ContextVar("wsrpc_cli_kind", default="unary")
+
+
+def parse_answers(words: Iterable[str]) -> dict[str, Any]:
+    """Answers as typed, `Controller.method=JSON`, or `parameter=JSON` for a callback.
+
+    Raises:
+        Failure: One is no JSON, or comes twice.
+    """
+    found: dict[str, Any] = {}
+    for word in words:
+        name, sign, text = word.partition("=")
+        if not sign or not name:
+            raise Failure(f"--answer {word!r} has no '='; write --answer 'Screen.confirm=true'")
+        if name in found:
+            raise Failure(f"--answer {name} is given twice")
+        try:
+            found[name] = load_json(text)
+        except ValueError as error:
+            raise Failure(
+                f"--answer {word} is not JSON ({error}); for text write --answer "
+                f"'{name}={to_json(text)}'"
+            ) from None
+    return found
+
+
+class Terminal:
+    """Asks the person at the keyboard, one question after the other."""
+
+    def __init__(self) -> None:
+        self._worker = Worker()
+        self._turn = anyio.Lock()
+        # The question that is shown, and a line that was typed for it while the thread still
+        # waited for a line for an earlier one, which was withdrawn.
+        self._shown = 0
+        self._line: str | None = None
+
+    async def ask(self, question: str) -> Any:
+        """The JSON value that somebody types.
+
+        Raises:
+            RpcError: There is nothing more to read.
+        """
+        async with self._turn:
+            self._shown += 1
+            self._line = None
+            number = self._shown
+            note(question)
+            try:
+                while True:
+                    typer.echo("answer, as JSON: ", err=True, nl=False)
+                    line = await self._worker.run(self._read, number)
+                    if not line:
+                        typer.echo(err=True)
+                        raise RpcError(Code.CANCELLED, "nobody answered")
+                    try:
+                        return load_json(line)
+                    except ValueError as error:
+                        note(f'that is not JSON ({error}); text has quotes, such as "yes"')
+            except anyio.get_cancelled_exc_class():
+                self._shown += 1
+                typer.echo(err=True)
+                note("the question is withdrawn")
+                raise
+
+    def _read(self, number: int) -> str:
+        line, self._line = self._line, None
+        if line is None:
+            line = sys.stdin.readline()
+        if number != self._shown:
+            # Nobody waits for it; it is for the question that is shown now, if there is one.
+            self._line = line
+        return line
+
+
+class Answers(Observer):
+    """What is answered to calls of the server, of its methods and of callbacks.
+
+    Args:
+        given: Values by `Controller.method`, or by a callback's parameter.
+        terminal: Where to ask for others; None if nobody is there.
+    """
+
+    def __init__(self, given: Mapping[str, Any], terminal: Terminal | None) -> None:
+        self.given = given
+        self._terminal = terminal
+
+    def keep_terminal(self) -> None:
+        """Standard input is for something else: ask nobody."""
+        self._terminal = None
+
+    def call_started(self, call: ObservedCall) -> None:
+        # For a call of the server this runs in the context of its handler.
+        if call.direction == "inbound":
+            _kind.set(call.kind)
+
+    def entries(self, own: Mapping[str, MethodEntry]) -> Mapping[str, MethodEntry]:
+        """What the server may call: `own`, and anything else, which is shown and answered."""
+        return _Entries(own, lru_cache(READY)(self._make_entry), self.given)
+
+    def callback(self, name: str, param: Param) -> Callable[..., Awaitable[Any]]:
+        """The function for a callback: it shows its calls, and answers them."""
+        optional = type_text(param.result) in ("null", "any")
+
+        async def called(*values: Any) -> Any:
+            shown = shortened(", ".join(map(to_json, values)), WIDTH)
+            unanswered = RpcError(Code.FAILED_PRECONDITION, f"nobody is there to answer {name}")
+            return await self._answer(name, f"{name}: {shown}", None if optional else unanswered)
+
+        return called
+
+    def _make_entry(self, name: str) -> MethodEntry:
+        controller, _, method = name.rpartition(".")
+        anything = Adapter(Any, where=name)
+
+        async def answer(arguments: Any) -> Any:
+            shown = shortened(to_json(arguments), WIDTH)
+            unanswered = RpcError(Code.UNIMPLEMENTED, f"there is no method {name!r} here")
+            return await self._answer(
+                name, f"{name} {shown}", None if _kind.get() == "notify" else unanswered
+            )
+
+        spec = MethodSpec(
+            method,
+            controller,
+            answer,
+            binding="static",
+            options=MethodOptions(),
+            flavor="coroutine",
+            params=(),
+            positional=(),
+            positional_only={},
+            result=anything,
+            item=None,
+            final=None,
+        )
+        # Whatever they are called, since nobody here knows the method.
+        spec.load_args = lambda data, codec: {"arguments": anything.load(data, codec)}
+        exposed = Exposed(Interface(controller, {method: spec}, Docs(), object), instance=self)
+        return MethodEntry(exposed, spec, ())
+
+    async def _answer(self, name: str, question: str, unanswered: RpcError[Any] | None) -> Any:
+        """The value for a call.
+
+        Args:
+            name: What it is given under.
+            question: The call, for people.
+            unanswered: Raised where nobody has an answer; None where none is needed.
+        """
+        if name in self.given:
+            note(f"{question} -> {to_json(self.given[name])}")
+            return self.given[name]
+        if unanswered is None:
+            note(question)
+            return None
+        if self._terminal is None:
+            note(f"{question}: answer it by --answer '{name[:WIDTH]}=JSON', or at a terminal")
+            raise unanswered
+        return await self._terminal.ask(question)
+
+
+class _Entries(Mapping[str, MethodEntry]):
+    """Methods that exist, and all others; those of reserved controllers are the protocol's."""
+
+    def __init__(
+        self,
+        own: Mapping[str, MethodEntry],
+        make: Callable[[str], MethodEntry],
+        named: Iterable[str],
+    ) -> None:
+        self._own = own
+        self._make = make
+        self._named = dict.fromkeys((*own, *named))
+
+    def __getitem__(self, name: str) -> MethodEntry:
+        found = self._own.get(name)
+        if found is not None:
+            return found
+        if "." not in name or name.startswith(f"{RESERVED}."):
+            raise KeyError(name)
+        return self._make(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._named)
+
+    def __len__(self) -> int:
+        return len(self._named)
