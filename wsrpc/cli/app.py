@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
@@ -14,6 +15,7 @@ from .commands.measuring import bench
 from .commands.serving import serve
 from .commands.showing import demo
 from .commands.watching import top
+from .completion import mend_words
 from .dev_command import dev
 from .diff_command import diff
 from .gen_command import gen
@@ -32,7 +34,6 @@ app = typer.Typer(
     help="Call and stream both ways over one WebSocket.",
     epilog=EPILOG,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -73,6 +74,7 @@ def main(
 
 def run_app() -> int:
     """Run the command line; what it returns is the exit code."""
+    mend_words(os.environ)
     try:
         code = app(prog_name="wsrpc", standalone_mode=True)
     except SystemExit as stop:

@@ -12,9 +12,10 @@ from rich.text import Text
 from ..errors import WsrpcError
 from ..gen import ContractError
 from ..gen.compare import Change, compare, is_compatible
-from .connection import CodecName, Target, parse_auth, parse_headers
+from .connection import CodecName, Target, parse_auth, parse_headers, tls_to
 from .contract_sources import contract_from, with_token_file
 from .failures import Failure
+from .options import CaCert, Insecure
 from .output import Output
 from .running import run
 from .text import printable
@@ -48,6 +49,8 @@ def diff(
     header: Annotated[
         list[str], typer.Option(metavar="NAME:VALUE", help="One more header of the handshake.")
     ] = [],  # noqa: B006
+    cacert: CaCert = None,
+    insecure: Insecure = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
 ) -> None:
     """Compare two contracts: which changes there are, and for whom each breaks.
@@ -60,7 +63,9 @@ def diff(
     def target(url: str) -> Callable[[], Target]:
         def made() -> Target:
             given = with_token_file(parse_auth(auth), token_file)
-            return Target(url, codec, given, None, parse_headers(header), {})
+            return Target(
+                url, codec, given, None, parse_headers(header), {}, tls_to(url, cacert, insecure)
+            )
 
         return made
 

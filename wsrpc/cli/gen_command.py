@@ -13,9 +13,10 @@ from typing import Annotated, Any, Literal, Optional
 import typer
 
 from ..gen import ContractError, generate
-from .connection import CodecName, Target, parse_auth, parse_headers
+from .connection import CodecName, Target, parse_auth, parse_headers, tls_to
 from .contract_sources import contract_from, with_token_file
 from .failures import Failure, note
+from .options import CaCert, Insecure
 from .running import run
 from .text import printable
 
@@ -98,6 +99,8 @@ def ts(
     auth: Auth = None,
     token_file: TokenFile = None,
     header: Header = [],  # noqa: B006
+    cacert: CaCert = None,
+    insecure: Insecure = False,
     debug: Debug = False,
 ) -> None:
     """Write TypeScript: an interface and a constant for each controller."""
@@ -118,7 +121,8 @@ def ts(
 
     def target() -> Target:
         given = with_token_file(parse_auth(auth), token_file)
-        return Target(source, codec, given, None, parse_headers(header), {})
+        tls = tls_to(source, cacert, insecure)
+        return Target(source, codec, given, None, parse_headers(header), {}, tls)
 
     _write(source, target, text, out, check, debug)
 
@@ -133,6 +137,8 @@ def py(
     auth: Auth = None,
     token_file: TokenFile = None,
     header: Header = [],  # noqa: B006
+    cacert: CaCert = None,
+    insecure: Insecure = False,
     debug: Debug = False,
 ) -> None:
     """Write Python: a Protocol for each controller, pydantic models for its values."""
@@ -142,7 +148,8 @@ def py(
 
     def target() -> Target:
         given = with_token_file(parse_auth(auth), token_file)
-        return Target(source, codec, given, None, parse_headers(header), {})
+        tls = tls_to(source, cacert, insecure)
+        return Target(source, codec, given, None, parse_headers(header), {}, tls)
 
     _write(source, target, text, out, check, debug)
 

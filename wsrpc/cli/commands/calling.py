@@ -7,6 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
+from .. import completion
 from ..answering import Answers, Terminal, parse_answers
 from ..call_command import call as make_call
 from ..health_command import health as ask_for_health
@@ -31,7 +32,9 @@ __all__ = ["call", "health"]
 
 def call(
     url: Url,
-    method: Annotated[str, typer.Argument(metavar="CONTROLLER.METHOD")],
+    method: Annotated[
+        str, typer.Argument(metavar="CONTROLLER.METHOD", autocompletion=completion.methods)
+    ],
     arguments: Annotated[
         Optional[list[str]],  # noqa: UP045
         typer.Argument(
@@ -95,7 +98,12 @@ def call(
 def health(
     url: Url,
     service: Annotated[
-        str, typer.Option(metavar="CONTROLLER", help="One controller, instead of the whole server.")
+        str,
+        typer.Option(
+            metavar="CONTROLLER",
+            help="One controller, instead of the whole server.",
+            autocompletion=completion.controllers,
+        ),
     ] = "",
     codec: Codec = "json",
     auth: Auth = None,

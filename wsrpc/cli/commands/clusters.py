@@ -9,7 +9,19 @@ import typer
 
 from ..cluster_command import nodes as show_nodes
 from ..cluster_command import presence as show_presence
-from ..options import AsJson, Auth, Codec, Debug, Header, Metadata, Timeout, Url, target_of
+from ..options import (
+    AsJson,
+    Auth,
+    CaCert,
+    Codec,
+    Debug,
+    Header,
+    Insecure,
+    Metadata,
+    Timeout,
+    Url,
+    target_of,
+)
 from ..output import Output
 from ..running import run
 
@@ -24,10 +36,14 @@ def nodes(
     timeout: Timeout = None,
     header: Header = [],  # noqa: B006  (typer reads it)
     metadata: Metadata = [],  # noqa: B006
+    cacert: CaCert = None,
+    insecure: Insecure = False,
     debug: Debug = False,
 ) -> None:
     """List the nodes of a cluster, as the one that is asked sees them."""
-    target = partial(target_of, url, codec, auth, timeout, header, metadata)
+    target = partial(
+        target_of, url, codec, auth, timeout, header, metadata, cacert=cacert, insecure=insecure
+    )
     run(lambda: show_nodes(target(), Output(), as_json=as_json), debug=debug)
 
 
@@ -47,8 +63,12 @@ def presence(
     timeout: Timeout = None,
     header: Header = [],  # noqa: B006  (typer reads it)
     metadata: Metadata = [],  # noqa: B006
+    cacert: CaCert = None,
+    insecure: Insecure = False,
     debug: Debug = False,
 ) -> None:
     """List the sessions of all nodes of a cluster, one a line."""
-    target = partial(target_of, url, codec, auth, timeout, header, metadata)
+    target = partial(
+        target_of, url, codec, auth, timeout, header, metadata, cacert=cacert, insecure=insecure
+    )
     run(lambda: show_presence(target(), Output(), group, principal, as_json=as_json), debug=debug)

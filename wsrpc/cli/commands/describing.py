@@ -10,6 +10,7 @@ import typer
 from ...contract.description import with_names
 from ...gen import ContractError
 from ...gen.documents import asyncapi, tools
+from .. import completion
 from ..connection import describe as describe_target
 from ..contract_sources import contract_from
 from ..failures import Failure
@@ -66,7 +67,12 @@ def ls(
 
 def describe(
     url: Url,
-    what: Annotated[str, typer.Argument(metavar="CONTROLLER[.METHOD]", show_default=False)] = "",
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="CONTROLLER[.METHOD]", show_default=False, autocompletion=completion.paths
+        ),
+    ] = "",
     as_json: AsJson = False,
     codec: Codec = "json",
     auth: Auth = None,
@@ -108,6 +114,8 @@ def schema(
     timeout: Timeout = None,
     header: Header = [],  # noqa: B006
     metadata: Metadata = [],  # noqa: B006
+    cacert: CaCert = None,
+    insecure: Insecure = False,
     debug: Debug = False,
 ) -> None:
     """Write the contract of controllers, or of a running server, as JSON.
@@ -117,7 +125,10 @@ def schema(
 
     async def body() -> None:
         document = await contract_from(
-            named_app(what), lambda: target_of(what, codec, auth, timeout, header, metadata)
+            named_app(what),
+            lambda: target_of(
+                what, codec, auth, timeout, header, metadata, cacert=cacert, insecure=insecure
+            ),
         )
         try:
             written: Callable[[Any], Any] = {

@@ -8,7 +8,18 @@ from typing import Annotated, Optional
 import typer
 
 from ..failures import Failure
-from ..options import AsJson, Auth, Codec, Debug, Header, Metadata, Timeout, target_of
+from ..options import (
+    AsJson,
+    Auth,
+    CaCert,
+    Codec,
+    Debug,
+    Header,
+    Insecure,
+    Metadata,
+    Timeout,
+    target_of,
+)
 from ..output import Output
 from ..running import run
 
@@ -65,6 +76,8 @@ def bench(
     timeout: Timeout = None,
     header: Header = [],  # noqa: B006
     metadata: Metadata = [],  # noqa: B006
+    cacert: CaCert = None,
+    insecure: Insecure = False,
     debug: Debug = False,
 ) -> None:
     """Measure a server: rates, latencies and their histogram, on one session.
@@ -88,7 +101,9 @@ def bench(
         report = JsonReport(Output()) if as_json else TextReport(Output())
         async with AsyncExitStack() as stack:
             where = await stack.enter_async_context(bench_self()) if own else url
-            target = target_of(where, codec, auth, timeout, header, metadata)
+            target = target_of(
+                where, codec, auth, timeout, header, metadata, cacert=cacert, insecure=insecure
+            )
             await measure_all(target, works, extent, warmup, report)
 
     run(body, debug=debug, cancelled="interrupted; this is what was measured so far")

@@ -1,0 +1,122 @@
+"""What a shell offers for TAB: the controllers and methods of the server that is named."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator, MutableMapping
+from pathlib import Path
+from typing import Any
+
+import anyio
+import typer
+
+from .connection import Target, contract_of, parse_auth, parse_headers, tls_to
+from .remote_contract import Contract
+
+__all__ = ["controllers", "mend_words", "methods", "paths"]
+
+# Seconds that a person waits after pressing TAB.
+PATIENCE = 2.0
+
+# Shells evaluate what they are given to offer, and it comes from a server. Names are shown as they
+# are or not at all; of descriptions only letters, digits and a little punctuation is left.
+NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*", re.ASCII)
+UNSAFE = re.compile(r"[^\w.,;/+-]+")
+
+# Characters.
+LONGEST = 60
+
+# The characters at which bash breaks words, besides blanks.
+BREAKS = frozenset(":=@")
+
+Offer = tuple[str, str]
+
+
+def methods(ctx: typer.Context, incomplete: str) -> list[Offer]:
+    """The methods of the server that `URL` names, as `Controller.method`, and their docs."""
+    return _offered(ctx, incomplete, _methods)
+
+
+def controllers(ctx: typer.Context, incomplete: str) -> list[Offer]:
+    """Its controllers."""
+    return _offered(ctx, incomplete, _controllers)
+
+
+def paths(ctx: typer.Context, incomplete: str) -> list[Offer]:
+    """Its controllers and methods."""
+    return [*controllers(ctx, incomplete), *methods(ctx, incomplete)]
+
+
+def _methods(contract: Contract) -> Iterator[Offer]:
+    for name, controller in contract.controllers.items():
+        for key, method in controller.methods.items():
+            yield f"{name}.{key}", method.doc
+
+
+def _controllers(contract: Contract) -> Iterator[Offer]:
+    for name, controller in contract.controllers.items():
+        yield name, controller.doc
+
+
+def _offered(
+    ctx: typer.Context, incomplete: str, offers: Callable[[Contract], Iterator[Offer]]
+) -> list[Offer]:
+    try:
+        contract = anyio.run(_contract, ctx.params)
+    except Exception:  # noqa: BLE001  (whatever it is: a shell that completes shows no errors)
+        return []
+    return [
+        (name, UNSAFE.sub(" ", doc)[:LONGEST].strip())
+        for name, doc in (offers(contract) if contract is not None else ())
+        if name.startswith(incomplete) and NAME.fullmatch(name)
+    ]
+
+
+async def _contract(given: dict[str, Any]) -> Contract | None:
+    url = given.get("url") or _url_typed()
+    authority = given.get("cacert")
+    target = Target(
+        url,
+        auth=parse_auth(given.get("auth")),
+        timeout=PATIENCE,
+        headers=parse_headers(list(given.get("header") or ())),
+        ssl=tls_to(url, Path(authority) if authority else None, bool(given.get("insecure"))),
+    )
+    with anyio.move_on_after(PATIENCE):
+        async with target.session() as session:
+            return await contract_of(session, target)
+    return None
+
+
+def _url_typed() -> str:
+    """The URL, where an option that waits for its value keeps the line from being parsed."""
+    line = os.environ.get("COMP_WORDS") or os.environ.get("_TYPER_COMPLETE_ARGS", "")
+    return next((word for word in line.split() if "://" in word), "")
+
+
+def mend_words(environ: MutableMapping[str, str]) -> None:
+    """Put together what bash took apart: it breaks words at colons, so that a URL is five of them.
+
+    Args:
+        environ: The environment of a completion that bash asks for.
+    """
+    if environ.get("_WSRPC_COMPLETE") != "complete_bash":
+        return
+    words = environ.get("COMP_WORDS", "").split("\n")
+    try:
+        at = int(environ["COMP_CWORD"])
+    except (KeyError, ValueError):
+        return
+    mended: list[str] = []
+    glued = False
+    for number, word in enumerate(words):
+        is_break = bool(word) and BREAKS.issuperset(word)
+        if mended and (is_break or glued):
+            mended[-1] += word
+        else:
+            mended.append(word)
+        if number == at:
+            environ["COMP_CWORD"] = str(len(mended) - 1)
+        glued = is_break
+    environ["COMP_WORDS"] = "\n".join(mended)
