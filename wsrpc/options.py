@@ -20,6 +20,7 @@ __all__ = [
     "checked_interceptors",
     "checked_limits",
     "checked_seconds",
+    "checked_text",
     "one_of",
 ]
 
@@ -56,6 +57,17 @@ def checked_seconds(name: str, value: float | None) -> float | None:
     # Below 0 it has passed already, as what is left of another one may have.
     if not math.isfinite(value):
         raise ValueError(f"{name} must be a finite number, or None for no bound, not {value!r}")
+    return value
+
+
+def checked_text(name: str, value: str) -> str:
+    """Text that is not empty.
+
+    Raises:
+        ValueError: It is no such text.
+    """
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"{name} must be a text that is not empty, not {value!r}")
     return value
 
 

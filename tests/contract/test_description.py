@@ -12,6 +12,7 @@ import pytest
 from pydantic import BaseModel, Field
 from typing_extensions import TypedDict
 
+import wsrpc
 from wsrpc.contract.binding import near
 from wsrpc.contract.decorator import method
 from wsrpc.contract.description import (
@@ -310,6 +311,7 @@ class Shop:
         raises=[OverQuota, Worn, ByName, Settled, DeadlineExceeded],
         deprecated="use sell",
         on_disconnect="cancel",
+        timeout=2.5,
     )
     async def buy(
         self,
@@ -406,7 +408,24 @@ def test_errors_and_options_of_a_method_are_told() -> None:
     assert buy["tags"] == ["a", "b"]
     assert (buy["deprecated"], buy["deprecated_doc"]) == (True, "use sell")
     assert buy["on_disconnect"] == "cancel"
-    assert not {"tags", "errors", "deprecated", "on_disconnect"} & described("loose").keys()
+    assert buy["timeout"] == 2500
+    absent = {"tags", "errors", "deprecated", "on_disconnect", "timeout"}
+    assert not absent & described("loose").keys()
+
+
+def test_the_contract_says_what_the_server_is_called_if_it_is_told() -> None:
+    assert "server" not in describe(expose_all([HelloController()]))
+    named = wsrpc.Server([HelloController()], name="shop", version="1.2").contract()
+    assert named["server"] == {"name": "shop", "version": "1.2"}
+    assert named["HelloController"]["methods"]
+    with pytest.raises(ValueError, match="name must be a text"):
+        wsrpc.Server([], name="")
+
+
+@pytest.mark.parametrize("timeout", [0, -1, float("inf"), float("nan"), True, "1"])
+def test_a_methods_timeout_is_seconds_above_0(timeout: Any) -> None:
+    with pytest.raises(RegistrationError, match="timeout must be a number of seconds above 0"):
+        method(timeout=timeout)
 
 
 def test_an_error_without_a_code_is_refused_saying_what_to_write() -> None:
@@ -422,4 +441,6 @@ def test_the_contract_is_what_reflection_and_json_can_carry() -> None:
     document = describe(expose_all([Shop(), HelloController()]))
     assert document["version"] == 1
     assert json.loads(json.dumps(document)) == document
-    assert interface_from_contract(document["controllers"]["Shop"]).specs["buy"].tags == {"a", "b"}
+    buy = interface_from_contract(document["controllers"]["Shop"]).specs["buy"]
+    assert buy.tags == {"a", "b"}
+    assert buy.timeout == 2.5

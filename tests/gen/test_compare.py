@@ -135,6 +135,7 @@ ROWS: list[tuple[str, Any, Any, str, str, bool, bool]] = [
     ("documentation", contract(method(doc="a")), contract(method(doc="b")), "Shop.buy", "documentation", FITS, FITS),
     ("parameter's documentation", taking(a=value(INT, doc="a")), taking(a=value(INT, doc="b")), "Shop.buy(a)", "documentation", FITS, FITS),
     ("on_disconnect", contract(method()), contract(method(on_disconnect="cancel")), "Shop.buy", "on_disconnect", FITS, FITS),
+    ("timeout", contract(method()), contract(method(timeout=500)), "Shop.buy", "timeout", FITS, FITS),
     ("a new error", contract(method()), contract(method(errors=[QUOTA])), "Shop.buy raises Quota", "added", FITS, FITS),
     ("an error less", contract(method(errors=[QUOTA])), contract(method()), "Shop.buy raises Quota", "removed", FITS, FITS),
     ("an error's code", contract(method(errors=[QUOTA])), contract(method(errors=[{**QUOTA, "code": "internal"}])), "Shop.buy raises Quota", "code", BREAKS, BREAKS),

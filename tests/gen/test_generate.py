@@ -244,6 +244,15 @@ def test_documented_errors_are_types() -> None:
     assert "class Quota(wsrpc.RpcError[int], replace=True):" in generate(contract, "py")
 
 
+def test_a_methods_timeout_is_documented_and_generated_clients_wait_as_long() -> None:
+    contract = one_method(timeout=2500)
+    text = generate(contract, "ts")
+    assert 'greet: { kind: "unary", timeout: 2500 }' in text
+    assert "@remarks Cancelled after 2500 ms." in text
+    assert "@wsrpc.method(timeout=2.5)" in generate(contract, "py")
+    assert "timeout" not in generate(one_method(), "py")
+
+
 def test_the_output_is_a_function_of_the_contract() -> None:
     again = json.loads(json.dumps(CONTRACT))
     for language in ("ts", "py"):
@@ -397,6 +406,8 @@ def assert_declares_only(text: str) -> None:
         (one_method(result={"$ref": "#/$defs/Gone"}), "it refers to \"#/$defs/Gone\", not in $defs"),
         (one_method(result={"$ref": "http://elsewhere/x"}), "not in $defs"),
         (one_method(result={"enum": []}), "enum must be a list with something in it"),
+        (one_method(timeout="1"), "it must be milliseconds, a whole number above 0"),
+        (one_method(timeout=0), "it must be milliseconds, a whole number above 0"),
         (one_method(result=7), "a schema must be an object, true or false"),
     ],
 )  # fmt: skip

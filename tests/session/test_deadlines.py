@@ -65,6 +65,23 @@ class Clock:
             self.cleaned.append("wait")
         return "went"
 
+    @wsrpc.method(timeout=0.05)
+    async def wait_a_little(self) -> str:
+        return await self.wait()
+
+    @wsrpc.method(timeout=0.05)
+    async def items_for_a_little(self) -> AsyncIterator[int]:
+        yield 0
+        yield int(await self.wait())
+
+    @wsrpc.method(timeout=1000)
+    async def long(self) -> float | None:
+        return await self.remaining()
+
+    @wsrpc.method(timeout=1000)
+    async def remaining_of_long_stream(self) -> AsyncIterator[float | None]:
+        yield await self.remaining()
+
     @wsrpc.method
     async def items(self, n: int) -> AsyncIterator[int]:
         """n items at once, then nothing for ever."""
@@ -120,6 +137,31 @@ async def test_the_timeout_of_a_proxy_holds_for_values_and_streams(timeout: floa
         ]:
             assert left is not None
             assert timeout - 3 < left <= timeout + 0.1 or timeout > 1e12
+
+
+async def test_a_methods_own_timeout_ends_calls_whatever_their_caller_allows(codec: Codec) -> None:
+    clock = Clock()
+    async with connected_pair([clock], codec=codec) as (_, client):
+        for api in (client.clientize("Clock", timeout=None), client.clientize(Clock, timeout=1000)):
+            with anyio.fail_after(5):
+                with pytest.raises(wsrpc.DeadlineExceeded):
+                    await api.wait_a_little()
+                with pytest.raises(wsrpc.DeadlineExceeded):
+                    await api.items_for_a_little().collect()
+        assert clock.cleaned == ["wait"] * 4
+        # A caller that allows less is not given more.
+        assert await client.clientize(Clock, timeout=7).long() == pytest.approx(7, abs=3)
+
+
+async def test_a_caller_that_knows_a_methods_timeout_waits_as_long() -> None:
+    async with wsrpc.Server([Clock()]).listen() as listener, wsrpc.connect(listener.url) as client:
+        contract = await client.clientize("wsrpc.reflection").describe()
+        for which in (Clock, contract["controllers"]["Clock"]):
+            clock: Any = client.clientize(which)
+            (left,) = await clock.remaining_of_long_stream().collect()
+            for one in (await clock.long(), left):
+                assert one is not None
+                assert 900 < one <= 1000.1
 
 
 @pytest.mark.rule("TIME-1")

@@ -141,6 +141,22 @@ async def test_a_call_shows_its_result_and_keeps_earlier_ones() -> None:
         await page.until("document.querySelectorAll('.out').length === 1")
 
 
+class Oven:
+    @wsrpc.method(timeout=0.2)
+    async def bake(self) -> None:
+        await anyio.sleep(60)
+
+
+@pytest.mark.slow
+async def test_the_page_says_which_server_it_is_and_how_long_a_method_may_take() -> None:
+    server = wsrpc.Server([Oven()], explorer=True, name="bakery", version="1.2")
+    async with explored(server=server) as (page, _):
+        await page.until_says("#url", "bakery 1.2 127.0.0.1:")
+        await page.until_says(".facts", "at most 0.2 s")
+        await press(page, "Call")
+        await outcome(page, "deadline_exceeded")
+
+
 @pytest.mark.slow
 async def test_the_explorer_can_call_again_while_a_stream_runs() -> None:
     async with explored("Writer.stream_tokens") as (page, server):

@@ -39,8 +39,12 @@ class Options:
         checked_function("stream_fetcher", self.stream_fetcher)
         checked_metadata(self.metadata)
 
-    def unary_timeout(self) -> float | None:
-        return UNARY_TIMEOUT if self.timeout is ... else self.timeout
+    def unary_timeout(self, declared: float | None) -> float | None:
+        """Seconds for a call of a method that is cancelled after `declared` seconds there."""
+        if self.timeout is not ...:
+            return self.timeout
+        return UNARY_TIMEOUT if declared is None else declared
 
-    def stream_timeout(self) -> float | None:
-        return None if self.timeout is ... else self.timeout
+    def stream_timeout(self, declared: float | None) -> float | None:
+        """The same for a stream."""
+        return declared if self.timeout is ... else self.timeout

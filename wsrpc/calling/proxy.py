@@ -82,7 +82,7 @@ class ProxyMethod(RemoteMethod):
         self._session = session
         self._controller = controller
         self._bind = spec.bind
-        self._timeout = options.unary_timeout()
+        self._timeout = options.unary_timeout(spec.timeout)
         self._interceptors = (*session.interceptors, *options.interceptors)
         self.__name__ = spec.name
         self.__doc__ = spec.doc

@@ -117,7 +117,9 @@ class RemoteStream(ReceivedStream):
         if self._payload is None:
             # Encoded once: an argument that is changed later does not change this call.
             self._payload = method.dump_args(self._arguments)
-        timing = self._timing = self._timing or Timing(hub, options.stream_timeout())
+        timing = self._timing = self._timing or Timing(
+            hub, options.stream_timeout(method.spec.timeout)
+        )
         if self._told is None and hub.events.observed:
             self._told = OutboundCall(hub, self._label, "stream", self._metadata, method.spec.tags)
         await self._room(hub, timing, until)

@@ -22,6 +22,7 @@ class LooseMethod:
     doc = ""
     idempotent = False
     tags: frozenset[str] = frozenset()
+    timeout: float | None = None
 
     def __init__(self, name: str) -> None:
         self.name = name

@@ -173,6 +173,8 @@ def _facts(method: Method) -> Iterator[str]:
         yield "idempotent: it may be called twice"
     if method.on_disconnect == "cancel":
         yield "cancelled when the connection is lost"
+    if method.timeout is not None:
+        yield f"cancelled after {method.timeout / 1000:g} s"
     for error in method.errors:
         data = "" if error.data is True or error.data == {} else f", data {type_text(error.data)}"
         doc = f": {error.doc}" if error.doc else ""

@@ -52,6 +52,7 @@ class Method(BaseModel):
     deprecated: bool = False
     deprecated_doc: str = ""
     on_disconnect: str = "detach"
+    timeout: int | None = None
     params: dict[str, Param] = {}
     result: Schema | None = None
     item: Schema | None = None

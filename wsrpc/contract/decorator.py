@@ -21,7 +21,7 @@ from typing import Any, Literal, Protocol, TypeAlias, TypeVar, overload
 from typing_extensions import ParamSpec
 
 from ..errors import RegistrationError, RpcError
-from ..options import one_of
+from ..options import checked_seconds, one_of
 from ..stream import Final, LocalStream, Stream
 from ..unary import UnaryCall
 from .annotations import is_stream, names_in, resolve_hints
@@ -137,6 +137,7 @@ def method(
     tags: Collection[str] = ...,
     raises: Sequence[type[RpcError[Any]]] = ...,
     deprecated: bool | str = ...,
+    timeout: float | None = ...,
 ) -> _OnewayDecorator: ...
 @overload
 def method(
@@ -148,6 +149,7 @@ def method(
     tags: Collection[str] = ...,
     raises: Sequence[type[RpcError[Any]]] = ...,
     deprecated: bool | str = ...,
+    timeout: float | None = ...,
 ) -> _Decorator: ...
 def method(
     fn: Any = None,
@@ -160,6 +162,7 @@ def method(
     tags: Collection[str] = (),
     raises: Sequence[type[RpcError[Any]]] = (),
     deprecated: bool | str = False,
+    timeout: float | None = None,
 ) -> Any:
     """Make a method callable from the other end.
 
@@ -184,6 +187,9 @@ def method(
         raises: The `RpcError` classes that callers may meet, for the contract and for generated
             clients. Other `RpcError`s cross all the same.
         deprecated: Whether callers should stop using it; a string names the replacement.
+        timeout: Seconds after which a call is cancelled and fails with `deadline_exceeded`, whatever
+            its caller allows. Callers that know the method by its class, its contract or generated
+            code wait as long, unless they say otherwise.
 
     Raises:
         RegistrationError: The decorated object is no function, or an option has an invalid value;
@@ -200,6 +206,7 @@ def method(
         _checked_errors(raises),
         deprecated,
         on_drain,
+        _checked_timeout(timeout),
     )
     frame = sys._getframe(1)
     if fn is not None:
@@ -219,6 +226,15 @@ def checked_tags(where: str, tags: Any) -> frozenset[str]:
         if not isinstance(tag, str) or not tag:
             raise RegistrationError(f"{where}: tags must be strings, not {tag!r}")
     return frozenset(tags)
+
+
+def _checked_timeout(timeout: Any) -> float | None:
+    try:
+        if checked_seconds("timeout", timeout) is None or timeout > 0:
+            return None if timeout is None else float(timeout)
+    except ValueError:
+        pass
+    raise RegistrationError(f"timeout must be a number of seconds above 0, not {timeout!r}")
 
 
 def _checked_errors(raises: Any) -> tuple[type[RpcError[Any]], ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
@@ -36,14 +37,18 @@ _PARAM_KINDS = ("value", "upload", "callback")
 # --- Writing ---------------------------------------------------------------------------------------
 
 
-def describe(exposed: Mapping[str, Exposed]) -> dict[str, Any]:
+def describe(
+    exposed: Mapping[str, Exposed], server: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """The contract of the exposed controllers, as JSON; `wsrpc schema` writes it.
 
     Args:
         exposed: Controllers by name, as `expose_all` gives them.
+        server: What the server calls itself: `name` and `version`, where it has them.
     """
     return {
         "version": VERSION,
+        **({"server": dict(server)} if server else {}),
         "controllers": {name: _controller(one.interface) for name, one in exposed.items()},
     }
 
@@ -90,6 +95,8 @@ def _method(spec: MethodSpec) -> dict[str, Any]:
     options = spec.options
     if options.on_disconnect != "detach":
         described["on_disconnect"] = options.on_disconnect
+    if options.timeout is not None:
+        described["timeout"] = math.ceil(options.timeout * 1000)
     if options.deprecated:
         described["deprecated"] = True
         if isinstance(options.deprecated, str):
@@ -152,6 +159,7 @@ class UntypedMethod:
         final: The adapter of its final value; it takes any value.
         idempotent: Whether calling it twice does no harm.
         tags: Its tags in the contract, for interceptors to judge by.
+        timeout: Seconds after which the other end cancels a call.
     """
 
     __slots__ = (
@@ -166,6 +174,7 @@ class UntypedMethod:
         "params",
         "result",
         "tags",
+        "timeout",
     )
 
     def __init__(
@@ -178,8 +187,10 @@ class UntypedMethod:
         idempotent: bool = False,
         tracked: bool = False,
         tags: frozenset[str] = frozenset(),
+        timeout: float | None = None,
     ) -> None:
         self.tags = tags
+        self.timeout = timeout
         self.idempotent = idempotent or tracked
         self.name = name
         self.kind = kind
@@ -267,6 +278,7 @@ def _read_method(where: str, name: str, described: Any) -> UntypedMethod:
         _read_param(f"{where}: parameter {key!r}", key, one)
         for key, one in described.get("params", {}).items()
     ]
+    timeout = described.get("timeout")
     return UntypedMethod(
         name,
         kind,
@@ -275,6 +287,7 @@ def _read_method(where: str, name: str, described: Any) -> UntypedMethod:
         idempotent=described.get("idempotent") is True,
         tracked=described.get("tracked") is True,
         tags=frozenset(tag for tag in described.get("tags", ()) if isinstance(tag, str)),
+        timeout=timeout / 1000 if type(timeout) is int and timeout > 0 else None,
     )
 
 

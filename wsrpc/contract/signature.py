@@ -59,6 +59,7 @@ class MethodOptions:
         tags: Words for `authorize` and interceptors to judge by, such as roles.
         raises: The error classes that callers may meet, for the contract.
         deprecated: Whether callers should stop using it; a string names the replacement.
+        timeout: Seconds after which a call is cancelled, whatever its caller allows.
     """
 
     oneway: bool = False
@@ -68,6 +69,7 @@ class MethodOptions:
     raises: tuple[type[RpcError[Any]], ...] = ()
     deprecated: bool | str = False
     on_drain: Literal["finish", "end"] | None = None
+    timeout: float | None = None
 
 
 # --- The method ------------------------------------------------------------------------------------
@@ -90,6 +92,7 @@ class MethodSpec:
         params: Its parameters by name, in order.
         options: The options of the decorator.
         tags: The tags of its controller and its own.
+        timeout: Seconds after which a call is cancelled, whatever its caller allows.
         result: The adapter of a unary method's value.
         item: The adapter of a stream's items.
         final: The adapter of a stream's final value, if it may have one.
@@ -121,6 +124,7 @@ class MethodSpec:
         "params",
         "result",
         "tags",
+        "timeout",
     )
 
     def __init__(
@@ -149,6 +153,7 @@ class MethodSpec:
         self.binding = binding
         self.options = options
         self.tags = options.tags
+        self.timeout = options.timeout
         self.flavor = flavor
         self.kind: Kind = "notify" if options.oneway else "unary" if item is None else "stream"
         tracked = isinstance(item, TrackedAdapter)

@@ -236,6 +236,14 @@ def _facts(path: str, old: Part, new: Part) -> Iterator[Change]:
     if bool(old.get("deprecated")) != bool(new.get("deprecated")):
         now_is = "it is deprecated" if new.get("deprecated") else "it is not deprecated any more"
         yield Change(path, "deprecated", False, False, now_is)
+    bounds = [
+        "no bound" if one is None else f"{one} ms"
+        for one in (old.get("timeout"), new.get("timeout"))
+    ]
+    if bounds[0] != bounds[1]:
+        yield Change(
+            path, "timeout", False, False, f"its calls have {bounds[1]}, and had {bounds[0]}"
+        )
     if old.get("on_disconnect", "detach") != new.get("on_disconnect", "detach"):
         message = f"a lost connection means {new.get('on_disconnect', 'detach')!r} now"
         yield Change(path, "on_disconnect", False, False, message)

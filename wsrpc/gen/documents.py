@@ -165,20 +165,24 @@ def _arguments(params: Mapping[str, Part]) -> dict[str, Any]:
 # --- AsyncAPI ---------------------------------------------------------------------------------------
 
 
-def asyncapi(contract: Any, *, title: str = "wsrpc service", version: str = "1") -> dict[str, Any]:
+def asyncapi(
+    contract: Any, *, title: str | None = None, version: str | None = None
+) -> dict[str, Any]:
     """An AsyncAPI 3.0 document: a channel for each method, with what goes each way on it.
 
     The document says which values there are, not how frames carry them: that is protocol.md's.
 
     Args:
         contract: As `wsrpc schema` writes it.
-        title: The service's name.
-        version: The service's version.
+        title: The service's name; None: what the contract says, if it does.
+        version: The service's version; None: likewise.
 
     Raises:
         ContractError: It is no contract.
     """
     shared = _Shared("#/components/schemas/", draft_7=True)
+    server = contract.get("server") if isinstance(contract, Mapping) else None
+    about = server if isinstance(server, Mapping) else {}
     channels: dict[str, Any] = {}
     operations: dict[str, Any] = {}
     tags: dict[str, str] = {}
@@ -199,8 +203,8 @@ def asyncapi(contract: Any, *, title: str = "wsrpc service", version: str = "1")
     return {
         "asyncapi": "3.0.0",
         "info": {
-            "title": title,
-            "version": version,
+            "title": title or str(about.get("name") or "wsrpc service"),
+            "version": version or str(about.get("version") or "1"),
             "tags": [
                 {"name": name, **({"description": text} if text else {})}
                 for name, text in tags.items()
@@ -260,6 +264,8 @@ def _operation(
     for fact in ("idempotent", "tracked", "deprecated"):
         if method.get(fact):
             operation[f"x-wsrpc-{fact}"] = True
+    if method.get("timeout") is not None:
+        operation["x-wsrpc-timeout"] = method["timeout"]
     if method.get("errors"):
         operation["x-wsrpc-errors"] = json.loads(json.dumps(method["errors"]))
     return operation

@@ -87,6 +87,11 @@ class _Reader:
         errors = described.get("errors", [])
         if not isinstance(errors, list):
             raise ContractError(f"{path}.errors", "it must be a list")
+        timeout = described.get("timeout")
+        if timeout is not None and (type(timeout) is not int or not 0 < timeout < 2**53):
+            raise ContractError(
+                f"{path}.timeout", "it must be milliseconds, a whole number above 0"
+            )
         return Method(
             name,
             kind,
@@ -101,6 +106,7 @@ class _Reader:
             tracked,
             described.get("deprecated") is True,
             tuple(self.error(one, f"{path}.errors.{n}") for n, one in enumerate(errors)),
+            timeout if type(timeout) is int else None,
         )
 
     def parameter(self, path: str, name: str, described: Any) -> Parameter:

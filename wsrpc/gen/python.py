@@ -272,6 +272,8 @@ class _Printer:
             how.append("oneway=True")
         if method.idempotent and not method.tracked:
             how.append("idempotent=True")
+        if method.timeout is not None:
+            how.append(f"timeout={method.timeout / 1000:g}")
         decorator = f"    @wsrpc.method{'(' + ', '.join(how) + ')' if how else ''}\n"
         ordered = sorted(method.parameters, key=lambda one: not one.required)
         signature = "".join(f", {self._parameter(one)}" for one in ordered)

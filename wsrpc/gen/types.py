@@ -195,6 +195,8 @@ class Method:
     tracked: bool
     deprecated: bool
     errors: tuple[ErrorType, ...]
+    # Milliseconds after which the callee cancels a call.
+    timeout: int | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -319,12 +319,15 @@ class _Printer:
             facts.append(f"wire: {literal(method.name)}")
         facts += ["idempotent: true"] if method.idempotent else []
         facts += ["tracked: true"] if method.tracked else []
+        facts += [] if method.timeout is None else [f"timeout: {method.timeout}"]
         tags = [
             f"@param args.{one.name} {line}"
             for one in method.parameters
             for line in _first(one.doc)
         ]
         tags += [f"@throws {{{error.name}}} {error.code}" for error in method.errors]
+        if method.timeout is not None:
+            tags.append(f"@remarks Cancelled after {method.timeout} ms.")
         tags += ["@deprecated"] if method.deprecated else []
         returns, is_bytes = self._returns(method)
         if is_bytes:

@@ -111,6 +111,11 @@ class Handler(LaneOwner):
         return False
 
     @property
+    def allowed(self) -> float | None:
+        """Seconds that it may take, whatever the caller allows."""
+        return None
+
+    @property
     def ends_on_drain(self) -> bool:
         """Whether to cancel it when a drain begins."""
         return False
@@ -136,7 +141,10 @@ class Handler(LaneOwner):
             self._refuse(self.stopped)
             self._report()
             return
-        timeout = self.call.timeout
+        timeout: float | None = self.call.timeout
+        allowed = self.allowed
+        if allowed is not None:
+            timeout = allowed * 1000 if timeout is None else min(timeout, allowed * 1000)
         if timeout is not None:
             self._deadline = deadline = hub.runtime.now() + timeout / 1000
             self._entry = hub.timers.add(deadline, self._expire)

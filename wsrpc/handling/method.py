@@ -62,6 +62,10 @@ class MethodHandler(Handler):
         return self.entry.spec.options.on_disconnect == "cancel"
 
     @property
+    def allowed(self) -> float | None:
+        return self.entry.spec.timeout
+
+    @property
     def ends_on_drain(self) -> bool:
         return self.entry.spec.ends_on_drain
 

@@ -29,7 +29,14 @@ from ..handling.target import entries_of
 from ..handling.threads import Threads
 from ..interfaces import Interceptor, Observer, OnState, Session, StateChange, Validate
 from ..limits import Limits
-from ..options import VALIDATES, checked_function, checked_interceptors, checked_limits, one_of
+from ..options import (
+    VALIDATES,
+    checked_function,
+    checked_interceptors,
+    checked_limits,
+    checked_text,
+    one_of,
+)
 from ..telemetry.counters import Snapshot, Stats
 from ..telemetry.events import Events
 from ..telemetry.logs import DEBUGGING, everyone
@@ -97,6 +104,8 @@ class Server:
         debug: Whether unexpected errors cross with their text and traceback; never turn it on for
             strangers.
         reflection: Whether peers may ask for the contract (`wsrpc ls`).
+        name: The server's name, for people who look at its contract.
+        version: The application's version, for the same people.
         stats_for: A function of a principal that tells whether it may see the server's counts and
             holdings, sessions included (controller `wsrpc.stats`, which `wsrpc top` shows). Without
             it no principal may. `authorize` is not called for it.
@@ -136,6 +145,8 @@ class Server:
         validate: Validate = "both",
         debug: bool = False,
         reflection: bool = True,
+        name: str | None = None,
+        version: str | None = None,
         stats_for: StatsFor | None = None,
         on_state: OnState | None = None,
         observers: Sequence[Observer] = (),
@@ -145,7 +156,7 @@ class Server:
     ) -> None:
         one_of("validate", validate, VALIDATES)
         interceptors = checked_interceptors(interceptors)
-        for name, function in (
+        for option, function in (
             ("authenticate", authenticate),
             ("authorize", authorize),
             ("on_state", on_state),
@@ -153,13 +164,18 @@ class Server:
             ("on_disconnect", on_disconnect),
             ("stats_for", stats_for),
         ):
-            checked_function(name, function)
+            checked_function(option, function)
         limits = checked_limits(limits)
         pending = PendingLinks(limits)
         if debug:
             everyone.warning(DEBUGGING, "Server")
-        own = expose_all(controllers)
-        builtin: list[Any] = [Reflection(lambda: describe(own))] if reflection else []
+        own = self._exposed = expose_all(controllers)
+        self._about = {
+            key: checked_text(key, text)
+            for key, text in (("name", name), ("version", version))
+            if text is not None
+        }
+        builtin: list[Any] = [Reflection(self._describe)] if reflection else []
         self._health = Health(own, lambda: not self._service.drains)
         if health:
             builtin.append(self._health)
@@ -167,7 +183,6 @@ class Server:
         sessions: SessionTable[ServedSession] = SessionTable(limits)
         if stats_for is not None:
             builtin.append(StatsController(stats_for, self.snapshot, sessions, events))
-        self._exposed = own
         self._explorer = explorer
         pages = Origins(origins)
         proxies = Proxies(trusted_proxies)
@@ -235,7 +250,10 @@ class Server:
 
         `clientize(contract["HelloController"])` makes a proxy from it without the class.
         """
-        return with_names(describe(self._exposed))
+        return with_names(self._describe())
+
+    def _describe(self) -> dict[str, Any]:
+        return describe(self._exposed, self._about)
 
     def snapshot(self) -> Snapshot:
         """The server's counts and holdings at this moment, in one immutable object."""

@@ -232,7 +232,7 @@ export function start(session, { controller, name, method, args, options, secret
   };
 
   async function drive() {
-    const facts = { kind: method.kind, wire: name, tracked: method.tracked, idempotent: method.idempotent, bytes: (method.item ?? method.result)?.format === "base64url" };
+    const facts = { kind: method.kind, wire: name, tracked: method.tracked, idempotent: method.idempotent, timeout: method.timeout || undefined, bytes: (method.item ?? method.result)?.format === "base64url" };
     // Under a name of our own: the server's may be `then`.
     const { make } = session.clientize({ name: controller, methods: { make: facts } });
     try {

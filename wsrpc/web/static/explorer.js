@@ -91,6 +91,7 @@ async function describe() {
     const told = await session.call("wsrpc.reflection.describe", {}, { timeout: 15000, idempotent: true });
     const kept = current && { ...remembering() };
     contract = told;
+    $("url").textContent = [told.server?.name, told.server?.version, location.host].filter(Boolean).join(" ");
     showTree();
     route(kept);
   } catch (error) {
@@ -331,7 +332,7 @@ function show(controller, name, method, args) {
   }
   const fields = Object.entries(method.params ?? {}).map(([key, p]) => parameter(key, p));
   const streams = method.kind === "stream";
-  const facts = [kindOf(method) || method.kind, method.idempotent && "idempotent", method.tracked && "tracked", method.deprecated && "deprecated", method.timeout != null && `at most ${method.timeout} s`, ...(Array.isArray(method.tags) ? method.tags : [])].filter(Boolean);
+  const facts = [kindOf(method) || method.kind, method.idempotent && "idempotent", method.tracked && "tracked", method.deprecated && "deprecated", method.timeout && `at most ${method.timeout / 1000} s`, ...(Array.isArray(method.tags) ? method.tags : [])].filter(Boolean);
   const word = streams ? "Start" : "Call";
   const go = h("button", { class: "primary", type: "submit" }, word);
   const another = button(`${word} another`, () => call());

@@ -137,6 +137,7 @@ export type MethodFacts = {
     readonly idempotent?: boolean;
     readonly tracked?: boolean;
     readonly bytes?: boolean;
+    readonly timeout?: number;
 };
 export type Controller<T> = {
     readonly name: string;

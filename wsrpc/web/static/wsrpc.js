@@ -40,7 +40,7 @@
  * @property {any} [WebSocket] Another implementation.
  */
 /** @typedef {{session: Session, signal: AbortSignal, metadata: Record<string, string>, key?: string, lastId?: string, deadline?: number, clientize: Session["clientize"]}} CallContext `signal` fires when the call is over for its caller; `deadline` is by `performance.now()`; `clientize` is for calls made on behalf of this one. */
-/** @typedef {{readonly kind: "unary"|"stream"|"notify", readonly wire?: string, readonly idempotent?: boolean, readonly tracked?: boolean, readonly bytes?: boolean}} MethodFacts */
+/** @typedef {{readonly kind: "unary"|"stream"|"notify", readonly wire?: string, readonly idempotent?: boolean, readonly tracked?: boolean, readonly bytes?: boolean, readonly timeout?: number}} MethodFacts */
 /**
  * What `wsrpc gen ts` writes for a controller.
  * @template T
@@ -546,7 +546,7 @@ function newCall(core, method, args, options, facts, parent) {
   call.stream = new Stream(call, window ?? core.window, call.options);
   call.inbox = call.stream._;
   call.idempotent = idempotent || facts.idempotent || facts.tracked;
-  const most = timeout === undefined && (kind === "unary" || kind === "notify") ? core.timeout : timeout;
+  const most = timeout !== undefined ? timeout : facts.timeout ?? (kind === "unary" || kind === "notify" ? core.timeout : null);
   call.deadline = Math.min(most == null ? Infinity : now() + most, parent?.deadline ?? Infinity);
   if (wrong) call.settle(wrong);
   else if (signal?.aborted) call.stop(signal.reason);
