@@ -1,4 +1,4 @@
-"""Proxies that choose whom to call anew for each call."""
+"""Proxies that choose a member for each call."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["Choice", "Chooser", "choosing_proxy"]
 
 UNARY_TIMEOUT = 30.0
 
-# Seconds until those that had no room are asked again.
+# Seconds until members that had no room are asked again.
 ROUND = 0.05
 
 # Proxies that one choosing proxy keeps.
@@ -29,13 +29,13 @@ PROXIES = 1024
 
 
 class Choice:
-    """Who takes one call.
+    """The member chosen for one call.
 
     Attributes:
-        session: The id of its session.
+        session: The id of the member's session.
         back: Called when the call is over.
-        stop: Stops the call; set by whoever makes it.
-        lost: Whether the chooser has given the chosen one up.
+        stop: Stops the call; set by the code that makes it.
+        lost: Whether the chooser has given the member up.
     """
 
     __slots__ = ("back", "lost", "session", "stop")
@@ -47,27 +47,27 @@ class Choice:
         self.lost = False
 
     def give_up(self) -> None:
-        """The chosen one has gone: let the call go to another, if that may be."""
+        """Let the call go to another member, if that may be, since this one is gone."""
         self.lost = True
         self.stop()
 
 
 class Chooser(Protocol):
-    """Who chooses."""
+    """Chooses the members."""
 
     async def choose(self, tried: Collection[str]) -> Choice:
-        """Who takes the call; waits until somebody is free.
+        """Choose the member for a call; waits until one is free.
 
         Args:
-            tried: Those that have refused it.
+            tried: The members that have refused the call.
 
         Raises:
-            NoMember: Nobody could ever take it.
+            NoMember: No member could ever take it.
         """
         ...
 
     def may_repeat(self, error: RpcError[Any], idempotent: bool) -> bool:
-        """Whether a call that failed so goes to another one."""
+        """Whether a call that failed like this goes to another member."""
         ...
 
 
@@ -79,15 +79,15 @@ def choosing_proxy(
     attempts: int = 3,
     pool: str | None = None,
 ) -> Any:
-    """A proxy whose every call goes to whom the chooser chooses.
+    """A proxy of which each call goes to the member that the chooser chooses.
 
     Args:
         node: This node.
-        chooser: Who chooses.
+        chooser: Chooses the members.
         controller: As for `Session.clientize`.
-        options: The same.
+        options: As for `Session.clientize`.
         attempts: Attempts at a call that may have begun.
-        pool: The pool whose capacity another node is to look after.
+        pool: The pool whose capacity the member's node has to enforce.
     """
     given = dict(options) if pool is None else {**options, "worker_of": pool}
     return _ChoosingProxy(node, chooser, controller, given, attempts)
@@ -206,7 +206,7 @@ class _Tries:
         self._proxy = proxy
         self._idempotent = idempotent
         self._tried: set[str] = set()
-        # Those that had no room when they were asked; they may have by now.
+        # Members that had no room when they were asked; they may have room by now.
         self._full: set[str] = set()
         self._left = proxy.attempts
         self._last: RpcError[Any] | None = None
@@ -222,7 +222,7 @@ class _Tries:
             await anyio.sleep(ROUND)
 
     def failed(self, choice: Choice, error: RpcError[Any]) -> None:
-        """Go on to the next one, or raise."""
+        """Go on to the next member, or raise the error."""
         full = error.not_started and error.code == Code.RESOURCE_EXHAUSTED
         (self._full if full else self._tried).add(choice.session)
         self._last = error
@@ -248,7 +248,7 @@ class _Untyped:
 
 
 def _nothing() -> None:
-    """There is nothing to do."""
+    """Do nothing."""
 
 
 def _gone(label: str) -> ConnectionLost:

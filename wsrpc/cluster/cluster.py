@@ -1,4 +1,4 @@
-"""The front door: what an application has of its cluster."""
+"""`Cluster`, the front door for applications."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class ClusterSnapshot:
-    """What a node counts and holds now.
+    """A node's counts and holdings at one moment.
 
     Attributes:
         members: Sessions in the directory, of all nodes.
@@ -46,12 +46,12 @@ class ClusterSnapshot:
         watchers: Watchers of presence.
         nodes: Nodes by their state.
         tunnels: Sessions with other nodes that this one has begun.
-        tunnel_resumes: How often these went on over another link.
-        link_gaps: Holes in what came over the bus.
+        tunnel_resumes: The number of times that these sessions went on over another link.
+        link_gaps: Gaps in the messages that came over the bus.
         relayed: Calls of other nodes that are being passed on to sessions of this one.
         relay_refused: Such calls for which there was no room.
         forwarded: Links that this node passes on to nodes that have their sessions.
-        bus_generation: How often the bus has connected.
+        bus_generation: The number of the bus's connections so far.
         bus_dropped: Messages that came faster than this process took them.
         publishes_refused: Messages that were not sent, since the bus was down.
         junk: Messages of unknown form, dropped.
@@ -76,14 +76,15 @@ class ClusterSnapshot:
     junk: int = 0
 
 
-# What may stand in a subject of NATS and in the name of a stream.
+# Names that may stand in a NATS subject and in the name of a stream.
 NAME = re.compile(r"[a-z0-9_-]{1,32}")
 
 
 class Cluster:
     """Groups, presence, pools and topics, over the sessions of one server or of many.
 
-    Build it before the server listens, and enter it before the listener, so that it outlives that::
+    Build it before the server listens, and enter it before the listener, so that it outlives the
+    listener::
 
         server = wsrpc.Server([Chat()])
         async with wsrpc.cluster.Cluster(server) as cluster, server.listen() as listener:
@@ -92,22 +93,22 @@ class Cluster:
     Args:
         server: The server of this node. Ids and resume tokens of its sessions begin with the id of
             the node from now on.
-        bus: Where NATS is: a URL, or several; or a bus of your own. Left out: there is this one
+        bus: The URL of NATS, or several URLs; or a bus of your own. If left out, this is the only
             node, and everything works as with many.
         name: The cluster's name; nodes of one name on one NATS find each other.
-        meta: What the operator says of this node, for all to see.
+        meta: The operator's notes about this node, visible to all nodes.
         limits: The cluster's bounds.
-        operators: A function of the `CallContext`, async or not: whether that caller may ask which
-            nodes and sessions there are (`wsrpc nodes`, `wsrpc presence`). Without it nobody may.
+        operators: A function of the `CallContext`, async or not, that tells whether this caller may
+            list nodes and sessions (`wsrpc nodes`, `wsrpc presence`). Without it no caller may.
 
     Attributes:
         id: The id of this node, new for each start of the process.
-        presence: Who is there.
+        presence: The present members.
 
     Raises:
-        RuntimeError: The server listens already, or is a node of a cluster.
-        ClusterConfigError: The name is none; or, on entering, NATS is set up in a way that cannot
-            work. Where there is no NATS yet, entering waits for it, and says so in the log.
+        RuntimeError: The server listens already, or is a node of a cluster; the caller's fault.
+        ClusterConfigError: The name is invalid; or, on entering, the configuration of NATS cannot
+            work. While there is no NATS yet, entering waits for it, and logs that.
         ImportError: nats-py is not installed.
     """
 
@@ -152,17 +153,17 @@ class Cluster:
     # ------------------------------------------------------------ whom to call
 
     def session(self, id: str) -> Target:
-        """One session, by its id, wherever it is."""
+        """One session, by its id, on any node."""
         return One(self._node, id)
 
     def principal(self, principal: Any) -> Target:
         """All sessions of a principal; `clientize` calls the one that connected last.
 
         Args:
-            principal: What `authenticate` returned, or its key.
+            principal: The principal that `authenticate` returned, or its key.
 
         Raises:
-            ClusterConfigError: It has no key by which other nodes would know it.
+            ClusterConfigError: It has no key that other nodes would know.
         """
         key = key_of_principal(principal)
         directory = self._node.directory
@@ -170,14 +171,14 @@ class Cluster:
         def find() -> list[Entry]:
             found = directory.find(principal=key)
             if not found and isinstance(principal, str):
-                # It may be the key itself.
+                # The string may be the key itself.
                 found = directory.find(principal=principal)
             return found
 
         return Principal(self._node, f"principal {key!r}", find)
 
     def group(self, name: str) -> Group:
-        """A group; it needs not be created."""
+        """A group; it need not be created."""
         return Group(self._node, checked_name(name, "group", self._limits))
 
     def everyone(self) -> Target:
@@ -185,7 +186,7 @@ class Cluster:
         return Target(self._node, "everyone", self._node.directory.find)
 
     def pool(self, name: str) -> Pool:
-        """A pool of workers; it needs not be created."""
+        """A pool of workers; it need not be created."""
         return Pool(self._node, self._pools, checked_name(name, "pool", self._limits))
 
     @overload
@@ -223,7 +224,7 @@ class Cluster:
         history_bytes: int | None = None,
         max_age: float | None = None,
     ) -> Topic[Any, Any]:
-        """A shared stream; it needs not be created.
+        """A shared stream; it need not be created.
 
         Args:
             name: Its name.
@@ -233,8 +234,8 @@ class Cluster:
                 kept for longer; in one process it changes nothing.
             history: Items that are kept; `ClusterLimits.topic_items` if left out.
             history_bytes: Bytes that are kept; `ClusterLimits.topic_bytes` if left out.
-            max_age: Seconds after which an item is dropped; None: never for that reason. In one
-                process the other two bounds hold alone.
+            max_age: Seconds after which an item is dropped; None: never because of its age. In one
+                process only the other two bounds hold.
         """
         return Topic(
             self._topics,
@@ -251,21 +252,21 @@ class Cluster:
 
     @property
     def nodes(self) -> Mapping[str, NodeInfo]:
-        """The nodes that this one knows of, by id, itself included."""
+        """The nodes that this one knows, by id, itself included."""
         return self._node.infos()
 
     @property
     def network(self) -> Network | None:
-        """The way to other nodes; None where there is no bus. For this package's own use."""
+        """The way to other nodes; None where there is no bus. It is for this package's own use."""
         return self._node.network
 
     # ------------------------------------------------------------ this node
 
     def set_meta(self, session: Session | str | None, meta: Mapping[str, str]) -> None:
-        """Note something of a session of this node, in place of what was noted before.
+        """Set the metadata of a session of this node, in place of the older metadata.
 
         Args:
-            session: The session, or its id; None: that of the call which is being handled.
+            session: The session, or its id; None: the session of the call that is being handled.
             meta: Names and values, at most `ClusterLimits.max_meta` bytes.
 
         Raises:
@@ -277,17 +278,17 @@ class Cluster:
         """End all sessions of a principal, on every node; see `Server.revoke`.
 
         Returns:
-            How many sessions ended.
+            The number of sessions that it ended.
 
         Raises:
-            RpcError: `unavailable`: some nodes were not reached; the message names them. It is to
-                be called again.
-            ClusterConfigError: The principal has no key by which other nodes would know it.
+            RpcError: `unavailable`: some nodes were not reached; the message names them. Call it
+                again.
+            ClusterConfigError: The principal has no key that other nodes would know.
         """
         network = self._node.network
         if network is None:
             return self._node.server.revoke(principal)
-        # A string may be a principal or the key of one: each node sees which.
+        # A string may be a principal or the key of one; each node finds out.
         key = principal if isinstance(principal, str) else key_of_principal(principal)
         ended = self._node.server.revoke(principal)
         more, missed = await network.revoke(key)
@@ -301,15 +302,15 @@ class Cluster:
         """Let this node go without breaking calls: see `Server.drain`.
 
         Other nodes give its workers no more calls. Its clients, and the streams that they follow,
-        go on elsewhere; what runs is finished within the grace.
+        go on at other nodes. Running calls are finished within the grace.
 
         Args:
-            grace: Seconds to finish in; `Limits.drain_grace` if left out.
+            grace: Seconds for calls to finish; `Limits.drain_grace` if left out.
         """
         await self._node.server.drain(grace)
 
     def snapshot(self) -> ClusterSnapshot:
-        """What this node counts and holds now."""
+        """This node's counts and holdings at this moment."""
         return ClusterSnapshot(
             members=len(self._node.directory),
             members_refused=self._node.directory.refused,

@@ -1,8 +1,8 @@
-"""Which sessions the cluster has, and what they belong to.
+"""The directory of the cluster's sessions, with their principals, groups and pools.
 
-Each node is the only writer of its own part, so nothing is ever merged: what a node says of its
-sessions holds, in the order in which it says it. A change is an operation, a list that JSON can
-carry; a node applies its own ones as it applies those of others.
+Each node is the only writer of its own part, so parts are never merged: the operations of a node
+hold, in their order. An operation is a list that JSON can carry. A node applies its own operations
+in the same way as those of others.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ Op: TypeAlias = list[Any]
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A session of the cluster, as it was when it was asked for.
+    """A session of the cluster at one moment.
 
     Attributes:
         session: The session's id.
-        principal: The key of its principal; None for a stranger.
+        principal: The key of its principal; None where it has none.
         node: The id of the node that has it.
-        groups: The groups that it is in.
-        meta: What the application has noted of it.
+        groups: The groups of which it is a member.
+        meta: The metadata that the application has set.
         state: "connected", or "detached" while it waits to be resumed.
-        since: Seconds since the epoch; when it began.
+        since: Seconds since 1970. The time at which it began.
     """
 
     session: str
@@ -54,8 +54,8 @@ class PresenceChange:
 
     Attributes:
         kind: "join", "leave" or "update".
-        member: The member; at its end, as it was then.
-        reason: Why: "initial" for those that were there when the watching began.
+        member: The member after the change; for a "leave", before it.
+        reason: The cause; "initial" for members that were there when the watching began.
     """
 
     kind: Literal["join", "leave", "update"]
@@ -64,7 +64,7 @@ class PresenceChange:
 
 
 class Entry:
-    """A member while it changes."""
+    """A member of the directory, which changes in place."""
 
     __slots__ = ("groups", "meta", "node", "pools", "principal", "session", "since", "state")
 
@@ -81,7 +81,7 @@ class Entry:
         self.pools: dict[str, int] = {}
 
     def member(self) -> Member:
-        """A picture of it."""
+        """The member at this moment."""
         return Member(
             self.session,
             self.principal,
@@ -93,7 +93,7 @@ class Entry:
         )
 
     def ops(self) -> Iterable[Op]:
-        """What makes this entry anew."""
+        """The operations that make this entry anew."""
         about = {"k": self.principal, "s": self.state, "m": self.meta, "t": self.since}
         yield ["+", self.session, about]
         for group in self.groups:
@@ -106,12 +106,12 @@ Listener: TypeAlias = Callable[[PresenceChange], None]
 
 
 class Directory:
-    """The members of all nodes that this one knows of.
+    """The members of all nodes that this one knows.
 
     Attributes:
         node: This node.
-        listeners: Told of each change; they must not block.
-        taps: Told of each operation of this node, for those that follow it.
+        listeners: Called with each change; they must not block.
+        taps: Called with each operation of this node, for the nodes that follow it.
     """
 
     def __init__(self, node: str, most: int) -> None:
@@ -136,7 +136,7 @@ class Directory:
     def find(
         self, *, group: str | None = None, principal: str | None = None, node: str | None = None
     ) -> list[Entry]:
-        """The members that fit all that is given, the oldest first."""
+        """The members that match all arguments, the oldest first."""
         found: dict[str, Entry] = self._entries
         if group is not None:
             found = self._groups.get(group, {})
@@ -156,36 +156,36 @@ class Directory:
         return list(self._pools.get(name, {}).values())
 
     def snapshot(self) -> list[Op]:
-        """All that this node has to say of its sessions, as operations."""
+        """This node's whole part, as operations."""
         return [op for entry in self._nodes[self.node].values() for op in entry.ops()]
 
     # ------------------------------------------------------------ changes
 
     def local(self, op: Op) -> None:
-        """This node's own change: it counts here at once, and others hear of it."""
+        """Apply an operation of this node, and tell other nodes."""
         self.apply(self.node, op)
         for tap in list(self.taps):
             tap(op)
 
     def apply(self, node: str, op: Op, reason: Reason | None = None) -> None:
-        """A change of one node's own sessions.
+        """Apply an operation of a node to its own part.
 
         Args:
-            node: The node that says it.
-            op: What it says.
-            reason: Why, where the operation does not tell.
+            node: The node.
+            op: The operation.
+            reason: The cause, where the operation does not tell it.
 
         Raises:
-            ValueError: It is no operation.
+            ValueError: It is no operation; the node's fault.
         """
         kind, session, *rest = checked(op)
         self._CHANGES[kind](self, node, session, reason, *rest)
 
     def replace(self, node: str, ops: Iterable[Op]) -> None:
-        """The whole of what a node has to say: what is not in it is gone.
+        """Replace a node's whole part; members that are not in the new one are gone.
 
         Raises:
-            ValueError: Some of it is no operation.
+            ValueError: An element is no operation; the node's fault.
         """
         entries = self._nodes.get(node, {})
         fresh: dict[str, list[Op]] = {}
@@ -206,7 +206,7 @@ class Directory:
                 self.apply(node, op)
 
     def forget(self, node: str, reason: Reason) -> list[str]:
-        """A node is gone, and all its sessions with it; returns their ids."""
+        """Remove a node that is gone, and all its sessions; returns their ids."""
         gone = list(self._nodes.get(node, ()))
         for session in gone:
             self.apply(node, ["-", session, reason])
@@ -304,7 +304,7 @@ class Directory:
     }
 
     def _own(self, node: str, session: str) -> Entry | None:
-        """The entry, if it is this node's to change."""
+        """The entry, if this node may change it."""
         entry = self._entries.get(session)
         return entry if entry is not None and entry.node == node else None
 
@@ -327,10 +327,10 @@ SHAPES: Mapping[str, tuple[type, ...]] = {
 
 
 def checked(op: Op) -> Op:
-    """An operation, as another node may have said it.
+    """Check an operation of another node; returns it.
 
     Raises:
-        ValueError: It is none.
+        ValueError: It is no operation.
     """
     kind, session, rest = (*op[:2], None, None)[0], (*op[1:2], None)[0], op[2:]
     shape = SHAPES.get(kind) if isinstance(kind, str) else None

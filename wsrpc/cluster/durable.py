@@ -1,8 +1,8 @@
-"""Topics over many nodes: their history is in JetStream, each node reads it by pulls of its own.
+"""Topics over many nodes: their history is in JetStream, and each node pulls it for itself.
 
-The position of an item is its sequence in the stream. A producer names the sequence that it expects,
-so that a second one is fenced off; where an acknowledgement is lost, the header of the stream's last
-message decides what was stored.
+The position of an item is its sequence in the stream. A producer names the sequence that it
+expects, which fences off a second producer. Where an acknowledgement is lost, the header of the
+stream's last message tells which items were stored.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ __all__ = ["StoredChannel"]
 
 JSON = CODECS["json"]
 
-# The producer of a message, and what position it meant it to have.
+# The headers with the producer of a message, and with the position that it expected.
 PRODUCER = "Wsrpc-Producer"
 
 WRONG_LAST_SEQUENCE = 10071
@@ -53,12 +53,12 @@ FETCH = 2.0
 STARTING = 3.0
 LOOK_FOR_OWNER = 0.5
 
-# Messages of one fetch, items sent together, and items after which a snapshot is stored.
+# Messages of one fetch; items sent together; items after which a snapshot is stored.
 BATCH = 256
 TOGETHER = 64
 SNAPSHOT_EVERY = 64
 
-# What nats-py and JetStream raise while one of them is away.
+# The exceptions that nats-py raises while NATS or JetStream is away.
 AWAY = (nats.errors.Error, nats.js.errors.Error, asyncio.TimeoutError, BusError, OSError)
 
 
@@ -66,7 +66,7 @@ NO_STATE = msgspec.Raw(b"null")
 
 
 class Described(Protocol):
-    """What a channel needs to know of its topic."""
+    """The attributes of a topic that its channel needs."""
 
     name: str
     history: int
@@ -77,7 +77,7 @@ class Described(Protocol):
 
 
 class Shelf(Protocol):
-    """What a channel needs of all topics of its node."""
+    """The methods of a node's topics that a channel needs."""
 
     node: Node
 
@@ -93,12 +93,12 @@ class Note(msgspec.Struct):
     pos: int
     epoch: str
     ended: bool = False
-    # `null` where the producer has none.
+    # `null` where the producer has no state.
     state: msgspec.Raw = NO_STATE
 
 
 class StoredChannel:
-    """What a topic in JetStream is on this node; the same face as `topics.LocalChannel`."""
+    """A topic in JetStream, on this node; it has the same methods as `topics.LocalChannel`."""
 
     def __init__(
         self,
@@ -128,7 +128,7 @@ class StoredChannel:
         self._owner_subject = f"topic.{key}.owner"
         self._waiting: set[Reader[Any]] = set()
         self._reading = False
-        # As a producer.
+        # The state as a producer.
         self._id = ""
         self._last = 0
         self._epoch = ""
@@ -142,14 +142,14 @@ class StoredChannel:
 
     @property
     def idle(self) -> bool:
-        """Whether nobody produces or reads it."""
+        """Whether it has no producer and no reader."""
         return not (self._owns or self.readers)
 
     def _js(self) -> JetStreamContext:
         return self._bus.client.jetstream(timeout=2)
 
     async def _ensure(self) -> Any:
-        """The stream, made if it is not there.
+        """The stream, which is made if it is not there.
 
         Raises:
             ClusterConfigError: This NATS has no JetStream.
@@ -199,7 +199,7 @@ class StoredChannel:
     # ------------------------------------------------------------ readers
 
     def entered(self) -> None:
-        """There is one more reader."""
+        """Count in a reader."""
         self.readers += 1
         if not self._reading:
             self._reading = True
@@ -207,7 +207,7 @@ class StoredChannel:
             self._network.spawn(self._look_for_owner)
 
     def shut(self) -> None:
-        """Its node is going: readers go elsewhere."""
+        """End readers with `unavailable`, since this node is going."""
         self.ring = closed_ring(self.ring)
         self.wake()
 
@@ -224,7 +224,7 @@ class StoredChannel:
             reader.wake()
 
     async def _read(self) -> None:
-        """Keep the newest part of the stream here, for as long as anybody reads."""
+        """Keep the newest part of the stream here, while there are readers."""
         wait = RETRY
         try:
             while self.readers and not self._network.closed:
@@ -294,7 +294,7 @@ class StoredChannel:
                         subscription.fetch, BATCH, timeout=FETCH, heartbeat=0.5
                     )
                 except nats.errors.TimeoutError:
-                    # Raises where the consumer is gone.
+                    # This raises if the consumer is gone.
                     await self._bus.run(subscription.consumer_info)
                     continue
                 for message in messages:
@@ -316,7 +316,7 @@ class StoredChannel:
         if sequence <= ring.last:
             return
         if sequence > ring.last + 1:
-            # The limits of the stream have let go of what was in between.
+            # The limits of the stream have dropped the items in between.
             ring.skip(sequence - 1)
         data = bytes(message.data)
         id = ring.text(sequence)
@@ -372,7 +372,7 @@ class StoredChannel:
         return note is not None and note.ended and note.epoch == ring.epoch and note.pos == last
 
     def _latest(self) -> Shared[Any] | None:
-        """The last snapshot that was stored, if the items after it are here."""
+        """The last stored snapshot, if all items after it are here."""
         note, ring = self._note, self.ring
         if note is None or bytes(note.state) == b"null" or ring is None or note.epoch != ring.epoch:
             return None
@@ -450,7 +450,7 @@ class StoredChannel:
             raise self._lost
 
     async def _send(self, producer: str) -> None:
-        """Store what is published, in its order."""
+        """Store published items, in their order."""
         noted = self._acked
         note: Note | None = None
         while self._owns and self._id == producer and not (self._lost or self._network.closed):
@@ -480,7 +480,7 @@ class StoredChannel:
             self._tell()
 
     def _done(self, position: int) -> None:
-        """So much is stored."""
+        """Note that all items up to a position are stored."""
         while self._queue and self._queue[0][0] <= position:
             self._queue.popleft()
         self._acked = max(self._acked, position)
@@ -503,7 +503,7 @@ class StoredChannel:
         )
 
     async def _resolve(self) -> None:
-        """Find out what was stored, where that is not known."""
+        """Find out which items were stored, where that is not known."""
         wait = RETRY
         while self._owns and not self._network.closed:
             try:
@@ -533,7 +533,7 @@ class StoredChannel:
         self._tell()
 
     def _make_note(self, *, ended: bool) -> Note:
-        """The state after all that was published so far."""
+        """The state after all items published so far."""
         state = NO_STATE
         if self._state is not None:
             pair = Shared("", Snapshot(self._state()), self._topic.snapshots).encoded(JSON)
@@ -541,7 +541,7 @@ class StoredChannel:
         return Note(pos=self._last, epoch=self._epoch, ended=ended, state=state)
 
     async def _put_note(self, note: Note) -> None:
-        """Store it; all that it is about is stored already."""
+        """Store a note; the items that it covers are stored already."""
         await self._bus.run(
             self._js().publish, self._notes_subject, msgspec.json.encode(note), timeout=ACK_TIMEOUT
         )

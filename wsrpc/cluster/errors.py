@@ -1,4 +1,4 @@
-"""What can go wrong between nodes, each with a class of its own."""
+"""The errors of a cluster."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = [
 class SessionGone(RpcError[Any]):
     """There is no such session: it has ended, or its node is gone. The call has not begun.
 
-    It is never repeated: the id of a session names that session and no other.
+    The call is never repeated: the id of a session names only that session.
     """
 
     def __init__(self, message: str = "there is no such session", data: Any = None) -> None:
@@ -35,16 +35,16 @@ class SessionGone(RpcError[Any]):
 
 
 class NodeLost(ConnectionLost):
-    """A node died, or left, with the call under way; whether the call began is `not_started`.
+    """A node died, or left, with the call under way; `not_started` tells whether the call began.
 
     Attributes:
         close_code: The WebSocket close code of the link between the nodes.
-        close_reason: Why it ended.
+        close_reason: The reason why it ended.
     """
 
 
 class NoMember(RpcError[Any]):
-    """A group, a principal or a pool has nobody who could take the call; it has not begun."""
+    """A group, principal or pool has no member that could take the call; it has not begun."""
 
     def __init__(self, message: str = "there is no member", data: Any = None) -> None:
         super().__init__(Code.UNAVAILABLE, message, data)
@@ -52,14 +52,14 @@ class NoMember(RpcError[Any]):
 
 
 class Gap(TypedDict):
-    """Where a reader of a topic cannot go on.
+    """The data of `TopicGap`: the place where a reader of a topic cannot go on.
 
     Attributes:
-        asked: The position after which it wanted to go on.
+        asked: The position after which the reader wanted to go on.
         first: The oldest position that is left.
-        last: The newest one.
-        why: "epoch": the history began anew; "evicted": the limits let the items go; "ahead": no
-            node has got that far; "superseded": another producer has taken over.
+        last: The newest position.
+        why: The cause. "epoch": the history began anew; "evicted": the limits dropped the items;
+            "ahead": no node has got that far; "superseded": another producer has taken over.
     """
 
     asked: str
@@ -69,7 +69,7 @@ class Gap(TypedDict):
 
 
 class TopicGap(RpcError[Gap]):
-    """Items that a reader of a topic has asked for are gone; `data` says which, and why.
+    """Items that a reader of a topic asked for are gone; `data` names them and the cause.
 
     `subscribe(on_gap="snapshot")` goes on with a snapshot instead.
     """
@@ -90,22 +90,22 @@ class TopicTaken(RpcError[Any]):
 
 
 class Superseded(RpcError[Any]):
-    """Another producer has taken over the topic; what this one publishes is refused."""
+    """Another producer has taken over the topic; items of this one are refused."""
 
     def __init__(self, message: str = "another producer has taken over", data: Any = None) -> None:
         super().__init__(Code.ABORTED, message, data)
 
 
 class ClusterConfigError(ValueError):
-    """The cluster, its bus or a principal is not set up as it has to be; the message says how."""
+    """The cluster, its bus or a principal is configured wrongly; the message tells the cure."""
 
 
 class BusError(Exception):
-    """The bus between the nodes did not do what it was asked for."""
+    """An operation of the bus between the nodes failed."""
 
 
 class BusDown(BusError):
-    """There is no connection to the bus at the moment; nothing was sent."""
+    """There is no connection to the bus at the moment; no message was sent."""
 
 
 class BusTimeout(BusError):
@@ -113,4 +113,4 @@ class BusTimeout(BusError):
 
 
 class NoResponders(BusError):
-    """Nobody who is connected to the bus listens to that subject."""
+    """No subscriber on the bus listens to that subject."""

@@ -1,4 +1,4 @@
-"""The directory over many nodes: each tells the others of its own sessions, and follows them."""
+"""The exchange of directories: each node tells the others its own sessions, and follows theirs."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ __all__ = ["Exchange", "Internal"]
 # Seconds.
 REFOLLOW = 0.1
 
-# Operations of a directory in one item, and how many may wait for a node that follows.
+# Operations of a directory in one item, and operations that may wait for a following node.
 OPS = 500
 MAX_OPS = 10_000
 
 
 class Net(Protocol):
-    """What an exchange needs of its node."""
+    """The methods of a node that its exchange needs."""
 
     members: Members
     junk: int
@@ -35,7 +35,7 @@ class Net(Protocol):
 
 
 class Internal:
-    """What nodes ask each other."""
+    """The methods that nodes call at each other."""
 
     controller_name = "ClusterNode"
 
@@ -45,13 +45,13 @@ class Internal:
 
     @method
     async def directory(self) -> AsyncIterator[tuple[int, bool, list[list[Any]]]]:
-        """All of this node's sessions, and then each change: version, whether whole, operations."""
+        """This node's sessions, and then each change: version, whether it is whole, operations."""
         async for batch in self._exchange.tell():
             yield batch
 
     @method
     async def reached(self, node: str, version: int) -> None:
-        """Return once so much of a node's directory is known here."""
+        """Return once this version of a node's directory is known here."""
         await self._exchange.reached(node, version)
 
     @method
@@ -61,15 +61,15 @@ class Internal:
 
 
 class Exchange:
-    """This node's part of the directory for others, and theirs for this one.
+    """Sends this node's part of the directory to the others, and follows theirs.
 
     Args:
         node: This node's id.
         net: The way to the other nodes.
-        directory: What is told, and where what others tell goes.
+        directory: The directory, with this node's part and the others'.
 
     Attributes:
-        version: How often this node's part has changed.
+        version: The number of changes of this node's part.
     """
 
     def __init__(self, node: str, net: Net, directory: Directory) -> None:
@@ -82,13 +82,13 @@ class Exchange:
         self._progress = anyio.Event()
 
     def tap(self, op: Op) -> None:
-        """This node's part has changed."""
+        """Note an operation on this node's part."""
         self.version += 1
         for follower in self._followers:
             follower.add(self.version, op)
 
     async def tell(self) -> AsyncIterator[tuple[int, bool, list[Op]]]:
-        """This node's part of the directory, and then what changes."""
+        """This node's part of the directory, and then each change."""
         follower = Follower()
         self._followers.add(follower)
         try:
@@ -108,13 +108,13 @@ class Exchange:
             self._followers.discard(follower)
 
     def forget(self, node: str, reason: Reason) -> None:
-        """A node is gone, and its sessions with it."""
+        """Remove a node that is gone, and its sessions."""
         self._known.pop(node, None)
         self._directory.forget(node, reason)
         self._progressed()
 
     async def follow(self, peer: Peer) -> None:
-        """Keep the other node's part of the directory, for as long as it is there."""
+        """Follow another node's part of the directory, while that node is there."""
         counter = peer.counter
         while not peer.gone and peer.counter >= counter:
             try:
@@ -149,12 +149,12 @@ class Exchange:
         event.set()
 
     async def reached(self, node: str, version: int) -> None:
-        """Wait until so much of a node's directory is known here."""
+        """Wait until this version of a node's directory is known here."""
         while self._known.get(node, -1) < version:
             await self._progress.wait()
 
     async def settled(self) -> None:
-        """Wait until every node that is up knows what this one has said."""
+        """Wait until every node that is up knows this one's present version."""
         version = self.version
         async with anyio.create_task_group() as group:
             for peer in self._net.members.up():
@@ -171,7 +171,7 @@ class Exchange:
 
 
 class Follower:
-    """What has yet to be told to one node."""
+    """The operations that one following node has yet to get."""
 
     def __init__(self) -> None:
         self._ops: deque[tuple[int, Op]] = deque()
@@ -191,7 +191,7 @@ class Follower:
         self._overflow = False
 
     async def next(self) -> list[tuple[int, Op]] | None:
-        """The next operations, each with the version it makes; None where too many have come."""
+        """The next operations, each with its version; None where too many have come."""
         while not self._ops and not self._overflow:
             self._event = anyio.Event()
             await self._event.wait()

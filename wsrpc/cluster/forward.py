@@ -1,4 +1,4 @@
-"""Resume at any node: a link that asks for another node's session is passed on, message by message."""
+"""Resuming at any node: a link for another node's session is passed on, message by message."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from .network import Network
 
 __all__ = ["Forwarding", "owner_of"]
 
-# Seconds for the other node to answer a hello: it may have to ask whoever knows the credentials.
+# Seconds for the other node to answer a hello: it may have to ask an identity provider.
 ANSWER_TIMEOUT = 15.0
 
-# Seconds to find out whether a node is there.
+# Seconds for finding out whether a node is there.
 PROBE_TIMEOUT = 1.0
 
 # Seconds between two attempts to reach the node, and in which it is tried once it would be missed.
@@ -36,7 +36,7 @@ AGAIN = "the node that has the session cannot be reached at the moment; try agai
 
 
 class Forward(msgspec.Struct):
-    """A node passes a link on."""
+    """The request of a node that passes a link on."""
 
     n: str
     g: int
@@ -51,13 +51,13 @@ class Forward(msgspec.Struct):
 
 
 def owner_of(token: str) -> str:
-    """The node that gave a token out."""
+    """The node that issued a token."""
     node, dot, _ = token.partition(".")
     return node if dot else ""
 
 
 class Forwarding:
-    """Passes links on, and takes those that are passed on.
+    """Passes links on, and takes links that other nodes pass on.
 
     Args:
         network: The way to other nodes.
@@ -65,7 +65,7 @@ class Forwarding:
         patience: Seconds of silence after which a node at which nobody listens counts as gone.
 
     Attributes:
-        live: Links that are passed on from here.
+        live: The number of links that this node passes on.
     """
 
     def __init__(self, network: Network, acceptor: Acceptor, patience: float) -> None:
@@ -130,7 +130,7 @@ class Forwarding:
             await anyio.sleep(PAUSE)
 
     async def _is_unheard_of(self, owner: str) -> bool:
-        """Whether a node that never gave a sign of life is not there either."""
+        """Whether a node that never gave a sign of life does not answer either."""
         if not is_id(owner):
             return True
         try:
@@ -160,7 +160,7 @@ class Forwarding:
     # ------------------------------------------------------------ at the node that has the session
 
     def taken(self, data: bytes, reply: str) -> None:
-        """Another node passes a link on."""
+        """Take a link that another node passes on."""
         network = self._network
         try:
             told = msgspec.json.decode(data, type=Forward)

@@ -1,4 +1,4 @@
-"""Many sources, one stream: what each gives, as it comes."""
+"""Merging many sources into one stream, in the order in which items come."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ Source: TypeAlias = Callable[[Put[Any]], Coroutine[Any, Any, None]]
 
 
 class Merged(Stream[T]):
-    """Runs sources side by side. Nothing begins before the first item is asked for.
+    """Runs sources side by side; none begins before the first item is asked for.
 
     Args:
-        node: Whose tasks they are.
-        label: What messages call it.
-        sources: Each is given a function that takes an item, and waits until there is room. What
-            one raises is raised here, once what came before it has been taken.
-        most: Items that may wait here; sources wait beyond that.
+        node: The node that owns the tasks.
+        label: The name of the stream in messages.
+        sources: Functions. Each gets a function that takes an item, and waits until there is room.
+            An exception of a source is raised here, once all items before it have been taken.
+        most: Items that may wait here; beyond that sources wait.
     """
 
     __slots__ = (

@@ -1,4 +1,4 @@
-"""Every bound of a cluster in one documented place."""
+"""The bounds of a cluster, all in one documented class."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 
 __all__ = ["ClusterLimits"]
 
-# The least that each may be, where that is not 1.
+# The least value of each bound, where that is not 1.
 FLOORS = {
     "beat": 0.1,
     "suspect": 0.15,
@@ -24,49 +24,51 @@ FLOORS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterLimits:
-    """How much a node of a cluster holds and sends, and how long it waits.
+    """The bounds of a cluster's node: the things that it holds and sends, and its waits.
 
     Attributes:
         beat: Seconds from one sign of life of a node to the next. At least 0.1.
         suspect: Seconds of silence after which a node is asked whether it lives. At least 0.15.
-        grace: Seconds from the first answer that nobody listens there to the verdict that the node
-            is dead. At least 0.2.
+        grace: Seconds from the first answer that no subscriber listens at a node to the verdict
+            that it is dead. At least 0.2.
         dead_after: Seconds of silence after which a node counts as dead, while NATS answers. At
             least 0.5; a node that was killed is found sooner.
-        reconnecting: Seconds after this node's or another one's return to NATS in which "nobody
-            listens there" is no proof of death.
+        reconnecting: Seconds after this node's or another one's return to NATS in which the answer
+            that no subscriber listens there is no proof of death.
         max_nodes: Nodes. Further ones are not taken in.
         max_members: Sessions of all nodes in the directory; further ones are not listed.
         max_groups: Groups that a session may be in.
-        max_meta: Bytes. The metadata of a member or of a node, names and values together.
-        max_name: Characters. The name of a group, a pool or a topic.
+        max_meta: Bytes of the metadata of a member or of a node, names and values together.
+        max_name: Characters in the name of a group, a pool or a topic.
         fan: Members of a group that are written to at a time, for one call.
         member_timeout: Seconds that a member has to make room for a group's call or notification.
-        member_window: Items. The credit of each member of a group's stream.
+        member_window: Items of credit that each member of a group's stream gets.
         max_watch: Watchers of presence on a node.
         max_topics: Topics that a node holds.
-        topic_items: Items. The history of a topic, where it names none.
-        topic_bytes: Bytes. The same.
-        max_topic_bytes: Bytes. The histories of all topics on a node; beyond that the one that
-            was read least recently lets go of its oldest items.
+        topic_items: Items in the history of a topic that sets no bound of its own.
+        topic_bytes: Bytes in the history of a topic that sets no bound of its own.
+        max_topic_bytes: Bytes in the histories of all topics on a node. Beyond that the topic that
+            was read least recently drops its oldest items.
         unacknowledged: Items that a producer has published and JetStream has not acknowledged.
         replicas: Copies of a topic that JetStream keeps.
         ahead: Seconds that a reader waits for an item that its node should get soon.
-        tunnel_replay: Bytes. What is kept of a session between two nodes until the other has it.
-        tunnel_outbox: Bytes. What may wait there; while more waits, no credit is passed on.
+        tunnel_replay: Bytes of frames that are kept of a session between two nodes until the other
+            node has them.
+        tunnel_outbox: Bytes that may wait in such a session's outbox; while more wait, no credit is
+            passed on.
         tunnel_idle: Seconds after which a session between two nodes without calls is closed.
         tunnel_calls: Calls that such a session carries at a time. At least 8. When three quarters
             of them run, there is one session more.
-        tunnels: Sessions to one node and of one codec.
-        inbound_bytes: Bytes. What all links into this node may hold that its sessions have not
-            taken. Beyond that a client's link that another node passes on is closed with 1013, and
-            a link of a session between nodes is replaced.
-        relay_waiting: Calls to one session, from other nodes, that it has not begun to read.
-        relay_bytes: Bytes. The arguments of those.
+        tunnels: Sessions with one node in one codec.
+        inbound_bytes: Bytes that all links into this node may hold before its sessions take them.
+            Beyond that a client's link that another node passes on is closed with 1013, and a link
+            of a session between nodes is replaced.
+        relay_waiting: Calls from other nodes to one session that it has not begun to read.
+        relay_bytes: Bytes of the arguments of such calls.
         slot_timeout: Seconds that a call from another node waits for a slot of its session.
-        link_pending: Bytes. What may wait in this process for one subscription of NATS.
-        worker_grace: Seconds that a worker of a pool may be without its connection before the calls
-            that it has go to another, as far as their policy allows.
+        link_pending: Bytes that may wait in this process for one subscription of NATS.
+        worker_grace: Seconds that a worker of a pool may be without its connection before its calls
+            go to another worker, if their policy allows that.
         pool_waiting: Calls on a node that wait for a worker of one pool.
     """
 

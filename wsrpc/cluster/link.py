@@ -1,4 +1,4 @@
-"""A link of a session over a bus: whole messages, in order, or the link is closed."""
+"""A link of a session over a bus: it delivers whole messages in order, or closes."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from .errors import BusDown
 
 __all__ = ["BusLink", "Inbound"]
 
-# What a message is, and its number. A tail says how many the other end has sent.
+# The kind of a message, and its number. A tail tells the number of messages sent.
 HEAD = struct.Struct(">BQ")
 CODE = struct.Struct(">H")
 DATA, CLOSE, TAIL = 1, 2, 3
 
-# Seconds after the last message until the other end is told that it was the last.
+# Seconds after a message until a tail tells the other end that it was the last.
 TAIL_AFTER = 0.25
 
 # Bytes of a close reason.
@@ -31,7 +31,7 @@ FULL = "the node has too much of what other nodes pass on to it; try again later
 
 
 class Inbound:
-    """What all links into one node hold that its sessions have not taken.
+    """The bytes that all links into one node hold before its sessions take them.
 
     Args:
         most: Bytes.
@@ -49,14 +49,14 @@ class Inbound:
         return self._held >= self._most
 
     def take(self, size: int) -> bool:
-        """Hold so many bytes more, unless that is too much; a single message always fits."""
+        """Hold `size` more bytes; False if there is no room. A single message always fits."""
         if self._held and self._held + size > self._most:
             return False
         self._held += size
         return True
 
     def give(self, size: int) -> None:
-        """Hold so many bytes less."""
+        """Give back `size` bytes."""
         self._held -= size
 
 
@@ -66,19 +66,19 @@ class BusLink:
     Args:
         id: Its id.
         peer: The node at the other end.
-        bus: What carries it.
-        subject: Where the other end listens.
+        bus: The bus that carries it.
+        subject: The subject to which the other end listens.
         runtime: The event loop.
-        timers: What happens when.
-        subprotocol: Of which codec its messages are.
-        handshake: What the accepting side knows of it.
+        timers: The timers of the node.
+        subprotocol: The subprotocol with the codec of its messages.
+        handshake: The accepting side's facts about the connection.
         forget: Called once when it is over.
         say: Sends a message without waiting.
-        inbound: What all links into this node hold.
+        inbound: The bytes that all links into this node hold.
 
     Attributes:
-        peer_generation: How often the other node had connected to the bus when the link began.
-        gaps: Holes in what came.
+        peer_generation: The number of the other node's connections to the bus when the link began.
+        gaps: Gaps in the messages that came.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class BusLink:
         self.id = id
         self.peer = peer
         self.subprotocol: str | None = subprotocol
-        # Whose link it is: a client's, which another node passes on, can go elsewhere.
+        # Whether it is a client's link, passed on by another node: that one can go elsewhere.
         self._is_passed_on = handshake is not None
         self.handshake = handshake or Handshake(remote=f"node:{peer}")
         self.peer_generation = 0
@@ -121,7 +121,7 @@ class BusLink:
     # ------------------------------------------------------------ in
 
     def deliver(self, data: bytes) -> bool:
-        """A message of the bus for this link; False if it is none."""
+        """Take a message of the bus for this link; returns False if it is none."""
         if self._closed is not None:
             return True
         if len(data) < HEAD.size:
@@ -155,7 +155,7 @@ class BusLink:
             self._say(self._subject, HEAD.pack(CLOSE, self._sent) + body)
             self._end(LinkClosed(CloseCode.TRY_AGAIN_LATER, FULL))
         else:
-            # The session replays it over the next link.
+            # The session replays the message over the next link.
             self.lose(FULL)
 
     def _hole(self, number: int) -> None:
@@ -175,7 +175,7 @@ class BusLink:
             self._forget(self)
 
     def lose(self, reason: str) -> None:
-        """The link is gone; a session goes on over another one."""
+        """Lose the link; its session goes on over another one."""
         self._end(LinkClosed(CloseCode.CONNECTION_LOST, reason))
 
     async def receive(self) -> bytes:
@@ -212,7 +212,7 @@ class BusLink:
         self._timers.add(when, lambda: self._look_back(sent))
 
     def _look_back(self, sent: int) -> None:
-        """Whether something was sent meanwhile; if not, say what was the last."""
+        """Send a tail if no message was sent since."""
         if self._closed is not None:
             return
         if sent != self._sent:

@@ -1,8 +1,8 @@
-"""Which nodes there are, and which of them have died.
+"""Membership: the nodes that there are, and the detection of dead ones.
 
-A node that is silent is asked whether it lives. NATS answers at once where nobody listens; that is
-proof of death only while both ends are connected for long enough. Where NATS itself is silent,
-nobody is judged.
+A node that is silent is asked whether it lives. NATS answers at once if no subscriber listens. That
+proves death only if both ends have been connected for long enough. While NATS itself is silent, no
+node is judged.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["BAD_JSON", "Members", "NodeInfo", "Peer", "is_id"]
 
 State: TypeAlias = Literal["up", "suspect", "draining", "dead", "left", "unknown"]
 
-# The version of what nodes say to each other.
+# The version of the messages between nodes.
 PROTOCOL = 1
 
 PROBE_TIMEOUT = 1.0
@@ -30,10 +30,11 @@ PROBE_TIMEOUT = 1.0
 # Seconds between two probes of one node.
 PROBE_PAUSE = 0.04
 
-# How often silent nodes are looked for, within one beat: it adds to the time until a death is found.
+# The number of looks for silent nodes in one beat; the interval adds to the time until a death is
+# found.
 LOOKS = 10
 
-# Nodes that are gone and still remembered.
+# Nodes that are gone and are still remembered.
 REMEMBERED = 256
 
 
@@ -45,9 +46,9 @@ class NodeInfo:
         id: Its id.
         state: "up"; "suspect" while it is silent; "draining"; "unknown" while this node has no
             connection to NATS.
-        meta: What its operator says of it.
+        meta: The notes of its operator.
         load: Sessions that it has.
-        since: Seconds since the epoch; when it began.
+        since: Seconds since 1970. The time at which it began.
     """
 
     id: str
@@ -71,11 +72,11 @@ class Beat(msgspec.Struct, frozen=True):
 
 
 BAD_JSON = (msgspec.DecodeError, RecursionError)
-"""What decoding raises for anything that is not what was expected."""
+"""The exceptions of decoding for unexpected data."""
 
 
 def is_id(text: str) -> bool:
-    """Whether it may be the id of a node or a link, and so stand in a subject."""
+    """Whether a text may be the id of a node or a link, and so stand in a subject."""
     return 0 < len(text) <= 64 and text.isascii() and text.isalnum()
 
 
@@ -88,8 +89,8 @@ class Peer:
 
     Attributes:
         id: Its id.
-        state: What is known of it.
-        generation: How often it has connected to the bus.
+        state: Its state, as far as it is known.
+        generation: The number of its connections to the bus.
     """
 
     __slots__ = (
@@ -114,7 +115,7 @@ class Peer:
         self.suspected = 0.0
         self.probing = False
         self.probed = 0.0
-        # Seconds on the loop's clock: when its generation rose last.
+        # Seconds on the loop's clock. The time at which its generation rose last.
         self.moved = now - 1e9
         self.info = beat
 
@@ -125,7 +126,7 @@ class Peer:
 
 
 class Wire(Protocol):
-    """What members need of their node."""
+    """The methods of a node that its members need."""
 
     def now(self) -> float: ...
     @property
@@ -133,7 +134,7 @@ class Wire(Protocol):
     @property
     def generation(self) -> int: ...
     async def say(self, subject: str, data: bytes) -> None:
-        """Publish; nothing happens while the bus is down."""
+        """Publish a message; has no effect while the bus is down."""
 
     async def ask(self, subject: str, data: bytes, timeout: float) -> bytes: ...
     def load(self) -> int: ...
@@ -147,14 +148,14 @@ class Members:
         node: This node's id.
         wire: The way to them.
         limits: The cluster's bounds.
-        meta: What the operator says of this node.
-        began: Seconds since the epoch.
+        meta: The operator's notes about this node.
+        began: Seconds since 1970. The time at which this node began.
 
     Attributes:
-        peers: The nodes by id, those included that have gone lately.
-        state: What this node says of itself.
-        on_change: Told of a peer and the state it had before.
-        on_moved: Told of a peer that has been away from the bus.
+        peers: The nodes by id, with those that have gone lately.
+        state: The state that this node announces.
+        on_change: Called with a peer and its earlier state.
+        on_moved: Called with a peer that has been away from the bus.
         junk: Messages of unknown form.
     """
 
@@ -188,7 +189,7 @@ class Members:
         return self._wire.now() - self._clear > self._limits.suspect
 
     def up(self) -> list[Peer]:
-        """Those that are there."""
+        """The nodes that are there."""
         return [peer for peer in self.peers.values() if not peer.gone]
 
     def get(self, node: str) -> Peer | None:
@@ -226,7 +227,7 @@ class Members:
         await self._wire.say("beat", _encode(self._beat()))
 
     def heard(self, data: bytes) -> None:
-        """A sign of life of any node."""
+        """Take a sign of life of any node."""
         try:
             beat = _decode_beat(data)
         except BAD_JSON:
@@ -286,11 +287,11 @@ class Members:
     # ------------------------------------------------------------ verdicts
 
     def bus_up(self) -> None:
-        """The bus is back: all clocks begin anew."""
+        """Let all clocks begin anew, since the bus is back."""
         self._clear = self._bus_since = self._wire.now()
 
     async def run(self) -> None:
-        """Give signs of life, and look for those who give none."""
+        """Give signs of life, and look for nodes that give none."""
         async with anyio.create_task_group() as group:
             group.start_soon(self._beats)
             group.start_soon(self._watch)
@@ -307,14 +308,14 @@ class Members:
             await anyio.sleep(limits.beat / LOOKS)
             now = wire.now()
             if now - before > limits.beat + limits.beat / LOOKS:
-                # This process has stood still: what the others said has yet to be read.
+                # This process has stood still: messages of the others have yet to be read.
                 self._clear = now
                 await anyio.lowlevel.checkpoint()
             if wire.connected:
                 self.look(now)
 
     def look(self, now: float) -> None:
-        """Ask those that have been silent for too long."""
+        """Ask nodes that have been silent for too long."""
         for peer in self.up():
             due = self._is_silent(peer, now) and now - peer.probed > PROBE_PAUSE
             if due and not peer.probing:
@@ -347,7 +348,7 @@ class Members:
             peer.probed = wire.now()
 
     def _nobody(self, peer: Peer, now: float) -> None:
-        """Nobody listens there: it is dead, or away from NATS as this node may have been."""
+        """Judge a node that does not listen: it is dead, or one of us was away from NATS."""
         if peer.state != "suspect":
             if self._is_silent(peer, now):
                 self._set(peer, "suspect")
@@ -375,7 +376,7 @@ class Members:
         return self._is_silent(peer, now) and self._is_proof(peer, now)
 
     async def _bus_lives(self) -> bool:
-        """Whether the node is silent, and not the bus."""
+        """Whether the bus works, so that only the node is silent."""
         try:
             await self._wire.ask("void", b"", PROBE_TIMEOUT)
         except NoResponders:

@@ -1,4 +1,4 @@
-"""From `Worker.square`, as a program writes it, to the controller and the name of the method."""
+"""Resolving `Worker.square`, as a program writes it, to a controller and a method's name."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["Wanted", "method_of", "wanted"]
 
 
 class Wanted:
-    """A method to be called somewhere else.
+    """A method to be called at a member.
 
     Attributes:
-        controller: What `clientize` takes.
+        controller: The controller, in a form that `clientize` takes.
         name: The method's name.
         label: `"Controller.method"`, for messages.
         kind: "unary", "stream", "notify", or "untyped" where only its name is known.
@@ -43,13 +43,13 @@ _known: WeakKeyDictionary[Any, Wanted] = WeakKeyDictionary()
 
 
 def wanted(method: Callable[..., Any] | str) -> Wanted:
-    """What a method of a controller's class stands for.
+    """Resolve a method of a controller's class.
 
     Args:
         method: `Worker.square`, or `"Worker.square"` for a call without types.
 
     Raises:
-        TypeError: It is no method of a controller.
+        TypeError: It is no method of a controller; the caller's fault.
     """
     if isinstance(method, str):
         controller, _, name = method.rpartition(".")
@@ -74,7 +74,7 @@ def _find(method: Callable[..., Any]) -> Wanted:
         )
     cls = _class_of(method)
     if cls is None or getattr(cls, name, None) is not method:
-        # Defined inside a function: a class of its own stands for it.
+        # A class that is defined inside of a function is known only by its name.
         title = method.__qualname__.split(".")[-2:][0]
         cls = type(title, (), {name: method})
     spec = interface(cls).specs[name]

@@ -1,4 +1,4 @@
-"""The way to other nodes: who is there, the sessions between nodes, and what they say to each other."""
+"""The network of nodes: their members, the sessions between them, and their messages."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Dial(msgspec.Struct):
-    """A node wants a link."""
+    """The request of a node that wants a link."""
 
     n: str
     g: int
@@ -50,21 +50,21 @@ class Dial(msgspec.Struct):
 
 
 class Answer(msgspec.Struct):
-    """Whether it gets one."""
+    """The answer to a `Dial`."""
 
     g: int = 0
     no: str = ""
 
 
 class Network:
-    """This node's part in the net of all nodes.
+    """This node's part in the network of all nodes.
 
     Attributes:
         members: The other nodes.
-        exchange: This node's part of the directory for others, and theirs for this one.
+        exchange: Exchanges directories with the other nodes.
         relay: Passes calls of other nodes on to sessions of this one.
         junk: Messages of unknown form.
-        closed: Whether this node is going. nats-py swallows cancellations, so loops look at it.
+        closed: Whether this node is going. nats-py swallows cancellations, so loops check it.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class Network:
     # ------------------------------------------------------------ begin and end
 
     async def open(self) -> None:
-        """Connect to the bus, and say that this node is there."""
+        """Connect to the bus, and announce this node."""
         self._acceptor = self._inner.acceptor()
         await self._bus.open(self._bus_up, self._bus_down)
         self._offs.append(await self._bus.subscribe(self.subject(f"to.{self._node}.>"), self._mail))
@@ -129,7 +129,7 @@ class Network:
         self.spawn(self._close_idle)
 
     async def close(self) -> None:
-        """Say that this node is gone, and end everything."""
+        """Announce that this node is gone, and end all its tasks."""
         self.closed = True
         self._directory.taps.discard(self.exchange.tap)
         self.members.state = "gone"
@@ -153,14 +153,14 @@ class Network:
         return self._prefix + rest
 
     def spawn(self, fn: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> None:
-        """Run something beside everything else; what it raises is a fault, and logged."""
+        """Run a function in a task; an exception of it is a fault, and logged."""
         self.nursery.spawn(self._guarded, fn, args)
 
     async def _guarded(self, fn: Callable[..., Any], args: tuple[Any, ...]) -> None:
         try:
             await fn(*args)
         except (BusError, RpcError, ConnectError):
-            # The bus or a node is away; whoever depends on it sees that by itself.
+            # The bus or a node is away; code that depends on it notices by itself.
             pass
 
     # ------------------------------------------------------------ what members need
@@ -190,7 +190,7 @@ class Network:
 
     @property
     def settled_in(self) -> bool:
-        """Whether this node has been here for long enough to have heard of all others."""
+        """Whether this node has been on the bus for long enough to have heard of all others."""
         return self.members.settled_in
 
     # ------------------------------------------------------------ the bus
@@ -207,7 +207,7 @@ class Network:
         self.members.heard(data)
 
     def _mail(self, subject: str, data: bytes, reply: str) -> None:
-        """A message for this node."""
+        """Take a message for this node."""
         kind, _, rest = subject[len(self._prefix) + len(self._node) + 4 :].partition(".")
         if kind == "link":
             link = self._links.get(rest)
@@ -227,13 +227,13 @@ class Network:
             self.spawn(self._bus.publish, reply, data)
 
     def refuse(self, reply: str, why: str) -> None:
-        """Give no link."""
+        """Refuse a link."""
         self._reply(reply, _encode(Answer(no=why)))
 
     # ------------------------------------------------------------ links
 
     def link(self, id: str, peer: str, subprotocol: str, handshake: Handshake | None) -> BusLink:
-        """One end of a link with another node."""
+        """Make one end of a link with another node."""
         link = BusLink(
             id,
             peer,
@@ -260,16 +260,16 @@ class Network:
     async def dial(
         self, node: str, subprotocol: str, kind: str = "dial", more: Mapping[str, Any] | None = None
     ) -> BusLink:
-        """A link to another node.
+        """Open a link to another node.
 
         Args:
-            node: Which.
-            subprotocol: Of which codec.
-            kind: What the other node is to do with it.
-            more: What it has to know for that.
+            node: The id of the node.
+            subprotocol: The subprotocol with the codec.
+            kind: The purpose of the link at the other node.
+            more: The facts that the other node needs for it.
 
         Raises:
-            ConnectError: It did not come about.
+            ConnectError: The link did not come about.
         """
         link = self.link(secrets.token_hex(8), node, subprotocol, None)
         body: dict[str, Any] = {
@@ -311,7 +311,7 @@ class Network:
         handshake: Handshake | None,
         reply: str,
     ) -> BusLink | None:
-        """Another node has dialled: this end of the link, unless there is none to be had."""
+        """Accept a link that another node dialled; returns this end, or None."""
         if not (is_id(node) and is_id(id)):
             self.junk += 1
             return None
@@ -329,7 +329,7 @@ class Network:
     # ------------------------------------------------------------ peers
 
     def _peer_moved(self, peer: Peer) -> None:
-        """It has been away from the bus: what was sent meanwhile is lost."""
+        """Close the links of a node that has been away from the bus, and has lost messages."""
         for link in list(self._links.values()):
             if link.peer == peer.id and link.peer_generation < peer.generation:
                 link.lose("the other node has been away from the bus")
@@ -362,7 +362,7 @@ class Network:
         return session.wire.hub if isinstance(session, LiveSession) else None
 
     def tunnel(self, node: str, codec: str) -> Tunnel:
-        """The session with another node; begun when it is first asked for.
+        """The session with another node, which is begun when it is first asked for.
 
         Raises:
             SessionGone: There is no such node.
@@ -382,11 +382,12 @@ class Network:
         return living
 
     def hub_to(self, id: str, *, first: bool = False) -> Hub:
-        """Where calls to a session of another node go.
+        """The hub for calls to a session of another node.
 
         Args:
-            id: The session's.
-            first: Whether it must always be the same, for what has to arrive in order.
+            id: The id of the session.
+            first: Whether it must always be the same hub, for messages that have to arrive in
+                order.
         """
         living = self._living(node_of(id), codec_of(id))
         if first or not living[0].is_busy:
@@ -403,7 +404,7 @@ class Network:
         return [tunnel for living in self._tunnels.values() for tunnel in living]
 
     async def _close_idle(self) -> None:
-        """Close sessions with other nodes that nobody has used for a while."""
+        """Close sessions with other nodes that were unused for a while."""
         most = self._limits.tunnel_idle
         while True:
             await anyio.sleep(most / 4)
@@ -440,11 +441,11 @@ class Network:
     # ------------------------------------------------------------ revoking
 
     def revoke_key(self, key: str) -> int:
-        """End the sessions of a principal here, by itself or its key."""
+        """End the sessions of a principal on this node, by the principal or its key."""
         return self._server.revoke(key)
 
     async def revoke(self, key: str) -> tuple[int, list[str]]:
-        """The same on all other nodes: how many ended, and the nodes that were not reached."""
+        """Revoke on all other nodes; returns the sessions ended, and the nodes not reached."""
         ended = 0
         missed: list[str] = []
 
@@ -462,7 +463,7 @@ class Network:
         return ended, missed
 
     def counters(self) -> dict[str, int]:
-        """What there is to count; see `ClusterSnapshot`."""
+        """The counters; see `ClusterSnapshot`."""
         return {
             "tunnels": len(self._all_tunnels()),
             "tunnel_resumes": sum(tunnel.resumed for tunnel in self._all_tunnels()),
@@ -482,5 +483,5 @@ _SUBPROTOCOLS = frozenset(codec.subprotocol for codec in CODECS.values())
 
 
 async def _by_link(handshake: Handshake, auth: Any) -> str:
-    """Whoever may publish in the cluster's account is a node."""
+    """Authenticate a node: any client that may publish in the cluster's account is one."""
     return handshake.remote

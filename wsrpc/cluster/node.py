@@ -1,4 +1,4 @@
-"""One node: its server's sessions, and the way to those of all others."""
+"""One node: the sessions of its server, and the way to the sessions of other nodes."""
 
 from __future__ import annotations
 
@@ -30,27 +30,27 @@ from .tunnels import node_of
 
 __all__ = ["Node", "checked_meta", "checked_name", "key_of_principal"]
 
-# Seconds after which whoever waits for a worker looks again: that of another node may be free.
+# Seconds after which a waiting call looks for a worker again: one of another node may be free.
 POLL = 0.1
 
-# Types that are remembered for having no key.
+# Types without a key that are remembered.
 MAX_KEYLESS = 64
 
-# Bytes of chance in the id of a node: 10 hex digits.
+# Random bytes in the id of a node: 10 hex digits.
 ID_BYTES = 5
 
 
 class Node:
-    """What everything in a cluster stands on.
+    """The parts of a cluster that all others share.
 
     Attributes:
         id: The id of this node, new for each start of the process.
         server: The application's server.
         limits: The cluster's bounds.
-        directory: The members that this node knows of.
+        directory: The members that this node knows.
         network: The way to other nodes, if there can be any.
-        forwarding: What passes links on to them.
-        began: Seconds since the epoch.
+        forwarding: Passes links on to other nodes.
+        began: Seconds since 1970. The time at which it began.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Node:
         self.server = server
         self.limits = limits
         self.directory = Directory(self.id, limits.max_members)
-        # Calls that workers of this node have, by pool and session.
+        # The number of calls that workers of this node have, by pool and session.
         self._taken: dict[tuple[str, str], int] = {}
         self._runtime: Runtime | None = None
         self._nursery: Nursery | None = None
@@ -77,14 +77,14 @@ class Node:
         self._name = name
         self._meta = checked_meta(meta or {}, limits)
         self.controllers = [Overview(self, operators)]
-        # Types of principals of which the log has said that they have no key.
+        # Types of principals without a key that were logged.
         self._keyless: set[type] = set()
         server.extend(self)
 
     # ------------------------------------------------------------ begin and end
 
     async def open(self) -> None:
-        """Begin, on the event loop of whoever calls."""
+        """Begin, on the event loop of the caller."""
         self._runtime = runtimes.current()
         self._nursery = await self._runtime.open_nursery()
         if self._bus is not None:
@@ -151,7 +151,7 @@ class Node:
         return self.id
 
     def changed(self, session: Session, change: StateChange) -> None:
-        """A session of this server has begun, lost its connection, come back or ended."""
+        """Note that a session of this server has begun, lost its connection, come back or ended."""
         entry = self.directory.get(session.id)
         if change.state == "closed":
             if entry is not None:
@@ -185,7 +185,7 @@ class Node:
             await self.network.members.beat()
 
     def is_elsewhere(self, token: str) -> bool:
-        """Whether another node has given a resume token out."""
+        """Whether another node has issued a resume token."""
         return self.forwarding is not None and owner_of(token) not in ("", self.id)
 
     async def forward(self, link: Link, opening: Opening, answered: Callable[[], None]) -> None:
@@ -194,7 +194,7 @@ class Node:
         await self.forwarding.pass_on(link, opening, answered)
 
     def infos(self) -> dict[str, NodeInfo]:
-        """The nodes that this one knows of, by id, itself included."""
+        """The nodes that this one knows, by id, itself included."""
         if self.network is not None:
             return self.network.members.infos()
         return {self.id: NodeInfo(self.id, "up", self._meta, len(self.server.sessions), self.began)}
@@ -202,7 +202,7 @@ class Node:
     # ------------------------------------------------------------ sessions
 
     def clientize(self, id: str, controller: Any, options: Mapping[str, Any]) -> Any:
-        """A proxy of a controller at a session, wherever that is.
+        """A proxy of a controller at a session of any node.
 
         Raises:
             SessionGone: There is no such session.
@@ -232,11 +232,11 @@ class Node:
         await hub.room(self.runtime.now() + self.limits.member_timeout)
 
     def load(self, pool: str, session: str) -> int:
-        """Calls that a worker has from all nodes, as far as this one knows."""
+        """Calls of all nodes that a worker has, as far as this node knows."""
         return self._taken.get((pool, session), 0)
 
     def taken(self, pool: str, session: str, more: int) -> None:
-        """A worker has one call more, or one less."""
+        """Count a call of a worker in or out."""
         left = self._taken.get((pool, session), 0) + more
         if left > 0:
             self._taken[pool, session] = left
@@ -244,16 +244,16 @@ class Node:
             self._taken.pop((pool, session), None)
 
     def poll(self, pool: str) -> float:
-        """Seconds after which whoever waits for a worker looks again by itself."""
+        """Seconds after which a waiting call looks for a worker again by itself."""
         return math.inf if self.network is None else POLL
 
     async def settled(self) -> None:
-        """Wait until every node that is up knows what this one has said so far."""
+        """Wait until every node that is up knows this one's present directory."""
         if self.network is not None:
             await self.network.exchange.settled()
 
     def enter(self, pool: str, session: str) -> Callable[[], None] | None:
-        """A call of another node for a worker of this one; None where it has no room."""
+        """Take a place of a worker for another node's call; None where it has no room."""
         entry = self.directory.get(session)
         if entry is None or self.load(pool, session) >= entry.pools.get(pool, 0):
             return None
@@ -268,11 +268,11 @@ class Node:
         """The id of a session of this node.
 
         Args:
-            session: It, or its id; None: that of the call which is being handled.
+            session: The session, or its id; None: the session of the call that is being handled.
 
         Raises:
             SessionGone: There is no such session here.
-            RuntimeError: None, and no call is being handled.
+            RuntimeError: `session` is None, and no call is being handled.
         """
         if session is None:
             handled = handling.get()
@@ -286,7 +286,7 @@ class Node:
         return id
 
     def set_meta(self, session: Session | str | None, meta: Mapping[str, str]) -> None:
-        """Note something of a session of this node, for all who look."""
+        """Set the metadata of a session of this node."""
         for key, value in meta.items():
             if not isinstance(key, str) or not isinstance(value, str):
                 raise TypeError(f"meta is a map of strings to strings; got {key!r}: {value!r}")
@@ -295,7 +295,7 @@ class Node:
 
 
 def _fitting(bus: Bus, runtime: Runtime) -> Bus:
-    """The bus itself where it runs on this event loop, or in a thread of its own."""
+    """The bus itself if it runs on this event loop, else the bus in a thread of its own."""
     if isinstance(runtime, runtimes.AsyncioRuntime) or not bus.stores:
         return bus
     from .bus.nats import NatsBus
@@ -305,10 +305,10 @@ def _fitting(bus: Bus, runtime: Runtime) -> Bus:
 
 
 def checked_name(name: str, what: str, limits: ClusterLimits) -> str:
-    """The name of a group, a pool or a topic.
+    """Check the name of a group, a pool or a topic; returns it.
 
     Raises:
-        ValueError: It is none.
+        ValueError: It is empty or too long; the caller's fault.
     """
     if not isinstance(name, str) or not 0 < len(name) <= limits.max_name:
         raise ValueError(
@@ -318,10 +318,10 @@ def checked_name(name: str, what: str, limits: ClusterLimits) -> str:
 
 
 def checked_meta(meta: Mapping[str, str], limits: ClusterLimits) -> dict[str, str]:
-    """The metadata of a member or a node.
+    """Check the metadata of a member or a node; returns a copy.
 
     Raises:
-        ValueError: It is too large.
+        ValueError: It is too large; the caller's fault.
     """
     size = sum(len(key.encode()) + len(value.encode()) for key, value in meta.items())
     if size > limits.max_meta:
@@ -330,10 +330,10 @@ def checked_meta(meta: Mapping[str, str], limits: ClusterLimits) -> dict[str, st
 
 
 def key_of_principal(principal: Any) -> str:
-    """The key under which a principal is known on every node.
+    """The key by which every node knows a principal.
 
     Raises:
-        ClusterConfigError: It has none.
+        ClusterConfigError: It has no key.
     """
     key = admitted_key_of(principal)
     if key is None:

@@ -1,4 +1,4 @@
-"""What a cluster tells operators over its own sockets: `wsrpc nodes` and `wsrpc presence`."""
+"""The controller that shows operators the cluster: `wsrpc nodes` and `wsrpc presence`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TOGETHER = 100
 
 
 class NodeLine(BaseModel):
-    """A node, as the one that was asked sees it; see `NodeInfo`."""
+    """A node, as the asked node sees it; see `NodeInfo`."""
 
     id: str
     state: str
@@ -47,7 +47,7 @@ class MemberLine(BaseModel):
 
 
 class Host(Protocol):
-    """The node that tells."""
+    """The node that answers."""
 
     id: str
     directory: Directory
@@ -56,11 +56,11 @@ class Host(Protocol):
 
 
 class Overview:
-    """Tells operators which nodes and sessions there are.
+    """Tells operators the nodes and sessions of the cluster.
 
     Args:
         host: The node.
-        operators: Who may ask; None: nobody.
+        operators: Tells whether a caller may ask; None: no caller may.
     """
 
     controller_name = "wsrpc.cluster"

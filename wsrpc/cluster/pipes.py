@@ -1,4 +1,4 @@
-"""What flows through a relay: items onto a lane, credit the other way, uploads."""
+"""The flows through a relay: items in one direction, credit in the other, and uploads."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ __all__ = ["Allowance", "Pipe", "Reader", "Terminal", "Writer", "too_large", "wh
 
 Terminal = Result | End | Error
 
-# Half of a character, as the codec leaves it in a value of JSON: it spoils that value alone, at whoever
-# takes it, but as these bytes it would spoil a whole message.
+# A lone surrogate, as the codec leaves it in a JSON value. As an escape it spoils only its own
+# value, for the receiver. As raw bytes it would spoil a whole message.
 _HALF = re.compile("[\ud800-\udfff]")
 
 
 def whole(raw: Raw | Any, codec: Codec) -> bytes:
-    """An encoded value, as it may stand in a message."""
+    """An encoded value in the form in which it may stand in a message."""
     data = bytes(raw)
     if codec.text and b"\xed" in data:
         text = data.decode("utf-8", "surrogatepass")
@@ -35,17 +35,17 @@ def whole(raw: Raw | Any, codec: Codec) -> bytes:
 
 
 def too_large(error: ValueTooLargeError) -> ErrorBody:
-    """What becomes of a call with a value that the other end does not take."""
+    """The error for a call with a value that the other end does not take."""
     return ErrorBody(Code.RESOURCE_EXHAUSTED, str(error))
 
 
 class Pipe:
-    """Puts items on a lane that has room for them by its credit, but perhaps not at once.
+    """Puts items on a lane that has credit for them, but perhaps no room at once.
 
     Args:
-        hub: Where the lane is.
+        hub: The hub of the lane.
         lane: The lane.
-        spoiled: Called with the error for an item that cannot be sent; nothing follows it.
+        spoiled: Called with the error for an item that cannot be sent; no item follows it.
     """
 
     __slots__ = ("_end", "_hub", "_items", "_lane", "_spoiled")
@@ -64,17 +64,17 @@ class Pipe:
         self.flush()
 
     def end(self, end: Callable[[], None]) -> None:
-        """Call this once all items have gone."""
+        """Call `end` once all items have gone."""
         self._end = end
         self.flush()
 
     def drop(self) -> None:
-        """Send nothing more."""
+        """Send no more items."""
         self._items.clear()
         self._end = None
 
     def flush(self) -> None:
-        """Go on, if there is room."""
+        """Send more items, if there is room."""
         hub, lane, items = self._hub, self._lane, self._items
         if hub.lost is not None:
             self.drop()
@@ -98,13 +98,14 @@ class Pipe:
 
 
 class Allowance:
-    """Passes the credit that one lane is given on to another one.
+    """Passes the credit of one lane on to another lane.
 
     Args:
-        hub: Where the other one is.
-        lane: The other one.
-        room: The session to which the items go: while its outbox is full, nothing is passed on.
-        due: Items. What is to be passed on once `release` is called.
+        hub: The hub of the other lane.
+        lane: The other lane.
+        room: The hub of the session to which the items go: while its outbox is full, no credit is
+            passed on.
+        due: Items of credit that are passed on once `release` is called.
     """
 
     __slots__ = ("_due", "_held", "_hub", "_lane", "_room")
@@ -117,13 +118,13 @@ class Allowance:
         self._held = due > 0
 
     def add(self, n: int) -> None:
-        """So many items more."""
+        """Pass on credit for `n` more items."""
         self._due += n
         if not self._held:
             self.release()
 
     def release(self) -> None:
-        """Pass on what is due."""
+        """Pass on the credit that is due."""
         self._held = False
         if self._due <= 0 or self._hub.lost is not None or self._room.lost is not None:
             return
@@ -144,13 +145,13 @@ class Reader(LaneOwner):
         self.hub = hub
         self.lane = lane
         self._writer: Writer | None = None
-        # What comes before the target has been told of it; the first credit bounds it.
+        # Items that come before the target knows of the upload; the first credit bounds them.
         self._early: list[Raw] = []
         self._end: Terminal | None = None
         lane.owner = self
 
     def lead_to(self, writer: Writer) -> None:
-        """The target takes it from now on."""
+        """Pass the items to the target's lane from now on."""
         self._writer = writer
         early, self._early = self._early, []
         if early:
@@ -160,7 +161,7 @@ class Reader(LaneOwner):
 
     def on_items(self, items: list[Raw]) -> None:
         if self._writer is None:
-            # They are views of a message, and would keep all of it in memory.
+            # The items are views of a message, and would keep all of it in memory.
             self._early += [Raw(bytes(item)) for item in items]
         else:
             self._writer.put(items)
@@ -171,11 +172,11 @@ class Reader(LaneOwner):
             self._writer.finish(frame)
 
     def on_lost(self, error: ConnectionLost) -> None:
-        """The call that it belongs to hears of it."""
+        """Do nothing: the call of the upload hears of the loss."""
 
 
 class Writer(LaneOwner):
-    """The same upload on its way out."""
+    """An upload on its way out to the target."""
 
     __slots__ = ("_hub", "_lane", "_pipe", "_reader", "_reason")
 
@@ -192,17 +193,17 @@ class Writer(LaneOwner):
         reader = self._reader
         allowance = Allowance(reader.hub, reader.lane, self._hub)
         granted = self._lane.tell_grants(allowance.add)
-        # What the reader had of its own is a part of it.
+        # The reader's own first credit is a part of it.
         allowance.add(granted - reader.hub.limits.window)
         reader.lead_to(self)
 
     def put(self, items: list[Raw]) -> None:
-        """Items of the caller's."""
+        """Send items of the caller."""
         if self._lane.may_send:
             self._pipe.put(items)
 
     def finish(self, frame: Terminal) -> None:
-        """The caller has ended it."""
+        """End the upload as the caller did."""
         self._pipe.end(lambda: self._finish(frame))
 
     def _finish(self, frame: Terminal) -> None:
@@ -218,7 +219,7 @@ class Writer(LaneOwner):
         self._hub.wake()
 
     def _spoil(self, body: ErrorBody) -> None:
-        """An item cannot be sent: the upload ends with that."""
+        """End the upload with the error of an item that cannot be sent."""
         self._hub.endpoint.fail(self._lane, body)
         self.on_cancel("cancelled")
 
@@ -236,4 +237,4 @@ class Writer(LaneOwner):
             self._finish(End(0))
 
     def on_lost(self, error: ConnectionLost) -> None:
-        """The call that it belongs to hears of it."""
+        """Do nothing: the call of the upload hears of the loss."""

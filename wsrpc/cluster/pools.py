@@ -1,4 +1,4 @@
-"""Workers with a capacity: each call goes to the one that is least busy."""
+"""Pools of workers: each call goes to the least busy worker."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ class PoolStats:
     """A pool, as this node sees it.
 
     Attributes:
-        workers: Workers.
+        workers: The number of workers.
         capacity: Calls that all of them take at a time.
-        busy: Calls that they have.
+        busy: Calls that they have now.
         waiting: Calls of this node that wait for a worker.
         nodes: Workers by the id of their node.
     """
@@ -50,7 +50,7 @@ class PoolStats:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How a pool is used; see `Pool.options`."""
+    """The options of a pool; see `Pool.options`."""
 
     requeue: Requeue = "idempotent"
     attempts: int = 3
@@ -58,23 +58,23 @@ class Settings:
 
 
 class State:
-    """What a node knows of one pool."""
+    """A node's state of one pool."""
 
     def __init__(self, node: Node, name: str) -> None:
         self.name = name
         self.waiting: deque[anyio.Event] = deque()
-        # Calls of this node at each worker, and the turn in which it had the last one.
+        # The calls of this node at each worker, and the turn in which each got its last call.
         self.granted: dict[str, set[Choice]] = {}
         self._turns: dict[str, int] = {}
         self._turn = 0
         self._node = node
 
     def busy(self, session: str) -> int:
-        """Calls that a worker has, as far as this node knows."""
+        """The number of calls that a worker has, as far as this node knows."""
         return max(len(self.granted.get(session, ())), self._node.load(self.name, session))
 
     def grant(self, tried: Collection[str]) -> Choice | None:
-        """The least busy worker that has room; None where none has.
+        """Choose the least busy worker that has room; None where none has.
 
         Raises:
             NoMember: There are no workers but those that were tried.
@@ -104,7 +104,7 @@ class State:
         return choice
 
     def back(self, choice: Choice) -> None:
-        """A call is over."""
+        """Count out a call that is over."""
         granted = self.granted.get(choice.session)
         if granted is None or choice not in granted:
             return
@@ -116,22 +116,22 @@ class State:
         self.freed()
 
     def freed(self) -> None:
-        """There may be room: whoever has waited longest looks."""
+        """Let the call that has waited longest look for room."""
         if self.waiting:
             self.waiting.popleft().set()
 
     def forget(self, session: str) -> None:
-        """A worker is none any more."""
+        """Forget a worker that has left the pool."""
         self._turns.pop(session, None)
 
     def cancel(self, session: str) -> None:
-        """A worker has been without its connection for too long: its calls go elsewhere."""
+        """Move the calls of a worker that has been without its connection for too long."""
         for choice in list(self.granted.get(session, ())):
             choice.give_up()
 
 
 class Pools:
-    """The pools of a node, as far as somebody uses them."""
+    """The pools that a node uses."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
@@ -142,14 +142,14 @@ class Pools:
         return len(self._states)
 
     def state(self, name: str) -> State:
-        """What is known of a pool."""
+        """The state of a pool."""
         state = self._states.get(name)
         if state is None:
             state = self._states[name] = State(self._node, name)
         return state
 
     def freed(self, name: str) -> None:
-        """A worker of another node has told that it is less busy."""
+        """Note that a worker of another node is less busy."""
         state = self._states.get(name)
         if state is not None:
             state.freed()
@@ -161,7 +161,7 @@ class Pools:
             if change.kind == "leave":
                 state.forget(member.session)
             elif entry is not None and state.name in entry.pools:
-                # A new worker, or more of an old one, or one that is back.
+                # A worker is new, or has more capacity, or is back.
                 for _ in range(min(len(state.waiting), entry.pools[state.name])):
                     state.freed()
                 if member.state == "detached" and member.session in state.granted:
@@ -175,7 +175,7 @@ class Pools:
 
 
 class Pool:
-    """Workers that take calls, each as many at a time as its capacity says."""
+    """A pool of workers, each of which takes as many calls at a time as its capacity."""
 
     def __init__(self, node: Node, pools: Pools, name: str) -> None:
         self.name = name
@@ -192,11 +192,11 @@ class Pool:
         """The same pool, used in another way.
 
         Args:
-            requeue: Which calls go to another worker when theirs dies: "not_started" only those
-                that it had certainly not begun; "idempotent" also those of methods that are
-                declared so; "always" all: then a call may run twice.
+            requeue: The calls that go to another worker when theirs dies. "not_started": only those
+                that it had certainly not begun; "idempotent": also those of idempotent methods;
+                "always": all, so that a call may run twice.
             attempts: Attempts at a call that may have begun, the first one included.
-            wait: Seconds to wait for a free worker at most, before `resource_exhausted`; None: as
+            wait: Seconds to wait at most for a free worker, before `resource_exhausted`; None: as
                 long as the call's timeout allows.
         """
         if requeue not in ("not_started", "idempotent", "always"):
@@ -210,10 +210,11 @@ class Pool:
         return changed
 
     async def add(self, session: Session | str | None = None, *, capacity: int = 1) -> None:
-        """Let a session of this node work, for as long as it lasts or until it is removed.
+        """Make a session of this node a worker, until it ends or is removed.
 
         Args:
-            session: The session, or its id; left out: that of the call which is being handled.
+            session: The session, or its id; if left out, the session of the call that is being
+                handled.
             capacity: Calls that it takes at a time.
 
         Raises:
@@ -224,12 +225,12 @@ class Pool:
         self._node.directory.local(["w", self._node.own(session), self.name, capacity])
 
     async def remove(self, session: Session | str | None = None) -> None:
-        """Give it no further calls; what it has it finishes."""
+        """Give a worker no further calls; it finishes those that it has."""
         self._node.directory.local(["w", self._node.own(session), self.name, 0])
 
     @property
     def stats(self) -> PoolStats:
-        """How it stands."""
+        """The counts of the pool at this moment."""
         state = self._pools.state(self.name)
         entries = self._node.directory.pool(self.name)
         nodes: dict[str, int] = {}
@@ -250,14 +251,14 @@ class Pool:
     @overload
     def clientize(self, controller: Callable[..., C], /, **options: Any) -> C: ...
     def clientize(self, controller: Any, /, **options: Any) -> Any:
-        """A proxy of which each call goes to the worker that is least busy.
+        """A proxy of which each call goes to the least busy worker.
 
-        While all are busy, or there is none, a call waits within its timeout; first come, first
-        served on each node.
+        While all workers are busy, or there is none, a call waits within its timeout; first come,
+        first served on each node.
 
         Args:
             controller: As for `Session.clientize`.
-            options: The same.
+            options: As for `Session.clientize`.
         """
         return choosing_proxy(
             self._node, self, controller, options, self.settings.attempts, self.name
@@ -282,7 +283,7 @@ class Pool:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> Stream[T]:
-        """The stream of one worker. It goes to another one only before its first item."""
+        """Open a stream of one worker; it moves to another only before its first item."""
         want = wanted(method)
         stream: Stream[T] = method_of(self.clientize(want.controller), want.name)(*args, **kwargs)
         return stream
@@ -324,7 +325,7 @@ class Pool:
                 if choice is not None:
                     return choice
                 if turn.is_set():
-                    # Somebody was faster: it keeps its place.
+                    # Another call was faster: this one keeps its place.
                     turn = anyio.Event()
                     state.waiting.appendleft(turn)
         finally:

@@ -1,4 +1,4 @@
-"""Who is there, and who comes and goes."""
+"""Presence: the members of the cluster, and their comings and goings."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ Changes: TypeAlias = list[PresenceChange]
 
 
 class Presence:
-    """The members of a cluster. What it answers is in this process: nothing is waited for.
+    """The members of a cluster, from this process's memory: no method waits for other nodes.
 
     Attributes:
-        watchers: How many watch it.
+        watchers: The number of its watchers.
     """
 
     def __init__(self, directory: Directory, limits: ClusterLimits) -> None:
@@ -32,7 +32,7 @@ class Presence:
     def list(
         self, *, group: str | None = None, principal: str | None = None, node: str | None = None
     ) -> Members:
-        """The members that fit all that is given, the oldest first.
+        """The members that match all arguments, the oldest first.
 
         Args:
             group: The name of a group.
@@ -45,7 +45,7 @@ class Presence:
     def count(
         self, *, group: str | None = None, principal: str | None = None, node: str | None = None
     ) -> int:
-        """How many members fit all that is given."""
+        """The number of members that match all arguments."""
         return len(self._directory.find(group=group, principal=principal, node=node))
 
     async def watch(
@@ -56,17 +56,19 @@ class Presence:
         node: str | None = None,
         linger: float = 0.0,
     ) -> AsyncGenerator[PresenceChange, None]:
-        """The present members, as joins with the reason "initial"; then each change.
+        """Watch members: the present ones come as joins with the reason "initial", then changes.
 
-        A watcher that is slow hears the latest state of each member once, not each step to it: what
-        came and went meanwhile is not told. So it never holds more than one change a member.
+        A slow watcher gets only the latest state of each member, not each step to it. A member that
+        came and went meanwhile is left out. So a watcher never holds more than one change for each
+        member.
 
         Args:
-            group: Tell only of members of this group; joining it is a join, leaving it a leave.
-            principal: Tell only of sessions of this principal.
-            node: Tell only of sessions of this node.
-            linger: Seconds. A leave is told only when so long no session of the same principal has
-                come; a join meanwhile is told of as an update, with the reason "moved".
+            group: Only members of this group; joining it is a join, leaving it a leave.
+            principal: Only sessions of the principal with this key.
+            node: Only sessions of the node with this id.
+            linger: Seconds by which a leave is delayed. If a session of the same principal joins
+                meanwhile, there is no leave, and the join comes as an update with the reason
+                "moved".
 
         Raises:
             RpcError: `resource_exhausted`: there are `ClusterLimits.max_watch` watchers already.
@@ -89,7 +91,7 @@ class Presence:
 
 
 class _Watcher:
-    """What one watcher knows, and what it has yet to be told."""
+    """The members that one watcher knows, and the changes that it has yet to get."""
 
     def __init__(
         self,
@@ -124,7 +126,7 @@ class _Watcher:
         )
 
     async def changes(self) -> Changes:
-        """What is to be told now; waits until there is something."""
+        """The next changes; waits until there are any."""
         while True:
             told = self._take()
             if told:
@@ -162,7 +164,7 @@ class _Watcher:
         return told
 
     def _arrived(self, change: PresenceChange) -> PresenceChange:
-        """A join; or an update, where the principal has only moved to another session."""
+        """A join as it is told: an update if the principal has only moved to another session."""
         key = change.member.principal
         reason: Any = "initial" if change.reason == "initial" else "connected"
         if key is not None:

@@ -1,8 +1,8 @@
 """Passes the calls of one session on to another, frame by frame; values stay encoded.
 
-A call that comes in on a session between nodes goes out on the session that it names, and what
-comes back goes the other way: items as the caller's credit allows, uploads as the target's does,
-calls of callbacks like calls.
+A call that comes in on a session between nodes goes out on the session that it names, and its
+answer goes back. The caller's credit paces items, and the target's credit paces uploads. Calls of
+callbacks go the opposite way, like calls.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from .pipes import Allowance, Pipe, Reader, Terminal, Writer, too_large, whole
 
 __all__ = ["TO", "WORKER", "Relay", "refusal"]
 
-# Metadata of calls between nodes: the session that they are for, and the pool that it works for.
+# Metadata of calls between nodes: the target session, and the pool for which it works.
 TO = "wsrpc-to"
 WORKER = "wsrpc-worker"
 
-# Items. The most credit that is passed on before the first item has come.
+# Items. The credit that is passed on at most before the first item has come.
 FIRST_CREDIT = 8
 
 
 def refusal(type_name: str, message: str) -> ErrorBody:
-    """An error that this package raises at the caller by its own class."""
+    """The body of an error that the caller's side raises as this class."""
     body = ErrorBody(Code.UNAVAILABLE, message)
     body.type = type_name
     return body
 
 
 class Waiting:
-    """How much waits for one session that has not begun to read it."""
+    """The calls and bytes that wait for one session, and that it has not begun to read."""
 
     __slots__ = ("bytes", "calls")
 
@@ -53,8 +53,8 @@ class Relay:
 
     Args:
         find: The hub of a session by its id, or None.
-        enter: Takes a place of a worker in a pool, or says that there is none; returns what gives
-            it back.
+        enter: Takes a place of a worker in a pool; returns the function that gives it back, or None
+            if there is no place.
         limits: The cluster's bounds.
 
     Attributes:
@@ -76,14 +76,14 @@ class Relay:
         self._waiting: dict[Hub, Waiting] = {}
 
     def __call__(self, calls: LiveCalls, call: InCall, complete: bool) -> bool:
-        """Take a call that names a session."""
+        """Take a call that names a session; returns False for other calls."""
         if not call.metadata or TO not in call.metadata:
             return False
         Inbound(self, calls, call).start(complete)
         return True
 
     def admit(self, hub: Hub, size: int) -> bool:
-        """Whether there is room for one more call that the target has not taken."""
+        """Reserve room for one more call that the target has not taken; False if there is none."""
         waiting = self._waiting.setdefault(hub, Waiting())
         too_large = waiting.calls and waiting.bytes + size > self.limits.relay_bytes
         if waiting.calls >= self.limits.relay_waiting or too_large:
@@ -94,7 +94,7 @@ class Relay:
         return True
 
     def taken(self, hub: Hub, size: int) -> None:
-        """The target has taken it, or it is over."""
+        """Free the room of a call that the target has taken, or that is over."""
         waiting = self._waiting[hub]
         waiting.calls -= 1
         waiting.bytes -= size
@@ -103,7 +103,7 @@ class Relay:
 
 
 class Inbound(LaneOwner):
-    """The caller's half: a call that came in."""
+    """The caller's half of a relayed call: it came in."""
 
     __slots__ = ("_back", "_out", "_pipe", "_spoiled", "call", "calls", "hub", "readers", "relay")
 
@@ -125,7 +125,7 @@ class Inbound(LaneOwner):
         relay.live += 1
 
     def start(self, complete: bool) -> None:
-        """Pass it on, as soon as its arguments are here."""
+        """Pass the call on, as soon as its arguments are here."""
         if self.call.cancel_reason is not None:
             self.refuse(self.call.cancel_reason, "cancelled before it began")
         elif complete:
@@ -159,10 +159,10 @@ class Inbound(LaneOwner):
         """Make the call on another session.
 
         Args:
-            hub: That session's.
+            hub: The hub of that session.
             method: The method, or the id of a callback.
-            meta: What travels along.
-            target: The callback.
+            meta: The metadata that travels along.
+            target: The callback to invoke, if it is one.
         """
         call = self.call
         args = whole(call.args, self.hub.codec)
@@ -207,16 +207,16 @@ class Inbound(LaneOwner):
 
     @property
     def open(self) -> bool:
-        """Whether the caller still waits for something."""
+        """Whether the caller still waits for the terminal."""
         return self.hub.lost is None and not self.call.is_over
 
     def items(self, items: list[Raw]) -> None:
-        """Items of the stream."""
+        """Pass on items of the stream."""
         if self.open and self.call.may_send:
             self._pipe.put(items)
 
     def finished(self, frame: Terminal) -> None:
-        """The call's terminal."""
+        """Pass on the call's terminal."""
         if self.call.was_cancelled:
             self._pipe.drop()
         self._pipe.end(lambda: self._finish(frame))
@@ -249,24 +249,24 @@ class Inbound(LaneOwner):
             endpoint.fail(call, too_large(error))
 
     def _spoil(self, body: ErrorBody) -> None:
-        """An item cannot be sent: the call ends with that."""
+        """End the call with the error of an item that cannot be sent."""
         self._spoiled = body
         if self._out is not None:
             self._out.cancel("cancelled")
 
     def refuse(self, code: str, message: str) -> None:
-        """It has not begun."""
+        """Refuse the call, which has not begun."""
         self.decline(ErrorBody(code, message))
 
     def decline(self, body: ErrorBody) -> None:
-        """The same, with an error of one's own."""
+        """Refuse the call, which has not begun, with this error."""
         if self.open:
             self.hub.endpoint.decline(self.call, body)
             self.hub.wake()
         self.ended()
 
     def lost(self, error: ConnectionLost) -> None:
-        """The target is gone."""
+        """End the call, since the target is gone."""
         if self.open:
             body = refusal("ConnectionLost", "the session that it was for has ended")
             endpoint = self.hub.endpoint
@@ -275,7 +275,7 @@ class Inbound(LaneOwner):
         self.ended()
 
     def ended(self) -> None:
-        """Nothing more comes of it."""
+        """Forget the call, which is over."""
         if self.call.owner is self:
             self.call.owner = None
             self.calls.end(self)
@@ -295,7 +295,7 @@ class Inbound(LaneOwner):
         self.stop("cancelled")
 
     def stop(self, reason: str) -> None:
-        """Cancel it at the target."""
+        """Cancel the call at the target."""
         if self._out is not None:
             self._out.cancel(reason)
         elif self.hub.lost is None:
@@ -305,7 +305,7 @@ class Inbound(LaneOwner):
 
 
 class Outbound(LaneOwner):
-    """The target's half: the same call, going out."""
+    """The target's half of a relayed call: it goes out."""
 
     __slots__ = ("_call", "_entry", "_hub", "_inbound", "_size", "_writers", "allowance")
 
@@ -334,7 +334,7 @@ class Outbound(LaneOwner):
             self._inbound.refuse(Code.RESOURCE_EXHAUSTED, "its client has had no slot free")
 
     def _begun(self) -> None:
-        """It does not wait any more."""
+        """Note that the call no longer waits for the target."""
         if self._entry is not None:
             self._hub.timers.remove(self._entry)
             self._entry = None
@@ -370,7 +370,7 @@ class Outbound(LaneOwner):
 
 
 class RelayedOffer:
-    """A callback of the caller's, offered to the target."""
+    """A callback of the caller, offered to the target."""
 
     __slots__ = ("_inbound", "_target")
 
@@ -379,12 +379,12 @@ class RelayedOffer:
         self._target = target
 
     def invoked(self, calls: LiveCalls, call: InCall, complete: bool) -> None:
-        """The target calls it."""
+        """Pass on a call of the callback by the target."""
         Invocation(self._inbound, self._target, calls, call).start(complete)
 
 
 class Invocation(Inbound):
-    """One call of a callback, on its way back to whoever passed that along."""
+    """One call of a callback, on its way back to the caller that offered it."""
 
     __slots__ = ("_origin", "_target")
 

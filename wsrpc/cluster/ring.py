@@ -32,23 +32,23 @@ class Snapshot(Generic[S]):
     """The state of a topic, for a reader that has not followed it so far.
 
     Attributes:
-        snapshot: What the producer's `snapshot=` gave, after the item at this position.
+        snapshot: The state that the producer's `snapshot=` gave, after the item at this position.
     """
 
     snapshot: S
 
 
 class Ring:
-    """The newest items of one topic, as many as its bounds allow.
+    """The newest items of one topic, within its bounds.
 
-    Positions count from 1. Those from `first` to `last` are here.
+    Positions count from 1. The items from `first` to `last` are here.
 
     Args:
-        epoch: Which history this is; 8 hex digits.
+        epoch: The name of this history; 8 hex digits.
         last: The position of the newest item so far.
-        most: Items.
-        most_bytes: Bytes, encoded.
-        charged: Told how many bytes more, or fewer, there are.
+        most: Items that it holds at most.
+        most_bytes: Bytes of encoded items that it holds at most.
+        charged: Called with the change in bytes.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Ring:
         self.bytes = 0
         self.most = most
         self.most_bytes = most_bytes
-        # Why nothing more comes, once that is so; and whether that is the regular end.
+        # The reason why no more items come, once that is so; and whether it is the regular end.
         self.failure: RpcError[Any] | None = None
         self.ended = False
         self.snapshot: Callable[[], Shared[Any] | None] = lambda: None
@@ -78,11 +78,11 @@ class Ring:
         return self.last - len(self._items) + 1
 
     def text(self, position: int) -> str:
-        """A position as readers know it."""
+        """A position as a text, as readers know it."""
         return f"{self.epoch}.{position}"
 
     def add(self, item: Shared[Any], size: int) -> None:
-        """One more item, at the position after the last one."""
+        """Add an item, at the position after the last one."""
         self.last += 1
         self._items.append((item, size))
         self.bytes += size
@@ -91,7 +91,7 @@ class Ring:
             self.evict()
 
     def evict(self) -> bool:
-        """Let go of the oldest item; False where there is none."""
+        """Drop the oldest item; returns False if there is none."""
         if not self._items:
             return False
         size = self._items.popleft()[1]
@@ -100,7 +100,7 @@ class Ring:
         return True
 
     def skip(self, last: int) -> None:
-        """The items up to a position are not to be had: the history goes on after it."""
+        """Skip items that are not available, up to this position."""
         while self.evict():
             pass
         self.last = last
@@ -116,20 +116,20 @@ class Ring:
 
 
 def closed_ring(ring: Ring | None) -> Ring:
-    """A history of which nothing more comes, since its node is going."""
+    """A history that gets no more items, since its node is going."""
     ring = ring or Ring("", 0, most=1, most_bytes=1, charged=lambda size: None)
     ring.failure = RpcError(Code.UNAVAILABLE, "this node is going; read the topic at another one")
     return ring
 
 
 class Source(Protocol):
-    """Where readers read.
+    """The source of readers.
 
     Attributes:
         runtime: The event loop.
-        deadlines: What happens when.
+        deadlines: The timers.
         ring: The history, once there is one.
-        produced: Whether the topic has a producer, as far as one knows.
+        produced: Whether the topic has a producer, as far as this node knows.
     """
 
     runtime: Runtime
@@ -138,24 +138,24 @@ class Source(Protocol):
     produced: bool
 
     def wait(self, reader: Reader[Any]) -> None:
-        """Wake a reader when something has changed."""
+        """Wake a reader at the next change."""
 
     def left(self, reader: Reader[Any]) -> None:
-        """It is through."""
+        """Forget a reader that is through."""
 
 
 class Reader(Stream[Tracked[T]]):
-    """One reader of a topic. A slow one costs nothing but its own place.
+    """One reader of a topic; a slow one costs no more than its position.
 
     Args:
-        label: What messages call it.
-        source: Where it reads.
+        label: Its name in messages.
+        source: The source of its items.
         after: The position after which it goes on, or None to begin.
-        start: Where it begins.
-        overflow: What happens to a reader that the history has left behind.
-        on_gap: What happens where items it asked for are gone.
-        wait: Seconds to wait for a producer while there is none; None: as long as it takes.
-        ahead: Seconds to wait for what another node has sent it already.
+        start: The place where it begins without a position.
+        overflow: The policy when the history has dropped items that it has not read.
+        on_gap: The policy when items after its position are gone.
+        wait: Seconds to wait for a producer while there is none; None: for ever.
+        ahead: Seconds to wait for items that another node has delivered already.
     """
 
     __slots__ = (
@@ -198,13 +198,13 @@ class Reader(Stream[Tracked[T]]):
         self._ring: Ring | None = None
         self._pos = 0
         self._dropped = 0
-        # Seconds on the loop's clock: when it has waited long enough.
+        # Seconds on the loop's clock. The time at which it has waited long enough.
         self._until: float | None = None
         self._waiter: Future | None = None
         self._closed = False
         self._busy = False
         if after is None and start == "latest" and source.ring is not None:
-            # What is published from now on is for it, asked for or not.
+            # Items that are published from now on are for it, even before the first `next`.
             self._enter(source.ring)
 
     @property
@@ -216,7 +216,7 @@ class Reader(Stream[Tracked[T]]):
         return self._dropped
 
     def wake(self) -> None:
-        """Look again."""
+        """Let it look for items again."""
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
@@ -237,14 +237,14 @@ class Reader(Stream[Tracked[T]]):
             self._busy = False
 
     def at_hand(self, codec: Codec, most: int, size: int) -> tuple[bytes, int]:
-        """What is there of the next items, encoded, with commas between them; and how many.
+        """The next items that are there, encoded with commas between them, and their number.
 
-        None where the next step is another one than just an item.
+        None if the next step is no plain item.
 
         Args:
             codec: A codec of text.
-            most: Items.
-            size: Bytes of all of them.
+            most: Items to return at most.
+            size: Bytes to return at most.
         """
         ring = self._ring
         if self._closed or ring is not self._source.ring or self._overflow == "latest":
@@ -267,7 +267,7 @@ class Reader(Stream[Tracked[T]]):
         """The next item, if there is one now.
 
         Raises:
-            RpcError: It cannot go on.
+            RpcError: The reader cannot go on.
             StopAsyncIteration: The topic has ended.
         """
         if self._closed:
@@ -304,7 +304,7 @@ class Reader(Stream[Tracked[T]]):
         return None
 
     def _enter(self, ring: Ring) -> Tracked[Any] | None:
-        """Find the place in a ring, unless this node is still behind."""
+        """Find the position in a ring, unless this node has not got that far."""
         asked = self._after if self._ring is None else self._ring.text(self._pos)
         if asked is None:
             self._ring = ring
@@ -326,7 +326,7 @@ class Reader(Stream[Tracked[T]]):
         return self._overtaken(ring) if position + 1 < ring.first else None
 
     def _overtaken(self, ring: Ring) -> Tracked[Any] | None:
-        """The history has gone on without this reader."""
+        """Apply the overflow policy: the history has dropped items that it has not read."""
         if self._overflow == "fail":
             return self._gap(ring, ring.text(self._pos), "evicted")
         place = ring.first - 1
@@ -349,7 +349,7 @@ class Reader(Stream[Tracked[T]]):
         return snapshot
 
     def _check_time(self) -> None:
-        """How long it may wait for what is missing."""
+        """Check the time that it may wait for missing items or a producer."""
         source = self._source
         now = source.runtime.now()
         if source.produced and source.ring is self._ring:
@@ -363,7 +363,7 @@ class Reader(Stream[Tracked[T]]):
             )
 
     async def _changed(self) -> None:
-        """Wait until there may be more, or it has waited long enough."""
+        """Wait for a change, or until it has waited long enough."""
         source = self._source
         self._waiter = waiter = source.runtime.future()
         entry: TimerEntry | None = None

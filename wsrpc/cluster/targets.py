@@ -1,4 +1,4 @@
-"""Whom a call is for: one session, a principal, a group, everyone."""
+"""Targets of calls: one session, a principal, a group, all sessions."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Reply(Generic[R]):
-    """What one member answered.
+    """The answer of one member.
 
     Attributes:
         session: The id of its session.
         node: The id of its node.
-        value: What its method returned; None where it failed.
-        error: Why there is no value; None where there is one.
+        value: The value that its method returned; None where it failed.
+        error: The error; None where there is a value.
     """
 
     session: str
@@ -49,7 +49,7 @@ class Reply(Generic[R]):
         """The value.
 
         Raises:
-            RpcError: There is none; it is `error`.
+            RpcError: There is no value; it raises `error`.
         """
         if self.error is not None:
             raise self.error
@@ -64,8 +64,8 @@ class From(Generic[T]):
         session: The id of its session.
         node: The id of its node.
         item: The item; None at the end.
-        error: At the end: why it failed; None where it came to its end.
-        ended: Whether nothing more comes of this member.
+        error: At the end, the error if the stream failed; otherwise None.
+        ended: Whether this is the end of the member's stream.
     """
 
     session: str
@@ -77,12 +77,12 @@ class From(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """What became of a notification to many.
+    """The outcome of a notification to many members.
 
     Attributes:
-        sessions: Members that have it in their outbox, or on their node's way there.
-        nodes: Nodes that these are on.
-        failed: The others, each with its error.
+        sessions: Members that have it in their outbox, or on the way there.
+        nodes: Nodes of these members.
+        failed: The other members, each with its error.
     """
 
     sessions: int
@@ -92,7 +92,7 @@ class Sent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """How a target is called; see `Target.options`."""
+    """The options of a target; see `Target.options`."""
 
     timeout: float | EllipsisType | None = ...
     overflow: Overflow = "block"
@@ -102,15 +102,15 @@ class Options:
 
 
 class Target:
-    """Whoever a call is for. Making one asks nobody and sends nothing.
+    """The members to which a call goes. Making a target sends no message.
 
     Args:
         node: This node.
-        name: What messages call it.
-        find: The members at the time of a call.
+        name: Its name in messages.
+        find: Finds the members at the time of a call.
 
     Attributes:
-        settings: How it is called.
+        settings: Its options.
     """
 
     def __init__(self, node: Node, name: str, find: Callable[[], list[Entry]]) -> None:
@@ -135,11 +135,11 @@ class Target:
 
         Args:
             timeout: Seconds for a whole call, as for `clientize`.
-            overflow: What each member's stream does while nobody takes its items.
-            window: Items. The credit of each member's stream; `ClusterLimits.member_window` if
+            overflow: The policy of each member's stream for items that are not taken in time.
+            window: Items of credit that each member's stream gets; `ClusterLimits.member_window` if
                 left out.
             exclude: Ids of sessions that are left out.
-            metadata: Sent along with each call.
+            metadata: The metadata of each call.
         """
         if isinstance(exclude, str):
             exclude = (exclude,)
@@ -170,10 +170,10 @@ class Target:
 
         Args:
             controller: As for `Session.clientize`.
-            options: Those of `Session.clientize`.
+            options: The options of `Session.clientize`.
 
         Raises:
-            TypeError: This target stands for many; `one()` picks one of them.
+            TypeError: This target stands for many members; `one()` picks one of them.
         """
         raise TypeError(
             f"{self._name} stands for many: write `.one().clientize(…)` for one of them, or "
@@ -183,7 +183,7 @@ class Target:
     def one(self) -> Target:
         """One member, picked anew for each call: the one that connected last and is connected.
 
-        A call that it has not begun goes to another one, where there is one.
+        A call that it has not begun goes to another member, if there is one.
         """
         return Newest(self._node, self._name, self._find, self.settings)
 
@@ -196,10 +196,10 @@ class Target:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> list[Reply[R]]:
-        """Call all members at once; exactly one reply for each that there is now.
+        """Call all members at once; returns exactly one reply for each present member.
 
-        No member's failure is raised, and a member that is late has `DeadlineExceeded` as its
-        error. Cancelling the await cancels the handlers.
+        The failure of a member is not raised: it is in its reply, as `DeadlineExceeded` if the
+        member is late. Cancelling the await cancels the handlers, and loses the replies.
 
         Args:
             method: The method of the class, as in `group.call(Worker.square, 3)`.
@@ -227,7 +227,7 @@ class Target:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> Stream[Reply[R]]:
-        """The same, as a stream of the replies in the order in which they come."""
+        """Call all members at once; the replies come as a stream, in the order of their arrival."""
         want = wanted(method)
         if want.kind == "stream":
             raise TypeError(f"{want.label} streams: use `.stream(…)`")
@@ -245,11 +245,12 @@ class Target:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> Sent:
-        """Tell all members, without waiting for their answers.
+        """Notify all members, without waiting for answers.
 
-        It returns when each has it in its outbox, or has had `ClusterLimits.member_timeout` seconds
-        to make room: a member that does not read delays nobody else. What one task sends reaches a
-        member in the order in which it was sent.
+        It returns when each member has the notification in its outbox, or has had
+        `ClusterLimits.member_timeout` seconds to make room. A member that does not read does not
+        delay the others. Notifications of one task reach a member in the order in which they were
+        sent.
 
         Args:
             method: The method of the class, declared `oneway=True` or not; an answer is dropped.
@@ -284,8 +285,8 @@ class Target:
     ) -> Stream[From[T]]:
         """The streams of all members as one, each item with its origin.
 
-        The end of a member's stream is an item too; its failure ends that member and nobody else.
-        Closing the stream cancels all of them.
+        The end of a member's stream is an item too. A failure ends only that member's stream.
+        Closing the stream cancels all members' streams.
 
         Args:
             method: The method of the class.
@@ -372,7 +373,7 @@ class Principal(Target):
 
 
 class Newest(Target):
-    """One of many: the member that connected last."""
+    """One member of many: the one that connected last."""
 
     def __init__(
         self, node: Node, name: str, find: Callable[[], list[Entry]], options: Options
@@ -403,18 +404,19 @@ class Newest(Target):
 
 
 class Group(Target):
-    """The members of a group; it is there as soon as one has joined, and gone with the last."""
+    """The members of a group, which exists while it has members."""
 
     def __init__(self, node: Node, name: str) -> None:
         super().__init__(node, f"group {name!r}", lambda: node.directory.find(group=name))
         self._group = name
 
     async def join(self, session: Session | str | None = None, *, everywhere: bool = False) -> None:
-        """Let a session of this node be a member, for as long as it lasts or until it leaves.
+        """Make a session of this node a member, until it ends or leaves.
 
         Args:
-            session: The session, or its id; left out: that of the call which is being handled.
-            everywhere: Return when every node that is up knows it, and not at once.
+            session: The session, or its id; if left out, the session of the call that is being
+                handled.
+            everywhere: Whether to return only when every node that is up knows it.
 
         Raises:
             SessionGone: There is no such session on this node.
@@ -432,10 +434,11 @@ class Group(Target):
             await self._node.settled()
 
     async def leave(self, session: Session | str | None = None) -> None:
-        """End a membership; nothing happens where there is none.
+        """End a membership; has no effect if there is none.
 
         Args:
-            session: The session, or its id; left out: that of the call which is being handled.
+            session: The session, or its id; if left out, the session of the call that is being
+                handled.
 
         Raises:
             SessionGone: There is no such session on this node.

@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 JSON = CODECS["json"]
 
-# Bytes of chance in the name of a history: 8 hex digits.
+# Random bytes in the name of a history: 8 hex digits.
 EPOCH_BYTES = 4
 
 
@@ -57,17 +57,17 @@ class LocalChannel:
 
     @property
     def idle(self) -> bool:
-        """Whether nobody produces or reads it."""
+        """Whether it has no producer and no reader."""
         return not (self.produced or self.readers or self._free)
 
     # ------------------------------------------------------------ readers
 
     def entered(self) -> None:
-        """There is one more reader."""
+        """Count in a reader."""
         self.readers += 1
 
     def shut(self) -> None:
-        """Its node is going: readers go elsewhere."""
+        """End readers with `unavailable`, since this node is going."""
         self.ring = closed_ring(self.ring)
         self.wake()
 
@@ -114,8 +114,8 @@ class LocalChannel:
         ring = self.ring
         if ring is None or not self.produced:
             raise Superseded(f"the producer of {self.name!r} has ended")
-        # Encoded here, so that what does not fit fails where it is published, and so that nobody
-        # can change it any more.
+        # Encoded here, so that an item that does not fit fails where it is published, and so that
+        # it cannot change any more.
         item = Shared(ring.text(ring.last + 1), value, self._adapter)
         try:
             size = len(item.encoded(JSON))
@@ -127,7 +127,7 @@ class LocalChannel:
         return item.id
 
     async def flush(self) -> None:
-        """Nothing is under way."""
+        """Return at once, since no item is under way."""
 
     async def disown(self, *, ended: bool) -> None:
         self.produced = False
@@ -145,7 +145,7 @@ class LocalChannel:
             return None
         id = ring.text(ring.last)
         if self._latest is None or self._latest.id != id:
-            # Those that come at one position share it.
+            # Readers that come at one position share the snapshot.
             self._latest = Shared(id, Snapshot(self._state()), self._snapshots)
         return self._latest
 
@@ -161,15 +161,15 @@ class Topics:
 
     Attributes:
         node: The node.
-        deadlines: What happens when.
-        bytes: How much all histories hold.
+        deadlines: The timers.
+        bytes: Bytes of all histories.
     """
 
     def __init__(self, node: Node, limits: ClusterLimits) -> None:
         self.node = node
         self.bytes = 0
         self._limits = limits
-        # Those read least recently first.
+        # The channels, those read least recently first.
         self._channels: dict[str, Channel] = {}
         self._deadlines: Timers | None = None
 
@@ -183,17 +183,17 @@ class Topics:
         return self._deadlines
 
     def close(self) -> None:
-        """Readers go elsewhere, and no timer runs any more."""
+        """End all readers, and stop the timer."""
         for channel in self._channels.values():
             channel.shut()
         if self._deadlines is not None:
             self._deadlines.close()
 
     def channel(self, topic: Topic[Any, Any]) -> Channel:
-        """What a topic is on this node.
+        """The channel of a topic on this node.
 
         Raises:
-            RpcError: `resource_exhausted`: there are too many.
+            RpcError: `resource_exhausted`: there are too many topics.
         """
         found = self._channels.get(topic.name)
         if found is None:
@@ -226,16 +226,16 @@ class Topics:
         )
 
     def read(self, channel: Channel) -> None:
-        """A channel is being read."""
+        """Note that a channel is being read."""
         if self._channels.pop(channel.name, None) is not None:
             self._channels[channel.name] = channel
 
     def charged(self, size: int) -> None:
-        """A history has grown by so many bytes, or shrunk."""
+        """Note that a history has grown, or shrunk, by so many bytes."""
         self.bytes += size
 
     def trim(self) -> None:
-        """Let go of the oldest items of what is read least, where all hold too much."""
+        """Drop the oldest items of the channels read least recently, if all hold too many bytes."""
         while self.bytes > self._limits.max_topic_bytes:
             for channel in self._channels.values():
                 if channel.ring is not None and channel.ring.evict():
@@ -245,20 +245,21 @@ class Topics:
 
 
 class Producer(Generic[T]):
-    """What publishes the items of a topic."""
+    """The producer of a topic, which publishes its items."""
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
         self._ended = False
 
     def publish(self, item: T) -> str:
-        """Publish one item; it must not change any more. Returns its position.
+        """Publish one item, which must not change any more; returns its position.
 
-        It is in the history when this returns, and on its way to all readers. In a cluster on NATS
-        it is safe only once `flush` has returned.
+        When this returns, the item is in the history, and on its way to all readers. In a cluster
+        on NATS it is stored only once `flush` has returned.
 
         Raises:
-            RpcError: `invalid_argument`: it does not fit the topic's type.
+            RpcError: `invalid_argument`: the item does not fit the topic's type; the caller's
+                fault.
             Superseded: This producer has ended, or another has taken over.
         """
         if self._ended:
@@ -266,7 +267,7 @@ class Producer(Generic[T]):
         return self._channel.publish(item)
 
     async def flush(self) -> None:
-        """Wait until all that was published is stored.
+        """Wait until all published items are stored.
 
         Raises:
             Superseded: Another producer has taken over.
@@ -333,15 +334,16 @@ class Topic(Generic[T, S]):
     async def produce(
         self, *, snapshot: Callable[[], S] | None = None, standby: bool = False
     ) -> AsyncGenerator[Producer[T], None]:
-        """Be the topic's producer while the block runs.
+        """Be the topic's producer while an `async with` block runs.
 
-        Leaving the block normally ends the topic, and with it all its readers. Leaving it by an
-        exception lets them wait for the next producer.
+        Leaving the block normally ends the topic, and with it all its readers. If an exception
+        leaves the block, readers wait for the next producer.
 
         Args:
-            snapshot: Gives the state after all that was published so far; asked between two items
-                for each reader that comes late, and must not block.
-            standby: Wait while there is another producer, so that every node can run this code.
+            snapshot: Gives the state after all items published so far. It is called between two
+                items for readers that come late, and must not block.
+            standby: Whether to wait while there is another producer, so that every node can run
+                this code.
 
         Raises:
             TopicTaken: There is another producer.
@@ -386,20 +388,20 @@ class Topic(Generic[T, S]):
     ) -> Any:
         """Read the topic; a method may return this as its stream.
 
-        A client that reconnects goes on after its last item, on whichever node.
+        A client that reconnects to any node goes on after its last item.
 
         Args:
-            after: The position of the last item that the reader has. Left out: what the caller
-                of the method that is being handled has (`current().last_id`).
-            start: Where a reader without a position begins: "snapshot" with the producer's
-                snapshot, or the oldest item where there is none; "earliest"; "latest" with what is
-                published from now on.
-            overflow: What happens to a reader that the history has left behind: "fail" raises
-                `TopicGap`; "drop_oldest" goes on with the oldest item left; "latest" always goes on
-                with the newest. `dropped` counts what was left out. There is no "block": no reader
-                holds up the producer.
-            on_gap: What happens where the items after its position are gone: "raise", or go on
-                with a "snapshot".
+            after: The position of the last item that the reader has. If left out, it is that of the
+                caller whose call is being handled (`current().last_id`).
+            start: The place where a reader without a position begins: "snapshot" with the
+                producer's snapshot, or the oldest item where there is none; "earliest" with the
+                oldest item; "latest" with items that are published from now on.
+            overflow: The policy when the history has dropped items that a reader has not read:
+                "fail" raises `TopicGap`; "drop_oldest" goes on with the oldest item left; "latest"
+                always goes on with the newest. `dropped` counts the items left out. There is no
+                "block": no reader holds up the producer.
+            on_gap: The policy when the items after its position are gone: "raise" `TopicGap`, or go
+                on with a "snapshot".
             wait: Seconds to wait for a producer while there is none, before `unavailable`; None:
                 for ever.
         """

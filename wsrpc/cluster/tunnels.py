@@ -30,7 +30,7 @@ LONGEST_REDIAL = 1.0
 
 
 class Net(Protocol):
-    """What a tunnel needs of its node."""
+    """The methods of a node that its tunnels need."""
 
     runtime: Runtime
     nursery: Nursery
@@ -51,11 +51,11 @@ def codec_of(id: str) -> str:
 
 
 def tunnel_limits(limits: ClusterLimits, own: Limits) -> tuple[Limits, Limits]:
-    """The bounds of sessions with other nodes, at the end that calls and at the one that is called.
+    """The bounds of sessions between nodes: at the calling end, and at the called end.
 
     Args:
         limits: The cluster's bounds.
-        own: The server's.
+        own: The server's bounds.
     """
     shared: dict[str, Any] = {
         "max_calls": limits.tunnel_calls,
@@ -84,7 +84,7 @@ def tunnel_limits(limits: ClusterLimits, own: Limits) -> tuple[Limits, Limits]:
 
 
 class RoutedSession(Session):
-    """A session of another node, as calls to it see it."""
+    """A session of another node, in the form that calls to it need."""
 
     def __init__(self, id: str) -> None:
         self.id = id
@@ -110,7 +110,7 @@ class RemoteRoute(Route):
 
     @property
     def hub(self) -> Hub:
-        """What new calls go through.
+        """The hub for new calls.
 
         Raises:
             SessionGone: Its node is gone.
@@ -119,7 +119,7 @@ class RemoteRoute(Route):
 
     @hub.setter
     def hub(self, hub: Hub) -> None:
-        """It is looked for each time."""
+        """Do nothing: the hub is looked up for each call."""
 
     @property
     def in_order(self) -> Hub:
@@ -138,7 +138,7 @@ class Tunnel:
             entries={},
         )
         self.session.wire.hub.lost_class = NodeLost
-        # Seconds on the loop's clock: since when it has been without calls.
+        # Seconds on the loop's clock. The time since which it has been without calls.
         self.idle_since: float | None = None
         self._network = network
         self._codec = codec
@@ -153,7 +153,7 @@ class Tunnel:
     def is_busy(self) -> bool:
         """Whether three quarters of its slots are taken."""
         endpoint = self.hub.endpoint
-        # Before the other end has said how many there are, the least is assumed.
+        # Before the other end has told the number of its slots, the least number is assumed.
         return endpoint.established and 4 * endpoint.slots.live >= 3 * endpoint.slots.limit
 
     @property
@@ -163,15 +163,15 @@ class Tunnel:
         return not (slots.live or slots.waiting or self.hub.notifications)
 
     async def close(self) -> None:
-        """End it: nobody needs it."""
+        """Close the session, which is not needed any more."""
         await self.session.aclose()
 
     def lose(self, reason: str) -> None:
-        """The node is gone: what was under way fails now."""
+        """Fail all calls under way, since the node is gone."""
         self.session.wire.lose(CloseCode.NORMAL, reason)
 
     async def _run(self) -> None:
-        """Find one link after another, for as long as the session lasts."""
+        """Find one link after another, while the session lasts."""
         wire = self.session.wire
         wait = 0.0
         linked = 0

@@ -1,1 +1,1 @@
-"""What carries messages between the nodes of a cluster."""
+"""Buses, which carry messages between the nodes of a cluster."""

@@ -1,4 +1,4 @@
-"""What a cluster needs of a message system."""
+"""The interface of a message system, as a cluster needs it."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from typing import Protocol, TypeAlias
 __all__ = ["Bus", "Handler", "Off"]
 
 Handler: TypeAlias = Callable[[str, bytes, str], None]
-"""Takes a message: its subject, its bytes, and where to answer or ""; must not block or raise."""
+"""Takes a message's subject, bytes and reply subject (or ""); must not block or raise."""
 
 Off: TypeAlias = Callable[[], Awaitable[None]]
 """Ends a subscription."""
 
 
 class Bus(Protocol):
-    """A message system: it may lose messages, but keeps the order of one sender's.
+    """A message system: it may lose messages, but keeps the order of each sender's messages.
 
     Attributes:
         max_payload: Bytes. The largest message.
         connected: Whether messages go out now.
-        generation: How often it has connected; after a new connection something may be lost.
+        generation: The number of connections so far; with each new one messages may be lost.
         stores: Whether topics over it are stored in JetStream.
-        dropped: Messages that this process let go of, since they came faster than it took them.
+        dropped: Messages that this process dropped, since they came faster than it took them.
     """
 
     @property
@@ -37,28 +37,28 @@ class Bus(Protocol):
     def stores(self) -> bool: ...
 
     async def open(self, on_up: Callable[[], None], on_down: Callable[[], None]) -> None:
-        """Connect, and wait until that has worked.
+        """Connect, and wait until there is a connection.
 
         Args:
             on_up: Called when the connection is back.
             on_down: Called when it is lost.
 
         Raises:
-            ClusterConfigError: It is set up in a way that will never work.
+            ClusterConfigError: Its configuration can never work; the operator's fault.
         """
 
     async def close(self) -> None:
-        """Disconnect; what was published has gone."""
+        """Disconnect, after all published messages have gone."""
 
     async def publish(self, subject: str, data: bytes, reply: str = "") -> None:
-        """Send a message; waits while too much waits for the socket.
+        """Send a message; waits while too many bytes wait for the socket.
 
         Raises:
-            BusDown: There is no connection; it was not sent.
+            BusDown: There is no connection; the message was not sent.
         """
 
     async def subscribe(self, subject: str, handler: Handler) -> Off:
-        """Take the messages of a subject, or of all that begin so where it ends in `>`.
+        """Take the messages of a subject, or of all subjects with this beginning if it ends in `>`.
 
         Raises:
             BusDown: There is no connection.
@@ -69,7 +69,7 @@ class Bus(Protocol):
         """Send a message and wait for an answer.
 
         Raises:
-            NoResponders: Nobody listens there.
+            NoResponders: No subscriber listens to that subject.
             BusTimeout: No answer came in time.
             BusDown: There is no connection.
         """

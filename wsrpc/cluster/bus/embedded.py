@@ -1,4 +1,4 @@
-"""A server of NATS from a wheel, for demo, tests and machines of developers."""
+"""A NATS server from a wheel, for the demo, tests and development."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ START_TIMEOUT = 10.0
 
 
 def nats_server_path() -> str | None:
-    """Where `nats-server` is: beside this Python, or on the path; None where it is not."""
+    """The path of `nats-server`, beside this Python or on `PATH`; None where there is none."""
     beside = Path(sys.executable).with_name("nats-server")
     return str(beside) if beside.exists() else shutil.which("nats-server")
 
@@ -33,15 +33,15 @@ class NatsServer:
     """`nats-server` on loopback; `with NatsServer() as server` runs it. It can be started again.
 
     Args:
-        jetstream: Whether it stores streams.
-        port: Where it listens; a free port if left out.
-        extra: More arguments.
+        jetstream: Whether it runs JetStream.
+        port: The port to listen on; a free one if left out.
+        extra: Further arguments.
 
     Attributes:
-        url: Where to connect.
+        url: The URL to connect to.
 
     Raises:
-        ClusterConfigError: There is no `nats-server` here.
+        ClusterConfigError: There is no `nats-server` on this machine.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class NatsServer:
         self.url = f"nats://127.0.0.1:{self._port}"
 
     def start(self) -> Self:
-        """Run it, and wait until it listens."""
+        """Start the server, and wait until it listens."""
         arguments = [self._path, "-a", "127.0.0.1", "-p", str(self._port), *self._extra]
         arguments += ["--name", f"wsrpc-{secrets.token_hex(4)}"]
         if self._jetstream:
@@ -85,19 +85,19 @@ class NatsServer:
         raise ClusterConfigError(f"nats-server did not start: {said}")
 
     def stop(self, number: int = signal.SIGTERM) -> None:
-        """End it; what JetStream has stored stays until `close`."""
+        """Stop the server; the data of JetStream stay until `close`."""
         process, self._process = self._process, None
         if process is not None:
             process.send_signal(number)
             process.wait()
 
     def signal(self, number: int) -> None:
-        """Send it a signal."""
+        """Send the server a signal."""
         if self._process is not None:
             os.kill(self._process.pid, number)
 
     def close(self) -> None:
-        """End it, and remove what it has stored."""
+        """Stop the server, and remove the data that it has stored."""
         self.stop(signal.SIGKILL)
         shutil.rmtree(self._store, ignore_errors=True)
 

@@ -1,4 +1,4 @@
-"""A bus in memory: nodes of one process, and faults to order for tests."""
+"""A bus in memory, between nodes of one process, with faults on demand for tests."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ MAX_PAYLOAD = 1 << 20
 
 
 class LocalBroker:
-    """The middle of several `LocalBus` in one process."""
+    """The broker between several `LocalBus` of one process."""
 
     def __init__(self) -> None:
         self.buses: list[LocalBus] = []
 
     def deliver(self, subject: str, data: bytes, reply: str) -> int:
-        """Give a message to all who want it; returns how many those are."""
+        """Give a message to all its subscribers; returns their number."""
         return sum(bus.offer(subject, data, reply) for bus in list(self.buses))
 
 
@@ -34,7 +34,7 @@ class LocalBus:
     """One node's end of a bus in memory.
 
     Args:
-        broker: What it shares with the others; one of its own if left out.
+        broker: The broker that it shares with other nodes; one of its own if left out.
     """
 
     stores = False
@@ -126,7 +126,7 @@ class LocalBus:
         return found
 
     def offer(self, subject: str, data: bytes, reply: str) -> int:
-        """A message from anywhere; how many here want it."""
+        """Take a message of any node; returns the number of subscribers here."""
         if not self.connected:
             return 0
         wanted = len(self._handlers(subject))
@@ -157,7 +157,7 @@ class LocalBus:
     # ------------------------------------------------------------ faults
 
     def cut(self) -> None:
-        """Lose the connection, and what has not arrived."""
+        """Lose the connection, and all messages that have not arrived."""
         if self.connected:
             self.connected = False
             self._queue.clear()
@@ -171,19 +171,19 @@ class LocalBus:
             self._on_up()
 
     def drop(self, rate: float, seed: int = 0) -> None:
-        """Lose a part of the messages to this end from now on; 0 ends it."""
+        """Lose a part of the messages to this end from now on; 0 ends the losses."""
         self._rate = rate
         self._chance = random.Random(seed)  # nosec B311 - the same
 
     def freeze(self) -> None:
-        """Deliver nothing until `thaw`, and lose nothing."""
+        """Hold all messages back until `thaw`, without losing any."""
         self._frozen = True
 
     def thaw(self) -> None:
-        """Deliver again."""
+        """Deliver messages again."""
         self._frozen = False
         self._wake()
 
 
 def _nothing() -> None:
-    """Nobody is told."""
+    """Do nothing: no code listens."""

@@ -1,8 +1,8 @@
 """A bus over NATS, by nats-py.
 
-What the library does by default in an outage is undone here: it would hold messages and send them
-late, give up after sixty attempts, find a dead connection in four minutes only, and stay closed
-after an error of the server's.
+It overrides the library's defaults for outages. With these the library would hold messages and send
+them late, give up after sixty attempts, find a dead connection only after four minutes, and stay
+closed after an error of the server.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["NatsBus"]
 
 R = TypeVar("R")
 
-# Bytes. A chunk of a value in a batch, with room for what is around it.
+# Bytes. The smallest message size that NATS must allow: a batch with a chunk of a value.
 MIN_PAYLOAD = 258 * 1024
 
 # Bytes that may wait for the socket.
@@ -37,11 +37,12 @@ class NatsBus:
     """One node's connection to NATS, on asyncio; on trio the cluster puts it into a thread.
 
     Args:
-        url: Where a server of NATS is; or several.
-        name: What the connection is called, and a part of its inboxes.
-        pending: Bytes. What may wait in this process for one subscription; messages beyond that are
+        url: The URL of a NATS server; or several.
+        name: The name of the connection, which is a part of its inboxes.
+        pending: Bytes that may wait in this process for one subscription. Messages beyond them are
             dropped, and counted in `dropped`.
-        options: Those of `nats.connect`: user, password, token, nkeys_seed, user_credentials, tls.
+        options: Options of `nats.connect`: user, password, token, nkeys_seed, user_credentials,
+            tls.
     """
 
     stores = True
@@ -73,7 +74,7 @@ class NatsBus:
         """The library's client.
 
         Raises:
-            BusDown: There is none at the moment.
+            BusDown: There is no client at the moment.
         """
         if self._client is None:
             raise BusDown("not connected")
@@ -102,7 +103,7 @@ class NatsBus:
         """Connect, for as long as it takes.
 
         Raises:
-            ClusterConfigError: NATS refuses the credentials.
+            ClusterConfigError: NATS refuses the credentials; the operator's fault.
         """
         places = ", ".join(map(_without_secrets, self.urls))
         client = nats.aio.client.Client()
@@ -132,7 +133,7 @@ class NatsBus:
 
         async def closed() -> None:
             if opened and not self._closing:
-                # An error of the server's has closed it for good.
+                # An error of the server has closed it for good.
                 self._on_down()
                 self._reviving = asyncio.ensure_future(self._revive())
 
@@ -192,20 +193,20 @@ class NatsBus:
         if client is not None:
             if client.is_connected:
                 try:
-                    # A round trip, without the library's flush: that can make it deaf.
+                    # A round trip without the library's flush, after which it may receive no more.
                     await client.request(f"_INBOX.{self._name}.void", b"", timeout=1.0)
                 except (TimeoutError, nats.errors.Error):
                     pass
             await client.close()
 
     async def run(self, fn: Callable[..., Awaitable[R]], *args: Any, **kwargs: Any) -> R:
-        """Await something of the library's, on the loop on which the bus runs."""
+        """Await a coroutine of the library on the loop on which the bus runs."""
         return await fn(*args, **kwargs)
 
     async def publish(self, subject: str, data: bytes, reply: str = "") -> None:
         client = self.client
         if not client.is_connected:
-            # The library would hold it, and send it when it is stale.
+            # The library would hold the message, and send it when it is stale.
             raise BusDown(subject)
         try:
             await client.publish(subject, data, reply=reply)
@@ -215,7 +216,7 @@ class NatsBus:
     async def subscribe(self, subject: str, handler: Handler) -> Off:
         self._subscriptions[handler] = subject
         self._active[handler] = await self._subscribe(subject, handler)
-        # The server answers this after it has taken the subscription.
+        # The server answers this request after it has taken the subscription.
         try:
             await self.request(f"_INBOX.{self._name}.void", b"", 2.0)
         except (NoResponders, BusTimeout):

@@ -1,4 +1,4 @@
-"""A bus in a thread of its own, on asyncio: for applications on trio, and for those that block."""
+"""A bus in a thread of its own, on asyncio: for applications on trio, or with a busy loop."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ R = TypeVar("R")
 class ThreadBus:
     """A bus over NATS that runs in a thread of its own.
 
-    While the application's loop is busy, signs of life go out all the same, and this node is not
-    taken for a dead one.
+    Signs of life go out even while the application's loop is busy, so that this node is not taken
+    for dead.
 
     Args:
-        bus: What runs in the thread.
-        pending: Bytes that may wait for the application's loop; messages beyond that are dropped,
+        bus: The bus that runs in the thread.
+        pending: Bytes that may wait for the application's loop. Messages beyond them are dropped,
             and counted in `dropped`.
     """
 
@@ -41,7 +41,7 @@ class ThreadBus:
         self._runtime: Runtime | None = None
         self._entered: AbstractContextManager[BlockingPortal] | None = None
         self._portal: BlockingPortal | None = None
-        # Appended to in the thread, taken from in the application's loop.
+        # The thread appends to it; the application's loop takes from it.
         self._queue: deque[tuple[Handler, str, bytes, str]] = deque()
         self._arrived = 0
         self._taken = 0
@@ -69,7 +69,7 @@ class ThreadBus:
 
     @property
     def client(self) -> Any:
-        """The library's client; its coroutines are for `run`."""
+        """The library's client; its coroutines have to be awaited with `run`."""
         return self._bus.client
 
     # ------------------------------------------------------------ begin and end
@@ -105,7 +105,7 @@ class ThreadBus:
     # ------------------------------------------------------------ over the border
 
     async def run(self, fn: Callable[..., Awaitable[R]], *args: Any, **kwargs: Any) -> R:
-        """Await something on the bus's loop; it is cancelled there where it is cancelled here.
+        """Await a coroutine on the bus's loop; a cancellation here cancels it there.
 
         Raises:
             BusDown: The bus is closed.
@@ -158,7 +158,7 @@ class ThreadBus:
         return off
 
     def _arrive(self, handler: Handler, subject: str, data: bytes, reply: str) -> None:
-        """A message, in the thread."""
+        """Queue a message, in the thread."""
         if self._arrived - self._taken + len(data) > self._pending and self._queue:
             self._lost += 1
             return
@@ -169,7 +169,7 @@ class ThreadBus:
         runtime.call_threadsafe(self._deliver)
 
     def _deliver(self) -> None:
-        """One message, in the application's loop."""
+        """Deliver one message, in the application's loop."""
         handler, subject, data, reply = self._queue.popleft()
         self._taken += len(data)
         if self._portal is not None:
