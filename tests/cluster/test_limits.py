@@ -7,9 +7,10 @@ import pytest
 
 import wsrpc
 from tests.cluster.support import QUICK, Worker, net, node
-from tests.support import live, until
+from tests.support import error_of, live, until
 from wsrpc import runtime as runtimes
-from wsrpc.cluster import Cluster, ClusterLimits, LocalBus
+from wsrpc.cluster import Cluster, ClusterConfigError, ClusterLimits, LocalBus, TopicGap
+from wsrpc.cluster.bus.embedded import NatsServer
 from wsrpc.cluster.link import DATA, HEAD, BusLink, Inbound
 from wsrpc.cluster.relay import Relay
 from wsrpc.cluster.tunnels import tunnel_limits
@@ -237,3 +238,92 @@ async def test_a_group_is_written_to_so_many_at_a_time() -> None:
         assert [reply.unwrap() for reply in replies] == [9] * 4
         stream = place.cluster.group("room").replies(Worker.square, 3)
         assert [reply.unwrap() async for reply in stream] == [9] * 4
+
+
+async def test_a_node_takes_so_many_bytes_that_nobody_has_read() -> None:
+    async with net("local", 1, limits=quick(inbound_bytes=100)) as nodes:
+        network = nodes.places[0].cluster.network
+        assert network is not None
+        client = network.link("a1", "b2", "wsrpc.v1.json", Handshake(remote="client"))
+        assert client.deliver(HEAD.pack(DATA, 1) + b"x" * 60)
+        assert client.deliver(HEAD.pack(DATA, 2) + b"x" * 40)
+        assert [len(await client.receive()) for _ in range(2)] == [60, 40]
+        assert client.deliver(HEAD.pack(DATA, 3) + b"x" * 60)
+        assert client.deliver(HEAD.pack(DATA, 4) + b"x" * 41)
+        await client.receive()
+        with pytest.raises(LinkClosed) as closed:
+            await client.receive()
+        assert closed.value.code == 1013
+
+
+@pytest.mark.nats
+@pytest.mark.slow
+async def test_so_many_bytes_of_one_subscription_wait_and_the_rest_is_counted() -> None:
+    with NatsServer(jetstream=False) as nats:
+        limits = quick(link_pending=1000)
+        with anyio.fail_after(20):
+            async with (
+                Cluster(wsrpc.Server([]), nats.url, limits=limits) as here,
+                Cluster(wsrpc.Server([]), nats.url) as there,
+            ):
+                await until(lambda: here.id in there.nodes and there.id in here.nodes)
+                network = there.network
+                assert network is not None
+                before = here.snapshot().junk
+                # More at a time than this process takes from its socket between two turns.
+                for _ in range(10):
+                    for _ in range(1000):
+                        await network.say(f"to.{here.id}.junk", b"x" * 90)
+                    await anyio.sleep(0)
+                    if here.snapshot().bus_dropped:
+                        break
+                await until(lambda: here.snapshot().bus_dropped > 0)
+                # What fitted has come, and the node goes on.
+                await until(lambda: here.snapshot().junk > before)
+                await until(lambda: there.id in here.nodes)
+
+
+@pytest.mark.nats
+@pytest.mark.slow
+async def test_so_many_items_of_a_topic_may_be_unacknowledged() -> None:
+    async with net("nats", 1, limits=quick(unacknowledged=5), jetstream=True) as nodes:
+        async with nodes.places[0].cluster.topic("n", int).produce() as producer:
+            for _ in range(2):
+                for i in range(5):
+                    producer.publish(i)
+                with error_of("resource_exhausted"):
+                    producer.publish(5)
+                await producer.flush()
+
+
+@pytest.mark.nats
+@pytest.mark.slow
+async def test_jetstream_is_asked_for_so_many_copies() -> None:
+    async with net("nats", 1, limits=quick(replicas=3), jetstream=True) as nodes:
+        topic = nodes.places[0].cluster.topic("n", int)
+        with pytest.raises(ClusterConfigError, match=r"3 copies \(ClusterLimits\.replicas\)"):
+            async with topic.produce():
+                pass
+        with error_of("failed_precondition"):
+            await anext(topic.subscribe())
+
+
+@pytest.mark.nats
+@pytest.mark.slow
+async def test_a_reader_waits_so_long_for_an_item_that_no_node_has_yet() -> None:
+    for ahead in (0.05, 30.0):
+        async with net("nats", 1, limits=quick(ahead=ahead), jetstream=True) as nodes:
+            topic = nodes.places[0].cluster.topic("n", int)
+            async with topic.produce() as producer:
+                first = await producer.durable(1)
+                epoch, _, position = first.partition(".")
+                reader = topic.subscribe(after=f"{epoch}.{int(position) + 1}")
+                if ahead < 1:
+                    with pytest.raises(TopicGap) as caught:
+                        await anext(reader)
+                    assert caught.value.data["why"] == "ahead"
+                else:
+                    producer.publish(2)
+                    producer.publish(3)
+                    assert (await anext(reader)).value == 3
+                    await reader.aclose()

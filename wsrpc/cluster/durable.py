@@ -152,49 +152,65 @@ class StoredChannel:
         """The stream, which is made if it is not there.
 
         Raises:
-            ClusterConfigError: This NATS has no JetStream.
+            ClusterConfigError: This NATS has no JetStream, or does not take the topic.
         """
-        topic, end = self._topic, self.runtime.now() + STARTING
+        end = self.runtime.now() + STARTING
         while not self._network.closed:
             try:
-                js = self._js()
-                try:
-                    return await self._bus.run(js.stream_info, self._stream)
-                except nats.js.errors.NotFoundError:
-                    pass
-                common: dict[str, Any] = {
-                    "storage": StorageType.FILE,
-                    "allow_direct": True,
-                    "num_replicas": self._limits.replicas,
-                }
-                age = topic.max_age
-                with suppress(nats.js.errors.BadRequestError):
-                    await self._bus.run(
-                        js.add_stream,
-                        name=self._stream,
-                        subjects=[self._subject],
-                        max_msgs=topic.history,
-                        max_bytes=topic.history_bytes,
-                        max_age=age,
-                        duplicate_window=120 if age is None else min(120, age),
-                        **common,
-                    )
-                    await self._bus.run(
-                        js.add_stream,
-                        name=self._notes,
-                        subjects=[self._notes_subject],
-                        max_msgs=1,
-                        **common,
-                    )
+                with suppress(nats.js.errors.NotFoundError):
+                    return await self._bus.run(self._js().stream_info, self._stream)
+                await self._make()
             except AWAY as error:
-                missing = isinstance(error, nats.js.errors.ServiceUnavailableError | NoResponders)
-                if self.runtime.now() > end and missing:
-                    raise ClusterConfigError(
-                        f"the topic {self.name!r} needs JetStream, which this NATS does not have: "
-                        "start nats-server with -js"
-                    ) from None
+                # JetStream may be starting, or choosing a leader.
+                if self.runtime.now() > end:
+                    self._check(error)
                 await anyio.sleep(RETRY)
         raise BusDown("this node is going")
+
+    async def _make(self) -> None:
+        topic = self._topic
+        age = topic.max_age
+        # Where the topic's own stream is there, so is that of its notes.
+        for bounds in (
+            {"name": self._notes, "subjects": [self._notes_subject], "max_msgs": 1},
+            {
+                "name": self._stream,
+                "subjects": [self._subject],
+                "max_msgs": topic.history,
+                "max_bytes": topic.history_bytes,
+                "max_age": age,
+                "duplicate_window": 120 if age is None else min(120, age),
+            },
+        ):
+            config: dict[str, Any] = {
+                **bounds,
+                "storage": StorageType.FILE,
+                "allow_direct": True,
+                "num_replicas": self._limits.replicas,
+            }
+            try:
+                await self._bus.run(self._js().add_stream, **config)
+            except nats.js.errors.BadRequestError as error:
+                if error.err_code != NAME_IN_USE:
+                    self._check(error)
+
+    def _check(self, error: Exception) -> None:
+        """Whether there is a point in waiting for JetStream.
+
+        Raises:
+            ClusterConfigError: There is none.
+        """
+        if isinstance(error, nats.js.errors.ServiceUnavailableError | NoResponders):
+            raise ClusterConfigError(
+                f"the topic {self.name!r} needs JetStream, which this NATS does not have: "
+                "start nats-server with -js"
+            ) from None
+        if isinstance(error, nats.js.errors.APIError):
+            raise ClusterConfigError(
+                f"JetStream does not store the topic {self.name!r}: {error.description} (its error "
+                f"{error.err_code}); the topic asks for {self._topic.history_bytes} bytes and "
+                f"{self._limits.replicas} copies (ClusterLimits.replicas)"
+            ) from None
 
     # ------------------------------------------------------------ readers
 
@@ -403,11 +419,20 @@ class StoredChannel:
             self._id = secrets.token_hex(8)
             self._lost = None
             self._state = snapshot
+            note = self._make_note(ended=False)
             subject = self._network.subject(self._owner_subject)
-            self._off = await self._bus.subscribe(subject, self._asked)
-            await self._put_note(self._make_note(ended=False))
+            while True:
+                with suppress(*AWAY):
+                    if self._off is None:
+                        self._off = await self._bus.subscribe(subject, self._asked)
+                    await self._put_note(note)
+                    break
+                if self._network.closed:
+                    raise BusDown("this node is going")
+                await anyio.sleep(RETRY)
         except BaseException:
             self._owns = False
+            await self._stop_answering()
             raise
         self.produced = True
         self._network.spawn(self._send, self._id)
@@ -558,11 +583,15 @@ class StoredChannel:
             self._owns = self.produced = False
             self._queue.clear()
             self._tell()
-            off, self._off = self._off, None
-            if off is not None:
-                with anyio.CancelScope(shield=True):
-                    await off()
+            await self._stop_answering()
             self.wake()
+
+    async def _stop_answering(self) -> None:
+        """Say no more that the topic has a producer."""
+        off, self._off = self._off, None
+        if off is not None:
+            with anyio.CancelScope(shield=True):
+                await off()
 
 
 def _epoch(info: Any) -> str:

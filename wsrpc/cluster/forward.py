@@ -28,7 +28,7 @@ ANSWER_TIMEOUT = 15.0
 PROBE_TIMEOUT = 1.0
 
 # Seconds between two attempts to reach the node, and in which it is tried once it would be missed.
-PAUSE = 0.1
+PAUSE = 0.05
 PATIENCE = 0.3
 
 GONE = "there is no such session to resume: its node is gone"

@@ -30,6 +30,9 @@ PROBE_TIMEOUT = 1.0
 # Seconds between two probes of one node.
 PROBE_PAUSE = 0.04
 
+# Beats of silence after which one was missed.
+MISSED = 1.3
+
 # The number of looks for silent nodes in one beat; the interval adds to the time until a death is
 # found.
 LOOKS = 10
@@ -367,13 +370,14 @@ class Members:
         return not alone or now - peer.moved >= most
 
     def is_missing(self, peer: Peer) -> bool:
-        """Whether a node at which nobody listens now has also been silent for too long.
+        """Whether a node at which nobody listens now has also missed a beat.
 
-        That is enough for a session of it to begin anew elsewhere, which need not wait for the
-        verdict that it is dead.
+        That is enough for a session of it to begin anew elsewhere: its client has lost it too, and
+        need not wait for the verdict that it is dead.
         """
         now = self._wire.now()
-        return self._is_silent(peer, now) and self._is_proof(peer, now)
+        silent = now - max(peer.seen, self._bus_since)
+        return silent > MISSED * self._limits.beat and self._is_proof(peer, now)
 
     async def _bus_lives(self) -> bool:
         """Whether the bus works, so that only the node is silent."""

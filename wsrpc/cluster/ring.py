@@ -161,6 +161,7 @@ class Reader(Stream[Tracked[T]]):
     __slots__ = (
         "_after",
         "_ahead",
+        "_ahead_until",
         "_busy",
         "_closed",
         "_dropped",
@@ -200,6 +201,7 @@ class Reader(Stream[Tracked[T]]):
         self._dropped = 0
         # Seconds on the loop's clock. The time at which it has waited long enough.
         self._until: float | None = None
+        self._ahead_until: float | None = None
         self._waiter: Future | None = None
         self._closed = False
         self._busy = False
@@ -319,10 +321,11 @@ class Reader(Stream[Tracked[T]]):
             return self._gap(ring, asked, "epoch")
         if position > ring.last:
             now = self._source.runtime.now()
-            if self._until is None:
-                self._until = now + self._ahead
-            return None if now < self._until else self._gap(ring, asked, "ahead")
-        self._ring, self._pos, self._until = ring, position, None
+            if self._ahead_until is None:
+                self._ahead_until = self._until = now + self._ahead
+            return None if now < self._ahead_until else self._gap(ring, asked, "ahead")
+        self._ring, self._pos = ring, position
+        self._until = self._ahead_until = None
         return self._overtaken(ring) if position + 1 < ring.first else None
 
     def _overtaken(self, ring: Ring) -> Tracked[Any] | None:

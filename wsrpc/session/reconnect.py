@@ -368,7 +368,9 @@ class Reconnector:
         if wire is self._session.wire:
             self._since = now
             self._trouble = wire.hub.trouble = error
-        way.when = now + self._backoff(way.address).next()
+        delay = self._backoff(way.address).next()
+        # If it is refused, the next address is tried at once: that should not be late either.
+        way.when = now + (delay if self._addresses == 1 else delay / 2)
         self._due[way.address % self._addresses] = way.when
         if not wire.endpoint.resumable and self._floor(way.address) > 0:
             self._choose(way, way.address + 1, resumes=False)

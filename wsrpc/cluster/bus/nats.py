@@ -59,7 +59,7 @@ class NatsBus:
         self.generation = 0
         self.dropped = 0
         self._name = name
-        self._pending = pending
+        self.pending = pending
         self._options = options
         self._client: nats.aio.client.Client | None = None
         self._subscriptions: dict[Handler, str] = {}
@@ -242,7 +242,7 @@ class NatsBus:
                 subject,
                 cb=take,
                 pending_msgs_limit=SUBSCRIPTION_MESSAGES,
-                pending_bytes_limit=self._pending,
+                pending_bytes_limit=self.pending,
             )
         except nats.errors.Error as error:
             raise BusDown(f"{subject}: {error}") from None

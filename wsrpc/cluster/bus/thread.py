@@ -32,12 +32,12 @@ class ThreadBus:
     Args:
         bus: The bus that runs in the thread.
         pending: Bytes that may wait for the application's loop. Messages beyond them are dropped,
-            and counted in `dropped`.
+            and counted in `dropped`. As many as for one subscription of the bus, if left out.
     """
 
-    def __init__(self, bus: NatsBus, *, pending: int = 16 << 20) -> None:
+    def __init__(self, bus: NatsBus, *, pending: int | None = None) -> None:
         self._bus = bus
-        self._pending = pending
+        self._pending = bus.pending if pending is None else pending
         self._runtime: Runtime | None = None
         self._entered: AbstractContextManager[BlockingPortal] | None = None
         self._portal: BlockingPortal | None = None
