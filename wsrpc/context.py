@@ -118,22 +118,22 @@ class Handling:
     Args:
         call: The call.
         context: What its handler sees.
+
+    Attributes:
+        call: The call; None once its handler has ended.
+        context: What its handler sees.
     """
 
-    __slots__ = ("_call", "context")
+    __slots__ = ("call", "context")
 
     def __init__(self, call: InCall, context: CallContext) -> None:
-        self._call: InCall | None = call
+        self.call: InCall | None = call
         self.context = context
 
     def parent_in(self, endpoint: Endpoint) -> InCall | None:
         """The call, if it is still being handled and came in at `endpoint`."""
-        call = self._call
+        call = self.call
         return call if call is not None and endpoint.handles(call) else None
-
-    def end(self) -> None:
-        """The handler has ended."""
-        self._call = None
 
 
 handling: ContextVar[Handling | None] = ContextVar("wsrpc_handling", default=None)

@@ -10,7 +10,7 @@ from collections.abc import (
     Generator,
 )
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from typing_extensions import TypeVar
 
@@ -35,7 +35,8 @@ class UnaryCall(Coroutine[Any, Any, R]):
 
     def __init__(self, inner: Coroutine[Any, Any, R], label: str) -> None:
         # Python's own warning about a call that was never awaited names the method then.
-        cast(Any, inner).__qualname__ = label
+        named: Any = inner
+        named.__qualname__ = label
         self._inner = inner
         self._label = label
 

@@ -25,7 +25,7 @@ class Clock:
         self.runtime = SimpleNamespace(
             now=lambda: self.time,
             call_soon=lambda fn: fn(),
-            idle=lambda: True,
+            ready=lambda: 0,
             future=asyncio.Future,
         )
         self.timers = self

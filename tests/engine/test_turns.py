@@ -24,7 +24,7 @@ class Blind:
         self.queued = self.numbered = 0
         self.written: list[int] = []
         self.runtime = SimpleNamespace(
-            now=lambda: 0.0, call_soon=self.later.append, idle=lambda: None, future=asyncio.Future
+            now=lambda: 0.0, call_soon=self.later.append, ready=lambda: None, future=asyncio.Future
         )
         self.endpoint = self
         self.crowded = False

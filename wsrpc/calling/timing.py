@@ -43,9 +43,9 @@ class Timing:
 
     def __init__(self, hub: Hub, timeout: float | None) -> None:
         runtime = hub.runtime
-        if not runtime.here():
-            raise RuntimeError(ELSEWHERE)
         scope = runtime.effective_deadline()
+        if scope is None:
+            raise RuntimeError(ELSEWHERE)
         deadline = INFINITY if timeout is None else runtime.now() + timeout
         handled = handling.get()
         inherited = None if handled is None else handled.context.deadline

@@ -208,11 +208,12 @@ class DirectDriver:
         self._fault = fault
         self._stall = _Stall(hub, lambda: link.unsent, fault)
         self._soon = hub.runtime.call_soon
-        self._idle = hub.runtime.idle
+        self._ready = hub.runtime.ready
         # Where the event loop does not tell whether other callbacks are ready, the last message
         # tells: if one frame answered it, one frame is likely to answer the next message too, and
         # that frame is written at once. If a second frame follows, the guess was wrong, and that
         # frame waits for its turn as usual.
+        self._guesses = self._ready() is None
         self._lone = False
         self._sent = 0
         self._now = hub.runtime.now
@@ -259,7 +260,8 @@ class DirectDriver:
     # ---------------------------------------------------------------- bytes in
 
     def _on_message(self, data: bytes) -> None:
-        self._sent = self._hub.endpoint.sent
+        if self._guesses:
+            self._sent = self._hub.endpoint.sent
         if self._events or self._backlog or self._rest is not None:
             self._backlog.append(data)
             if len(self._backlog) == BACKLOG:
@@ -348,10 +350,10 @@ class DirectDriver:
 
     def flush(self) -> None:
         if not self._scheduled:
-            idle = self._idle()
-            if idle is None:
-                idle = self._lone and self._hub.endpoint.sent == self._sent
-            if idle:
+            ready = self._ready()
+            if ready is None:
+                ready = not (self._lone and self._hub.endpoint.sent == self._sent)
+            if not ready:
                 self._flush()
             else:
                 self._scheduled = True
@@ -365,7 +367,7 @@ class DirectDriver:
         hub, endpoint, send = self._hub, self._hub.endpoint, self._link.send_nowait
         try:
             while endpoint.has_output:
-                data = endpoint.next_batch(hub.runtime.now())
+                data = endpoint.next_batch(self._now())
                 if data is None:
                     break
                 hub.took()
@@ -378,9 +380,11 @@ class DirectDriver:
         except Exception as error:  # noqa: BLE001  (whoever is told acts on it)
             self._fault(error)
             return
-        self._lone = endpoint.sent - self._sent <= 1
+        if self._guesses:
+            self._lone = endpoint.sent - self._sent <= 1
         self._scheduled = False
-        settle(self._flushed)
+        if self._flushed:
+            settle(self._flushed)
 
     def _on_drained(self) -> None:
         if self._blocked:

@@ -24,7 +24,7 @@ def _relaxed(bound: int) -> int:
     return bound - bound // 8
 
 
-class _Holder:
+class Holder:
     """One principal, or one address of peers without a principal.
 
     Attributes:
@@ -49,6 +49,7 @@ class Account:
         ledger: The ledger to which it belongs.
 
     Attributes:
+        holder: The principal or address whose account it is.
         held: Bytes, as last reported.
         returned: Bytes that were given back so far.
         crowded: Whether it has to wait, because it, or a sum of which it is a large part, is above
@@ -56,11 +57,11 @@ class Account:
         on_change: Called when `crowded` has changed.
     """
 
-    __slots__ = ("_holder", "_ledger", "crowded", "held", "on_change", "returned")
+    __slots__ = ("_ledger", "crowded", "held", "holder", "on_change", "returned")
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._holder = _Holder(id(self))
+        self.holder = Holder(id(self))
         self.held = 0
         self.returned = 0
         self.crowded = False
@@ -82,7 +83,7 @@ class Account:
         if change < 0:
             self.returned -= change
         self.held = held
-        self._ledger.changed(self, self._holder, change)
+        self._ledger.changed(self, self.holder, change)
 
     def belongs_to(self, key: Hashable) -> None:
         """Count the session for this principal, or for this address.
@@ -92,23 +93,23 @@ class Account:
         """
         held = self.held
         self.settle(0)
-        self._holder = self._ledger.holder(key)
+        self.holder = self._ledger.holder(key)
         if held:
             self._change(held, held)
 
     @property
     def stopped(self) -> bool:
         """Whether it may not even take the little that other crowded sessions may."""
-        return self.crowded and self._ledger.is_far_above(self, self._holder)
+        return self.crowded and self._ledger.is_far_above(self, self.holder)
 
     @property
     def shut(self) -> bool:
         """Whether the other sessions of its principal hold so much that it has to wait."""
-        return self._ledger.is_shut(self, self._holder)
+        return self.holder.over and self._ledger.is_shut(self, self.holder)
 
     def judge(self) -> None:
         """Find out anew whether it is crowded, and call `on_change` if that has changed."""
-        crowded = self._ledger.is_crowded(self, self._holder)
+        crowded = self._ledger.is_crowded(self, self.holder)
         if crowded != self.crowded:
             self.crowded = crowded
             if self.on_change is not None:
@@ -132,22 +133,22 @@ class Ledger:
         self._total = limits.max_total_bytes
         self._slack = max(limits.max_held, limits.max_value) + 2 * limits.replay
         # All holders with an account, and those that hold any bytes.
-        self._holders: WeakValueDictionary[Hashable, _Holder] = WeakValueDictionary()
-        self._holding: dict[Hashable, _Holder] = {}
+        self._holders: WeakValueDictionary[Hashable, Holder] = WeakValueDictionary()
+        self._holding: dict[Hashable, Holder] = {}
         self._over = False
 
     def open(self) -> Account:
         """An account for a new session; it has a holder of its own until `belongs_to`."""
         return Account(self)
 
-    def holder(self, key: Hashable) -> _Holder:
+    def holder(self, key: Hashable) -> Holder:
         """The holder with this key."""
         holder = self._holders.get(key)
         if holder is None:
-            holder = self._holders[key] = _Holder(key)
+            holder = self._holders[key] = Holder(key)
         return holder
 
-    def changed(self, account: Account, holder: _Holder, change: int) -> None:
+    def changed(self, account: Account, holder: Holder, change: int) -> None:
         """Count a change of the bytes that an account holds."""
         self.held += change
         holder.held += change
@@ -174,11 +175,11 @@ class Ledger:
         account.judge()
 
     @staticmethod
-    def _judge(holder: _Holder) -> None:
+    def _judge(holder: Holder) -> None:
         for account in list(holder.accounts):
             account.judge()
 
-    def is_crowded(self, account: Account, holder: _Holder) -> bool:
+    def is_crowded(self, account: Account, holder: Holder) -> bool:
         """Whether an account has to wait."""
         held = account.held
         if held > (_relaxed(self._session) if account.crowded else self._session):
@@ -192,11 +193,11 @@ class Ledger:
         large = holder.held * len(self._holding) >= _relaxed(self._total)
         return self._over and large and held * sessions >= holder.held
 
-    def is_shut(self, account: Account, holder: _Holder) -> bool:
+    def is_shut(self, account: Account, holder: Holder) -> bool:
         """Whether an empty account waits too, since others put its principal above the bound."""
         return holder.over and holder.held - account.held > self._principal
 
-    def is_far_above(self, account: Account, holder: _Holder) -> bool:
+    def is_far_above(self, account: Account, holder: Holder) -> bool:
         """Whether a bound is exceeded by more than an honest peer needs.
 
         An honest peer needs the bytes that it may begin in chunks, and the frames of both sides

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextvars import Context
 from functools import partial
 from inspect import isawaitable, iscoroutinefunction
 from typing import Any
@@ -32,11 +33,8 @@ class CallbackHandler(Handler):
         super().__init__(calls, call, f"{offered.label}({offered.param.name}=…)")
         self._offered = offered
 
-    def _spawn(self) -> None:
-        context = self._offered.context.copy()
-        self._task = self.hub.nursery.spawn_handler(
-            self._run, context=context, deadline=self._deadline
-        )
+    def _launch(self, context: Context | None = None) -> None:
+        super()._launch(self._offered.context.copy() if context is None else context)
 
     async def _handle(self) -> None:
         param = self._offered.param

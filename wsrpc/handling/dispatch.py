@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias
 from ..contract.signature import near
 from ..engine.hub import Offered
 from ..interfaces import CallEnd
-from ..protocol.frames import ErrorBody
+from ..protocol.frames import ErrorBody, NotifyOptions
 from ..protocol.lanes import InCall
 from ..protocol.rates import Bucket
 from .callback import CallbackHandler
@@ -38,15 +38,13 @@ CALLBACK = "(callback)"
 Relay: TypeAlias = Callable[[LiveCalls, InCall, bool], bool]
 
 
-def _baggage(call: InCall) -> int:
+def _baggage(options: NotifyOptions, last_id: str | None) -> int:
     """Bytes that travel with a call for its handler, and are held while the handler runs."""
-    options = call.options
     size = 0
     if options.metadata:
         size = sum(_bytes(key) + _bytes(value) for key, value in options.metadata.items())
     if options.key:
         size += _bytes(options.key)
-    last_id = getattr(options, "last_id", None)
     return size + _bytes(last_id) if last_id else size
 
 
@@ -91,11 +89,15 @@ class Dispatcher:
             return
         assert isinstance(call.method, str)
         entry = self._entries.get(call.method)
+        options, baggage = call.options, 0
+        last_id = getattr(options, "last_id", None)
+        if options.metadata or options.key or last_id:
+            baggage = _baggage(options, last_id)
         if entry is None:
             self._unknown(call, call.method)
         elif call.oneway and (entry.spec.kind == "stream" or entry.channels):
             self._refuse(call, call.method, not_for_notify(entry.label))
-        elif (baggage := _baggage(call)) > self._hub.limits.max_metadata:
+        elif baggage > self._hub.limits.max_metadata:
             self._refuse(
                 call, call.method, too_much_metadata(entry.label, self._hub.limits.max_metadata)
             )

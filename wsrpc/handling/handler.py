@@ -9,6 +9,7 @@ from __future__ import annotations
 import secrets
 import traceback
 from collections.abc import Awaitable, Callable, Iterator
+from contextvars import Context
 from typing import Any, TypeVar
 
 import anyio.to_thread
@@ -173,8 +174,7 @@ class Handler(LaneOwner):
     def _unload(self) -> None:
         """Give back the bytes that came with the call, which are not needed any more."""
         weight, self._weight = self._weight, 0
-        if weight:
-            self.hub.release(weight)
+        self.hub.release(weight)
 
     async def _admitted(self) -> None:
         """Wait until the call may begin, where its peer is above its bound on memory."""
@@ -190,12 +190,11 @@ class Handler(LaneOwner):
     def _await_arguments(self) -> None:
         """Do the work that needs no arguments, before they are here."""
 
-    def _launch(self) -> None:
+    def _launch(self, context: Context | None = None) -> None:
         self.calls.events.handler_began()
-        self._spawn()
-
-    def _spawn(self) -> None:
-        self._task = self.hub.nursery.spawn_handler(self._run, deadline=self._deadline)
+        self._task = self.hub.nursery.spawn_handler(
+            self._run, context=context, deadline=self._deadline
+        )
 
     def _refuse(self, reason: str) -> None:
         self._code = reason
@@ -386,9 +385,11 @@ class Handler(LaneOwner):
 
     def _runs(self) -> None:
         """Note that the method is about to run: from here on the call has begun."""
-        self._since = self.hub.runtime.now()
+        # Only observers learn how long it took.
+        self._since = 0.0
         events = self.calls.events
         if events.observed:
+            self._since = self.hub.runtime.now()
             self.observed = self._observe()
             events.call_started(self.observed)
 
@@ -396,8 +397,6 @@ class Handler(LaneOwner):
         """Tell observers how the call ended; once."""
         events = self.calls.events
         begun = self._since >= 0.0
-        if begun and not events.observed:
-            return
         code = self._code or self.stopped or "cancelled"
         duration = self.hub.runtime.now() - self._since if begun else 0.0
         end = CallEnd(code, duration, not begun, self._error_id)
@@ -409,13 +408,14 @@ class Handler(LaneOwner):
             events.call_ended(self.observed, end)
 
     def _ended(self) -> None:
-        self._report()
+        if self.observed is not None or self._since < 0.0:
+            self._report()
         self.calls.end(self)
         # Call and handler refer to each other; without this, each call would be a cycle for the
         # garbage collector.
         self.call.owner = None
         if self.handled is not None:
-            self.handled.end()
+            self.handled.call = None
         if self._entry is not None:
             self.hub.timers.remove(self._entry)
         if self._killer is not None:
@@ -424,7 +424,8 @@ class Handler(LaneOwner):
             self.hub.settle_abandoned()
         if self.call.uploads:
             self._close_uploads()
-        self._unload()
+        if self._weight:
+            self._unload()
 
     def _close_uploads(self) -> None:
         """Close the uploads that the method may still hold."""
@@ -443,7 +444,9 @@ class Handler(LaneOwner):
 
     def _answer(self, payload: Encoded) -> None:
         hub, call = self.hub, self.call
-        if self._halted() or hub.lost is not None or call.is_over:
+        if not call.takes_answer or self.stopped is not None or hub.lost is not None:
+            # Asked, since the end of the handler tells why.
+            self._halted()
             return
         self._code = OK
         if call.oneway:

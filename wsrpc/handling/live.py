@@ -56,6 +56,8 @@ class LiveCalls:
         threads: The threads in which plain functions run.
         in_order: Plain notifications, which begin one after the other.
         live: The handlers.
+        begin: Counts in a handler that has begun.
+        functions: The methods called so far, as `function` gives them, by full name.
     """
 
     def __init__(
@@ -75,29 +77,26 @@ class LiveCalls:
         self.threads = threads
         self.in_order = InOrder(hub, threads)
         self.live: set[Running] = set()
+        self.begin: Callable[[Running], None] = self.live.add
         self._idle: list[Future] = []
         self._instances: dict[str, Any] = {}
-        self._functions: dict[str, Callable[..., Any]] = {}
+        self.functions: dict[str, Callable[..., Any]] = {}
 
     @property
     def session(self) -> Session:
         """The session of these calls."""
         return self.hub.session
 
-    def begin(self, handler: Running) -> None:
-        """Count in a handler that has begun."""
-        self.live.add(handler)
-
     def function(self, entry: MethodEntry) -> Callable[..., Any]:
         """The method, bound to this session's controller: a shared one, or one made for it."""
         try:
-            return self._functions[entry.label]
+            return self.functions[entry.label]
         except KeyError:
             name = entry.exposed.name
             if name not in self._instances:
                 self._instances[name] = entry.exposed.instance(self.session)
             function = entry.spec.target(self._instances[name])
-            self._functions[entry.label] = function
+            self.functions[entry.label] = function
             return function
 
     async def idle(self) -> None:
@@ -110,7 +109,7 @@ class LiveCalls:
     def end(self, handler: Running) -> None:
         """Count out a handler that is through, its cleanup included."""
         self.live.discard(handler)
-        if not self.live:
+        if self._idle and not self.live:
             settle(self._idle)
 
     def stop_all(self, reason: str = "cancelled") -> None:

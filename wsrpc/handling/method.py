@@ -93,12 +93,12 @@ class MethodHandler(Handler):
             )
 
     async def _handle(self) -> None:
-        hub, entry, call = self.hub, self.entry, self.call
+        hub, entry, call, calls = self.hub, self.entry, self.call, self.calls
         spec = entry.spec
         context = CallContext(
-            self.calls.session, call, entry.exposed.name, spec.name, self._deadline, spec.tags
+            hub.session, call, entry.exposed.name, spec.name, self._deadline, spec.tags
         )
-        self.handled = Handling(self.call, context)
+        self.handled = Handling(call, context)
         handling.set(self.handled)
         if outgoing_metadata.get() is not NO_METADATA:
             outgoing_metadata.set(NO_METADATA)
@@ -106,7 +106,7 @@ class MethodHandler(Handler):
             call.detach_arguments()
             if not await self._authorized(context):
                 return
-        if (hub.endpoint.crowded or hub.account.shut) and not self._nested:
+        if (hub.endpoint.crowded or hub.account.holder.over) and not self._nested:
             await self._admitted()
         try:
             arguments = spec.load_args(call.args, hub.codec)
@@ -115,13 +115,17 @@ class MethodHandler(Handler):
                 self._add_channels(spec, arguments)
         except InvalidValue as invalid:
             raise invalid_argument(self.label, invalid) from None
-        self._runs()
-        for consumer in self._consumers.values():
-            consumer.observed = self.observed
+        if calls.events.observed:
+            self._runs()
+            for consumer in self._consumers.values():
+                consumer.observed = self.observed
+        else:
+            # As `_runs` has it, which is a function call more.
+            self._since = 0.0
         if entry.interceptors:
             pending = self._intercepted(arguments, context)
         elif spec.flavor == "coroutine":
-            pending = self.calls.function(entry)(**arguments)
+            pending = (calls.functions.get(entry.label) or calls.function(entry))(**arguments)
         else:
             pending = self._call(arguments)
         # An upload that the method drops must be gone, so that its producer stops.

@@ -387,7 +387,9 @@ class Endpoint(Arrivals):
 
         It does not hold the arguments and items that it has handed over.
         """
-        return self.outgoing + self._replay.bytes + self._incoming.come
+        outbox = self._outbox
+        outgoing = outbox.bytes + outbox.values.kept + self._queued
+        return outgoing + self._replay.bytes + self._incoming.come
 
     @property
     def outgoing(self) -> int:

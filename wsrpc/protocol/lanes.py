@@ -478,6 +478,11 @@ class InCall(Sender):
         """Whether the peer has cancelled it, and its terminal is still to be sent."""
         return self.state == "cancelled"
 
+    @property
+    def takes_answer(self) -> bool:
+        """Whether a value may still be sent: it has no terminal, and nobody has cancelled it."""
+        return self.state != END and self.state != "cancelled"
+
     def detach_arguments(self) -> None:
         """Copy small arguments, which are read later, so that their message need not be kept."""
         if 0 < len(self.args) < COST_UNIT:

@@ -262,9 +262,10 @@ class Requests(Sending):
 
     def _release(self, call: OutCall) -> None:
         """Free the slot of a call whose terminal came, and finish its upload and callback ids."""
-        call.slots.live -= 1
-        if call.slots.waiting:
-            self._promote(call.slots)
+        slots = call.slots
+        slots.live -= 1
+        if slots.waiting:
+            self._promote(slots)
         if call.value is not None:
             self._outbox.values.forget(call)
         if call.target is not None:

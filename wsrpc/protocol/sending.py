@@ -62,7 +62,8 @@ class Sending(Ids):
             lane.credit.balance >= 1
             and "message" in SENT[lane.state]
             and lane.value is None
-            and not self.outbox_full
+            and self._outbox.bytes < self.limits.outbox
+            and not (self.crowded and self.outbox_full)
         )
 
     def lacks_room(self, lane: Sender) -> bool:
@@ -178,7 +179,8 @@ class Sending(Ids):
         if isinstance(lane, InCall):
             # Before the terminal enters the ring: a peer that has taken it ignores cancels of the
             # callbacks that this call still invokes.
-            self._finish_call(lane)
+            if self._arriving or lane.uploads or lane.callbacks:
+                self._finish_call(lane)
             if lane.offer is not None:
                 lane.offer.calls.pop(lane, None)
         lane.terminal = frame

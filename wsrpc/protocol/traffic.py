@@ -173,13 +173,16 @@ class Traffic:
         The time at which to call `alarm`, or None. Most messages move it on. A hub need not follow,
         since an alarm that comes early does no harm.
         """
-        if self.state == "detached":
-            return self._expires
         if self.state != "open":
-            return None
-        due = min(self._acks.due, self._trusted_until)
-        if self._heartbeat is not None:
-            due = min(due, self._heartbeat.due)
+            return self._expires if self.state == "detached" else None
+        due = self._acks.due
+        if self._trusted_until < due:
+            due = self._trusted_until
+        heartbeat = self._heartbeat
+        if heartbeat is not None:
+            asked = heartbeat.due
+            if asked < due:
+                due = asked
         return due if due < math.inf else None
 
     def alarm(self, now: float, lag: float = 0.0) -> list[Event]:
@@ -376,9 +379,10 @@ class Traffic:
     def has_output(self) -> bool:
         """Whether it is time for `next_batch`; its frames may still have to wait for acks."""
         outbox, replay = self._outbox, self._replay
-        if self._numbering and outbox.ring and not replay.full:
+        if self._numbering and (replay.again or (outbox.ring and replay.bytes < replay.limit)):
             return True
-        return outbox.has_link_frames or (self._numbering and bool(replay.again))
+        # As `has_link_frames`, which is a function call more for each message.
+        return bool(outbox.links) or outbox.ack is not None or outbox.pong is not None
 
     def next_batch(self, now: float) -> bytes | None:
         """The frames that are ready, as the bytes of one WebSocket message, or None.
@@ -400,7 +404,7 @@ class Traffic:
             early = self.received >= acks.soon or now >= acks.late
             if now >= acks.due or (early and outbox and not self.reluctant):
                 self._tell()
-        if outbox.has_link_frames:
+        if outbox.links or outbox.ack is not None or outbox.pong is not None:
             outbox.fill_links(batch)
         if self._numbering:
             ample = replay.bytes <= replay.ample and not replay.again

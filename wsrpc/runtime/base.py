@@ -100,22 +100,19 @@ class Runtime(Protocol):
         now: Seconds on the loop's clock.
         future: Makes a `Future`.
         call_soon: Runs a function, which must not raise, after all callbacks that are ready now.
-        idle: Tells whether no other callback is ready to run; None where that cannot be known.
+        ready: Gives the number of callbacks that are ready to run, or 1 where the number makes no
+            difference; None where that cannot be known.
     """
 
     now: Callable[[], float]
     future: Callable[[], Future]
     call_soon: Callable[[Callable[[], None]], object]
-    idle: Callable[[], bool | None]
+    ready: Callable[[], int | None]
 
-    def here(self) -> bool:
-        """Whether the caller runs on this event loop."""
-        ...
-
-    def effective_deadline(self) -> float:
+    def effective_deadline(self) -> float | None:
         """Seconds on the loop's clock; the nearest deadline of the cancel scopes around the caller.
 
-        Infinity where there is none.
+        Infinity where there is none; None where the caller does not run on this event loop.
         """
         ...
 

@@ -51,19 +51,20 @@ class GenericRuntime:
     def __init__(self) -> None:
         self.now: Callable[[], float] = anyio.current_time
         self.future: Callable[[], Future] = GenericFuture
-        self.effective_deadline: Callable[[], float] = anyio.current_effective_deadline
         self._token = anyio.lowlevel.current_token()
         self._thread = get_ident()
         self.call_soon: Callable[[Callable[[], None]], object] = self.call_threadsafe
-        self.idle: Callable[[], bool | None] = lambda: False
+        self.ready: Callable[[], int | None] = lambda: 1
 
-    def here(self) -> bool:
+    def effective_deadline(self) -> float | None:
         if get_ident() != self._thread:
-            return False
+            return None
         try:
-            return anyio.lowlevel.current_token() == self._token
+            if anyio.lowlevel.current_token() != self._token:
+                return None
         except RuntimeError:
-            return False
+            return None
+        return anyio.current_effective_deadline()
 
     async def open_nursery(self) -> Nursery:
         group = anyio.create_task_group()

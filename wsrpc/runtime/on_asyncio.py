@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import math
+import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from functools import partial
@@ -128,22 +129,23 @@ class AsyncioRuntime:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._due: dict[Any, asyncio.TimerHandle] = {}
-        self.now: Callable[[], float] = loop.time
+        # The method of asyncio's own loops calls this one, through a Python function.
+        plain = getattr(loop.time, "__func__", None) is asyncio.BaseEventLoop.time
+        self.now: Callable[[], float] = time.monotonic if plain else loop.time
         # Does the same as `loop.create_future`, without its Python function.
         self.future: Callable[[], Future] = partial(asyncio.Future, loop=loop)
         self.call_soon: Callable[[Callable[[], None]], object] = loop.call_soon
         # asyncio's own loops keep ready callbacks in a deque. Without one, as in uvloop, idleness
         # cannot be known.
         ready = getattr(loop, "_ready", None)
-        self.idle: Callable[[], bool | None] = _unknown if ready is None else lambda: not ready
+        self.ready: Callable[[], int | None] = _unknown if ready is None else ready.__len__
 
-    def here(self) -> bool:
+    def effective_deadline(self) -> float | None:
         try:
-            return asyncio.get_running_loop() is self._loop
+            if asyncio.get_running_loop() is not self._loop:
+                return None
         except RuntimeError:
-            return False
-
-    def effective_deadline(self) -> float:
+            return None
         # Most tasks are in no scope of anyio; this check takes a quarter of the time.
         task = asyncio.current_task(self._loop)
         if _TABLE is not None and (task is None or ref(task) not in _STATES):

@@ -133,6 +133,7 @@ class WireSession:
             self.hub, authorize=authorize, check=check, debug=debug, threads=threads
         )
         self._dispatcher = Dispatcher(self.calls, entries)
+        self._receive = self._dispatcher.receive
         self.comes_back = True
         self._owner = owner
         self._runtime = runtime
@@ -496,24 +497,34 @@ class WireSession:
     # ------------------------------------------------------------ what the endpoint reports
 
     def _process(self, events: list[Event]) -> None:
-        if self.over:
+        hub = self.hub
+        if hub.lost is not None:
             # No call may begin any more on a session that has ended.
             return
-        handlers = self._on
+        handlers, receive = self._on, self._receive
         for event in events:
-            handlers[type(event)](self, event)
+            # Most events are of three kinds, which go straight to where they belong.
+            if type(event) is CallReceived:
+                receive(event.call, event.complete)
+            elif type(event) is StreamFinished:
+                if event.lane.owner is not None:
+                    event.lane.owner.on_finished(event.frame)
+            elif type(event) is ItemsReceived:
+                if event.lane.owner is not None:
+                    event.lane.owner.on_items(event.items)
+            else:
+                handlers[type(event)](self, event)
+        if hub.draining:
+            hub.settle_drained()
         endpoint = self.endpoint
-        if endpoint.draining:
-            self.hub.settle_drained()
         if endpoint.has_output:
-            self.hub.wake()
-        self._arm()
+            hub.wake()
+        when = endpoint.next_alarm
+        if when is not None and (self._alarm is None or when < self._alarm_at):
+            self._arm()
 
     def _on_hello(self, event: HelloReceived) -> None:
         self._owner.wire_opened(self, event.body)
-
-    def _on_call(self, event: CallReceived) -> None:
-        self._dispatcher.receive(event.call, event.complete)
 
     # A lane without an owner is one whose call was refused, or has ended, by an earlier event of
     # the same message: no handler is there any more to be told.
@@ -526,14 +537,6 @@ class WireSession:
     def _on_arguments(self, event: ArgumentsReceived) -> None:
         if event.call.owner is not None:
             event.call.owner.on_arguments()
-
-    def _on_items(self, event: ItemsReceived) -> None:
-        if event.lane.owner is not None:
-            event.lane.owner.on_items(event.items)
-
-    def _on_finished(self, event: StreamFinished) -> None:
-        if event.lane.owner is not None:
-            event.lane.owner.on_finished(event.frame)
 
     def _on_cancel(self, event: CancelReceived) -> None:
         if event.lane.owner is not None:
@@ -561,13 +564,10 @@ class WireSession:
 
     _on: ClassVar[dict[type[Any], Callable[[WireSession, Any], None]]] = {
         HelloReceived: _on_hello,
-        CallReceived: _on_call,
         CallRefused: _on_refused,
         ArgumentsReceived: _on_arguments,
         GoawayReceived: _on_goaway,
         AuthReceived: _on_auth,
-        ItemsReceived: _on_items,
-        StreamFinished: _on_finished,
         CancelReceived: _on_cancel,
         CreditReceived: _on_credit,
         TokenConfirmed: _on_confirmed,

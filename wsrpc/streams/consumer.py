@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import anyio
 from msgspec import Raw
@@ -50,7 +50,9 @@ class ItemGroup:
         self.count = len(items)
         self.data: bytes | Raw
         if self.count > 1:
-            self.data = codec.join(cast(list[bytes], items))
+            # For type checkers a Raw is bytes, and at run time it will do.
+            parts: list[Any] = items
+            self.data = codec.join(parts)
         elif len(items[0]) >= COST_UNIT:
             self.data = items[0]
         else:

@@ -242,9 +242,8 @@ class Producer:
             hub.events.pause_ends(pause)
         hub.events.paused(observed, hub.runtime.now() - began)
 
-    def _count(self, items: int) -> None:
-        if self._observed is not None:
-            self._hub.events.items(self._observed, "sent", items)
+    def _count(self, observed: ObservedCall, items: int) -> None:
+        self._hub.events.items(observed, "sent", items)
 
     # ---------------------------------------------------------------- the source
 
@@ -338,7 +337,8 @@ class Producer:
         try:
             while True:
                 if room <= 0:
-                    self._hand_over()
+                    if held:
+                        self._hand_over()
                     if not self._open():
                         return
                     if self._late or not hub.endpoint.may_push(self.lane):
@@ -386,7 +386,8 @@ class Producer:
                 ):
                     held.append(item)
                 else:
-                    self._hand_over()
+                    if held:
+                        self._hand_over()
                     if not self._take(item):
                         await self._run_out(advance)
                         return
@@ -442,7 +443,7 @@ class Producer:
     def _hand_over(self) -> None:
         """Send the gathered items."""
         n = len(self._held)
-        if n == 0:
+        if not n:
             return
         held = self._held.copy()
         self._held.clear()
@@ -458,14 +459,16 @@ class Producer:
         if pack is not None and len(pack) <= PACK:
             self._mean = len(pack) / n
             self._hub.endpoint.push_pack(self.lane, pack, n)
-            self._count(n)
+            if self._observed is not None:
+                self._count(self._observed, n)
             self._hub.wake()
             return
         for item in held:
             self._send(self._packer.one(item))
 
     def _send(self, data: Encoded) -> None:
-        self._count(1)
+        if self._observed is not None:
+            self._count(self._observed, 1)
         size = len(data)
         self._mean = size if self._mean is None else self._mean + (size - self._mean) / 8
         if self._late or not self._hub.endpoint.may_push(self.lane):

@@ -130,6 +130,7 @@ class Tap(Connection, asyncio.BufferedProtocol):
         "_paused",
         "_rest",
         "_resting",
+        "_text",
         "_waiter",
         "_waiting",
     )
@@ -364,7 +365,12 @@ class Tap(Connection, asyncio.BufferedProtocol):
         self.drop()
         await super().close(code, reason)
 
-    def send_nowait(self, data: bytes, text: bool) -> bool:
+    def sender(self, text: bool) -> Callable[[bytes], bool]:
+        """What writes messages of one kind, bound to it once instead of for each."""
+        self._text = text
+        return self._send_nowait
+
+    def _send_nowait(self, data: bytes) -> bool:
         if self.transport.is_closing():
             return True
         head = None if type(data) is Binary else self._head
@@ -372,7 +378,7 @@ class Tap(Connection, asyncio.BufferedProtocol):
             self.transport.write(packed(head, data, masked=not self._masked))
             return not self.paused
         try:
-            if text and type(data) is not Binary:
+            if self._text and type(data) is not Binary:
                 self.protocol.send_text(data)
             else:
                 self.protocol.send_binary(data)

@@ -152,11 +152,10 @@ class DirectWebSocketLink(WebSocketLink):
         self.pause = connection.pause
         self.resume = connection.resume
 
+        self.send_nowait = connection.sender(self._text)
+
     async def receive(self) -> bytes:
         return await self._tap.receive()
-
-    def send_nowait(self, data: bytes) -> bool:
-        return self._tap.send_nowait(data, self._text)
 
     @property
     def unsent(self) -> int:
