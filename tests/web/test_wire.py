@@ -595,6 +595,66 @@ async def test_the_server_calls_the_client_by_the_rules_of_a_callee() -> None:
     assert got[40][2]["code"] == "internal"
 
 
+@pytest.mark.rule("CB-5", "ERROR-4")
+async def test_arguments_that_a_callback_does_not_take_are_refused_with_their_position() -> None:
+    got: dict[int, Frame] = {}
+
+    async def script(server: Server, link: Link) -> None:
+        await link.greet()
+        while len([frame for frame in server.frames if frame[0] == "call"]) < 2:
+            await link.frame("call")
+        (known, bare) = [frame for frame in server.frames if frame[0] == "call"]
+        two, none = (known[4]["callbacks"][name] for name in ("two", "none"))
+        open_, some = (bare[4]["callbacks"][name] for name in ("open", "some"))
+        sent: list[tuple[int, list[Any]]] = [
+            (two, [1, 2]),
+            (two, [1]),
+            (two, [1, 2, 3]),
+            (none, []),
+            (none, [1]),
+            (open_, []),
+            (open_, [1, 2]),
+            (some, []),
+            (some, [1]),
+            (some, [1, 2, 3]),
+        ]
+        await link.send(*(["call", 2 * n, id, args] for n, (id, args) in enumerate(sent, 1)))
+        while len(got) < len(sent):
+            frame = await link.frame("result", "error")
+            got[frame[1] // 2] = frame
+        await link.close(1000)
+
+    source = """
+        const session = client.connect(process.argv[1]);
+        const facts = { name: "X", methods: { known: { kind: "unary", callbacks: { two: 2, none: 0 } } } };
+        // Of two arguments a function may take one; the number is the method's, where it is known.
+        session.clientize(facts).known({ two: (a) => a, none: (a) => 0 }).catch(() => {});
+        session.clientize("X").bare({ open: (...all) => all.length, some: (a, b, c = 3) => a }).catch(() => {});
+        await session.ready();
+        while (session.state !== "closed") await sleep(10);
+        process.exit(0);
+    """
+    async with scripted(script) as server:
+        await run_script(source, server.url)
+
+    def refused(n: int) -> tuple[str, list[Any], str]:
+        body = got[n][2]
+        (error,) = body["data"]["errors"]
+        assert (body["code"], error["type"]) == ("invalid_argument", "arguments")
+        return body["message"], error["loc"], error["msg"]
+
+    assert [got[n][2] for n in (1, 4, 6, 7, 10)] == [1, 0, 0, 2, 1]
+    assert [got[n][0] for n in (1, 4, 6, 7, 10)] == ["result"] * 5
+    for n, loc, said in (
+        (2, 1, "expected 2 arguments, got 1"),
+        (3, 2, "expected 2 arguments, got 3"),
+        (5, 0, "expected 0 arguments, got 1"),
+        (8, 0, "expected 2 arguments, got 0"),
+        (9, 1, "expected 2 arguments, got 1"),
+    ):
+        assert refused(n) == (said, [loc], said)
+
+
 @pytest.mark.rule("ERROR-5", "REFLECT-1", "REFLECT-2")
 async def test_an_unknown_method_is_answered_with_near_names_and_reflection_with_all_names() -> (
     None

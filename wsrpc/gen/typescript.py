@@ -320,6 +320,12 @@ class _Printer:
         facts += ["idempotent: true"] if method.idempotent else []
         facts += ["tracked: true"] if method.tracked else []
         facts += [] if method.timeout is None else [f"timeout: {method.timeout}"]
+        counts = [
+            f"{_property(one.name)}: {len(one.type.arguments)}"
+            for one in method.parameters
+            if isinstance(one.type, Callback)
+        ]
+        facts += [f"callbacks: {{ {', '.join(counts)} }}"] if counts else []
         tags = [
             f"@param args.{one.name} {line}"
             for one in method.parameters

@@ -138,6 +138,7 @@ export type MethodFacts = {
     readonly tracked?: boolean;
     readonly bytes?: boolean;
     readonly timeout?: number;
+    readonly callbacks?: Readonly<Record<string, number>>;
 };
 export type Controller<T> = {
     readonly name: string;

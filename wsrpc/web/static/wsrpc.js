@@ -40,7 +40,7 @@
  * @property {any} [WebSocket] Another implementation.
  */
 /** @typedef {{session: Session, signal: AbortSignal, metadata: Record<string, string>, key?: string, lastId?: string, deadline?: number, clientize: Session["clientize"]}} CallContext `signal` fires when the call is over for its caller; `deadline` is by `performance.now()`; `clientize` is for calls made on behalf of this one. */
-/** @typedef {{readonly kind: "unary"|"stream"|"notify", readonly wire?: string, readonly idempotent?: boolean, readonly tracked?: boolean, readonly bytes?: boolean, readonly timeout?: number}} MethodFacts */
+/** @typedef {{readonly kind: "unary"|"stream"|"notify", readonly wire?: string, readonly idempotent?: boolean, readonly tracked?: boolean, readonly bytes?: boolean, readonly timeout?: number, readonly callbacks?: Readonly<Record<string, number>>}} MethodFacts */
 /**
  * What `wsrpc gen ts` writes for a controller.
  * @template T
@@ -530,7 +530,7 @@ function checkOptions(options, where, more) {
 function newCall(core, method, args, options, facts, parent) {
   const { kind } = facts;
   const call = make(Call, {
-    core, method, kind, parent, options: {}, tracked: facts.tracked, bytes: facts.bytes && !core.codec.binary,
+    core, method, kind, parent, options: {}, counts: facts.callbacks ?? {}, tracked: facts.tracked, bytes: facts.bytes && !core.codec.binary,
     takes: kind === "notify" ? "end error" : str(method) ? "message result end error" : "result error", uploads: {}, callbacks: {}, pumps: [], offers: [], attempts: 1, size: 0, id: 0, done: false,
   });
   call.promise = new Promise((resolve, reject) => Object.assign(call, { resolve, reject }));
@@ -649,7 +649,9 @@ const Call = {
       inbox.opened();
       for (const [name, offer] of Object.entries(more.callbacks ?? {})) {
         this.offers.push(offer);
-        wire.ids.set(offer, { takes: "", run: this.callbacks[name], live: new Set(), name: `${this.method}(${name}=…)` });
+        // By name alone it is not known how many arguments come; what is too many, a function ignores.
+        const run = this.callbacks[name], { [name]: least = run.length, [name]: most = Infinity } = this.counts;
+        wire.ids.set(offer, { takes: "", run, least, most, live: new Set(), name: `${this.method}(${name}=…)` });
       }
       for (const [name, upload] of Object.entries(more.uploads ?? {})) {
         const pump = make(Upload, { ...source(wire, upload), call: this, balance: wire.peer.window });
@@ -855,8 +857,10 @@ const Serving = {
   },
   /** The arguments are here. */
   complete(args) {
-    const error = { loc: [], msg: "outside of the value space", type: "value_error" };
-    if (outside(args) || !(this.offer ? list : obj)(args)) return this.refuse("invalid_argument", error.msg, { data: { errors: [error], total: 1 } });
+    const { offer } = this, n = args?.length;
+    const wrong = (/** @type {any[]} */ loc, /** @type {string} */ msg, type = "value_error") => this.refuse("invalid_argument", msg, { data: { errors: [{ loc, msg, type }], total: 1 } });
+    if (outside(args) || !(offer ? list : obj)(args)) return wrong([], "outside of the value space");
+    if (offer && (n < offer.least || n > offer.most)) return wrong([Math.min(n, offer.most)], `expected ${offer.least} arguments, got ${n}`, "arguments"); // CB-5
     this.wire.starts.push(() => this.start(args)); // Once the batch is taken (CANCEL-2).
   },
   async start(args) {
