@@ -164,8 +164,12 @@ class Authentication:
             raise ProtocolError(CloseCode.UNAUTHENTICATED, said) from None
         except ProtocolError:
             raise
-        except (KeyboardInterrupt, anyio.get_cancelled_exc_class()):
+        except anyio.get_cancelled_exc_class():
             raise
+        except KeyboardInterrupt:
+            if not runtimes.current().interrupt():
+                raise
+            raise ProtocolError(CloseCode.UNAUTHENTICATED, "unauthenticated") from None
         except BaseException as error:  # noqa: BLE001  (logged; no peer ends a server by what it sends)
             everyone.error(
                 "authenticate raised; the peer is refused",

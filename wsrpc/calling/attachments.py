@@ -86,8 +86,7 @@ class Attachments:
         self.stop()
         with anyio.CancelScope(shield=True):
             for pump in self._pumps:
-                if pump.task is not None:
-                    await pump.done
+                await pump.through()
 
 
 class _Pump(LaneOwner):
@@ -148,6 +147,14 @@ class _Pump(LaneOwner):
             self._hub.timers.remove(self._killer)
         if not self.done.done():
             self.done.set_result(None)
+
+    async def through(self) -> None:
+        """Wait until the source is closed, if it was begun."""
+        if self.task is None:
+            return
+        if not self._begun and self._hub.runtime.never_ran(self.task):
+            self._ended()
+        await self.done
 
     def _failed(self, error: BaseException) -> ErrorBody:
         if self._stopped:

@@ -124,6 +124,9 @@ class Inbound(LaneOwner):
         calls.begin(self)
         relay.live += 1
 
+    def reap(self) -> None:
+        """It has no task that could be dropped."""
+
     def start(self, complete: bool) -> None:
         """Pass the call on, as soon as its arguments are here."""
         if self.call.cancel_reason is not None:

@@ -222,8 +222,8 @@ class Handler(LaneOwner):
         if self.stopped is not None:
             return
         self.stopped = reason
-        if self._task is None:
-            # The arguments never came.
+        if self._task is None or self._dropped:
+            # The arguments never came, or nobody runs the task any more.
             if self._open:
                 self._refuse(reason)
             self._ended()
@@ -241,6 +241,17 @@ class Handler(LaneOwner):
             # ends.
             self.producer.stop()
         self._arm_killer()
+
+    @property
+    def _dropped(self) -> bool:
+        """Whether its task was cancelled by somebody else before its first step."""
+        task = self._task
+        return task is not None and not self._begun and self.hub.runtime.never_ran(task)
+
+    def reap(self) -> None:
+        """End it where its task, which does that otherwise, never will."""
+        if self._dropped:
+            self._ended()
 
     def halt(self) -> None:
         """Cancel the source, which waits, since the stream has failed."""
@@ -408,8 +419,15 @@ class Handler(LaneOwner):
             events.call_ended(self.observed, end)
 
     def _ended(self) -> None:
-        if self.observed is not None or self._since < 0.0:
+        if self.observed is None and self._since >= 0.0:
+            self._gone()
+            return
+        try:
             self._report()
+        finally:
+            self._gone()
+
+    def _gone(self) -> None:
         self.calls.end(self)
         # Call and handler refer to each other; without this, each call would be a cycle for the
         # garbage collector.

@@ -36,6 +36,9 @@ class Running(Protocol):
             reason: The code of the error that its caller gets.
         """
 
+    def reap(self) -> None:
+        """End it where its task was dropped, as at the end of `asyncio.run`."""
+
 
 class LiveCalls:
     """The handlers of one session that have not ended.
@@ -102,6 +105,10 @@ class LiveCalls:
     async def idle(self) -> None:
         """Wait until no handler runs any more."""
         while self.live:
+            for handler in list(self.live):
+                handler.reap()
+            if not self.live:
+                return
             idle = self.hub.runtime.future()
             self._idle.append(idle)
             await idle

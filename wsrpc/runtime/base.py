@@ -136,6 +136,13 @@ class Runtime(Protocol):
         """
         ...
 
+    def never_ran(self, task: Task) -> bool:
+        """Whether a task that has not taken its first step never will.
+
+        asyncio drops those that somebody else cancels before it, as `asyncio.run` does at its end.
+        """
+        ...
+
     def is_being_cancelled(self) -> bool:
         """The same as `is_cancelled`, for a task of any origin."""
         ...

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextvars
 import math
-import signal
-import threading
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator
 from threading import get_ident
@@ -16,6 +14,7 @@ import anyio.abc
 import anyio.lowlevel
 
 from .base import Future, Nursery, Start, Task, Timer
+from .interrupting import interrupt_by
 
 __all__ = ["GenericRuntime"]
 
@@ -95,6 +94,9 @@ class GenericRuntime:
         assert isinstance(task, _GenericTask)
         return task.cancelled or self.is_being_cancelled()
 
+    def never_ran(self, task: Task) -> bool:
+        return False
+
     def is_being_cancelled(self) -> bool:
         return anyio.current_effective_deadline() == -math.inf
 
@@ -106,15 +108,9 @@ class GenericRuntime:
         return task
 
     def interrupt(self) -> bool:
-        # Raised out of a task, it would only end the task's session. So the main task, or the code
-        # that waits for the signal, gets it as if it came from the keyboard.
-        if threading.current_thread() is not threading.main_thread():
-            return False
-        if not callable(signal.getsignal(signal.SIGINT)):
-            return False
-        # Not called directly: in a task of this kind trio would raise it at once.
-        self.call_threadsafe(lambda: signal.raise_signal(signal.SIGINT))
-        return True
+        # Raised out of a task it would end the session that the task belongs to, and no more. Not
+        # from here: in a task of this kind trio would raise it at once.
+        return interrupt_by(self.call_threadsafe)
 
     def forget_deadline(self, task: Task) -> None:
         assert isinstance(task, _GenericTask)

@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary, ref
 import anyio
 
 from .base import Future, Nursery, Start, Task, Timer
+from .interrupting import interrupt_by
 
 __all__ = ["AsyncioRuntime"]
 
@@ -182,6 +183,10 @@ class AsyncioRuntime:
         assert isinstance(task, asyncio.Task)
         return task.cancelling() > 0
 
+    def never_ran(self, task: Task) -> bool:
+        assert isinstance(task, asyncio.Task)
+        return task.done()
+
     def is_being_cancelled(self) -> bool:
         task = asyncio.current_task(self._loop)
         return task is not None and task.cancelling() > 0
@@ -191,8 +196,9 @@ class AsyncioRuntime:
         return task
 
     def interrupt(self) -> bool:
-        # Raised out of a task, it leaves the loop, and so ends the process.
-        return False
+        # Raised out of a task it leaves the loop in the middle of its turn: tasks that have not
+        # taken their first step never would, and what waits for them would wait for ever.
+        return interrupt_by(self.call_threadsafe)
 
     def forget_deadline(self, task: Task) -> None:
         scope = _scope_of(task)

@@ -151,8 +151,11 @@ class ServedSession(LiveSession):
     async def _greet(self, on_connect: OnSession, greeted: Future) -> None:
         try:
             await never_cancels(on_connect(self), "on_connect", self.runtime.is_being_cancelled)
-        except (KeyboardInterrupt, anyio.get_cancelled_exc_class()):
+        except anyio.get_cancelled_exc_class():
             raise
+        except KeyboardInterrupt:
+            if not self.runtime.interrupt():
+                raise
         except BaseException as error:  # noqa: BLE001  (logged; no peer ends a server)
             everyone.error("on_connect raised for %r", self, error=error)
             self.wire.expel(CloseCode.SERVER_TROUBLE, "on_connect failed")
@@ -171,8 +174,11 @@ class ServedSession(LiveSession):
                 await never_cancels(
                     on_disconnect(self), "on_disconnect", self.runtime.is_being_cancelled
                 )
-        except (KeyboardInterrupt, anyio.get_cancelled_exc_class()):
+        except anyio.get_cancelled_exc_class():
             raise
+        except KeyboardInterrupt:
+            if not self.runtime.interrupt():
+                raise
         except BaseException as error:  # noqa: BLE001  (logged; no peer ends a server)
             everyone.error("on_disconnect raised for %r", self, error=error)
 

@@ -391,7 +391,8 @@ class LiveSession(Session):
             try:
                 self._on_state(self, change)
             except KeyboardInterrupt:
-                raise
+                if not self.runtime.interrupt():
+                    raise
             except BaseException as error:  # noqa: BLE001  (logged; a peer sets it off)
                 self.wire.hub.log.error("on_state raised for %r", self, error=error)
 

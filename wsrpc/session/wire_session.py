@@ -453,7 +453,7 @@ class WireSession:
     async def _cleaned_up(self) -> None:
         await self.calls.idle()
         for pump in list(self.hub.pumps):
-            await pump.done
+            await pump.through()
         for closing in list(self._closing):
             # A closing handshake that is cut short makes websockets on trio wait for its whole
             # timeout.

@@ -10,6 +10,7 @@ from itertools import count
 from typing import Any, Literal, NamedTuple
 
 from ..interfaces import CallEnd, Handshake, ObservedCall, Observer, Session, StateChange
+from ..runtime import current
 from .counters import Stats
 from .logs import Log, everyone
 
@@ -220,5 +221,8 @@ class Events:
     def _tell(self, method: Callable[..., Any], *args: Any) -> None:
         try:
             method(*args)
-        except Exception as error:  # noqa: BLE001  (an observer affects nothing else)
+        except KeyboardInterrupt:
+            if not current().interrupt():
+                raise
+        except BaseException as error:  # noqa: BLE001  (an observer affects nothing else)
             everyone.error("an observer raised in %s", method.__qualname__, error=error)
