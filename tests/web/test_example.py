@@ -143,3 +143,24 @@ async def test_two_windows_see_each_others_cursors_move_and_leave() -> None:
         await ann.until("!document.querySelector('.cursor')")
         assert ann.messages == []
         assert bob.messages == []
+
+
+async def test_a_dashboard_draws_the_same_prices_for_the_quick_the_slow_and_the_late() -> None:
+    async with served("examples.dashboard", "--period", "0.02") as url, chromium() as browser:
+        page = await browser.page(f"{url}/")
+        await page.until("Number(document.querySelector('#quick')?.dataset.items) > 50")
+        await page.click("#late")
+        await page.until("Number(document.querySelector('#late-1')?.dataset.items) > 5")
+        began = "Number(document.querySelector('#late-1').dataset.began)"
+        assert await page.run(f"{began} > 50")
+        items = "(name) => Number(document.querySelector(name).dataset.items)"
+        assert await page.run(f"(({items})('#slow') < ({items})('#quick') / 2)")
+        # Each has a chart with something on it.
+        for name in ("quick", "slow", "late-1"):
+            drawn = f"""(() => {{
+                const canvas = document.querySelector('#{name} canvas');
+                const data = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+                return data.data.some((value) => value);
+            }})()"""
+            await page.until(drawn)
+        assert page.messages == []
