@@ -1,18 +1,18 @@
 """Fixtures for tests of programs that use wsrpc; loaded by pytest where wsrpc is installed.
 
-Say once which server is meant, in `conftest.py` or in `pyproject.toml` (`[tool.wsrpc] app`)::
+Name the server once, in `conftest.py` or in `pyproject.toml` (`[tool.wsrpc] app`)::
 
     @pytest.fixture
     def wsrpc_server():
         return wsrpc.Server([Shop()], authenticate=authenticate)
 
-and ask for what a test needs::
+and use a fixture in a test::
 
     async def test_an_order(wsrpc_client):
         assert await wsrpc_client.clientize(Shop).order("tea") == "one tea"
 
 The async fixtures work with the plugin of anyio, on asyncio and trio, and with pytest-asyncio.
-Nothing but pytest is imported until a test asks for one of them.
+Only pytest is imported until a test uses one of them.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ NO_SERVER = (
 def wsrpc_server(request: pytest.FixtureRequest) -> wsrpc.Server:
     """The server that the other fixtures run; override it.
 
-    Without that it is what `[tool.wsrpc] app = "module:object"` in pyproject.toml names.
+    Otherwise it is the object that `[tool.wsrpc] app = "module:object"` in pyproject.toml names.
     """
     app = _app_of(request.config.rootpath)
     if app is None:
@@ -62,13 +62,13 @@ def wsrpc_server(request: pytest.FixtureRequest) -> wsrpc.Server:
 
 @pytest.fixture
 def wsrpc_client_options() -> dict[str, Any]:
-    """What `wsrpc_client` connects with, as `host.connect` takes it: auth, controllers, codec, …"""
+    """The options of `wsrpc_client`, as `host.connect` takes them: auth, controllers, codec, …"""
     return {}
 
 
 @pytest.fixture
 def wsrpc_faults() -> wsrpc.testing.Faults:
-    """What goes wrong with the connection of `wsrpc_client`: cut, stall, delay, mend."""
+    """The faults of `wsrpc_client`'s connection: cut, stall, delay, mend."""
     from wsrpc.testing import Faults
 
     return Faults()
@@ -84,7 +84,7 @@ def wsrpc_calls() -> wsrpc.testing.Recorder:
 
 @pytest.fixture(params=["asyncio", *(["trio"] if find_spec("trio") else [])])
 def wsrpc_virtual_time(request: pytest.FixtureRequest) -> Any:
-    """Event loops on which waiting takes no time: for a fixture `anyio_backend` that returns it."""
+    """Event loops on which waits take no time: return it from a fixture `anyio_backend`."""
     from wsrpc.testing import virtual_time
 
     return virtual_time(request.param)
@@ -99,7 +99,7 @@ def wsrpc_host(request: pytest.FixtureRequest) -> wsrpc.testing.Host:
 
 @pytest.fixture
 def wsrpc_client(request: pytest.FixtureRequest) -> wsrpc.Session:
-    """A session with `wsrpc_host`, with `wsrpc_client_options`; `wsrpc_faults` are its own."""
+    """A session with `wsrpc_host`, with `wsrpc_client_options` and `wsrpc_faults`."""
     session: wsrpc.Session = _running(request, "client")
     return session
 
@@ -112,8 +112,9 @@ def wsrpc_url(request: pytest.FixtureRequest) -> str:
 
 
 # ---------------------------------------------------------------------------------- on a loop
-# Whoever runs a test runs its async fixtures too. anyio's plugin takes each that a test of its own
-# asks for; pytest-asyncio takes those that bear its mark, which anyio's must not see.
+# The plugin that runs a test runs its async fixtures too. anyio's plugin takes each fixture that
+# its own tests use. pytest-asyncio takes the fixtures with its mark, which anyio's plugin must not
+# see.
 
 ASYNCIO_PLUGINS = ("asyncio", "pytest_asyncio", "pytest_asyncio.plugin")
 
@@ -154,7 +155,7 @@ async def _url(
     wsrpc_calls: wsrpc.testing.Recorder,
 ) -> AsyncIterator[str]:
     if "wsrpc_host" in request.fixturenames or "wsrpc_client" in request.fixturenames:
-        # The host has it told already.
+        # The host has told the recorder already.
         async with wsrpc_server.listen() as listener:
             yield listener.url
         return
@@ -177,7 +178,7 @@ def pytest_configure(config: pytest.Config) -> None:
     pytest_asyncio: Any = import_module("pytest_asyncio")
     fixtures = ModuleType("wsrpc_pytest_on_asyncio")
     for what, function in _ASYNC.items():
-        # Its mark is an attribute of the function.
+        # pytest-asyncio's mark is an attribute of the function.
         name = f"_wsrpc_{what}_on_asyncio"
         own = FunctionType(function.__code__, function.__globals__, name)
         setattr(fixtures, name, pytest_asyncio.fixture(name=name)(own))
@@ -188,7 +189,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _app_of(root: Path) -> str | None:
-    """What `[tool.wsrpc] app` in pyproject.toml names."""
+    """The object that `[tool.wsrpc] app` in pyproject.toml names."""
     file = root / "pyproject.toml"
     if not file.is_file():
         return None

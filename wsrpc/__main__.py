@@ -13,7 +13,7 @@ MISSING = (
 
 
 def main() -> int:
-    """Run the command line; what it returns is the exit code."""
+    """Run the command line; returns the exit code."""
     try:
         from .cli.app import run_app
 

@@ -1,4 +1,4 @@
-"""How long to wait before the next attempt to connect (protocol.md RETRY-2)."""
+"""Delays between attempts to connect (protocol.md RETRY-2)."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ JITTER = 1.0
 class Backoff:
     """Full jitter: each delay is uniform between 0 and a bound that doubles.
 
-    A thousand clients that lose one server at the same moment so come back spread over the whole
-    time. `bound / 2 + jitter` would keep half of it empty, and equal delays would bring them back
-    together.
+    So a thousand clients that lose one server at the same moment come back spread over the whole
+    time. `bound / 2 + jitter` would leave half of that time empty, and equal delays would bring
+    them back together.
 
     Args:
-        uniform: Gives numbers from 0 to 1.
+        uniform: Gives random numbers from 0 to 1.
         first: Seconds. The bound of the first delay.
-        longest: Seconds. What the bound doubles to.
-        jitter: Seconds. What comes on top of a floor, at most.
+        longest: Seconds to which the bound doubles at most.
+        jitter: Seconds that come on top of a floor at most.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Backoff:
         """Seconds to wait now.
 
         Args:
-            floor: Seconds that the other end asked for; then the jitter comes on top.
+            floor: Seconds that the other end asked for; the jitter comes on top of them.
         """
         bound, self._bound = self._bound, min(self._bound * 2, self._longest)
         if floor is not None:
@@ -52,5 +52,5 @@ class Backoff:
         return self._uniform() * bound
 
     def reset(self) -> None:
-        """A connection has been of use: begin anew."""
+        """Begin anew with the first bound, since a connection has been of use."""
         self._bound = self._first

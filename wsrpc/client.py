@@ -43,49 +43,56 @@ Headers: TypeAlias = Mapping[str, str] | Callable[[], Awaitable[Mapping[str, str
 class connect:
     """Connect to a server; `async with connect(url) as session`.
 
-    Leaving the block sends what is queued, closes with 1000, and waits until every handler and
-    every upload of this side has cleaned up. The block's own exception leaves as itself.
+    Leaving the block sends queued frames, closes with 1000, and waits until every handler and every
+    upload of this side has cleaned up. An exception of the block leaves it unchanged.
 
     Args:
-        url: `ws://host:port/path`, `wss://…`, or `ws+unix:///path/to.sock`; or a list of such, of
-            which another is tried where one cannot be reached; or an async function that gives
-            either, asked before each attempt.
-        controllers: What this side exposes to the server: instances, or classes and factories.
+        url: `ws://host:port/path`, `wss://…`, or `ws+unix:///path/to.sock`. Or a list of URLs, of
+            which the next is tried if one cannot be reached. Or an async function that returns
+            either, called before each attempt.
+        controllers: The controllers that this side exposes to the server: instances, or classes and
+            factories.
         codec: "json" for text messages that people can read; "msgpack" for bytes without base64.
-        auth: Credentials for the server's `authenticate`: any JSON value, or an async function
-            that gives one, asked before each attempt, so that a token is always fresh. On a live
+        auth: Credentials for the server's `authenticate`: any JSON value, or an async function that
+            returns one, called before each attempt, so that a token is always fresh. On a live
             connection `Session.refresh_auth` renews them.
         authorize: An async function of the `CallContext` of each call that the server makes here,
-            asked before it begins, as `Server` has it.
-        metadata: Sent along with every call of this session.
+            called before the call begins, as for `Server`.
+        metadata: Keys and values that travel with every call of this session.
         limits: This side's bounds.
-        interceptors: Run around every call out of this session, outermost first.
-        reconnect: Whether to come back after a lost connection; a `Reconnect` says how. Within the
-            server's resume window nothing is lost then; beyond it what was pending fails with
-            `unavailable`, and the session goes on all the same. Without, the session ends with its
-            connection.
-        wait: Seconds for which the first connection is tried again, where it does not come about
-            at once: a server may be started after its clients.
+        interceptors: Functions that run around every outbound call of this session, outermost
+            first.
+        reconnect: Whether to come back after a lost connection; a `Reconnect` sets the details.
+            Within the server's resume window no call is lost. After it, pending calls fail with
+            `unavailable`, and the session goes on all the same. With False the session ends with
+            its connection.
+        wait: Seconds for which the first connection is tried again if it does not come about at
+            once: a server may be started after its clients.
         on_state: Called with the session and each `StateChange`, for logs; must not block.
-        observers: Told of calls, sessions and connections, for metrics, traces and logs.
-        ssl: TLS settings for `wss://`; the system's defaults otherwise.
-        proxy: The proxy to connect by, as a URL such as "http://proxy.example:3128". True: what
-            the environment says, but never for this machine's own addresses. False: none.
-        headers: More headers for the handshake, for instance `Origin`; or an async function that
-            gives them, asked before each attempt.
-        validate: "both" checks this side's results before they leave; "arrival" and "none" don't.
-        debug: Whether unexpected errors of this side's handlers cross with text and traceback.
-        reflection: Whether the server may ask what this side exposes.
-        transport: What carries the WebSocket: "websockets", or "picows" for more speed on asyncio.
-        record: A file to which every frame is written, or a `Recording`, which says what is masked
-            and how large the file may grow. Credentials are never in it; `wsrpc replay` shows it.
+        observers: Objects that are told of calls, sessions and connections, for metrics, traces and
+            logs.
+        ssl: TLS settings for `wss://`; the system's defaults if left out.
+        proxy: The proxy to use, as a URL such as "http://proxy.example:3128". True: the proxy that
+            the environment names, but never for this machine's own addresses. False: none.
+        headers: Further headers for the handshake, for instance `Origin`; or an async function that
+            returns them, called before each attempt.
+        validate: "both" checks this side's results before they leave; "arrival" and "none" do not.
+        debug: Whether unexpected errors of this side's handlers cross with their text and
+            traceback.
+        reflection: Whether the server may ask for this side's contract.
+        transport: The library that carries the WebSocket: "websockets", or "picows" for more speed
+            on asyncio.
+        record: A file to which every frame is written, or a `Recording`, which also says which
+            values are masked and how large the file may grow. The file never holds credentials;
+            `wsrpc replay` shows it.
 
     Raises:
-        ValueError: An option has none of its values.
-        TypeError: An option is of another type.
+        ValueError: An option has an invalid value; the caller's fault.
+        TypeError: An option has an invalid type; the caller's fault.
         ImportError: The transport is not installed; the message names the extra.
-        ConnectError: On entering: nobody there, no wsrpc server, or refused; it says which.
-        RegistrationError: A controller cannot be exposed as it is written.
+        ConnectError: On entering: the server cannot be reached, is no wsrpc server, or refuses; the
+            message says which.
+        RegistrationError: A controller cannot be exposed as it is written; its author is to blame.
     """
 
     def __init__(
@@ -153,11 +160,11 @@ class connect:
         self._backoff: Callable[[], Backoff] | None = None
 
     def _opener(self) -> Opener:
-        """What makes connections; a subclass may have some of another kind."""
+        """The object that opens connections; a subclass may open another kind."""
         return _open_link
 
     def _callable(self, entries: Mapping[str, MethodEntry]) -> Mapping[str, MethodEntry]:
-        """What the server may call, by name; a subclass may have more than its controllers."""
+        """The methods that the server may call, by name; a subclass may add to its controllers'."""
         return entries
 
     async def __aenter__(self) -> Session:
@@ -240,7 +247,7 @@ class _Dial:
 
     @property
     def renews(self) -> bool:
-        """Whether a function gives URLs or headers, which may have credentials in them."""
+        """Whether a function gives URLs or headers, which may hold credentials."""
         return callable(self._url) or callable(self._headers)
 
     async def addresses(self) -> int:
@@ -275,10 +282,10 @@ class _Dial:
 
 
 def _checked_urls(found: Any) -> Sequence[str]:
-    """The URLs that `url=` is, or gives.
+    """Check the value of `url=`, or the result of the function given there.
 
     Raises:
-        TypeError: It is no URL and no list of them.
+        TypeError: It is neither a URL nor a list of URLs.
         ValueError: The list is empty.
     """
     if isinstance(found, str):

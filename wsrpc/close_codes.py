@@ -1,4 +1,4 @@
-"""The codes with which a link closes, and what each means for the session (protocol.md, Closing)."""
+"""The codes with which a link closes, and their effects on the session (protocol.md, Closing)."""
 
 from __future__ import annotations
 
@@ -53,19 +53,19 @@ class CloseCode(IntEnum):
     """The peer accepted no byte for too long (OUT-4)."""
 
     HEARTBEAT = 4002
-    """Nothing was heard of the peer for too long (HEART-2)."""
+    """The peer was silent for too long (HEART-2)."""
 
     AUTH_EXPIRED = 4003
     """The credentials have expired (AUTH-3)."""
 
     ENHANCE_YOUR_CALM = 4004
-    """The peer sends too much that serves nothing (AUTH-2, OUT-4, CALM-1 to CALM-4)."""
+    """The peer sends too many useless frames (AUTH-2, OUT-4, CALM-1 to CALM-4)."""
 
     HELLO_TIMEOUT = 4008
     """The hello did not come in time (HELLO-9)."""
 
     CANNOT_RESUME = 4010
-    """The session asked for is not there, or does not fit (RESUME-2)."""
+    """The requested session is not there, or does not fit (RESUME-2)."""
 
     BAD_FRAME = 4500
     """A message is no batch of well-formed frames (BATCH-1 to BATCH-3)."""
@@ -80,7 +80,7 @@ class CloseCode(IntEnum):
     """A limit is reached that the next attempt would meet again (LIMIT-2)."""
 
     VIOLATION = 4505
-    """The peer broke a rule about who may send what, about credit, or about counts."""
+    """The peer broke a rule about frames, credit or counts."""
 
     SUPERSEDED = 4506
     """A newer link of the session has taken over (RESUME-3)."""
@@ -101,5 +101,5 @@ def may_resume(code: int) -> bool:
 
 
 def may_reconnect(code: int) -> bool:
-    """Whether the connecting side comes back after this close code, if as a new session."""
+    """Whether the connecting side comes back after this close code, perhaps with a new session."""
     return code in _DETACHING

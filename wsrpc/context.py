@@ -1,4 +1,4 @@
-"""What surrounds a call: who makes it, what travels with it, how long it may take."""
+"""The context of a call: its caller, its metadata and its deadline."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["Authorize", "CallContext", "current", "metadata"]
 NO_METADATA: Mapping[str, str] = MappingProxyType({})
 NO_TAGS: frozenset[str] = frozenset()
 
-# Who the caller is, where a handler says what it expects: `current(User)`.
+# The type of the principal, which a handler names: `current(User)`.
 Principal = TypeVar("Principal", default=Any)
 U = TypeVar("U")
 
@@ -29,18 +29,18 @@ class CallContext(Generic[Principal]):
     """The call that is being handled, as `wsrpc.current()` gives it to its handler.
 
     Attributes:
-        session: The session it came in on; `session.clientize(X)` calls the caller back.
+        session: The session on which it came in; `session.clientize(X)` calls the caller back.
         controller: Name of the controller, or "" for a callback.
         method: Name of the method, or of the parameter for a callback.
         call_id: The id on the wire.
-        metadata: What the caller sent along; read-only.
+        metadata: The metadata that the caller sent along; read-only.
         deadline: Seconds on the event loop's clock (`anyio.current_time()`), or None.
-        principal: Who the caller is, as `authenticate` returned it, or None.
+        principal: The caller's identity, as `authenticate` returned it, or None.
         key: The caller's idempotency key, or None.
-        last_id: Where a reopened stream should go on, or None.
-        tags: What `@method(tags=…)` and the controller's `tags` say of the method.
-        draining: Whether one end of the session is about to go: a handler that could go on for long
-            had better come to an end.
+        last_id: The id of the last item that the caller of a reopened stream has, or None.
+        tags: The tags of the method and of its controller.
+        draining: Whether one end of the session is about to go. A handler that could go on for long
+            should come to an end.
     """
 
     __slots__ = (
@@ -63,8 +63,8 @@ class CallContext(Generic[Principal]):
         deadline: float | None,
         tags: frozenset[str] = NO_TAGS,
     ) -> None:
-        # Context variables live on in timers, idle threads and tasks that the handler left behind;
-        # none of these may keep a session, or the call's arguments, in memory.
+        # Context variables live on in timers, idle threads and tasks that outlive the handler. None
+        # of these may keep a session, or the call's arguments, in memory.
         self._session = ref(session)
         self.call_id = call.id
         self._options = options = call.options
@@ -80,7 +80,8 @@ class CallContext(Generic[Principal]):
         """The session of the call.
 
         Raises:
-            RuntimeError: It has ended, and this code has outlived its handler.
+            RuntimeError: The session has ended, and this code has outlived its handler; the
+                application's fault.
         """
         session = self._session()
         if session is None:
@@ -109,19 +110,19 @@ class CallContext(Generic[Principal]):
 
 
 Authorize: TypeAlias = Callable[[CallContext], Awaitable[bool | None]]
-"""Decides about a call before it begins: False, or an error raised, refuses it."""
+"""Decides about a call before it begins: False, or an exception, refuses it."""
 
 
 class Handling:
-    """A call while it is being handled, as calls out of its handler need to know it.
+    """A call while it is being handled, for outbound calls of its handler.
 
     Args:
         call: The call.
-        context: What its handler sees.
+        context: The call's context in its handler.
 
     Attributes:
         call: The call; None once its handler has ended.
-        context: What its handler sees.
+        context: The call's context in its handler.
     """
 
     __slots__ = ("call", "context")
@@ -148,12 +149,12 @@ def current(principal: Any = None, /) -> CallContext[Any]:
     """The call that this code is handling.
 
     Args:
-        principal: The class of what `authenticate` returns, so that type checkers know what
-            `current(User).principal` is.
+        principal: The class of the principals that `authenticate` returns, so that type checkers
+            know the type of `current(User).principal`.
 
     Raises:
-        RuntimeError: This code does not run inside a handler.
-        TypeError: The caller is no instance of the class given.
+        RuntimeError: This code does not run inside a handler; the application's fault.
+        TypeError: The principal is no instance of the class; the application's fault.
     """
     handled = handling.get()
     if handled is None:
@@ -184,15 +185,15 @@ def _expect(context: CallContext, principal: Any) -> None:
 def metadata(values: Mapping[str, str] | None = None, /, **more: str) -> Iterator[None]:
     """Send metadata along with every call made in this block.
 
-    Nested blocks add up. Handlers do not pass on what they received: `wsrpc.metadata(
-    current().metadata)` asks for that.
+    Nested blocks add up. Handlers do not pass on received metadata by themselves; `wsrpc.metadata(
+    current().metadata)` does.
 
     Args:
         values: Keys and values, both strings.
-        more: The same as keywords.
+        more: Further keys and values, as keyword arguments.
 
     Raises:
-        TypeError: A key or value is no string.
+        TypeError: A key or value is no string; the caller's fault.
     """
     merged = checked_metadata({**(values or {}), **more})
     token = outgoing_metadata.set({**outgoing_metadata.get(), **merged})
@@ -203,7 +204,7 @@ def metadata(values: Mapping[str, str] | None = None, /, **more: str) -> Iterato
 
 
 def checked_metadata(values: Mapping[str, str]) -> dict[str, str]:
-    """A copy of `values`, all strings for certain."""
+    """Check that `values` are strings that can travel; returns a copy."""
     for key, value in values.items():
         if not isinstance(key, str) or not isinstance(value, str):
             raise TypeError(f"metadata is a map of strings to strings; got {key!r}: {value!r}")
@@ -213,7 +214,7 @@ def checked_metadata(values: Mapping[str, str]) -> dict[str, str]:
 
 
 def is_unicode(text: str) -> bool:
-    """Whether a string can travel: some have half a character in them."""
+    """Whether a string can travel: it must not hold lone surrogates."""
     try:
         text.encode()
     except UnicodeEncodeError:

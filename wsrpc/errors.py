@@ -51,10 +51,10 @@ CODES = frozenset(str(code) for code in Code)
 
 
 class WsrpcError(Exception):
-    """The root of everything that this package raises on purpose.
+    """The base class of all exceptions that this package raises on purpose.
 
-    All of these can be pickled and copied, whatever the constructor of a subclass takes: what they
-    are made of goes along, and the constructor is not called again.
+    All of them can be pickled and copied, for any signature of a subclass's constructor: the
+    attributes go along, and the constructor is not called again.
     """
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -70,14 +70,15 @@ def _rebuilt(cls: type[WsrpcError], args: tuple[Any, ...]) -> WsrpcError:
 
 
 class RegistrationError(WsrpcError, TypeError):
-    """A controller cannot be exposed as it is written; the message names what and where."""
+    """A controller cannot be exposed as it is written; the message names the place and the cure."""
 
 
 class ConnectError(WsrpcError, ConnectionError):
     """No session could be opened: wrong address, refused handshake, or not a wsrpc server.
 
     Attributes:
-        close_code: The WebSocket close code the server gave, or None when it never got that far.
+        close_code: The WebSocket close code of the server, or None if the attempt did not get that
+            far.
         status: The HTTP status with which the opening handshake was answered, where it was not 101.
         retry_after: Seconds for which the server asked to be left alone, or None.
     """
@@ -100,7 +101,7 @@ class ProtocolError(WsrpcError):
     """The peer broke a rule of protocol.md; the link is closed with `close_code`.
 
     Attributes:
-        close_code: The WebSocket close code for this kind of trouble (protocol.md, close codes).
+        close_code: The WebSocket close code for this violation (protocol.md, close codes).
         reason: One sentence, at most 123 bytes when it travels in a close frame.
     """
 
@@ -116,7 +117,7 @@ _by_type_name: WeakValueDictionary[str, type[RpcError[Any]]] = WeakValueDictiona
 
 
 class RpcError(WsrpcError, Generic[D]):
-    """An error that crosses the wire: raised by a handler, it is raised again at the caller.
+    """An error that crosses the wire: if a handler raises it, it is raised again at the caller.
 
     Subclass it with a typed `data` to get the same class back on the other side, as long as both
     sides have defined it::
@@ -125,28 +126,28 @@ class RpcError(WsrpcError, Generic[D]):
             def __init__(self, quota: Quota) -> None:
                 super().__init__("resource_exhausted", "quota exceeded", quota)
 
-    On the wire a subclass goes by its bare name, or by `type_name` where the class sets it. Two of
+    On the wire a subclass has its bare name, or `type_name` if the class sets it. Two classes with
     one name in a process are refused with a `RegistrationError`: set `type_name` to tell them
-    apart, or say `class Mine(RpcError[Quota], replace=True)` where yours shall be the one raised.
+    apart, or write `class Mine(RpcError[Quota], replace=True)` if yours shall be the one raised.
 
     Args:
         code: One of the sixteen status codes, in lower case; see `Code`.
         message: A sentence for people.
-        data: Any value that can be encoded; it reaches the caller as it was raised.
+        data: Any value that can be encoded; the caller gets it.
 
     Attributes:
         code: The status code, a plain string.
         message: A sentence for people.
-        data: What the handler attached, or None.
+        data: The value that the handler attached, or None.
         error_id: For an unexpected exception, the id under which the other side logged it.
-        not_started: True where the other end vouches that the handler never ran.
+        not_started: Whether the other end guarantees that the handler never ran.
         retry_after: Seconds after which trying again makes sense, or None.
-        remote: Whether the other end raised it, so that its text is the other end's.
-        origin: A mark of the session that it came from, for as long as it may not cross to another;
-            None for one that was raised here.
+        remote: Whether the other end raised it, and worded its text.
+        origin: A mark of the session from which it came, while it may not cross to another one;
+            None for an error that was raised here.
 
     Raises:
-        ValueError: `code` is none of the sixteen.
+        ValueError: `code` is none of the sixteen; the caller's fault.
     """
 
     type_name: ClassVar[str | None] = None
@@ -183,10 +184,11 @@ class RpcError(WsrpcError, Generic[D]):
         _by_type_name[cls.type_name] = cls
 
     def forward(self) -> Self:
-        """The same error, to be raised at a caller of another session.
+        """The same error, free to cross to a caller of another session.
 
-        What one session's peer raised is not meant for the peer of another: not caught, it crosses
-        as `internal`. `raise error.forward()` passes on code, message, class and data knowingly.
+        An error of one session's peer is not meant for the peer of another session: uncaught, it
+        crosses as `internal`. `raise error.forward()` passes on its code, message, class and data
+        on purpose.
         """
         forwarded = copy(self)
         forwarded.origin = None
@@ -201,9 +203,9 @@ class RpcError(WsrpcError, Generic[D]):
 
 
 def _refuse_second(cls: type[RpcError[Any]], type_name: str) -> None:
-    """Refuse a class that would go by another one's name."""
+    """Refuse a class with the wire name of another class."""
     if _is_in_the_way(cls, type_name):
-        # One that nobody can raise any more may only wait for the collector.
+        # A class that is not referenced any more may only wait for the garbage collector.
         gc.collect()
     if _is_in_the_way(cls, type_name):
         other = _by_type_name[type_name]
@@ -224,17 +226,17 @@ def _is_in_the_way(cls: type[RpcError[Any]], type_name: str) -> bool:
 
 
 def error_class(type_name: str | None) -> type[RpcError[Any]]:
-    """The class to raise for an error frame's `type`: only what this process has defined."""
+    """The class to raise for an error frame's `type`, if this process has defined it."""
     if type_name is None:
         return RpcError
     return _by_type_name.get(type_name, RpcError)
 
 
 def code_of(cls: type[RpcError[Any]]) -> str:
-    """The code that errors of a class have: its `code`, or the one that its constructor names.
+    """The code of a class's errors: its `code`, or the code that its constructor names.
 
     Raises:
-        RegistrationError: Neither says it.
+        RegistrationError: Neither tells the code; the author of the class is to blame.
     """
     for owner in cls.__mro__:
         own = vars(owner).get("code")
@@ -276,7 +278,7 @@ class DeadlineExceeded(RpcError[Any], TimeoutError):
 
 
 class StreamOverflow(RpcError[Any]):
-    """The consumer of a stream fell behind by more than its window, under `overflow="fail"`.
+    """The consumer of a stream did not keep up: more than a window waited (`overflow="fail"`).
 
     It is raised on the consumer's side, in place of the items that waited, with the code
     `resource_exhausted`; the class tells it from a handler's own error with that code.
@@ -287,14 +289,14 @@ class StreamOverflow(RpcError[Any]):
 
 
 class ConnectionLost(RpcError[Any], ConnectionError):
-    """The session ended while the call was pending; whether the handler ran is `not_started`.
+    """The session ended while the call was pending; `not_started` tells whether its handler ran.
 
     Attributes:
         close_code: The WebSocket close code, or 1006 when the connection just broke.
-        close_reason: What the closing side said, or "".
+        close_reason: The reason that the closing side gave, or "".
     """
 
-    # One that another node has passed on was not made by `__init__`.
+    # An error that another node passed on was not made by `__init__`.
     close_code: int = CloseCode.CONNECTION_LOST
     close_reason = ""
 

@@ -1,7 +1,7 @@
-"""The public types that name each other: a session, a call as code around it sees it, a stream's fetcher.
+"""The public types that refer to each other: sessions, requests, interceptors, fetchers, observers.
 
-`Session` is an interface. Whatever carries calls to a peer implements it, and all that stands below
-knows nothing else of a session.
+`Session` is an interface. The classes that carry calls to a peer implement it, and the modules
+below know a session only by it.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ C = TypeVar("C")
 State: TypeAlias = Literal["connecting", "connected", "detached", "draining", "closed"]
 
 Validate: TypeAlias = Literal["both", "arrival", "none"]
-"""The values that are validated: arguments that leave and results that arrive, only results, none."""
+"""The validated values: leaving arguments and arriving results, only results, or none."""
 
 Overflow: TypeAlias = Literal["block", "latest", "drop_oldest", "fail"]
 """The fate of items that a consumer does not take in time; see `Session.clientize`."""
@@ -57,11 +57,11 @@ class Handshake:
         headers: The request's headers, names in lower case.
         remote: The peer's address as text, such as "127.0.0.1:50312"; "" where there is none.
         tls: Whether the connection is encrypted.
-        address: The client's address, without a port: that of the peer, or what trusted proxies
-            say of it; "" where there is none.
+        address: The client's address, without a port: the peer's own, or the address that trusted
+            proxies report; "" where there is none.
         certificate: The client's TLS certificate, checked, in the form of
             `ssl.SSLSocket.getpeercert()`; None where TLS does not ask for one.
-        scope: The ASGI scope of the request, with what the hosting application put into it (`user`,
+        scope: The ASGI scope of the request, with the entries of the hosting application (`user`,
             `session`, `state`); None where the server listens on a port of its own.
     """
 
@@ -76,18 +76,18 @@ class Handshake:
 
 @dataclass(frozen=True, slots=True)
 class StateChange:
-    """A session's state, and why it is in it.
+    """A session's state, and its cause.
 
     Attributes:
-        state: "connecting": there is no session of the wire yet, or no longer; "connected";
-            "detached": the connection is lost, and nothing else is so far; "draining": one end is
-            about to go, and finishes what it has; "closed": for good.
+        state: "connecting": there is no session with the server yet, or no longer. "connected".
+            "detached": the connection is lost, but no call is so far. "draining": one end is about
+            to go, and finishes its calls. "closed": the session has ended for good.
         cause: One sentence for people and logs.
-        error: What went wrong, if something did. On the connecting side, without a connection: why
-            the last attempt to get one failed, what a function given as `auth=`, `url=` or
-            `headers=` raised included.
-        attempt: Attempts in a row that have failed since there was a connection.
-        next_attempt_in: Seconds until the next attempt; None where there is none to come.
+        error: The exception behind the change, if there is one. On the connecting side, without a
+            connection, it is the error of the last attempt, which may come from a function given as
+            `auth=`, `url=` or `headers=`.
+        attempt: Attempts in a row that have failed since the last connection.
+        next_attempt_in: Seconds until the next attempt; None where none will follow.
     """
 
     state: State
@@ -103,18 +103,19 @@ OnState: TypeAlias = Callable[["Session", StateChange], None]
 class Session:
     """One end of a conversation with a peer, for as long as it lasts.
 
-    On the connecting side it is what `async with connect(…) as session` gives; on the accepting
-    side `current().session` and `server.sessions[id]` give it.
+    On the connecting side `async with connect(…) as session` gives it; on the accepting side
+    `current().session` and `server.sessions[id]` give it.
 
     Attributes:
-        id: The public name that the accepting side gave it; no secret. On the connecting side it
-            changes when the server has forgotten the session, and this object goes on with another.
+        id: The public name that the accepting side gave it, which is no secret. On the connecting
+            side it changes when the server has forgotten the session, and this object goes on with
+            a new one.
         principal: The peer's identity, as `authenticate` returned it; None on the connecting side.
         principal_key: A string that is the same for the same principal, such as "s:ann" or "n:1";
             None where there is none. See `Grant`.
-        peer: What the peer calls itself, from its hello.
-        handshake: What the accepting side knows of the connection, the newest one.
-        interceptors: What runs around every call out of this session, outermost first.
+        peer: The agent that the peer's hello names.
+        handshake: The accepting side's facts about the newest connection.
+        interceptors: The interceptors around every outbound call of this session, outermost first.
     """
 
     id: str
@@ -146,7 +147,7 @@ class Session:
 
     @property
     def replay_bytes(self) -> int:
-        """Bytes of frames kept until the peer has them, in case the connection breaks."""
+        """Bytes of frames kept until the peer acks them, in case the connection breaks."""
         raise NotImplementedError
 
     @property
@@ -155,9 +156,9 @@ class Session:
         raise NotImplementedError
 
     def states(self) -> AsyncGenerator[StateChange, None]:
-        """The present state, and then each change of it with its cause; ends after "closed".
+        """Iterate the present state, and then each change with its cause; ends after "closed".
 
-        A consumer that falls behind by more than 100 changes misses the oldest of them.
+        A consumer that is more than 100 changes late misses the oldest of them.
         """
         raise NotImplementedError
 
@@ -225,70 +226,76 @@ class Session:
     ) -> Any:
         """A proxy of a controller at the other end, typed as the controller itself.
 
-        Making one sends nothing: an unknown controller shows when a method is called.
+        Making a proxy sends no message: only a call of a method shows that a controller is unknown.
 
         Args:
             controller: The controller's class, or a Protocol or ABC that describes it; or its bare
                 name, for calls without type checking; or its part of a contract
                 (`wsrpc schema`), for calls checked against that.
-            stream_fetcher: Replaces how streams are fetched; see `StreamFetcher`.
-            timeout: Seconds for a whole call. Left out: 30 for single values, none for streams;
-                None: none at all. An enclosing cancel scope's deadline holds besides.
+            stream_fetcher: Replaces the default way to fetch streams; see `StreamFetcher`.
+            timeout: Seconds for a whole call (TIME-1). If left out, 30 for single values, and no
+                limit for streams; None: no limit. The deadline of an enclosing cancel scope holds
+                too.
             idle_timeout: Seconds that a stream's next item may take while the application waits.
-            metadata: Sent along with every call of this proxy.
+            metadata: Keys and values that travel with every call of this proxy.
             validate: "both" checks arguments before they leave and results when they arrive;
                 "arrival" only results; "none" takes results as plain decoded values.
-            overflow: What a stream does whose consumer does not keep up. "block" makes the producer
-                wait. The others leave it alone, and let go of items here, undecoded: "latest" of
-                all but the newest, "drop_oldest" of all but the newest `window`; "fail" ends the
-                stream with `StreamOverflow` when more than `window` wait. All that waits but the
-                newest item is at most `Limits.window_bytes`, too. `Stream.lag` says how many wait,
-                `Stream.dropped` how many were let go. "drop_oldest" and "fail" let no more than
-                `window` items be under way, so what they lose is never due to a burst.
-            window: Items. The credit with which streams of this proxy start, which then adapts;
-                under "drop_oldest" and "fail" the most that may wait. `Limits.window` if left out.
-            interceptors: Run around every call of this proxy, inside those of the session.
+            overflow: The policy of a stream whose consumer does not keep up. "block" makes the
+                producer wait. The others leave the producer alone, and drop items here, undecoded:
+                "latest" drops all but the newest, "drop_oldest" all but the newest `window`. "fail"
+                ends the stream with `StreamOverflow` when more than `window` items wait. All
+                waiting items but the newest have at most `Limits.window_bytes` together, too.
+                `Stream.lag` tells the items that wait, `Stream.dropped` the items dropped. Under
+                "drop_oldest" and "fail" at most `window` items are under way, so a burst alone
+                never causes a loss.
+            window: Items of credit with which streams of this proxy start; the window then adapts.
+                Under "drop_oldest" and "fail" it is the number of items that may wait.
+                `Limits.window` if left out.
+            interceptors: Functions that run around every call of this proxy, inside those of the
+                session.
 
         Raises:
-            RegistrationError: The class cannot be a controller; the message says where.
-            TypeError: `controller` is none of these.
+            RegistrationError: The class cannot be a controller; the message names the place.
+            TypeError: `controller` is none of these; the caller's fault.
         """
         raise NotImplementedError
 
     async def refresh_auth(self, value: Any = None) -> None:
         """Connecting side: give the server fresh credentials, before the old ones run out.
 
-        The server does not answer: it goes on with them, or closes with 4501 where it does not
-        accept them or they are another principal's. Without a connection nothing is sent, since
-        the next one begins with fresh credentials anyway. Two of these are sent at least 2 s apart;
-        a call that comes earlier waits. A cancelled one has sent nothing.
+        The server does not answer: it goes on with the new credentials, or closes with 4501 if it
+        refuses them or they are another principal's (AUTH-1). Without a connection no message is
+        sent, since the next connection begins with fresh credentials anyway. Two messages are at
+        least 2 s apart; an earlier call waits. If the await is cancelled, no message is sent.
 
         Args:
-            value: The credentials; they take the place of what was given as `auth=`, unless that is
-                a function. None: what `auth=` is, or gives when it is asked anew.
+            value: The credentials; they replace the value of `auth=`, unless that is a function.
+                None: the value of `auth=`, or the result of a new call of the function.
 
         Raises:
             ConnectionLost: The session has ended for good.
-            RuntimeError: This is the accepting side.
-            ValueError: They cannot travel (protocol.md, Values), or have more than 64 KiB.
-            Exception: What the function given as `auth=` raises.
+            RuntimeError: This is the accepting side; the caller's fault.
+            ValueError: The credentials cannot travel (protocol.md, Values), or have more than 64
+                KiB; the caller's fault.
+            Exception: Any exception of the function given as `auth=`.
         """
         raise NotImplementedError
 
     async def aclose(self, code: int = CloseCode.NORMAL, reason: str = "") -> None:
-        """End the session: send what is queued, close the link, fail what is pending.
+        """End the session: send queued frames, close the link, fail pending calls (CLOSE-4).
 
-        Notifications are sent and handled before that, as far as `Limits.close_timeout` allows.
-        Handlers that still run here are cancelled and clean up; this does not wait for them.
+        Notifications are sent and handled before that, within `Limits.close_timeout`. Handlers that
+        still run here are cancelled and clean up; this does not wait for them. If the await is
+        cancelled, the session ends at once, and queued frames may be lost.
 
         Args:
             code: The WebSocket close code.
-            reason: For people, at most 123 bytes.
+            reason: A sentence for people, at most 123 bytes.
         """
         raise NotImplementedError
 
     async def wait_closed(self) -> ConnectionLost:
-        """Wait until the session has ended for good; returns why."""
+        """Wait until the session has ended for good; returns the error of its calls."""
         raise NotImplementedError
 
 
@@ -301,12 +308,12 @@ class Request:
         method: Name of the method.
         arguments: The arguments by name, as Python values; streams and callbacks included.
         kind: "unary", "stream" or "notify".
-        metadata: What travels along. An outbound interceptor may add to it.
+        metadata: The metadata that travels along. An outbound interceptor may add to it.
         direction: "outbound" where the call is made, "inbound" where it is handled.
         session: The session that carries it.
         options: The options of `clientize` in force; empty for inbound calls.
-        tags: What `@method(tags=…)` and the controller's `tags` say of the method; empty where the
-            session knows it by its bare name only.
+        tags: The tags of the method and of its controller; empty where the session knows the method
+            only by its bare name.
     """
 
     controller: str
@@ -320,7 +327,7 @@ class Request:
     tags: frozenset[str] = frozenset()
 
     def with_arguments(self, **changed: Any) -> Self:
-        """A copy with some arguments replaced, for fetchers that ask again differently."""
+        """A copy with some arguments replaced, for fetchers that ask again with others."""
         return replace(self, arguments={**self.arguments, **changed})
 
 
@@ -328,7 +335,7 @@ Next: TypeAlias = Callable[[Request], Awaitable[Any]]
 
 
 class Interceptor(Protocol):
-    """Runs around a call: look at the request, go on by `await call_next(request)`, or raise.
+    """Runs around a call: it goes on by `await call_next(request)`, or raises.
 
     For a single value `call_next` returns it; for a stream it returns an async iterator, which may
     be returned as it is or wrapped in another one::
@@ -357,20 +364,20 @@ class StreamFetcher(Protocol):
     """Turns a request for a stream into an async iterator.
 
     It may call `fetch(request)` never, once or many times, with the same request or a changed one
-    (`request.with_arguments(…)`), and may map, log, cache or merge what comes. A `final` value
-    passes through only when the iterator returned is a `Stream`.
+    (`request.with_arguments(…)`), and may map, log, cache or merge the items. A `final` value
+    passes through only if the returned iterator is a `Stream`.
     """
 
     def __call__(self, request: StreamRequest, fetch: FetchStream, /) -> AsyncIterator[Any]: ...
 
 
 def default_stream_fetcher(request: StreamRequest, fetch: FetchStream) -> Stream[Any, Any]:
-    """Just fetch: what happens without a `stream_fetcher`, and what custom ones build on."""
+    """Fetch the stream unchanged, as without a `stream_fetcher`; custom fetchers build on it."""
     return fetch(request)
 
 
 def fold(interceptors: Sequence[Interceptor], innermost: Next) -> Next:
-    """One callable out of many; the first interceptor is the outermost."""
+    """Nest interceptors into one callable; the first is the outermost."""
     chain = innermost
     for interceptor in reversed(interceptors):
         chain = _link(interceptor, chain)
@@ -389,22 +396,23 @@ def _link(interceptor: Interceptor, call_next: Next) -> Next:
 
 @dataclass(frozen=True, slots=True)
 class ObservedCall:
-    """One call as an observer sees it; the same object from its beginning to its end.
+    """One call, as observers get it; the same object from its beginning to its end.
 
     Attributes:
         controller: Name of the controller; "" for a callback.
-        method: Name of the method, or of the parameter that a callback was passed as. Of a method
-            that does not exist, what the peer asked for, at most 200 characters.
+        method: Name of the method, or of the parameter of a callback. For a method that does not
+            exist, the name that the peer sent, cut to 200 characters.
         kind: "unary", "stream", "notify" or "callback".
         direction: "inbound" where it is handled, "outbound" where it is made.
         session: The session that carries it.
         session_id: The session's id.
-        principal: Who the peer is, as `authenticate` said; None at the connecting side.
+        principal: The peer's identity, as `authenticate` returned it; None at the connecting side.
         peer: The peer's address as text, "" where it is not known.
         id: The call's id on the wire; 0 while an outbound call has none.
         tags: The tags of the method.
-        metadata: What travels with an inbound call, or the caller gave for this outbound one.
-        known: Whether there is such a method; an outbound call may always turn out otherwise.
+        metadata: The metadata of an inbound call, or the metadata that the caller gave for an
+            outbound one.
+        known: Whether there is such a method; for an outbound call this is only assumed.
     """
 
     controller: str
@@ -428,13 +436,13 @@ class ObservedCall:
 
 @dataclass(frozen=True, slots=True)
 class CallEnd:
-    """How a call ended.
+    """The end of a call.
 
     Attributes:
         code: "ok", or the code of the error.
         duration: Seconds since the call began; 0 for one that was refused.
         not_started: Whether the method is known not to have run.
-        error_id: Under which the handling side logged an unexpected exception.
+        error_id: The id under which the handling side logged an unexpected exception.
     """
 
     code: str
@@ -444,22 +452,22 @@ class CallEnd:
 
 
 class Observer:
-    """Told what happens on a server or a connection; subclass it and override what you need.
+    """Hears of the events of a server or a connection; override the methods you need.
 
-    Pass it as `Server(observers=[…])` or `connect(observers=[…])`. Every call ends in exactly one
-    way here: one that is refused before its method runs gives `call_refused` alone, every other one
-    `call_started` and then `call_ended`. The methods are called on the event loop and must not
-    block; what they raise is logged and affects nothing else.
+    Pass it as `Server(observers=[…])` or `connect(observers=[…])`. A call that is refused before
+    its method runs gives only `call_refused`. Every other call gives one `call_started`, and then
+    one `call_ended`. The methods are called on the event loop and must not block. Their exceptions
+    are logged, and have no other effect.
     """
 
     def call_started(self, call: ObservedCall) -> None:
-        """A method is about to run, or a call of ours was handed to the session."""
+        """A method is about to run, or an outbound call was handed to the session."""
 
     def call_ended(self, call: ObservedCall, end: CallEnd) -> None:
-        """It is over; for a handler, its cleanup is too."""
+        """A call is over; if it was handled here, its cleanup is over too."""
 
     def call_refused(self, call: ObservedCall, end: CallEnd) -> None:
-        """It never began: unknown, not allowed, invalid arguments, no room, too late."""
+        """A call never began: unknown, not allowed, invalid arguments, no room, or too late."""
 
     def items(self, call: ObservedCall, direction: Literal["sent", "received"], count: int) -> None:
         """Items of a stream were handed to the session, or arrived."""
@@ -468,25 +476,25 @@ class Observer:
         """Bytes of one WebSocket message went out, or came in."""
 
     def paused(self, call: ObservedCall, seconds: float) -> None:
-        """A stream went on after it had waited for credit or for room, for so many seconds."""
+        """A stream went on after it had waited `seconds` for credit or for room."""
 
     def session_state(self, session: Session, change: StateChange) -> None:
         """A session entered a state."""
 
     def link_opened(self, handshake: Handshake) -> None:
-        """A connection is there; it is not known yet who it is."""
+        """A connection is there; its peer is not authenticated yet."""
 
     def link_closed(self, handshake: Handshake, code: int, reason: str) -> None:
         """A connection is gone, with this close code; 1006 where it just broke."""
 
     def stranger_refused(self, reason: str) -> None:
-        """A connection was not let in; the reason is one word of a few, such as "unauthenticated"."""
+        """A connection was not let in; the reason is one word, such as "unauthenticated"."""
 
     def drain(self, state: Literal["begun", "ended"], sessions: int) -> None:
-        """A server began to drain with so many sessions, or is through with it."""
+        """A server began or ended a drain, with this number of sessions."""
 
     def retry(self, call: ObservedCall, attempt: int, code: str) -> None:
-        """A call of ours is made again: its attempt number, and the code of the last failure."""
+        """An outbound call is made again: the attempt's number, and the last failure's code."""
 
     def backpressure(self, session: Session, seconds: float) -> None:
-        """The peer's connection took bytes again, after it took none for so many seconds."""
+        """The peer's connection took bytes again, after it had taken none for `seconds`."""

@@ -1,7 +1,7 @@
 """Checks of options: one check, in one place, for all entry points that take the option.
 
-`connect`, `Server`, `clientize`, `@method` and the testing pairs call these with the option's name,
-so that a slip of the pen is refused where it was written, and everywhere in the same words.
+`connect`, `Server`, `clientize`, `@method` and the testing pairs call these with the option's name.
+So a wrong value is refused where it was written, and everywhere in the same words.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def one_of(name: str, value: T, choices: Sequence[str]) -> T:
     """The value of an option that is one of a few words.
 
     Raises:
-        ValueError: It is none of them; the application is to blame.
+        ValueError: It is none of them; the caller's fault.
     """
     if isinstance(value, str) and value in choices:
         return value
@@ -48,13 +48,13 @@ def checked_seconds(name: str, value: float | None) -> float | None:
     """A number of seconds, or None for no bound.
 
     Raises:
-        ValueError: It is no such number.
+        ValueError: It is no such number; the caller's fault.
     """
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ValueError(f"{name} must be a number of seconds, or None, not {value!r}")
-    # Below 0 it has passed already, as what is left of another one may have.
+    # A negative number is a deadline that has passed, such as the rest of another timeout.
     if not math.isfinite(value):
         raise ValueError(f"{name} must be a finite number, or None for no bound, not {value!r}")
     return value
@@ -75,7 +75,7 @@ def checked_count(name: str, value: int | None, unit: str) -> int | None:
     """A whole number of at least 1, or None for the default.
 
     Raises:
-        ValueError: It is no such number.
+        ValueError: It is no such number; the caller's fault.
     """
     if value is None:
         return None
@@ -85,10 +85,10 @@ def checked_count(name: str, value: int | None, unit: str) -> int | None:
 
 
 def checked_bool(name: str, value: bool) -> bool:
-    """True or False, and nothing that only counts as such.
+    """True or False, and no other value that counts as one of them.
 
     Raises:
-        ValueError: It is neither.
+        ValueError: It is neither; the caller's fault.
     """
     if not isinstance(value, bool):
         raise ValueError(f"{name} must be True or False, not {value!r}")
@@ -96,20 +96,20 @@ def checked_bool(name: str, value: bool) -> bool:
 
 
 def checked_function(name: str, value: Callable[..., Any] | None) -> None:
-    """Refuse what cannot be called.
+    """Refuse a value that cannot be called.
 
     Raises:
-        ValueError: It is neither a function nor None.
+        ValueError: It is neither a function nor None; the caller's fault.
     """
     if value is not None and not callable(value):
         raise ValueError(f"{name} must be a function, or None, not {value!r}")
 
 
 def checked_limits(value: Limits | None) -> Limits:
-    """The limits given, or the default ones.
+    """The given limits, or the default ones.
 
     Raises:
-        ValueError: It is something else.
+        ValueError: It is of another type; the caller's fault.
     """
     if value is None:
         return Limits()
@@ -119,10 +119,10 @@ def checked_limits(value: Limits | None) -> Limits:
 
 
 def checked_interceptors(value: Iterable[Any]) -> tuple[Any, ...]:
-    """The interceptors given, as a tuple.
+    """The given interceptors, as a tuple.
 
     Raises:
-        ValueError: It is no list of functions.
+        ValueError: It is no list of functions; the caller's fault.
     """
     if callable(value) or isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
         raise ValueError(f"interceptors must be a list of functions, not {value!r}")

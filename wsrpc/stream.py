@@ -1,4 +1,4 @@
-"""Streams, as callers and handlers see them."""
+"""Streams, as callers and handlers use them."""
 
 from __future__ import annotations
 
@@ -40,31 +40,32 @@ _ABSENT: Any = object()
 
 
 class NotFinished(WsrpcError, RuntimeError):
-    """`Stream.final` was read before the stream had come to its end."""
+    """`Stream.final` was read before the end of the stream."""
 
 
 class NoItemYet(TimeoutError):
-    """`Stream.next` has waited for as long as it was to; the stream goes on."""
+    """`Stream.next` has waited for `timeout` seconds; the stream goes on."""
 
 
 class Final(Generic[T_co]):
-    """Ends a stream with a value that is no item; yielded last.
+    """A value, yielded last, that ends a stream and is no item.
 
-    A method annotated `AsyncIterator[Token | Final[Usage]]` may `yield Final(usage)`; the caller
-    iterates tokens only and reads the usage as `stream.final`. The stream ends when the method has:
-    code after the yield runs, and what it raises is the stream's error (protocol.md END-3).
+    A method annotated `AsyncIterator[Token | Final[Usage]]` may `yield Final(usage)`. The caller
+    iterates only the tokens, and reads the usage as `stream.final`. The stream ends when the method
+    has ended: code after the yield runs, and an exception of it is the stream's error (protocol.md
+    END-3).
 
     Args:
-        value: What the caller reads.
+        value: The value that the caller reads.
 
     Attributes:
-        value: The same.
+        value: The value that the caller reads.
     """
 
     __slots__ = ("value",)
 
     if TYPE_CHECKING:
-        # No item type may match Final, or checkers would take `T | Final[U]` for T as a whole.
+        # No item type may match Final, or type checkers would take all of `T | Final[U]` for T.
         __dir__: None  # type: ignore[assignment]  # pyright: ignore[reportIncompatibleMethodOverride, reportIncompatibleVariableOverride]
 
     def __init__(self, value: T_co) -> None:
@@ -75,20 +76,21 @@ class Final(Generic[T_co]):
 
 
 class Tracked(Generic[T_co]):
-    """An item with a name, by which a stream can be taken up again.
+    """An item with an id, after which a lost stream can be reopened.
 
-    A method annotated `AsyncIterator[Tracked[T]]` yields `Tracked("some id", value)`. When the stream
-    is lost for good, as by a restart of the server, the caller's side opens it again by itself and
-    names the last item that its application has got: `current().last_id`, after which the method
-    goes on. It is None the first time.
+    A method annotated `AsyncIterator[Tracked[T]]` yields `Tracked("some id", value)`. When the
+    stream is lost for good, for instance by a restart of the server, the caller's side reopens it
+    by itself (protocol.md RETRY-3). It sends the id of the last item that its application has got.
+    The method reads that id as `current().last_id`, which is None the first time, and goes on after
+    that item.
 
     Args:
-        id: What the method needs to go on after this item; at most 1,024 characters.
-        value: The item proper.
+        id: A text by which the method can go on after this item; at most 1,024 characters.
+        value: The item itself.
 
     Attributes:
-        id: The same.
-        value: The same.
+        id: The id of the item.
+        value: The item itself.
     """
 
     __slots__ = ("id", "value")
@@ -113,12 +115,12 @@ class Stream(AsyncIterator[T_co], Generic[T_co, U_co]):
     """The items of a streaming call, for one consumer.
 
     Iterate it with `async for`. A bare `break` only pauses: iterating again continues where it
-    stopped. Leaving `async with`, `aclose()` and `cancel()` end it on the other side too, and
-    nothing more is yielded after them.
+    stopped. Leaving `async with`, `aclose()` and `cancel()` end the stream on the other side too,
+    and no item is yielded after them.
 
-    A cancelled `anext`, as by a timeout around it, ends the stream too, and loses what was still to
-    come: to iterate it again raises an `RpcError` with code `cancelled`. To wait for an item for a
-    limited time use `next`.
+    A cancelled `anext`, for instance by a timeout around it, ends the stream too, and the remaining
+    items are lost: iterating it again raises an `RpcError` with code `cancelled`. Use `next` to
+    wait for an item for a limited time.
 
     A subclass implements `__anext__`, `aclose` and `cancel`, and calls `_finish` at a clean end.
     """
@@ -128,7 +130,7 @@ class Stream(AsyncIterator[T_co], Generic[T_co, U_co]):
     def __init__(self, label: str) -> None:
         self._label = label
         self._final: Any = _ABSENT
-        # Whether it was ended because the task that waited for an item was cancelled.
+        # Whether it ended because the task that waited for an item was cancelled.
         self._cut = False
 
     def __aiter__(self) -> Self:
@@ -138,22 +140,22 @@ class Stream(AsyncIterator[T_co], Generic[T_co, U_co]):
         raise NotImplementedError
 
     async def next(self, timeout: float | None = None) -> T_co:
-        """The next item, for which this waits no longer than `timeout`.
+        """Wait for the next item, no longer than `timeout`.
 
         Args:
-            timeout: Seconds; None: as long as it takes.
+            timeout: Seconds to wait; None: no limit.
 
         Raises:
-            TimeoutError: There was none in time. The stream goes on, and nothing of it is lost.
+            TimeoutError: No item came in time. The stream goes on, and no item is lost.
             StopAsyncIteration: The stream has ended.
-            RpcError: It has failed.
+            RpcError: The stream has failed.
         """
         if timeout is None:
             return await self.__anext__()
         raise NotImplementedError
 
     async def aclose(self) -> None:
-        """End the stream and wait until its source has cleaned up, as far as that is known."""
+        """End the stream, and wait for the cleanup of a source in this process."""
         raise NotImplementedError
 
     def cancel(self) -> None:
@@ -161,16 +163,19 @@ class Stream(AsyncIterator[T_co], Generic[T_co, U_co]):
         raise NotImplementedError
 
     async def collect(self) -> list[T_co]:
-        """All items that are still to come, as a list."""
+        """Wait for all remaining items, and return them as a list.
+
+        If the await is cancelled, the stream ends, and all its items are lost.
+        """
         async with self:
             return [item async for item in self]
 
     @property
     def final(self) -> U_co:
-        """The value that the stream ended with; None if it ended without one.
+        """The value with which the stream ended; None if it ended without one.
 
         Raises:
-            NotFinished: The stream has not come to its end, or was cut short.
+            NotFinished: The stream has not come to its end, or was cut short; the caller's fault.
         """
         if self._final is _ABSENT:
             raise NotFinished(
@@ -183,14 +188,13 @@ class Stream(AsyncIterator[T_co], Generic[T_co, U_co]):
     def lag(self) -> int:
         """Items that have arrived and wait to be taken; 0 for a stream within this process.
 
-        With `overflow="block"` it tells how far the consumer is behind only up to the window, since
-        the producer waits then.
+        With `overflow="block"` it never exceeds the window by much, since the producer waits.
         """
         return 0
 
     @property
     def dropped(self) -> int:
-        """Items let go so far because the consumer did not keep up.
+        """Items dropped so far because the consumer did not keep up.
 
         0 with `overflow="block"`, for uploads, and for streams within this process.
         """
@@ -211,7 +215,7 @@ class Stream(AsyncIterator[T_co], Generic[T_co, U_co]):
         self._final = final
 
     def _raise_if_cut(self) -> None:
-        """Say that the stream is not complete, though it has ended."""
+        """Raise the error for a stream that has ended, but is not complete."""
         if self._cut:
             raise RpcError(
                 Code.CANCELLED,
@@ -239,11 +243,11 @@ class Stream(AsyncIterator[T_co], Generic[T_co, U_co]):
 
 
 class LocalStream(Stream[T_co, U_co]):
-    """A stream over an iterator of this process: what a method gives when called locally.
+    """A stream over an iterator of this process, such as a local call of a method gives.
 
     Args:
         source: An async iterator, an awaitable of one, or a plain iterator.
-        label: What messages call it, such as "HelloController.tokens".
+        label: Its name in messages, such as "HelloController.tokens".
     """
 
     __slots__ = ("_busy", "_closed", "_dropped", "_pending", "_source")
@@ -258,7 +262,7 @@ class LocalStream(Stream[T_co, U_co]):
         self._busy = False
         self._closed = False
         self._dropped = 0
-        # A step of the source that goes on, though nobody waits for it at the moment.
+        # A step of the source that goes on, although no task waits for it at the moment.
         self._pending: _Step | None = None
 
     @property
@@ -267,13 +271,13 @@ class LocalStream(Stream[T_co, U_co]):
 
     @property
     def dropped(self) -> int:
-        # A stream that a method hands on comes from another session, and may lose items there.
+        # A stream that a method passes on comes from another session, and may drop items there.
         if isinstance(self._source, Stream):
             self._dropped = self._source.dropped
         return self._dropped
 
     def detach(self) -> AsyncIterable[Any]:
-        """What to iterate in place of this: its source, where nobody has looked at it yet."""
+        """The object to iterate in place of this: the source, if its iteration has not begun."""
         source = self._source
         if self._busy or self._closed or self._pending or not isinstance(source, AsyncGenerator):
             return self
@@ -331,27 +335,27 @@ class LocalStream(Stream[T_co, U_co]):
         self._release()
 
     def _fault(self, error: BaseException) -> BaseException:
-        """What a failed step raises; notes whether it was cancelled."""
+        """The exception to raise for a failed step; notes whether it was cancelled."""
         runtime = runtimes.current()
         if isinstance(error, runtime.cancelled_class()):
             if runtime.is_being_cancelled():
-                # A stream that somebody else has closed meanwhile is not cut by this.
+                # If another task has closed the stream meanwhile, this does not cut it short.
                 self._cut = not self._closed
                 return error
             return as_fault(error, self._label)
         return error if isinstance(error, SystemExit) else as_fault(error, self._label)
 
     def _end_as(self, source: Any) -> None:
-        """The source is at its end: take over the final value of a stream, if it has one."""
+        """End the stream, with the final value of a source that is a stream and has one."""
         if not isinstance(source, Stream):
             self._finish()
             return
-        # One that was cut short has none, and so has this one.
+        # A source that was cut short has no final value.
         with suppress(NotFinished):
             self._finish(source.final)
 
     async def _pull_before(self, timeout: float | None) -> Any:
-        """One step, which goes on where it takes longer."""
+        """Wait for one step for a limited time; a longer step goes on."""
         source = self._source
         if isinstance(source, Stream) and self._pending is None:
             try:
@@ -378,9 +382,9 @@ class LocalStream(Stream[T_co, U_co]):
         """The next item.
 
         Raises:
-            _End: There is none. Nothing else counts as an end, whatever code raises by hand.
+            _End: There is none. No exception that code raises by hand counts as an end.
         """
-        # A Stream has `__await__`, to refuse: it only looks awaitable.
+        # A Stream has an `__await__` that refuses, so it only looks awaitable.
         if not isinstance(self._source, AsyncIterator) and isawaitable(self._source):
             self._source = await self._source
         source = self._source
@@ -420,7 +424,7 @@ class LocalStream(Stream[T_co, U_co]):
     def cancel(self) -> None:
         """End the stream without waiting.
 
-        An async source cleans up at the next look at the stream, or when it is dropped.
+        An async source cleans up at the next use of the stream, or when the stream is dropped.
         """
         self._closed = True
         self._cut = False
@@ -435,7 +439,7 @@ class LocalStream(Stream[T_co, U_co]):
                 close()
 
     def _release(self) -> Any:
-        """Let go of the source, and return it; what it has told stays known."""
+        """Drop the reference to the source, and return it; its counts are kept."""
         _ = self.dropped
         source, self._source = self._source, None
         return source
@@ -456,7 +460,7 @@ class _End(Exception):
 
 
 class _Step:
-    """A step of an async source, in a task of its own: who waits for it may stop waiting.
+    """A step of an async source, in a task of its own, which a limited wait can leave running.
 
     Args:
         step: The step.
@@ -478,17 +482,17 @@ class _Step:
             self._done.set()
 
     async def wait(self, timeout: float | None) -> bool:
-        """Wait for the end of the step; False if it did not come in time.
+        """Wait for the end of the step; returns False if it did not come in time.
 
         Args:
-            timeout: Seconds, or None.
+            timeout: Seconds to wait; None: no limit.
         """
         with anyio.move_on_after(timeout):
             await self._done.wait()
         return self._done.is_set()
 
     def result(self) -> Any:
-        """What the step has come to."""
+        """The item of the step; raises its exception."""
         error, self._error = self._error, None
         if error is not None:
             raise error
@@ -507,7 +511,7 @@ class _Step:
 
 
 def stream_of(items: Iterable[T] | AsyncIterable[T]) -> Stream[T]:
-    """A stream over `items`, for a parameter that takes one.
+    """Make a stream over `items`, for a parameter that takes a stream.
 
     Args:
         items: Any iterable, async or not.

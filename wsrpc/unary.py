@@ -1,4 +1,4 @@
-"""Calls that are not awaited or iterated yet, and say what to write when they are used wrongly."""
+"""Calls that are not awaited or iterated yet; an error for wrong use names the right one."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ R = TypeVar("R")
 
 
 class UnaryCall(Coroutine[Any, Any, R]):
-    """A coroutine that says what to write when it is iterated.
+    """The coroutine of a call; iterating it raises an error that tells to await it.
 
-    It is a coroutine to `create_task`, `gather` and `start_soon` too.
+    `create_task`, `gather` and `start_soon` take it like any coroutine.
 
     Args:
         inner: The coroutine that makes the call.
-        label: What messages call it, such as "HelloController.greet".
+        label: Its name in messages, such as "HelloController.greet".
     """
 
     __slots__ = ("_inner", "_label")
 
     def __init__(self, inner: Coroutine[Any, Any, R], label: str) -> None:
-        # Python's own warning about a call that was never awaited names the method then.
+        # So Python's warning about a call that was never awaited names the method.
         named: Any = inner
         named.__qualname__ = label
         self._inner = inner
@@ -68,7 +68,7 @@ class UntypedCall(Coroutine[Any, Any, Any]):
     Args:
         await_it: Starts the call as one that returns a value.
         iterate_it: Starts the call as one that streams.
-        label: What messages call it.
+        label: Its name in messages.
     """
 
     __slots__ = ("_await_it", "_coroutine", "_iterate_it", "_label", "_stream")
@@ -119,7 +119,7 @@ class UntypedCall(Coroutine[Any, Any, Any]):
             self._as_coroutine().close()
 
     def __del__(self) -> None:
-        # As Python does for coroutines; whoever forgets `await` would see nothing at all happen.
+        # As Python does for coroutines: a call without `await` would have no effect at all.
         if self._coroutine is None and self._stream is None:
             warnings.warn(
                 f"{self._label} was neither awaited nor iterated",
@@ -143,7 +143,7 @@ class UntypedCall(Coroutine[Any, Any, Any]):
         await self._as_stream().__aexit__(exc_type, exc, traceback)
 
     async def next(self, timeout: float | None = None) -> Any:
-        """The next item, for which this waits no longer than `timeout` seconds; see `Stream.next`."""
+        """Wait for the next item, no longer than `timeout` seconds; see `Stream.next`."""
         return await self._as_stream().next(timeout)
 
     async def aclose(self) -> None:
@@ -160,7 +160,7 @@ class UntypedCall(Coroutine[Any, Any, Any]):
 
     @property
     def final(self) -> Any:
-        """The value that the stream ended with."""
+        """The value with which the stream ended."""
         return self._as_stream().final
 
     @property
@@ -170,7 +170,7 @@ class UntypedCall(Coroutine[Any, Any, Any]):
 
     @property
     def dropped(self) -> int:
-        """Items let go so far because the consumer did not keep up; 0 for a single value."""
+        """Items dropped so far because the consumer did not keep up; 0 for a single value."""
         return 0 if self._stream is None else self._stream.dropped
 
     def __repr__(self) -> str:

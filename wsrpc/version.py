@@ -1,7 +1,7 @@
-"""What this package calls itself, and which build of it runs: the compiled core or pure Python.
+"""The version of this package, and its build: the compiled core or pure Python.
 
 The core may be there twice: as Python, and compiled from the same source (`compiled` in
-pyproject.toml lists its modules). Python prefers what is compiled. This module is imported before
+pyproject.toml lists its modules). Python prefers compiled modules. This module is imported before
 all others, so that `WSRPC_PURE=1` in the environment can turn that off.
 """
 
@@ -33,7 +33,7 @@ AGENT = f"wsrpc-python/{__version__}"
 
 
 class SourceOnly:
-    """Finds the modules of this package as Python, though they may be there compiled as well."""
+    """Finds the Python source of this package's modules, even if they are compiled too."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -49,7 +49,7 @@ class SourceOnly:
 
 
 def _build() -> str:
-    """Which build of the core is imported from now on."""
+    """Choose the build of the core that is imported from now on."""
     if os.environ.get("WSRPC_PURE", "0") not in ("", "0"):
         sys.meta_path.insert(0, SourceOnly())
         return "pure Python"

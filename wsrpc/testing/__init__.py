@@ -1,4 +1,4 @@
-"""For tests of programs that use wsrpc: servers and clients in memory, faults, a record of calls."""
+"""Tools for testing programs that use wsrpc: in-memory servers and clients, faults, recorders."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What goes wrong with connections in memory, when a test says so."""
+"""Faults of connections in memory, which a test controls."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ class Faults:
 
     def __init__(self) -> None:
         self._plan = faults.Faults()
-        # Both ends of the connections that are there.
+        # Both ends of the present connections.
         self._links: list[MemoryLink] = []
 
     def link_pair(
         self, subprotocol: str, handshake: Handshake | None = None
     ) -> tuple[MemoryLink, MemoryLink]:
-        """A new connection that is subject to these faults: the accepting end, the connecting one.
+        """Make a connection with these faults; returns the accepting end and the connecting one.
 
         Args:
-            subprotocol: What the handshake agreed on.
-            handshake: What the accepting side is told of the connection.
+            subprotocol: The subprotocol that the handshake agreed on.
+            handshake: The accepting side's facts about the connection.
         """
         accepting, connecting = memory_link_pair(subprotocol, self._plan)
         if handshake is not None:
@@ -40,17 +40,17 @@ class Faults:
 
     @property
     def stalled(self) -> bool:
-        """Whether something does not arrive at present, and nothing fails either."""
+        """Whether any message is held up at present, without an error."""
         return bool(self._plan.stalled)
 
     def abort(self) -> None:
-        """Drop the connections that are there; what is on its way still arrives."""
+        """Drop the present connections; messages on their way still arrive."""
         for link in self._links:
             link.abort()
 
     @property
     def cuts(self) -> int:
-        """How often the connection was cut so far."""
+        """The number of times that the connection was cut so far."""
         return self._plan.cuts
 
     def frames(self, sender: Side | None = None) -> int:
@@ -64,20 +64,20 @@ class Faults:
         after: int | FrameName | None = None,
         sender: Side | None = None,
     ) -> None:
-        """Break the connection, as a pulled cable does; what has not arrived by then is lost.
+        """Break the connection, as a pulled cable does; messages that have not arrived are lost.
 
-        May be called ahead, before there is a connection too; each cut that is planned happens
-        once.
+        It may be called ahead, even before there is a connection; each planned cut happens once.
 
         Args:
-            before: The first frame that does not arrive: its index, or what it is, for the next
-                of that kind. Without this and `after`, the connection breaks now.
-            after: The last frame that arrives, likewise.
-            sender: Whose frames these two mean: "accepting" or "connecting"; both, otherwise.
+            before: The first frame that does not arrive: its index, or its name, for the next frame
+                of that name. Without this and `after`, the connection breaks now.
+            after: The last frame that arrives, by index or name.
+            sender: The side whose frames `before` and `after` mean: "accepting" or "connecting";
+                both if left out.
 
         Raises:
-            ValueError: That frame has arrived already.
-            RuntimeError: Nothing is connected yet, and no frame is given.
+            ValueError: The frame has arrived already; the test's fault.
+            RuntimeError: There is no connection yet, and no frame is given; the test's fault.
         """
         self._fault("cut", before, after, sender)
 
@@ -88,32 +88,34 @@ class Faults:
         after: int | FrameName | None = None,
         sender: Side | None = None,
     ) -> None:
-        """Let nothing arrive any more and nothing fail, as on a half-open connection.
+        """Hold up all messages without any error, as on a half-open connection.
 
-        It lasts until `mend`, or `cut`. Whoever sends finds the connection full after a while, and
-        closing it goes unheard as well.
+        It lasts until `mend`, or `cut`. A sender finds the connection full after a while, and the
+        other side does not hear of a close either.
 
         Args:
             before: The first frame that does not arrive, as for `cut`.
-            after: The last frame that arrives, likewise.
-            sender: Whose frames are meant, and stall: "accepting" or "connecting"; both, otherwise.
+            after: The last frame that arrives, by index or name.
+            sender: The side whose frames are meant, and stall: "accepting" or "connecting"; both if
+                left out.
 
         Raises:
-            ValueError: That frame has arrived already.
+            ValueError: The frame has arrived already; the test's fault.
         """
         self._fault("stall", before, after, sender)
 
     def delay(self, seconds: float, *, sender: Side | None = None) -> None:
-        """Let each message take a while on its way, from now on.
+        """Delay each message from now on.
 
         Args:
-            seconds: Seconds for one way.
-            sender: Whose messages: "accepting" or "connecting"; both, otherwise.
+            seconds: Seconds that a message takes to the other side.
+            sender: The side whose messages are delayed: "accepting" or "connecting"; both if left
+                out.
         """
         self._plan.delay(seconds, sender)
 
     def mend(self) -> None:
-        """Let what is stalled arrive, take back what is planned, and delay nothing any more."""
+        """Let stalled messages arrive, drop planned faults, and end delays."""
         self._plan.mend()
         for link in self._links:
             link.wake()

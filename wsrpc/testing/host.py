@@ -38,23 +38,24 @@ from .steady import Steady
 
 __all__ = ["Host", "server"]
 
-# Seconds that a client stays away after a lost connection: always the same, for chance has no
-# place in a test, and not none, so that a server that refuses it is not asked without a pause.
+# Seconds that a client stays away after a lost connection. They are always the same, since a test
+# must not depend on chance, and above 0, so that a server that refuses the client is not asked
+# without a pause.
 AWAY = 0.01
 
-# Seconds between two looks whether all is quiet.
+# Seconds between two checks whether all is quiet.
 FIRST_LOOK = 0.001
 LONGEST_LOOK = 0.05
 
-# Turns of the event loop in which nothing may happen, for all to be quiet.
+# Turns of the event loop without any event, after which all counts as quiet.
 QUIET_TURNS = 20
 
 
 def server(server: Server, *, calls: Recorder | None = None) -> Host:
     """A server in memory: `async with wsrpc.testing.server(server) as host`.
 
-    Everything but the sockets is real: `authenticate`, `authorize`, origins, limits, sessions that
-    wait to be resumed, drain and revoke. Clients connect by `host.connect()`::
+    All parts except the sockets are real: `authenticate`, `authorize`, origins, limits, sessions
+    that wait to be resumed, drain and revoke. Clients connect by `host.connect()`::
 
         server = wsrpc.Server([Shop()], authenticate=authenticate)
         async with wsrpc.testing.server(server) as host:
@@ -63,11 +64,12 @@ def server(server: Server, *, calls: Recorder | None = None) -> Host:
                 ...
                 assert server.revoke("bob") == 1
 
-    Leaving the block closes what is left with 1001, and waits until it has cleaned up.
+    Leaving the block closes the sessions that are left with 1001, and waits until they have cleaned
+    up.
 
     Args:
         server: The server, without any session so far.
-        calls: Notes the calls; one of its own if left out.
+        calls: The recorder of calls; one of its own if left out.
     """
     return Host(server, calls or Recorder())
 
@@ -77,8 +79,7 @@ class Host:
 
     Attributes:
         server: The server.
-        calls: The calls that it handled and made, and those that clients of this host made and
-            handled, noted as they come.
+        calls: The recorder of calls that the server or a client of this host makes or handles.
     """
 
     def __init__(self, server: Server, calls: Recorder) -> None:
@@ -126,7 +127,7 @@ class Host:
         """The accepting side's end of a client's session.
 
         Raises:
-            LookupError: It has ended.
+            LookupError: The session has ended.
         """
         found = self.server.sessions.get(peer.id)
         if found is None:
@@ -156,20 +157,20 @@ class Host:
         address: str = "127.0.0.1",
         faults: Faults | None = None,
     ) -> client.connect:
-        """One more client; `async with host.connect() as session`.
+        """Connect a client; `async with host.connect() as session`.
 
         The arguments are those of `wsrpc.connect`, and these:
 
         Args:
-            reconnect_delay: Seconds that it stays away after a lost connection, each time; chance
-                has no place in a test.
-            path: What it asks for: the path with the query.
-            address: Where it seems to come from, for limits per address.
-            faults: What goes wrong with its connections.
-            headers: Those of its request, for instance `Origin` for a web page.
+            reconnect_delay: Seconds that it stays away after each lost connection, in place of a
+                random delay.
+            path: The path of its requests, with the query.
+            address: The address from which it seems to come, for limits per address.
+            faults: The faults of its connections.
+            headers: The headers of its requests, for instance `Origin` for a web page.
 
         Raises:
-            ConnectError: On entering: it was refused, as on a real port.
+            ConnectError: On entering: the server refused the client, as on a real port.
         """
         return _Client(
             self,
@@ -205,17 +206,17 @@ class Host:
         faults: Faults,
         **_: Any,
     ) -> AsyncIterator[Link]:
-        """A connection in memory: the connecting end.
+        """Open a connection in memory; returns the connecting end.
 
         Args:
-            url: What is asked for; the host in it is of no interest.
-            subprotocol: What to speak.
-            headers: Those of the request.
-            address: Where it seems to come from.
-            faults: What goes wrong with it.
+            url: The URL of the request; its host is ignored.
+            subprotocol: The subprotocol to speak.
+            headers: The headers of the request.
+            address: The address from which it seems to come.
+            faults: The faults of the connection.
 
         Raises:
-            ConnectError: The server answers otherwise.
+            ConnectError: The server refuses the request.
         """
         if self._nursery is None or self._acceptor is None:
             raise RuntimeError("enter wsrpc.testing.server() first")
@@ -249,12 +250,12 @@ class Host:
     # ------------------------------------------------------------ waiting
 
     async def settled(self) -> None:
-        """Wait until nothing is under way, and all that has ended has cleaned up, on both sides.
+        """Wait until no message or call is under way, and all cleanups are over, on both sides.
 
-        That is: each message has arrived; no call is being handled or waited for; sessions that
-        have ended are through with `on_disconnect`. A test that cancels a call need not poll for
-        what its handler does then. There is no limit of time in it, since a call may last; put
-        `anyio.fail_after` around it. Nothing is lost if it is cancelled.
+        Then each message has arrived, no call is being handled or waited for, and sessions that
+        have ended are through with `on_disconnect`. So a test that cancels a call need not poll for
+        the handler's cleanup. The wait has no time limit, since a call may last; put
+        `anyio.fail_after` around it. Nothing is lost if the await is cancelled.
         """
         look = FIRST_LOOK
         while True:
@@ -266,7 +267,7 @@ class Host:
                     break
             else:
                 return
-            # What is under way tells nobody when it arrives.
+            # No event tells when a message arrives.
             await anyio.sleep(look)
             look = min(2 * look, LONGEST_LOOK)
 
@@ -281,24 +282,24 @@ class Host:
 
 
 class _Serving(Observer):
-    """Which connections are served, and which of them belong to sessions that have ended.
+    """The connections that are served, and those of them whose sessions have ended.
 
     A session lives in the task of the connection that began it, to the end of its cleanup.
     """
 
     def __init__(self) -> None:
-        # By the identity of the handshake, which the session has as well.
+        # By the identity of the handshake, which the session holds too.
         self._served: dict[int, anyio.Event] = {}
         self._begun: dict[int, int] = {}
         self._ended: dict[int, anyio.Event] = {}
 
     def begin(self, handshake: Handshake) -> anyio.Event:
-        """A connection is about to be served; gives what to set when it is over."""
+        """Note that a connection is about to be served; returns the event to set at its end."""
         over = self._served[id(handshake)] = anyio.Event()
         return over
 
     def end(self, handshake: Handshake) -> None:
-        """It is not served any more."""
+        """Note that a connection is not served any more."""
         self._served.pop(id(handshake), None)
         self._ended.pop(id(handshake), None)
 
@@ -313,7 +314,7 @@ class _Serving(Observer):
 
     @property
     def has_ended_ones(self) -> bool:
-        """Whether a session has ended and not cleaned up."""
+        """Whether a session has ended, and has not cleaned up."""
         return bool(self._ended)
 
     async def ended_ones(self) -> None:
@@ -344,6 +345,6 @@ class _Client(client.connect):
         traceback: TracebackType | None,
     ) -> None:
         if self._faults.stalled:
-            # Nobody would hear that the session closes.
+            # The server would not hear that the session closes.
             self._faults.abort()
         await super().__aexit__(exc_type, exc, traceback)

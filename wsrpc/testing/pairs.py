@@ -1,7 +1,7 @@
-"""For tests of programs that use wsrpc: connected sessions without a socket, and faults to order.
+"""Pairs of connected sessions without a socket, with faults on demand.
 
-The connection of a `connected_pair` breaks, stalls and lags when a test says so, at once or at a
-certain frame::
+A test can break, stall and delay the connection of a `connected_pair`, at once or at a certain
+frame::
 
     pair = connected_pair([Shop()])
     pair.cut(before="result")       # the order goes through, the receipt never arrives
@@ -9,9 +9,9 @@ certain frame::
         with pytest.raises(wsrpc.ConnectionLost):
             await client.clientize(Shop).order("tea")
 
-A frame is named by its index or by what it is ("call", "message", "result", … as in protocol.md).
-Frames are counted from 0 as they arrive, those of both sides together, over all links of the pair.
-So a test can try each place in turn, without knowing how many there are::
+A frame is named by its index or by its name in protocol.md ("call", "message", "result", …). Frames
+are counted from 0 as they arrive, those of both sides together, over all links of the pair. So a
+test can try each place in turn, without knowing how many there are::
 
     for index in itertools.count():
         pair = connected_pair([Shop()], reconnect=True)
@@ -21,8 +21,8 @@ So a test can try each place in turn, without knowing how many there are::
         if not pair.cuts:
             break
 
-On trio, time can be virtual: under `trio.testing.MockClock(autojump_threshold=0)` whatever waits,
-deadlines and delays included, is over at once, and the clock says how long it would have taken.
+On trio, time can be virtual: under `trio.testing.MockClock(autojump_threshold=0)` every wait,
+deadlines and delays included, is over at once, and the clock tells how long it would have taken.
 Threads are not part of that: while a sync method runs in one, virtual time may fly past it.
 """
 
@@ -60,13 +60,13 @@ __all__ = ["connected_pair"]
 class connected_pair(Faults):
     """Two sessions joined in memory: `async with connected_pair([Server()], [Client()]) as (a, b)`.
 
-    The first is the accepting side and exposes `controllers`; the second is the connecting side
-    and exposes `client_controllers`. Everything but the socket is real: encoding, validation,
-    credit, deadlines, cancellation.
+    The first session is the accepting side and exposes `controllers`; the second is the connecting
+    side and exposes `client_controllers`. All parts except the socket are real: encoding,
+    validation, credit, deadlines, cancellation.
 
     Args:
-        controllers: What the accepting side exposes.
-        client_controllers: What the connecting side exposes.
+        controllers: The controllers that the accepting side exposes.
+        client_controllers: The controllers that the connecting side exposes.
         codec: "json" or "msgpack".
         limits: Bounds of the accepting side, and of the connecting side too if that has none.
         client_limits: Bounds of the connecting side.
@@ -75,8 +75,8 @@ class connected_pair(Faults):
         authorize: Asked before each call that the accepting side handles.
         client_authorize: Asked before each call that the connecting side handles.
         debug: Whether unexpected errors cross with text and traceback, both ways.
-        principal: Who the connecting side is to the accepting side's handlers; a `Grant` where
-            that does not hold for ever.
+        principal: The connecting side's principal for the accepting side's handlers; a `Grant` if
+            it expires.
         reconnect: Whether the connecting side comes back after a lost connection, as `connect` does.
         reconnect_delay: Seconds that it then stays away each time, in place of a random delay.
     """
@@ -160,7 +160,7 @@ class connected_pair(Faults):
 
     @asynccontextmanager
     async def open(self, address: int) -> AsyncIterator[Link]:
-        """A new connection, subject to the same faults: the connecting side's end."""
+        """Open a connection with the same faults; yields the connecting side's end."""
         assert self._nursery is not None
         accepting, connecting = self.link_pair(self._codec.subprotocol)
         self._nursery.spawn(self._server.acceptor().serve, accepting)
@@ -180,7 +180,7 @@ class connected_pair(Faults):
 
     async def _end(self) -> None:
         if self.stalled:
-            # Nobody would hear that the sessions close.
+            # Neither side would hear that the other session closes.
             self.abort()
         for session in self._sessions:
             await session.aclose()

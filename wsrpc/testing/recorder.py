@@ -1,4 +1,4 @@
-"""A record of calls, for assertions, and a wait until they are over."""
+"""The recorder of calls: for assertions, and for waiting until calls are over."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from ..interfaces import CallEnd, Next, ObservedCall, Observer, Request
 
 __all__ = ["RecordedCall", "Recorder"]
 
-# What a call's code is while it runs.
+# The code of a call that runs.
 RUNNING = ""
 
 
 @dataclass(slots=True)
 class RecordedCall:
-    """One call, as far as it has come.
+    """One call, up to this moment.
 
     Attributes:
         name: Controller and method, such as "Shop.order"; of a callback, its parameter.
         kind: "unary", "stream", "notify" or "callback".
         direction: "inbound" where it is handled, "outbound" where it is made.
-        principal: Who made it, as `authenticate` said; None for an outbound call.
+        principal: The caller's principal, as `authenticate` returned it; None for an outbound call.
         session_id: The session's id.
-        metadata: What travelled with it.
+        metadata: The metadata that travelled with it.
         tags: The method's tags.
         code: "ok", or the code of the error; "" while it runs.
         refused: Whether it was refused before its method ran.
         not_started: Whether the method is known not to have run.
-        error_id: Under which the handling side logged an unexpected exception.
+        error_id: The id under which the handling side logged an unexpected exception.
         duration: Seconds that it took, cleanup included.
         items_sent: Items of its streams that went out.
         items_received: Items of its streams that came in.
-        arguments: Its arguments by name, where the recorder is an interceptor of the server as
-            well, and the call an inbound one; None otherwise.
+        arguments: Its arguments by name, if the call is inbound and the recorder is an interceptor
+            of the server too; None otherwise.
     """
 
     name: str
@@ -69,7 +69,7 @@ class Recorder(Observer):
     `Server(interceptors=[recorder], observers=[recorder])`, it notes the arguments of inbound calls.
 
     Args:
-        keep: Calls. The most that are kept; the oldest that are over go first.
+        keep: Calls that are kept at most; the oldest ended ones go first.
 
     Attributes:
         calls: The calls, in the order in which they began or were refused.
@@ -88,7 +88,7 @@ class Recorder(Observer):
 
     @property
     def live(self) -> list[RecordedCall]:
-        """The calls that have begun and are not over, cleanup included."""
+        """The calls that have begun and are not over; a cleanup is a part of its call."""
         return [record for _, record in self._live.values()]
 
     def of(
@@ -98,14 +98,14 @@ class Recorder(Observer):
 
         Args:
             name: Controller and method, such as "Shop.order".
-            direction: "inbound" or "outbound"; both, otherwise.
+            direction: "inbound" or "outbound"; both if left out.
         """
         return [
             call for call in self.calls if call.name == name and direction in (None, call.direction)
         ]
 
     def codes(self, name: str, direction: Literal["inbound", "outbound"] = "inbound") -> list[str]:
-        """How the calls of one method ended, "ok" or a code; "" for one that runs."""
+        """The codes of the calls of one method: "ok" or an error's code; "" for one that runs."""
         return [call.code for call in self.of(name, direction)]
 
     def clear(self) -> None:
@@ -120,9 +120,10 @@ class Recorder(Observer):
         count: int = 1,
         direction: Literal["inbound", "outbound"] = "inbound",
     ) -> list[RecordedCall]:
-        """Wait until so many calls of a method are over, their cleanup included.
+        """Wait until `count` calls of a method are over, their cleanup included.
 
-        There is no limit of time in it; put `anyio.fail_after` around it.
+        The wait has no time limit; put `anyio.fail_after` around it. Nothing is lost if the await
+        is cancelled.
 
         Args:
             name: Controller and method, such as "Shop.order".
@@ -144,7 +145,7 @@ class Recorder(Observer):
         count: int = 1,
         direction: Literal["inbound", "outbound"] = "inbound",
     ) -> list[RecordedCall]:
-        """Wait until so many calls of a method have begun; the arguments are those of `ended`.
+        """Wait until `count` calls of a method have begun; the arguments are those of `ended`.
 
         Returns:
             The calls that have begun.
@@ -156,7 +157,7 @@ class Recorder(Observer):
             await self._change()
 
     async def idle(self) -> None:
-        """Wait until no call is live. One that is still under way to its handler is not counted."""
+        """Wait until no call is live; a call still under way to its handler does not count."""
         while self._live:
             await self._change()
 
@@ -168,7 +169,7 @@ class Recorder(Observer):
     # ------------------------------------------------------------ what is told
 
     async def __call__(self, request: Request, call_next: Next) -> Any:
-        """As an interceptor: note the arguments, and go on."""
+        """As an interceptor: record the arguments, and go on."""
         if request.direction == "inbound":
             here = (request.session.id, current().call_id)
             for call, record in self._live.values():

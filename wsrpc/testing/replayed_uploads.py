@@ -1,4 +1,4 @@
-"""The uploads of a recording that is played again: they go out as the server's credit allows now."""
+"""The uploads of a recording that is replayed: the server's present credit paces them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["ReplayedUploads"]
 
 
 class _Upload:
-    """One upload: what was recorded of it and could not be sent yet."""
+    """One upload, with its recorded frames that cannot be sent yet."""
 
     def __init__(self, id: int, call: int, credit: int) -> None:
         self.call = call
@@ -28,7 +28,7 @@ class _Upload:
         self._balance += credit
 
     def cancel(self) -> None:
-        """No credit comes any more; only the upload's end is expected."""
+        """Note that no more credit comes; only the upload's end is expected."""
         self._cancelled = True
         self.waiting = deque(one for one in self.waiting if isinstance(one, bytes))
 
@@ -52,7 +52,7 @@ class _Upload:
 
 
 class ReplayedUploads:
-    """All uploads of a session that is played.
+    """All uploads of a session that is replayed.
 
     A server may grant credit in other portions than in the recording. So items wait here while
     the frames after them, on other ids, go out: a server that gives each item back needs credit
@@ -68,21 +68,21 @@ class ReplayedUploads:
 
     @property
     def waiting(self) -> bool:
-        """Whether anything waits for credit."""
+        """Whether any frame waits for credit."""
         return any(upload.waiting for upload in self._open.values())
 
     def begin(self, call: int, uploads: Mapping[str, int], window: int) -> None:
-        """Take note of a call's uploads, each with the credit that it begins with."""
+        """Add the uploads of a call, each with its first credit."""
         for id in uploads.values():
             self._open[id] = _Upload(id, call, window)
 
     def grant_all(self, window: int) -> None:
-        """Count the first window, which the server told after the calls had been made."""
+        """Add the first window, which the server announced after the calls had been made."""
         for upload in self._open.values():
             upload.grant(window)
 
     def take(self, frame: list[Any]) -> None:
-        """Look at a frame of the server's."""
+        """Take credit and cancels from a frame of the server."""
         name = frame[0]
         if name == "credit" and frame[1] in self._open:
             self._open[frame[1]].grant(frame[2])
@@ -90,16 +90,16 @@ class ReplayedUploads:
             self._open[frame[1]].cancel()
 
     def end_of_call(self, call: int) -> None:
-        """Drop the uploads of a call that the server has answered: no credit comes any more."""
+        """Drop the uploads of a call that the server has answered."""
         for id in [id for id, upload in self._open.items() if upload.call == call]:
             del self._open[id]
 
     def add(self, id: int, items: list[Raw], rest: list[Any]) -> None:
-        """Take items that the recorded client sent, and the fields after them."""
+        """Add items that the recorded client sent, and the fields after them."""
         self._open[id].waiting.append((items, rest))
 
     def finish(self, id: int, frame: bytes) -> None:
-        """Take the frame with which the recorded client ended an upload."""
+        """Add the frame with which the recorded client ended an upload."""
         self._open[id].waiting.append(frame)
 
     def due(self) -> list[bytes]:

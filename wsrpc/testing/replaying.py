@@ -1,4 +1,4 @@
-"""Plays the connecting side of a recording against a server, and compares what the server says."""
+"""Replays the connecting side of a recording against a server, and compares the server's frames."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SAME_HELLO = ("version", "window", "limits", "features", "heartbeat", "resume_wi
 # Options of a call of the server that must be the same.
 SAME_OPTIONS = ("metadata", "last_id")
 
-# A server closes with these for reasons of its own time, not because of what it was told.
+# The codes with which a server closes for reasons of time, not because of the client's frames.
 OF_ITS_TIME = {
     CloseCode.GOING_AWAY,
     CloseCode.CONNECTION_LOST,
@@ -46,12 +46,12 @@ OF_ITS_TIME = {
 
 
 class Difference(AssertionError):
-    """The server says something else than in the recording.
+    """The server sends another frame than in the recording.
 
     Attributes:
         frame: The first frame of the recording that differs.
-        expected: What it says there.
-        found: What the server said instead; None where nothing came.
+        expected: The frame of the recording.
+        found: The frame that the server sent instead; None where none came.
     """
 
     def __init__(self, frame: RecordedFrame, expected: Any, found: Any, seconds: float) -> None:
@@ -69,13 +69,13 @@ class Difference(AssertionError):
 
 @dataclass(slots=True)
 class Replayed:
-    """What was played.
+    """The result of a replay.
 
     Attributes:
-        sessions: Sessions that were played.
+        sessions: Sessions that were replayed.
         sent: Frames that were sent.
-        compared: Frames of the recorded server with which the server's were compared.
-        left_out: Why sessions were not played, a sentence each.
+        compared: Frames of the recording with which the server's frames were compared.
+        left_out: The reasons why sessions were not replayed, a sentence each.
     """
 
     sessions: int = 0
@@ -95,28 +95,28 @@ async def replay(
     headers: Mapping[str, str] | None = None,
     timeout: float = 10.0,
 ) -> Replayed:
-    """Play the client of a recording against a server.
+    """Replay the client of a recording against a server.
 
-    The frames go out in the order in which they were recorded, each once the server has said what
-    it had said before it. docs/recording.md lists what is not compared: what no two runs have in
-    common, such as tokens, ids of errors, times, acks, and how items are gathered into messages.
+    The frames go out in the recorded order, each after the server's frames that precede it in the
+    recording. docs/recording.md lists the parts that are not compared, since no two runs share
+    them, such as tokens, ids of errors, times, acks, and the division of items into messages.
 
     Args:
         path: The recording.
         url: The server.
-        auth: The credentials, which no recording has.
+        auth: The credentials, which a recording never holds.
         speed: "recorded" keeps the pauses; "full" leaves them out.
         ignore: Fields of values that are not compared, by pattern of the method's full name, such
-            as `{"Clock.*": ["now"]}`; "*" for all of a method's values.
+            as `{"Clock.*": ["now"]}`; the field "*" stands for all values of the method.
         links: Only the sessions that began with these connections, by number.
-        headers: More headers of the handshake.
-        timeout: Seconds within which the server has to say what it said in the recording.
+        headers: Further headers of the handshake.
+        timeout: Seconds within which the server has to send each recorded frame.
 
     Returns:
-        What was played.
+                The counts of the replay.
 
     Raises:
-        Difference: The server says something else; the first frame that differs is named.
+        Difference: The server sends another frame; the error names the first frame that differs.
         RecordingError: The recording cannot be read, or is not complete.
         ConnectError: The server cannot be reached.
     """
@@ -127,7 +127,7 @@ async def replay(
         try:
             outcome = await player.play(group, paced=speed == "recorded")
         except (AssertionError, WsrpcError) as error:
-            # By itself, and not in the group of an only task.
+            # The error itself, not a group of one.
             outcome = error
         group.cancel_scope.cancel()
     if isinstance(outcome, Exception):
@@ -207,7 +207,7 @@ class _Player:
 
 
 class _Session:
-    """One session, played over one connection."""
+    """One session, replayed over one connection."""
 
     def __init__(
         self,
@@ -227,23 +227,23 @@ class _Session:
         self._live = Tokens(self._codec)
         self._sending = anyio.Lock()
         self._news = anyio.Event()
-        # What the server said, by id, and its calls, in their order.
+        # The server's tokens by id, and its calls, in their order.
         self._lanes: dict[int, list[Token]] = {}
         self._calls: list[Token] = []
         self._hello: dict[str, Any] | None = None
         self._closed: tuple[int, str] | None = None
         self._taken = 0
-        # Ids of the server's: those of the recording to those of now.
+        # The server's ids in the recording, and its present ids for them.
         self._ids: dict[int, int] = {}
         self._uploads = ReplayedUploads(self._codec)
-        # Ids that this side has cancelled, and those on which it has said its last.
+        # Ids that this side has cancelled, and ids on which it has sent its last frame.
         self._cancelled: set[int] = set()
         self._finished: set[int] = set()
 
     # ------------------------------------------------------------ what comes
 
     async def listen(self) -> None:
-        """Take what the server says, until it closes."""
+        """Take the server's frames until it closes."""
         try:
             while True:
                 await self._take(await self._link.receive())
@@ -291,7 +291,7 @@ class _Session:
         self._news = anyio.Event()
 
     async def _until(self, holds: Callable[[], bool]) -> bool:
-        """Whether something comes true in time, and before the server closes."""
+        """Wait for a condition; returns False if it does not hold in time, or the server closes."""
         with anyio.move_on_after(self._timeout):
             while not holds():
                 if self._closed is not None:
@@ -306,7 +306,7 @@ class _Session:
         """Send a frame of the client, or wait for one of the server and compare it.
 
         Raises:
-            Difference: It is another.
+            Difference: The server's frame differs.
         """
         if one.frame[0] == "close":
             await self._close(one)
@@ -356,7 +356,7 @@ class _Session:
             self._finished.add(frame[1])
 
     async def _upload(self, one: RecordedFrame) -> None:
-        """Send what is uploaded as far as the server's credit allows now."""
+        """Send uploaded items as far as the server's credit allows."""
         id = one.frame[1]
         if one.frame[0] == "message":
             parts = self._codec.split_array(one.data)
@@ -369,7 +369,7 @@ class _Session:
             await self._send(frames)
 
     def _mapped(self, one: RecordedFrame) -> bytes:
-        """A frame with the ids that the server uses now."""
+        """A frame with the ids that the server uses in this run."""
         frame = one.frame
         parts: list[Any] = list(self._codec.split_array(one.data))
         if len(frame) > 1 and isinstance(frame[1], int):
@@ -387,7 +387,7 @@ class _Session:
             try:
                 await self._link.send(self._codec.join(frames))
             except LinkClosed:
-                # Whoever waits for the server finds out, and says so.
+                # The task that waits for the server finds out, and raises it.
                 return
 
     # ------------------------------------------------------------ what is compared
@@ -422,7 +422,7 @@ class _Session:
             while lane and lane[0].kind == "item":
                 del lane[0]
         elif token.kind == "cancel" and token.id in self._finished:
-            # It crossed the last frame of this side, and need not do so again.
+            # It crossed the last frame of this side in the recording, and need not do so again.
             return
         if token.kind != "cancel":
             await self._until(lambda: any(found.kind != "cancel" for found in lane))
@@ -434,8 +434,8 @@ class _Session:
             raise self._difference(one, token, self._closed)
         found = lane.pop(0)
         if token.id in self._cancelled:
-            # Whether the end, the beginning or the cancel came first is a matter of time; but two
-            # errors have the same code.
+            # The order of end, beginning and cancel is a matter of time, but two errors must have
+            # the same code.
             if token.kind == found.kind == "error" and token.value["code"] != found.value["code"]:
                 raise self._difference(one, token, found)
             return
@@ -447,7 +447,7 @@ class _Session:
             raise self._difference(one, token, found)
 
     async def _expect_call(self, one: RecordedFrame, token: Token) -> None:
-        """Find the call of the server's that this was: others may come before it now."""
+        """Find the server's call that matches this one: others may come before it in this run."""
         fields = self._fields(one.method)
         wanted = self._comparable(token, fields)
 
@@ -471,7 +471,7 @@ class _Session:
                 self._ids[id] = now.get(name, id)
 
     def _comparable(self, token: Token, fields: frozenset[str]) -> Any:
-        """What of a token must be the same in every run."""
+        """The part of a token that must be the same in every run."""
         value = token.value
         if token.kind in ("call", "notify"):
             method, args, options = value
@@ -481,7 +481,7 @@ class _Session:
             return [method, _without(args, fields), _without(same, fields)]
         if token.kind == "error" and isinstance(value, dict):
             if value.get("code") == Code.DEADLINE_EXCEEDED:
-                # Whether it had begun by then is a matter of time, and so is what is said of it.
+                # Whether the call had begun is a matter of time, and so is the rest of the error.
                 return value["code"]
             kept = {key: value.get(key) for key in ("code", "message", "type", "not_started")}
             if value.get("error_id") and isinstance(kept["message"], str):
@@ -502,7 +502,7 @@ def _without(value: Any, fields: frozenset[str]) -> Any:
 
 
 def _same(recorded: Any, found: Any) -> bool:
-    """Whether two values are equal, wherever the recording holds any."""
+    """Whether two values are equal in all parts that the recording holds."""
     todo = [(recorded, found)]
     while todo:
         one, other = todo.pop()

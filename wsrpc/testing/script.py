@@ -1,4 +1,4 @@
-"""A recording as something to play: sessions instead of connections, and what is said in them."""
+"""A recording as a script to replay: its sessions, and their frames."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ __all__ = ["Played", "Script", "Token", "Tokens", "is_numbered", "script_of"]
 
 LINK_FRAMES = ("hello", "ack", "ping", "pong", "goaway", "auth", "close", "unread")
 
-# With these a side says that the other one broke the protocol; what it took for that is not played.
+# The codes with which a side tells that the other one broke the protocol; the offending frames are
+# not replayed.
 BREACHES = {
     CloseCode.PROTOCOL_ERROR,
     CloseCode.UNSUPPORTED_DATA,
@@ -31,7 +32,7 @@ BREACHES = {
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """What one side says on an id, whichever way it was divided into frames.
+    """A step of one side on an id, regardless of its division into frames.
 
     Attributes:
         id: The id.
@@ -46,19 +47,19 @@ class Token:
 
 
 class Tokens:
-    """Puts what one side sends together: items out of messages, values out of chunks.
+    """Makes tokens of one side's frames: items out of messages, values out of chunks.
 
     Args:
-        codec: The session's.
+        codec: The codec of the session.
     """
 
     def __init__(self, codec: Codec) -> None:
         self._codec = codec
-        # By id: the frame whose value is on its way, and the pieces that have come.
+        # For each id, the frame whose value is on its way, and the pieces that have come.
         self._begun: dict[int, tuple[list[Any], list[Any]]] = {}
 
     def take(self, frame: list[Any]) -> list[Token]:
-        """What a frame completes."""
+        """The tokens that a frame completes."""
         name = frame[0]
         if not is_numbered(frame) or name == "credit" or len(frame) < 2:
             return []
@@ -131,9 +132,9 @@ class Played:
     Attributes:
         number: The number of its first connection.
         codec: "json" or "msgpack".
-        hello: The first hello of C.
-        path: The path that was asked for.
-        unplayable: Why it cannot be played; "" if it can.
+        hello: The first hello of the connecting side.
+        path: The path of the request.
+        unplayable: The reason why it cannot be replayed; "" if it can.
     """
 
     number: int
@@ -145,12 +146,12 @@ class Played:
 
 @dataclass(slots=True)
 class Script:
-    """What is to be played.
+    """The sessions and frames to replay.
 
     Attributes:
         sessions: The sessions, in the order in which they began.
-        events: The frames of all sessions in the order in which they passed, each with its session;
-            what was sent again after a resume is there once.
+        events: The frames of all sessions in the order in which they passed, each with its session.
+            Frames that were sent again after a resume are there once.
     """
 
     sessions: list[Played]
@@ -158,7 +159,7 @@ class Script:
 
 
 class _Merged:
-    """A session while it is put together of its connections."""
+    """A session while it is assembled from its connections."""
 
     def __init__(self, played: Played) -> None:
         self.played = played
@@ -167,7 +168,7 @@ class _Merged:
         self.broken: RecordedFrame | None = None
 
     def is_new(self, sender: str) -> bool:
-        """Whether the next numbered frame of a side was not there before."""
+        """Whether the next numbered frame of a side is a new one."""
         self.at[sender] += 1
         if self.at[sender] <= self.most[sender]:
             return False
@@ -183,7 +184,7 @@ def script_of(path: Path, link: Iterable[int] = ()) -> Script:
         link: Numbers of connections; only the sessions that began with one of them. All if empty.
 
     Raises:
-        RecordingError: It cannot be read, or messages are missing in it.
+        RecordingError: The recording cannot be read, or lacks messages.
     """
     records = list(read_records(path))
     if any(isinstance(record, Lost) for record in records):
@@ -240,7 +241,7 @@ def _resume(
     if greeting is not None:
         known.at["S"] = greeting.frame[1].get("received") or 0
     script.sessions.remove(link.played)
-    # The loss is played no more than the return.
+    # Neither the loss nor the return is replayed.
     script.events = [
         (played, one)
         for played, one in script.events
@@ -249,7 +250,7 @@ def _resume(
 
 
 def _judge(played: Played, one: RecordedFrame) -> None:
-    """Note why a session cannot be played, where this frame is a reason."""
+    """Note the reason why a session cannot be replayed, if this frame is one."""
     if played.unplayable:
         return
     if one.frame[0] == "unread" and one.sender == "C":
@@ -263,7 +264,7 @@ def _judge(played: Played, one: RecordedFrame) -> None:
 
 
 def _is_left_out(value: Any) -> bool:
-    # Not by recursion: what was recorded may be nested deeper than any value may be.
+    # Not by recursion: a recorded value may be nested deeper than the bound.
     todo = [value]
     while todo:
         one = todo.pop()

@@ -1,4 +1,4 @@
-"""Delays without chance."""
+"""A backoff without randomness."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["Steady"]
 
 
 class Steady(Backoff):
-    """The same delay before each attempt: chance has no place in a test.
+    """The same delay before each attempt, since a test must not depend on chance.
 
     Args:
         delay: Seconds.

@@ -1,4 +1,4 @@
-"""Virtual time: whatever waits is over at once, and the clock says how long it would have taken."""
+"""Virtual time: every wait is over at once, and the clock tells how long it would have taken."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ __all__ = ["VirtualTimeLoop", "virtual_time"]
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
-    """An event loop of asyncio whose clock jumps to the next timer as soon as nothing else is to do.
+    """An asyncio event loop whose clock jumps to the next timer when no callback is ready.
 
-    `loop.time()` and `anyio.current_time()` begin at 0. What sockets bring is taken first, but a
-    peer in another process is in no hurry, and threads are not waited for: virtual time may fly
-    past both.
+    `loop.time()` and `anyio.current_time()` begin at 0. Data of sockets are taken first, but a peer
+    in another process may be slow, and threads are not waited for: virtual time may fly past both.
     """
 
     def __init__(self) -> None:
@@ -35,7 +34,7 @@ class _Clock:
         self.now = 0.0
 
     def jump(self, seconds: float) -> None:
-        """Let time pass; at least as much as can be told apart, so that it does go on."""
+        """Let time pass, by at least the smallest difference that the clock can show."""
         self.now = max(self.now + seconds, math.nextafter(self.now, math.inf))
 
 
@@ -46,7 +45,7 @@ class _JumpingSelector(selectors.DefaultSelector):
 
     def select(self, timeout: float | None = None) -> Any:
         if timeout is None:
-            # No timer is set: only a thread or a socket can go on.
+            # No timer is set: only a thread or a socket can wake the loop.
             return super().select(None)
         found = super().select(0)
         if not found and timeout > 0:
@@ -55,7 +54,7 @@ class _JumpingSelector(selectors.DefaultSelector):
 
 
 def virtual_time(backend: Literal["asyncio", "trio"] = "asyncio") -> tuple[str, Mapping[str, Any]]:
-    """What the fixture `anyio_backend` has to give for virtual time.
+    """The value of the fixture `anyio_backend` for virtual time.
 
     An hour of waiting takes no time then::
 
@@ -69,7 +68,7 @@ def virtual_time(backend: Literal["asyncio", "trio"] = "asyncio") -> tuple[str, 
         backend: "asyncio" or "trio".
 
     Raises:
-        ValueError: It is none of them.
+        ValueError: There is no such backend; the caller's fault.
     """
     if backend == "asyncio":
         return "asyncio", {"loop_factory": VirtualTimeLoop}

@@ -1,7 +1,7 @@
-"""The answers to plain HTTP requests, whatever carries them: static files and nothing else.
+"""The answers to plain HTTP requests over any carrier: static files only.
 
-The page shows what any peer may ask over the socket, so there is nothing here to protect a second
-time. Every file lies in the package; no path of a request ever becomes a path of the file system.
+The page shows only data that any peer may ask for over the socket, so it needs no protection of its
+own. Every file lies in the package; no path of a request ever becomes a path of the file system.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from .slim import join, parts, slim, slim_css
 
 __all__ = ["CLIENT_FILES", "Page", "Pages", "asks_for_websocket"]
 
-# What other pages and other runtimes may import; served whether there is an explorer or not.
+# The files that other pages and other runtimes may import; served with or without the explorer.
 CLIENT_FILES = frozenset({"wsrpc.js", "wsrpc-msgpack.js", "wsrpc.d.ts"})
 
 INDEX = "index.html"
 
 # The explorer's script; the modules that it stands on travel in it, since one text of all compresses
-# better than each by itself. Those that it loads when they are needed travel alone.
+# better than each by itself. Modules that it loads on demand travel alone.
 EXPLORER = "explorer.js"
 OF_EXPLORER = "explorer-"
 
@@ -36,7 +36,7 @@ TYPES = {
     ".d.ts": "application/typescript; charset=utf-8",
 }
 
-# Trusted Types stand for `innerHTML` and its kin: a page that uses them stops working at once.
+# With Trusted Types a page that uses `innerHTML` or its kin stops working at once.
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
@@ -87,8 +87,8 @@ class Pages:
 
     Args:
         explorer: Whether the explorer is served; the client's files always are.
-        welcomes: Whether the page that sent a request with these headers, names in lower case, may
-            connect: such a page may import the client as well.
+        welcomes: Tells by a request's headers, names in lower case, whether its page may connect.
+            Such a page may import the client too.
     """
 
     def __init__(
@@ -105,11 +105,11 @@ class Pages:
         The last segment of the path names the file, so a proxy may put any prefix in front.
 
         Args:
-            method: The request's, such as "GET".
-            path: The request's, with its query.
-            headers: The request's, names in lower case.
-            mount: The path at which the page itself is; a proxy that passes a prefix on may name it
-                in `X-Forwarded-Prefix`.
+            method: The request's method, such as "GET".
+            path: The request's path, with its query.
+            headers: The request's headers, names in lower case.
+            mount: The path at which the page is; a proxy may name its prefix in
+                `X-Forwarded-Prefix`.
         """
         if asks_for_websocket(headers):
             return None
@@ -125,12 +125,12 @@ class Pages:
         """The name of a file, or the answer that there is none."""
         name = path.rpartition("/")[2]
         if headers.get("service-worker", "").strip().lower() == "script":
-            # Nothing here may stand between a page and the network.
+            # No file may act as a service worker between a page and the network.
             return _plain(404, "Nothing here is a service worker.")
         if not name and path in _mounts(mount, headers):
             name = INDEX
             if not self._explorer:
-                # What is at this address is a WebSocket.
+                # This address serves a WebSocket.
                 return _plain(
                     426,
                     "This is a wsrpc server. Connect with a WebSocket; there is no page here.",
@@ -172,7 +172,7 @@ class Pages:
         return Page(200, tuple(told), encoded.body)
 
     def _sharing(self, headers: Mapping[str, str]) -> list[tuple[str, str]]:
-        """Which other pages may import the client: those that may connect."""
+        """The headers that let other pages import the client, if they may connect."""
         origin = headers.get("origin")
         if origin is not None and self._welcomes is not None and self._welcomes(headers):
             return [
