@@ -113,7 +113,7 @@ async def replay(
         timeout: Seconds within which the server has to send each recorded frame.
 
     Returns:
-                The counts of the replay.
+            The counts of the replay.
 
     Raises:
         Difference: The server sends another frame; the error names the first frame that differs.
