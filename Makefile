@@ -105,10 +105,11 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# The peer that is no Python runs where npm is there to install it, and the compiled core where there
+# The peers that are no Python run where npm (and dotnet) are there to install them, and the compiled core where there
 # is a compiler; the report says so otherwise.
 bench: $(VENV)/.bench
 	-npm install --no-package-lock --no-audit --no-fund --prefix benchmarks/peers/node
+	-command -v dotnet >/dev/null && dotnet build --nologo -v quiet -c Release benchmarks/peers/dotnet
 	-$(MAKE) compiled
 	$(BIN)/python -m benchmarks
 	$(BIN)/python -m benchmarks.fan_out

@@ -43,6 +43,8 @@ PEERS = {
         "fastapi_websocket_rpc on uvicorn", ("fastapi-websocket-rpc", "uvicorn"), 0.2
     ),
     "rpyc": Entry("rpyc, a threaded server", ("rpyc",), 0.2),
+    "socketio_js": Entry("socket.io on Node, both ends", (), 0.2),
+    "signalr": Entry("SignalR's client on Node, its hub on ASP.NET Core", (), 0.2),
     "capnweb": Entry("capnweb on Node, both ends", (), 0.2),
 }
 

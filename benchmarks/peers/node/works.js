@@ -1,11 +1,11 @@
-// The works of `works.py` through wsrpc.js, in Node and in pages.
+// The works of `works.py` in JavaScript: through wsrpc.js in Node and in pages, and through others' clients.
 
 const OUTSTANDING = 64;
 const STREAMS = 100;
 const LINE = "The quick brown fox jumps over the lazy dog, and 64 others look on.\n";
 const TEXT = LINE.repeat(Math.ceil(1048576 / LINE.length)).slice(0, 1048576);
 
-const point = (number) => ({ x: number, y: number * 0.5, label: `point ${number}` });
+export const point = (number) => ({ x: number, y: number * 0.5, label: `point ${number}` });
 
 function expect(got, expected) {
   const [left, right] = [JSON.stringify(got), JSON.stringify(expected)];
@@ -65,6 +65,11 @@ export async function begin(connect, url) {
   await session.ready();
   const unary = { kind: "unary" }, stream = { kind: "stream" };
   const bench = session.clientize({ name: "Bench", methods: { echo: unary, items: stream, yielding: stream, upload: unary, text: unary } });
+  return answering(bench);
+}
+
+/** The answer to each request of the harness. Methods take their arguments by name; streams also have `collect`. */
+export function answering(bench) {
   return async (request) => {
     if (request.verify) {
       await verify(bench);
