@@ -39,6 +39,7 @@ from examples import (
     stream_fetcher,
     tracked,
     upload_progress,
+    worker_fleet,
     worker_pool,
 )
 from tests.support import error_of, served, soon
@@ -260,6 +261,22 @@ async def test_the_job_of_a_worker_that_dies_is_done_by_another() -> None:
     assert pool.requeued == [500_000]
     assert set(pool.results) == set(range(500_000, 500_020))
     assert pool.results[500_000] == sum(n for n in range(1, 500_001) if 500_000 % n == 0)
+
+
+async def test_a_fleet_loses_a_worker_and_restarts_another_and_every_job_is_done_once() -> None:
+    with anyio.fail_after(60):  # it starts four processes
+        fleet, restarted = await worker_fleet.main()
+    steps = range(1, worker_fleet.STEPS + 1)
+    right = {job: sum(job * step for step in steps) for job in range(worker_fleet.JOBS)}
+    assert fleet.results == right
+    assert len(fleet.requeued) == 1
+    first, killed, leaving, successor = sorted(fleet.seats.values(), key=lambda seat: seat.name)
+    assert killed.state == f"killed; job {fleet.requeued[0]} goes back"
+    assert restarted == 0
+    assert leaving.state == "has left after its job"
+    assert leaving.done >= 1
+    assert first.state == successor.state == "went home"
+    assert sum(seat.done for seat in fleet.seats.values()) == worker_fleet.JOBS
 
 
 async def test_everybody_in_the_chat_room_hears_everybody() -> None:
