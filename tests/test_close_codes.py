@@ -14,9 +14,9 @@ PROTOCOL = Path(__file__).parent.parent / "protocol.md"
 
 
 def rows() -> list[tuple[int, str, str, str]]:
-    """Code, name, what becomes of the session, whether C reconnects: the table, a code a row."""
+    """Rows of the table, one for each code: code, name, fate of the session, whether C reconnects."""
     text = PROTOCOL.read_text(encoding="utf-8")
-    table = text.split("| code | name | who | session |")[1].split("\n\n")[0]
+    table = text.split("| code | name | sender | session |")[1].split("\n\n")[0]
     found: list[tuple[int, str, str, str]] = []
     for line in table.splitlines()[2:]:
         codes, name, _, session, comes_back, *_ = (part.strip() for part in line.split("|")[1:])
