@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 
 import anyio
@@ -385,3 +386,86 @@ def test_the_command_says_what_is_wrong_with_a_clusters_name() -> None:
 
     with pytest.raises(Failure, match="name"):
         node_of_cluster(wsrpc.Server([]), ["nats://127.0.0.1:1"], "Prod")
+
+
+async def test_a_worker_that_another_node_keeps_busy_is_left_alone(
+    bus: BusKind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wsrpc.cluster.node.POLL", math.inf)
+    async with net(bus, 3) as nodes:
+        here, there, third = nodes.places
+        workers = await third.workers(2)
+        for session, _ in workers:
+            await third.cluster.pool("jobs").add(session.id, capacity=2)
+        mine, theirs = here.cluster.pool("jobs"), there.cluster.pool("jobs")
+        await until(lambda: mine.stats.workers == theirs.stats.workers == 2)
+        found: list[str] = []
+
+        async def wait() -> None:
+            found.append(await theirs.call(Worker.wait))
+
+        async with anyio.create_task_group() as group:
+            for busy in (1, 2, 3):
+                group.start_soon(wait)
+                await until(lambda: mine.stats.busy == busy)  # noqa: B023
+            (idler,) = [one.name for _, one in workers if one.live == 1]
+            # It has one call of the other node's, and the other worker two.
+            assert [await mine.call(Worker.whoami) for _ in range(5)] == [idler] * 5
+            await until(lambda: theirs.stats.busy == 3)
+            group.start_soon(wait)
+            await until(lambda: mine.stats.busy == 4)
+
+            async def late() -> None:
+                found.append(await mine.call(Worker.whoami))
+
+            group.start_soon(late)
+            await until(lambda: mine.stats.waiting == 1)
+            # Whoever waits hears of the place that is free, and does not have to look for it.
+            for _, one in workers:
+                one.release.set()
+        assert len(found) == 5
+        await until(lambda: mine.stats.busy == theirs.stats.busy == 0)
+
+
+class Onward:
+    """Calls sessions of the cluster for its callers."""
+
+    def __init__(self) -> None:
+        self.cluster: Cluster
+
+    @wsrpc.method
+    async def square(self, session: str) -> int:
+        return await self.cluster.session(session).clientize(Worker).square(3)
+
+    @wsrpc.method
+    async def lie(self, session: str) -> None:
+        await self.cluster.session(session).clientize(Liar).lie()
+
+
+class Liar:
+    @wsrpc.method
+    async def lie(self) -> None:
+        raise SessionGone("so it says")
+
+
+async def test_what_a_node_says_of_itself_crosses_and_what_a_session_says_does_not(
+    bus: BusKind,
+) -> None:
+    async with net(bus, 0) as nodes:
+        onward = Onward()
+        here, there = await nodes.add([onward]), await nodes.add()
+        onward.cluster = here.cluster
+        caller = await here.connect()
+        proxy = caller.clientize(Onward)
+        liar = await there.connect(Liar())
+        # Its node knows that this session is gone, and the caller's does not.
+        with error_of("unavailable"):
+            await proxy.square(f"{there.cluster.id}-j00")
+        with error_of("unavailable"):
+            await proxy.square("0123456789-j00")
+        with error_of("internal"):
+            await proxy.lie(liar.id)
+        with pytest.raises(wsrpc.RpcError) as caught:
+            await here.cluster.session(liar.id).clientize(Liar).lie()
+        assert not isinstance(caught.value, SessionGone)
+        assert (caught.value.code, caught.value.message) == ("unavailable", "so it says")

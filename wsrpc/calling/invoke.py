@@ -320,7 +320,7 @@ async def _failure(
     """The error to raise for a call that has no value."""
     error: RpcError[Any]
     if isinstance(outcome, Error):
-        error = error_from(outcome.body, hub.codec, hub.origin)
+        error = error_from(outcome.body, hub.codec, hub.origin_of(outcome.body.type))
         if error.code == Code.DEADLINE_EXCEEDED:
             await timing.let_scope_fire()
     elif isinstance(outcome, RpcError):

@@ -18,6 +18,7 @@ from .errors import (
     TopicGap,
     TopicTaken,
 )
+from .events import ClusterEvent
 from .limits import ClusterLimits
 from .members import NodeInfo
 from .pools import Pool, PoolStats
@@ -32,6 +33,7 @@ __all__ = [
     "BusTimeout",
     "Cluster",
     "ClusterConfigError",
+    "ClusterEvent",
     "ClusterLimits",
     "ClusterSnapshot",
     "From",

@@ -17,6 +17,7 @@ from ..server.server import Server
 from .bus.base import Bus
 from .directory import Entry
 from .errors import ClusterConfigError
+from .events import OnEvent
 from .limits import ClusterLimits
 from .members import NodeInfo
 from .network import Network
@@ -49,6 +50,7 @@ class ClusterSnapshot:
         tunnel_resumes: The number of times that these sessions went on over another link.
         link_gaps: Gaps in the messages that came over the bus.
         relayed: Calls of other nodes that are being passed on to sessions of this one.
+        relayed_total: The number of calls of other nodes that have come in so far.
         relay_refused: Such calls for which there was no room.
         forwarded: Links that this node passes on to nodes that have their sessions.
         bus_generation: The number of the bus's connections so far.
@@ -68,6 +70,7 @@ class ClusterSnapshot:
     tunnel_resumes: int = 0
     link_gaps: int = 0
     relayed: int = 0
+    relayed_total: int = 0
     relay_refused: int = 0
     forwarded: int = 0
     bus_generation: int = 0
@@ -100,6 +103,8 @@ class Cluster:
         limits: The cluster's bounds.
         operators: A function of the `CallContext`, async or not, that tells whether this caller may
             list nodes and sessions (`wsrpc nodes`, `wsrpc presence`). Without it no caller may.
+        on_event: Told of nodes that come, go or fall silent, of the connection to NATS and of holes
+            in what other nodes sent: one `ClusterEvent` each, on the event loop. It must not block.
 
     Attributes:
         id: The id of this node, new for each start of the process.
@@ -121,6 +126,7 @@ class Cluster:
         meta: Mapping[str, str] | None = None,
         limits: ClusterLimits | None = None,
         operators: Operators | None = None,
+        on_event: OnEvent | None = None,
     ) -> None:
         if not NAME.fullmatch(name):
             raise ClusterConfigError(
@@ -128,7 +134,7 @@ class Cluster:
             )
         self._limits = limits or ClusterLimits()
         found = _bus(bus, name, self._limits.link_pending)
-        self._node = Node(server, self._limits, found, name, meta, operators)
+        self._node = Node(server, self._limits, found, name, meta, operators, on_event)
         self._pools = Pools(self._node)
         self._topics = Topics(self._node, self._limits)
         self.id = self._node.id

@@ -23,6 +23,12 @@ __all__ = [
 ]
 
 
+# What one node tells another of itself, and not of the session that was called: no session can say
+# these, and they are raised at the caller as if its own node had raised them.
+REFUSED = "wsrpc.node"
+OWN_ERRORS = frozenset((REFUSED, "SessionGone", "ConnectionLost", "NodeLost"))
+
+
 class SessionGone(RpcError[Any]):
     """There is no such session: it has ended, or its node is gone. The call has not begun.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Protocol
 
 import anyio
@@ -39,7 +39,8 @@ class Internal:
 
     controller_name = "ClusterNode"
 
-    def __init__(self, net: Net, exchange: Exchange) -> None:
+    def __init__(self, net: Net, exchange: Exchange, controllers: Callable[[], list[str]]) -> None:
+        self._controllers = controllers
         self._net = net
         self._exchange = exchange
 
@@ -53,6 +54,11 @@ class Internal:
     async def reached(self, node: str, version: int) -> None:
         """Return once this version of a node's directory is known here."""
         await self._exchange.reached(node, version)
+
+    @method
+    async def controllers(self) -> list[str]:
+        """The names of the controllers that are served here."""
+        return self._controllers()
 
     @method
     async def revoke(self, principal: str) -> int:

@@ -21,13 +21,17 @@ from ..runtime.timers import Timers
 from ..server.acceptor import Acceptor
 from ..server.server import Server
 from ..session.live_session import LiveSession, interface_of
+from ..telemetry.logs import everyone
 from .bus.base import Bus, Off
 from .directory import Directory
 from .errors import BusDown, BusError, SessionGone
+from .events import EventKind, Events
 from .exchange import Exchange, Internal
 from .limits import ClusterLimits
 from .link import BusLink, Inbound
+from .loads import PAUSE, Loads
 from .members import BAD_JSON, Members, Peer, is_id
+from .micro import SUBJECTS, Micro
 from .relay import TO, WORKER, Relay
 from .tunnels import RemoteRoute, RoutedSession, Tunnel, codec_of, node_of, tunnel_limits
 
@@ -80,7 +84,9 @@ class Network:
         *,
         meta: Mapping[str, str],
         began: float,
-        enter: Callable[[str, str], Callable[[], None] | None],
+        enter: Callable[[str, str, str], Callable[[], None] | None],
+        loads: Loads,
+        events: Events,
     ) -> None:
         self.runtime = runtime
         self.nursery = nursery
@@ -95,6 +101,9 @@ class Network:
         self._server = server
         self._directory = directory
         self._limits = limits
+        self._loads = loads
+        self._events = events
+        self._micro = Micro(name, node, self.subject(f"to.{node}.>"), meta, began, self.counters)
         self._timers = Timers(runtime, nursery)
         self._links: dict[str, BusLink] = {}
         self._tunnels: dict[tuple[str, str], list[Tunnel]] = {}
@@ -108,7 +117,7 @@ class Network:
         self.relay = Relay(self._find, enter, limits)
         self._out, self._in = tunnel_limits(limits, server.limits)
         self._inner = Server(
-            [Internal(self, self.exchange)],
+            [Internal(self, self.exchange, lambda: sorted(server.contract()["controllers"]))],
             limits=self._in,
             authenticate=_by_link,
             reflection=False,
@@ -124,9 +133,12 @@ class Network:
         await self._bus.open(self._bus_up, self._bus_down)
         self._offs.append(await self._bus.subscribe(self.subject(f"to.{self._node}.>"), self._mail))
         self._offs.append(await self._bus.subscribe(self.subject("beat"), self._beat))
+        self._offs.append(await self._bus.subscribe(self.subject("load"), self._load))
+        self._offs.append(await self._bus.subscribe(SUBJECTS, self._asked))
         self._directory.taps.add(self.exchange.tap)
         self.spawn(self.members.run)
         self.spawn(self._close_idle)
+        self.spawn(self._tell_loads)
 
     async def close(self) -> None:
         """Announce that this node is gone, and end all its tasks."""
@@ -195,16 +207,34 @@ class Network:
 
     # ------------------------------------------------------------ the bus
 
+    def _asked(self, subject: str, data: bytes, reply: str) -> None:
+        """Answer a tool of NATS that lists services."""
+        answer = self._micro.answer(subject)
+        if answer is not None:
+            self._reply(reply, answer)
+
     def _bus_up(self) -> None:
+        self._events.tell("bus_up", self._node, "the connection to NATS is back")
         self.members.bus_up()
         self.spawn(self.members.beat)
 
     def _bus_down(self) -> None:
+        self._events.tell("bus_down", self._node, "the connection to NATS is lost")
         for link in list(self._links.values()):
             link.lose("the bus is down")
 
     def _beat(self, subject: str, data: bytes, reply: str) -> None:
         self.members.heard(data)
+
+    def _load(self, subject: str, data: bytes, reply: str) -> None:
+        self.junk += not self._loads.heard(data, self.now())
+
+    async def _tell_loads(self) -> None:
+        while not self.closed:
+            await self._loads.changes()
+            for message in self._loads.messages():
+                await self.say("load", message)
+            await anyio.sleep(PAUSE)
 
     def _mail(self, subject: str, data: bytes, reply: str) -> None:
         """Take a message for this node."""
@@ -251,7 +281,9 @@ class Network:
         return link
 
     def _forget(self, link: BusLink) -> None:
-        self.gaps += link.gaps
+        if link.gaps:
+            self.gaps += link.gaps
+            self._events.tell("link_gap", link.peer, f"a message of node {link.peer} was lost")
         self._links.pop(link.id, None)
 
     def _say_soon(self, subject: str, data: bytes) -> None:
@@ -335,6 +367,9 @@ class Network:
                 link.lose("the other node has been away from the bus")
 
     def _peer_changed(self, peer: Peer, before: str | None) -> None:
+        self._events.tell(KINDS[peer.state], peer.id, f"node {peer.id} is {peer.state}")
+        if before is None:
+            self.spawn(self._meet, peer)
         if before is None or before in ("dead", "left"):
             self.spawn(self.exchange.follow, peer)
         if not peer.gone:
@@ -351,9 +386,24 @@ class Network:
                 link.lose(why)
         self.exchange.forget(peer.id, "node_dead" if peer.state == "dead" else "node_left")
 
+    async def _meet(self, peer: Peer) -> None:
+        """See whether a new node serves anything that this one serves."""
+        own = set(self._server.contract()["controllers"])
+        session = self.tunnel(peer.id, "json").session
+        theirs = set(await session.clientize(Internal, timeout=5.0).controllers())
+        if own and theirs and not own & theirs:
+            names = ", ".join(sorted(theirs)[:5])
+            message = (
+                f"node {peer.id} serves {names}, and nothing that this node serves; if it is another "
+                "application's, give each cluster a name of its own: Cluster(…, name=…)"
+            )
+            everyone.warning("%s", message)
+            self._events.tell("foreign", peer.id, message)
+
     def _inner_changed(self, session: Session, change: StateChange) -> None:
         if change.state == "connected" and isinstance(session, LiveSession):
-            session.wire.relay_calls(self.relay)
+            caller = str(session.principal).removeprefix("node:")
+            session.wire.relay_calls(self.relay.of(caller))
 
     # ------------------------------------------------------------ sessions of other nodes
 
@@ -469,6 +519,7 @@ class Network:
             "tunnel_resumes": sum(tunnel.resumed for tunnel in self._all_tunnels()),
             "link_gaps": self.gaps,
             "relayed": self.relay.live,
+            "relayed_total": self.relay.total,
             "relay_refused": self.relay.refused,
             "bus_generation": self._bus.generation,
             "bus_dropped": self._bus.dropped,
@@ -478,6 +529,14 @@ class Network:
 
 
 MAX_LINKS = 65_536
+
+KINDS: dict[str, EventKind] = {
+    "up": "node_up",
+    "suspect": "node_suspect",
+    "draining": "node_draining",
+    "dead": "node_dead",
+    "left": "node_left",
+}
 
 _SUBPROTOCOLS = frozenset(codec.subprotocol for codec in CODECS.values())
 

@@ -21,8 +21,10 @@ from ..transport.base import Link
 from .bus.base import Bus
 from .directory import Directory
 from .errors import ClusterConfigError, SessionGone
+from .events import Events, OnEvent
 from .forward import Forwarding, owner_of
 from .limits import ClusterLimits
+from .loads import Loads
 from .members import NodeInfo
 from .network import Network
 from .overview import Operators, Overview
@@ -31,7 +33,7 @@ from .tunnels import node_of
 __all__ = ["Node", "checked_meta", "checked_name", "key_of_principal"]
 
 # Seconds after which a waiting call looks for a worker again: one of another node may be free.
-POLL = 0.1
+POLL = 1.0
 
 # Types without a key that are remembered.
 MAX_KEYLESS = 64
@@ -61,18 +63,19 @@ class Node:
         name: str = "wsrpc",
         meta: Mapping[str, str] | None = None,
         operators: Operators | None = None,
+        on_event: OnEvent | None = None,
     ) -> None:
         self.id = secrets.token_hex(ID_BYTES)
         self.server = server
         self.limits = limits
         self.directory = Directory(self.id, limits.max_members)
-        # The number of calls that workers of this node have, by pool and session.
-        self._taken: dict[tuple[str, str], int] = {}
+        self.loads = Loads(self.id, limits.beat, self._owner)
         self._runtime: Runtime | None = None
         self._nursery: Nursery | None = None
         self.began = time.time()
         self.network: Network | None = None
         self.forwarding: Forwarding | None = None
+        self._events = Events(on_event)
         self._bus = bus
         self._name = name
         self._meta = checked_meta(meta or {}, limits)
@@ -101,6 +104,8 @@ class Node:
                 meta=self._meta,
                 began=self.began,
                 enter=self.enter,
+                loads=self.loads,
+                events=self._events,
             )
             self.forwarding = Forwarding(self.network, self.server.acceptor(), self.limits.suspect)
             try:
@@ -231,17 +236,17 @@ class Node:
             raise SessionGone(f"there is no session {id[:64]!r}")
         await hub.room(self.runtime.now() + self.limits.member_timeout)
 
-    def load(self, pool: str, session: str) -> int:
-        """Calls of all nodes that a worker has, as far as this node knows."""
-        return self._taken.get((pool, session), 0)
+    def others(self, pool: str, session: str) -> int:
+        """Calls that a worker has of nodes other than this one, as far as this one knows."""
+        return self.loads.others(pool, session, self.runtime.now())
 
     def taken(self, pool: str, session: str, more: int) -> None:
-        """Count a call of a worker in or out."""
-        left = self._taken.get((pool, session), 0) + more
-        if left > 0:
-            self._taken[pool, session] = left
-        else:
-            self._taken.pop((pool, session), None)
+        """Count a call of this node's, of a worker of its own, in or out."""
+        self.loads.count(pool, session, self.id, more)
+
+    def _owner(self, pool: str, session: str) -> str | None:
+        entry = self.directory.get(session)
+        return entry.node if entry is not None and pool in entry.pools else None
 
     def poll(self, pool: str) -> float:
         """Seconds after which a waiting call looks for a worker again by itself."""
@@ -252,13 +257,13 @@ class Node:
         if self.network is not None:
             await self.network.exchange.settled()
 
-    def enter(self, pool: str, session: str) -> Callable[[], None] | None:
+    def enter(self, pool: str, session: str, caller: str) -> Callable[[], None] | None:
         """Take a place of a worker for another node's call; None where it has no room."""
-        entry = self.directory.get(session)
-        if entry is None or self.load(pool, session) >= entry.pools.get(pool, 0):
+        entry, loads = self.directory.get(session), self.loads
+        if entry is None or loads.total(pool, session) >= entry.pools.get(pool, 0):
             return None
-        self.taken(pool, session, 1)
-        return lambda: self.taken(pool, session, -1)
+        loads.count(pool, session, caller, 1)
+        return lambda: loads.count(pool, session, caller, -1)
 
     def is_own(self, id: str) -> bool:
         """Whether this node has, or had, a session with this id."""

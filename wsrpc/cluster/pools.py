@@ -71,7 +71,7 @@ class State:
 
     def busy(self, session: str) -> int:
         """The number of calls that a worker has, as far as this node knows."""
-        return max(len(self.granted.get(session, ())), self._node.load(self.name, session))
+        return len(self.granted.get(session, ())) + self._node.others(self.name, session)
 
     def grant(self, tried: Collection[str]) -> Choice | None:
         """Choose the least busy worker that has room; None where none has.
@@ -137,6 +137,7 @@ class Pools:
         self._node = node
         self._states: dict[str, State] = {}
         node.directory.listeners.add(self._changed)
+        node.loads.on_less = self.freed
 
     def __len__(self) -> int:
         return len(self._states)
@@ -157,6 +158,8 @@ class Pools:
     def _changed(self, change: PresenceChange) -> None:
         member = change.member
         entry = self._node.directory.get(member.session)
+        if change.kind == "leave":
+            self._node.loads.forget(member.session)
         for state in self._states.values():
             if change.kind == "leave":
                 state.forget(member.session)

@@ -8,6 +8,7 @@ callbacks go the opposite way, like calls.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from msgspec import Raw
 
@@ -18,6 +19,7 @@ from ..protocol.endpoint import NoSlotError, PeerDrainingError, ValueTooLargeErr
 from ..protocol.frames import CallOptions, End, Error, ErrorBody, Result
 from ..protocol.lanes import CallbackTarget, InCall, OutCall
 from ..runtime.timers import TimerEntry
+from .errors import OWN_ERRORS, REFUSED
 from .limits import ClusterLimits
 from .pipes import Allowance, Pipe, Reader, Terminal, Writer, too_large, whole
 
@@ -33,7 +35,11 @@ FIRST_CREDIT = 8
 
 def refusal(type_name: str, message: str) -> ErrorBody:
     """The body of an error that the caller's side raises as this class."""
-    body = ErrorBody(Code.UNAVAILABLE, message)
+    return _own(Code.UNAVAILABLE, message, type_name)
+
+
+def _own(code: str, message: str, type_name: str = REFUSED) -> ErrorBody:
+    body = ErrorBody(code, message)
     body.type = type_name
     return body
 
@@ -65,10 +71,11 @@ class Relay:
     def __init__(
         self,
         find: Callable[[str], Hub | None],
-        enter: Callable[[str, str], Callable[[], None] | None],
+        enter: Callable[[str, str, str], Callable[[], None] | None],
         limits: ClusterLimits,
     ) -> None:
         self.live = 0
+        self.total = 0
         self.refused = 0
         self.find = find
         self.enter = enter
@@ -77,9 +84,16 @@ class Relay:
 
     def __call__(self, calls: LiveCalls, call: InCall, complete: bool) -> bool:
         """Take a call that names a session; returns False for other calls."""
+        return self._take("", calls, call, complete)
+
+    def of(self, caller: str) -> Callable[[LiveCalls, InCall, bool], bool]:
+        """The same for calls of one node, which a worker's load then names."""
+        return partial(self._take, caller)
+
+    def _take(self, caller: str, calls: LiveCalls, call: InCall, complete: bool) -> bool:
         if not call.metadata or TO not in call.metadata:
             return False
-        Inbound(self, calls, call).start(complete)
+        Inbound(self, calls, call, caller).start(complete)
         return True
 
     def admit(self, hub: Hub, size: int) -> bool:
@@ -105,13 +119,25 @@ class Relay:
 class Inbound(LaneOwner):
     """The caller's half of a relayed call: it came in."""
 
-    __slots__ = ("_back", "_out", "_pipe", "_spoiled", "call", "calls", "hub", "readers", "relay")
+    __slots__ = (
+        "_back",
+        "_out",
+        "_pipe",
+        "_spoiled",
+        "call",
+        "caller",
+        "calls",
+        "hub",
+        "readers",
+        "relay",
+    )
 
     attached = False
     ends_on_drain = False
 
-    def __init__(self, relay: Relay, calls: LiveCalls, call: InCall) -> None:
+    def __init__(self, relay: Relay, calls: LiveCalls, call: InCall, caller: str = "") -> None:
         self.relay = relay
+        self.caller = caller
         self.calls = calls
         self.hub = calls.hub
         self.call = call
@@ -123,6 +149,7 @@ class Inbound(LaneOwner):
         call.owner = self
         calls.begin(self)
         relay.live += 1
+        relay.total += 1
 
     def reap(self) -> None:
         """It has no task that could be dropped."""
@@ -146,7 +173,7 @@ class Inbound(LaneOwner):
             self.refuse(Code.INTERNAL, "a call between nodes in another codec than its session's")
             return
         if pool is not None:
-            self._back = self.relay.enter(pool, id)
+            self._back = self.relay.enter(pool, id, self.caller)
             if self._back is None:
                 self.refuse(Code.RESOURCE_EXHAUSTED, "the worker has no room")
                 return
@@ -227,8 +254,12 @@ class Inbound(LaneOwner):
     def _finish(self, frame: Terminal) -> None:
         call, endpoint = self.call, self.hub.endpoint
         if self.open:
-            if isinstance(frame, Error) and len(frame.body.data):
-                frame.body.data = Raw(whole(frame.body.data, self.hub.codec))
+            if isinstance(frame, Error):
+                if frame.body.type in OWN_ERRORS:
+                    # It is about some other session.
+                    frame.body.type = None
+                if len(frame.body.data):
+                    frame.body.data = Raw(whole(frame.body.data, self.hub.codec))
             if self._spoiled is not None and not call.was_cancelled:
                 endpoint.fail(call, self._spoiled)
             elif call.was_cancelled and not isinstance(frame, Error):
@@ -259,7 +290,7 @@ class Inbound(LaneOwner):
 
     def refuse(self, code: str, message: str) -> None:
         """Refuse the call, which has not begun."""
-        self.decline(ErrorBody(code, message))
+        self.decline(_own(code, message))
 
     def decline(self, body: ErrorBody) -> None:
         """Refuse the call, which has not begun, with this error."""

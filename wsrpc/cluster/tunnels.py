@@ -18,7 +18,7 @@ from ..protocol.codec import CODECS
 from ..protocol.endpoint import Endpoint
 from ..runtime import Nursery, Runtime
 from ..session.live_session import LiveSession
-from .errors import NodeLost
+from .errors import OWN_ERRORS, NodeLost
 from .limits import ClusterLimits
 from .link import BusLink
 
@@ -138,6 +138,7 @@ class Tunnel:
             entries={},
         )
         self.session.wire.hub.lost_class = NodeLost
+        self.session.wire.hub.own_errors = OWN_ERRORS
         # Seconds on the loop's clock. The time since which it has been without calls.
         self.idle_since: float | None = None
         self._network = network
@@ -187,6 +188,8 @@ class Tunnel:
                 continue
             before = wire.endpoint.received
             try:
+                if wire.over:
+                    break
                 await wire.connect(link, None)
             finally:
                 link.lose("done")

@@ -122,6 +122,7 @@ class Hub:
 
     Attributes:
         origin: An object that marks the errors of this session's peer.
+        own_errors: Types of errors that the peer makes on this side's behalf; no other code there can.
         endpoint: The protocol.
         runtime: The event loop.
         nursery: The parent of all tasks of this session.
@@ -146,6 +147,8 @@ class Hub:
         taken: Bytes of values that were handed over and are still held: arguments until their call
             has ended, items until they are taken.
     """
+
+    own_errors: frozenset[str] = frozenset()
 
     def __init__(
         self,
@@ -189,6 +192,10 @@ class Hub:
         self._closing: list[Future] = []
         self.draining: list[Future] = []
         self._waited_for_partly = False
+
+    def origin_of(self, type_name: str | None) -> object | None:
+        """The mark of an error of the peer; None for what may cross to other sessions."""
+        return None if type_name in self.own_errors else self.origin
 
     @property
     def driver(self) -> Driver | None:

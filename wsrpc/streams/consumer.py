@@ -416,7 +416,8 @@ class Consumer(LaneOwner):
                 except InvalidValue as error:
                     self._end = self._invalid(error)
         elif isinstance(terminal, Error):
-            self._end = error_from(terminal.body, self._hub.codec, self._hub.origin)
+            hub, body = self._hub, terminal.body
+            self._end = error_from(body, hub.codec, hub.origin_of(body.type))
         else:
             wrong = wrong_kind(self._label, streams=False)
             if isinstance(terminal, Result):
