@@ -128,7 +128,8 @@ async def test_credentials_are_never_in_a_recording(tmp_path: Path, codec: Codec
                 url, codec=codec, auth={"password": "hunter2"}, record=at_c
             ) as session:
                 await session.refresh_auth({"password": "hunter3"})
-                await session.clientize(Interop).echo(1)
+                meta = {"Authorization": "hunter8", "x-api-key": "hunter9", "trace": "seen"}
+                await session.clientize(Interop, metadata=meta).echo(1)
                 token = None
             async with open_bare(url, codec) as bare:
                 body = {"version": 1, "auth": "hunter4", "pasword": "hunter5"}
@@ -146,20 +147,32 @@ async def test_credentials_are_never_in_a_recording(tmp_path: Path, codec: Codec
             assert secret not in plain
         assert all(hello[1].get("token") in (None, MASKED) for hello in named(path, "hello"))
         assert named(path, "auth")[0] == ["auth", MASKED]
+        shown = {"Authorization": MASKED, "x-api-key": MASKED, "trace": "seen"}
+        assert named(path, "call")[0][4]["metadata"] == shown
 
 
 async def test_an_escaped_or_broken_message_hides_no_credentials(tmp_path: Path) -> None:
     recording = Recording(tmp_path / "x.wsrec")
     link = recording.link("json", "S", "", "/")
     escaped = rb'[["\u0068ello",{"version":1,"\u0061uth":"hunter2","auth":"hunter3"}]]'
+    call = rb'[["call",1,"A.b",{},{"metadata":{"\u0063ookie":"hunter4"}}]]'
     broken = b'[["hello",{"version":1,"auth":"hunter2"}'
-    for message in (escaped, broken, b'[["auth"]]', b'[["hello",["hunter2"]]]', b"[1]", b"[]"):
+    for message in (
+        escaped,
+        broken,
+        call,
+        b'[["auth"]]',
+        b'[["hello",["hunter2"]]]',
+        b"[1]",
+        b"[]",
+    ):
         link.passed("C", message)
     link.over()
     await anyio.to_thread.run_sync(recording.flush)
     found = [one.frame for one in seen(recording.path)]
     assert found[0] == ["hello", {"version": 1, "auth": MASKED}]
     assert found[1] == ["unread", len(broken)]
+    assert found[2] == ["call", 1, "A.b", {}, {"metadata": {"cookie": MASKED}}]
     assert "hunter" not in repr(found)
 
 

@@ -36,6 +36,9 @@ HELLO = {
     "agent",
 }
 
+# The keys of metadata that are credentials wherever they are sent, in lower case.
+SECRET = {"authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key"}
+
 # A lone surrogate, which travels as an escape (VALUE-4), in the form that the codec gives it.
 _SURROGATE = re.compile(rb"\xed[\xa0-\xbf][\x80-\xbf]")
 
@@ -127,7 +130,8 @@ class LinkRedaction:
         if name == "auth":
             return self._codec.dump(["auth", MASKED])
         if not self._rules.looks:
-            return bytes(raw)
+            opens = name in ("call", "notify") and len(parts) > 4
+            return (self._without_secrets(parts) if opens else None) or bytes(raw)
         if name.startswith("x-"):
             return self._codec.dump([name, self._left_out(raw)])
         redact = {
@@ -180,11 +184,17 @@ class LinkRedaction:
                 self._methods.update(dict.fromkeys(attached, method))
                 self._attached[id] = attached
             if isinstance(options.get("metadata"), dict):
-                options["metadata"] = {
-                    key: MASKED if fields == ALL or key in fields else value
-                    for key, value in options["metadata"].items()
-                }
+                options["metadata"] = _masked_metadata(options["metadata"], fields)
                 elements[4] = options
+
+    def _without_secrets(self, parts: list[Raw]) -> bytes | None:
+        """A call without the credentials in its metadata; None if there are none."""
+        options = self._codec.load(parts[4])
+        metadata = options.get("metadata") if isinstance(options, dict) else None
+        shown = _masked_metadata(metadata, NONE)
+        if shown == metadata:
+            return None
+        return self._codec.dump([*parts[:4], {**options, "metadata": shown}, *parts[5:]])
 
     def _message(self, elements: list[Any], id: int) -> None:
         fields = self._fields(id)
@@ -247,6 +257,18 @@ class LinkRedaction:
 
     def _left_out(self, raw: Raw) -> dict[str, int]:
         return {LEFT_OUT: len(memoryview(raw))}
+
+
+def _masked_metadata(metadata: Any, fields: frozenset[str]) -> Any:
+    """Metadata without credentials, and without what these fields say."""
+    if not isinstance(metadata, dict):
+        return metadata
+    return {
+        key: MASKED
+        if fields == ALL or key in fields or (isinstance(key, str) and key.lower() in SECRET)
+        else value
+        for key, value in metadata.items()
+    }
 
 
 def masked(value: Any, fields: frozenset[str], path: tuple[str, ...] = ()) -> Any:
