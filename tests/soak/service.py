@@ -171,7 +171,8 @@ server_of: list[wsrpc.Server] = []
 
 def unexpected(record: logging.LogRecord) -> bool:
     """Whether a line of the log is no failure that was asked for."""
-    return EXPECTED not in record.getMessage()
+    raised = record.exc_info[1] if record.exc_info else None
+    return EXPECTED not in record.getMessage() and EXPECTED not in str(raised)
 
 
 async def _main(port: int, limits: wsrpc.Limits, transport: Transport, standby: bool) -> None:
