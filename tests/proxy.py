@@ -95,7 +95,9 @@ class Proxy:
         scope = anyio.CancelScope()
         try:
             if self.open:
-                ends.append(await anyio.connect_tcp(address.hostname, address.port))
+                # Cancelled when it has just connected, it would leave an open socket.
+                with anyio.CancelScope(shield=True):
+                    ends.append(await anyio.connect_tcp(address.hostname, address.port))
                 with scope:
                     scope.deadline = anyio.current_time() + after
                     self._scopes.add(scope)
