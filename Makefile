@@ -114,6 +114,7 @@ bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks
 	$(BIN)/python -m benchmarks.fan_out
 	$(BIN)/python -m benchmarks.observing
+	$(BIN)/python -m benchmarks.mounting
 
 clean: pure
 	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis dist build

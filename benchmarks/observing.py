@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from statistics import median
 
 import wsrpc
 from wsrpc.interfaces import Observer
@@ -131,6 +132,22 @@ def main() -> None:
     print("|---|---:|---:|---:|---:|")
     for way, (call, item) in least.items():
         print(f"| {way} | {call:.1f} | {call / base[0]:.3f} | {item:.2f} | {item / base[1]:.3f} |")
+    print(
+        verdict(
+            [one[0] for one in found["nothing at all"]], [one[0] for one in found["no observers"]]
+        )
+    )
+
+
+def verdict(without: Sequence[float], unwatched: Sequence[float]) -> str:
+    """Whether having no observers costs more than measurements of one thing differ by."""
+    cost = min(unwatched) / min(without) - 1
+    noise = max(median(found) / min(found) - 1 for found in (without, unwatched))
+    what = "not measurable" if abs(cost) <= noise else "measurable"
+    return (
+        f"Without observers the cost is {what}: {100 * cost:+.1f} % of a call, where rounds of one "
+        f"way differ by {100 * noise:.1f} %."
+    )
 
 
 if __name__ == "__main__":

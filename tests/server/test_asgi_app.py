@@ -449,3 +449,13 @@ async def test_it_runs_on_granian(tmp_path: Any) -> None:
     finally:
         process.terminate()
         await anyio.to_thread.run_sync(process.wait)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_what_mounting_costs_can_be_measured() -> None:
+    from benchmarks.mounting import WAYS, measure
+
+    with anyio.fail_after(120):
+        for way in WAYS:
+            assert all(figure >= 0 for figure in await measure(way, calls=100, items=100))

@@ -397,3 +397,10 @@ async def test_what_watching_costs_can_be_measured() -> None:
         async with served([Work()], observers=observers()) as listener:
             async with wsrpc.connect(listener.url, reconnect=False) as session:
                 assert await session.clientize(Work).add(1, 2) == 3
+
+
+def test_without_observers_the_cost_is_measurable_where_it_is_more_than_the_noise() -> None:
+    from benchmarks.observing import verdict
+
+    assert "not measurable: +1.0 %" in verdict([100, 102, 104], [101, 103, 105])
+    assert "is measurable: +10.0 %" in verdict([100, 102, 104], [110, 111, 112])
