@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import Self
 
 import anyio
 
@@ -48,14 +47,13 @@ class Running:
         self._acceptor: Acceptor | None = None
         self._signals: RelayedSignals | None = None
 
-    async def __aenter__(self) -> Self:
+    async def __aenter__(self) -> None:
         runtime = runtimes.current()
         self._nursery = await runtime.open_nursery()
         self._acceptor = Acceptor(self._service, runtime)
         self._signals = RelayedSignals(self._drain, runtime, self._nursery)
         self._signals.take()
         self._open_ones.add(self)
-        return self
 
     async def __aexit__(
         self,
