@@ -8,7 +8,7 @@ import pytest
 import wsrpc
 from tests.cluster.support import Worker, node
 from tests.support import error_of, until, visited
-from wsrpc.cluster import ClusterLimits, NoMember, SessionGone
+from wsrpc.cluster import Cluster, ClusterConfigError, ClusterLimits, NoMember, SessionGone
 
 
 async def test_a_call_to_a_group_gets_exactly_one_reply_per_member() -> None:
@@ -268,8 +268,6 @@ async def test_a_session_is_in_so_many_groups_at_most() -> None:
 
 @pytest.mark.parametrize("name", ["", "x" * 257])
 def test_a_name_has_a_bounded_length(name: str) -> None:
-    from wsrpc.cluster import Cluster
-
     cluster = Cluster(wsrpc.Server([]))
     with pytest.raises(ValueError, match="named by"):
         cluster.group(name)
@@ -277,3 +275,38 @@ def test_a_name_has_a_bounded_length(name: str) -> None:
         cluster.pool(name)
     with pytest.raises(ValueError, match="named by"):
         cluster.topic(name, int)
+
+
+async def test_arguments_that_no_method_takes_are_the_callers_fault_and_raised_as_such() -> None:
+    async with node() as place:
+        await place.workers(3)
+        everyone = place.cluster.everyone()
+        for wrong in ((), (1, 2, 3)):
+            with pytest.raises(TypeError, match="square"):
+                await everyone.call(Worker.square, *wrong)
+            with pytest.raises(TypeError, match="note"):
+                await everyone.notify(Worker.note, *wrong)
+            with pytest.raises(TypeError, match="square"):
+                await everyone.replies(Worker.square, *wrong).collect()
+        with pytest.raises(TypeError):
+            await everyone.call("Worker.square", 3)
+
+
+async def test_an_empty_group_answers_with_nothing_and_has_nobody_to_pick() -> None:
+    async with node() as place:
+        group = place.cluster.group("room")
+        assert await group.call(Worker.square, 3) == []
+        assert await group.replies(Worker.square, 3).collect() == []
+        assert await group.stream(Worker.count, 3).collect() == []
+        sent = await group.notify(Worker.note, "x")
+        assert (sent.sessions, sent.nodes, sent.failed) == (0, 0, [])
+        with pytest.raises(NoMember, match="group 'room' has no member") as caught:
+            await group.one().clientize(Worker).square(3)
+        assert caught.value.not_started
+
+
+@pytest.mark.parametrize("url", ["http://x", "nats://", [], "redis://me:secret@x"])
+def test_what_is_no_address_of_nats_is_said_at_once(url: str | list[str]) -> None:
+    with pytest.raises(ClusterConfigError, match="address of NATS") as caught:
+        Cluster(wsrpc.Server([]), url)
+    assert "secret" not in str(caught.value)

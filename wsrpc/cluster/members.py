@@ -31,7 +31,7 @@ PROBE_TIMEOUT = 1.0
 PROBE_PAUSE = 0.04
 
 # Beats of silence after which one was missed.
-MISSED = 1.3
+MISSED = 1.2
 
 # The number of looks for silent nodes in one beat; the interval adds to the time until a death is
 # found.

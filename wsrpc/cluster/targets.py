@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Awaitable, Callable, Collection, Mapping
+from collections.abc import AsyncIterable, Awaitable, Callable, Collection, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from functools import partial
@@ -215,9 +215,12 @@ class Target:
             replies.append(reply)
 
         writing = anyio.CapacityLimiter(self._node.limits.fan)
-        async with anyio.create_task_group() as group:
-            for entry in self._members():
-                group.start_soon(self._ask, entry, want, args, kwargs, writing, keep)
+        await _side_by_side(
+            [
+                partial(self._ask, entry, want, args, kwargs, writing, keep)
+                for entry in self._members()
+            ]
+        )
         return replies
 
     def replies(
@@ -271,9 +274,7 @@ class Target:
             else:
                 reached[entry.node] = reached.get(entry.node, 0) + 1
 
-        async with anyio.create_task_group() as group:
-            for entry in self._members():
-                group.start_soon(tell, entry)
+        await _side_by_side([partial(tell, entry) for entry in self._members()])
         return Sent(sum(reached.values()), len(reached), failed)
 
     def stream(
@@ -345,6 +346,24 @@ class Target:
             await put(From(session, node, error=error, ended=True))
         else:
             await put(From(session, node, ended=True))
+
+
+async def _side_by_side(jobs: Sequence[Callable[[], Awaitable[None]]]) -> None:
+    """Run all of them; what one raises, as arguments that no method takes do, ends them and is raised."""
+    failures: list[Exception] = []
+
+    async def run(job: Callable[[], Awaitable[None]], scope: anyio.CancelScope) -> None:
+        try:
+            await job()
+        except Exception as failure:  # noqa: BLE001  (raised below, alone)
+            failures.append(failure)
+            scope.cancel()
+
+    async with anyio.create_task_group() as group:
+        for job in jobs:
+            group.start_soon(run, job, group.cancel_scope)
+    if failures:
+        raise failures[0]
 
 
 class One(Target):

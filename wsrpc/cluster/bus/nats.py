@@ -33,6 +33,9 @@ PENDING = 2 << 20
 SUBSCRIPTION_MESSAGES = 65_536
 
 
+SCHEMES = frozenset(("nats", "tls", "ws", "wss"))
+
+
 class NatsBus:
     """One node's connection to NATS, on asyncio; on trio the cluster puts it into a thread.
 
@@ -56,6 +59,15 @@ class NatsBus:
         **options: Any,
     ) -> None:
         self.urls = [url] if isinstance(url, str) else list(url)
+        if not self.urls:
+            raise ClusterConfigError("no address of NATS is given, such as nats://10.0.0.5:4222")
+        for one in self.urls:
+            scheme, mark, rest = one.rpartition("://")
+            if not rest or (mark and scheme not in SCHEMES):
+                raise ClusterConfigError(
+                    f"{_without_secrets(one)!r} is no address of NATS; one looks like "
+                    "nats://10.0.0.5:4222, or tls://…, ws://… or wss://…"
+                )
         self.generation = 0
         self.dropped = 0
         self._name = name
