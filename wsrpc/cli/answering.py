@@ -1,4 +1,4 @@
-"""`wsrpc call --answer`: what the server's own calls get, from the command line or by hand."""
+"""`wsrpc call --answer`: answers to the server's own calls, from the command line or by hand."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ __all__ = ["Answers", "Terminal", "parse_answers"]
 # Characters of a question's arguments that are shown.
 WIDTH = 500
 
-# Methods of the server's making that are kept ready.
+# Methods named by the server that are kept ready.
 READY = 64
 
-# How a call of the server was made, inside of its handler.
+# The kind of a call of the server, inside of its handler.
 _kind: ContextVar[str] = ContextVar("wsrpc_cli_kind", default="unary")
 
 
@@ -42,7 +42,7 @@ def parse_answers(words: Iterable[str]) -> dict[str, Any]:
     """Answers as typed, `Controller.method=JSON`, or `parameter=JSON` for a callback.
 
     Raises:
-        Failure: One is no JSON, or comes twice.
+        Failure: An answer is no JSON, or comes twice.
     """
     found: dict[str, Any] = {}
     for word in words:
@@ -73,10 +73,10 @@ class Terminal:
         self._line: str | None = None
 
     async def ask(self, question: str) -> Any:
-        """The JSON value that somebody types.
+        """Ask a question; returns the JSON value that the person types.
 
         Raises:
-            RpcError: There is nothing more to read.
+            RpcError: Standard input has ended.
         """
         async with self._turn:
             self._shown += 1
@@ -105,17 +105,17 @@ class Terminal:
         if line is None:
             line = sys.stdin.readline()
         if number != self._shown:
-            # Nobody waits for it; it is for the question that is shown now, if there is one.
+            # The earlier question was withdrawn; the line answers the present one, if there is one.
             self._line = line
         return line
 
 
 class Answers(Observer):
-    """What is answered to calls of the server, of its methods and of callbacks.
+    """The answers to calls of the server: calls of methods here, and of callbacks.
 
     Args:
         given: Values by `Controller.method`, or by a callback's parameter.
-        terminal: Where to ask for others; None if nobody is there.
+        terminal: The terminal to ask for others; None if there is none.
     """
 
     def __init__(self, given: Mapping[str, Any], terminal: Terminal | None) -> None:
@@ -123,7 +123,7 @@ class Answers(Observer):
         self._terminal = terminal
 
     def keep_terminal(self) -> None:
-        """Standard input is for something else: ask nobody."""
+        """Do not ask at the terminal, since standard input has another use."""
         self._terminal = None
 
     def call_started(self, call: ObservedCall) -> None:
@@ -132,7 +132,10 @@ class Answers(Observer):
             _kind.set(call.kind)
 
     def entries(self, own: Mapping[str, MethodEntry]) -> Mapping[str, MethodEntry]:
-        """What the server may call: `own`, and anything else, which is shown and answered."""
+        """The methods that the server may call.
+
+        `own`, and all other names, which are shown and answered.
+        """
         return _Entries(own, lru_cache(READY)(self._make_entry), self.given)
 
     def callback(self, name: str, param: Param) -> Callable[..., Awaitable[Any]]:
@@ -171,7 +174,7 @@ class Answers(Observer):
             item=None,
             final=None,
         )
-        # Whatever they are called, since nobody here knows the method.
+        # Under any names, since the method is unknown here.
         spec.load_args = lambda data, codec: {"arguments": anything.load(data, codec)}
         exposed = Exposed(Interface(controller, {method: spec}, Docs(), object), instance=self)
         return MethodEntry(exposed, spec, ())
@@ -180,9 +183,9 @@ class Answers(Observer):
         """The value for a call.
 
         Args:
-            name: What it is given under.
+            name: The name under which an answer is given.
             question: The call, for people.
-            unanswered: Raised where nobody has an answer; None where none is needed.
+            unanswered: Raised where there is no answer; None where none is needed.
         """
         if name in self.given:
             note(f"{question} -> {to_json(self.given[name])}")

@@ -73,7 +73,7 @@ def main(
 
 
 def run_app() -> int:
-    """Run the command line; what it returns is the exit code."""
+    """Run the command line; returns the exit code."""
     mend_words(os.environ)
     try:
         code = app(prog_name="wsrpc", standalone_mode=True)

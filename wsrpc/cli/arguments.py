@@ -49,13 +49,13 @@ class Argument:
         return Path(self.text).expanduser()
 
     def value(self, schema: Any = True) -> Any:
-        """What travels.
+        """The value that travels.
 
         Args:
-            schema: What the server says of the parameter.
+            schema: The server's JSON Schema of the parameter.
 
         Raises:
-            Failure: It should be JSON and is not, or the file cannot be read or is no text.
+            Failure: The text should be JSON and is not, or the file cannot be read or is no text.
         """
         if self.is_file:
             return self._content(schema)
@@ -74,7 +74,7 @@ class Argument:
         try:
             text = data.decode()
         except UnicodeDecodeError:
-            # Where nobody says what it has to be, what is no text is bytes.
+            # Without a schema, a file that is no text is taken as bytes.
             if not self.is_json and (not taken or "bytes" in taken):
                 return data
             raise Failure(f"{self}: the file is no text in UTF-8") from None
@@ -140,7 +140,7 @@ def _takes(schema: Any) -> set[str]:
 
 
 def _from_base64(text: str) -> bytes | str:
-    """Bytes as JSON has them; what is none is left for the server to refuse."""
+    """Bytes from their form in JSON; the server refuses other text."""
     try:
         data = text.encode("ascii")
         return b64decode(data + b"=" * (-len(data) % 4), altchars=b"-_", validate=True)
@@ -161,12 +161,12 @@ def bind(
     items_of: FileItems,
     callback: CallbackFor,
 ) -> dict[str, Any]:
-    """The arguments of the call, checked against what the server says of its method.
+    """The arguments of the call, checked against the server's contract.
 
     Args:
         path: The method, for messages.
         given: The arguments as they were typed.
-        method: What the server says; None where it says nothing.
+        method: The method in the server's contract; None where there is none.
         stdin: Opens standard input as a stream of items.
         items_of: Opens a file as a stream of items, which are bytes where the flag says so.
         callback: Makes the function for a parameter that takes one.
@@ -199,11 +199,11 @@ def bind(
 
 
 def hints(given: Mapping[str, Argument], method: Method | None, errors: Sequence[Any]) -> list[str]:
-    """What to write instead, for arguments that were refused and were typed as text.
+    """The correct form of arguments that were typed as text and refused.
 
     Args:
         given: The arguments as they were typed.
-        method: What the server says of its method.
+        method: The method in the server's contract.
         errors: The `errors` of an `invalid_argument`.
     """
     if method is None:
@@ -253,7 +253,7 @@ def _as_typed(name: str, param: Param) -> str:
 
 
 def _fed_by_stdin(path: str, given: Mapping[str, Argument], method: Method) -> str | None:
-    """The upload that standard input feeds: the one named, or the only one if it must be there."""
+    """The upload that standard input feeds: the named one, or the only one if it is required."""
     uploads = method.uploads
     named = [name for name in uploads if name in given and given[name].is_stdin]
     if len(named) > 1:

@@ -31,20 +31,20 @@ async def call(
     *,
     raw_input: bool,
 ) -> None:
-    """Call a method and write what it answers.
+    """Call a method and write its answer.
 
     Args:
         target: The server.
         path: `Controller.method`.
         words: The arguments as typed.
         output: Takes the answer.
-        answers: What the server's own calls and callbacks get.
+        answers: The answers to the server's own calls, and to callbacks.
         raw_input: Whether lines of standard input are text rather than JSON.
 
     Raises:
-        Failure: The call cannot be right; nothing of it was sent.
+        Failure: The call cannot be right; it was not sent.
         ConnectError: There is no server to call.
-        RpcError: What the call ended with.
+        RpcError: The call ended with this error.
     """
     given = parse(words)
     controller, name = split_path(path)
@@ -105,7 +105,7 @@ async def _items(stream: Stream[Any, Any], output: Output) -> None:
 
 
 async def _whatever(answer: Any, output: Output) -> None:
-    """Take a stream or a value, whichever comes: nobody told which it will be."""
+    """Take a stream or a value, for a method of which neither is known."""
     try:
         await _items(answer, output)
     except WrongKindError as error:

@@ -1,4 +1,4 @@
-"""`wsrpc nodes` and `wsrpc presence`: what a cluster tells of itself."""
+"""`wsrpc nodes` and `wsrpc presence`: lists of a cluster's nodes and sessions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["nodes", "presence"]
 
 
 async def nodes(target: Target, output: Output, *, as_json: bool) -> None:
-    """Show the nodes, one a line."""
+    """Show the nodes, one on each line."""
     async with target.session() as session:
         try:
             found: list[dict[str, Any]] = await _cluster(session, target).nodes()
@@ -38,7 +38,7 @@ async def nodes(target: Target, output: Output, *, as_json: bool) -> None:
 async def presence(
     target: Target, output: Output, group: str | None, principal: str | None, *, as_json: bool
 ) -> None:
-    """Show the sessions, one a line as they come."""
+    """Show the sessions, one on each line, as they come."""
     count = 0
     async with target.session() as session:
         try:

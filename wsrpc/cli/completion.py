@@ -1,4 +1,4 @@
-"""What a shell offers for TAB: the controllers and methods of the server that is named."""
+"""Completions for TAB: the controllers and methods of the named server."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ __all__ = ["controllers", "mend_words", "methods", "paths"]
 # Seconds that a person waits after pressing TAB.
 PATIENCE = 2.0
 
-# Shells evaluate what they are given to offer, and it comes from a server. Names are shown as they
-# are or not at all; of descriptions only letters, digits and a little punctuation is left.
+# Shells evaluate completions, and these come from a server. Names are shown unchanged or not at
+# all. Descriptions are reduced to letters, digits and a little punctuation.
 NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*", re.ASCII)
 UNSAFE = re.compile(r"[^\w.,;/+-]+")
 
@@ -39,12 +39,12 @@ def methods(ctx: typer.Context, incomplete: str) -> list[Offer]:
 
 
 def controllers(ctx: typer.Context, incomplete: str) -> list[Offer]:
-    """Its controllers."""
+    """The controllers of the server that `URL` names."""
     return _offered(ctx, incomplete, _controllers)
 
 
 def paths(ctx: typer.Context, incomplete: str) -> list[Offer]:
-    """Its controllers and methods."""
+    """The controllers and methods of the server that `URL` names."""
     return [*controllers(ctx, incomplete), *methods(ctx, incomplete)]
 
 
@@ -90,13 +90,13 @@ async def _contract(given: dict[str, Any]) -> Contract | None:
 
 
 def _url_typed() -> str:
-    """The URL, where an option that waits for its value keeps the line from being parsed."""
+    """The URL on a line that cannot be parsed, since an option has no value yet."""
     line = os.environ.get("COMP_WORDS") or os.environ.get("_TYPER_COMPLETE_ARGS", "")
     return next((word for word in line.split() if "://" in word), "")
 
 
 def mend_words(environ: MutableMapping[str, str]) -> None:
-    """Put together what bash took apart: it breaks words at colons, so that a URL is five of them.
+    """Rejoin words that bash has split: it splits at colons, so that a URL is five words.
 
     Args:
         environ: The environment of a completion that bash asks for.

@@ -1,4 +1,4 @@
-"""From a URL and the options of a command to a session."""
+"""Sessions of commands, made from a URL and options."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ SCHEMES = ("ws", "wss", "ws+unix")
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A server, and how to talk to it.
+    """A server, and the options for sessions with it.
 
     Attributes:
-        url: Where it is.
-        codec: What the messages are written in.
+        url: Its URL.
+        codec: The codec of the messages.
         auth: Credentials.
         timeout: Seconds for a call; None for the usual ones.
-        headers: More headers for the handshake.
-        metadata: Sent along with every call.
+        headers: Further headers for the handshake.
+        metadata: The metadata of every call.
         ssl: TLS settings for `wss://`; None for the system's.
-        observers: Told of calls and connections.
-        answers: What the server's own calls are answered with.
-        frames: Makes what is told of each message.
+        observers: Objects that are told of calls and connections.
+        answers: The answers to the server's own calls.
+        frames: Makes the object that shows messages.
     """
 
     url: str
@@ -72,7 +72,7 @@ class Target:
 
     @property
     def options(self) -> dict[str, Any]:
-        """What `clientize` is told besides."""
+        """The options for `clientize`."""
         return {} if self.timeout is None else {"timeout": self.timeout}
 
     @asynccontextmanager
@@ -83,7 +83,7 @@ class Target:
             reconnect: Whether it comes back after the connection was lost.
 
         Raises:
-            ConnectError: Nobody is there, or not a wsrpc server, or it refuses.
+            ConnectError: The server cannot be reached, is no wsrpc server, or refuses.
         """
         observers = self.observers if self.answers is None else (self.answers, *self.observers)
         async with Dialled(
@@ -102,10 +102,10 @@ class Target:
 
 
 async def contract_of(session: Session, target: Target) -> Contract | None:
-    """What the other end exposes, or None if it does not tell.
+    """The contract of the other end, or None if it has no reflection.
 
     Raises:
-        RpcError: It did not answer.
+        RpcError: The other end did not answer.
     """
     reflection = session.clientize("wsrpc.reflection", **target.options)
     try:
@@ -117,10 +117,10 @@ async def contract_of(session: Session, target: Target) -> Contract | None:
 
 
 async def describe(session: Session, target: Target) -> Contract:
-    """What the other end exposes.
+    """The contract of the other end.
 
     Raises:
-        Failure: It does not tell.
+        Failure: It has no reflection.
     """
     contract = await contract_of(session, target)
     if contract is None:
@@ -136,7 +136,7 @@ def parse_auth(text: str | None) -> Any:
     """Credentials as typed: JSON where it looks like an object, array or quoted text, else text.
 
     Raises:
-        Failure: It looks like JSON and is not.
+        Failure: The text looks like JSON and is not.
     """
     if text is None or not text.lstrip().startswith(("{", "[", '"')):
         return text
@@ -147,7 +147,7 @@ def parse_auth(text: str | None) -> Any:
 
 
 def tls_to(url: str, authority: Path | None, insecure: bool) -> ssl_module.SSLContext | None:
-    """TLS settings as `--cacert` and `--insecure` have them; None without these.
+    """TLS settings for `--cacert` and `--insecure`; None without these.
 
     Raises:
         Failure: The file is no certificate, or the URL has no TLS.

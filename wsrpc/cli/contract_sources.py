@@ -1,4 +1,4 @@
-"""A contract from wherever somebody has one: a running server, a module, a file."""
+"""Contracts from a running server, a module or a file."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ async def contract_from(what: str, target: Callable[[], Target]) -> dict[str, An
 
     Args:
         what: A URL, a file whose name ends in `.json`, or `module:object`.
-        target: Tells how to connect, where it is a URL.
+        target: Makes the target, if it is a URL.
 
     Raises:
-        Failure: There is none, or what is there is no contract.
-        ConnectError: Nobody answers at the URL.
+        Failure: There is no contract.
+        ConnectError: No server answers at the URL.
     """
     if "://" in what:
         at = target()
@@ -38,7 +38,7 @@ async def contract_from(what: str, target: Callable[[], Target]) -> dict[str, An
 
 
 def with_token_file(auth: Any, token_file: Path | None) -> Any:
-    """Credentials out of a file, where one is named.
+    """The credentials, from a file if one is named.
 
     Raises:
         Failure: The file cannot be read, or credentials are given twice.

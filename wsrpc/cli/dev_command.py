@@ -1,4 +1,4 @@
-"""`wsrpc dev`: serve, and start anew whenever a file of the program has changed."""
+"""`wsrpc dev`: serves, and starts anew when a file of the program has changed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .running import run
 
 __all__ = ["dev"]
 
-# Milliseconds without a further change after which a burst of them is over.
+# Milliseconds without a further change after which a burst of changes is over.
 BURST = 50
 
 MISSING = "wsrpc dev needs watchfiles, which is not installed: pip install 'wsrpc-anyio[cli]'"
@@ -61,7 +61,7 @@ def dev(
             signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
         await _Reloader(named, host, port, watch or [Path()], debug).run()
 
-    # The tracebacks that are asked for are those of the program.
+    # `--debug` means the tracebacks of the program, not of this command.
     run(body, cancelled="stopping")
 
 
@@ -70,9 +70,9 @@ class _Reloader:
 
     Args:
         what: `module:object`.
-        host: What to bind.
-        port: The port; 0 takes a free one, which the later processes keep.
-        paths: What to watch.
+        host: The address to bind.
+        port: The port; 0 takes a free one, which later processes keep.
+        paths: The files and folders to watch.
         debug: Whether errors show tracebacks.
     """
 

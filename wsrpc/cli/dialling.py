@@ -1,4 +1,4 @@
-"""Connections of the commands: their calls can be answered, and their frames be seen."""
+"""Connections of the commands, which can answer calls and show frames."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Dialled(connect):
     """A connection of a command.
 
     Args:
-        url: The server's.
-        answers: What the server's calls are answered with.
-        frames: Makes what is told of the messages of a connection, by its subprotocol.
+        url: The server's URL.
+        answers: The answers to the server's calls.
+        frames: Makes the object that shows a connection's messages, by its subprotocol.
         options: As for `connect`.
     """
 

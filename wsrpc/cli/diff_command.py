@@ -1,4 +1,4 @@
-"""`wsrpc diff`: what changed between two contracts, and for whom it breaks."""
+"""`wsrpc diff`: the changes between two contracts, and the programs that they break."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def diff(
         try:
             return await contract_from(what, target(what))
         except WsrpcError as error:
-            # No verdict: whatever prevents one exits with 2.
+            # No verdict: any failure that prevents one exits with 2.
             raise Failure(f"{what}: {error}") from error
 
     async def body() -> int:

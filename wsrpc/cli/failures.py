@@ -1,4 +1,4 @@
-"""Exit codes, and what each kind of trouble looks like on stderr."""
+"""Exit codes, and the messages on stderr for each kind of failure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["ExitCode", "Failure", "did_you_mean", "note", "report"]
 
 
 class ExitCode(IntEnum):
-    """What the commands exit with."""
+    """The exit codes of the commands."""
 
     OK = 0
     REMOTE = 1
@@ -31,8 +31,8 @@ class Failure(Exception):
     """Ends a command with a sentence for people.
 
     Args:
-        message: What is wrong, and what to do about it.
-        code: What to exit with; wrong usage unless said otherwise.
+        message: The fault, and its cure.
+        code: The exit code; wrong usage if left out.
     """
 
     def __init__(self, message: str, code: ExitCode = ExitCode.USAGE) -> None:
@@ -53,19 +53,19 @@ def did_you_mean(name: str, candidates: Iterable[str]) -> str:
 
 
 def note(text: str) -> None:
-    """Say something that is no result."""
+    """Print a line on stderr that is no result."""
     typer.secho(printable(text), err=True, dim=True)
 
 
 def report(error: Exception, *, debug: bool) -> ExitCode:
-    """Say on stderr what went wrong.
+    """Print a failure on stderr.
 
     Args:
-        error: What ended the command.
+        error: The exception that ended the command.
         debug: Whether to show the traceback.
 
     Returns:
-        What to exit with.
+        The exit code.
     """
     if debug:
         traceback.print_exception(error, file=sys.stderr)
@@ -95,14 +95,14 @@ def _say(text: str) -> None:
 def _say_remote(error: RpcError[Any]) -> None:
     data = error.data if isinstance(error.data, dict) else {}
     if isinstance(data.get("errors"), list):
-        # Bad arguments: the message sums them up, a line each reads better.
+        # The message sums up bad arguments; one line for each reads better.
         _say(f"{error.code}: the other end does not take these arguments")
         for one in data["errors"]:
             typer.echo(printable(f"  {_argument_error(one)}"), err=True)
         return
     _say(str(error) or error.code)
     if isinstance(data.get("traceback"), str):
-        # A server in debug mode shows its own; that is what was asked for there.
+        # A server in debug mode sends its traceback on purpose.
         typer.echo(printable(data["traceback"].rstrip()), err=True)
     elif error.data is not None and "near" not in data:
         typer.echo(printable(f"data: {to_json(error.data)}"), err=True)

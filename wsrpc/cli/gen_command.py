@@ -24,7 +24,7 @@ __all__ = ["gen"]
 
 CLIENT = ("wsrpc.js", "wsrpc.d.ts", "wsrpc-msgpack.js")
 
-# What tells a bundler how to import it.
+# The `package.json` that tells a bundler how to import it.
 PACKAGE = {
     "name": "wsrpc-client",
     "private": True,
@@ -200,7 +200,7 @@ def _write(
 
 
 def _settle(text: str, file: Path, check: bool) -> bool:
-    """Write the file, or say whether it is what would be written; line endings do not count."""
+    """Write the file, or tell whether it is up to date; line endings do not count."""
     try:
         if not check:
             file.write_text(text, encoding="utf-8", newline="\n")

@@ -15,15 +15,15 @@ __all__ = ["health"]
 
 
 async def health(target: Target, service: str, output: Output) -> int:
-    """Ask a server how it does; its answer goes to stdout.
+    """Ask a server for its health; the answer goes to stdout.
 
     Args:
-        target: The server; its timeout is for all of it.
+        target: The server; its timeout covers the connection and the call.
         service: A controller's name; "" for the server as a whole.
-        output: Where to write.
+        output: Takes the answer.
 
     Returns:
-        0 if it serves; 1 if it does not, cannot be reached or does not tell.
+        0 if it serves; 1 if it does not, cannot be reached or has no health controller.
     """
     status = ""
     try:

@@ -1,4 +1,4 @@
-"""What `ls` and `describe` show."""
+"""The output of `ls` and `describe`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def listing(contract: Contract) -> Iterator[Text]:
 
 
 def entries(contract: Contract) -> list[dict[str, str]]:
-    """The same for programs."""
+    """The methods as JSON, for programs."""
     return [
         {
             "method": f"{name}.{key}",
@@ -45,7 +45,7 @@ def entries(contract: Contract) -> list[dict[str, str]]:
 
 
 def page(contract: Contract, path: str) -> Iterator[Text]:
-    """Everything about one controller, one method, or, for an empty path, about all."""
+    """The page about one controller, one method, or, for an empty path, about all."""
     if not path:
         for number, (name, controller) in enumerate(contract.controllers.items()):
             if number:
@@ -72,7 +72,7 @@ def _find(contract: Contract, path: str) -> tuple[str, str]:
     """Controller and method that a path names.
 
     Raises:
-        Failure: There is no such thing; the message names near ones.
+        Failure: There is no such controller or method; the message names similar ones.
     """
     name, method = split_path(path)
     if method:

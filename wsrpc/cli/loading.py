@@ -1,4 +1,4 @@
-"""From `module:object` to a server."""
+"""Loading a server that `module:object` names."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ def load_server(
     Args:
         spec: The object is a `Server`, a controller (instance, class or factory), or a list of them.
         debug: Whether a server made here reveals its unexpected errors.
-        origins: More web pages that may connect to a server made here; "*" stands for all.
-        trusted_proxies: Whose word a server made here takes for where others come from.
-        explorer: Whether a server made here serves the explorer; None: as it likes.
+        origins: Further web pages that may connect to a server made here; "*" stands for all.
+        trusted_proxies: The proxies whose headers a server made here believes.
+        explorer: Whether a server made here serves the explorer; None: the server's default.
         metrics: Whether a server made here answers `/metrics`.
-        stats: Whether a server made here tells everybody who may connect what it does.
+        stats: Whether a server made here shows its counts to every peer that may connect.
 
     Raises:
         Failure: The module or the object is not there, or cannot be served.
@@ -74,7 +74,7 @@ def load_server(
 
 
 def _everybody(principal: object) -> bool:
-    """Whether a principal may see what a server does."""
+    """Whether a principal may see a server's counts: any may."""
     return True
 
 
@@ -100,7 +100,7 @@ def _load(spec: str) -> Any:
 
 
 def _import(name: str) -> Any:
-    # As `python -m` has it: what lies in the working directory can be served.
+    # As with `python -m`, modules of the working directory can be served.
     if "" not in sys.path:
         sys.path.insert(0, "")
     try:
@@ -114,7 +114,7 @@ def _import(name: str) -> Any:
 
 
 def _broken(name: str, error: Exception) -> Failure:
-    """What happened in somebody's module, and where."""
+    """The error for a module that cannot be imported, with the place of the fault."""
     frames = traceback.extract_tb(error.__traceback__)
     last = next((one for one in reversed(frames) if "importlib" not in one.filename), None)
     where = f" ({last.filename}:{last.lineno})" if last else ""
@@ -125,7 +125,7 @@ def _broken(name: str, error: Exception) -> Failure:
 
 
 def _candidates(holder: Any) -> list[str]:
-    """What somebody may have meant: the servers, controllers and lists that are defined there."""
+    """The names that may have been meant: servers, controllers and lists that are defined there."""
     home = getattr(holder, "__name__", "")
     return [
         name

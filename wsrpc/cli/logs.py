@@ -1,4 +1,4 @@
-"""Where the commands' log lines go, and what they look like."""
+"""The commands' log lines: their destination and format."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 def log_to_stderr(
     *, format: LogFormat | None, level: LogLevel | None, access: bool, debug: bool
 ) -> None:
-    """Write log lines to stderr, one line a record.
+    """Write log records to stderr, one on each line.
 
     An application that has set up its own logging keeps it, unless a format is asked for.
 
     Args:
         format: Text or JSON; None: text.
         level: The least level that is logged; None: warnings.
-        access: Whether there is to be a line a call.
+        access: Whether to log a line for each call.
         debug: Whether tracebacks are printed as Python does, if stderr is a terminal.
     """
     handler = logging.StreamHandler(sys.stderr)

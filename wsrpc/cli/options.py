@@ -85,10 +85,10 @@ def target_of(
     answers: Answers | None = None,
     frames: Callable[[str], Recorder] | None = None,
 ) -> Target:
-    """The server that the options name, and how to talk to it.
+    """The target that the options describe.
 
     Raises:
-        Failure: One of them cannot be meant.
+        Failure: An option has an invalid value.
     """
     return Target(
         url,

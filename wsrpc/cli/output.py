@@ -16,12 +16,12 @@ from .worker import Worker
 
 __all__ = ["Output", "ReaderGone"]
 
-# What a pipe that is ready takes without blocking, wherever there are pipes.
+# Bytes that a ready pipe takes without blocking.
 PIPE_ROOM = getattr(select, "PIPE_BUF", 512)
 
 
 class ReaderGone(Exception):
-    """Whoever read stdout has closed it and wants no more."""
+    """The reader of stdout has closed it."""
 
 
 class Output:
@@ -31,7 +31,7 @@ class Output:
     """
 
     def __init__(self) -> None:
-        # On a terminal rich colours; elsewhere it adds nothing, neither colours nor line breaks.
+        # On a terminal rich colours the text; elsewhere it adds neither colours nor line breaks.
         self._console = Console(file=sys.stdout, soft_wrap=True, highlight=False)
         self._tty = sys.stdout.isatty()
         self._worker = Worker()
@@ -79,7 +79,7 @@ def _ready() -> bool:
     try:
         return bool(select.select([], [sys.stdout], [], 0)[1])
     except (OSError, ValueError):
-        # It cannot be asked: no file of the operating system, or no POSIX.
+        # Its state is unknown: it is no file of the operating system, or the system is not POSIX.
         return True
 
 

@@ -1,4 +1,4 @@
-"""Commands that run other Python processes: start them, hear what they print, stop them."""
+"""Python processes that commands run: starting them, reading their output, stopping them."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ STOP_TIMEOUT = 5
 
 @asynccontextmanager
 async def python(arguments: Sequence[str], log: IO[bytes] | None) -> AsyncIterator[Process]:
-    """A Python process, which is asked to stop on leaving, and made to if it does not.
+    """Run a Python process, which is asked to stop on leaving, and killed if it does not.
 
     Args:
-        arguments: What to run, as in `python -m …`.
-        log: Takes its stderr; None: it goes to where ours goes.
+        arguments: The arguments of Python, as in `python -m …`.
+        log: Takes its stderr; None: the stderr of this process.
     """
     process = await anyio.open_process(
         [sys.executable, *arguments],
@@ -42,7 +42,7 @@ async def python(arguments: Sequence[str], log: IO[bytes] | None) -> AsyncIterat
 
 
 async def lines_of(process: Process) -> AsyncIterator[str]:
-    """What a process prints, line by line, as it comes."""
+    """The output of a process, line by line, as it comes."""
     assert process.stdout is not None
     rest = ""
     async for chunk in TextReceiveStream(process.stdout):
@@ -62,7 +62,7 @@ async def listening(process: Process) -> str | None:
 
 
 async def ended(process: Process) -> None:
-    """Wait for a process that has closed its stdout, so that nobody has to stop it."""
+    """Wait for a process that has closed its stdout, and so ends by itself."""
     with anyio.move_on_after(STOP_TIMEOUT):
         await process.wait()
 

@@ -1,4 +1,4 @@
-"""What `pyproject.toml` says to the commands: `[tool.wsrpc] app = "module:object"`."""
+"""Settings of the commands in `pyproject.toml`: `[tool.wsrpc] app = "module:object"`."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ NOTHING_NAMED = (
 
 
 def named_app(what: str) -> str:
-    """What was typed, or what the pyproject.toml of this folder or one above it names.
+    """The typed name, or the app in the pyproject.toml of this folder or one above it.
 
     Raises:
-        Failure: Neither names anything, or the file cannot be read.
+        Failure: Neither names an app, or the file cannot be read.
     """
     if what:
         return what

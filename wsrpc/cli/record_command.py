@@ -1,4 +1,4 @@
-"""`wsrpc record`: a proxy that writes down what passes."""
+"""`wsrpc record`: a proxy that records the frames that pass."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ __all__ = ["Proxy", "masks", "record"]
 # Headers of a handshake that concern one connection only.
 OWN = {"host", "connection", "upgrade", "content-length", "transfer-encoding"}
 
-# Of a TLS handshake that failed (RFC 6455, section 7.4.1).
+# The close code of a failed TLS handshake (RFC 6455, section 7.4.1).
 TLS_FAILED = 1015
 
 # Codes that no close frame can carry.
@@ -106,7 +106,7 @@ def masks(words: list[str], option: str) -> Mapping[str, list[str]]:
     """Names of fields by method, as typed.
 
     Raises:
-        Failure: A word is none.
+        Failure: A word has another form.
     """
     found: dict[str, list[str]] = {}
     for word in words:
@@ -124,7 +124,7 @@ class Proxy:
 
     Args:
         url: The server.
-        recording: Where to write.
+        recording: The recording to write.
     """
 
     def __init__(self, url: str, recording: Recording) -> None:
@@ -166,7 +166,7 @@ class Proxy:
                 await anyio.to_thread.run_sync(self._recording.flush)
 
     async def _arrived(self, connection: ServerConnection, request: Request) -> Response | None:
-        """Ask the server first, so that its answer is what the client gets."""
+        """Connect to the server first, so that the client gets the server's answer."""
         if "upgrade" not in (request.headers.get("Connection") or "").lower():
             return None
         offered = [
@@ -247,7 +247,7 @@ async def _pass_on(
     sender: Sender,
     recorder: LinkRecorder | None,
 ) -> None:
-    """Pass on what comes from one side, and in the end how it closed."""
+    """Pass on the messages of one side, and its close."""
     try:
         while True:
             message = await source.recv()
@@ -257,7 +257,7 @@ async def _pass_on(
             with_text = isinstance(message, str)
             await sink.send(message, text=with_text)
     except ConnectionClosed as closed:
-        # Whoever closed first has said why; the other pump meets the echo of it.
+        # The side that closed first gave the reason; the other pump meets the echo of it.
         end = source.protocol.close_rcvd
         if end is None or end.code in UNSAYABLE:
             if recorder is not None and closed.rcvd is None and closed.sent is None:

@@ -1,4 +1,4 @@
-"""The contract that another program describes itself with, read with care."""
+"""The contract of another program, which may be malformed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Param(BaseModel):
 
     @property
     def has_default(self) -> bool:
-        """Whether the contract tells what it is where it is left out."""
+        """Whether the contract has its default."""
         return "default" in self.model_fields_set
 
 
@@ -73,7 +73,7 @@ class Controller(BaseModel):
 
 
 class Contract(BaseModel):
-    """Everything that one side exposes (protocol.md, reflection)."""
+    """The contract of one side (protocol.md, reflection)."""
 
     version: int
     controllers: dict[str, Controller]
@@ -89,7 +89,7 @@ class Contract(BaseModel):
         """The contract in a JSON document.
 
         Raises:
-            Failure: The document is none.
+            Failure: The document is no contract.
         """
         try:
             contract = cls.model_validate(document)
@@ -108,7 +108,7 @@ class Contract(BaseModel):
         """The controller called `name`.
 
         Raises:
-            Failure: There is none; the message names near ones.
+            Failure: There is none; the message names similar ones.
         """
         found = self.controllers.get(name)
         if found is None:
@@ -121,7 +121,7 @@ class Contract(BaseModel):
         """The method called `name` of a controller.
 
         Raises:
-            Failure: There is no such controller or method; the message names near ones.
+            Failure: There is no such controller or method; the message names similar ones.
         """
         methods = self.controller(controller).methods
         found = methods.get(name)
@@ -137,7 +137,7 @@ class Contract(BaseModel):
         return {**part, "name": controller}
 
     def homes_of(self, method: str) -> list[str]:
-        """Where a method of this name is, as `Controller.method`."""
+        """The methods of this name in all controllers, as `Controller.method`."""
         return [
             f"{name}.{method}"
             for name, controller in self.controllers.items()

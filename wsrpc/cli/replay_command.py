@@ -1,4 +1,4 @@
-"""`wsrpc replay`: a recording, shown, played again, or made into a test."""
+"""`wsrpc replay`: shows a recording, replays it, or makes a test of it."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ STYLES = {
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which frames to show; each that is given must fit.
+    """The frames to show; each given criterion must match.
 
     Attributes:
         ids: The ids of calls, uploads and callbacks.
@@ -178,7 +178,7 @@ async def _read(path: Path) -> AsyncIterator[RecordedFrame]:
 
 
 async def _following(path: Path) -> AsyncIterator[RecordedFrame]:
-    """The frames of a file, and those that are still to come."""
+    """The frames of a file, and those that are written later."""
     over = threading.Event()
     found: Iterator[RecordedFrame] = frames(read_records(path, follow=True, stopped=over.is_set))
     try:

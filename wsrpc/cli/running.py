@@ -1,4 +1,4 @@
-"""Runs a command's body: exit codes, Ctrl-C, no tracebacks."""
+"""Runs a command's body, with exit codes and Ctrl-C, and without tracebacks."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def run(
     Args:
         body: The command; it may return an exit code.
         debug: Whether to show tracebacks.
-        cancelled: What to say at the first Ctrl-C.
+        cancelled: The message at the first Ctrl-C.
 
     Raises:
         typer.Exit: Always.
@@ -56,8 +56,8 @@ async def _guarded(body: Callable[[], Awaitable[int | None]], cancelled: str) ->
             try:
                 code = await body() or ExitCode.OK
             except Exception:
-                # A terminal interrupts the processes that a command started as well; what comes of
-                # their end is no news.
+                # A terminal also interrupts the processes that a command started; errors from their
+                # end are no news.
                 if not caught:
                     raise
                 code = ExitCode.INTERRUPTED
@@ -68,7 +68,7 @@ async def _guarded(body: Callable[[], Awaitable[int | None]], cancelled: str) ->
 
 @contextmanager
 def _interrupting(scope: anyio.CancelScope, cancelled: str) -> Iterator[list[int]]:
-    """Cancel `scope` at the first SIGINT, exit at the second; gives the signals that came."""
+    """Cancel `scope` at the first SIGINT, exit at the second; yields the signals that came."""
     caught: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield caught
@@ -94,7 +94,7 @@ def _interrupting(scope: anyio.CancelScope, cancelled: str) -> Iterator[list[int
     try:
         yield caught
     finally:
-        # Once interrupted the command is on its way out, and a second time still means at once.
+        # After the first interrupt the command is ending; a second one still exits at once.
         if not caught:
             signal.signal(signal.SIGINT, before)
 

@@ -16,7 +16,7 @@ ANY = "any"
 
 
 def type_text(schema: Any) -> str:
-    """What a value must be, in a few words."""
+    """The type of a schema, in a few words."""
     if not isinstance(schema, Mapping):
         return "never" if schema is False else ANY
     if "$ref" in schema:
@@ -65,12 +65,12 @@ _PARAMETERS = re.compile(r"^(Args|Arguments|Parameters):[ \t]*\n(?:[ \t]+.*\n?|\
 
 
 def without_parameters(details: str) -> str:
-    """Documentation without the section that describes parameters, which are shown by themselves."""
+    """Documentation without its section about parameters, which are shown separately."""
     return _PARAMETERS.sub("", details).strip()
 
 
 def bounds_of(schema: Any) -> str:
-    """What a schema says of a value besides its type: its bounds, in words."""
+    """The bounds in a schema, in words."""
     if not isinstance(schema, Mapping):
         return ""
     said = [

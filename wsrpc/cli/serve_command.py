@@ -19,12 +19,12 @@ __all__ = ["Binding", "node_of_cluster", "serve", "tls_of"]
 
 
 def node_of_cluster(server: Server, urls: Sequence[str], name: str, host: str = "") -> Cluster:
-    """What makes a server a node of a cluster while it is entered.
+    """The `Cluster` that makes a server a node while it is entered.
 
-    On a loopback address everybody is on this machine, and may ask about the cluster.
+    On a loopback address all peers are on this machine, and may ask about the cluster.
 
     Raises:
-        Failure: The name is none, or nats-py is not installed.
+        Failure: The name is invalid, or nats-py is not installed.
     """
     try:
         return Cluster(
@@ -36,14 +36,14 @@ def node_of_cluster(server: Server, urls: Sequence[str], name: str, host: str = 
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """Where to listen, and how.
+    """The address to listen on, and its settings.
 
     Attributes:
-        host: What to bind.
-        port: 0 for a free one.
+        host: The address to bind.
+        port: The port; 0 for a free one.
         path: A Unix socket in place of both.
         ssl: TLS settings.
-        transport: What carries the WebSockets.
+        transport: The library that carries the WebSockets.
     """
 
     host: str = "127.0.0.1"
@@ -57,10 +57,10 @@ class Binding:
 
 
 def tls_of(certificate: Path | None, key: Path | None) -> ssl_module.SSLContext | None:
-    """TLS settings from files as `--tls-cert` and `--tls-key` name them; None without them.
+    """TLS settings from the files that `--tls-cert` and `--tls-key` name; None without them.
 
     Raises:
-        Failure: They cannot be read, do not fit each other, or only the key is given.
+        Failure: The files cannot be read or do not fit each other, or only the key is given.
     """
     if certificate is None:
         if key is not None:
@@ -85,9 +85,9 @@ async def serve(server: Server, binding: Binding, grace: float | None) -> int:
     Prints `listening ws://…` on stdout once peers can connect.
 
     Args:
-        server: What to serve.
-        binding: Where to listen.
-        grace: Seconds for the calls that run; None: as the server's limits say.
+        server: The server.
+        binding: The address to listen on.
+        grace: Seconds for the calls that run; None: those of the server's limits.
 
     Returns:
         The exit code.

@@ -22,7 +22,7 @@ def load_json(text: str) -> Any:
     """The value of a JSON text.
 
     Raises:
-        ValueError: It is none; the message says where.
+        ValueError: It is no JSON; the message tells the place.
     """
 
     def refuse(word: str) -> NoReturn:
@@ -37,10 +37,11 @@ def load_json(text: str) -> Any:
 
 
 async def items_of_stdin(*, text: bool) -> AsyncIterator[Any]:
-    """The lines of standard input, one item each; nothing is read before it is asked for.
+    """The lines of standard input, one item each; a line is read only when it is asked for.
 
     Args:
-        text: Whether a line is an item as it is; otherwise it is JSON, and blank ones are skipped.
+        text: Whether a line itself is an item; otherwise lines are JSON, and blank ones are
+            skipped.
 
     Raises:
         Failure: A line is no JSON, or no UTF-8.
@@ -50,15 +51,15 @@ async def items_of_stdin(*, text: bool) -> AsyncIterator[Any]:
 
 
 async def items_of_file(path: Path, *, text: bool, raw: bool) -> AsyncIterator[Any]:
-    """The lines of a file, likewise; or its bytes in pieces, where the items are bytes.
+    """The lines of a file, one item each; or its bytes in pieces, where the items are bytes.
 
     Args:
         path: The file.
-        text: Whether a line is an item as it is; otherwise it is JSON.
+        text: Whether a line itself is an item; otherwise lines are JSON.
         raw: Whether the items are bytes.
 
     Raises:
-        Failure: It cannot be read, or a line is no JSON, or no UTF-8.
+        Failure: The file cannot be read, or a line is no JSON, or no UTF-8.
     """
     try:
         with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""Values and foreign text, made fit for a terminal or a pipe."""
+"""Values and foreign text in a form that is safe for a terminal or a pipe."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def shortened(text: str, most: int) -> str:
 
 
 def printable(text: str) -> str:
-    """`text` with control characters escaped: what came from elsewhere must not steer a terminal."""
+    """`text` with control characters escaped: foreign text must not control a terminal."""
     if text.isprintable():
         return text
     return "".join(

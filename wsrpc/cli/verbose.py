@@ -1,4 +1,4 @@
-"""`wsrpc call -v`: what went over the connection, and how long it took."""
+"""`wsrpc call -v`: shows the frames of the connection, and durations."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WIDTH = 400
 
 
 class Verbose(Observer):
-    """Notes the life of a session on stderr, and each call both ways."""
+    """Prints the events of a session on stderr, and each call both ways."""
 
     def __init__(self) -> None:
         self._began = time.perf_counter()
@@ -45,10 +45,10 @@ class Verbose(Observer):
 
 
 class Frames:
-    """Notes the messages of one connection, a frame a line; credentials are masked.
+    """Prints the frames of one connection, one on each line; credentials are masked.
 
     Args:
-        subprotocol: The connection's.
+        subprotocol: The connection's subprotocol.
     """
 
     def __init__(self, subprotocol: str) -> None:
@@ -58,7 +58,7 @@ class Frames:
         self._closed = False
 
     def passed(self, sender: Sender, message: bytes) -> None:
-        """A message was sent, or came."""
+        """Print a message that was sent, or came."""
         self._bytes[sender] += len(message)
         arrow = ">" if sender == "C" else "<"
         found = self._redaction.frames(message)
@@ -71,7 +71,7 @@ class Frames:
             note(f"{arrow} {name} {shortened(' '.join(values), WIDTH)} ({len(data)} bytes)")
 
     def closed(self, sender: Sender | None, code: int, reason: str = "") -> None:
-        """The connection was closed, or broke."""
+        """Print the end of the connection."""
         if not self._closed:
             self._closed = True
             arrow = {"C": ">", "S": "<", None: "*"}[sender]
@@ -80,4 +80,4 @@ class Frames:
             note(f"* {sent} bytes sent, {received} received")
 
     def over(self) -> None:
-        """Nobody uses it any more."""
+        """Print the totals of a connection that is not used any more."""

@@ -1,4 +1,4 @@
-"""`wsrpc bench`: measure a server with the interop service, or one started for the purpose."""
+"""`wsrpc bench`: measures a server with the interop service, or starts one and measures it."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ async def bench(
 ) -> None:
     """Measure one work after the other, all on one session.
 
-    Whatever ends it, `report` gets what was measured until then.
+    However it ends, `report` gets the measurements until then.
 
     Args:
         target: The server.
-        works: What to do.
-        extent: How long to do each.
-        warmup: Seconds for which each is done beforehand, and not measured.
-        report: Takes what is measured.
+        works: The works to do.
+        extent: The duration or the number of calls of each.
+        warmup: Seconds for which each is done beforehand without measuring.
+        report: Takes the measurements.
 
     Raises:
-        Failure: The server has no interop service, or one that answers wrong.
+        Failure: The server has no interop service, or answers wrongly.
         ConnectError: There is no server to measure.
         RpcError: A call failed.
     """
@@ -54,12 +54,12 @@ async def bench(
                 await _one(work, ground, extent, warmup, report)
             complete = True
     except RpcError as error:
-        # A server that does not tell what it exposes shows it like this.
+        # A server without reflection answers like this if it lacks the service.
         if error.code == Code.UNIMPLEMENTED:
             raise _no_service(target, "") from error
         raise
     finally:
-        # Nothing to wait for but a reader of stdout that pauses.
+        # The only wait here is for a reader of stdout that pauses.
         with anyio.CancelScope(shield=True):
             await report.finish(complete=complete)
 
@@ -79,10 +79,10 @@ async def _one(work: Work, ground: Ground, extent: Extent, warmup: float, report
 
 
 def _check(contract: Contract, target: Target, works: Sequence[Work]) -> None:
-    """Refuse a server that lacks what the works need.
+    """Refuse a server that lacks a method that the works need.
 
     Raises:
-        Failure: It does.
+        Failure: It lacks one.
     """
     needed = [work for work in works if work.method is not None]
     offered = contract.controllers.get(CONTROLLER)
@@ -106,7 +106,7 @@ def _no_service(target: Target, there_is: str) -> Failure:
 
 @asynccontextmanager
 async def bench_self() -> AsyncIterator[str]:
-    """The interop server in a process of its own, on a free port; yields its URL.
+    """Run the interop server in a process of its own, on a free port; yields its URL.
 
     Raises:
         Failure: It does not start.

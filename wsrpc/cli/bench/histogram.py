@@ -1,4 +1,4 @@
-"""Durations counted in buckets that grow with them: any number of them in the same memory."""
+"""Histograms of durations, whose buckets grow with the durations, in bounded memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ __all__ = ["Histogram", "Row", "bar", "duration"]
 
 # A bucket is at most 1/128 of its durations wide, so a quantile is right within 0.8 %.
 FINE = 7
-# Nanoseconds, over an hour; whatever takes longer is counted with it, and `max` says how long.
+# Nanoseconds, over an hour. Longer durations are counted in the last bucket; `max` tells the
+# longest.
 LONGEST = 2**42 - 1
 
 # Where rows of a drawing may begin in each decade, the finest first.
@@ -25,7 +26,7 @@ GRIDS: Sequence[Sequence[float]] = (
     (1, 2, 5),
     (1,),
 )
-# The powers of ten at which they begin, in nanoseconds; what is less makes one row.
+# The powers of ten at which decades begin, in nanoseconds; shorter durations share one row.
 DECADES = range(1, 13)
 END = 10**13
 
@@ -35,11 +36,11 @@ FULL = "█"
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """How many durations fell between two.
+    """The number of durations between two bounds.
 
     Attributes:
-        begin: Nanoseconds.
-        end: Nanoseconds, not included.
+        begin: Nanoseconds of the shortest duration in it.
+        end: Nanoseconds at which the next row begins.
         count: Durations.
     """
 
@@ -53,7 +54,7 @@ class Histogram:
 
     Attributes:
         count: Durations recorded.
-        total: Nanoseconds, of all together.
+        total: Nanoseconds of all durations together.
         min: Nanoseconds; 0 while there is none.
         max: Nanoseconds; 0 while there is none.
     """
@@ -88,7 +89,7 @@ class Histogram:
         rank = max(1, math.ceil(round(q * self.count, 6)))
         for bucket, seen in self._cumulated():
             if seen >= rank:
-                # Of the last bucket that counts, the longest is known.
+                # The longest duration of the last used bucket is known.
                 return self.max if seen == self.count else _begin(bucket + 1) - 1
         return 0
 
@@ -136,7 +137,7 @@ def _begin(bucket: int) -> int:
 
 
 def bar(share: float, width: int) -> str:
-    """A bar for a share of 0 to 1; whatever is more than nothing shows."""
+    """A bar for a share of 0 to 1; any share above 0 is visible."""
     eighths = max(round(share * width * 8), 1 if share > 0 else 0)
     full, rest = divmod(eighths, 8)
     return FULL * full + (EIGHTHS[rest] if rest else "")
@@ -145,7 +146,7 @@ def bar(share: float, width: int) -> str:
 def duration(nanoseconds: float) -> str:
     """A duration in three digits at most: `870 ns`, `4.91 ms`, `2.2 ms`, `61 s`."""
     for unit, size in (("ns", 1), ("µs", 1e3), ("ms", 1e6)):
-        # What rounds up to 1,000 of a unit reads better as 1 of the next.
+        # A number that rounds up to 1,000 of a unit reads better as 1 of the next.
         if nanoseconds / size < 999.5:
             return f"{nanoseconds / size:.3g} {unit}"
     seconds = nanoseconds / 1e9

@@ -1,4 +1,4 @@
-"""Runs one work: so many callers at a time, for a time or for a number of calls."""
+"""Runs one work with some callers at a time, for a duration or a number of calls."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from .works import Ground, Meter, Work, clock
 
 __all__ = ["Extent", "measure"]
 
-# Seconds between two looks at how far it has come.
+# Seconds between two reports of progress.
 LOOK = 0.25
 
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """How long a work goes on.
+    """The duration or the number of calls of a work.
 
     Attributes:
         concurrency: Callers at a time, each of which makes its next call when the last is through.
-        seconds: Seconds; None where `calls` says it.
-        calls: Calls; None where `seconds` says it.
+        seconds: Seconds that it takes; None where `calls` is given.
+        calls: Calls to make; None where `seconds` is given.
     """
 
     concurrency: int
@@ -31,7 +31,7 @@ class Extent:
     calls: int | None = None
 
     def share(self, meter: Meter, elapsed: float) -> float:
-        """How much of it is done, from 0 to 1."""
+        """The share of it that is done, from 0 to 1."""
         if self.calls is not None:
             return meter.calls / self.calls
         assert self.seconds is not None
@@ -41,21 +41,21 @@ class Extent:
 async def measure(
     work: Work, ground: Ground, extent: Extent, meter: Meter, look: Callable[[float, float], None]
 ) -> None:
-    """Run `work` to its end; what it measures is in `meter` meanwhile.
+    """Run `work` to its end; `meter` has the measurements meanwhile.
 
-    Where the end is a time, the calls that are under way then are cancelled, and not counted.
+    If `extent` is a duration, calls that are under way at its end are cancelled, and not counted.
 
     Args:
-        work: What to do.
-        ground: Where to do it.
-        extent: How long.
-        meter: Takes what is measured; whole if this is cancelled too.
-        look: Told now and then which share, from 0 to 1, is done, and the rate so far.
+        work: The work to do.
+        ground: The session to do it on.
+        extent: The duration or the number of calls.
+        meter: Takes the measurements; it is consistent even if this is cancelled.
+        look: Called now and then with the share done, from 0 to 1, and the rate so far.
 
     Raises:
         RpcError: A call failed.
         ConnectError: A connection that the work asks for did not come about.
-        Failure: The server answers wrong.
+        Failure: The server answers wrongly.
     """
     calls: Iterator[None] = repeat(None) if extent.calls is None else repeat(None, extent.calls)
     begin = clock()

@@ -13,13 +13,13 @@ __all__ = ["progress"]
 
 @contextmanager
 def progress(title: str, unit: str) -> Iterator[Callable[[float, float], None]]:
-    """Show how far something has come, and remove it after the block.
+    """Show a progress bar during the block.
 
-    It is drawn on stderr, and not at all where that is no terminal.
+    It is drawn on stderr, if that is a terminal.
 
     Args:
-        title: What runs.
-        unit: What the rate counts.
+        title: The name of the work.
+        unit: The unit of the rate.
 
     Yields:
         Call it with the share that is done, from 0 to 1, and the rate.
@@ -34,7 +34,7 @@ def progress(title: str, unit: str) -> Iterator[Callable[[float, float], None]]:
         TextColumn("{task.fields[rate]}"),
         TimeElapsedColumn(),
     )
-    # Drawn when it is told something: a thread that draws would disturb what is measured more often.
+    # It is drawn only at updates: a thread that draws would disturb the measurement more often.
     with Progress(*columns, console=console, transient=True, auto_refresh=False) as shown:
         task = shown.add_task(title, total=1.0, rate="")
 

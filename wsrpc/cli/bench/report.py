@@ -1,4 +1,4 @@
-"""What was measured: as text that people read, or as JSON for programs."""
+"""Reports of measurements: text for people, or JSON for programs."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ BAR = 50
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """Under what it was measured.
+    """The conditions of a measurement.
 
     Attributes:
         url: The server's address.
-        server: What the server calls itself.
-        codec: What the messages were written in.
+        server: The name and version that the server announces.
+        codec: The codec of the messages.
         concurrency: Callers at a time.
     """
 
@@ -45,13 +45,13 @@ class Report(Protocol):
     """Takes results, one work after another."""
 
     def begin(self, conditions: Conditions) -> None:
-        """Measuring begins; nothing is written before there is a result."""
+        """Begin; nothing is written before there is a result."""
 
     async def add(self, work: Work, meter: Meter) -> None:
-        """A work is through, or was interrupted."""
+        """Add the result of a work that is through, or was interrupted."""
 
     async def finish(self, *, complete: bool) -> None:
-        """Nothing more will come."""
+        """End the report."""
 
 
 class TextReport:
@@ -75,11 +75,11 @@ class TextReport:
             await self._output.text(line)
 
     async def finish(self, *, complete: bool) -> None:
-        """Everything is written already."""
+        """Do nothing: all results are written already."""
 
 
 def page(work: Work, meter: Meter) -> Iterator[Text]:
-    """One work for people, at most 80 columns wide."""
+    """The result of one work for people, at most 80 columns wide."""
     yield Text()
     yield Text.assemble((work.name, "bold"), f": {work.does}")
     took = duration(meter.seconds * 1e9)

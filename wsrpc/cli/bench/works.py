@@ -1,4 +1,4 @@
-"""What the bench asks of a server: each work is one call of the interop service, made over and over."""
+"""The works of the bench: each makes one call of the interop service over and over."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["CONTROLLER", "WORKS", "Ground", "Meter", "Work", "works_named"]
 
 CONTROLLER = "Interop"
 
-# Items of a stream or upload, and of those in which each item waits for the one before it.
+# Items of a stream or upload, and items of a stream in which each waits for the one before it.
 ITEMS = 1000
 TURNS = 100
 # Bytes.
@@ -32,13 +32,13 @@ clock = time.perf_counter_ns
 
 @dataclass(slots=True)
 class Meter:
-    """What is measured while a work runs.
+    """The measurements of a work.
 
     Attributes:
-        units: What was done, in the work's unit.
+        units: Units done so far, in the work's unit.
         calls: Calls that are through.
         seconds: Seconds that it took.
-        latency: How long each of what the work says took.
+        latency: The durations of the steps that the work names.
     """
 
     units: int = 0
@@ -48,7 +48,7 @@ class Meter:
 
     @property
     def rate(self) -> float:
-        """Units a second."""
+        """Units for each second."""
         return self.units / self.seconds if self.seconds > 0 else 0.0
 
     def took(self, begin: int) -> int:
@@ -60,7 +60,7 @@ class Meter:
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """Where works are done.
+    """The session on which works are done.
 
     Attributes:
         target: The server.
@@ -74,11 +74,11 @@ class Ground:
 
     @classmethod
     def of(cls, target: Target, session: Session) -> Ground:
-        """The ground of this session."""
+        """The ground on this session."""
         return cls(target, session, session.clientize(Interop, **target.options))
 
     def expect(self, got: object, wanted: object) -> None:
-        """Refuse a server that answers wrong: how fast it does that is of no interest.
+        """Refuse a server that answers wrongly, since its speed does not matter then.
 
         Raises:
             Failure: The two are not the same.
@@ -95,14 +95,14 @@ Call: TypeAlias = Callable[[Ground, Meter], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One thing to measure.
+    """One kind of work to measure.
 
     Attributes:
-        name: How it is asked for.
-        does: What one call of it is.
-        unit: What is counted, in the plural.
-        latency: What is timed.
-        call: Makes one call and notes what came of it.
+        name: Its name on the command line.
+        does: A description of one call.
+        unit: The unit that is counted, in the plural.
+        latency: The step that is timed.
+        call: Makes one call and records its result.
         method: The method of the interop service that it needs; None if it needs none.
     """
 

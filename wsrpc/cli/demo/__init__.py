@@ -1,5 +1,6 @@
 """`wsrpc demo`: two processes, one socket, and what was measured between them.
 
-`service` is the server process (`wsrpc serve` runs it), `client` the client process, `steps` what
-the client tries and checks; `presenter` starts both and shows their reports as `board` draws them.
+`service` is the server process (`wsrpc serve` runs it), and `client` the client process. `steps`
+has the client's trials and checks. `presenter` starts both processes and shows their reports, drawn
+by `board`.
 """

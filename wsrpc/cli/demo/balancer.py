@@ -1,4 +1,4 @@
-"""A balancer as small as can be: connections in turn to whichever node takes them, no stickiness."""
+"""A minimal balancer: it passes connections in turn to the nodes that take them."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ __all__ = ["balance"]
 async def balance(
     nodes: Callable[[], Sequence[str]], *, task_status: TaskStatus[str] = anyio.TASK_STATUS_IGNORED
 ) -> None:
-    """Pass connections on to nodes, and tell the URL under which that happens.
+    """Pass connections on to nodes.
 
     Args:
         nodes: The URLs of the nodes, dead ones among them.
-        task_status: Is told the URL.
+        task_status: Gets the URL of the balancer.
     """
     turn = 0
 

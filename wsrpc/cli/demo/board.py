@@ -19,18 +19,18 @@ from .steps import STEPS
 __all__ = ["Board"]
 
 PICTURE_WIDTH = 120
-# What makes a viewer of the picture ask somebody for a font.
+# The part of the picture that makes a viewer load a font from elsewhere.
 FONT = re.compile(r"@font-face \{.*?\}", re.DOTALL)
 MARKS = {"waiting": ("·", "dim"), "holds": ("✔", "bold green"), "fails": ("✘", "bold red")}
 ASCII_MARKS = {"waiting": ".", "holds": "ok", "fails": "NO"}
 
 
 class Board:
-    """What is known of every step.
+    """The state of every step.
 
     Attributes:
-        title: Who talks to whom.
-        summary: What came of it, once it is over.
+        title: A description of the two processes.
+        summary: The outcome, once it is over.
     """
 
     def __init__(self) -> None:
@@ -40,11 +40,11 @@ class Board:
         self._spinner = Spinner("dots", style="cyan")
 
     def take(self, report: Report) -> None:
-        """Note where a step stands."""
+        """Note the state of a step."""
         self._reports[report.key] = report
 
     def give_up(self, reason: str) -> list[Report]:
-        """Nothing more will come: what is not over has failed; returns those steps."""
+        """Let all unfinished steps fail, since no report will come; returns them."""
         failed = [
             Report(key=key, state="fails", evidence=reason)
             for key, report in self._reports.items()
@@ -56,7 +56,7 @@ class Board:
 
     @property
     def held(self) -> int:
-        """How many steps hold."""
+        """The number of steps that hold."""
         return sum(report.state == "holds" for report in self._reports.values())
 
     @property

@@ -1,4 +1,4 @@
-"""The demo's client process: `python -m wsrpc.cli.demo.client ws://…`, one report a line."""
+"""The demo's client process: `python -m wsrpc.cli.demo.client ws://…`, one report on each line."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Reporter:
         self._last = Report(key="", state="waiting")
 
     def say(self, key: str, state: State, evidence: str = "") -> None:
-        """Report where a step stands."""
+        """Report the state of a step."""
         same = self._last.key == key
         self._write(
             Report(
@@ -37,7 +37,7 @@ class Reporter:
         )
 
     def progress(self, progress: Progress) -> None:
-        """Report how far the step that runs has come."""
+        """Report the progress of the running step."""
         self._write(self._last.model_copy(update={"done": progress.done, "total": progress.total}))
 
     def _write(self, report: Report) -> None:

@@ -31,12 +31,12 @@ CLIENTS = 10
 TIMEOUT = 28.0
 PAUSE = 0.1
 
-# Prices that each client is to have before the node is killed, and after.
+# Prices that each client must have before the node is killed, and after.
 ENOUGH = 50
 
 
 class Client:
-    """One client, and what it has got."""
+    """One client, and the prices that it has."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -90,10 +90,10 @@ class Client:
 
 
 async def present_cluster() -> int:
-    """Run it.
+    """Run the demo.
 
     Returns:
-        0 if nothing was lost, 1 otherwise.
+        0 if no price or call was lost, 1 otherwise.
 
     Raises:
         Failure: There is no `nats-server` here, or no nats-py.
@@ -123,11 +123,11 @@ class _Show:
         self.held = True
 
     def say(self, text: str) -> None:
-        """What happens."""
+        """Print an event."""
         self._console.print(f"{time.monotonic() - self._began:5.1f} s  {text}")
 
     def check(self, text: str, *, held: bool) -> None:
-        """What was promised, and whether it held."""
+        """Print a promise, and whether it held."""
         self.held &= held
         self.say(f"[green]ok[/]    {text}" if held else f"[red]FAIL[/]  {text}")
 

@@ -17,12 +17,12 @@ CLUSTER = "demo"
 # Seconds between two prices.
 PAUSE = 0.02
 
-# Prices that are kept for those who come back.
+# Prices that are kept for clients that come back.
 HISTORY = 10_000
 
 
 class Trader:
-    """Lives in each client."""
+    """The controller of each client."""
 
     @wsrpc.method(idempotent=True)
     async def offer(self, amount: int) -> int:
@@ -31,7 +31,7 @@ class Trader:
 
 
 class Exchange:
-    """Lives in each node."""
+    """The controller of each node."""
 
     def __init__(self) -> None:
         self.cluster: Cluster | None = None
@@ -54,7 +54,7 @@ class Exchange:
         try:
             return found, await self._cluster.session(found).clientize(Trader).offer(amount)
         except SessionGone:
-            # It left between the two lines above.
+            # The client left between the two lines above.
             raise wsrpc.RpcError("aborted", "that client has just left; ask another") from None
 
     @wsrpc.method(idempotent=True)

@@ -27,9 +27,9 @@ async def present(port: int, *, plain: bool, svg: Path | None) -> int:
     """Run the demo.
 
     Args:
-        port: Where the server listens; 0 for a free port.
-        plain: Lines instead of a table, on a terminal too.
-        svg: Where to write a picture of the finished table.
+        port: The server's port; 0 for a free one.
+        plain: Whether to print lines instead of a table, on a terminal too.
+        svg: The file for a picture of the finished table.
 
     Returns:
         0 if every step holds, 1 otherwise.
@@ -90,21 +90,21 @@ class _Lines:
         return
 
     def begin(self) -> None:
-        """Both processes run."""
+        """Show that both processes run."""
         print(self._board.title, flush=True)
 
     def report(self, report: Report) -> None:
-        """Something is new."""
+        """Show a report."""
         if report.state in ("holds", "fails"):
             print(self._board.line(report), flush=True)
 
     def give_up(self, reason: str) -> None:
-        """Nothing more will come."""
+        """Show that the demo has failed."""
         for report in self._board.give_up(reason):
             self.report(report)
 
     def finish(self) -> None:
-        """It is over."""
+        """Show the end."""
         print(self._board.summary, flush=True)
 
 
@@ -122,15 +122,15 @@ class _Table:
         self._live.stop()
 
     def begin(self) -> None:
-        """Both processes run; the table shows it by itself."""
+        """Do nothing: the table shows it by itself."""
 
     def report(self, report: Report) -> None:
-        """Something is new; the table shows it by itself."""
+        """Do nothing: the table shows it by itself."""
 
     def give_up(self, reason: str) -> None:
-        """Nothing more will come."""
+        """Show that the demo has failed."""
         self._board.give_up(reason)
 
     def finish(self) -> None:
-        """It is over."""
+        """Show the end."""
         self._live.refresh()

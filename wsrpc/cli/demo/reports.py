@@ -1,4 +1,4 @@
-"""What the client process tells the presenter, one JSON line each."""
+"""Reports of the client process to the presenter, one JSON line each."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ State = Literal["waiting", "running", "holds", "fails"]
 
 
 class Report(BaseModel):
-    """How a step is doing.
+    """The state of a step.
 
     Attributes:
-        key: Which step.
-        state: Where it stands.
-        evidence: What was seen.
-        done: Parts done of a step that tells, else 0.
+        key: The key of the step.
+        state: Its state.
+        evidence: The observation.
+        done: Parts done, if the step counts them; else 0.
         total: Parts in all.
     """
 

@@ -1,4 +1,4 @@
-"""What the demo's server process exposes."""
+"""The controllers of the demo's server process."""
 
 from __future__ import annotations
 
@@ -87,21 +87,21 @@ class QuotaExceeded(wsrpc.RpcError[Quota]):
 
 
 class Counts(BaseModel):
-    """What the server counts right now."""
+    """The server's counts at this moment."""
 
     streams: int
     links: int
 
 
 class Fate(BaseModel):
-    """What became of a handler."""
+    """The fate of a handler."""
 
     state: str
     after: float | None = None
 
 
 class Guest:
-    """What the client process exposes to the server."""
+    """The controller of the client process."""
 
     def __init__(self) -> None:
         self.asked = 0
@@ -177,7 +177,7 @@ class Clock:
 
     @wsrpc.method
     async def ticks(self, name: str) -> AsyncIterator[int]:
-        """Count without end; `fate` tells what became of it."""
+        """Count without end; `fate` tells how it ended."""
         self._fates[name] = Fate(state="running")
         begin = time.perf_counter()
         try:
@@ -191,7 +191,7 @@ class Clock:
 
     @wsrpc.method
     async def sleep(self, name: str, seconds: float) -> None:
-        """Sleep; `fate` tells what became of it."""
+        """Sleep; `fate` tells how it ended."""
         self._fates[name] = Fate(state="running")
         begin = time.perf_counter()
         try:
@@ -201,7 +201,7 @@ class Clock:
 
     @wsrpc.method
     async def fate(self, name: str) -> Fate:
-        """What became of a handler."""
+        """The fate of a handler."""
         return self._fates.get(name, Fate(state="never ran"))
 
     @wsrpc.method

@@ -1,4 +1,4 @@
-"""What the demo's client tries, and how it checks what it sees."""
+"""The steps of the demo's client: trials, and checks of their results."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DEADLINE = 0.25
 
 
 class DoesNotHold(Exception):
-    """Something was seen that should not be."""
+    """An observation contradicts a promise."""
 
 
 def check(holds: bool, otherwise: str) -> None:
@@ -40,8 +40,8 @@ class Visit:
 
     Args:
         session: The session.
-        guest: What the server can call here.
-        on_progress: Shows how far a long step has come.
+        guest: The controller that the server can call here.
+        on_progress: Shows the progress of a long step.
     """
 
     def __init__(
@@ -200,7 +200,7 @@ class Visit:
         raise DoesNotHold(f"no error after {items}")
 
     async def _until_over(self, name: str) -> Fate:
-        """What the server says of a handler, as soon as it is over."""
+        """The server's record of a handler, as soon as that is over."""
         fate = await self._clock.fate(name)
         with anyio.move_on_after(5):
             while fate.after is None:
@@ -214,9 +214,9 @@ class Step:
     """One row of the demo.
 
     Attributes:
-        key: Names it in reports.
-        title: What is shown.
-        run: Tries it; returns what was seen, or raises.
+        key: Its name in reports.
+        title: The text that is shown.
+        run: Tries it; returns the observation, or raises.
     """
 
     key: str

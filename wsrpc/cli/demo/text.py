@@ -25,5 +25,5 @@ def read() -> str:
 
 
 def tokens_of(text: str) -> list[str]:
-    """`text` in pieces of one word each, with the space before it; joined they are the text."""
+    """The words of `text`, each with the space before it; joined they are the text."""
     return _TOKEN.findall(text)

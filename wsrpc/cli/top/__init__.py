@@ -1,1 +1,1 @@
-"""`wsrpc top`: what a server does now, by session and by method."""
+"""`wsrpc top`: the present activity of a server, by session and by method."""

@@ -38,20 +38,20 @@ async def top(
     once: bool,
     as_json: bool,
 ) -> None:
-    """Show what a server does.
+    """Show the activity of a server.
 
     Args:
         target: The server.
-        output: Where documents and plain tables go.
+        output: Takes documents and plain tables.
         interval: Seconds between two looks at it.
-        limit: Sessions that are told of, at most.
-        shown: What to show first.
+        limit: Sessions that are listed at most.
+        shown: The table to show first.
         sort: The column to sort by.
         once: Whether to look for one interval only.
-        as_json: Whether to write JSON: a document, or one a line.
+        as_json: Whether to write JSON: one document, or one on each line.
 
     Raises:
-        Failure: The server does not tell, or there is no such column.
+        Failure: The server does not allow it, or there is no such column.
         RpcError: It does not answer.
     """
     column = column_named(sort, shown) if sort else None
@@ -78,7 +78,7 @@ async def top(
 
 
 def column_named(name: str, shown: Shown) -> Column:
-    """A column, by its field or by what stands above it.
+    """A column, by its field or its heading.
 
     Raises:
         Failure: There is none.
@@ -103,7 +103,7 @@ async def _write(output: Output, screen: Screen, *, once: bool, as_json: bool) -
 
 
 class _Asking:
-    """Calls `wsrpc.stats`, and says what it means where the server does not answer."""
+    """Calls `wsrpc.stats`, and explains a refusal."""
 
     def __init__(self, session: Session, target: Target, limit: int) -> None:
         self.session = session
@@ -133,7 +133,7 @@ class _Asking:
 
 
 class _Terminal:
-    """Shows the figures on a terminal, and does what its keys say."""
+    """Shows the figures on a terminal, and obeys its keys."""
 
     def __init__(self, screen: Screen, ask: _Asking, interval: float, now: Document) -> None:
         self._screen = screen

@@ -1,4 +1,4 @@
-"""Rates out of two snapshots of `wsrpc.stats`, and the order in which they are shown."""
+"""Rates from two snapshots of `wsrpc.stats`, and their order."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["METHODS", "SESSIONS", "Column", "Document", "figures", "sorted_by"]
 
 Document: TypeAlias = dict[str, Any]
 
-# Counts of sessions and of all, whose growth is told as `…_per_second`.
+# Counts of sessions and of the server, whose growth is given as `…_per_second`.
 COUNTS = (
     "calls_ended",
     "calls_failed",
@@ -27,14 +27,14 @@ COUNTS = (
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A figure that tables have a column for.
+    """A column of tables.
 
     Attributes:
         name: Its field.
-        head: What stands above it.
-        kind: How it is written.
+        head: Its heading.
+        kind: Its format.
         order: The field of `wsrpc.stats` by which the server chooses sessions for it.
-        key: Sorts by it.
+        key: The key function for sorting by it.
     """
 
     name: str
@@ -77,12 +77,12 @@ def figures(before: Document, now: Document) -> Document:
     """A snapshot, with the rates since an earlier one.
 
     Args:
-        before: That one.
+        before: The earlier snapshot.
         now: The snapshot.
 
     Returns:
-        What `wsrpc top --json` writes. A session or method that the earlier snapshot does not tell
-        of has no rates: they are None.
+        The document that `wsrpc top --json` writes. A session or method that is not in the earlier
+        snapshot has None as its rates.
     """
     seconds = max(now["time"] - before["time"], 1e-9)
     known = {row["id"]: row for row in before["sessions"]}
@@ -106,7 +106,7 @@ def sorted_by(rows: Iterable[Document], column: Column, *, reverse: bool) -> lis
     Args:
         rows: The rows.
         column: The column.
-        reverse: Whether to turn that around.
+        reverse: Whether to reverse the order.
     """
     down = column.kind != "text"
     return sorted(rows, key=_sort_key(column), reverse=down != reverse)
@@ -135,6 +135,6 @@ def _method(name: str, row: Document, before: Document | None, seconds: float) -
     found = _with_rates(row, before, ("ended", "failed", "refused"), seconds)
     ended, took = row["ended"], row["seconds"]
     if before is not None and ended > before["ended"]:
-        # Of late, if there were any of late.
+        # The mean of the calls since the earlier snapshot, if there were any.
         ended, took = ended - before["ended"], took - before["seconds"]
     return {"method": name, **found, "mean_seconds": took / ended if ended else None}

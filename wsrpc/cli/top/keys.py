@@ -1,4 +1,4 @@
-"""Keys as they are pressed, where there is a terminal that tells."""
+"""Keys of a terminal, as they are pressed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import anyio
 
 __all__ = ["keys", "pressed"]
 
-# A key that sends several characters, such as an arrow; or any one.
+# A key that sends several characters, such as an arrow, or any single character.
 KEY = re.compile(r"\x1b\[[0-9;]*[A-Za-z~]|.", re.DOTALL)
 
 # Bytes that are read at a time.
@@ -21,7 +21,7 @@ MOST = 64
 
 @contextmanager
 def keys() -> Iterator[int | None]:
-    """Let stdin tell of each key at once; gives its descriptor, or None where it cannot."""
+    """Let stdin give each key at once; yields its descriptor, or None where it cannot."""
     try:
         import termios
         import tty
@@ -42,7 +42,7 @@ def keys() -> Iterator[int | None]:
 
 
 async def pressed(descriptor: int) -> AsyncIterator[str]:
-    """Each key, as the characters that it sends; ends where stdin does."""
+    """Each key, as the characters that it sends; ends with stdin."""
     while True:
         await anyio.wait_readable(descriptor)
         read = os.read(descriptor, MOST)

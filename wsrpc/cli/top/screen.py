@@ -1,4 +1,4 @@
-"""What `wsrpc top` shows, as tables for a terminal of any size."""
+"""The screen of `wsrpc top`: tables for a terminal of any size."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Shown: TypeAlias = Literal["sessions", "methods"]
 # Lines above the first row, and below the last one.
 HEAD_LINES = 7
 
-# Characters of what a peer calls itself.
+# Characters of a peer's agent.
 LONGEST = 28
 
 HELP = (
@@ -36,18 +36,18 @@ HELP = (
 
 @dataclass(slots=True)
 class Screen:
-    """What is shown, and how.
+    """The state of the screen.
 
     Attributes:
         url: The server.
         document: The newest figures.
-        shown: Which table.
-        columns: By which column each table is sorted.
-        reverse: Whether the other way round.
+        shown: The table that is shown.
+        columns: The column by which each table is sorted.
+        reverse: Whether the order is reversed.
         offset: Rows above the first that is shown.
         still: Whether newer figures wait.
         helps: Whether the keys are shown.
-        trouble: Why the figures are old, if they are.
+        trouble: The reason why the figures are old, if they are.
     """
 
     url: str
@@ -63,7 +63,7 @@ class Screen:
 
     @property
     def column(self) -> Column:
-        """By which the table that is shown is sorted."""
+        """The column by which the present table is sorted."""
         return self.sessions if self.shown == "sessions" else self.methods
 
     def sort_by(self, column: Column) -> None:
@@ -75,7 +75,7 @@ class Screen:
         self.offset = 0
 
     def press(self, key: str) -> bool:
-        """Do what a key is for; False for the one that ends it all."""
+        """Obey a key; returns False for the key that quits."""
         columns = SESSIONS if self.shown == "sessions" else METHODS
         at = columns.index(self.column)
         if key in ("q", "\x03", "\x04"):
@@ -104,10 +104,10 @@ class Screen:
         return True
 
     def render(self, height: int | None = None) -> RenderableType:
-        """All of it.
+        """The whole screen.
 
         Args:
-            height: Lines that there are; None for as many as it takes.
+            height: Lines of the terminal; None for no bound.
         """
         rows = sorted_by(self.document[self.shown], self.column, reverse=self.reverse)
         most = len(rows) if height is None else max(1, height - HEAD_LINES - self.helps)
@@ -200,14 +200,14 @@ def _cell(column: Column, row: Document) -> Text:
 
 
 def rate_text(value: float | None) -> str:
-    """A number of things a second."""
+    """A rate as text."""
     if value is None:
         return "-"
     return f"{value:.1f}" if 0 < value < 10 else f"{value:,.0f}"
 
 
 def bytes_text(value: float | None) -> str:
-    """A number of bytes, in the unit that fits."""
+    """A number of bytes as text, in the unit that fits."""
     if value is None:
         return "-"
     for unit in ("B", "KiB", "MiB"):
@@ -218,7 +218,7 @@ def bytes_text(value: float | None) -> str:
 
 
 def seconds_text(value: float) -> str:
-    """A duration."""
+    """A duration as text."""
     if value < 1:
         return f"{value * 1000:.0f} ms" if value >= 0.001 else f"{value * 1e6:.0f} µs"
     return f"{value:.1f} s" if value < 60 else f"{value / 60:.0f} min"
