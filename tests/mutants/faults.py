@@ -286,7 +286,7 @@ FAULTS = [
     ),
     Fault(
         "a stall timer does not begin again after progress",
-        "engine/driver.py",
+        "engine/stall.py",
         "        if self._unsent() < self._left:\n            self.begin()\n",
         "        if self._unsent() < self._left:\n            pass\n",
         ("tests/engine",),

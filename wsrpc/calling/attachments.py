@@ -10,7 +10,8 @@ import anyio
 
 from ..contract.signature import Param
 from ..engine.failures import as_text, error_body
-from ..engine.hub import Hub, LaneOwner, Offered
+from ..engine.hub import Hub, Offered
+from ..engine.lane_owner import LaneOwner
 from ..errors import Code, ConnectionLost, RpcError
 from ..protocol.endpoint import ValueTooLargeError
 from ..protocol.frames import ErrorBody

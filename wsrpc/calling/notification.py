@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from ..engine.hub import Hub, LaneOwner, Terminal
+from ..engine.hub import Hub
+from ..engine.lane_owner import LaneOwner, Terminal
 from ..errors import CODES, Code, ConnectionLost, RpcError
 from ..protocol.frames import Error
 from ..protocol.lanes import OutCall

@@ -24,7 +24,8 @@ from ..stream import Stream
 from ..streams.consumer import Tally
 from ..unary import UnaryCall, UntypedCall
 from ..values.tracked import TrackedAdapter
-from .invoke import begin, invoke
+from .begin import begin
+from .invoke import invoke
 from .notification import Notification
 from .observed import OutboundCall, told
 from .options import Options

@@ -16,7 +16,8 @@ from ..protocol.splice import Encoded
 from ..stream import LocalStream, NoItemYet, Stream
 from ..streams.consumer import Consumer, ReceivedStream, Tally
 from ..streams.overflow import CONSUMERS, first_credit
-from .invoke import begin, invalid_answer
+from .begin import begin
+from .invoke import invalid_answer
 from .observed import OutboundCall
 from .remote_method import RemoteMethod
 from .retry import Attempts

@@ -9,7 +9,8 @@ from typing import Any
 
 from msgspec import Raw
 
-from ..engine.hub import Hub, LaneOwner
+from ..engine.hub import Hub
+from ..engine.lane_owner import LaneOwner
 from ..errors import Code, ConnectionLost
 from ..protocol.codec import Codec
 from ..protocol.endpoint import ValueTooLargeError

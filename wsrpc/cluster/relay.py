@@ -12,7 +12,8 @@ from functools import partial
 
 from msgspec import Raw
 
-from ..engine.hub import Hub, LaneOwner
+from ..engine.hub import Hub
+from ..engine.lane_owner import LaneOwner
 from ..errors import Code, ConnectionLost
 from ..handling.live import LiveCalls
 from ..protocol.endpoint import NoSlotError, PeerDrainingError, ValueTooLargeError

@@ -11,7 +11,8 @@ from ..protocol.codec import CODECS, Codec
 from ..protocol.splice import Encoded
 from ..values.adapter import MAX_DEPTH, Adapter, InvalidValue, Unencodable
 from ..values.tracked import TrackedAdapter
-from .binding import NO_DEFAULT, Binder, Param, near
+from .binder import Binder
+from .binding import NO_DEFAULT, Param, near
 from .controller import Interface
 from .decorator import method
 from .docs import docs_of

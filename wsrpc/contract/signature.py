@@ -33,7 +33,8 @@ from .annotations import (
     substitute,
     without_none,
 )
-from .binding import NO_DEFAULT, Binder, Param, near
+from .binder import Binder
+from .binding import NO_DEFAULT, Param, near
 from .docs import docs_of
 
 __all__ = ["MethodOptions", "MethodSpec", "Param", "near"]

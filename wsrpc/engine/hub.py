@@ -13,19 +13,18 @@ from contextvars import copy_context
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
-from msgspec import Raw
-
 from ..contract.signature import Param
 from ..errors import Code, ConnectionLost, DeadlineExceeded
 from ..interfaces import Session
 from ..protocol.endpoint import Endpoint
-from ..protocol.frames import End, Error, ErrorBody, Result
+from ..protocol.frames import Error, ErrorBody
 from ..protocol.lanes import InCall
 from ..protocol.sizes import LEAST_OUTBOX
 from ..runtime import Future, Nursery, Runtime
 from ..runtime.timers import Timers
 from ..telemetry.events import Events
 from ..telemetry.logs import Log
+from .lane_owner import LaneOwner, Terminal
 from .ledger import STEP, Account, Ledger
 
 # Bytes a second that are read from a peer above its bound on memory; smaller messages, mostly acks,
@@ -42,35 +41,6 @@ __all__ = [
     "Terminal",
     "settle",
 ]
-
-Terminal = Result | End | Error
-
-
-class LaneOwner:
-    """The hub's side of one live id; each kind overrides the events that it can get."""
-
-    __slots__ = ()
-
-    def on_arguments(self) -> None:
-        raise AssertionError(f"arguments for {self!r}")
-
-    def on_items(self, items: list[Raw]) -> None:
-        raise AssertionError(f"items for {self!r}")
-
-    def on_finished(self, frame: Terminal) -> None:
-        raise AssertionError(f"a terminal for {self!r}")
-
-    def on_credit(self) -> None:
-        """More items may be sent; only senders of streams override this."""
-
-    def on_cancel(self, reason: str) -> None:
-        raise AssertionError(f"cancel for {self!r}")
-
-    def on_started(self) -> None:
-        """The call was numbered."""
-
-    def on_lost(self, error: ConnectionLost) -> None:
-        raise AssertionError(f"the loss of {self!r}")
 
 
 class Driver(Protocol):

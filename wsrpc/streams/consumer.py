@@ -14,7 +14,8 @@ import anyio
 from msgspec import Raw
 
 from ..engine.failures import error_from, wrong_kind
-from ..engine.hub import Hub, LaneOwner, Terminal
+from ..engine.hub import Hub
+from ..engine.lane_owner import LaneOwner, Terminal
 from ..errors import ConnectionLost, DeadlineExceeded, RpcError
 from ..interfaces import ObservedCall
 from ..limits import COST_UNIT

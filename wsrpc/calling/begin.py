@@ -1,0 +1,146 @@
+"""The beginning of an outbound call, and the place of its answer: all of a call but the waiting."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from msgspec import Raw
+
+from ..context import checked_metadata, handling, outgoing_metadata
+from ..engine.failures import wrong_kind
+from ..engine.hub import Hub
+from ..engine.lane_owner import LaneOwner, Terminal
+from ..engine.ledger import STEP
+from ..errors import Code, ConnectionLost, RpcError
+from ..protocol.endpoint import NoSlotError, PeerDrainingError, ValueTooLargeError
+from ..protocol.frames import CallOptions
+from ..protocol.lanes import CallbackTarget, OutCall
+from ..protocol.splice import Encoded
+from ..runtime import Future
+from .attachments import Attachments
+from .timing import Timing
+
+__all__ = ["Reply", "begin"]
+
+
+def begin(
+    hub: Hub,
+    label: str,
+    method: str | int,
+    payload: Encoded,
+    timing: Timing,
+    *,
+    metadata: Mapping[str, str] | None = None,
+    oneway: bool = False,
+    attachments: Attachments | None = None,
+    target: CallbackTarget | None = None,
+    window: int | None = None,
+    last_id: str | None = None,
+) -> OutCall:
+    """Hand a call to the endpoint.
+
+    Raises:
+        RpcError: The call cannot even be queued; `not_started` is set.
+    """
+    if hub.lost is not None:
+        raise hub.lost_error(started=False)
+    ambient = outgoing_metadata.get()
+    options: CallOptions | None = None
+    if metadata or ambient:
+        carried = {**ambient, **(metadata or {})}
+        _check_metadata(hub, label, carried)
+        options = CallOptions(metadata=carried)
+    if last_id is not None:
+        options = options or CallOptions()
+        options.last_id = last_id
+    handled = handling.get()
+    parent = None if handled is None else handled.parent_in(hub.endpoint)
+    try:
+        call = hub.endpoint.call(
+            method,
+            payload,
+            oneway=oneway,
+            deadline=timing.deadline,
+            options=options,
+            uploads=tuple(attachments.uploads) if attachments is not None else (),
+            callbacks=tuple(attachments.callbacks) if attachments is not None else (),
+            parent=parent,
+            target=target,
+            window=window,
+        )
+        if len(payload) >= STEP:
+            hub.settle()
+        return call
+    except NoSlotError:
+        limit = hub.endpoint.slots.limit
+        error = RpcError(
+            Code.RESOURCE_EXHAUSTED,
+            f"{label}: all {limit} slots of the other end are taken, and a call made while "
+            "handling one of the same session does not wait",
+        )
+    except PeerDrainingError:
+        error = RpcError(Code.UNAVAILABLE, f"{label}: the other end is draining")
+    except ValueTooLargeError as too_large:
+        error = RpcError(Code.RESOURCE_EXHAUSTED, f"the arguments of {label}: {too_large}")
+    error.not_started = True
+    raise error
+
+
+def _check_metadata(hub: Hub, label: str, carried: Mapping[str, str]) -> None:
+    # Interceptors may have put any object there.
+    checked_metadata(carried)
+    if sum(len(k.encode()) + len(v.encode()) for k, v in carried.items()) > hub.limits.max_metadata:
+        limit = hub.limits.max_metadata
+        error: RpcError[Any] = RpcError(
+            Code.RESOURCE_EXHAUSTED, f"the metadata of {label} exceeds {limit} bytes (max_metadata)"
+        )
+        error.not_started = True
+        raise error
+
+
+class Reply(LaneOwner):
+    """The wait for one value.
+
+    Attributes:
+        call: The call, if it has a deadline to act on.
+    """
+
+    __slots__ = ("attachments", "call", "future", "hub", "label")
+    call: OutCall
+
+    def __init__(self, hub: Hub, label: str, attachments: Attachments | None) -> None:
+        self.hub = hub
+        self.label = label
+        self.attachments = attachments
+        self.future: Future = hub.runtime.future()
+
+    def settle(self, outcome: Terminal | RpcError[Any]) -> None:
+        if not self.future.done():
+            self.future.set_result(outcome)
+
+    def expire(self) -> None:
+        """Cancel the call at the far end and fail it here: its time is over (TIME-3)."""
+        error = self.hub.overdue(self.label, "did not answer before its deadline")
+        error.not_started = not self.call.is_numbered
+        self.hub.endpoint.cancel(self.call, "deadline_exceeded")
+        self.hub.wake()
+        self.settle(error)
+
+    def on_finished(self, frame: Terminal) -> None:
+        if not self.future.done():
+            self.future.set_result(frame)
+        if self.attachments is not None:
+            self.attachments.stop()
+
+    def on_lost(self, error: ConnectionLost) -> None:
+        self.settle(error)
+        if self.attachments is not None:
+            self.attachments.stop()
+
+    def on_items(self, items: list[Raw]) -> None:
+        self.settle(wrong_kind(self.label, streams=True))
+
+    def on_started(self) -> None:
+        if self.attachments is not None:
+            self.attachments.start()

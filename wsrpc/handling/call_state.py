@@ -1,0 +1,361 @@
+"""The state of one inbound call, and all that its handler does without waiting.
+
+Compiled where the core is; what waits is in `handler`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from contextvars import Context
+from typing import Any
+
+from ..context import Handling
+from ..engine.lane_owner import LaneOwner
+from ..engine.ledger import STEP
+from ..errors import ConnectionLost
+from ..interfaces import CallEnd, ObservedCall
+from ..protocol.lanes import InCall
+from ..protocol.splice import Encoded
+from ..runtime import Task
+from ..runtime.compiling import mypyc_attr
+from ..runtime.timers import TimerEntry
+from ..streams.producer import Producer
+from ..values.adapter import Adapter
+from .live import LiveCalls
+
+__all__ = ["OK", "STOPPED", "CallState"]
+
+# The code of a call that did not fail.
+OK = "ok"
+
+# Bytes. Calls with less are not counted: there are at most `max_calls` of them.
+LIGHT = 256
+
+# The message to the caller of a handler that was stopped, by the code of its error.
+STOPPED = {
+    "cancelled": "cancelled",
+    "deadline_exceeded": "deadline exceeded",
+    "unavailable": "the other end is going away, and does not finish the call",
+}
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class CallState(LaneOwner):
+    """One inbound call while it runs, between two waits of its handler."""
+
+    __slots__ = (
+        "_begun",
+        "_code",
+        "_deadline",
+        "_entry",
+        "_error_id",
+        "_killer",
+        "_since",
+        "_task",
+        "_threaded",
+        "_waits_for_thread",
+        "_weight",
+        "call",
+        "calls",
+        "handled",
+        "hub",
+        "label",
+        "observed",
+        "producer",
+        "stopped",
+    )
+
+    def __init__(self, calls: LiveCalls, call: InCall, label: str) -> None:
+        self.calls = calls
+        self.hub = calls.hub
+        self.call = call
+        self.label = label
+        self.producer: Producer | None = None
+        self.handled: Handling | None = None
+        self.stopped: str | None = None
+        self._begun = False
+        # The code with which it ended, and the time since which the method has run; negative before
+        # that.
+        self._code = ""
+        self._error_id: str | None = None
+        self._since = -1.0
+        self.observed: ObservedCall | None = None
+        self._threaded = False
+        self._waits_for_thread = False
+        # Bytes that came with the call, and are held for it.
+        self._weight = 0
+        self._deadline: float | None = None
+        self._entry: TimerEntry | None = None
+        self._killer: TimerEntry | None = None
+        self._task: Task | None = None
+        call.owner = self
+
+    def __repr__(self) -> str:
+        return f"the handler of {self.label}, id {self.call.id}"
+
+    @property
+    def attached(self) -> bool:
+        """Whether to cancel it when the connection is lost."""
+        return False
+
+    @property
+    def allowed(self) -> float | None:
+        """Seconds that it may take, whatever the caller allows."""
+        return None
+
+    @property
+    def ends_on_drain(self) -> bool:
+        """Whether to cancel it when a drain begins."""
+        return False
+
+    @property
+    def waits(self) -> bool:
+        """Whether the handler runs, but its method has not begun."""
+        return self._waits_for_thread
+
+    # ------------------------------------------------------------ start and stop
+
+    def start(self, complete: bool, baggage: int = 0) -> None:
+        """Run the call as soon as its arguments are here; its timeout counts from now.
+
+        Args:
+            complete: Whether the arguments are here.
+            baggage: Bytes that are held for it besides its arguments.
+        """
+        hub = self.hub
+        if self.call.cancel_reason is not None:
+            # The cancel itself comes next, and finds no task to stop.
+            self.stopped = self.call.cancel_reason
+            self._refuse(self.stopped)
+            self._report()
+            return
+        timeout: float | None = self.call.timeout
+        allowed = self.allowed
+        if allowed is not None:
+            timeout = allowed * 1000 if timeout is None else min(timeout, allowed * 1000)
+        if timeout is not None:
+            self._deadline = deadline = hub.runtime.now() + timeout / 1000
+            self._entry = hub.timers.add(deadline, self._expire)
+        self.calls.begin(self)
+        if baggage >= LIGHT:
+            self._load(baggage)
+        if complete:
+            size = len(self.call.args)
+            if size >= LIGHT:
+                self._load(size)
+            self._launch()
+        else:
+            self._await_arguments()
+
+    def on_arguments(self) -> None:
+        self._load(len(self.call.args))
+        self._arguments_came()
+
+    def _arguments_came(self) -> None:
+        self._launch()
+
+    def _load(self, size: int) -> None:
+        self._weight += size
+        self.hub.hold(size)
+
+    def _unload(self) -> None:
+        """Give back the bytes that came with the call, which are not needed any more."""
+        weight, self._weight = self._weight, 0
+        self.hub.release(weight)
+
+    def _await_arguments(self) -> None:
+        """Do the work that needs no arguments, before they are here."""
+
+    def _launch(self, context: Context | None = None) -> None:
+        self.calls.events.handler_began()
+        self._task = self.hub.nursery.spawn_handler(
+            self._run, context=context, deadline=self._deadline
+        )
+
+    def _refuse(self, reason: str) -> None:
+        self._code = reason
+        if not self._open:
+            return
+        self.hub.endpoint.refuse(self.call, reason, f"{STOPPED[reason]} before it began")
+        self.hub.wake()
+
+    def on_cancel(self, reason: str) -> None:
+        self.stop(reason)
+
+    def on_credit(self) -> None:
+        if self.producer is not None:
+            self.producer.wake()
+
+    def on_lost(self, error: ConnectionLost) -> None:
+        self.stop("cancelled")
+
+    def _expire(self) -> None:
+        self._entry = None
+        self.stop("deadline_exceeded")
+
+    def stop(self, reason: str) -> None:
+        """Cancel the handler; its cleanup then has `Limits.cleanup_timeout`."""
+        if self.stopped is not None:
+            return
+        self.stopped = reason
+        if self._task is None or self._dropped:
+            # The arguments never came, or nobody runs the task any more.
+            if self._open:
+                self._refuse(reason)
+            self._ended()
+            return
+        if self._deadline is not None and self._task is not None:
+            # From here on `cleanup_timeout` counts, and no other deadline may disturb the cleanup.
+            self.hub.runtime.forget_deadline(self._task)
+            if self.handled is not None:
+                self.handled.context.deadline = None
+        if self._begun and not (self.producer is not None and self.producer.closing):
+            assert self._task is not None
+            self.hub.runtime.cancel(self._task)
+        if self.producer is not None:
+            # After the cancellation: trio would deliver it too late, after the wait that this call
+            # ends.
+            self.producer.stop()
+        self._arm_killer()
+
+    @property
+    def _dropped(self) -> bool:
+        """Whether its task was cancelled by somebody else before its first step."""
+        task = self._task
+        return task is not None and not self._begun and self.hub.runtime.never_ran(task)
+
+    def reap(self) -> None:
+        """End it where its task, which does that otherwise, never will."""
+        if self._dropped:
+            self._ended()
+
+    def halt(self) -> None:
+        """Cancel the source, which waits, since the stream has failed."""
+        assert self._task is not None
+        self.hub.runtime.cancel(self._task)
+
+    def spare(self) -> None:
+        """Withdraw the cancellation: the stream has seen its end, and cleans up undisturbed."""
+        assert self._task is not None
+        self.hub.runtime.spare(self._task)
+
+    def _arm_killer(self) -> None:
+        when = self.hub.runtime.now() + self.hub.limits.cleanup_timeout
+        self._killer = self.hub.timers.add(when, self._kill)
+
+    def _kill(self) -> None:
+        """Cancel a cleanup that takes too long, and go on doing so."""
+        self.hub.log.warning(
+            "%s was still cleaning up after cleanup_timeout",
+            self.label,
+            method=self.label,
+            call_id=self.call.id,
+        )
+        if self._begun and not self._threaded:
+            assert self._task is not None
+            self._task.cancel()
+        self._arm_killer()
+
+    # ------------------------------------------------------------ the task
+
+    def _run(self) -> Coroutine[Any, Any, None]:
+        """The task."""
+        raise NotImplementedError
+
+    def _halted(self) -> bool:
+        """Whether the call was stopped, even if this handler has not been told yet.
+
+        The endpoint takes a message as a whole, and the session acts on its events in slices. A
+        `cancel` late in the message has changed the call's state before its event gets here.
+        """
+        if self.stopped is None and self.call.was_cancelled:
+            self.stopped = self.call.cancel_reason or "cancelled"
+        return self.stopped is not None
+
+    def _overdue(self) -> bool:
+        return self._deadline is not None and self.hub.runtime.now() >= self._deadline
+
+    def _observe(self) -> ObservedCall:
+        """This call, as observers get it."""
+        raise NotImplementedError
+
+    def _runs(self) -> None:
+        """Note that the method is about to run: from here on the call has begun."""
+        # Only observers learn how long it took.
+        self._since = 0.0
+        events = self.calls.events
+        if events.observed:
+            self._since = self.hub.runtime.now()
+            self.observed = self._observe()
+            events.call_started(self.observed)
+
+    def _report(self) -> None:
+        """Tell observers how the call ended; once."""
+        events = self.calls.events
+        begun = self._since >= 0.0
+        code = self._code or self.stopped or "cancelled"
+        duration = self.hub.runtime.now() - self._since if begun else 0.0
+        end = CallEnd(code, duration, not begun, self._error_id)
+        if not begun:
+            events.call_refused(self.label, end, self.hub.log)
+            if events.observed:
+                events.refusal(self._observe(), end)
+        elif self.observed is not None:
+            events.call_ended(self.observed, end)
+
+    def _ended(self) -> None:
+        if self.observed is None and self._since >= 0.0:
+            self._gone()
+            return
+        try:
+            self._report()
+        finally:
+            self._gone()
+
+    def _gone(self) -> None:
+        self.calls.end(self)
+        # Call and handler refer to each other; without this, each call would be a cycle for the
+        # garbage collector.
+        self.call.owner = None
+        if self.handled is not None:
+            self.handled.call = None
+        if self._entry is not None:
+            self.hub.timers.remove(self._entry)
+        if self._killer is not None:
+            self.hub.timers.remove(self._killer)
+        if self.call.callbacks:
+            self.hub.settle_abandoned()
+        if self.call.uploads:
+            self._close_uploads()
+        if self._weight:
+            self._unload()
+
+    def _close_uploads(self) -> None:
+        """Close the uploads that the method may still hold."""
+
+    # ------------------------------------------------------------ terminals
+
+    @property
+    def _open(self) -> bool:
+        return self.hub.lost is None and not self.call.is_over
+
+    def _dump_result(self, adapter: Adapter | None, value: Any) -> Encoded:
+        codec = self.hub.codec
+        if self.call.oneway or adapter is None:
+            return bytes(codec.null)
+        return adapter.dump(value, codec, check=self.calls.check)
+
+    def _answer(self, payload: Encoded) -> None:
+        hub, call = self.hub, self.call
+        if not call.takes_answer or self.stopped is not None or hub.lost is not None:
+            # Asked, since the end of the handler tells why.
+            self._halted()
+            return
+        self._code = OK
+        if call.oneway:
+            hub.endpoint.finish(call)
+        else:
+            hub.endpoint.result(call, payload)
+            if len(payload) >= STEP:
+                hub.settle()
+        hub.flush()
