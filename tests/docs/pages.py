@@ -4,11 +4,11 @@
   prints that text. Where none does it is loaded, so that what it says at its top level works.
   One without a name is a fragment: it is parsed, and all that it takes from wsrpc is there.
 - A block `console` is run by a shell: each line after `$ `, whose output is the lines below it. A line
-  `…` stands for any lines. A command that ends with ` &` is a server: it has said `listening` or
-  answers on its port before the page goes on.
+  `…` stands for any lines. A command that ends with ` &` is a server: it answers on its port, the
+  last that the command names or else 8765, before the page goes on.
 - A block `js` is a module for Node, and needs a Node with a WebSocket of its own.
 
-Port 8765 becomes a free one. Blocks of other kinds are there to be read.
+Ports 8765 and 9000 become free ones. Blocks of other kinds are there to be read.
 """
 
 from __future__ import annotations
@@ -33,6 +33,9 @@ ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"^```([\w.-]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 WAIT = 60.0
+
+# The ports that pages name; the first is the one where servers listen that are told no other.
+PORTS = ("8765", "9000")
 
 # Between the outputs of two files.
 MARK = "\x00"
@@ -87,7 +90,7 @@ class Reader:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._port = str(free_port())
+        self._ports = {port: str(free_port()) for port in PORTS}
         self._servers: list[subprocess.Popen[bytes]] = []
         self._env = {
             **os.environ,
@@ -98,6 +101,12 @@ class Reader:
             "NO_COLOR": "1",
             "COLUMNS": "200",
         }
+
+    def _here(self, text: str) -> str:
+        """A text with the ports of this reader."""
+        for port, free in self._ports.items():
+            text = text.replace(port, free)
+        return text
 
     def follow(self, page: Path) -> None:
         """Do what a page says.
@@ -113,7 +122,7 @@ class Reader:
                 if block.kind == "python" and name is None:
                     check_fragment(block.text)
                 elif name is not None:
-                    text = block.text.replace("8765", self._port)
+                    text = self._here(block.text)
                     (self._folder / name).write_text(text, encoding="utf-8")
                     pending.append((name, after.text if after.kind == "text" else None))
                 elif block.kind in ("console", "js"):
@@ -137,16 +146,16 @@ class Reader:
             names = [name for name, _ in run]
             printed = self._run([sys.executable, "-c", DRIVER, *names]).split(MARK)
             for (name, expected), actual in zip(run, printed, strict=False):
-                assert actual == expected.replace("8765", self._port), f"{name}\n{actual}"
+                assert actual == self._here(expected), f"{name}\n{actual}"
 
     def _js(self, text: str) -> None:
         text = re.sub(r"http://127\.0\.0\.1:8765/(wsrpc[\w-]*\.js)", _module, text)
         module = self._folder / "page.mjs"
-        module.write_text(text.replace("8765", self._port) + "process.exit();\n", encoding="utf-8")
+        module.write_text(self._here(text) + "process.exit();\n", encoding="utf-8")
         self._run([node_with_websocket(), str(module)])
 
     def _console(self, text: str) -> None:
-        parts = re.split(r"^\$ ", text.replace("8765", self._port), flags=re.MULTILINE)
+        parts = re.split(r"^\$ ", self._here(text), flags=re.MULTILINE)
         assert parts[0] == "", "a console block begins with a command"
         for part in parts[1:]:
             command, _, expected = part.partition("\n")
@@ -166,10 +175,12 @@ class Reader:
             stderr=subprocess.DEVNULL,
         )
         self._servers.append(server)
+        named = [free for free in self._ports.values() if free in command]
+        port = max(named, key=command.rfind, default=self._ports[PORTS[0]])
         until = time.monotonic() + WAIT
         while True:
             with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", int(self._port))) == 0:
+                if probe.connect_ex(("127.0.0.1", int(port))) == 0:
                     return
             assert server.poll() is None, f"{command} has ended"
             assert time.monotonic() < until, f"{command} does not listen on the port of the page"
