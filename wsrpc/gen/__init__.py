@@ -1,8 +1,8 @@
 """Code written from a contract: `wsrpc gen`.
 
 `generate` turns a contract, as `wsrpc schema` writes it, into TypeScript or Python. The output
-is a function of the contract alone: no date, no version, no path. A contract comes from a peer, so
-nothing of it reaches the output unescaped, and a broken one raises `ContractError`.
+depends only on the contract: it holds no date, no version and no path. A contract comes from a
+peer, so all of its text is escaped in the output, and a broken one raises `ContractError`.
 """
 
 from __future__ import annotations
@@ -29,12 +29,13 @@ def generate(
     Args:
         contract: As `wsrpc schema` or reflection gives it.
         language: "ts" for TypeScript, "py" for Python.
-        warn: Called with each line about a part of the contract that no type says.
-        options: Those of `wsrpc gen`: `only`, and for TypeScript `case`, `bytes`, `module`, `side`,
-            `constants`.
+        warn: Called with each line about a part of the contract that types cannot express.
+        options: Options of `wsrpc gen`: `only`, and for TypeScript `case`, `bytes`, `module`,
+            `side`, `constants`.
 
     Raises:
-        ContractError: The contract is broken, or names something that cannot be named in code.
+        ContractError: The contract is broken, or has a name that cannot stand in code; its author
+            is to blame.
     """
     text, warnings = (typescript if language == "ts" else python)(contract, **options)
     for line in warnings:

@@ -26,12 +26,12 @@ class Change:
     """One change.
 
     Attributes:
-        path: Where: `Shop`, `Shop.buy`, `Shop.buy(what)`, `Shop.buy -> result`.
-        change: What kind of change, in a word or two for programs: "removed", "added", "kind",
+        path: The place: `Shop`, `Shop.buy`, `Shop.buy(what)`, `Shop.buy -> result`.
+        change: The kind of change, in a word or two for programs: "removed", "added", "kind",
             "type", "required", "order", "tracked", "idempotent", "tags", "documentation" …
         callers: Whether callers of the old contract break.
         handlers: Whether handlers of the old contract break.
-        message: The same for people.
+        message: A sentence for people.
     """
 
     path: str
@@ -49,14 +49,14 @@ class Change:
 
 
 def compare(old: Any, new: Any) -> list[Change]:
-    """Every change from one contract to another, in the order of their paths.
+    """All changes from one contract to another, in the order of their paths.
 
     Args:
         old: The contract that callers or handlers were written against.
-        new: The one that they meet.
+        new: The contract that they meet.
 
     Raises:
-        ContractError: One of them is no contract.
+        ContractError: An argument is no contract.
     """
     before, after = _controllers(old, "the old contract"), _controllers(new, "the new contract")
     changes: list[Change] = []
@@ -149,7 +149,7 @@ def _type(where: str, *, reads: Any, writes: Any, old_reads: bool) -> Iterator[C
     """A changed type of what callers of the old contract read (a result), or write (an argument).
 
     Args:
-        where: What messages call it.
+        where: Its name in messages.
         reads: The schema that callers, or else the callee, reads by.
         writes: The schema of the other end.
         old_reads: Whether `reads` is the old contract's.

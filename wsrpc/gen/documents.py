@@ -1,4 +1,4 @@
-"""The contract in the forms of others: AsyncAPI 3, and tools for language models."""
+"""A contract in other formats: AsyncAPI 3, and tools for language models."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ __all__ = ["asyncapi", "tools"]
 
 Part = Mapping[str, Any]
 
-# What the providers of models take as a tool's name.
+# Characters that providers of models do not take in a tool's name.
 _TOOL_NAME = re.compile(r"[^a-zA-Z0-9_-]")
 MAX_TOOL_NAME = 64
 
 
 def _methods(contract: Any) -> Iterator[tuple[str, str, Part, Part]]:
-    """Controller, method, and what the contract says of both."""
+    """The names and the parts of each controller and method."""
     controllers = contract.get("controllers") if isinstance(contract, Mapping) else None
     if not isinstance(controllers, Mapping):
         raise ContractError("", "it has no 'controllers'; `wsrpc schema` writes a contract")
@@ -42,8 +42,9 @@ class _Shared:
     """The definitions of many schemas in one place, each under a name of its own.
 
     Args:
-        prefix: Where the place is, as references say it.
-        draft_7: Write tuples and discriminators as AsyncAPI has them, whose schemas are of draft 7.
+        prefix: The path of the place in references.
+        draft_7: Whether to write tuples and discriminators as in AsyncAPI, whose schemas are of
+            draft 7.
     """
 
     def __init__(self, prefix: str, *, draft_7: bool = False) -> None:
@@ -65,7 +66,7 @@ class _Shared:
         return self._rewritten(schema, names)
 
     def _names(self, own: Mapping[str, Any]) -> dict[str, str]:
-        """What each definition is called; all get a number where one is another type's by name."""
+        """The name of each definition; all get a number if one name is taken by another type."""
         number = 1
         while True:
             names = {str(name): f"{name}{number if number > 1 else ''}" for name in own}
@@ -96,7 +97,7 @@ class _Shared:
 
     def _discriminator(self, discriminator: Part, names: Mapping[str, str]) -> Any:
         if self._draft_7:
-            # There it is the property's name alone; each choice has its constant anyway.
+            # AsyncAPI has only the property's name; each choice has its constant anyway.
             return str(discriminator.get("propertyName", ""))
         mapping = discriminator.get("mapping")
         if not isinstance(mapping, Mapping):
@@ -115,14 +116,14 @@ class _Shared:
 def tools(contract: Any) -> list[dict[str, Any]]:
     """Tool definitions for language models: one for each method whose arguments are plain values.
 
-    A stream is one as well: its items are what the tool gives. Methods with uploads or callbacks
-    are left out, since no model can call them.
+    A stream is a tool as well, whose result is the items. Methods with uploads or callbacks are
+    left out, since no model can call them.
 
     Args:
         contract: As `wsrpc schema` writes it.
 
     Raises:
-        ContractError: It is none, or two tools would have one name.
+        ContractError: It is no contract, or two tools would have one name.
     """
     found: dict[str, dict[str, Any]] = {}
     for controller, key, _, method in _methods(contract):
@@ -168,14 +169,14 @@ def _arguments(params: Mapping[str, Part]) -> dict[str, Any]:
 def asyncapi(
     contract: Any, *, title: str | None = None, version: str | None = None
 ) -> dict[str, Any]:
-    """An AsyncAPI 3.0 document: a channel for each method, with what goes each way on it.
+    """An AsyncAPI 3.0 document: a channel for each method, with its messages both ways.
 
-    The document says which values there are, not how frames carry them: that is protocol.md's.
+    The document describes values, not the frames that carry them, which protocol.md describes.
 
     Args:
         contract: As `wsrpc schema` writes it.
-        title: The service's name; None: what the contract says, if it does.
-        version: The service's version; None: likewise.
+        title: The service's name; None: the name in the contract, if it has one.
+        version: The service's version; None: the version in the contract, if it has one.
 
     Raises:
         ContractError: It is no contract.

@@ -1,7 +1,7 @@
-"""A contract as types: what arrives and what leaves, each definition with one name.
+"""A contract as types: values that arrive and values that leave, each definition with one name.
 
-`read` checks every part of a contract on the way. What arrives has the plain names (`Cat`); what
-leaves has a name of its own (`CatInput`) only where its type differs.
+`read` also checks every part of a contract. Types of arriving values have the plain names (`Cat`);
+types of leaving values have a name of their own (`CatInput`) only where they differ.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ def read(
     Args:
         contract: As `wsrpc schema` writes it.
         only: Controllers to take; all where it is empty.
-        callee: Whether the code is for the side that answers the calls, so that arguments arrive.
+        callee: Whether the code is for the callee, at which arguments arrive.
         reserved: Names that no type may have.
-        differs: Whether a schema is written otherwise where its value leaves.
+        differs: Tells whether a schema has another type where its value leaves.
 
     Raises:
-        ContractError: It is no contract, or names something that cannot be named in code.
+        ContractError: It is no contract, or has a name that cannot stand in code.
     """
     controllers = object_in(contract, "", "controllers")
     for name in only:
@@ -46,7 +46,7 @@ def read(
     reader = _Reader(types, callee)
     made: tuple[Controller, ...] = ()
     try:
-        # What arrives first, so that its definitions come first.
+        # Arriving values first, so that their definitions come first.
         for reader.arriving_only in (True, False):
             made = tuple(reader.controller(name, one) for name, one in chosen.items())
     except RecursionError:
@@ -56,7 +56,7 @@ def read(
 
 
 class _Reader:
-    """Reads controllers; the first time only what arrives, so that it is named first."""
+    """Reads controllers; the first time only arriving values, so that these are named first."""
 
     def __init__(self, types: Types, callee: bool) -> None:
         self._types = types
@@ -160,11 +160,11 @@ class _Reader:
         )
 
     def result(self, schema: Any, path: str) -> Type:
-        """What the callee sends: it leaves where the code is the callee's."""
+        """The type of a value that the callee sends: it leaves in the callee's code."""
         return self._of(schema, path, self._callee)
 
     def argument(self, schema: Any, path: str) -> Type:
-        """What the caller sends: it leaves where the code is the caller's."""
+        """The type of a value that the caller sends: it leaves in the caller's code."""
         return self._of(schema, path, not self._callee)
 
     def _of(self, schema: Any, path: str, leaving: bool) -> Type:

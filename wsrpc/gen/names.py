@@ -1,7 +1,7 @@
 """Names and text of a contract, made safe to stand in generated code.
 
-A contract comes from a peer, so each string in it is an input that somebody else chose. Nothing
-of it reaches the output but through `comment`, `literal` or `identifier`.
+A contract comes from a peer, so each string in it is untrusted input. It reaches the output only
+through `comment`, `literal` or `identifier`.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ __all__ = [
 
 
 class ContractError(ValueError):
-    """A contract says something for which no code can be written.
+    """A contract has a part for which no code can be written.
 
     Attributes:
-        path: Where in the contract, as `controllers.Hello.methods.greet`.
+        path: The place in the contract, such as `controllers.Hello.methods.greet`.
     """
 
     def __init__(self, path: str, problem: str) -> None:
@@ -56,7 +56,7 @@ def controller_names(
     Args:
         contract: The whole contract.
         only: Controllers to take; all where it is empty.
-        reserved: Names that mean something else in the language.
+        reserved: Names with another meaning in the language.
 
     Raises:
         ContractError: Two controllers would have one name, and one of them is no identifier.
@@ -74,10 +74,10 @@ def controller_names(
 
 
 def identifier(name: str, path: str, what: str) -> str:
-    """The name itself, which is an identifier in both languages and hides nothing.
+    """Check that a name is an identifier in both languages, and hides no other name; returns it.
 
     Raises:
-        ContractError: It is none.
+        ContractError: It is no such identifier.
     """
     if (
         not name.isidentifier()
@@ -94,12 +94,12 @@ def literal(value: Any) -> str:
 
 
 def comment(text: str) -> list[str]:
-    """Lines of text for a comment in TypeScript, which nothing in them can end or turn around."""
+    """Lines of text for a comment in TypeScript; no character in them can end or reverse it."""
     return [line.replace("*/", "*\\/") for line in _lines(text)]
 
 
 def _lines(text: str) -> list[str]:
-    """Text as lines in which every character can be seen, without empty ones at the end."""
+    """Text as lines of visible characters, without empty lines at the end."""
     lines = [
         _plain(line).rstrip()
         for line in re.split(r"\r\n|[\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]", text)
@@ -110,7 +110,7 @@ def _lines(text: str) -> list[str]:
 
 
 def docstring(text: str, indent: str) -> str:
-    """A Python docstring that says this text, whatever is in it."""
+    """A Python docstring with this text, which may hold any characters."""
     lines = [line.strip() if number == 0 else line for number, line in enumerate(_lines(text))]
     if not lines:
         return ""
@@ -122,7 +122,7 @@ def docstring(text: str, indent: str) -> str:
 
 
 def _plain(line: str) -> str:
-    """A line without what a reader cannot see: control and formatting characters are spelled."""
+    """A line in which invisible characters, control and formatting ones, are spelled out."""
     return "".join(
         one if one == "\t" or unicodedata.category(one)[0] != "C" else f"\\u{ord(one):04x}"
         for one in line

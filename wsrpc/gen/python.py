@@ -53,7 +53,7 @@ _SCALARS = {
     "json": "JsonValue",
 }
 
-# Where each name that may stand in the code comes from, in the order in which they are imported.
+# The modules of the names that may stand in the code, in the order of imports.
 _IMPORTS = {
     "collections.abc": ("AsyncIterator", "Awaitable", "Callable"),
     "typing": ("Annotated", "Literal", "Never", "Protocol", "TypeAlias"),
@@ -61,7 +61,7 @@ _IMPORTS = {
     "typing_extensions": ("NotRequired", "TypedDict"),
 }
 
-# What an attribute of a model would hide.
+# Names that an attribute of a model would hide.
 _TAKEN = set(dir(BaseModel))
 
 RESERVED = {
@@ -73,7 +73,7 @@ RESERVED = {
 
 
 def python(contract: Any, *, only: tuple[str, ...] = ()) -> tuple[str, tuple[str, ...]]:
-    """The text of a module, and what a reader should know about it.
+    """The text of a module, and warnings about it.
 
     Args:
         contract: As `wsrpc schema` writes it.
@@ -114,7 +114,7 @@ class _Printer:
         for module, names in _IMPORTS.items():
             used = [name for name in names if name in self._uses]
             if used:
-                # The standard library first, the others after it.
+                # The standard library first, then the others.
                 where = 0 if module in ("collections.abc", "typing") else 1
                 groups[where].append(f"from {module} import {', '.join(used)}\n")
         groups.append(["import wsrpc\n"])
@@ -166,7 +166,7 @@ class _Printer:
         return f"    {attribute}: {kind}{value}\n"
 
     def _typed_dict(self, one: Definition, record: Record, about: str) -> str:
-        """A record in which something may be missing, for which a model would send a value."""
+        """A TypedDict for a record with properties that may be absent, which a model would send."""
         kinds: dict[str, str] = {}
         for field in record.fields:
             kind = self._type(field.type)
@@ -311,7 +311,7 @@ class _Printer:
 
 
 def _described(method: Method) -> str:
-    """A method's text, with what it says of its parameters."""
+    """A method's text, with the texts of its parameters."""
     said = [f"    {one.name}: {one.doc}" for one in method.parameters if one.doc]
     if not said or "Args:" in method.doc:
         return method.doc
@@ -319,7 +319,7 @@ def _described(method: Method) -> str:
 
 
 def _attributes(record: Record) -> dict[str, str]:
-    """A name in Python for each property; those that have another one get an alias."""
+    """A name in Python for each property; properties with another name get an alias."""
     made: dict[str, str] = {}
     for field in record.fields:
         name = "".join(
@@ -345,7 +345,7 @@ _CALLED = {"ConfigDict", "Field", "TypedDict", "method"}
 
 
 def _check_shape(text: str) -> None:
-    """Hold the code against all that this module means to write: a contract can add no statement."""
+    """Check that the code has only statements of this module: a contract must not add any."""
     allowed = (
         ast.Module, ast.Import, ast.ImportFrom, ast.alias, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef,
         ast.arguments, ast.arg, ast.AnnAssign, ast.Assign, ast.Expr, ast.Constant, ast.Name, ast.Attribute,

@@ -1,4 +1,4 @@
-"""From JSON Schema, as pydantic writes it, to types; equal definitions get one name."""
+"""Types from JSON Schema, as pydantic writes it; equal definitions get one name."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from .types import (
 
 __all__ = ["Place", "Types", "object_in", "text_in"]
 
-# A schema nested deeper is refused: nobody writes one, and each level costs the reader a call.
+# A schema that is nested deeper is refused: honest schemas are not, and each level costs a call.
 MAX_DEPTH = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a schema stands: its path, the definitions it may refer to, which way it goes."""
+    """The place of a schema: its path, its definitions, and the direction of its value."""
 
     path: str
     defs: Mapping[str, Any]
@@ -50,7 +50,7 @@ _SCALARS = {"string", "integer", "number", "boolean", "null"}
 
 @dataclass(slots=True)
 class Types:
-    """From schemas to types; equal definitions become one."""
+    """Turns schemas into types; equal definitions become one."""
 
     differs: Callable[[Mapping[str, Any]], bool]
     definitions: list[Definition] = field(default_factory=list)
@@ -58,7 +58,7 @@ class Types:
     _known: dict[tuple[str, str], Definition] = field(default_factory=dict)
 
     def root(self, schema: Any, place: Place) -> Type:
-        """The type of a whole schema, which may have a title to go by."""
+        """The type of a whole schema, which may be named by its title."""
         if isinstance(schema, Mapping) and isinstance(schema.get("title"), str):
             kind = schema.get("type")
             if "properties" in schema or "enum" in schema or kind == "array":
@@ -87,7 +87,7 @@ class Types:
         """The type of a schema.
 
         Raises:
-            ContractError: It is no schema, or refers to what is not there.
+            ContractError: It is no schema, or refers to a definition that is not there.
         """
         if schema is True:
             return Scalar("any")
@@ -253,12 +253,12 @@ _ANNOTATIONS = {
 
 
 def _is_present(schema: Mapping[str, Any], required: bool, leaving: bool) -> bool:
-    """Whether a property is always there; what has a default is always sent."""
+    """Whether a property is always there; a property with a default is always sent."""
     return required or (not leaving and "default" in schema)
 
 
 def _canonical(schema: Any, place: Place, differs: Callable[[Mapping[str, Any]], bool]) -> str:
-    """What a definition comes to, with those that it refers to; equal for equal types."""
+    """The canonical text of a definition and its references; equal for equal types."""
     seen: dict[str, Any] = {}
 
     def walk(one: Any, depth: int) -> Any:

@@ -1,7 +1,7 @@
-"""Whether one JSON Schema takes every value of another: what a change of types comes down to.
+"""Compares JSON Schemas: whether one takes every value of another.
 
-The answer errs on the side of no: what cannot be told is a problem. `required` of a property that
-has a default counts for nobody who reads, since the default takes its place.
+The answer errs on the side of no: a comparison that cannot be made is a problem. `required` of a
+property with a default does not count for readers, since the default takes its place.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ __all__ = ["problems"]
 
 Schema: TypeAlias = Mapping[str, Any]
 
-# Problems told of one type; a wholly different model need not list all of its fields.
+# Problems that are listed for one type; a wholly different model need not list all of its fields.
 MOST = 8
 
 # Deeper than any type is written; a hostile contract ends here.
@@ -34,11 +34,11 @@ _UPPER = (
 
 
 def problems(reader: Any, writer: Any) -> list[str]:
-    """Which values that are written the reader may not take, in words; empty if there are none.
+    """Descriptions of written values that the reader may not take; empty if there are none.
 
     Args:
-        reader: The schema that the receiving end goes by.
-        writer: The schema that the sending end goes by.
+        reader: The schema of the receiving end.
+        writer: The schema of the sending end.
     """
     return list(_Comparison(reader, writer).run())[:MOST]
 
@@ -111,7 +111,7 @@ class _Comparison:
         )
 
     def _compare_alone(self, reader: Any, writer: Any, depth: int) -> Iterator[str]:
-        """A comparison whose failure leaves nothing behind."""
+        """A comparison whose failure has no effect on later ones."""
         before = set(self._under_way)
         found = list(self._compare(reader, writer, "", depth))
         if found:
@@ -165,7 +165,7 @@ class _Comparison:
     def _objects(self, reader: Schema, writer: Schema, at: str, depth: int) -> Iterator[str]:
         read, written = reader.get("properties", {}), writer.get("properties", {})
         rest_read = reader.get("additionalProperties", True)
-        # What a model does not list it does not write.
+        # A model does not write properties that it does not list.
         rest_written = writer.get("additionalProperties", not written)
         for name, one in written.items():
             inside = f"{at}.{name}" if at else name
@@ -202,7 +202,7 @@ def _without(schema: Schema, word: str) -> dict[str, Any]:
     return {key: value for key, value in schema.items() if key != word}
 
 
-# Words that say nothing of which values there are.
+# Words of a schema that do not restrict its values.
 _SILENT = frozenset(
     {
         "$defs", "contentEncoding", "default", "deprecated", "description", "discriminator",
@@ -273,7 +273,7 @@ def _takes(reader: Schema, value: Any) -> bool:
     ):
         return False
     if isinstance(value, (list, dict)):
-        # Constants of this kind are rare, and no two of them are compared.
+        # Constants of this kind are rare, and are not compared.
         return False
     if isinstance(value, str):
         if reader.get("format") or not (
@@ -293,7 +293,7 @@ def _takes(reader: Schema, value: Any) -> bool:
 
 
 def _matches(pattern: Any, value: str) -> bool:
-    # A pattern from elsewhere may take for ever; only the simplest are tried.
+    # A foreign pattern may take for ever; only the simplest patterns are tried.
     if not isinstance(pattern, str) or not re.fullmatch(r"\^?[\w \-]*\$?", pattern):
         return False
     return re.search(pattern, value) is not None

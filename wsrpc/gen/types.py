@@ -1,4 +1,4 @@
-"""The content of a contract, as a small tree of types that every printer walks."""
+"""The types of a contract, as a small tree that every printer walks."""
 
 from __future__ import annotations
 
@@ -119,12 +119,12 @@ class Definition:
     """A type with a name.
 
     Attributes:
-        wanted: The name it asks for.
-        leaving: Whether it is written as what leaves; one that serves both ways is not.
+        wanted: The name that it asks for.
+        leaving: Whether it is the type of leaving values only.
         identity: `module:name` of the class at the other end, or "".
-        name: The name it has, once all are known.
-        type: What it stands for.
-        doc: What the contract says of it.
+        name: The name that it has, once all are known.
+        type: The type that it stands for.
+        doc: Its documentation in the contract.
     """
 
     wanted: str
@@ -210,12 +210,12 @@ class Controller:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """All that a contract describes.
+    """The content of a contract.
 
     Attributes:
-        controllers: In the order of the contract.
-        definitions: The named types, those that arrive first.
-        warnings: What the schemas say that no type says, and what it became.
+        controllers: The controllers, in the order of the contract.
+        definitions: The named types, those of arriving values first.
+        warnings: The parts of schemas that types cannot express, and their replacements.
     """
 
     controllers: tuple[Controller, ...]

@@ -1,4 +1,4 @@
-"""A contract as TypeScript: an interface for each controller, and a constant that goes with it."""
+"""A contract as TypeScript: an interface and a constant for each controller."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from .types import (
 
 __all__ = ["typescript"]
 
-# Names that mean something else where the code stands.
+# Names with another meaning in a module.
 RESERVED = {
     "Array", "ArrayBuffer", "AsyncIterable", "AsyncIterator", "Awaited", "BigInt", "Blob", "Boolean", "Bytes",
     "BytesIn", "CallContext", "CallOptions", "Controller", "DataView", "Date", "Error", "Event", "Exclude",
@@ -40,7 +40,7 @@ RESERVED = {
     "WeakMap", "WeakSet",
 }  # fmt: skip
 
-# An object with one of these methods is taken for something else by the language.
+# The language treats an object with one of these methods in a special way.
 TAKEN_METHODS = {
     "catch", "constructor", "finally", "inspect", "then", "toJSON", "toString", "valueOf",
 }  # fmt: skip
@@ -77,13 +77,13 @@ def typescript(
     side: Literal["caller", "callee"] = "caller",
     constants: bool = True,
 ) -> tuple[str, tuple[str, ...]]:
-    """The text of a module, and what a reader should know about it.
+    """The text of a module, and warnings about it.
 
     Args:
         contract: As `wsrpc schema` writes it.
-        case: How methods are spelled: `streamTokens`, or as they are on the wire.
-        bytes: What bytes inside of other values are: base64url in JSON, arrays in MessagePack.
-        module: Where the client's types are imported from.
+        case: The spelling of methods: `streamTokens`, or as on the wire.
+        bytes: The type of bytes inside of other values: base64url in JSON, arrays in MessagePack.
+        module: The module from which the client's types are imported.
         only: Controllers to take; all where it is empty.
         side: "caller" for code that calls the controllers, "callee" for code that answers.
         constants: Whether the constants are written, which a `.d.ts` cannot have.
@@ -196,7 +196,7 @@ class _Printer:
         return one.name
 
     def _tagged(self, member: Type, tag: str | None, leaving: bool, indent: str) -> str:
-        """A member of a union; where it leaves, the property that tells it apart is written out."""
+        """A member of a union; for a leaving value, the discriminator is written out."""
         text = self._type(member, leaving, indent)
         if not leaving or tag is None or not isinstance(member, Reference):
             return text
@@ -254,7 +254,7 @@ class _Printer:
     # --- methods
 
     def _errors(self) -> list[str]:
-        """One type for each documented error, which `instanceof RpcError` and its type tell."""
+        """One type for each documented error; `instanceof RpcError` and `type` identify it."""
         found: dict[str, str] = {}
         for controller in self._model.controllers:
             for method in controller.methods:
@@ -294,7 +294,7 @@ class _Printer:
         return text
 
     def _method_names(self, controller: Controller) -> dict[str, str]:
-        """How each method is spelled; two that would be one keep their exact names."""
+        """The spelling of each method; two methods with one spelling keep their exact names."""
         exact = {method.name: method.name for method in controller.methods}
         if not self._camel:
             return exact

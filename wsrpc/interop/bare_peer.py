@@ -1,6 +1,6 @@
 """One side of the protocol by hand: a WebSocket, a codec, and nothing that knows the rules.
 
-It shares no code with the rest of the package, so that what it proves does not rest on that.
+It shares no code with the rest of the package, so that its tests do not depend on that code.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ LINK_FRAMES = ("hello", "ack", "ping", "pong", "goaway", "auth")
 ANSWERS = ("message", "result", "end", "error")
 TERMINALS = ("result", "end", "error")
 
-# What holds where a hello announces nothing.
+# The limits of a hello that announces none.
 LIMITS = {"max_batch": 64 * 1024, "max_calls": 8, "max_value": 64 * 1024, "max_held": 0}
 
-# Bytes. What a piece of a large value may have as a sender writes it; the last one may have less.
+# Bytes of the smallest piece of a large value; only the last one may be smaller.
 SMALLEST_PIECE = 16 * 1024
 LARGEST_PIECE: dict[Codec, int] = {"json": 32 * 1024, "msgpack": 64 * 1024}
 
@@ -39,7 +39,7 @@ MAX_SIZE = 64 * 1024 * 1024
 
 
 class Failed(Exception):
-    """The other side did not do what protocol.md says."""
+    """The other side violated protocol.md."""
 
 
 class Refused(Exception):
@@ -59,7 +59,7 @@ class Bare:
 
     Attributes:
         codec: How batches are encoded.
-        subprotocol: What the handshake agreed on.
+        subprotocol: The subprotocol that the handshake agreed on.
         peer: The body of the other side's hello, once it has come.
         taken: Numbered frames that have come.
         acks: The counts of the other side's acks.
@@ -77,7 +77,7 @@ class Bare:
         self._credit: dict[int, int] = {}
 
     def limit(self, name: Literal["max_batch", "max_calls", "max_value", "max_held"]) -> int:
-        """A limit that the other side's hello announced, or what holds without."""
+        """A limit that the other side's hello announced, or its default."""
         announced = (self.peer.get("limits") or {}).get(name)
         return LIMITS[name] if announced is None else int(announced)
 
@@ -87,7 +87,7 @@ class Bare:
         return int(self.peer.get("window") or 0)
 
     def padded(self, frame: Frame, size: int) -> str | bytes:
-        """A message of exactly this size: `frame`, with elements behind it that mean nothing."""
+        """A message of exactly this size: `frame`, with further elements that have no meaning."""
         guess = size - len(self.encode([frame])) - 16
         for more in range(16):
             trailing = [*frame, *[0] * more]
@@ -121,7 +121,7 @@ class Bare:
         return msgspec.msgpack.encode(batch)
 
     def chunks(self, id: int, value: Any, piece: int = 64 * 1024) -> list[Frame]:
-        """The `chunk` frames of a value, in pieces of this size or what the other side takes."""
+        """The `chunk` frames of a value, in pieces of this size, or the other side's largest."""
         # In JSON a piece may be twice as long once it is a string.
         piece = min(piece, self.limit("max_batch") // 2 - 1024)
         data = self.value(value)
@@ -394,7 +394,7 @@ async def open_bare(
     Args:
         url: Where.
         codec: How batches are encoded.
-        subprotocols: What to offer instead of the codec's; an empty list offers none.
+        subprotocols: The subprotocols to offer instead of the codec's; an empty list offers none.
         headers: More headers for the handshake.
 
     Raises:

@@ -1,4 +1,4 @@
-"""On the bare wire: what a batch is, and what a value is."""
+"""Cases on the bare wire: batches and values."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ async def no_messagepack(at: Ground) -> None:
 
 closes(
     4500,
-    "a frame that nobody knows closes with 4500",
+    "an unknown frame closes with 4500",
     ["BATCH-2"],
     [["nonsense"]],
     [["Call", 1, ECHO, {"value": 1}]],

@@ -1,4 +1,4 @@
-"""Cases through the public face: what a user of the package would write.
+"""Cases through the public interface, as a user of the package would write them.
 
 Importing a module of cases adds them.
 """

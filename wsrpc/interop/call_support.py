@@ -1,4 +1,4 @@
-"""What the cases through the public face share."""
+"""The parts that cases through the public interface share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a case is: a sentence, the rules it rests on, and a function that fails or does not."""
+"""Cases: each is a sentence, the rules that it tests, and a function that raises or returns."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Case:
     """One thing that holds for every server.
 
     Attributes:
-        title: What holds, as a sentence.
+        title: The behaviour, as a sentence.
         rules: The ids of the rules in protocol.md that say so.
         codec: The only codec for which it makes sense, or None.
         auth: Whether it makes sense only where the server wants credentials.
@@ -68,7 +68,7 @@ class Cases(list[Case]):
 
 
 class Ground:
-    """What a case stands on.
+    """The server and the connections of a case.
 
     Attributes:
         url: The server.
@@ -98,15 +98,15 @@ class Ground:
         """A WebSocket on which both have said hello.
 
         Args:
-            behind: Frames to send right behind the hello.
-            fields: What the hello says besides the usual.
+            behind: Frames to send right after the hello.
+            fields: Further fields of the hello.
         """
         async with open_bare(self.url, self.codec) as bare:
             await bare.hello(*behind, auth=self.auth, **fields)
             yield bare
 
     async def stats(self) -> Stats:
-        """What the server counts now."""
+        """The server's present counts."""
         return await self.interop.stats()
 
     async def until(self, holds: Callable[[Stats], bool], what: str) -> None:
@@ -137,11 +137,11 @@ def equal(actual: Any, expected: Any, what: str = "the answer") -> None:
 
 @contextmanager
 def raises(kind: type[E], what: str) -> Iterator[list[E]]:
-    """Fail unless the block raises an exception of a kind; what it raised is the list's only item.
+    """Fail unless the block raises an exception of this kind, which becomes the list's only item.
 
     Args:
         kind: The kind.
-        what: What is tried, for the message.
+        what: The trial, for the message.
     """
     caught: list[E] = []
     try:

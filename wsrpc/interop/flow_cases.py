@@ -92,7 +92,7 @@ async def cancelled_amid_its_arguments(at: Ground) -> None:
 
 @wire_cases("CHUNK-7", "ERROR-5", "TIME-1")
 async def refused_before_it_has_come(at: Ground) -> None:
-    """what cannot be is refused without waiting for the arguments, and the link lives"""
+    """an impossible call is refused without waiting for its arguments, and the link lives"""
     async with chunked(at) as bare:
         if bare is None:
             return
@@ -199,7 +199,7 @@ closes(
 
 @wire_cases("UP-2")
 async def upload_that_fails(at: Ground) -> None:
-    """an upload's error is raised in the handler, behind the items before it"""
+    """an upload's error is raised in the handler, after the items before it"""
     async with at.bare() as bare:
         error = {"code": "data_loss", "message": "the disk", "data": [1]}
         await bare.send(call(1, "Interop.bidi_echo", uploads={"items": 3}))
@@ -214,7 +214,7 @@ async def upload_that_fails(at: Ground) -> None:
 
 @wire_cases("UP-3", "UP-5", "ERROR-4", "ID-6")
 async def upload_of_a_wrong_item(at: Ground) -> None:
-    """an item that does not validate fails the call, and what follows on the upload is ignored"""
+    """an item that does not validate fails the call, and later frames of the upload are ignored"""
     async with at.bare() as bare:
         await bare.send(SUM)
         await bare.upload(3, 1, "two")
@@ -248,7 +248,7 @@ async def items_without_credit(at: Ground) -> None:
 
 @wire_cases("CREDIT-1", "CREDIT-2")
 async def credit_of_a_call(at: Ground) -> None:
-    """a stream sends what it has credit for, and nothing without"""
+    """a stream sends the items that it has credit for, and none without"""
     async with at.bare() as bare:
         await bare.send(call(1, "Interop.count", {"n": 6}, credit=0))
         await silent(bare, 1)

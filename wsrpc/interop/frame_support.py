@@ -1,4 +1,4 @@
-"""What the cases on the bare wire share: frames written by hand, and what is asked of the answers."""
+"""The parts that cases on the bare wire share: handwritten frames, and checks of answers."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ SUM = call(1, "Interop.sum", uploads={"numbers": 3})
 PROGRESS = call(1, "Interop.progress", {"n": 0}, callbacks={"on_progress": 3})
 
 
-# What the bare side announces where it wants large values in chunks.
+# The limits that the bare side announces where it wants large values in chunks.
 CHUNKED = {"max_batch": FLOOR_MAX_BATCH, "max_value": 1024 * KIB, "max_held": 1024 * KIB}
 
 

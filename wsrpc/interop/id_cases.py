@@ -1,4 +1,4 @@
-"""On the bare wire: calls, and who may send what on which id."""
+"""Cases on the bare wire: calls, and the frames that each side may send on an id."""
 
 from __future__ import annotations
 
@@ -186,7 +186,7 @@ async def unforeseen_error_on_the_wire(at: Ground) -> None:
 
 @wire_cases("NOTIFY-1")
 async def notifies(at: Ground) -> None:
-    """a notify is closed by end or by error, and what its handler returned is dropped"""
+    """a notify is closed by end or by error, and its handler's result is dropped"""
     async with at.bare() as bare:
         await bare.send(["notify", 1, ECHO, {"value": 1}])
         equal((await bare.terminal(1))[:2], ["end", 1])

@@ -71,7 +71,7 @@ async def terminal_after_cleanup(at: Ground) -> None:
 
 @wire_cases("CANCEL-4")
 async def second_cancel(at: Ground) -> None:
-    """a second cancel, and one behind the terminal, are ignored and counted"""
+    """a second cancel, and one after the terminal, are ignored and counted"""
     before = (await at.stats())["frames_ignored"]
     async with at.bare() as bare:
         await bare.send(call(1, "Interop.slow_cleanup", {"seconds": 0.05}))
@@ -233,7 +233,7 @@ async def nested_on_the_wire(at: Ground) -> None:
 
 @wire_cases("RESULT-1")
 async def result_behind_items(at: Ground) -> None:
-    """a result behind a message closes with 4505"""
+    """a result after a message closes with 4505"""
     async with at.bare() as bare:
         await bare.send(call(1, "Interop.call_back", {"times": 1}))
         id = (await bare.called())[1]
@@ -292,7 +292,8 @@ async def callback_that_streams(at: Ground) -> None:
 
 @wire_cases("CB-3", "ID-6")
 async def callback_ends_with_its_call(at: Ground) -> None:
-    """the call's terminal finishes the callback that it awaits, and what still comes is ignored"""
+    """the call's terminal finishes the callback that it awaits, and later frames of it are
+    ignored"""
     before = (await at.stats())["frames_ignored"]
     async with at.bare() as bare:
         await bare.send(call(1, "Interop.progress", {"n": 1}, callbacks={"on_progress": 3}))

@@ -51,7 +51,7 @@ async def no_common_subprotocol(at: Ground) -> None:
 
 @wire_cases("HELLO-1", "HELLO-10")
 async def hello_has_its_fields(at: Ground) -> None:
-    """the server's hello says what protocol.md asks of it"""
+    """the server's hello has the fields that protocol.md requires"""
     async with at.bare() as bare, at.bare() as other:
         body = bare.peer
         equal(body.get("version"), 1, "version")
@@ -67,7 +67,7 @@ async def hello_has_its_fields(at: Ground) -> None:
 
 @wire_cases("BATCH-4")
 async def null_means_absent(at: Ground) -> None:
-    """null in an optional field means absent, and fields that nobody knows are ignored"""
+    """null in an optional field means absent, and unknown fields are ignored"""
     nothing = ("link", "token", "received", "window", "limits", "features", "agent")
     async with at.bare(**dict.fromkeys(nothing), unknown={"a": [1]}) as bare:
         await bare.send(["call", 1, ECHO, {"value": 1}, None, None, "more", [2]])
@@ -92,7 +92,7 @@ closes(4505, "a second hello closes with 4505", ["HELLO-2"], [hello()])
 
 @wire_cases("HELLO-3")
 async def other_versions(at: Ground) -> None:
-    """a hello of another version closes with 4507, whatever its credentials"""
+    """a hello of another version closes with 4507, with any credentials"""
     for version in (2, 0, -1, 2**53):
         async with at.link() as bare:
             await bare.send(hello(version=version, auth="no such token"))
@@ -126,7 +126,7 @@ async def malformed_hello(at: Ground) -> None:
 
 @wire_cases("HELLO-4", "BATCH-5")
 async def frames_right_behind_hello(at: Ground) -> None:
-    """frames right behind the hello, in the same message, are acted on"""
+    """frames right after the hello, in the same message, are acted on"""
     async with at.bare(call(1, ECHO, {"value": "early"})) as bare:
         equal(await bare.terminal(1), ["result", 1, "early"])
 
@@ -144,7 +144,7 @@ async def early_upload_gets_the_window(at: Ground) -> None:
 
 @wire_cases("HELLO-6", "BATCH-3")
 async def what_is_behind_hello_is_a_batch_of_its_own(at: Ground) -> None:
-    """a bad frame right behind the hello closes with 4500, and nothing beside it is answered"""
+    """a bad frame right after the hello closes with 4500, and no frame beside it is answered"""
     async with at.link() as bare:
         await bare.send(hello(auth=at.auth), call(1, ECHO, {"value": 1}), ["nonsense"])
         equal(await bare.closed(), 4500, "the close code")
@@ -165,7 +165,7 @@ async def first_message_too_large(at: Ground) -> None:
 
 @wire_cases("HELLO-6", "HELLO-7", auth=True)
 async def wrong_credentials(at: Ground) -> None:
-    """wrong credentials close with 4501, and nothing behind them is looked at"""
+    """wrong credentials close with 4501, and no frame after them is read"""
     wrong: list[Any] = ["no such token", f"{at.auth}x", "", None, 7, {"token": at.auth}, []]
     for auth in wrong:
         async with at.link() as bare:
@@ -175,7 +175,7 @@ async def wrong_credentials(at: Ground) -> None:
 
 @wire_cases("RESUME-2")
 async def unknown_resume_token(at: Ground) -> None:
-    """a hello with a resume token that nobody issued closes with 4010"""
+    """a hello with a resume token that was never issued closes with 4010"""
     async with at.link() as bare:
         await bare.send(hello(auth=at.auth, token="A" * 43, link=2))
         equal(await bare.closed(), 4010, "the close code")
@@ -183,7 +183,7 @@ async def unknown_resume_token(at: Ground) -> None:
 
 @wire_cases("RESUME-2", "RESUME-5")
 async def resume_token_too_long(at: Ground) -> None:
-    """a resume token of more than 1,024 characters is one that nobody issued"""
+    """a resume token of more than 1,024 characters counts as never issued"""
     async with at.link() as bare:
         await bare.send(hello(auth=at.auth, token="A" * 1025, link=2))
         equal(await bare.closed(), 4010, "the close code")

@@ -25,12 +25,12 @@ ECHO = Limits(max_batch=32 * 1024 * 1024, idle_burst=1_000_000, idle_rate=1_000_
 async def echoing(
     host: str | None, port: int, *, transport: Transport, limits: Limits = ECHO
 ) -> AsyncIterator[str]:
-    """Echo whatever comes, without a subprotocol, while the block runs; yields the URL.
+    """Echo all messages, without a subprotocol, while the block runs; yields the URL.
 
     Args:
-        host: What to bind; None for every interface.
+        host: The address to bind; None for every interface.
         port: 0 for a free one.
-        transport: What carries the WebSockets.
+        transport: The library that carries the WebSockets.
         limits: `max_batch` is the largest message.
     """
     pending = PendingLinks(limits)

@@ -184,7 +184,7 @@ def limits_from(text: str) -> Limits:
 async def serve(server: Server, host: str, port: int, transport: Transport) -> None:
     """Listen, say where, and drain on the first SIGINT or SIGTERM."""
     async with server.listen(host, port, transport=transport) as listener:
-        # Signals are heard before anybody can know that the server is there.
+        # Signals are handled before the server prints that it is there.
         ready = partial(print, f"listening {listener.url}", flush=True)
         await server.drained_on_signal(ready=ready)
 

@@ -1,4 +1,4 @@
-"""The controller `Interop` of protocol.md: what implementations are tested against each other with."""
+"""The controller `Interop` of protocol.md, by which implementations test each other."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Token(TypedDict):
 
 
 class WhoAmI(TypedDict):
-    """What `whoami` answers."""
+    """The result of `whoami`."""
 
     principal: str | None
     metadata: dict[str, str]
@@ -48,7 +48,7 @@ class WhoAmI(TypedDict):
 
 
 class Stats(TypedDict):
-    """What `stats` answers, for the whole server process."""
+    """The result of `stats`, for the whole server process."""
 
     calls_live: int
     calls_peak: int
@@ -65,7 +65,7 @@ class Stats(TypedDict):
 
 
 class Partner:
-    """What both ends have, so that each can call the other back."""
+    """The methods that both ends have, so that each can call the other back."""
 
     controller_name = "Interop"
 
@@ -139,7 +139,7 @@ class Interop(Partner):
 
     @method
     async def sum(self, numbers: AsyncIterator[Number]) -> Number:
-        """The sum of what is uploaded."""
+        """The sum of the uploaded numbers."""
         total: Number = 0
         async for number in numbers:
             total += number
@@ -153,7 +153,7 @@ class Interop(Partner):
 
     @method
     async def call_back(self, times: Count) -> list[object]:
-        """What the caller's `Interop.echo` answers to 0, 1, … times - 1, one after the other."""
+        """The answers of the caller's `Interop.echo` to 0, 1, … times - 1, one after the other."""
         partner = current().session.clientize(Partner)
         return [await partner.echo(i) for i in range(times)]
 
@@ -196,7 +196,7 @@ class Interop(Partner):
     async def tracked(
         self, n: Count, delay: Seconds = 0, last_id: str | None = None
     ) -> AsyncIterator[Tracked[int]]:
-        """Stream 0 to n - 1, each with its number as id, beginning behind the last id."""
+        """Stream 0 to n - 1, each with its number as id, beginning after the last id."""
         last = current().last_id or last_id
         try:
             first = 0 if last is None else int(last) + 1
@@ -209,7 +209,7 @@ class Interop(Partner):
 
     @method
     async def whoami(self) -> WhoAmI:
-        """Who the caller is, the call's metadata, and the seconds left of its deadline."""
+        """The caller's principal, the call's metadata, and the seconds left of its deadline."""
         call = current()
         return {
             "principal": call.principal,
@@ -256,10 +256,10 @@ def interop_server(
 
     Args:
         limits: Its bounds.
-        auth_token: What the hello's `auth` must equal; the principal is "token" then.
+        auth_token: The value that the hello's `auth` must equal; the principal is "token" then.
         auth_users: Other principals, and the token of each.
         auth_expires: Seconds for which credentials hold, from when they were shown.
-        deny: Full names of methods that nobody may call.
+        deny: Full names of methods that no peer may call.
         origins: More web pages that may connect than those of the host that they ask for; "*"
             among them stands for all.
         trusted_proxies: Whose word is taken for where others come from.
@@ -282,7 +282,7 @@ def interop_server(
 
 
 class _TokenCheck:
-    """Lets in whoever knows a token."""
+    """Lets in peers that know a token."""
 
     def __init__(self, users: Mapping[str, str], expires_in: float | None) -> None:
         self._users = {name: token.encode() for name, token in users.items()}
@@ -297,7 +297,7 @@ class _TokenCheck:
 
 
 class _Denial:
-    """Lets nobody call some methods."""
+    """Refuses some methods to all peers."""
 
     def __init__(self, methods: Sequence[str]) -> None:
         self._methods = frozenset(methods)

@@ -43,7 +43,7 @@ async def once_counts(at: Ground) -> None:
 
 @cases("INTEROP-1", "RETRY-3")
 async def tracked_streams(at: Ground) -> None:
-    """tracked streams pairs of an id and a number, from behind the one named"""
+    """tracked streams pairs of an id and a number, from the one after the named id"""
     pairs = [[str(i), i] for i in range(5)]
     loose = at.session.clientize("Interop")
     equal(await loose.tracked(n=5).collect(), pairs)
@@ -142,7 +142,7 @@ async def closing_the_session_cleans_up(at: Ground) -> None:
 
 @cases("INTEROP-1")
 async def sums(at: Ground) -> None:
-    """sum adds up what is uploaded"""
+    """sum adds up the uploaded numbers"""
     equal(await at.interop.sum(stream_of([1, 2, 3.5])), 6.5)
     equal(await at.interop.sum(stream_of([])), 0, "the sum of nothing")
     equal(await at.interop.sum(numbers(10_000)), 49_995_000, "a long sum")

@@ -90,7 +90,7 @@ async def many_calls(at: Ground) -> None:
 
 @cases("ERROR-2")
 async def errors_of_every_code(at: Ground) -> None:
-    """an error arrives with code, message and data, whichever of the sixteen it is"""
+    """an error arrives with code, message and data, for each of the sixteen codes"""
     for code in Code:
         with raises(RpcError, f"fail({code})") as caught:
             await at.interop.fail(code, f"it was {code}", {"why": [code.value]})
@@ -102,7 +102,7 @@ async def errors_of_every_code(at: Ground) -> None:
 
 @cases("ERROR-2")
 async def error_data_of_every_shape(at: Ground) -> None:
-    """an error's data arrives as it was raised, whatever its shape"""
+    """an error's data arrives as it was raised, in any shape"""
     for data in SHAPES:
         with raises(RpcError, "fail") as caught:
             await at.interop.fail(Code.NOT_FOUND, "", data)
@@ -325,7 +325,7 @@ async def contract_makes_a_proxy(at: Ground) -> None:
 
 @cases("CLOSE-4")
 async def closing_fails_what_is_pending(at: Ground) -> None:
-    """closing a session fails what is pending on it, and no stream ends as if complete"""
+    """closing a session fails its pending calls, and no stream ends as if complete"""
     async with at.connect() as session:
         stream = session.clientize(Interop).forever(0)
         equal(await anext(stream), 0, "the first item")

@@ -1,4 +1,4 @@
-"""The vectors on the bare wire: what they say a server refuses, and conversations with it."""
+"""The vectors on the bare wire: messages that a server must refuse, and conversations with it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__: list[str] = []
 
 
 class Partner:
-    """Holds what the server says against what a conversation shows."""
+    """Compares the server's frames with those of a conversation."""
 
     def __init__(self, bare: Bare) -> None:
         self._bare = bare
