@@ -292,8 +292,7 @@ async def callback_that_streams(at: Ground) -> None:
 
 @wire_cases("CB-3", "ID-6")
 async def callback_ends_with_its_call(at: Ground) -> None:
-    """the call's terminal finishes the callback that it awaits, and later frames of it are
-    ignored"""
+    """the call's terminal finishes the callback that it awaits; later frames are ignored"""
     before = (await at.stats())["frames_ignored"]
     async with at.bare() as bare:
         await bare.send(call(1, "Interop.progress", {"n": 1}, callbacks={"on_progress": 3}))

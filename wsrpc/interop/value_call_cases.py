@@ -111,7 +111,7 @@ async def error_data_of_every_shape(at: Ground) -> None:
 
 @cases("ERROR-2", "INTEROP-1")
 async def error_in_mid_stream(at: Ground) -> None:
-    """an error after n items comes behind exactly these"""
+    """an error after n items comes after exactly these"""
     for n in (0, 1, 3, 200):
         items: list[int] = []
         with raises(RpcError, "fail_after") as caught:
