@@ -14,7 +14,7 @@ import pytest
 from wsrpc.cluster.bus.embedded import nats_server_path
 from wsrpc.transport.registry import Transport
 
-from .soak import cleanups, cluster, drained, floods, frozen, herd, killed
+from .soak import cleanups, cluster, drained, floods, frozen, herd, killed, moved
 
 
 @pytest.fixture
@@ -89,3 +89,10 @@ async def test_floods_beside_a_client_who_behaves(transport: Transport) -> None:
 @pytest.mark.skipif(nats_server_path() is None, reason="there is no nats-server here")
 async def test_a_cluster_in_which_everything_breaks() -> None:
     await all_pass(partial(cluster.cluster, clients=20, seconds=20.0, seed=1, timed=False))
+
+
+@pytest.mark.rule("DRAIN-3")
+@pytest.mark.slow
+@pytest.mark.skipif(nats_server_path() is None, reason="there is no nats-server here")
+async def test_one_of_two_nodes_that_drains_under_load() -> None:
+    await all_pass(partial(moved.moved, clients=20, timed=False))

@@ -9,10 +9,22 @@ from .floods import floods, over_picows
 from .frozen import frozen
 from .herd import herd
 from .killed import gone, killed
+from .moved import moved
 from .storm import storm
 from .support import main
 
 if __name__ == "__main__":
     main(
-        storm, killed, gone, frozen, drained, stubborn, herd, cleanups, floods, over_picows, cluster
+        storm,
+        killed,
+        gone,
+        frozen,
+        drained,
+        stubborn,
+        herd,
+        cleanups,
+        floods,
+        over_picows,
+        cluster,
+        moved,
     )

@@ -1,4 +1,7 @@
-"""One node of the soaked cluster: `python -m tests.soak.cluster_node URL-of-NATS`; prints its URL."""
+"""One node of the soaked cluster: `python -m tests.soak.cluster_node URL-of-NATS [PAUSE]`.
+
+It prints its URL. The pause, in seconds, is that between two items.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,11 @@ from wsrpc.cluster import Cluster, ClusterLimits
 from wsrpc.cluster.bus.base import Handler, Off
 from wsrpc.cluster.bus.nats import NatsBus
 
-__all__ = ["Node", "Worker"]
+__all__ = ["GRACE", "Node", "Worker"]
 
-# Seconds between two items of the topic.
+# Seconds between two items of the topic, if nothing else is said, and for a drain.
 PAUSE = 0.05
+GRACE = 5.0
 
 
 class Worker:
@@ -56,8 +60,9 @@ class LossyBus(NatsBus):
 class Node:
     """Lives in each node."""
 
-    def __init__(self, bus: LossyBus) -> None:
+    def __init__(self, bus: LossyBus, pause: float) -> None:
         self.bus = bus
+        self.pause = pause
         self.cluster: Cluster
 
     async def came(self, session: wsrpc.Session) -> None:
@@ -91,6 +96,19 @@ class Node:
             start="latest", wait=None
         )
 
+    @wsrpc.method
+    async def numbers(self) -> AsyncIterator[wsrpc.Tracked[int]]:
+        last = wsrpc.current().last_id
+        number = 0 if last is None else int(last) + 1
+        while True:
+            yield wsrpc.Tracked(str(number), number)
+            number += 1
+            await anyio.sleep(self.pause)
+
+    @wsrpc.method
+    async def square(self, n: int) -> int:
+        return n * n
+
     @wsrpc.method(idempotent=True)
     async def sessions(self) -> list[str]:
         return [member.session for member in self.cluster.presence.list()]
@@ -114,7 +132,7 @@ class Node:
                     while True:
                         number += 1
                         await producer.durable(number)
-                        await anyio.sleep(PAUSE)
+                        await anyio.sleep(self.pause)
             except wsrpc.RpcError:
                 # Another one has taken over while this one stood still.
                 await anyio.sleep(0.5)
@@ -125,14 +143,14 @@ async def authenticate(handshake: wsrpc.Handshake, auth: str | None) -> str | No
     return auth
 
 
-async def main(nats: str) -> None:
+async def main(nats: str, pause: float) -> None:
     bus = LossyBus(nats, name="soak")
-    node = Node(bus)
+    node = Node(bus, pause)
     server = wsrpc.Server(
         [node],
         authenticate=authenticate,
         on_connect=node.came,
-        limits=wsrpc.Limits(drain_grace=5.0),
+        limits=wsrpc.Limits(drain_grace=GRACE),
     )
     limits = ClusterLimits(dead_after=4.0)
     async with (
@@ -147,4 +165,4 @@ async def main(nats: str) -> None:
 
 
 if __name__ == "__main__":
-    anyio.run(main, sys.argv[1])
+    anyio.run(main, sys.argv[1], float(sys.argv[2]) if sys.argv[2:] else PAUSE)
