@@ -110,31 +110,36 @@ class Limits:
             comes, a connection that has kept the server waiting makes room for it; if there is
             none, the new one is refused.
         max_unauthenticated_per_address: Connections of one address that are not authenticated yet.
-        At least 1. An IPv6 network of 64 bits counts as one address. With
-        `Server(trusted_proxies=…)` the client's address counts. max_links: Connections that a
-        server has let in; one more is asked to try again later (1013). At least 1.
+            At least 1. An IPv6 network of 64 bits counts as one address. With
+            `Server(trusted_proxies=…)` the client's address counts.
+        max_links: Connections that a server has let in; one more is asked to try again later
+            (1013). At least 1.
         max_links_per_principal: Connections of one principal that a server has let in; one more is
-        closed with 4504. Without `authenticate` no connection has a principal.
+            closed with 4504. Without `authenticate` no connection has a principal.
         max_links_per_address: Connections of one address that a server has let in; one more is
-        closed with 4504. connect_timeout: Seconds for one attempt to connect, hello included.
+            closed with 4504.
+        connect_timeout: Seconds for one attempt to connect, hello included.
         close_timeout: Seconds for a closing handshake, after which the socket is dropped.
         retry_attempts: Attempts at a call, the first one included, if it fails in a way that makes
-        a repeat safe. A stream that makes progress counts anew. retry_tokens: Tokens that all calls
-        of a session may spend on repeats. Each failure costs one, and below half of the tokens no
-        call is repeated. 0 turns off all repeats that would cost the other end anything.
-        retry_refund: Tokens that come back for each call sent, and for each second. idle_burst:
-        Frames without effect that the peer may send at once: frames for calls that are over,
-        unknown extensions, credit and acks without a cause. Beyond this and `idle_rate` the
-        connection is closed (close code 4004). idle_rate: Frames of that kind for each second.
+            a repeat safe. A stream that makes progress counts anew.
+        retry_tokens: Tokens that all calls of a session may spend on repeats. Each failure costs
+            one, and below half of the tokens no call is repeated. 0 turns off all repeats that
+            would cost the other end anything.
+        retry_refund: Tokens that come back for each call sent, and for each second.
+        idle_burst: Frames without effect that the peer may send at once: frames for calls that are
+            over, unknown extensions, credit and acks without a cause. Beyond this and `idle_rate`
+            the connection is closed (close code 4004).
+        idle_rate: Frames of that kind for each second.
         ping_burst: Pings that the peer may send at once, with those of WebSocket itself. Beyond
-        this and `ping_rate` the connection is closed (close code 4004). ping_rate: Pings for each
-        second. refusal_burst: Calls that have to be refused, and that the peer may send at once:
-        calls beyond `max_calls`, after this side has announced its drain, or with arguments above
-        `max_value`. Beyond this and `refusal_rate` the connection is closed (close code 4004).
-        refusal_rate: Calls of that kind for each second. stall_timeout: Seconds for which the peer
-        may take no byte while some wait for it, and for which it may be above its bound on memory
-        (close code 4001). cleanup_timeout: Seconds that a cancelled handler's cleanup may take,
-        shielded.
+            this and `ping_rate` the connection is closed (close code 4004).
+        ping_rate: Pings for each second.
+        refusal_burst: Calls that have to be refused, and that the peer may send at once: calls
+            beyond `max_calls`, after this side has announced its drain, or with arguments above
+            `max_value`. Beyond this and `refusal_rate` the connection is closed (close code 4004).
+        refusal_rate: Calls of that kind for each second.
+        stall_timeout: Seconds for which the peer may take no byte while some wait for it, and for
+            which it may be above its bound on memory (close code 4001).
+        cleanup_timeout: Seconds that a cancelled handler's cleanup may take, shielded.
     """
 
     max_calls: int = 256

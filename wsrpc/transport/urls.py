@@ -70,7 +70,8 @@ def refused(url: str, status: int, headers: Mapping[str, str]) -> ConnectError:
     """The error for a server that answered the opening handshake with another status than 101.
 
     Args:
-        url: The URL. status: The status.
+        url: The URL.
+        status: The status.
         headers: The answer's headers, names in lower case.
     """
     hint = HINTS.get(status, "it does not serve WebSockets here")
@@ -123,7 +124,8 @@ def unreachable(url: str, error: Exception, proxy: str | None = None) -> Connect
     """The error for a failed connection, one sentence for each kind of failure.
 
     Args:
-        url: The URL. error: The exception of the transport.
+        url: The URL.
+        error: The exception of the transport.
         proxy: The proxy of the connection, if it has one.
     """
     where = f"{shown(url)}{by(proxy)}"
