@@ -237,12 +237,14 @@ class Run:
         factor: float,
         progress: Callable[[str], None],
     ) -> None:
-        """Args:
-        peers: Names of the peers, the baseline among them for there to be ratios.
-        works: What they are to do, each as far as it offers it.
-        repetitions: How many times.
-        factor: The part of the full count that is done each time.
-        progress: Told what is going on.
+        """Prepare a run.
+
+        Args:
+            peers: Names of the peers; ratios need the baseline among them.
+            works: The works, which each peer does if it offers them.
+            repetitions: The number of repetitions.
+            factor: The part of the full count that is done each time.
+            progress: Called with lines about the progress.
         """
         self.outcome = Outcome([], [], {})
         self._peers = list(peers)

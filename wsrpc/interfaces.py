@@ -327,7 +327,11 @@ class Request:
     tags: frozenset[str] = frozenset()
 
     def with_arguments(self, **changed: Any) -> Self:
-        """A copy with some arguments replaced, for fetchers that ask again with others."""
+        """A copy with some arguments replaced, for fetchers that ask again with others.
+
+        Args:
+            changed: The new values by parameter.
+        """
         return replace(self, arguments={**self.arguments, **changed})
 
 
@@ -372,7 +376,12 @@ class StreamFetcher(Protocol):
 
 
 def default_stream_fetcher(request: StreamRequest, fetch: FetchStream) -> Stream[Any, Any]:
-    """Fetch the stream unchanged, as without a `stream_fetcher`; custom fetchers build on it."""
+    """Fetch the stream unchanged, as without a `stream_fetcher`; custom fetchers build on it.
+
+    Args:
+        request: The call.
+        fetch: Fetches a stream over the session.
+    """
     return fetch(request)
 
 
@@ -461,40 +470,106 @@ class Observer:
     """
 
     def call_started(self, call: ObservedCall) -> None:
-        """A method is about to run, or an outbound call was handed to the session."""
+        """A method is about to run, or an outbound call was handed to the session.
+
+        Args:
+            call: The call.
+        """
 
     def call_ended(self, call: ObservedCall, end: CallEnd) -> None:
-        """A call is over; if it was handled here, its cleanup is over too."""
+        """A call is over; if it was handled here, its cleanup is over too.
+
+        Args:
+            call: The call, the same object as at its start.
+            end: Its outcome.
+        """
 
     def call_refused(self, call: ObservedCall, end: CallEnd) -> None:
-        """A call never began: unknown, not allowed, invalid arguments, no room, or too late."""
+        """A call never began: unknown, not allowed, invalid arguments, no room, or too late.
+
+        Args:
+            call: The call.
+            end: The code of the refusal.
+        """
 
     def items(self, call: ObservedCall, direction: Literal["sent", "received"], count: int) -> None:
-        """Items of a stream were handed to the session, or arrived."""
+        """Items of a stream were handed to the session, or arrived.
+
+        Args:
+            call: The call of the stream.
+            direction: "sent" or "received".
+            count: Items.
+        """
 
     def bytes(self, session: Session, direction: Literal["sent", "received"], count: int) -> None:
-        """Bytes of one WebSocket message went out, or came in."""
+        """Bytes of one WebSocket message went out, or came in.
+
+        Args:
+            session: The session.
+            direction: "sent" or "received".
+            count: Bytes.
+        """
 
     def paused(self, call: ObservedCall, seconds: float) -> None:
-        """A stream went on after it had waited `seconds` for credit or for room."""
+        """A stream went on after it had waited for credit or for room.
+
+        Args:
+            call: The call of the stream.
+            seconds: Seconds that it waited.
+        """
 
     def session_state(self, session: Session, change: StateChange) -> None:
-        """A session entered a state."""
+        """A session entered a state.
+
+        Args:
+            session: The session.
+            change: Its new state, and the cause.
+        """
 
     def link_opened(self, handshake: Handshake) -> None:
-        """A connection is there; its peer is not authenticated yet."""
+        """A connection is there; its peer is not authenticated yet.
+
+        Args:
+            handshake: The facts about the connection.
+        """
 
     def link_closed(self, handshake: Handshake, code: int, reason: str) -> None:
-        """A connection is gone, with this close code; 1006 where it just broke."""
+        """A connection is gone.
+
+        Args:
+            handshake: The facts about the connection.
+            code: The close code; 1006 if it just broke.
+            reason: The text of the close frame, or "".
+        """
 
     def stranger_refused(self, reason: str) -> None:
-        """A connection was not let in; the reason is one word, such as "unauthenticated"."""
+        """A connection was not let in.
+
+        Args:
+            reason: One of a few words, such as "unauthenticated".
+        """
 
     def drain(self, state: Literal["begun", "ended"], sessions: int) -> None:
-        """A server began or ended a drain, with this number of sessions."""
+        """A server began or ended a drain.
+
+        Args:
+            state: "begun" or "ended".
+            sessions: Sessions that the server has.
+        """
 
     def retry(self, call: ObservedCall, attempt: int, code: str) -> None:
-        """An outbound call is made again: the attempt's number, and the last failure's code."""
+        """An outbound call is made again.
+
+        Args:
+            call: The call.
+            attempt: Attempts at it, this one included.
+            code: The code of the last failure.
+        """
 
     def backpressure(self, session: Session, seconds: float) -> None:
-        """The peer's connection took bytes again, after it had taken none for `seconds`."""
+        """The peer's connection took bytes again, after a pause.
+
+        Args:
+            session: The session.
+            seconds: Seconds for which it took none.
+        """

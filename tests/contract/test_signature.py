@@ -204,7 +204,7 @@ def test_the_doc_is_the_first_paragraph() -> None:
         in two lines.
 
         And more.
-        """
+        """  # noqa: D205
 
     assert spec_of(told).doc == "Says a thing in two lines."
 

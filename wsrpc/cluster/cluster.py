@@ -47,11 +47,11 @@ class ClusterSnapshot:
         watchers: Watchers of presence.
         nodes: Nodes by their state.
         tunnels: Sessions with other nodes that this one has begun.
-        tunnel_resumes: The number of times that these sessions went on over another link.
+        tunnel_resumes: Resumptions of these sessions over another link.
         link_gaps: Gaps in the messages that came over the bus.
         relayed: Calls of other nodes that are being passed on to sessions of this one.
-        relayed_total: The number of calls of other nodes that have come in so far.
-        relay_refused: Such calls for which there was no room.
+        relayed_total: Calls of other nodes that have come in so far.
+        relay_refused: Calls of that kind for which there was no room.
         forwarded: Links that this node passes on to nodes that have their sessions.
         bus_generation: The number of the bus's connections so far.
         bus_dropped: Messages that came faster than this process took them.
@@ -159,7 +159,11 @@ class Cluster:
     # ------------------------------------------------------------ whom to call
 
     def session(self, id: str) -> Target:
-        """One session, by its id, on any node."""
+        """One session, on any node.
+
+        Args:
+            id: The id of the session.
+        """
         return One(self._node, id)
 
     def principal(self, principal: Any) -> Target:
@@ -184,7 +188,11 @@ class Cluster:
         return Principal(self._node, f"principal {key!r}", find)
 
     def group(self, name: str) -> Group:
-        """A group; it need not be created."""
+        """A group; it need not be created.
+
+        Args:
+            name: Its name.
+        """
         return Group(self._node, checked_name(name, "group", self._limits))
 
     def everyone(self) -> Target:
@@ -192,7 +200,11 @@ class Cluster:
         return Target(self._node, "everyone", self._node.directory.find)
 
     def pool(self, name: str) -> Pool:
-        """A pool of workers; it need not be created."""
+        """A pool of workers; it need not be created.
+
+        Args:
+            name: Its name.
+        """
         return Pool(self._node, self._pools, checked_name(name, "pool", self._limits))
 
     @overload
@@ -282,6 +294,9 @@ class Cluster:
 
     async def revoke(self, principal: Any) -> int:
         """End all sessions of a principal, on every node; see `Server.revoke`.
+
+        Args:
+            principal: The principal, or its key.
 
         Returns:
             The number of sessions that it ended.

@@ -34,7 +34,7 @@ class PoolStats:
     """A pool, as this node sees it.
 
     Attributes:
-        workers: The number of workers.
+        workers: Workers in the pool.
         capacity: Calls that all of them take at a time.
         busy: Calls that they have now.
         waiting: Calls of this node that wait for a worker.
@@ -228,7 +228,12 @@ class Pool:
         self._node.directory.local(["w", self._node.own(session), self.name, capacity])
 
     async def remove(self, session: Session | str | None = None) -> None:
-        """Give a worker no further calls; it finishes those that it has."""
+        """Give a worker no further calls; it finishes those that it has.
+
+        Args:
+            session: The session, or its id; if left out, the session of the call that is being
+                handled.
+        """
         self._node.directory.local(["w", self._node.own(session), self.name, 0])
 
     @property
@@ -274,7 +279,15 @@ class Pool:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> R:
-        """Call one worker: `await pool.call(Worker.square, 3)`."""
+        """Call one worker: `await pool.call(Worker.square, 3)`.
+
+        If the await is cancelled, the handler is cancelled too.
+
+        Args:
+            method: The method of the class.
+            args: Its arguments.
+            kwargs: Its arguments.
+        """
         want = wanted(method)
         value: R = await method_of(self.clientize(want.controller), want.name)(*args, **kwargs)
         return value
@@ -286,7 +299,13 @@ class Pool:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> Stream[T]:
-        """Open a stream of one worker; it moves to another only before its first item."""
+        """Open a stream of one worker; it moves to another only before its first item.
+
+        Args:
+            method: The method of the class.
+            args: Its arguments.
+            kwargs: Its arguments.
+        """
         want = wanted(method)
         stream: Stream[T] = method_of(self.clientize(want.controller), want.name)(*args, **kwargs)
         return stream
@@ -294,6 +313,7 @@ class Pool:
     # ------------------------------------------------------------ as a Chooser
 
     async def choose(self, tried: Collection[str]) -> Choice:
+        """See `Chooser.choose`."""
         state = self._pools.state(self.name)
         if not state.waiting:
             choice = state.grant(tried)
@@ -338,6 +358,7 @@ class Pool:
                 state.freed()
 
     def may_repeat(self, error: RpcError[Any], idempotent: bool) -> bool:
+        """See `Chooser.may_repeat`."""
         if error.not_started:
             return error.code in (Code.UNAVAILABLE, Code.RESOURCE_EXHAUSTED)
         if not isinstance(error, ConnectionLost):

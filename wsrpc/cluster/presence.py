@@ -45,7 +45,7 @@ class Presence:
     def count(
         self, *, group: str | None = None, principal: str | None = None, node: str | None = None
     ) -> int:
-        """The number of members that match all arguments."""
+        """The number of members that match; the arguments are those of `list`."""
         return len(self._directory.find(group=group, principal=principal, node=node))
 
     async def watch(

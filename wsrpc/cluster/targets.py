@@ -230,7 +230,13 @@ class Target:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> Stream[Reply[R]]:
-        """Call all members at once; the replies come as a stream, in the order of their arrival."""
+        """Call all members at once; the replies come as a stream, in the order of their arrival.
+
+        Args:
+            method: The method of the class.
+            args: Its arguments.
+            kwargs: Its arguments.
+        """
         want = wanted(method)
         if want.kind == "stream":
             raise TypeError(f"{want.label} streams: use `.stream(…)`")

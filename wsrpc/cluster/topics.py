@@ -257,6 +257,9 @@ class Producer(Generic[T]):
         When this returns, the item is in the history, and on its way to all readers. In a cluster
         on NATS it is stored only once `flush` has returned.
 
+        Args:
+            item: The item.
+
         Raises:
             RpcError: `invalid_argument`: the item does not fit the topic's type; the caller's
                 fault.
@@ -275,7 +278,13 @@ class Producer(Generic[T]):
         await self._channel.flush()
 
     async def durable(self, item: T) -> str:
-        """Publish one item and wait until it is stored; returns its position."""
+        """Publish one item and wait until it is stored; returns its position.
+
+        If the await is cancelled, the item is published all the same.
+
+        Args:
+            item: The item.
+        """
         position = self.publish(item)
         await self.flush()
         return position

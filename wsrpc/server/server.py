@@ -286,6 +286,9 @@ class Server:
         Leaving the context manager that it returns removes the observer: `with
         server.observe(observer): …`, mostly in tests.
 
+        Args:
+            observer: The observer.
+
         Raises:
             RuntimeError: There are sessions already, whose beginnings the observer has missed; the
                 caller's fault.
@@ -299,6 +302,9 @@ class Server:
 
     def extend(self, extension: Extension) -> None:
         """Make this the server of a node of a cluster, before it listens.
+
+        Args:
+            extension: The node.
 
         Raises:
             RuntimeError: It listens, has sessions, or belongs to a cluster already; the caller's

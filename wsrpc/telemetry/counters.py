@@ -14,8 +14,8 @@ class Stats:
 
     Attributes:
         calls_live: Handlers that run now.
-        calls_peak: The most handlers that ran at a time.
-        generators_open: Stream handlers begun and not closed.
+        calls_peak: Handlers that ran at a time at most.
+        generators_open: Handlers of streams that have begun and are not closed.
         links: Connections open now.
         frames_ignored: Frames for finished ids, and unknown extensions, of sessions that ended.
         closes: Connections closed so far, by close code.
@@ -46,9 +46,9 @@ class Snapshot:
 
     Attributes:
         calls_live: Handlers running.
-        calls_peak: The most handlers that ran at a time.
-        generators_open: Stream handlers begun and not closed.
-        sessions: Live sessions, with those that have no connection.
+        calls_peak: Handlers that ran at a time at most.
+        generators_open: Handlers of streams that have begun and are not closed.
+        sessions: Sessions that have not ended, with those that have no connection.
         detached: Sessions without a connection.
         links: Connections, with those that have not said hello.
         unauthenticated: Connections that are not authenticated yet, with those in the opening

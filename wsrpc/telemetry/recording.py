@@ -183,7 +183,15 @@ class Recording:
         code: int = 0,
         reason: str = "",
     ) -> None:
-        """Queue a message; None stands for the connection's end."""
+        """Queue a message of a connection, or its end.
+
+        Args:
+            link: The connection's recorder.
+            sender: The side that sent it; None for a broken connection.
+            message: The message; None for the end.
+            code: The close code.
+            reason: The reason in the close frame.
+        """
         size = len(message or b"") + OVERHEAD
         with self._changed:
             if self.failure is not None:
@@ -197,7 +205,11 @@ class Recording:
                 self._changed.notify_all()
 
     def over(self, link: LinkRecorder) -> None:
-        """Forget a connection that is over."""
+        """Forget a connection that is over.
+
+        Args:
+            link: The connection's recorder.
+        """
         with self._changed:
             self._links.pop(link.opened.link, None)
             if not self._links:

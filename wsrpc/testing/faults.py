@@ -54,7 +54,11 @@ class Faults:
         return self._plan.cuts
 
     def frames(self, sender: Side | None = None) -> int:
-        """Frames that have arrived so far, of one side or of both."""
+        """Frames that have arrived so far.
+
+        Args:
+            sender: The side whose frames count: "accepting" or "connecting"; both if left out.
+        """
         return self._plan.arrived(sender)
 
     def cut(

@@ -126,6 +126,9 @@ class Host:
     def session_of(self, peer: Session) -> Session:
         """The accepting side's end of a client's session.
 
+        Args:
+            peer: The client's session.
+
         Raises:
             LookupError: The session has ended.
         """

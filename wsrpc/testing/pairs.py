@@ -153,14 +153,16 @@ class connected_pair(Faults):
 
     @property
     def renews(self) -> bool:
+        """See `Dial.renews`."""
         return False
 
     async def addresses(self) -> int:
+        """See `Dial.addresses`."""
         return 1
 
     @asynccontextmanager
     async def open(self, address: int) -> AsyncIterator[Link]:
-        """Open a connection with the same faults; yields the connecting side's end."""
+        """See `Dial.open`; the connection has the same faults."""
         assert self._nursery is not None
         accepting, connecting = self.link_pair(self._codec.subprotocol)
         self._nursery.spawn(self._server.acceptor().serve, accepting)

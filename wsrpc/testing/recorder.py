@@ -105,7 +105,12 @@ class Recorder(Observer):
         ]
 
     def codes(self, name: str, direction: Literal["inbound", "outbound"] = "inbound") -> list[str]:
-        """The codes of the calls of one method: "ok" or an error's code; "" for one that runs."""
+        """The codes of the calls of one method: "ok" or an error's code; "" for one that runs.
+
+        Args:
+            name: Controller and method, such as "Shop.order".
+            direction: "inbound" or "outbound".
+        """
         return [call.code for call in self.of(name, direction)]
 
     def clear(self) -> None:

@@ -26,7 +26,13 @@ class LocalBroker:
         self.buses: list[LocalBus] = []
 
     def deliver(self, subject: str, data: bytes, reply: str) -> int:
-        """Give a message to all its subscribers; returns their number."""
+        """Give a message to all its subscribers; returns their number.
+
+        Args:
+            subject: The subject.
+            data: The message.
+            reply: The subject for an answer, or "".
+        """
         return sum(bus.offer(subject, data, reply) for bus in list(self.buses))
 
 
@@ -57,6 +63,7 @@ class LocalBus:
         self.dropped = 0
 
     async def open(self, on_up: Callable[[], None], on_down: Callable[[], None]) -> None:
+        """See `Bus.open`."""
         self._runtime = runtimes.current()
         self._on_up, self._on_down = on_up, on_down
         self._broker.buses.append(self)
@@ -64,6 +71,7 @@ class LocalBus:
         self.generation = 1
 
     async def close(self) -> None:
+        """See `Bus.close`."""
         self.connected = False
         if self in self._broker.buses:
             self._broker.buses.remove(self)
@@ -72,6 +80,7 @@ class LocalBus:
         self._queue.clear()
 
     async def publish(self, subject: str, data: bytes, reply: str = "") -> None:
+        """See `Bus.publish`."""
         self._send(subject, data, reply)
 
     def _send(self, subject: str, data: bytes, reply: str) -> int:
@@ -80,6 +89,7 @@ class LocalBus:
         return self._broker.deliver(subject, data, reply)
 
     async def subscribe(self, subject: str, handler: Handler) -> Off:
+        """See `Bus.subscribe`."""
         if not self.connected:
             raise BusDown(subject)
         prefix = subject.endswith(">")
@@ -96,6 +106,7 @@ class LocalBus:
         return off
 
     async def request(self, subject: str, data: bytes, timeout: float) -> bytes:
+        """See `Bus.request`."""
         inbox = f"_INBOX.{secrets.token_hex(8)}"
         answered = anyio.Event()
         answers: list[bytes] = []
@@ -126,7 +137,13 @@ class LocalBus:
         return found
 
     def offer(self, subject: str, data: bytes, reply: str) -> int:
-        """Take a message of any node; returns the number of subscribers here."""
+        """Take a message of any node; returns the number of subscribers here.
+
+        Args:
+            subject: The subject.
+            data: The message.
+            reply: The subject for an answer, or "".
+        """
         if not self.connected:
             return 0
         wanted = len(self._handlers(subject))
@@ -171,7 +188,12 @@ class LocalBus:
             self._on_up()
 
     def drop(self, rate: float, seed: int = 0) -> None:
-        """Lose a part of the messages to this end from now on; 0 ends the losses."""
+        """Lose a part of the messages to this end from now on.
+
+        Args:
+            rate: The part that is lost, from 0 to 1; 0 ends the losses.
+            seed: The seed of the random numbers.
+        """
         self._rate = rate
         self._chance = random.Random(seed)  # nosec B311 - the same
 
