@@ -141,8 +141,8 @@ class Screen:
         server, total = self.document["server"], self.document["total"]
         first = Text(printable(self.url), "bold cyan")
         first.append(
-            f"  {server['sessions']} sessions ({server['detached']} without a connection), "
-            f"{server['links']} connections",
+            f"  sessions {server['sessions']} ({server['detached']} without a connection), "
+            f"connections {server['links']}",
             "default",
         )
         if self.still:
@@ -168,7 +168,7 @@ class Screen:
         yield Text(
             f"held {bytes_text(server['held_bytes'])} "
             f"(outbox {bytes_text(server['outbox_bytes'])}, "
-            f"replay {bytes_text(server['replay_bytes'])}), {slow} slow peers"
+            f"replay {bytes_text(server['replay_bytes'])}), slow peers {slow}"
         )
         if self.helps:
             yield Text("   ").join([Text(key, "bold").append(f" {what}") for key, what in HELP])
