@@ -71,6 +71,9 @@ class Ring:
         self.snapshot: Callable[[], Shared[Any] | None] = lambda: None
         self._charged = charged
         self._items: deque[tuple[Shared[Any], int]] = deque()
+        # What the last reader got, if the one before it got the same.
+        self._wanted: tuple[int, int, int, str] | None = None
+        self._pack: tuple[bytes, int] | None = None
 
     @property
     def first(self) -> int:
@@ -84,6 +87,7 @@ class Ring:
     def add(self, item: Shared[Any], size: int) -> None:
         """Add an item, at the position after the last one."""
         self.last += 1
+        self._unpack()
         self._items.append((item, size))
         self.bytes += size
         self._charged(size)
@@ -94,6 +98,7 @@ class Ring:
         """Drop the oldest item; returns False if there is none."""
         if not self._items:
             return False
+        self._unpack()
         size = self._items.popleft()[1]
         self.bytes -= size
         self._charged(-size)
@@ -108,6 +113,36 @@ class Ring:
     def at(self, position: int) -> Shared[Any]:
         """The item at a position from `first` to `last`."""
         return self._items[position - self.last - 1][0]
+
+    def pack(self, codec: Codec, position: int, most: int, size: int) -> tuple[bytes, int]:
+        """Items after a position, encoded, with commas between them; and how many they are.
+
+        Readers that are at one place share it.
+
+        Args:
+            codec: A codec of text.
+            position: From `first - 1` to `last`.
+            most: Items.
+            size: Bytes of all of them.
+        """
+        wanted = (position, min(most, self.last - position), size, codec.name)
+        if wanted == self._wanted and self._pack is not None:
+            return self._pack
+        parts: list[bytes] = []
+        for at in range(position + 1, position + 1 + wanted[1]):
+            data = self.at(at).encoded(codec)
+            size -= len(data) + 1
+            if size < 0:
+                break
+            parts.append(data)
+        pack = b",".join(parts), len(parts)
+        # It is kept from the second reader on: one that is alone needs none.
+        self._pack = pack if wanted == self._wanted else None
+        self._wanted = wanted
+        return pack
+
+    def _unpack(self) -> None:
+        self._pack = self._wanted = None
 
     def gap(self, asked: str, why: str) -> TopicGap:
         """The error of a reader that cannot go on after `asked`."""
@@ -253,17 +288,9 @@ class Reader(Stream[Tracked[T]]):
             return b"", 0
         if ring is None or self._pos + 1 < ring.first:
             return b"", 0
-        parts: list[bytes] = []
-        position, last = self._pos, min(ring.last, self._pos + most)
-        while position < last:
-            data = ring.at(position + 1).encoded(codec)
-            size -= len(data) + 1
-            if size < 0:
-                break
-            parts.append(data)
-            position += 1
-        self._pos = position
-        return b",".join(parts), len(parts)
+        pack, count = ring.pack(codec, self._pos, most, size)
+        self._pos += count
+        return pack, count
 
     def _take(self) -> Tracked[T] | None:
         """The next item, if there is one now.
