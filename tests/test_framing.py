@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from websockets.asyncio.connection import Connection
 from websockets.frames import Frame, Opcode
 from websockets.protocol import CLIENT, SERVER, Protocol, Side
 from websockets.typing import Subprotocol
@@ -195,4 +196,23 @@ async def test_behind_a_ping_the_short_way_goes_on(side: Side, anyio_backend_nam
         tap.buffer_updated(len(frame))
         assert tap._between is between
     assert messages == [b"1", b"23", b"4"]
+    tap.connection_lost(None)
+
+
+async def test_what_uvloop_hands_over_as_bytes_takes_the_short_way_too(
+    anyio_backend_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if anyio_backend_name != "asyncio":
+        pytest.skip("the short way is asyncio's")
+    tap = connection(SERVER, plain=True)
+    tap.connection_made(Wire())
+    messages: list[bytes] = []
+    tap.attach(messages.append, lambda error: None, lambda: None)
+    long = bytes(direct.READ_SIZE)
+    sent = b"".join(packed(TEXT, data, masked=True) for data in (b"1", long[:-100], b"2"))
+    monkeypatch.setattr(Connection, "data_received", None)
+    tap.data_received(sent[:-3])
+    tap.data_received(sent[-3:])
+    assert messages == [b"1", long[:-100], b"2"]
+    monkeypatch.undo()
     tap.connection_lost(None)

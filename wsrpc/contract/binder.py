@@ -49,9 +49,10 @@ class Binder:
         self._callbacks = {param.name: param for param in params if param.kind == "callback"}
         self._simple = not (self._uploads or self._callbacks)
         # With this many arguments by position, all required parameters are given.
-        self._enough: float = 0
+        self._enough = 0.0
         for name in self._required:
-            place = self._positional.index(name) + 1 if name in self._positional else math.inf
+            by_position = name in self._positional
+            place = float(self._positional.index(name) + 1) if by_position else math.inf
             self._enough = max(self._enough, place)
 
     def bind(

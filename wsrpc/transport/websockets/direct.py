@@ -165,6 +165,13 @@ class Tap(Connection, asyncio.BufferedProtocol):
     def get_buffer(self, sizehint: int) -> memoryview:
         return _shared.buffer
 
+    def data_received(self, data: bytes) -> None:
+        # uvloop takes a connection that is both kinds of protocol for the plain kind.
+        for begin in range(0, len(data), READ_SIZE):
+            part = data[begin : begin + READ_SIZE]
+            _shared.buffer[: len(part)] = part
+            self.buffer_updated(len(part))
+
     def buffer_updated(self, nbytes: int) -> None:
         data = _shared.buffer[:nbytes]
         self._burst = 0
@@ -189,7 +196,7 @@ class Tap(Connection, asyncio.BufferedProtocol):
     def _hand_over(self, data: bytes) -> None:
         """Hand bytes to the library that are no plain frames."""
         for begin in range(0, len(data), HANDED_OVER):
-            self.data_received(data[begin : begin + HANDED_OVER])
+            super().data_received(data[begin : begin + HANDED_OVER])
         sent = self.protocol.close_sent
         if sent is not None and self.protocol.close_rcvd is None and not self._closing:
             # The library has failed the connection, and would wait until the peer leaves.
