@@ -161,6 +161,20 @@ MARKS = (
         1.15,
     ),
     Mark(
+        f"{_SEQUENTIAL} on uvloop",
+        "× raw on uvloop",
+        _rates(("wsrpc_uvloop", "sequential"), ("raw_uvloop", "sequential")),
+        0.7,
+        1.0,
+    ),
+    Mark(
+        f"{_SEQUENTIAL} on uvloop, compiled",
+        "× raw on uvloop",
+        _rates(("wsrpc_uvloop_compiled", "sequential"), ("raw_uvloop", "sequential")),
+        0.85,
+        1.0,
+    ),
+    Mark(
         "one stream, results not validated",
         "× raw",
         _rates((PURE, "unvalidated"), (BASELINE, "stream")),

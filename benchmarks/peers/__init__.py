@@ -30,6 +30,11 @@ PEERS = {
     "wsrpc_compiled": Entry("this project, its core compiled", ("wsrpc-anyio",), compiled=True),
     "wsrpc_js": Entry("this project, its client in JavaScript on Node", ("wsrpc-anyio",), 0.5),
     "wsrpc_page": Entry("the same client in a page of Chromium", ("wsrpc-anyio",), 0.2),
+    "raw_uvloop": Entry("the baseline on uvloop", ("uvloop",)),
+    "wsrpc_uvloop": Entry("this project on uvloop", ("wsrpc-anyio", "uvloop")),
+    "wsrpc_uvloop_compiled": Entry(
+        "this project on uvloop, its core compiled", ("wsrpc-anyio", "uvloop"), compiled=True
+    ),
     "wsrpc_picows": Entry("this project on picows", ("wsrpc-anyio", "picows", "pydantic")),
     "grpc": Entry("grpc.aio, generic handlers", ("grpcio",), 0.2),
     "connectrpc": Entry(
@@ -38,6 +43,7 @@ PEERS = {
     "jsonlines": Entry(
         "FastAPI JSON lines, aiohttp client", ("fastapi", "uvicorn", "aiohttp"), 0.2
     ),
+    "wsrpc_aiohttp": Entry("wsrpc-aiohttp, both ends", ("wsrpc-aiohttp", "aiohttp"), 0.2),
     "socketio": Entry("python-socketio on aiohttp", ("python-socketio", "aiohttp"), 0.2),
     "fastapi_ws": Entry(
         "fastapi_websocket_rpc on uvicorn", ("fastapi-websocket-rpc", "uvicorn"), 0.2

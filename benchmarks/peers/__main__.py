@@ -106,7 +106,8 @@ def main() -> None:
     if command:
         os.execvp(command[0], command)
     os.dup2(2, 1)
-    asyncio.run(run_server(peer) if role == "server" else run_client(peer, *address))
+    with asyncio.Runner(loop_factory=getattr(peer, "new_event_loop", None)) as runner:
+        runner.run(run_server(peer) if role == "server" else run_client(peer, *address))
 
 
 if __name__ == "__main__":

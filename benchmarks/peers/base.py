@@ -60,7 +60,10 @@ class RoomyClient(Client, Protocol):
 
 
 class Peer(Protocol):
-    """The two functions of a peer's module."""
+    """The two functions of a peer's module.
+
+    A peer on another event loop than asyncio's own has `new_event_loop` besides, which makes it.
+    """
 
     async def serve(self, ready: Callable[[str], None]) -> None:
         """Serve on a free port of 127.0.0.1, tell ``ready`` the address, and run until cancelled."""

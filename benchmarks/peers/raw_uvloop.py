@@ -1,0 +1,7 @@
+"""The baseline on uvloop at both ends: what wsrpc on uvloop is compared with."""
+
+from uvloop import new_event_loop
+
+from benchmarks.peers.raw import connect, serve
+
+__all__ = ["connect", "new_event_loop", "serve"]
