@@ -254,7 +254,7 @@ async def test_what_one_peer_makes_a_server_hold_has_one_bound_whatever_it_is_he
 async def test_a_peer_that_stays_over_its_bound_is_closed_with_4001_and_its_session_ends(
     codec: Codec,
 ) -> None:
-    limits = wsrpc.Limits(max_session_bytes=2 * MIB, stall_timeout=0.2)
+    limits = wsrpc.Limits(max_session_bytes=2 * MIB, stall_timeout=1.0)
     async with served([Holder()], limits=limits) as listener:
         async with raw_link(listener.url, codec) as link:
             body = await link.hello(limits={"max_value": 16 * MIB, "max_held": 32 * MIB})

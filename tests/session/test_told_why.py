@@ -197,7 +197,7 @@ async def test_a_url_function_that_raises_or_returns_nothing_is_treated_as_auth_
             **given,
             on_state=watched,
             reconnect=wsrpc.Reconnect(max_delay=0.05),
-            limits=wsrpc.Limits(connect_timeout=0.2),
+            limits=wsrpc.Limits(connect_timeout=0.5 if fault == "late" else 10),
         ) as session:
             faults += [fault, fault]
             (server,) = listener.server.sessions.values()
