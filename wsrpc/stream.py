@@ -219,8 +219,8 @@ class Stream(AsyncIterator[T_co], Generic[T_co, U_co]):
         if self._cut:
             raise RpcError(
                 Code.CANCELLED,
-                f"{self._label} was cancelled while its next item was awaited, and what was still to "
-                "come is lost; `await stream.next(timeout=…)` waits for a limited time and leaves "
+                f"{self._label} was cancelled while its next item was awaited, and the remaining items are "
+                "lost; `await stream.next(timeout=…)` waits for a limited time and leaves "
                 "the stream alone",
             )
 

@@ -211,7 +211,7 @@ def test_interrupting_it_shows_what_was_measured_so_far(run: Run) -> None:
             process.send_signal(signal.SIGINT)
             stdout, stderr = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
-    assert stderr == "interrupted; this is what was measured so far\n"
+    assert stderr == "interrupted; these are the results so far\n"
     document = json.loads(stdout)
     assert document["complete"] is False
     (work,) = document["works"]
@@ -238,7 +238,7 @@ def test_interrupting_its_whole_process_group_leaves_no_process_behind() -> None
         stdout, stderr = process.stdout.read(), process.stderr.read()
     assert "calls/s" in stdout
     assert "upload" not in stdout
-    assert stderr == "interrupted; this is what was measured so far\n"
+    assert stderr == "interrupted; these are the results so far\n"
     with pytest.raises(ProcessLookupError):
         os.killpg(process.pid, 0)
 

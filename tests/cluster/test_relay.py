@@ -20,7 +20,7 @@ NOT_OVER_NODES = {
     "the server calls back on even ids, with the parent and no more time than it has": NO_PARENT,
     "nested calls the caller's nested with one less, and adds one": NO_PARENT,
     "a conversation: S calls C while it handles a call": NO_PARENT,
-    "what cannot be is refused without waiting for the arguments, and the link lives": (
+    "an impossible call is refused without waiting for its arguments, and the link lives": (
         "the target sees a call when its arguments are there"
     ),
 }

@@ -297,7 +297,7 @@ async def test_a_bad_item_that_is_taken_fails_at_its_place(codec: Codec) -> None
         with error_of("internal") as caught:
             async for item in stream:
                 got.append(item)
-        assert "Ticker.mixed answered does not validate" in caught.value.message
+        assert "the answer of Ticker.mixed does not validate" in caught.value.message
         assert [item async for item in stream] == []
         assert (stream.lag, stream.dropped) == (0, 0)
     assert got == [0, 1]

@@ -132,7 +132,7 @@ export const cases = [
     for (const n of [1, 2, 3]) equal(await at.interop.once({ key }), n);
     equal(await at.interop.once({ key: `${key}, another` }), 1);
   }],
-  ["tracked streams pairs of an id and a number, from behind the one named", async (at) => {
+  ["tracked streams pairs of an id and a number, from the one after the named id", async (at) => {
     const pairs = range(5).map((i) => [String(i), i]);
     equal(await at.interop.tracked({ n: 5 }).collect(), pairs);
     equal(await at.interop.tracked({ n: 5, last_id: "2" }).collect(), pairs.slice(3), "behind item 2");
@@ -201,17 +201,17 @@ export const cases = [
     await until(at, (s) => s.cleanups_done >= before.cleanups_done + 5, "five cleanups were done");
     await until(at, (s) => s.sessions <= before.sessions, "the session was gone");
   }],
-  ["an error arrives with code, message and data, whichever of the sixteen it is", async (at) => {
+  ["an error arrives with code, message and data, for each of the sixteen codes", async (at) => {
     for (const code of CODES) {
       const error = await fails(at.interop.fail({ code, message: `it was ${code}`, data: { why: [code] } }, { timeout: 5000 }), code);
       require(error instanceof at.client.RpcError && error instanceof Error, "it is no RpcError");
       equal([error.message, error.data], [`it was ${code}`, { why: [code] }]);
     }
   }],
-  ["an error's data arrives as it was raised, whatever its shape", async (at) => {
+  ["an error's data arrives as it was raised, in any shape", async (at) => {
     for (const data of SHAPES) equal((await fails(at.interop.fail({ code: "not_found", message: "", data }), "not_found")).data, data, "the data");
   }],
-  ["an error after n items comes behind exactly these", async (at) => {
+  ["an error after n items comes after exactly these", async (at) => {
     for (const n of [0, 1, 3, 200]) {
       const items = [];
       const error = await fails((async () => { for await (const item of at.interop.failAfter({ n, data: { reason: "tired" } })) items.push(item); })(), "aborted");
@@ -242,7 +242,7 @@ export const cases = [
     await fails(at.session.clientize(CONSTANT).count({ n: NaN }).collect(), "invalid_argument");
     await fails(at.interop.echo({ value: 1 }, { metadata: { a: "x".repeat(20000) } }), "resource_exhausted");
   }],
-  ["sum adds up what is uploaded, from every kind of source", async (at) => {
+  ["sum adds up the uploaded numbers, from every kind of source", async (at) => {
     equal(await at.interop.sum({ numbers: (function* () { yield* [1, 2, 3.5]; })() }), 6.5);
     equal(await at.interop.sum({ numbers: numbers(0) }), 0, "the sum of nothing");
     equal(await at.interop.sum({ numbers: numbers(10000) }), 49995000, "a long sum");
@@ -389,7 +389,7 @@ export const cases = [
     require(session.resumes > 0, "there was no resume");
     await session.close();
   }],
-  ["closing a session fails what is pending on it, and no stream ends as if complete", async (at) => {
+  ["closing a session fails its pending calls, and no stream ends as if complete", async (at) => {
     const session = at.connect();
     const stream = session.clientize("Interop").forever({ delay: 0 });
     equal((await stream.next()).value, 0);

@@ -1,4 +1,4 @@
-"""The beginning of an outbound call, and the place of its answer: all of a call but the waiting."""
+"""The beginning of an outbound call, and its answer: all of a call but the waiting."""
 
 from __future__ import annotations
 

@@ -212,7 +212,7 @@ async def _failure(
 
 def invalid_answer(label: str, invalid: InvalidValue) -> RpcError[Any]:
     return RpcError(
-        Code.INTERNAL, f"what {label} answered does not validate: {invalid}", invalid.data()
+        Code.INTERNAL, f"the answer of {label} does not validate: {invalid}", invalid.data()
     )
 
 

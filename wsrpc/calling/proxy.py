@@ -104,7 +104,7 @@ class ProxyMethod(RemoteMethod):
         return UnaryCall(self._invoke(values, uploads, callbacks, metadata), self.label)
 
     async def notify(self, *args: Any, **kwargs: Any) -> None:
-        """Call the method one way, whatever it is declared as: no answer comes back.
+        """Call the method one way, in spite of its declaration: no answer comes back.
 
         Raises:
             TypeError: The method streams, or takes streams or callbacks; the caller's fault.

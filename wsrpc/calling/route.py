@@ -92,7 +92,7 @@ class Retry:
 
         Args:
             attempts: The account of the call.
-            error: What the last attempt came to.
+            error: The error of the last attempt.
             hub: The hub over which that attempt was made.
         """
         route = self.route

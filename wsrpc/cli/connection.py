@@ -125,7 +125,7 @@ async def describe(session: Session, target: Target) -> Contract:
     contract = await contract_of(session, target)
     if contract is None:
         raise Failure(
-            f"{target.url} does not tell what it exposes (its reflection is off); "
+            f"{target.url} does not show its contract (its reflection is off); "
             "`wsrpc call` works all the same",
             ExitCode.REMOTE,
         )

@@ -33,7 +33,7 @@ def dev(
             show_default=False,
         ),
     ] = "",
-    host: Annotated[str, typer.Option(help="What to bind.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="The address to bind.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8765,
     watch: Annotated[
         list[Path],

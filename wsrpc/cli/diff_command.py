@@ -35,9 +35,11 @@ def diff(
     ] = "text",
     side: Annotated[
         Literal["callers", "handlers", "both"],
-        typer.Option("--for", help="Whose programs must go on: those that call, or that answer."),
+        typer.Option(
+            "--for", help="The programs that must go on: those that call, or those that answer."
+        ),
     ] = "callers",
-    codec: Annotated[CodecName, typer.Option(help="What the messages are written in.")] = "json",
+    codec: Annotated[CodecName, typer.Option(help="The codec of the messages.")] = "json",
     auth: Annotated[
         Optional[str],  # noqa: UP045  (typer reads it at run time)
         typer.Option(metavar="VALUE", envvar="WSRPC_AUTH", help="Credentials for a URL."),

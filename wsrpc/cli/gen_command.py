@@ -46,9 +46,7 @@ gen = typer.Typer(
 
 Source = Annotated[
     str,
-    typer.Argument(
-        metavar="URL | MODULE:OBJECT | FILE.json", help="Where the contract comes from."
-    ),
+    typer.Argument(metavar="URL | MODULE:OBJECT | FILE.json", help="The source of the contract."),
 ]
 Out = Annotated[
     Optional[Path],  # noqa: UP045  (typer reads it at run time)
@@ -61,7 +59,7 @@ Check = Annotated[
 Only = Annotated[
     list[str], typer.Option("--only", metavar="NAME", help="One controller; may be repeated.")
 ]
-Codec = Annotated[CodecName, typer.Option(help="What the messages are written in.")]
+Codec = Annotated[CodecName, typer.Option(help="The codec of the messages.")]
 Auth = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option(metavar="VALUE", envvar="WSRPC_AUTH", help="Credentials for a URL."),
@@ -86,14 +84,17 @@ def ts(
     ] = "camel",
     bytes: Annotated[
         Literal["either", "string", "uint8array"],
-        typer.Option(help="What bytes inside of other values are: text in JSON, else an array."),
+        typer.Option(help="The form of bytes inside of other values: text in JSON, else an array."),
     ] = "either",
     module: Annotated[
-        str, typer.Option("--import", metavar="MODULE", help="Where the client is imported from.")
+        str,
+        typer.Option(
+            "--import", metavar="MODULE", help="The module from which the client is imported."
+        ),
     ] = "./wsrpc.js",
     only: Only = [],  # noqa: B006  (typer reads it)
     side: Annotated[
-        Literal["caller", "callee"], typer.Option(help="Who uses the code.")
+        Literal["caller", "callee"], typer.Option(help="The side that uses the code.")
     ] = "caller",
     codec: Codec = "json",
     auth: Auth = None,

@@ -38,7 +38,7 @@ What = Annotated[
         show_default=False,
     ),
 ]
-Codec = Annotated[CodecName, typer.Option(help="What the messages are written in.")]
+Codec = Annotated[CodecName, typer.Option(help="The codec of the messages.")]
 Auth = Annotated[
     Optional[str],  # noqa: UP045  (typer reads it at run time)
     typer.Option(
@@ -59,7 +59,7 @@ Timeout = Annotated[
 Header = Annotated[
     list[str], typer.Option(metavar="NAME:VALUE", help="One more header of the handshake.")
 ]
-Metadata = Annotated[list[str], typer.Option(metavar="KEY=VALUE", help="Sent along with the call.")]
+Metadata = Annotated[list[str], typer.Option(metavar="KEY=VALUE", help="Metadata of the call.")]
 CaCert = Annotated[
     Optional[Path],  # noqa: UP045
     typer.Option(metavar="FILE", help="Certificates (PEM) to trust in place of the system's."),

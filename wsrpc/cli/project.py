@@ -11,7 +11,7 @@ from .failures import Failure
 __all__ = ["named_app"]
 
 NOTHING_NAMED = (
-    "name what to serve, as module:object, or name it once in pyproject.toml: "
+    "name the server as module:object, or name it once in pyproject.toml: "
     '[tool.wsrpc] app = "module:object"'
 )
 

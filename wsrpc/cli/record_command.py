@@ -71,10 +71,10 @@ def record(
     ] = [],  # noqa: B006  (typer reads it)
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
 ) -> None:
-    """Record what clients and a server say to each other, as a proxy between them.
+    """Record the frames of clients and a server, as a proxy between them.
 
     Prints `listening ws://…` once clients can connect there. Credentials are passed on, and never
-    written. Ctrl-C ends it; what was recorded is in the file within a second even after kill -9.
+    written. Ctrl-C ends it; frames are in the file within a second, even after kill -9.
     """
 
     async def body() -> None:

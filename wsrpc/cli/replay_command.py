@@ -142,7 +142,7 @@ def replay(
 ) -> None:
     """Show a recording, a frame a line; play it against a server; or make it a test.
 
-    With --against it exits with 1 where the server says something else than in the recording.
+    With --against it exits with 1 if the server sends another frame than in the recording.
     """
 
     async def body() -> int | None:

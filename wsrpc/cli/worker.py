@@ -26,7 +26,7 @@ class Worker:
         self._thread: threading.Thread | None = None
 
     async def run(self, function: Callable[..., R], *args: Any) -> R:
-        """What `function(*args)` returns; if this is cancelled, the function runs on unheeded."""
+        """The result of `function(*args)`; if this is cancelled, the function runs on unheeded."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, daemon=True, name="wsrpc stdio")
             self._thread.start()

@@ -142,7 +142,7 @@ class _ChoosingMethod:
         self._idempotent = idempotent
 
     def __repr__(self) -> str:
-        return f"<method {self._label} of whoever is chosen>"
+        return f"<method {self._label} of the chosen member>"
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self._kind == "stream":

@@ -1,4 +1,4 @@
-"""How busy the workers of pools are: each node counts the calls of its own, and tells the others."""
+"""The loads of workers: each node counts the calls of its own workers, and tells the others."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ PAUSE = 0.05
 # Workers in one message.
 TOGETHER = 500
 
-# Beats after which what was told is out of date; a busy worker is told anew in each.
+# Beats after which a count is out of date; the count of a busy worker is sent anew in each.
 FRESH = 3
 
 
 class Told(msgspec.Struct):
-    """How many calls of each node some workers have: session, pool, and calls by node."""
+    """The calls of some workers: session, pool, and calls by node."""
 
     n: str
     b: list[tuple[str, str, dict[str, int]]]
@@ -31,8 +31,7 @@ class Told(msgspec.Struct):
 class Loads:
     """The calls that workers have, by the node that made them.
 
-    A message may be lost and nothing depends on it: the node of a worker bounds its calls by its
-    capacity, whatever others believe.
+    A message may be lost without harm: the node of a worker bounds its calls by its capacity.
 
     Args:
         node: This node's id.
@@ -40,7 +39,7 @@ class Loads:
         owner: The node of a worker of a pool; None where it is no worker.
 
     Attributes:
-        on_less: Told of a pool of which a worker of another node has become less busy.
+        on_less: Called with a pool if a worker of it on another node has become less busy.
     """
 
     def __init__(self, node: str, beat: float, owner: Callable[[str, str], str | None]) -> None:
@@ -49,7 +48,8 @@ class Loads:
         self._beat = beat
         self._owner = owner
         self._own: dict[tuple[str, str], dict[str, int]] = {}
-        # Of workers of other nodes: calls of nodes other than this one, and until when that counts.
+        # For workers of other nodes: the calls of other nodes, and the time until which the count
+        # is valid.
         self._others: dict[tuple[str, str], tuple[int, float]] = {}
         self._workers: dict[str, set[tuple[str, str]]] = {}
         self._changed: set[tuple[str, str]] = set()
@@ -58,7 +58,7 @@ class Loads:
     # ------------------------------------------------------------ workers of this node
 
     def count(self, pool: str, session: str, caller: str, more: int) -> None:
-        """A worker of this node has so many calls more of a node, or fewer."""
+        """Count calls of a node in or out for a worker of this node."""
         key = pool, session
         calls = self._own.setdefault(key, {})
         left = calls.get(caller, 0) + more
@@ -81,7 +81,7 @@ class Loads:
     # ------------------------------------------------------------ all workers
 
     def others(self, pool: str, session: str, now: float) -> int:
-        """Calls that a worker has of nodes other than this one, as far as this one knows."""
+        """Calls of other nodes that a worker has, as far as this node knows."""
         own = self._own.get((pool, session))
         if own is not None:
             return sum(own.values()) - own.get(self._node, 0)
@@ -89,25 +89,25 @@ class Loads:
         return told if now < until else 0
 
     def forget(self, session: str) -> None:
-        """A session is gone."""
+        """Forget a session that is gone."""
         for key in self._workers.pop(session, ()):
             self._others.pop(key, None)
 
     # ------------------------------------------------------------ over the bus
 
     async def changes(self) -> None:
-        """Wait until there is something to tell."""
+        """Wait until counts have changed."""
         if self._event is None:
             self._event = anyio.Event()
         with anyio.move_on_after(self._beat):
             await self._event.wait()
             self._event = anyio.Event()
             return
-        # Whoever has missed it, or has come since, is told again.
+        # Nodes that have missed a message, or are new, get the counts again.
         self._changed.update(self._own)
 
     def messages(self) -> Iterator[bytes]:
-        """What there is to tell."""
+        """The messages with changed counts."""
         changed, self._changed = list(self._changed), set()
         for at in range(0, len(changed), TOGETHER):
             told = [
@@ -117,7 +117,7 @@ class Loads:
             yield msgspec.json.encode(Told(self._node, told))
 
     def heard(self, data: bytes, now: float) -> bool:
-        """What another node tells; False if it is nothing of the kind."""
+        """Take a message of another node; returns False if it is none."""
         try:
             told = msgspec.json.decode(data, type=Told)
         except BAD_JSON:
@@ -126,7 +126,7 @@ class Loads:
             return is_id(told.n)
         for session, pool, calls in told.b:
             if self._owner(pool, session) != told.n:
-                # It is known by and by; the directory has a way of its own.
+                # The session becomes known later, by the directory.
                 continue
             others = sum(n for node, n in calls.items() if node != self._node and n > 0)
             before = self.others(pool, session, now)
@@ -138,4 +138,4 @@ class Loads:
 
 
 def _nothing(pool: str) -> None:
-    """Nobody is told."""
+    """Do nothing."""

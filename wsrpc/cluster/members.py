@@ -327,7 +327,7 @@ class Members:
                 self._wire.spawn(self._probe, peer, overdue)
 
     def _is_silent(self, peer: Peer, now: float) -> bool:
-        # A pause of this process' own excuses nobody here: whoever lives answers.
+        # A pause of this process does not matter here: a living node answers.
         return now - max(peer.seen, self._bus_since) > self._limits.suspect
 
     async def _probe(self, peer: Peer, overdue: bool) -> None:

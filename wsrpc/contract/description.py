@@ -45,7 +45,7 @@ def describe(
 
     Args:
         exposed: Controllers by name, as `expose_all` gives them.
-        server: What the server calls itself: `name` and `version`, where it has them.
+        server: The server's own `name` and `version`, where it has them.
     """
     return {
         "version": VERSION,

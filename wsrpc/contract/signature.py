@@ -60,7 +60,7 @@ class MethodOptions:
         tags: Words for `authorize` and interceptors to judge by, such as roles.
         raises: The error classes that callers may meet, for the contract.
         deprecated: Whether callers should stop using it; a string names the replacement.
-        timeout: Seconds after which a call is cancelled, whatever its caller allows.
+        timeout: Seconds after which a call is cancelled, even if its caller allows more.
     """
 
     oneway: bool = False
@@ -93,7 +93,7 @@ class MethodSpec:
         params: Its parameters by name, in order.
         options: The options of the decorator.
         tags: The tags of its controller and its own.
-        timeout: Seconds after which a call is cancelled, whatever its caller allows.
+        timeout: Seconds after which a call is cancelled, even if its caller allows more.
         result: The adapter of a unary method's value.
         item: The adapter of a stream's items.
         final: The adapter of a stream's final value, if it may have one.
@@ -249,7 +249,7 @@ def read(
     result, item, final = _returned(flavor, returned, where)
     if options.on_drain is not None and item is None:
         raise RegistrationError(
-            f"{where} has on_drain=, which is for streams: what gives one value is always finished"
+            f"{where} has on_drain=, which is for streams: a call for one value is always finished"
         )
     if options.oneway:
         _check_oneway(where, params, item, returned)

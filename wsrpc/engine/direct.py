@@ -1,6 +1,6 @@
-"""What is done to a link within one turn of the event loop, where the link calls back.
+"""The work on a link with callbacks within one turn of the event loop.
 
-All of it is synchronous, and compiled where the core is; what waits is in `driver`.
+All of it is synchronous, and compiled where the core is; the waits are in `driver`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Process = Callable[[list[Event]], None]
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class DirectTurns:
-    """What a `DirectDriver` does within one turn of the event loop: all but waiting."""
+    """The part of a `DirectDriver` within one turn of the event loop: all but waiting."""
 
     def __init__(self, link: DirectLink, hub: Hub, process: Process, fault: Fault) -> None:
         self._link = link

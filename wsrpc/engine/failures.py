@@ -15,7 +15,7 @@ __all__ = ["WrongKindError", "as_text", "error_body", "error_from", "wrong_kind"
 
 
 class WrongKindError(RpcError[Any], TypeError):
-    """A stream was awaited, or a value iterated; the message says what to write instead.
+    """A stream was awaited, or a value iterated; the message names the right form.
 
     Attributes:
         answer: The value that came instead of a stream, in a tuple, for callers that could not

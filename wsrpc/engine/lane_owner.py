@@ -1,4 +1,4 @@
-"""What the endpoint's reports about one id go to."""
+"""The receiver of the endpoint's reports about one id."""
 
 from __future__ import annotations
 

@@ -146,7 +146,7 @@ def _answers(path: str, old: Part, new: Part) -> Iterator[Change]:
 
 
 def _type(where: str, *, reads: Any, writes: Any, old_reads: bool) -> Iterator[Change]:
-    """A changed type of what callers of the old contract read (a result), or write (an argument).
+    """A changed type of values that old callers read (a result), or write (an argument).
 
     Args:
         where: Its name in messages.

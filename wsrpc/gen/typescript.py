@@ -383,7 +383,7 @@ class _Printer:
         return kind
 
     def _returns(self, method: Method) -> tuple[str, bool]:
-        """The type of what a method gives, and whether that is bytes as a whole."""
+        """The type of a method's result, and whether that is bytes as a whole."""
         leaving = self._callee
         if method.kind == "notify":
             return ("void | Promise<void>" if leaving else "Promise<void>"), False

@@ -1,6 +1,6 @@
 """The state of one inbound call, and all that its handler does without waiting.
 
-Compiled where the core is; what waits is in `handler`.
+It is compiled where the core is; the waits are in `handler`.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class CallState(LaneOwner):
 
     @property
     def allowed(self) -> float | None:
-        """Seconds that it may take, whatever the caller allows."""
+        """Seconds that it may take, even if the caller allows more."""
         return None
 
     @property
@@ -199,7 +199,7 @@ class CallState(LaneOwner):
             return
         self.stopped = reason
         if self._task is None or self._dropped:
-            # The arguments never came, or nobody runs the task any more.
+            # The arguments never came, or the task does not run any more.
             if self._open:
                 self._refuse(reason)
             self._ended()
@@ -220,12 +220,12 @@ class CallState(LaneOwner):
 
     @property
     def _dropped(self) -> bool:
-        """Whether its task was cancelled by somebody else before its first step."""
+        """Whether other code cancelled its task before its first step."""
         task = self._task
         return task is not None and not self._begun and self.hub.runtime.never_ran(task)
 
     def reap(self) -> None:
-        """End it where its task, which does that otherwise, never will."""
+        """End it, if its task never will."""
         if self._dropped:
             self._ended()
 

@@ -34,7 +34,9 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m wsrpc.interop.server",
         description="Serve the controller Interop, as protocol.md describes it.",
     )
-    made.add_argument("--host", default="127.0.0.1", help="what to bind (default: %(default)s)")
+    made.add_argument(
+        "--host", default="127.0.0.1", help="the address to bind (default: %(default)s)"
+    )
     made.add_argument(
         "--port", type=int, default=8765, help="0 for a free one (default: %(default)s)"
     )
@@ -48,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--auth-token",
         metavar="TOKEN",
-        help="what the hello's auth must equal; the principal is 'token' then",
+        help="the value that the hello's auth must equal; the principal is 'token' then",
     )
     made.add_argument(
         "--auth-user",
@@ -69,7 +71,7 @@ def parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="METHOD",
-        help="a method that nobody may call, such as Interop.blob, repeatable",
+        help="a method that no peer may call, such as Interop.blob, repeatable",
     )
     made.add_argument(
         "--origin",

@@ -281,7 +281,7 @@ class JsonCodec(Codec):
                 end -= 1
         flag = b"true" if last else b"false"
         piece = value[start:end]
-        # Looking for each of them is a tenth of what encoding costs.
+        # Looking for each of them costs a tenth of encoding.
         if any(space in piece for space in _SPACES):
             text = self._encoder.encode(piece.decode())
             return b'["chunk",%d,%b,%b]' % (id, flag, text), end

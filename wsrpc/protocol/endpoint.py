@@ -1,8 +1,9 @@
 """One end of a session as a pure state machine: bytes in, events out; requests in, bytes out.
 
 No I/O, no clock, no randomness, no logging. The same class plays both sides; the side decides the
-parity of ids and who says hello first, nothing else. An endpoint outlives its links, one at a time,
-as the table `LINK` says: what is queued, live or unacked stays while there is none.
+parity of ids and the side of the first hello, nothing else. An endpoint outlives its links, one at
+a time, as the table `LINK` says: queued frames, live ids and unacked frames stay while there is
+none.
 
 How a hub drives it, on the connecting side::
 
@@ -115,7 +116,7 @@ WANTING = frozenset(("calling", "streaming", "notifying", "invoking", "reading")
 
 
 class Endpoint(Arrivals):
-    """The protocol state of one end of one wire session: its calls, and what goes on over links.
+    """The protocol state of one end of one wire session: its calls, and its links.
 
     Each layer knows the layers below it: `Traffic`, `Continuity`, `Sizes`, `Ids`, `Sending`,
     `Requests`, `Arrivals`. All layers are one object, since a hop from one object to the next would
@@ -125,7 +126,7 @@ class Endpoint(Arrivals):
         side: "connecting" says hello first and uses odd ids; "accepting" uses even ones.
         codec: The subprotocol's encoding.
         limits: This end's bounds, announced in its hello.
-        agent: What this end calls itself, for logs.
+        agent: The name of this end's program, for logs.
     """
 
     __slots__ = ("_last_begun",)
@@ -197,7 +198,7 @@ class Endpoint(Arrivals):
         lane.receive(name)
         del self._lanes[frame.id]
         if self._arriving:
-            # An error discards what was begun before it (CHUNK-4).
+            # An error discards the value that was begun before it (CHUNK-4).
             self._incoming.discard(frame.id)
         if isinstance(lane, OutCall):
             self._release(lane)

@@ -47,11 +47,11 @@ class Heartbeat:
 
     @classmethod
     def announced_as(cls, field: frames.Heartbeat) -> Self:
-        """What the accepting side's hello says."""
+        """The heartbeat in the accepting side's hello."""
         return cls(field.interval / 1000, field.timeout / 1000)
 
     def announced(self) -> frames.Heartbeat:
-        """What the accepting side's hello says."""
+        """The heartbeat in the accepting side's hello."""
         return frames.Heartbeat(round(self.interval * 1000), round(self.timeout * 1000))
 
     def begin(self, now: float) -> None:

@@ -218,7 +218,7 @@ class Continuity(Traffic):
             self._waits_since = self._now
         else:
             if hello.resumed or (hello.received or 0) > self.sent:
-                raise violation("a hello that resumes what never was")
+                raise violation("a hello that resumes a session that never was")
             self._replay.trim(hello.received or 0)
             self._meet(hello)
         self._step("hello")

@@ -47,7 +47,7 @@ class Traffic:
         side: "connecting" says hello first; "accepting" answers.
         codec: The subprotocol's encoding.
         limits: This end's bounds, announced in its hello.
-        agent: What this end calls itself, for logs.
+        agent: The name of this end's program, for logs.
 
     Attributes:
         state: The row of the table `LINK` that holds now.
@@ -151,7 +151,7 @@ class Traffic:
         self._trusted_until = math.inf
         self._auth_taken = -math.inf
         self._now = 0.0
-        # When the peer last acked anything, or was sent the first thing that it has not acked.
+        # The time of the peer's last ack, or of the first frame that it has not acked.
         self._waits_since = 0.0
         # The events of a batch's frames so far.
         self._events: list[Event] = []
@@ -366,7 +366,7 @@ class Traffic:
         return self._replay.bytes
 
     def ack_lag(self, now: float) -> float:
-        """Seconds for which the peer has acked nothing of what it was sent; 0 if it has all.
+        """Seconds for which the peer has acked none of its frames; 0 if it has acked all.
 
         An honest peer acks within a second, and the way there and back (RESUME-7).
 

@@ -13,7 +13,7 @@ or too large for slow consumers of large items. So it starts small and follows t
   all the same: then the round trip limits the stream, and neither end does.
 - It never grows beyond `target` bytes divided by the mean number of bytes that one credit moves,
   and comes down to that when items get larger. Credit once granted is not taken back: a shrinking
-  window just withholds what consumption would return.
+  window just withholds the credit that consumption would return.
 - Credit is returned when a quarter of the window is missing, or at once when the application
   waits on an empty queue and the sender has no credit left.
 """

@@ -139,7 +139,7 @@ class Runtime(Protocol):
     def never_ran(self, task: Task) -> bool:
         """Whether a task that has not taken its first step never will.
 
-        asyncio drops those that somebody else cancels before it, as `asyncio.run` does at its end.
+        asyncio drops tasks that other code cancels before it, as `asyncio.run` does at its end.
         """
         ...
 

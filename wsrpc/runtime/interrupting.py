@@ -1,4 +1,4 @@
-"""An interruption from the keyboard that reaches code of the user's, on its way to the process."""
+"""Passing on an interruption from the keyboard that a task received."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ __all__ = ["interrupt_by"]
 
 
 def interrupt_by(call_soon: Callable[[Callable[[], None]], None]) -> bool:
-    """Let the main task, or whoever waits for the signal, get it as if it came from the keyboard.
+    """Let the main task, or the code that waits for the signal, get the interruption.
 
     Args:
         call_soon: Runs a function in a turn of the loop of its own.
 
     Returns:
-        Whether that can be: in the main thread, where somebody handles the signal.
+        Whether that is possible: in the main thread, with a handler for the signal.
     """
     if threading.current_thread() is not threading.main_thread():
         return False

@@ -197,7 +197,7 @@ class AsyncioRuntime:
 
     def interrupt(self) -> bool:
         # Raised out of a task it leaves the loop in the middle of its turn: tasks that have not
-        # taken their first step never would, and what waits for them would wait for ever.
+        # taken their first step never would, and code that waits for them would wait for ever.
         return interrupt_by(self.call_threadsafe)
 
     def forget_deadline(self, task: Task) -> None:

@@ -16,7 +16,7 @@ OnSession: TypeAlias = Callable[[Session], Awaitable[None]]
 
 
 class Extension(Protocol):
-    """What a cluster adds to the server of one of its nodes.
+    """The additions of a cluster to the server of one of its nodes.
 
     Attributes:
         node: The node's id. Ids of sessions begin with it and "-", resume tokens with it and ".".

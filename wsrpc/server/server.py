@@ -104,7 +104,7 @@ class Server:
         debug: Whether unexpected errors cross with their text and traceback; never turn it on for
             strangers.
         reflection: Whether peers may ask for the contract (`wsrpc ls`).
-        name: The server's name, for people who look at its contract.
+        name: The server's name, for readers of its contract.
         version: The application's version, for the same people.
         stats_for: A function of a principal that tells whether it may see the server's counts and
             holdings, sessions included (controller `wsrpc.stats`, which `wsrpc top` shows). Without

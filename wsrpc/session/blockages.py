@@ -32,7 +32,7 @@ class _Blockages(threading.local):
         self._told = now
         log.warning(
             "the event loop was blocked for %.1f s, so that no heartbeat could be sent or answered "
-            "and the other end may have given up the connection; run what blocks in a thread",
+            "and the other end may have given up the connection; run blocking code in a thread",
             lag,
         )
 

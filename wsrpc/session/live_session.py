@@ -177,7 +177,7 @@ class LiveSession(Session):
 
     @property
     def ack_lag(self) -> float:
-        """Seconds for which the peer has acked nothing of what it was sent; 0 if it has all."""
+        """Seconds for which the peer has acked none of its frames; 0 if it has acked all."""
         now = self.runtime.now()
         return max(wire.endpoint.ack_lag(now) for wire in self._wires())
 
@@ -372,7 +372,7 @@ class LiveSession(Session):
         # The peer says it again on each link; only the first time matters.
         if wire is not self.wire or self._closing:
             return
-        cause = f"the other end is about to go, and finishes what it has in {event.grace:g} s"
+        cause = f"the other end is about to go, and finishes its calls within {event.grace:g} s"
         self._enter(StateChange("draining", cause))
         source = self._link_source
         if source is not None and source.moves_on(event.reconnect_after):
@@ -401,7 +401,7 @@ class LiveSession(Session):
     async def drain(self, grace: float, reconnect_after: float) -> None:
         """Accepting side: take no new calls, finish those that run, end; see `Server.drain`."""
         self._closing = True
-        self._enter(StateChange("draining", "this end is about to go, and finishes what it has"))
+        self._enter(StateChange("draining", "this end is about to go, and finishes its calls"))
         await self.wire.drain(grace, reconnect_after)
 
     def supplied_by(self, source: LinkSource) -> None:

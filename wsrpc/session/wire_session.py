@@ -359,7 +359,7 @@ class WireSession:
         await self.close(CloseCode.RESTART, STOPPING)
 
     async def close(self, code: int, reason: str) -> None:
-        """Send what is queued, close the link, end the session."""
+        """Send queued frames, close the link, end the session."""
         with anyio.CancelScope(shield=True):
             with anyio.move_on_after(self.hub.limits.close_timeout):
                 await self._flush()

@@ -30,7 +30,7 @@ logger = logging.getLogger("wsrpc")
 
 DEBUGGING = (
     "DEBUG MODE IS ON: %s(debug=True) sends the text and the traceback of unexpected errors to "
-    "whoever calls; never use it where strangers can"
+    "callers; never use it where strangers can call"
 )
 
 # Lines for each second.

@@ -143,7 +143,7 @@ class _Ends:
         )
         self.resumes = counter(
             "resumes",
-            "Sessions that lost their connection, by what came of it: resumed, refused or lost.",
+            "Sessions that lost their connection, by outcome: resumed, refused or lost.",
             ["outcome"],
         )
         self.strangers = counter(
@@ -165,7 +165,7 @@ class _Held(Collector):
         ("unauthenticated_connections", "Connections that have not been let in yet."),
         ("open_streams", "Handlers that stream."),
         ("paused_streams", "Streams that wait for credit or for room."),
-        ("held_bytes", "Bytes held for peers, as whatever they are held."),
+        ("held_bytes", "Bytes held for peers, of every kind."),
         ("outbox_bytes", "Bytes of values that wait to be written."),
         ("replay_bytes", "Bytes kept until peers have them, in case connections break."),
     )

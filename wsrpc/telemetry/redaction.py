@@ -260,7 +260,7 @@ class LinkRedaction:
 
 
 def _masked_metadata(metadata: Any, fields: frozenset[str]) -> Any:
-    """Metadata without credentials, and without what these fields say."""
+    """Metadata without credentials, and without the values of these fields."""
     if not isinstance(metadata, dict):
         return metadata
     return {

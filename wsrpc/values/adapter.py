@@ -55,8 +55,8 @@ __all__ = ["MAX_DEPTH", "Adapter", "InvalidValue", "Unencodable"]
 # would otherwise hold the event loop for a fifth of a second, to collect errors that nobody reads.
 FAIL_FAST_BYTES = 16 * 1024
 
-# `warnings="error"` as an argument costs pydantic-core 1.0 µs a call, three times what it takes to
-# serialise a small model. A registry that is no dict makes CPython raise whenever a warning is
+# `warnings="error"` as an argument costs pydantic-core 1.0 µs a call, three times the time for
+# serialising a small model. A registry that is no dict makes CPython raise whenever a warning is
 # issued from this module, so that the plain call fails in the same cases at no cost; `_refusal`
 # then asks again for the proper message.
 __warningregistry__ = ()
@@ -253,7 +253,7 @@ class Adapter:
             InvalidValue: It is no value of the type; the sender's fault.
         """
         try:
-            # A third cheaper than bytes(raw), and a tenth of what a small model costs in all.
+            # A third cheaper than bytes(raw), and a tenth of the cost of a small model.
             data: Any = raw if type(raw) is Spliced else b"" + raw
             if self._simple and check and codec.text and len(data) <= FAIL_FAST_BYTES:
                 return self._validate_json(data)

@@ -20,8 +20,8 @@ from .pydantic_schema import (
     takes_extras,
 )
 
-# Types for which pydantic's python mode, given what MessagePack decodes to, accepts exactly what
-# its JSON mode accepts, with the same result.
+# Types for which pydantic's python mode, given values that MessagePack decodes to, accepts exactly
+# the same values as its JSON mode, with the same result.
 _ALIKE = CONFIGURED | FIELDS | FIELD_SETS | SEQUENCES | frozenset(
     {
         "any", "bool", "bytes", "computed-field", "date", "datetime", "decimal", "default",

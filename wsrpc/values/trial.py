@@ -69,7 +69,7 @@ def refuse_what_changes(schema: Schema, where: str, attempt: Callable[[Schema], 
         attempt: Makes the object that sends values of a schema to itself.
 
     Raises:
-        RegistrationError: The message names the field and says what to write instead.
+        RegistrationError: The message names the field and the type to write instead.
     """
     definitions = {one["ref"]: one for one in schema.get("definitions", ())}
     _Refusals(definitions, where, attempt).check(schema)
@@ -107,7 +107,7 @@ class _Refusals:
         kind = schema["type"]
         if schema.get("serialization_exclude") or schema.get("serialization_exclude_if"):
             return (
-                "is excluded from what is written, so that it would be lost on the way; drop "
+                "is excluded when it is written, so that it would be lost on the way; drop "
                 "exclude, or take the field out of the type"
             )
         if kind == "json":
@@ -367,7 +367,7 @@ def _why_not_function(schema: Schema) -> str | None:
         if isinstance(owner, EncodedStr):
             return "encodes its text a second time; declare str"
         if getattr(one, "__name__", "") == "import_string":
-            return "imports whatever name a peer sends; declare str, and look the name up in a dict"
+            return "imports any name that a peer sends; declare str, and look the name up in a dict"
         if getattr(one, "__name__", "").startswith("pattern_"):
             return "is a compiled pattern, whose flags would be lost; declare str"
     return None
@@ -452,12 +452,12 @@ def _culprit(schema: Schema) -> str:
         return "; use values that are all strings, or all integers"
     if "serialization" in schema:
         return (
-            "; its serializer must write what its validator reads back, or declare a type that "
+            "; its serializer must write a form that its validator reads back, or declare a type that "
             "needs none"
         )
     if kind in _FUNCTIONS:
-        return "; its validator must leave alone what it has already accepted"
-    return "; its validators and serializers must give back what they were given"
+        return "; its validator must not change a value that it has already accepted"
+    return "; its validators and serializers must give back the value that they were given"
 
 
 def _shown(value: Any) -> str:

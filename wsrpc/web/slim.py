@@ -1,7 +1,7 @@
-"""Scripts and styles as they travel: without what only readers of their source need.
+"""Scripts and styles as they travel, without comments and needless white space.
 
-This knows as much of JavaScript as tells comments and white space from text. Nothing is renamed and
-no statement moves: what runs is what was written.
+This knows only as much of JavaScript as tells comments and white space from text. No name and no
+statement changes: the same code runs.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 __all__ = ["join", "parts", "slim", "slim_css"]
 
-# Text, comments, white space, words, and single characters of all else; `/` and "`" by themselves.
+# Text, comments, white space, words, and all other single characters; `/` and "`" by themselves.
 PIECE = re.compile(
     r"""(?P<text>"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*')
     |(?P<comment>/\*.*?\*/|//[^\n]*)
@@ -22,7 +22,7 @@ PIECE = re.compile(
 )
 PATTERN = re.compile(r"/(?:\\.|\[(?:\\.|[^\]\\\n])*\]|[^/\\\[\n])+/[a-z]*")
 
-# What stands before a pattern and not before a division.
+# Characters that stand before a pattern, and not before a division.
 BEFORE_PATTERN = frozenset("(,=:[!&|?{};+-*%<>~^")
 WORDS_BEFORE_PATTERN = frozenset({"return", "typeof", "case", "of", "in", "await", "yield"})
 
@@ -77,12 +77,12 @@ def slim_css(source: str) -> str:
 
 
 def parts(name: str, read: Callable[[str], str], prefix: str) -> list[str]:
-    """A module and those that it stands on, lowest first.
+    """A module and the modules that it imports, lowest first.
 
     Args:
-        name: The module's.
+        name: The module's name.
         read: Gives a module's text.
-        prefix: How the names of those begin that belong to it; others are imported as ever.
+        prefix: The beginning of the names of its own modules; others stay imports.
     """
     found: list[str] = []
 
@@ -97,7 +97,7 @@ def parts(name: str, read: Callable[[str], str], prefix: str) -> list[str]:
 
 
 def join(name: str, read: Callable[[str], str], prefix: str) -> str:
-    """A module with those that it stands on, as one: their top-level names all differ.
+    """A module joined with the modules that it imports; their top-level names all differ.
 
     Arguments are those of `parts`.
     """
@@ -117,7 +117,7 @@ def join(name: str, read: Callable[[str], str], prefix: str) -> str:
 
 
 def _piece(source: str, at: int, before: list[str]) -> tuple[int, str, str]:
-    """The next piece: where it ends, itself, and what kind it is of."""
+    """The next piece: its end, its text, and its kind."""
     if source[at] == "`":
         end = _template(source, at)
         return end, source[at:end], "text"
@@ -133,7 +133,7 @@ def _piece(source: str, at: int, before: list[str]) -> tuple[int, str, str]:
 
 
 def _template(source: str, at: int) -> int:
-    """Where a template ends that begins here; templates may stand inside of it."""
+    """The end of the template that begins here; templates may stand inside of it."""
     at += 1
     while source[at] != "`":
         if source[at] == "\\":
@@ -155,7 +155,7 @@ def _hole(source: str, at: int) -> int:
 
 
 def _between(left: str, gap: str, right: str) -> str:
-    """What stays of the white space between two pieces."""
+    """The white space that has to stay between two pieces."""
     if not left:
         return ""
     if gap == "\n":

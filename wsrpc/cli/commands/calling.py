@@ -52,7 +52,7 @@ def call(
         list[str],
         typer.Option(
             metavar="CONTROLLER.METHOD=JSON",
-            help="What calls of the server get, such as Screen.confirm=true; PARAMETER=JSON for a "
+            help="An answer to calls of the server, such as Screen.confirm=true; PARAMETER=JSON for a "
             "callback. Without it you are asked, at a terminal.",
         ),
     ] = [],  # noqa: B006  (typer reads it)
@@ -62,7 +62,7 @@ def call(
     header: Header = [],  # noqa: B006  (typer reads it)
     metadata: Metadata = [],  # noqa: B006
     verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Say on stderr how long it took, and what went.")
+        bool, typer.Option("--verbose", "-v", help="Show frames and durations on stderr.")
     ] = False,
     cacert: CaCert = None,
     insecure: Insecure = False,

@@ -40,7 +40,7 @@ def nodes(
     insecure: Insecure = False,
     debug: Debug = False,
 ) -> None:
-    """List the nodes of a cluster, as the one that is asked sees them."""
+    """List the nodes of a cluster, as the asked node sees them."""
     target = partial(
         target_of, url, codec, auth, timeout, header, metadata, cacert=cacert, insecure=insecure
     )

@@ -45,7 +45,7 @@ def bench(
             "--work",
             "-w",
             metavar="WORK,…",
-            help="What to measure: calls, stream, upload, duplex, callbacks, bytes, connect, or all.",
+            help="The works: calls, stream, upload, duplex, callbacks, bytes, connect, or all.",
         ),
     ] = "calls,stream,upload",
     duration: Annotated[
@@ -82,8 +82,8 @@ def bench(
 ) -> None:
     """Measure a server: rates, latencies and their histogram, on one session.
 
-    Each caller makes its next call when the last one is through. Ctrl-C ends it with what was
-    measured so far; a call that fails does so too, with exit code 1.
+    Each caller makes its next call when the last one is through. Ctrl-C ends it with the results so
+    far; a call that fails does so too, with exit code 1.
     """
     from ..bench.command import bench as measure_all
     from ..bench.command import bench_self
@@ -106,4 +106,4 @@ def bench(
             )
             await measure_all(target, works, extent, warmup, report)
 
-    run(body, debug=debug, cancelled="interrupted; this is what was measured so far")
+    run(body, debug=debug, cancelled="interrupted; these are the results so far")

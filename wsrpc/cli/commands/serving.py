@@ -23,7 +23,7 @@ __all__ = ["serve"]
 
 def serve(
     what: What = "",
-    host: Annotated[str, typer.Option(help="What to bind.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="The address to bind.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8765,
     debug: Annotated[
         bool, typer.Option("--debug", help="Show tracebacks, to callers too; not for strangers.")
@@ -94,7 +94,7 @@ def serve(
         typer.Option(metavar="PATH", help="Listen on a Unix socket, in place of host and port."),
     ] = None,
     transport: Annotated[
-        Transport, typer.Option(help="What carries the WebSockets; picows is the quicker one.")
+        Transport, typer.Option(help="The library for WebSockets; picows is the quicker one.")
     ] = "websockets",
     metrics: Annotated[
         bool,
@@ -102,7 +102,7 @@ def serve(
     ] = False,
     stats: Annotated[
         bool,
-        typer.Option("--stats", help="Tell everybody who may connect what it does (wsrpc top)."),
+        typer.Option("--stats", help="Show its counts to every peer that may connect (wsrpc top)."),
     ] = False,
 ) -> None:
     """Serve controllers until Ctrl-C or SIGTERM; prints `listening ws://…` when it can be called.

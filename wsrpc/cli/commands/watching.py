@@ -33,14 +33,17 @@ def top(
     sort: Annotated[
         Optional[str],  # noqa: UP045  (typer reads it at run time)
         typer.Option(
-            "--sort", "-s", metavar="COLUMN", help="What stands above it, such as lag, held, calls."
+            "--sort",
+            "-s",
+            metavar="COLUMN",
+            help="A heading of the table, such as lag, held, calls.",
         ),
     ] = None,
     by: Annotated[
-        Literal["sessions", "methods"], typer.Option(help="What there is a row for.")
+        Literal["sessions", "methods"], typer.Option(help="The rows of the table.")
     ] = "sessions",
     limit: Annotated[
-        int, typer.Option(min=1, max=1000, help="The most sessions to tell of.")
+        int, typer.Option(min=1, max=1000, help="Sessions that are listed at most.")
     ] = 200,
     once: Annotated[bool, typer.Option("--once", help="Look for one interval, and end.")] = False,
     as_json: AsJson = False,
@@ -52,7 +55,7 @@ def top(
     insecure: Insecure = False,
     debug: Debug = False,
 ) -> None:
-    """Show what a server does: its sessions, calls and streams, rates, what is held, who is slow.
+    """Show the activity of a server: sessions, calls, streams, rates, bytes held, slow peers.
 
     The server has to allow it: `Server(stats_for=…)`, or `wsrpc serve --stats`. Keys: q quits, m
     shows methods or sessions, < and > sort by another column, r turns that round, space stands

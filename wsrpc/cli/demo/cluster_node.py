@@ -48,7 +48,7 @@ class Exchange:
 
     @wsrpc.method(idempotent=True)
     async def trade(self, amount: int, turn: int) -> tuple[str, int]:
-        """Ask a client for an offer, on whichever node it is."""
+        """Ask a client on any node for an offer."""
         members = self._cluster.presence.list()
         found = members[turn % len(members)].session
         try:

@@ -118,7 +118,7 @@ class Library:
 
     @wsrpc.method
     async def greet(self, name: str) -> Greeting:
-        """Greet somebody."""
+        """Greet a person."""
         return Greeting(text=f"Hello, {name}!", pid=os.getpid())
 
     @wsrpc.method

@@ -117,14 +117,14 @@ class _Asking:
         except RpcError as error:
             if error.code == Code.UNIMPLEMENTED:
                 raise Failure(
-                    f"{self._url} does not tell what it does: write "
+                    f"{self._url} does not show its counts: write "
                     "Server(…, stats_for=lambda principal: …) there, or `wsrpc serve --stats`",
                     ExitCode.REMOTE,
                 ) from None
             if error.code == Code.PERMISSION_DENIED:
                 raise Failure(
-                    f"{self._url} does not tell this caller what it does: its Server(stats_for=…) "
-                    "decides by the principal; --auth says who asks",
+                    f"{self._url} does not show its counts to this caller: its Server(stats_for=…) "
+                    "decides by the principal; --auth gives credentials",
                     ExitCode.REMOTE,
                 ) from None
             raise
