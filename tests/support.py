@@ -29,6 +29,11 @@ LIMIT = 20.0
 TERMINALS = ("result", "end", "error")
 
 
+def full_only(*values: Any) -> list[Any]:
+    """Values of a parameter with which a test runs where all tests run."""
+    return [pytest.param(value, marks=pytest.mark.slow) for value in values]
+
+
 def soon() -> Any:
     """A scope that turns a hang into a failure."""
     return anyio.fail_after(LIMIT)

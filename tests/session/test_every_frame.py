@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 import wsrpc
-from tests.support import Codec, soon, until, wire_of
+from tests.support import Codec, full_only, soon, until, wire_of
 from wsrpc.testing.pairs import connected_pair
 
 # Tight, so that credit has to travel for each few items.
@@ -251,7 +251,7 @@ async def test_a_cut_at_each_frame_of_a_conversation_goes_unnoticed(
 
 
 @pytest.mark.rule("RESUME-1", "RESUME-3", "RESUME-5")
-@pytest.mark.parametrize("apart", range(1, 5))
+@pytest.mark.parametrize("apart", [1, *full_only(2, 3, 4)])
 @pytest.mark.parametrize("where", ["before", "after"])
 async def test_two_cuts_in_a_row_go_unnoticed(
     where: str, codec: Codec, apart: int, anyio_backend_name: str
