@@ -116,5 +116,11 @@ bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.observing
 	$(BIN)/python -m benchmarks.mounting
 
+# The reference, from the docstrings: open build/reference/index.html.
+REFERENCE := wsrpc wsrpc.cluster wsrpc.testing \
+	wsrpc.telemetry.access wsrpc.telemetry.log_formats wsrpc.telemetry.otel wsrpc.telemetry.prometheus
+docs: $(VENV)/.docs
+	$(BIN)/python -m pdoc --docformat google -o build/reference $(REFERENCE)
+
 clean: pure
 	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis dist build

@@ -117,7 +117,7 @@ class Reader:
         found = blocks(page)
         pending: list[tuple[str, str | None]] = []
         try:
-            for block, after in zip(found, [*found[1:], Block("", "")], strict=True):
+            for block, after in zip(found, [*found, Block("", "")][1:], strict=True):
                 name = name_of(block) if block.kind == "python" else None
                 if block.kind == "python" and name is None:
                     check_fragment(block.text)
