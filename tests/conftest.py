@@ -1,4 +1,4 @@
-"""What every test runs under: both backends, and a look for leaks behind each async test."""
+"""The surroundings of every test: both backends, and a check for leaks after each async test."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    # What is alive by now stays alive. Without it the collection behind each test is ten times
-    # slower.
+    # Objects that are alive by now stay alive. Without it the collection after each test is ten
+    # times slower.
     gc.collect()
     gc.freeze()
 
@@ -146,7 +146,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]
 
 
 def _checked(test: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
-    """The test, and behind it a look for what it left behind."""
+    """The test, and after it a check for leaks."""
 
     @functools.wraps(test)
     async def run(*args: Any, **kwargs: Any) -> None:

@@ -1,4 +1,4 @@
-"""The search for what a test leaves behind."""
+"""The search for objects and tasks that outlive a test."""
 
 from __future__ import annotations
 

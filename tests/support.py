@@ -53,7 +53,7 @@ async def turns(n: int = 20) -> None:
 
 
 def live(session: wsrpc.Session) -> LiveSession:
-    """What is behind the interface: a session of this process."""
+    """The implementation of the interface: a session of this process."""
     assert isinstance(session, LiveSession)
     return session
 

@@ -245,7 +245,7 @@ async def test_a_slow_reader_of_prices_gets_the_newest_each_time() -> None:
         read, dropped = await price_ticker.main()
     assert read == sorted(set(read))
     assert len(read) == 10
-    # Whatever was not read was let go: nothing waits in a queue.
+    # Items that were not read were dropped: none waits in a queue.
     assert dropped == read[-1] + 1 - len(read) > 0
 
 

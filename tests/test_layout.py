@@ -247,7 +247,7 @@ def test_trio_and_asyncio_are_known_at_the_seams_only() -> None:
     }
 
 
-# What lies inside of a lane, and is the core's alone to read; and whatever of a lane is written.
+# Reads of a lane's inside, which only the core may make, and all writes to a lane.
 INSIDE_OF_A_LANE = re.compile(
     r"""\b_?(?:lane|call|upload|reader|offer|target)\.(?:
         (?:state|credit|value|items(?!\()|terminal|pool|debt|pending_bytes|queued|credit_due)\b

@@ -117,7 +117,7 @@ def identical(one: Any, other: Any) -> bool:
 
 
 async def received(stream: AsyncIterator[Any]) -> tuple[list[Any], wsrpc.RpcError | None]:
-    """What came, and what was raised behind it."""
+    """The items that came, and the exception after them."""
     items: list[Any] = []
     try:
         async for item in stream:

@@ -92,7 +92,7 @@ class Desk:
 
     @wsrpc.method
     async def ticks(self, name: str) -> AsyncIterator[int]:
-        """Count until somebody stops it."""
+        """Count until it is stopped."""
         self._fates[name] = "running"
         number = 0
         try:

@@ -27,7 +27,7 @@ WIDTH = 80
 
 @pytest.fixture(scope="module")
 def interop_url() -> Iterator[str]:
-    """An interop server, which lets in whoever knows the token."""
+    """An interop server, which lets in clients that know the token."""
     words = ["-m", "wsrpc.interop.server", "--port", "0", "--auth-token", "sesame"]
     with subprocess.Popen(
         [sys.executable, *words], cwd=ROOT, stdout=subprocess.PIPE, text=True

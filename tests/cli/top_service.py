@@ -1,4 +1,4 @@
-"""A server that tells what it does, to those who say that they operate it."""
+"""A server that shows its counts to clients that say that they operate it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Prices:
 
 
 async def who(handshake: wsrpc.Handshake, auth: Any) -> Any:
-    """Whoever it says it is."""
+    """The principal that the client names."""
     return auth
 
 

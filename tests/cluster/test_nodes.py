@@ -420,7 +420,7 @@ async def test_a_worker_that_another_node_keeps_busy_is_left_alone(
 
             group.start_soon(late)
             await until(lambda: mine.stats.waiting == 1)
-            # Whoever waits hears of the place that is free, and does not have to look for it.
+            # A waiting call is told of the free place, and does not have to look for it.
             for _, one in workers:
                 one.release.set()
         assert len(found) == 5

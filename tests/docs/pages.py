@@ -86,7 +86,7 @@ def free_port() -> int:
 
 
 class Reader:
-    """Somebody who follows one page, in a folder of their own."""
+    """A reader who follows one page, in a folder of their own."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

@@ -24,8 +24,8 @@ def one_input(data: bytes) -> None:
     """Let an endpoint take a message in the middle of a conversation.
 
     Raises:
-        AssertionError: It closes with a code that is none of the protocol's. Whatever else is raised
-            is a fault as well.
+        AssertionError: It closes with a code that is none of the protocol's. Any other exception is
+            a fault as well.
     """
     if len(data) < 2:
         return

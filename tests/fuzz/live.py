@@ -29,7 +29,7 @@ HELLO = [["hello", {"version": 1, "window": 8, "auth": GOOD, "limits": {"max_cal
 
 
 def script() -> Iterator[list[object]]:
-    """What a good client sends, batch by batch, whatever the answers are."""
+    """The batches of a good client, which do not depend on the answers."""
     yield [["ack", 0]]
     yield [["call", 1, "Target.greet", {"name": "Ann"}, {"timeout": 1000, "metadata": {"a": "b"}}]]
     yield [["call", 3, "Target.echo", {"value": {"a": [1, 2.5, None, "x"], "b": {"c": True}}}]]

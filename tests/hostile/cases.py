@@ -1,6 +1,6 @@
 """Bad input as data: what a stranger sends, and what exactly becomes of it.
 
-Each case is sent on a connection of its own, once in the place of a hello and once behind one. What
+Each case is sent on a connection of its own, once in the place of a hello and once after one. What
 becomes of it is an int, the close code; or a string, the code of the `error` that answers the call
 or the name of the frame that does; or None, nothing at all. Where the connection is not closed it
 has to serve a call afterwards.
@@ -52,8 +52,8 @@ class Case:
     Attributes:
         name: What it is.
         messages: What is sent, one message after the other: batches of plain values, `Bytes`, `Raw`.
-        after: What becomes of it behind a hello.
-        before: What becomes of it in the place of a hello.
+        after: Its fate after a hello.
+        before: Its fate in the place of a hello.
         only: The one codec that can say it.
     """
 

@@ -102,7 +102,7 @@ async def authenticate(handshake: Handshake, auth: Any) -> str:
 
 
 class Friend:
-    """Somebody who makes a call while somebody else misbehaves."""
+    """A client that makes calls while another one misbehaves."""
 
     def __init__(self, session: wsrpc.Session) -> None:
         self.session = session

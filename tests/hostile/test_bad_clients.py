@@ -1,4 +1,4 @@
-"""Servers of hostile clients: they keep their bounds, and whoever is there beside them is served."""
+"""Servers of hostile clients: they keep their bounds, and serve other clients meanwhile."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ async def pings_instead_of_saying_hello(link: RawLink) -> None:
 async def asks_for_much_and_never_reads(link: RawLink) -> None:
     for id in range(1, 17, 2):
         await link.send(["call", id, "Target.flow", {"size": 50_000}, {"credit": 2**31 - 1}])
-    # As long as the socket's buffers take something, it looks as if somebody read.
+    # While the socket's buffers take bytes, the peer seems to read.
     await anyio.sleep(1.5)
 
 

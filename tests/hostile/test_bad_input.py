@@ -1,4 +1,4 @@
-"""Each piece of bad input has its exact answer, and somebody else is served meanwhile."""
+"""Each piece of bad input has its exact answer, and other clients are served meanwhile."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Clients of hostile servers: each gets a typed error in time, and nothing of it stays behind."""
+"""Clients of hostile servers: each gets a typed error in time, and leaves no task."""
 
 from __future__ import annotations
 

@@ -140,7 +140,7 @@ async def test_of_two_links_with_one_token_the_newer_one_wins(codec: Codec) -> N
             assert sorted(map(type, answers.values()), key=repr) == [dict, int]
             assert 4506 in answers.values()
             winner = first if isinstance(answers["first"], dict) else second
-            # A newer one takes the session from whoever has it.
+            # A newer link takes the session from the older one.
             async with raw_link(url, codec) as third:
                 assert isinstance(await attempt(third, token, link=3), dict)
                 assert await winner.closed() == 4506

@@ -50,7 +50,7 @@ async def bare_client(
     hello: dict[str, Any] | None = None,
     **options: Any,
 ) -> AsyncIterator[Bare]:
-    """A bare connecting side behind both hellos, against a server with these controllers."""
+    """A bare connecting side after both hellos, against a server with these controllers."""
     with soon():
         async with wsrpc.Server(controllers, **options).listen() as listener:
             async with open_bare(listener.url, codec) as bare:
@@ -171,7 +171,7 @@ async def conversation(
     hello: dict[str, Any] | None = None,
     **options: Any,
 ) -> AsyncIterator[tuple[wsrpc.Session, Bare]]:
-    """A session of the package's, and a bare accepting side behind both hellos.
+    """A session of the package, and a bare accepting side after both hellos.
 
     Args:
         codec: What they speak.

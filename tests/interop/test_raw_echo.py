@@ -90,7 +90,7 @@ REQUEST = (
 async def exchange(
     transport: Transport, data: bytes, answers: int | None, limits: Limits = ECHO
 ) -> tuple[list[tuple[int, bytes]], int]:
-    """What comes back for these bytes, and the code of the close frame behind it.
+    """The bytes that come back for these, and the code of the close frame after them.
 
     Behind so many frames a close frame asks for it; None: it comes by itself.
     """

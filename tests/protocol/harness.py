@@ -116,7 +116,7 @@ class Bare:
         self.hear()
 
     def accept(self) -> list[Event]:
-        """Let an accepting endpoint answer the hello that it has; the events behind the hello."""
+        """Let an accepting endpoint answer the hello that it has; returns the later events."""
         assert self.opening is not None
         token = "t1" if self.resume_window else None
         hello, *events = self.endpoint.accept(
@@ -136,7 +136,7 @@ class Bare:
 
         Args:
             received: What the bare side's hello says.
-            behind: More frames in the message with the hello.
+            behind: Further frames in the message with the hello.
             link: The number of the link, where the bare side counts them.
             token: The one presented, where the bare side does.
             new: The one issued.

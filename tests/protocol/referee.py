@@ -112,7 +112,7 @@ class Referee:
     def greet(self, side: int, hello: dict[str, Any]) -> None:
         assert not self.greeted[side], "HELLO-2"
         self.greeted[side] = True
-        # What stands behind the first hello of all is taken when that is accepted.
+        # The frames after the very first hello are taken when that is accepted.
         assert hello["received"] == (self.count[side] if self.links > 1 else 0), "RESUME-1"
         self.told[side] = hello["received"]
         if side == 0:

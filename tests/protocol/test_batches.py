@@ -214,7 +214,7 @@ def test_elements_and_fields_beyond_the_described_are_ignored(codec: Codec) -> N
     call = server.call("call", 1, "A.b", {}, {"colour": {"deep": [1]}}, None, 7, [1])
     server.say(["cancel", 1, "cancelled", "really"], ["ping", 5, 5])
     assert call.cancel_reason == "cancelled"
-    # A notify has no such options, whatever they hold.
+    # A notify has no such options, with any values.
     server.call("notify", 3, "A.b", {}, {"credit": -1, "last_id": 7})
     assert server.hear() == [["pong", 5]]
 

@@ -664,7 +664,7 @@ def test_a_call_made_while_handling_one_never_waits(codec: Codec, oneway: bool) 
     assert client.hear() == []
     client.endpoint.finish(handled)
     client.hear()
-    # Its handler has ended: whatever it left behind waits as anybody's calls do.
+    # Its handler has ended: calls of its tasks wait like all others.
     late = client.endpoint.call("A.b", client.dump({}), parent=handled, oneway=oneway)
     assert client.endpoint.waiting(late)
 

@@ -230,7 +230,7 @@ def test_outstanding_calls_at_full_speed_are_no_flood(codec: Codec) -> None:
 
 @pytest.mark.rule("CALM-1", "CALM-3")
 def test_a_storm_of_cancels_is_no_flood(codec: Codec) -> None:
-    """10,000 calls that are opened and cancelled, whatever crosses."""
+    """10,000 calls that are opened and cancelled, in any order of frames."""
     pair = Pair(codec).open()
     client, server = pair.client, pair.server
     calls = [client.call("A.b", pair.codec.dump({})) for _ in range(10_000)]

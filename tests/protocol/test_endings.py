@@ -1,4 +1,4 @@
-"""Places that are given back, and terminals that go out once, whatever ends a call and when."""
+"""Slots are given back, and terminals go out once, for every end of a call at any time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hostile bytes: whatever comes, an endpoint takes it or closes with a proper code.
+"""Hostile bytes: an endpoint takes any input, or closes with a proper code.
 
 Arbitrary bytes and arbitrary values first; then recorded conversations, one of whose batches was
 tampered with.

@@ -47,7 +47,7 @@ SOAK = int(os.environ.get("WSRPC_SOAK", "0"))
 SIDES = st.sampled_from([0, 1])
 PICKS = st.integers(0, 2**16)
 # What the link does before a rule acts, a bit each: C and S write what they have, C and S take what
-# has come. Whatever rules a run is made of, its link moves.
+# has come. Its link moves, for all rules of a run.
 LINK = st.integers(0, 15)
 TIMES = st.sampled_from([1, 1, 3, 20])
 SIZES = st.sampled_from([0, 0, 0, 0, 10, 10, 1_000, 1_000, 9_000, 30_000, 65_536, 150_000])
@@ -159,7 +159,7 @@ class TwoEndpoints(RuleBasedStateMachine):
         self.count = 0
         if greeted:
             self.carry_all()
-        # Whatever rules a run is made of, it has something to do.
+        # It has something to do, for all rules of a run.
         for n in range(6):
             self.call(n % 2, "call", n // 2, n // 3, False, n, [None, 0, 7][n // 2], 0, 0, None)
 

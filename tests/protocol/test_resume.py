@@ -290,7 +290,7 @@ def test_what_concerned_the_old_link_alone_is_dropped(lasting: Bare) -> None:
 
 @pytest.mark.rule("NUM-2")
 def test_a_lost_batch_is_kept_although_nobody_wrote_it(lasting: Bare) -> None:
-    """The number is given when the writer takes the frame, whatever becomes of it."""
+    """The number is given when the writer takes the frame, even if the frame is lost."""
     call = stream(lasting)
     lasting.endpoint.push(call, lasting.dump("x"))
     assert lasting.endpoint.next_batch(lasting.now) is not None
@@ -558,7 +558,7 @@ def test_five_links_that_carry_nothing_end_the_session(client: Bare) -> None:
 
 @pytest.mark.rule("RESUME-9", "RESUME-2")
 def test_five_links_that_carry_nothing_end_it_for_the_server_too(server: Bare) -> None:
-    """Whoever has the frame that does not pass, it is not sent for ever."""
+    """A frame that does not pass is not sent for ever, on either side."""
     call = stream(server)
     send(server, call, 1)
     server.lose()

@@ -75,7 +75,7 @@ def test_what_must_be_refused_is_refused_with_its_code(
             bare.receive(data.encode() if raw == "json" else bytes.fromhex(data))
         else:
             bare.say(*expand(vector["send"], text=codec.text))
-        # On a new link the hello is only read; whoever it is for acts on it.
+        # On a new link the hello is only read; its endpoint acts on it.
         bare.accept()
 
     assert rejected(hand_over) == vector["code"]

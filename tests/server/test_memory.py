@@ -57,7 +57,7 @@ class Process:
 
 @asynccontextmanager
 async def process(backend: str, **limits: Any) -> AsyncIterator[Process]:
-    """A server with these limits; a friend is served beside whatever happens to it."""
+    """A server with these limits; a friend is served whatever happens to the server."""
     command = [sys.executable, "-m", "tests.server.holder", backend, json.dumps(limits)]
     with anyio.fail_after(150):
         async with await anyio.open_process(command, stderr=None) as running:
@@ -90,7 +90,7 @@ async def in_chunks(link: RawLink, frame: list[Any], value: Any, *, last: bool =
     """Send a frame whose value travels in chunks.
 
     Args:
-        frame: With null in the place of the value; the size is put behind it.
+        frame: The frame, with null in the place of the value; the size goes after it.
         value: What the pieces make up.
         last: Whether all of it goes, or all but the last piece.
     """

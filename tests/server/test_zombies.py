@@ -89,7 +89,7 @@ async def refused(session: wsrpc.Session, url: str) -> None:
 
 
 async def visited(session: wsrpc.Session, url: str) -> None:
-    """Somebody comes and goes, who may be turned away."""
+    """A client comes and goes, and may be turned away."""
     with suppress(wsrpc.RpcError, wsrpc.ConnectError):
         async with wsrpc.connect(url, reconnect=False) as other:
             await other.clientize(Switch).ping()
@@ -131,7 +131,7 @@ ELSEWHERE = {("asyncio", "child", "SystemExit"), ("asyncio", "child", "Cancelled
 # In a process each: a few of them, and all of them with `--full`.
 OFTEN = ("thread", "cancelled_cleanup", "notified", "authenticate", "on_state_closed", "call_ended")
 
-# pydantic makes an error of its own of whatever a serializer raises, this too.
+# pydantic makes an error of its own of any exception of a serializer, this one too.
 ENDING = [
     pytest.param(place, marks=() if place in OFTEN else pytest.mark.slow)
     for place in PLACES
@@ -145,7 +145,7 @@ class Running:
     Attributes:
         url: Where it is.
         process: The process.
-        friend: A session of somebody else.
+        friend: A session of another client.
     """
 
     def __init__(self, url: str, process: anyio.abc.Process, friend: wsrpc.Session) -> None:

@@ -59,7 +59,7 @@ class Work:
 
 
 async def anybody(handshake: wsrpc.Handshake, auth: Any) -> Any:
-    """Whoever says who it is."""
+    """The principal that the client names."""
     if auth is None:
         raise wsrpc.RpcError("unauthenticated", "who are you?")
     return auth
@@ -410,7 +410,7 @@ async def test_revoking_ends_links_sessions_and_handlers(codec: Codec) -> None:
             await peer.send(["call", 1, "Work.hang", {}])
         await until(lambda: server.stats.calls_live == 3)
         assert server.revoke("ann") == 2
-        # At once, whatever the peers do.
+        # At once, without waiting for the peers.
         assert [one.principal for one in server.sessions.values()] == ["bob"]
         assert [await peer.closed() for peer in peers[:2]] == [4501, 4501]
         await until(lambda: work.cleaned == ["hang", "hang"])

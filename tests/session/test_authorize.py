@@ -1,4 +1,4 @@
-"""`authorize=`: asked before each call, in both directions, and nothing begins behind a no."""
+"""`authorize=`: asked before each call, in both directions; a refused call does not begin."""
 
 from __future__ import annotations
 
@@ -222,7 +222,7 @@ async def test_resumed_sessions_are_asked_about_each_call_too() -> None:
 
 
 def in_chunks(codec: Codec, size: int = 100_000) -> tuple[list[Any], list[list[Any]]]:
-    """A call whose arguments come behind it, and their chunks."""
+    """A call whose arguments come after it, and their chunks."""
     value = CODECS[codec].dump({"text": "x" * size})
     pieces = [value[i : i + 65_536] for i in range(0, len(value), 65_536)]
     chunks = [

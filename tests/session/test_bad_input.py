@@ -343,7 +343,7 @@ async def test_a_frame_that_cannot_be_trusted_ends_the_session_and_its_handlers_
 
 
 def _shift(batch: Any) -> Any:
-    """The batch with its odd ids behind those that are in use."""
+    """The batch with its odd ids after those that are in use."""
     if not isinstance(batch, list):
         return batch
     return [

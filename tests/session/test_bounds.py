@@ -188,7 +188,7 @@ async def test_an_unread_stream_that_does_not_block_holds_what_its_policy_says(
                 await until(lambda: stream.lag + stream.dropped == 4999)
                 assert stream.lag == most // 1000
                 assert server.outbox_bytes == 0
-                # The newest batch may still be held by whoever reads the link.
+                # The reader of the link may still hold the newest batch.
                 assert grown() < most + 128 * KIB
 
 

@@ -91,7 +91,7 @@ class Builder:
 
     @wsrpc.method
     async def leave_behind(self, fn: Callable[[int], Awaitable[int]]) -> str:
-        """Ends while a callback still runs, started in somebody else's task."""
+        """Ends while a callback still runs, started in another task."""
         self.kept.append(fn)
         await self.go.wait()
         return "left"

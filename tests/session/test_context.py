@@ -72,7 +72,7 @@ class Who:
 
     @wsrpc.method
     async def background(self) -> None:
-        """Leaves its context to somebody who comes later."""
+        """Leaves its context to code that runs later."""
         self.contexts.append(wsrpc.current())
 
     @wsrpc.method

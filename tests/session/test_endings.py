@@ -20,7 +20,7 @@ def loops_own() -> BaseException:
     cancelled = anyio.get_cancelled_exc_class()
     if cancelled is asyncio.CancelledError:
         return asyncio.CancelledError("by hand")
-    # trio makes them itself, so this is one that somebody kept.
+    # trio makes them itself, so this is one that code has kept.
     made: Any = cancelled
     one: BaseException = made._create()
     return one

@@ -1,4 +1,5 @@
-"""Errors that cross the wire: which class, code, message and data arrive, and what stays behind."""
+"""Errors that cross the wire: the class, code, message and data that arrive, and those that do
+not."""
 
 from __future__ import annotations
 
@@ -429,7 +430,7 @@ async def test_an_answer_in_front_of_a_violation_counts(
 
 
 class Secret(wsrpc.RpcError[str]):
-    """An error of one peer's, with data for whoever called it."""
+    """An error of one peer, with data for its caller."""
 
 
 class Behind:

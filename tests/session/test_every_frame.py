@@ -209,7 +209,7 @@ async def converse(codec: Codec, where: str, *at: int, together: bool) -> int:
     Args:
         codec: The subprotocol.
         where: "before" or "after".
-        at: Frames at which the connection is cut, counted from the first behind the hellos.
+        at: Frames at which the connection is cut, counted from the first after the hellos.
         together: Whether the calls are made at the same time.
     """
     talk = Conversation()
@@ -225,7 +225,7 @@ async def converse(codec: Codec, where: str, *at: int, together: bool) -> int:
             await talk.hold(client, together=together)
             await until(lambda: "note hello" in talk.desk.ran and bool(talk.desk.cleaned))
             await until(lambda: all(end.quiescent for end in ends))
-            # A cut behind the last frame may be noticed only now.
+            # A cut after the last frame may be noticed only now.
             await until(lambda: (server.state, client.state) == ("connected", "connected"))
             await until(
                 lambda: ends[0].received == ends[1].sent and ends[1].received == ends[0].sent

@@ -97,7 +97,7 @@ async def test_a_cancelled_exception_raised_by_hand_or_an_odd_one_ends_no_task_s
                     pytest.fail("let in")
             assert caught.value.close_code == 4501
         else:
-            # Whoever is closed by `on_connect` may not have seen the hello yet.
+            # A client that `on_connect` closes may not have seen the hello yet.
             with suppress(wsrpc.ConnectError):
                 async with wsrpc.connect(listener.url, reconnect=False) as session:
                     if where == "on_connect":

@@ -1,4 +1,4 @@
-"""Whoever gives up `connect()` does not wait for a peer's goodbye."""
+"""A caller that gives up `connect()` does not wait for a peer's goodbye."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import wsrpc
 from tests.support import served, soon
 from wsrpc.transport.registry import Transport, open_link
 
-# Seconds: whoever waits for the closing handshake fails.
+# Seconds: a caller that waits for the closing handshake fails.
 LIMITS = wsrpc.Limits(close_timeout=1000)
 
 

@@ -1,4 +1,4 @@
-"""Whatever cuts the connections of a session, and however soon, the session gets on."""
+"""A session makes progress however its connections are cut, and however soon."""
 
 from __future__ import annotations
 

@@ -231,7 +231,7 @@ async def test_an_answer_that_was_lost_with_its_session_is_asked_for_again(codec
 async def test_what_a_handler_says_is_unavailable_is_repeated_if_the_method_is_idempotent(
     codec: Codec,
 ) -> None:
-    """It has run, whatever it says."""
+    """It has run, although it says otherwise."""
     service = Service()
     async with pair([service], codec=codec) as (_, client):
         proxy = client.clientize(Service)

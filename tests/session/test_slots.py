@@ -55,7 +55,7 @@ class Busy:
 
     @wsrpc.method
     async def ask_caller(self) -> str:
-        """Calls the caller back, whatever becomes of it."""
+        """Calls the caller back, and ignores the result."""
         self.running += 1
         try:
             await self.go.wait()
@@ -73,7 +73,7 @@ class Busy:
 
     @wsrpc.method
     async def wait_after_handler(self) -> None:
-        """Leaves a task behind that calls the caller when this handler has ended."""
+        """Leaves a task that calls the caller when this handler has ended."""
 
 
 @pytest.mark.rule("SLOT-1")

@@ -136,7 +136,7 @@ async def test_a_plain_notification_that_waits_for_its_turn_can_be_cancelled() -
 
 
 class Ring:
-    """Calls back whoever called it, by plain functions."""
+    """Calls its caller back, by plain functions."""
 
     def __init__(self) -> None:
         self.gate: threading.Barrier | None = None

@@ -374,7 +374,7 @@ class Party:
                 if lane.state == "cancelled":
                     self.refuse(lane, event.reason)
             elif not record.cleaned:
-                # The handler's cleanup takes its time, and the terminal comes behind it.
+                # The handler's cleanup takes some time, and the terminal comes after it.
                 self.world.after(0, 2, lambda: self.fail(record, event.reason))
         else:
             self.world.after(0, 2, lambda: self.close_upload(lane))

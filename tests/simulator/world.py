@@ -66,7 +66,7 @@ class Wire:
     """One link: two directions, each in order, neither in step with the other.
 
     A message arrives whole or not at all: a link that breaks at some byte loses the message that
-    the byte is in, and all behind it.
+    the byte is in, and all after it.
 
     Args:
         world: Where it is.

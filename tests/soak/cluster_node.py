@@ -139,7 +139,7 @@ class Node:
 
 
 async def authenticate(handshake: wsrpc.Handshake, auth: str | None) -> str | None:
-    """Whoever says so is a worker; the others only look."""
+    """A client that says so is a worker; the others only look."""
     return auth
 
 

@@ -1,6 +1,6 @@
 """A process of clients is frozen with SIGSTOP: for a moment, within the window, and beyond it.
 
-The server takes it for dead after the heartbeat, and keeps its sessions for the window behind that.
+The server takes it for dead after the heartbeat, and keeps its sessions for the window after that.
 """
 
 from __future__ import annotations

@@ -85,7 +85,7 @@ class Soak:
 
     @wsrpc.method
     async def tracked(self, n: int, delay: float) -> AsyncIterator[wsrpc.Tracked[int]]:
-        """0 to n - 1, with pauses; goes on behind the last of them when it is opened again."""
+        """0 to n - 1, with pauses; goes on after the last of them when it is opened again."""
         last = wsrpc.current().last_id
         for i in range(0 if last is None else int(last) + 1, n):
             await anyio.sleep(delay)

@@ -52,7 +52,7 @@ class Child:
         process: The process.
         url: The first line of what it prints.
         lines: The others so far.
-        code: Its exit code, once it has ended and somebody waited for that.
+        code: Its exit code, once it has ended and was waited for.
     """
 
     def __init__(self, process: anyio.abc.Process) -> None:

@@ -57,7 +57,7 @@ async def on_uvicorn(app: Any, ws: Any = "websockets-sansio") -> AsyncIterator[s
 
 @asynccontextmanager
 async def on_hypercorn(app: Any) -> AsyncIterator[str]:
-    """The application on hypercorn, on whichever event loop runs; gives the address likewise."""
+    """The application on hypercorn, on either event loop; yields the address too."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     config = HypercornConfig()
@@ -81,7 +81,7 @@ async def on_hypercorn(app: Any) -> AsyncIterator[str]:
 
 
 async def listening(port: int) -> None:
-    """Wait until somebody accepts connections at a port, for a bounded time."""
+    """Wait until a port accepts connections, for a bounded time."""
     with anyio.fail_after(20):
         while True:
             try:

@@ -1,4 +1,4 @@
-"""What a session relies on, whatever carries its batches (`transport/base.py`)."""
+"""The promises of links that sessions rely on, for all transports (`transport/base.py`)."""
 
 from __future__ import annotations
 

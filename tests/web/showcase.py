@@ -163,7 +163,7 @@ class Forms:
 
     @wsrpc.method
     async def anything(self, value: object) -> object:
-        """Whatever is JSON."""
+        """Any JSON value."""
         return value
 
     @wsrpc.method

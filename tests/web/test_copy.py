@@ -14,7 +14,7 @@ from .node import STATIC, missing, nodes
 
 pytestmark = pytest.mark.web
 
-# What has ended somebody's string before.
+# Texts that are known to end a string too early.
 NASTY = [
     *"\"'`\\$!#%&;|<>*?~(){}[]\n\r\t\b\x00\x7f\x85 =:-",
     *"\u2028\u2029\u202e\u200b\ufeff\xa0é😀",

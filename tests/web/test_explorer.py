@@ -48,7 +48,7 @@ async def explored(
     ready: str = "!!document.querySelector('h1')",
     **window: Any,
 ) -> AsyncIterator[tuple[Page, wsrpc.Server]]:
-    """A page that shows a method; behind it a look at its console and at what it asked for."""
+    """A page that shows a method; after the test its console and its requests are checked."""
     server = server or showcase()
     with anyio.fail_after(120):
         async with server.listen() as listener, chromium() as browser:
@@ -776,7 +776,7 @@ async def test_the_methods_are_a_sheet_on_a_phone_and_the_question_is_a_banner()
 
 @pytest.mark.slow
 async def test_no_control_does_nothing() -> None:
-    """Whatever can be pressed changes something that can be seen, or opens something."""
+    """Every control that can be pressed has a visible effect."""
     async with explored("Writer.greet?%7B%22name%22%3A%22Ada%22%7D") as (page, _):
         before = await page.run("getComputedStyle(document.body).backgroundColor")
         await page.click("#theme")
