@@ -1,4 +1,4 @@
-"""Errors that cross the wire: the class, code, message and data that arrive, and those that do
+"""Errors that cross the wire: the classes, codes, messages and data that arrive, or do not."""
 not."""
 
 from __future__ import annotations
