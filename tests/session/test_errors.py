@@ -1,5 +1,4 @@
 """Errors that cross the wire: the classes, codes, messages and data that arrive, or do not."""
-not."""
 
 from __future__ import annotations
 
