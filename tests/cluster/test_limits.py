@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import anyio
 import pytest
 
@@ -270,11 +272,14 @@ async def test_so_many_bytes_of_one_subscription_wait_and_the_rest_is_counted() 
                 network = there.network
                 assert network is not None
                 before = here.snapshot().junk
-                # More at a time than this process takes from its socket between two turns.
                 for _ in range(10):
-                    for _ in range(1000):
-                        await network.say(f"to.{here.id}.junk", b"x" * 90)
-                    await anyio.sleep(0)
+                    async with anyio.create_task_group() as group:
+                        for _ in range(200):
+                            group.start_soon(network.say, f"to.{here.id}.junk", b"x" * 90)
+                        await anyio.sleep(0.01)
+                        # Nobody takes what comes meanwhile.
+                        time.sleep(0.2)  # noqa: ASYNC251
+                    await anyio.sleep(0.05)
                     if here.snapshot().bus_dropped:
                         break
                 await until(lambda: here.snapshot().bus_dropped > 0)

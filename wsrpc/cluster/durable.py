@@ -19,8 +19,7 @@ import anyio
 import msgspec
 import nats.errors
 import nats.js.errors
-from nats.js import JetStreamContext
-from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, StorageType
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
 from ..errors import Code, RpcError
 from ..protocol.codec import CODECS
@@ -31,9 +30,11 @@ from ..values.tracked import Shared, TrackedAdapter
 from .bus.nats import NatsBus
 from .bus.thread import ThreadBus
 from .errors import BusDown, BusError, ClusterConfigError, NoResponders, Superseded, TopicTaken
+from .members import BAD_JSON
 from .network import Network
 from .node import Node
 from .ring import Reader, Ring, Snapshot, closed_ring
+from .store import AWAY, RETRY, STARTING, Store
 
 __all__ = ["StoredChannel"]
 
@@ -42,15 +43,10 @@ JSON = CODECS["json"]
 # The headers with the producer of a message, and with the position that it expected.
 PRODUCER = "Wsrpc-Producer"
 
-WRONG_LAST_SEQUENCE = 10071
-NAME_IN_USE = 10058
-
 # Seconds.
 ACK_TIMEOUT = 1.0
-RETRY = 0.1
 LONGEST_RETRY = 1.0
 FETCH = 2.0
-STARTING = 3.0
 LOOK_FOR_OWNER = 0.5
 
 # Messages of one fetch; items sent together; items after which a snapshot is stored.
@@ -58,8 +54,8 @@ BATCH = 256
 TOGETHER = 64
 SNAPSHOT_EVERY = 64
 
-# The exceptions that nats-py raises while NATS or JetStream is away.
-AWAY = (nats.errors.Error, nats.js.errors.Error, asyncio.TimeoutError, BusError, OSError)
+# Seconds without an item after which there is a snapshot of the last one.
+IDLE = 0.5
 
 
 NO_STATE = msgspec.Raw(b"null")
@@ -121,10 +117,7 @@ class StoredChannel:
         self._bus = bus
         self._limits = topics.node.limits
         key = hashlib.sha256(topic.name.encode()).hexdigest()[:24]
-        self._stream = f"WSRPC_{cluster}_T_{key}"
-        self._notes = f"WSRPC_{cluster}_N_{key}"
-        self._subject = network.subject(f"durable.{key}")
-        self._notes_subject = network.subject(f"note.{key}")
+        self.store = Store(topic, network, bus, cluster, key, self._limits.replicas)
         self._owner_subject = f"topic.{key}.owner"
         self._waiting: set[Reader[Any]] = set()
         self._reading = False
@@ -144,73 +137,6 @@ class StoredChannel:
     def idle(self) -> bool:
         """Whether it has no producer and no reader."""
         return not (self._owns or self.readers)
-
-    def _js(self) -> JetStreamContext:
-        return self._bus.client.jetstream(timeout=2)
-
-    async def _ensure(self) -> Any:
-        """The stream, which is made if it is not there.
-
-        Raises:
-            ClusterConfigError: This NATS has no JetStream, or does not take the topic.
-        """
-        end = self.runtime.now() + STARTING
-        while not self._network.closed:
-            try:
-                with suppress(nats.js.errors.NotFoundError):
-                    return await self._bus.run(self._js().stream_info, self._stream)
-                await self._make()
-            except AWAY as error:
-                # JetStream may be starting, or choosing a leader.
-                if self.runtime.now() > end:
-                    self._check(error)
-                await anyio.sleep(RETRY)
-        raise BusDown("this node is going")
-
-    async def _make(self) -> None:
-        topic = self._topic
-        age = topic.max_age
-        # Where the topic's own stream is there, so is that of its notes.
-        for bounds in (
-            {"name": self._notes, "subjects": [self._notes_subject], "max_msgs": 1},
-            {
-                "name": self._stream,
-                "subjects": [self._subject],
-                "max_msgs": topic.history,
-                "max_bytes": topic.history_bytes,
-                "max_age": age,
-                "duplicate_window": 120 if age is None else min(120, age),
-            },
-        ):
-            config: dict[str, Any] = {
-                **bounds,
-                "storage": StorageType.FILE,
-                "allow_direct": True,
-                "num_replicas": self._limits.replicas,
-            }
-            try:
-                await self._bus.run(self._js().add_stream, **config)
-            except nats.js.errors.BadRequestError as error:
-                if error.err_code != NAME_IN_USE:
-                    self._check(error)
-
-    def _check(self, error: Exception) -> None:
-        """Whether there is a point in waiting for JetStream.
-
-        Raises:
-            ClusterConfigError: There is none.
-        """
-        if isinstance(error, nats.js.errors.ServiceUnavailableError | NoResponders):
-            raise ClusterConfigError(
-                f"the topic {self.name!r} needs JetStream, which this NATS does not have: "
-                "start nats-server with -js"
-            ) from None
-        if isinstance(error, nats.js.errors.APIError):
-            raise ClusterConfigError(
-                f"JetStream does not store the topic {self.name!r}: {error.description} (its error "
-                f"{error.err_code}); the topic asks for {self._topic.history_bytes} bytes and "
-                f"{self._limits.replicas} copies (ClusterLimits.replicas)"
-            ) from None
 
     # ------------------------------------------------------------ readers
 
@@ -275,23 +201,34 @@ class StoredChannel:
             charged=self._topics.charged,
         )
         ring.snapshot = self._latest
+        ring.awaits_snapshot = self._is_behind
         self.wake()
         return ring
 
     async def _pull(self) -> None:
-        info = await self._ensure()
+        info = await self.store.ensure()
+        generation = self._bus.generation
+        # From now on each note that comes is known, and the last one before that.
+        off = await self._bus.subscribe(self.store.notes_subject, self._noted)
+        try:
+            await self._look_at_notes()
+            await self._pull_from(info, generation)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await off()
+
+    async def _pull_from(self, info: Any, generation: int) -> None:
         epoch = _epoch(info)
         ring = self.ring
         first, last = info.state.first_seq, info.state.last_seq
         if ring is None or ring.epoch != epoch or ring.last > last:
-            await self._look_at_notes()
             start = max(first, last - self._topic.history + 1, 1)
             ring = self._fresh(epoch, start - 1)
             ring.ended = self._is_ended(ring, last)
         subscription = await self._bus.run(
-            self._js().pull_subscribe,
+            self.store.js().pull_subscribe,
             "",
-            stream=self._stream,
+            stream=self.store.items,
             config=ConsumerConfig(
                 name=f"n{secrets.token_hex(8)}",
                 ack_policy=AckPolicy.NONE,
@@ -302,7 +239,6 @@ class StoredChannel:
                 num_replicas=1,
             ),
         )
-        generation = self._bus.generation
         try:
             while self._goes_on(generation):
                 try:
@@ -377,11 +313,31 @@ class StoredChannel:
 
     async def _look_at_notes(self) -> None:
         try:
-            message = await self._bus.run(self._js().get_last_msg, self._notes, self._notes_subject)
+            message = await self._bus.run(
+                self.store.js().get_last_msg, self.store.notes, self.store.notes_subject
+            )
         except nats.js.errors.NotFoundError:
             return
-        with suppress(msgspec.DecodeError):
-            self._note = msgspec.json.decode(message.data or b"", type=Note)
+        self._noted("", message.data or b"", "")
+
+    def _noted(self, subject: str, data: bytes, reply: str) -> None:
+        """A note of the topic's state."""
+        try:
+            self._note = msgspec.json.decode(data, type=Note)
+        except BAD_JSON:
+            self._network.junk += 1
+            return
+        self.wake()
+
+    def _is_behind(self) -> bool:
+        """Whether the topic has snapshots, and the next one is to be waited for.
+
+        The last one is too old: items after it are gone already.
+        """
+        note, ring = self._note, self.ring
+        if note is None or ring is None or bytes(note.state) == b"null":
+            return False
+        return note.epoch == ring.epoch and note.pos < ring.first - 1
 
     def _is_ended(self, ring: Ring, last: int) -> bool:
         note = self._note
@@ -413,7 +369,7 @@ class StoredChannel:
             await anyio.sleep(LOOK_FOR_OWNER)
         self._owns = True
         try:
-            info = await self._ensure()
+            info = await self.store.ensure()
             self._epoch, self._last = _epoch(info), info.state.last_seq
             self._acked = self._last
             self._id = secrets.token_hex(8)
@@ -477,10 +433,18 @@ class StoredChannel:
     async def _send(self, producer: str) -> None:
         """Store published items, in their order."""
         noted = self._acked
+        often = max(1, min(SNAPSHOT_EVERY, self._topic.history // 4))
         note: Note | None = None
         while self._owns and self._id == producer and not (self._lost or self._network.closed):
             if not self._queue:
-                await self._changed.wait()
+                with anyio.move_on_after(IDLE if self._acked > noted and self._state else None):
+                    await self._changed.wait()
+                    continue
+                note = self._make_note(ended=False)
+                with suppress(*AWAY):
+                    await self._put_note(note)
+                    noted = note.pos
+                note = None
                 continue
             together = [self._queue[i] for i in range(min(TOGETHER, len(self._queue)))]
             try:
@@ -495,7 +459,7 @@ class StoredChannel:
                     self._done(position)
             if failed:
                 await self._resolve()
-            if note is None and self._acked - noted >= SNAPSHOT_EVERY and self._state is not None:
+            if note is None and self._acked - noted >= often and self._state is not None:
                 note = self._make_note(ended=False)
             if note is not None and self._acked >= note.pos:
                 noted, stored = note.pos, note
@@ -516,8 +480,8 @@ class StoredChannel:
         )
 
     async def _store(self, position: int, data: bytes) -> None:
-        await self._js().publish(
-            self._subject,
+        await self.store.js().publish(
+            self.store.items_subject,
             data,
             timeout=ACK_TIMEOUT,
             headers={
@@ -532,13 +496,13 @@ class StoredChannel:
         wait = RETRY
         while self._owns and not self._network.closed:
             try:
-                info = await self._bus.run(self._js().stream_info, self._stream)
+                info = await self._bus.run(self.store.js().stream_info, self.store.items)
                 last = info.state.last_seq
                 if _epoch(info) != self._epoch:
                     self._supersede("its stream was made anew")
                 elif last > self._acked:
                     message = await self._bus.run(
-                        self._js().get_last_msg, self._stream, self._subject
+                        self.store.js().get_last_msg, self.store.items, self.store.items_subject
                     )
                     if (message.headers or {}).get(PRODUCER) == self._id:
                         self._done(last)
@@ -568,8 +532,14 @@ class StoredChannel:
     async def _put_note(self, note: Note) -> None:
         """Store a note; the items that it covers are stored already."""
         await self._bus.run(
-            self._js().publish, self._notes_subject, msgspec.json.encode(note), timeout=ACK_TIMEOUT
+            self.store.js().publish,
+            self.store.notes_subject,
+            msgspec.json.encode(note),
+            timeout=ACK_TIMEOUT,
         )
+        # A node does not hear itself.
+        self._note = note
+        self.wake()
 
     async def disown(self, *, ended: bool) -> None:
         if not self._owns:

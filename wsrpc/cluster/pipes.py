@@ -21,6 +21,9 @@ __all__ = ["Allowance", "Pipe", "Reader", "Terminal", "Writer", "too_large", "wh
 
 Terminal = Result | End | Error
 
+# Bytes. The most that is pushed as one.
+PACK = 16 << 10
+
 # A lone surrogate, as the codec leaves it in a JSON value. As an escape it spoils only its own
 # value, for the receiver. As raw bytes it would spoil a whole message.
 _HALF = re.compile("[\ud800-\udfff]")
@@ -60,8 +63,8 @@ class Pipe:
 
     def put(self, items: list[Raw]) -> None:
         """Send items, in their order."""
-        codec = self._hub.codec
-        self._items.extend(whole(item, codec) for item in items)
+        # They are views of a message, and would keep all of it in memory.
+        self._items.extend(map(bytes, items))
         self.flush()
 
     def end(self, end: Callable[[], None]) -> None:
@@ -80,10 +83,12 @@ class Pipe:
         if hub.lost is not None:
             self.drop()
             return
-        endpoint = hub.endpoint
+        endpoint, text = hub.endpoint, hub.codec.text
         while items and endpoint.may_push(lane):
+            if text and len(items) > 1 and self._push_together():
+                continue
             try:
-                endpoint.push(lane, items.popleft())
+                endpoint.push(lane, whole(items.popleft(), hub.codec))
             except ValueTooLargeError as error:
                 items.clear()
                 self._spoiled(too_large(error))
@@ -96,6 +101,20 @@ class Pipe:
             self._end = None
             end()
         hub.wake()
+
+    def _push_together(self) -> bool:
+        """Push several small items as one; False where the next one goes by itself."""
+        items, most, size, count = self._items, self._lane.allowance, 0, 0
+        for item in items:
+            size += len(item) + 1
+            if size > PACK or count == most:
+                break
+            count += 1
+        if count < 2:
+            return False
+        pack = b",".join([items.popleft() for _ in range(count)])
+        self._hub.endpoint.push_pack(self._lane, whole(pack, self._hub.codec), count)
+        return True
 
 
 class Allowance:

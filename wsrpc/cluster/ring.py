@@ -69,6 +69,8 @@ class Ring:
         self.failure: RpcError[Any] | None = None
         self.ended = False
         self.snapshot: Callable[[], Shared[Any] | None] = lambda: None
+        # Whether whoever begins with a snapshot has to wait for the next one.
+        self.awaits_snapshot: Callable[[], bool] = lambda: False
         self._charged = charged
         self._items: deque[tuple[Shared[Any], int]] = deque()
         # What the last reader got, if the one before it got the same.
@@ -336,6 +338,8 @@ class Reader(Stream[Tracked[T]]):
         """Find the position in a ring, unless this node has not got that far."""
         asked = self._after if self._ring is None else self._ring.text(self._pos)
         if asked is None:
+            if self._start == "snapshot" and ring.awaits_snapshot():
+                return None
             self._ring = ring
             if self._start == "latest":
                 self._pos = ring.last
@@ -369,6 +373,9 @@ class Reader(Stream[Tracked[T]]):
     def _gap(self, ring: Ring, asked: str, why: str) -> Tracked[Any] | None:
         if self._on_gap == "raise":
             raise ring.gap(asked, why)
+        if ring.awaits_snapshot():
+            self._ring, self._after, self._start = None, None, "snapshot"
+            return None
         self._ring, self._pos = ring, ring.first - 1
         return self._snapshot(ring)
 

