@@ -172,3 +172,93 @@ async def test_the_module_can_be_required() -> None:
     script = f"console.log(typeof require({str(STATIC / 'wsrpc.js')!r}).connect)"
     code, said = await run(node_with_websocket(), "--no-warnings", "--eval", script)
     assert (code, said.strip()) == (0, "function")
+
+
+async def test_an_item_that_cannot_travel_fails_the_call_and_closes_its_producer() -> None:
+    assert await told(
+        """
+        let closed = 0;
+        async function* items(bad) { try { yield 1; yield bad; yield 3; } finally { closed++; } }
+        for (const bad of [NaN, "x".repeat(40e6), () => 1]) {
+            const error = await interop.sum({ numbers: items(bad) }).catch((e) => e);
+            out.push(error instanceof client.RpcError, error.code, error.notStarted);
+        }
+        out.push(closed);
+        """
+    ) == [
+        *(True, "invalid_argument", False),
+        *(True, "resource_exhausted", False),
+        *(True, "invalid_argument", False),
+        3,
+    ]
+
+
+async def test_what_a_handler_yields_and_cannot_travel_closes_its_generator() -> None:
+    assert await told(
+        """
+        console.error = () => {};
+        let closed = 0;
+        session.expose({ Interop: { async *echo() { try { yield NaN; } finally { closed++; } }, nested: () => 0 } });
+        out.push(await of(interop.callBack({ times: 1 })));
+        await sleep(20);
+        out.push(closed);
+        """
+    ) == ["internal", 1]
+
+
+async def test_options_of_connect_that_cannot_be_are_refused_at_once() -> None:
+    assert await told(
+        """
+        const wrong = [{ timeout: -1 }, { timeout: "5" }, { window: -1 }, { maxCalls: 1 }, { maxValue: 5 }, { metadata: { a: 1 } }, { trace: 1 },
+            { fallback: 1 }, { timeOut: 1 }, { codec: "json" }, { codec: {} }, { reconnect: "no" }, { controllers: 5 }, { controllers: [{}] }, null, []];
+        for (const options of wrong) {
+            try {
+                client.connect(process.argv[1], options);
+                out.push(options);
+            } catch (error) {
+                if (!(error instanceof TypeError)) out.push(String(error));
+            }
+        }
+        const fine = { timeout: null, auth: undefined, reflection: false, window: 0, maxCalls: 8, maxValue: 65536, controllers: {}, trace: undefined };
+        out.push(await client.connect(process.argv[1], fine).call("Interop.echo", { value: 1 }));
+        """
+    ) == [1]
+
+
+async def test_credentials_that_are_on_their_way_are_not_wanted_after_the_close() -> None:
+    assert await told(
+        """
+        let aborted = false;
+        const away = client.connect("ws://127.0.0.1:9", { auth: ({ signal }) => new Promise(() => signal.addEventListener("abort", () => (aborted = true))) });
+        await sleep(10);
+        await away.close();
+        out.push(aborted);
+        """
+    ) == [True]
+
+
+async def test_integers_beyond_2_to_the_53_break_nothing_in_messagepack() -> None:
+    """In limits they are large, in a credit they are too many."""
+    said = await run_script(
+        """
+        console.error = (...all) => console.log("complained", ...all);
+        const codes = [];
+        class Far {
+            constructor() { this.protocol = "wsrpc.v1.msgpack"; this.bufferedAmount = 0; queueMicrotask(() => { this.readyState = 1; this.onopen(); }); }
+            send(data) {
+                const frames = msgpack.decode(data);
+                if (frames[0][0] === "hello") this.say(["hello", { version: 1, window: 4, limits: { max_batch: 2n ** 60n, max_calls: 2n ** 60n, max_value: null } }], ["call", 2, "A.items", {}]);
+            }
+            say(...frames) { queueMicrotask(() => this.onmessage({ data: msgpack.encode(frames).buffer })); }
+            close(code) { codes.push(code); this.readyState = 3; }
+        }
+        let far;
+        const session = client.connect("ws://x", { codec: msgpack, reconnect: false, WebSocket: class extends Far { constructor(...a) { super(...a); far = this; } }, controllers: { A: { async *items() { await sleep(1000); } } } });
+        await session.ready();
+        far.say(["credit", 2, 2n ** 63n]);
+        await sleep(20);
+        console.log(JSON.stringify([session.state, codes]));
+        process.exit(0);
+        """
+    )
+    assert json.loads(said) == ["closed", [4505]]

@@ -449,8 +449,15 @@ async def test_frames_fold_open_filter_and_copy() -> None:
 @pytest.mark.slow
 async def test_a_recording_is_shown_as_frames_that_pass_are(tmp_path: Path) -> None:
     path, torn = tmp_path / "some.wsrec", tmp_path / "torn.wsrec"
-    recording = wsrpc.Recording(path, mask={"Interop.fail": ["data", "key"]})
     async with wsrpc.Server([Interop()]).listen() as listener:
+        # Two recorders have written the file, each of which has a connection 1.
+        recording = wsrpc.Recording(path)
+        async with wsrpc.connect(listener.url, codec="msgpack", record=recording) as session:
+            echo = session.clientize("Interop").echo
+            assert [await echo(value=n) for n in range(40)] == [*range(40)]
+        recording.flush()
+        await anyio.sleep(0.1)
+        recording = wsrpc.Recording(path, mask={"Interop.fail": ["data", "key"]})
         for codec in ("json", "msgpack"):
             async with wsrpc.connect(listener.url, codec=codec, record=recording) as session:
                 api: Any = session.clientize("Interop")
@@ -472,6 +479,9 @@ async def test_a_recording_is_shown_as_frames_that_pass_are(tmp_path: Path) -> N
         assert "hidden" not in shown
         assert "***" in shown
         assert "wsrpc.reflection.describe" not in shown, "what passes here is not mixed in"
+        assert await page.run("document.documentElement.scrollHeight <= innerHeight"), (
+            "the page itself does not scroll"
+        )
         await page.run("document.querySelector('#filter').focus()")
         await page.type("link:2 name:error")
         assert await page.run("document.querySelectorAll('#rows li:not(.note)').length") == 1
@@ -621,7 +631,7 @@ async def test_a_hostile_contract_nothing_in_it_ever_runs_in_generated_code_or_i
         },
     }
 
-    monkeypatch.setattr("wsrpc.server.server.describe", lambda exposed: told)
+    monkeypatch.setattr("wsrpc.server.server.describe", lambda *_: told)
     async with explored() as (page, _):
         for link in await page.run("[...document.querySelectorAll('nav a')].map((a) => a.hash)"):
             await page.run(f"location.hash = {json.dumps(link)}")

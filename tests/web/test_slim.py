@@ -20,8 +20,10 @@ from .node import STATIC, run_script
         ("/** doc */ const a = 1; // why", "const a=1;"),
         ("a = b + +c - -d + c++ + ++e", "a=b+ +c- -d+c++ + ++e"),
         ("a = '// no comment' + \"/* nor this */\"", "a='// no comment'+\"/* nor this */\""),
-        ("a = `x  ${ b /* gone? */ }  // y`", "a=`x  ${ b /* gone? */ }  // y`"),
-        ("a = `${f(`}`, { b: 1 })} c`;", "a=`${f(`}`, { b: 1 })} c`;"),
+        ("a = `x  ${ b /* gone? */ }  // y`", "a=`x  ${b}  // y`"),
+        ("a = `${f(`}`, { b: 1 })} c`;", "a=`${f(`}`,{b:1})} c`;"),
+        ("`\\${ a  b } \\` ${ /\\}  /.test( c ) }`", "`\\${ a  b } \\` ${/\\}  /.test(c)}`"),
+        ("`${ (a / 2) /* b */ / 3 } c` + ` / ${d}`", "`${(a/2)/3} c`+` / ${d}`"),
         ("a = b / c / d", "a=b/c/d"),
         ("x.replace( /[/*]  \"\\//g , '' )", "x.replace(/[/*]  \"\\//g,'')"),
         ("return  /a b/ .test (c)", "return/a b/.test(c)"),
@@ -31,6 +33,11 @@ from .node import STATIC, run_script
         ("x = a\n  ? b\n  : c\ny = 1", "x=a?b:c\ny=1"),
         ("a = b\n++c\nd\n(e)\nf\n[g]\n`h`", "a=b\n++c\nd\n(e)\nf\n[g]\n`h`"),
         ("a\n  .b()\n  /* c */\n  .d()", "a.b().d()"),
+        ("f = () => { if (a) b; return 'c'; };\n{ d[e]; }", "f=()=>{if(a)b;return'c'};{d[e]}"),
+        (
+            "{ if (a); } { while (b()); } { c(); } { if (a) b; else ; }",
+            "{if(a);}{while(b());}{c();}{if(a)b;else;}",
+        ),
         ("if (a) return\nb", "if(a)return\nb"),
         ('case "x": return', 'case"x":return'),
     ],
@@ -62,6 +69,12 @@ def test_the_client_is_small(name: str, most: int) -> None:
 )
 def test_of_styles_white_space_and_comments_go(source: str, expected: str) -> None:
     assert slim_css(source) == f"{expected}\n"
+
+
+@pytest.mark.parametrize("name", sorted(one.name for one in STATIC.glob("*.js")))
+def test_what_is_slim_stays_as_it_is(name: str) -> None:
+    once = slim((STATIC / name).read_text("utf-8"))
+    assert slim(once) == once
 
 
 def test_modules_travel_as_one_with_what_they_import_from_others_once() -> None:

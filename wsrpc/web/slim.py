@@ -58,8 +58,12 @@ def slim(source: str) -> str:
             gap = "\n" if "\n" in gap + piece else " "
             continue
         if gap:
-            out.append(_between(out[-1] if out else "", gap, piece))
+            left = _between(out[-1] if out else "", gap, piece)
+            if left:
+                out.append(left)
             gap = ""
+        if piece == "}" and out[-1:] == [";"] and _ends("".join(out[-2:-1])):
+            out.pop()
         out.append(piece)
     return "".join(out) + "\n"
 
@@ -119,8 +123,8 @@ def join(name: str, read: Callable[[str], str], prefix: str) -> str:
 def _piece(source: str, at: int, before: list[str]) -> tuple[int, str, str]:
     """The next piece: its end, its text, and its kind."""
     if source[at] == "`":
-        end = _template(source, at)
-        return end, source[at:end], "text"
+        end, text = _template(source, at)
+        return end, text, "text"
     found = PIECE.match(source, at)
     assert found is not None
     kind = found.lastgroup or "other"
@@ -132,26 +136,35 @@ def _piece(source: str, at: int, before: list[str]) -> tuple[int, str, str]:
     return found.end(), found.group(), kind
 
 
-def _template(source: str, at: int) -> int:
-    """The end of the template that begins here; templates may stand inside of it."""
+def _template(source: str, at: int) -> tuple[int, str]:
+    """The end of the template that begins here, and its slim text; its holes hold code again."""
+    out = ["`"]
     at += 1
     while source[at] != "`":
-        if source[at] == "\\":
-            at += 2
-        elif source.startswith("${", at):
-            at = _hole(source, at + 2)
+        if source.startswith("${", at):
+            end = _hole(source, at + 2)
+            out.append(f"${{{slim(source[at + 2 : end - 1]).strip()}}}")
         else:
-            at += 1
-    return at + 1
+            end = at + (2 if source[at] == "\\" else 1)
+            out.append(source[at:end])
+        at = end
+    return at + 1, "".join(out) + "`"
 
 
 def _hole(source: str, at: int) -> int:
     depth = 1
+    before = ["{"]
     while depth:
-        end, piece, _ = _piece(source, at, [source[at - 1]])
+        at, piece, kind = _piece(source, at, before)
         depth += (piece == "{") - (piece == "}")
-        at = end
+        if kind not in ("space", "comment"):
+            before = [piece]
     return at
+
+
+def _ends(piece: str) -> bool:
+    """Whether a statement that ends so needs no semicolon before "}": an empty one would need it."""
+    return piece not in ("", "else", "do") and (piece[-1].isalnum() or piece[-1] in "_$]}\"'`")
 
 
 def _between(left: str, gap: str, right: str) -> str:

@@ -79,7 +79,7 @@ function append(entry) {
 
 const size = (n) => (n < 1000 ? `${n} B` : n < 1e6 ? `${(n / 1000).toFixed(1)} K` : `${(n / 1e6).toFixed(1)} M`);
 const clock = (at) => new Date(at).toTimeString().slice(0, 8) + "." + String(Math.floor(at % 1000)).padStart(3, "0");
-const after = (ms) => (ms < 1000 ? `+${Math.round(ms)} ms` : ms < 60000 ? `+${(ms / 1000).toFixed(1)} s` : `+${Math.round(ms / 60000)} min`);
+const after = (ms) => (ms < 1000 ? `+${Math.max(0, Math.round(ms))} ms` : ms < 60000 ? `+${(ms / 1000).toFixed(1)} s` : `+${Math.round(ms / 60000)} min`);
 
 function rowOf(entry) {
   if (entry.note) return Object.assign(h("li", { class: "note", role: "treeitem", tabindex: -1 }, entry.note), { entry });
@@ -96,7 +96,7 @@ function rowOf(entry) {
   row.body = h("code");
   row.append(
     h("time", { title: clock(entry.at) }, after(entry.at - entry.before)), h("span", { class: entry.sent ? "sent" : "came" }, h("span", { class: "unseen" }, entry.sent ? "sent" : "received"), h("span", { "aria-hidden": "true" }, entry.sent ? "↑" : "↓")),
-    h("span", { class: "name" }, h("strong", {}, name), id === undefined ? null : h("em", {}, ` ${id}`), link ? h("em", { title: `connection ${link}` }, ` @${link}`) : null, row.total), row.body, row.size);
+    h("span", { class: "name" }, h("strong", {}, name), id === undefined ? null : h("em", {}, ` ${id}`), row.total, link ? h("em", { title: `connection ${link}` }, ` @${link}`) : null), row.body, row.size);
   fill(row);
   return row;
 }

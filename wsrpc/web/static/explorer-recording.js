@@ -36,6 +36,8 @@ export async function readRecording(file, most) {
   let entries = [];
   let left = 0;
   let zero = 0;
+  let current = "";
+  let links = 0;
   const codecs = new Map();
   const words = new TextDecoder();
   const add = (/** @type {any} */ entry) => {
@@ -45,16 +47,19 @@ export async function readRecording(file, most) {
     entries = entries.slice(-most);
   };
   const take = {
-    recording: (time, _version, _id, _part, started, agent) => {
+    recording: (time, _version, id, _part, started, agent) => {
+      // Another process has gone on in the file, and counts connections anew.
+      if (id !== current) codecs.clear();
+      current = id;
       zero = started * 1000;
       add({ note: `recorded by ${agent}, ${new Date(zero).toLocaleString()}`, at: zero + time / 1000 });
     },
     link: (time, link, codec, at, remote, path) => {
-      if (!codecs.has(link)) add({ note: `connection ${link}: ${path}${remote ? ` from ${remote}` : ""}, ${codec}, recorded at ${at}`, at: zero + time / 1000 });
+      if (!codecs.has(link)) links++, add({ note: `connection ${link}: ${path}${remote ? ` from ${remote}` : ""}, ${codec}, recorded at ${at}`, at: zero + time / 1000 });
       codecs.set(link, codec);
     },
     batch: (time, link, sender, frames) => {
-      for (const raw of frames) add({ raw, link, sent: sender === "C", at: zero + time / 1000 });
+      for (const raw of frames) add({ raw, link, codec: codecs.get(link), sent: sender === "C", at: zero + time / 1000 });
     },
     unread: (time, link, sender, size) => add({ note: `connection ${link}: ${size} bytes of ${sender} that are no batch`, at: zero + time / 1000 }),
     close: (time, link, sender, code, reason) => add({ note: `connection ${link} ${sender ? `closed by ${sender}` : "broke"}: ${code} ${reason}`.trim(), at: zero + time / 1000 }),
@@ -72,12 +77,11 @@ export async function readRecording(file, most) {
   }
   left += Math.max(0, entries.length - most);
   entries = entries.slice(-most);
-  const several = codecs.size > 1;
   for (const entry of entries) {
     if (!entry.raw) continue;
-    entry.frame = codecs.get(entry.link) === "msgpack" ? msgpack.decode(entry.raw) : JSON.parse(words.decode(entry.raw));
+    entry.frame = entry.codec === "msgpack" ? msgpack.decode(entry.raw) : JSON.parse(words.decode(entry.raw));
     delete entry.raw;
-    if (!several) entry.link = undefined;
+    if (links < 2) entry.link = undefined;
   }
   entries.forEach((entry, i) => (entry.before = (entries[i - 1] ?? entry).at));
   return { entries, left };

@@ -427,7 +427,7 @@ const Inbox = {
     if (this.overflow === "block") return;
     const excess = this.items.length - (this.overflow === "latest" ? 1 : this.first);
     if (excess > 0) {
-      if (this.overflow === "fail") return this.stream.cancel(failure("resource_exhausted", `the consumer fell behind by ${this.items.length} items; window=${this.first} may wait`));
+      if (this.overflow === "fail") return this.stream.cancel(failure("resource_exhausted", `the consumer fell behind by ${this.items.length} items`));
       this.stream.dropped += excess;
       this.items.splice(0, excess);
     }
@@ -518,11 +518,18 @@ const CALL_OPTIONS = {
   timeout: (v) => v === null || ms(v), idleTimeout: ms, signal: (v) => v?.addEventListener, metadata: TESTS.S, key: str, window: TESTS.w,
   overflow: (v) => /^(block|latest|drop_oldest|fail)$/.test(v), idempotent: TESTS.b,
 };
-/** @param {any} options @param {string} where @param {any} [more] */
-function checkOptions(options, where, more) {
-  if (!isPlain(options)) throw misuse(`${where}: the options are a plain object, such as {timeout: 500}`);
+const isFunction = (/** @type {any} */ v) => typeof v === "function";
+/** @type {Methods} */
+const CONNECT_OPTIONS = {
+  timeout: CALL_OPTIONS.timeout, metadata: TESTS.S, window: TESTS.w, auth: () => true, controllers: (v) => v === Object(v), fallback: isFunction, reflection: TESTS.b,
+  codec: (v) => v?.decode, reconnect: TESTS.b, maxCalls: TESTS[8], maxValue: TESTS.k, trace: isFunction, traceSecrets: TESTS.b, WebSocket: isFunction,
+};
+/** @param {any} options @param {string} where @param {Methods} tests @param {(message: string) => Error} [wrong] */
+function checkOptions(options, where, tests, wrong = misuse) {
+  if (!isPlain(options)) throw wrong(`${where}: the options are a plain object`);
   for (const [name, value] of Object.entries(options)) {
-    if (value !== undefined && name !== more && !(Object.hasOwn(CALL_OPTIONS, name) && CALL_OPTIONS[name](value))) throw misuse(`${where}: ${name in CALL_OPTIONS ? `${String(value)} is no ${name}` : `there is no option ${name}; there are ${Object.keys(CALL_OPTIONS)}`}`);
+    if (!Object.hasOwn(tests, name)) throw wrong(`${where}: there is no option ${name}; there are ${Object.keys(tests)}`);
+    if (value !== undefined && !tests[name](value)) throw wrong(`${where}: ${String(value)} is no ${name}`);
   }
 }
 
@@ -562,7 +569,7 @@ function newCall(core, method, args, options, facts, parent) {
 const Call = {
   prepare(args, options) {
     const { method, core } = this;
-    checkOptions(options, method);
+    checkOptions(options, method, CALL_OPTIONS);
     this.options = options;
     this.metadata = { ...core.options.metadata, ...options.metadata };
     if (sizeOf(Object.entries(this.metadata).join("") + (options.key ?? "")) > QUANTUM) throw failure("resource_exhausted", `${method}: metadata and key exceed ${QUANTUM} bytes`, true);
@@ -741,6 +748,7 @@ const source = (wire, id) => ({ takes: "credit cancel", wire, id, core: wire.cor
 /** @type {Methods} */
 const Source = {
   credit(n) {
+    n = Number(n);
     if (n < 1 || this.balance + n > MAX_INT) throw violation(`a credit of ${n}`); // CREDIT-6
     this.balance += n;
     this.wake();
@@ -751,6 +759,9 @@ const Source = {
     this.stopped = true;
     this.clear();
     this.wake();
+    this.leave();
+  },
+  leave() {
     this.returned = (async () => this.iterator?.return?.())().catch(nothing);
   },
   clear() {
@@ -772,8 +783,15 @@ const Source = {
       const { done, value } = this.stopped ? { done: true, value: undefined } : await iterator.next();
       if (this.stopped) return this.returned;
       if (done) return value;
-      const part = core.encode(value), size = core.codec.size(part);
-      wire.mustFit(size);
+      let part, size;
+      try {
+        part = core.encode(value);
+        size = core.codec.size(part);
+        wire.mustFit(size);
+      } catch (/** @type {any} */ error) {
+        this.leave();
+        throw this.call ? failure(error.code ?? "invalid_argument", `an item: ${error.message}`, false, { cause: error }) : error;
+      }
       this.balance -= 1 + Math.floor(size / KIB64);
       this.pending.push([part, size]);
       this.bytes += size;
@@ -1269,7 +1287,7 @@ const Wire = {
     try {
       batch = core.codec.decode(data);
     } catch (error) {
-      throw violation(`a message that cannot be read: ${error}`, 4500);
+      throw violation(`unreadable: ${error}`, 4500);
     }
     if (!list(batch) || !batch.length) throw violation("no batch", 4500);
     let numbered = 0;
@@ -1387,7 +1405,7 @@ const Wire = {
     if (resuming && !hello.resumed) throw violation("not resumed", 4010); // RESUME-2
     if (resuming) this.acknowledged(Number(hello.received ?? 0), 4010);
     else {
-      const { max_batch = KIB64, max_value = max_batch, max_calls = 8, max_held = 0 } = JSON.parse(JSON.stringify(hello.limits ?? {}), (_, v) => v ?? undefined);
+      const { max_batch = KIB64, max_value = max_batch, max_calls = 8, max_held = 0 } = JSON.parse(JSON.stringify(hello.limits ?? {}, (_, v) => (typeof v === "bigint" ? Number(v) : v ?? undefined)));
       this.id = hello.session ?? "";
       this.peer = { window: hello.window ?? 0, max_calls, max_batch, max_held, max_value: max_held ? Math.min(max_value, max_held) : max_value }; // HELLO-11
     }
@@ -1432,7 +1450,7 @@ const Wire = {
     const more = [...uploads.map((one) => one[1]), ...Object.values(options.callbacks ?? {})];
     if (id & 1 || id <= this.peerId || more.length > 15 || new Set(more).size < more.length || more.some((one) => one & 1 || one <= id)) throw violation(`the server opened id ${id} wrongly`); // ID-1 to 3
     const named = str(method), offer = named ? undefined : this.ids.get(method), credit = Number(options.credit ?? this.peer.window);
-    if ((more.length && (kind === "notify" || !named)) || credit > MAX_INT) throw violation(`a ${kind} with options that it may not have`); // NOTIFY-2, CB-1, CREDIT-6
+    if ((more.length && (kind === "notify" || !named)) || credit > MAX_INT) throw violation(`a ${kind} with wrong options`); // NOTIFY-2, CB-1, CREDIT-6
     if (!named && (offer ? !offer.live : !(method & 1))) throw violation(`${method} is no callback`); // CB-4
     if (!named && !offer) this.opened(method);
     this.peerId = Math.max(id, ...more);
@@ -1613,7 +1631,8 @@ const Core = {
     const late = new Promise((_, reject) => (stop = after(PATIENCE, () => {
       abort.abort();
       reject(new Error("no credentials within 10 s"));
-    })));
+    }, true)));
+    this.noAuth = () => abort.abort();
     try {
       return await Promise.race([auth({ signal: abort.signal, attempt, lastClose }), late]);
     } finally {
@@ -1632,7 +1651,7 @@ const Core = {
     const { code, reason } = this.lastClose;
     if (this.options.reconnect === false) return this.shut(code, reason);
     // A page cannot tell a server that is down from one that refuses it (BROWSER-6).
-    if (!this.everOpen && this.failures >= 2) return this.shut(code, `${reason || "no connection"}: gave up after 3 attempts; ${this.url} is down, or refuses this page's origin (origins=)`);
+    if (!this.everOpen && this.failures >= 2) return this.shut(code, `${reason || "no connection"}: gave up after 3 attempts: ${this.url} is down, or refuses this page's origin (origins=)`);
     const bound = Math.min(15000, 900 * 2 ** this.failures++);
     const delay = floor ? floor + Math.random() * 1000 : Math.random() * bound;
     this.nextAt = Date.now() + delay;
@@ -1681,6 +1700,7 @@ const Core = {
     if (this.state === "closed") return;
     this.lastClose = { code, reason };
     this.nextAt = undefined;
+    this.noAuth?.();
     this.listen("removeEventListener");
     const closing = [], failed = this.waiting.splice(0);
     for (const wire of this.wires()) {
@@ -1767,8 +1787,8 @@ const Core = {
   },
   clientize(which, options, parent) {
     const named = str(which);
-    if (!named && !(str(which?.name) && obj(which.methods))) throw new TypeError("clientize takes a controller's name, or what `wsrpc gen ts` wrote for it");
-    if (options) checkOptions(options, "clientize", "streamFetcher");
+    if (!named && !(str(which?.name) && obj(which.methods))) throw new TypeError("clientize takes a controller's name or constant");
+    if (options) checkOptions(options, "clientize", { ...CALL_OPTIONS, streamFetcher: isFunction });
     const cached = !options && !parent && this.clients.get(which);
     if (cached) return cached;
     const { streamFetcher: fetcher, ...common } = options ?? {};
@@ -1818,7 +1838,7 @@ const Core = {
   expose(controllers) {
     for (const [key, one] of Object.entries(controllers)) {
       const name = list(controllers) ? one.controllerName ?? one.constructor?.controllerName ?? one.constructor?.name : key;
-      if (!str(name) || /^(|Object|wsrpc.*)$/.test(name)) throw new TypeError("a controller needs a name, not one that begins with wsrpc: its class, `controllerName`, or {Name: controller}"); // REFLECT-2
+      if (!str(name) || /^(|Object|wsrpc.*)$/.test(name)) throw new TypeError("a controller needs a name that does not begin with wsrpc: {Name: controller}"); // REFLECT-2
       this.controllers.set(name, one);
     }
   },
@@ -1998,7 +2018,8 @@ export class Session extends EventTarget {
  * @throws {TypeError} A bad URL or option, or no WebSocket.
  */
 export function connect(url = ".", options = {}) {
-  if (!isPlain(options)) throw new TypeError("the options are a plain object");
+  if (str(/** @type {any} */ (options)?.codec)) throw new TypeError('codec: import { msgpack } from "./wsrpc-msgpack.js"');
+  checkOptions(options, "connect", CONNECT_OPTIONS, TypeError);
   /** @type {any} */ let at;
   try {
     at = new URL(url, G.document?.baseURI ?? G.location?.href);
@@ -2009,7 +2030,6 @@ export function connect(url = ".", options = {}) {
   at.hash = "";
   if (!/^wss?:/.test(at)) throw new TypeError(`${at} is no URL of a WebSocket`);
   const Socket = options.WebSocket ?? G.WebSocket;
-  if (!Socket) throw new TypeError("there is no WebSocket here; Node < 22: pass {WebSocket}");
-  if (options.codec !== undefined && !options.codec?.decode) throw new TypeError('codec is an object: import { msgpack } from "./wsrpc-msgpack.js"');
+  if (!Socket) throw new TypeError("no WebSocket; Node < 22: pass {WebSocket}");
   return new Session(at.href, options, Socket);
 }
