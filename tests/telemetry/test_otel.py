@@ -15,7 +15,14 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.trace import SpanKind, StatusCode
+from opentelemetry.trace import (
+    NonRecordingSpan,
+    SpanContext,
+    SpanKind,
+    StatusCode,
+    TraceFlags,
+    TraceState,
+)
 
 import wsrpc
 from tests.proxy import resetting_proxy
@@ -298,6 +305,55 @@ async def test_one_trace_goes_through_calls_in_both_directions(traced: Traced) -
     asked = traced.one("f", SpanKind.CLIENT)
     assert is_child(asked, traced.one("Desk.tell", SpanKind.SERVER))
     assert is_child(traced.one("f", SpanKind.SERVER), asked)
+
+
+class Deep:
+    """Calls the other side until nothing is left, and tells what travelled with each call."""
+
+    seen: list[dict[str, str]] = []
+
+    @wsrpc.method
+    async def down(self, levels: int) -> int:
+        self.seen.append(dict(wsrpc.current().metadata))
+        if not levels:
+            return 0
+        other = wsrpc.current().session.clientize(Deep)
+        if levels % 2:
+            return 1 + await other.down(levels - 1)
+        return 1 + (await other.stream(levels - 1).collect())[-1]
+
+    @wsrpc.method
+    async def stream(self, levels: int) -> AsyncIterator[int]:
+        yield await self.down(levels)
+
+
+async def test_one_trace_goes_down_through_nested_calls_with_its_state_and_baggage(
+    traced: Traced,
+) -> None:
+    Deep.seen.clear()
+    state = TraceState([("vendor", "opaque")])
+    parent = SpanContext(0x1234, 0x5678, True, TraceFlags(TraceFlags.SAMPLED), state)
+    async with served([Deep()], observers=[traced.observer]) as listener:
+        async with wsrpc.connect(
+            listener.url, controllers=[Deep()], observers=[traced.observer], reconnect=False
+        ) as session:
+            context = trace.set_span_in_context(NonRecordingSpan(parent))
+            token = contexts.attach(baggage.set_baggage("user", "ann", context))
+            try:
+                assert await session.clientize(Deep).down(5) == 5
+            finally:
+                contexts.detach(token)
+            await until(lambda: len(traced.spans) == 12)
+    assert {trace_of(span) for span in traced.spans} == {0x1234}
+    assert len(Deep.seen) == 6
+    for metadata in Deep.seen:
+        assert metadata["traceparent"].startswith(f"00-{0x1234:032x}-")
+        assert metadata["tracestate"] == "vendor=opaque"
+        assert metadata["baggage"] == "user=ann"
+    # Each is the child of the one above it: a chain without a fork.
+    parents = [span.parent.span_id for span in traced.spans if span.parent is not None]
+    assert len(set(parents)) == 12
+    assert set(parents) - {ids(span).span_id for span in traced.spans} == {0x5678}
 
 
 async def test_a_call_without_a_trace_begins_one_of_its_own(traced: Traced) -> None:
