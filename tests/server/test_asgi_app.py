@@ -159,7 +159,7 @@ def django_app(server: wsrpc.Server) -> Any:
 
     async def application(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan" or scope["path"].startswith("/rpc"):
-            await rpc(scope, receive, send)
+            await rpc({**scope, "root_path": "/rpc"}, receive, send)
         else:
             await pages(scope, receive, send)
 
@@ -177,6 +177,20 @@ async def test_it_is_mounted_with_and_without_a_trailing_slash(
 ) -> None:
     async with hosted(made(wsrpc.Server([Echo()]))) as address:
         await exercise(f"ws://{address}{path}")
+
+
+@pytest.mark.parametrize("made", [starlette_app, fastapi_app, litestar_app, django_app])
+async def test_mounted_it_has_its_pages_health_and_metrics(
+    made: Callable[[wsrpc.Server], Any],
+) -> None:
+    async with hosted(made(wsrpc.Server([Echo()], metrics=True))) as address:
+        for path in ("", "healthz", "readyz", "metrics", "wsrpc.js", "explorer.js"):
+            assert " 200 " in (await get(address, f"/rpc/{path}")).splitlines()[0], path
+        assert " 404 " in (await get(address, "/rpc/nothing")).splitlines()[0]
+        # Without the slash, links of the page would lead elsewhere.
+        answer = await get(address, "/rpc")
+        assert answer.splitlines()[0].split()[1] in ("307", "308")
+        assert "rpc/" in answer.partition("location: ")[2].splitlines()[0]
 
 
 async def get(address: str, path: str, *lines: str) -> str:

@@ -13,7 +13,17 @@ from ..close_codes import CloseCode
 from ..protocol.codec import SUBPROTOCOLS
 from ..runtime import Nursery, Runtime
 from ..telemetry.logs import everyone
-from ..transport.asgi import AsgiLink, Receive, Scope, Send, deny, headers_of, path_of, respond
+from ..transport.asgi import (
+    AsgiLink,
+    Receive,
+    Scope,
+    Send,
+    deny,
+    headers_of,
+    path_of,
+    respond,
+    typed_with_slash,
+)
 from ..transport.base import FORBIDDEN_ORIGIN, HttpAnswer
 from .acceptor import Acceptor, Service
 from .relayed_signals import RelayedSignals
@@ -183,6 +193,11 @@ class AsgiApp:
         path, root = scope["path"], scope.get("root_path", "")
         if root and path == root:
             return HttpAnswer(308, (("Location", f"{root}/"),))
+        if path == "/" and not typed_with_slash(scope):
+            # A host that takes its mount's path away, as Litestar does. Links of the page are
+            # relative, so that it has to be asked for with the slash.
+            name = scope["raw_path"].partition(b"?")[0].rpartition(b"/")[2]
+            return HttpAnswer(308, (("Location", f"{name.decode('latin-1')}/"),))
         return self._routed(scope, headers_of(scope)) or ONLY_WEBSOCKETS
 
     def _routed(self, scope: Scope, headers: dict[str, str]) -> HttpAnswer | None:

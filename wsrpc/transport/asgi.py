@@ -29,6 +29,7 @@ __all__ = [
     "headers_of",
     "path_of",
     "respond",
+    "typed_with_slash",
 ]
 
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -173,7 +174,16 @@ def path_of(scope: Scope) -> str:
     """The path of a request with its query."""
     query = scope.get("query_string", b"").decode("latin-1")
     path: str = scope["path"]
+    if path != "/" and not typed_with_slash(scope):
+        # Litestar has added it.
+        path = path.rstrip("/")
     return f"{path}?{query}" if query else path
+
+
+def typed_with_slash(scope: Scope) -> bool:
+    """Whether the path that the client asked for ends with a slash, as far as the host tells."""
+    raw: bytes = scope.get("raw_path") or scope["path"].encode()
+    return raw.partition(b"?")[0].endswith(b"/")
 
 
 async def respond(answer: HttpAnswer, send: Send, kind: str = "http.response") -> None:
