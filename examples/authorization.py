@@ -1,8 +1,8 @@
-"""Who may call what: a tag a method, and one function that decides about every call.
+"""Permissions: tags on methods, and one function that decides about every call.
 
-`authorize=` is asked before each call begins, on new and resumed sessions alike. What a method needs
-stands at the method, as tags. Whatever has none is closed: a method that somebody adds and forgets
-to think about lets nobody in, and a subclass keeps the tags of what it overrides.
+`authorize=` is asked before each call begins, on new and resumed sessions alike. A method names its
+roles as tags. A method without tags is closed, so that a forgotten one lets no caller in, and a
+subclass keeps the tags of methods that it overrides.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ USERS = {
 
 
 async def authenticate(handshake: wsrpc.Handshake, auth: Any) -> wsrpc.Grant:
-    """Who comes in, and for how long; what is not in the table raises, which refuses."""
+    """The principal of a token, and its expiry; an unknown token raises, which refuses."""
     return wsrpc.Grant(USERS[auth], expires_in=3600)
 
 
 async def authorize(call: wsrpc.CallContext) -> bool:
-    """A caller needs one of the roles that the method names; "anyone" is for all who came in."""
+    """A caller needs one of the roles that the method names; "anyone" is for all callers."""
     return "anyone" in call.tags or bool(call.tags & call.principal.roles)
 
 
@@ -53,7 +53,7 @@ class Shop:
 
 
 async def main() -> list[str]:
-    """Returns what came of each attempt to change a price."""
+    """Returns the outcome of each attempt to change a price."""
     seen: list[str] = []
     server = wsrpc.Server([Shop()], authenticate=authenticate, authorize=authorize)
     async with server.listen() as listener:

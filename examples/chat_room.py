@@ -1,4 +1,4 @@
-"""A chat room: whoever joins gets a stream of what everybody says.
+"""A chat room: a client that joins gets a stream of all messages.
 
 Joining is a streaming call, so being in the room and the call are one thing: however a client goes,
 by leaving the stream, closing its session or losing its network, the `finally` below sees it out.
@@ -59,7 +59,7 @@ class ChatRoom:
 
     def tell_all(self, author: str, text: str) -> None:
         for member in self.members.values():
-            with suppress(anyio.WouldBlock):  # who is 100 lines behind misses this one
+            with suppress(anyio.WouldBlock):  # a reader that is 100 lines behind misses this one
                 member.lines.send_nowait(Line(author=author, text=text))
 
 
@@ -71,7 +71,7 @@ async def visit(
     *,
     task_status: TaskStatus[None],
 ) -> None:
-    """Join, answer some of what is said, and leave where the answer is empty."""
+    """Join, answer some of the messages, and leave where the answer is empty."""
     async with wsrpc.connect(url) as session:
         room = session.clientize(ChatRoom)
         async with room.join(name) as heard:

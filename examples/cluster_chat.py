@@ -1,6 +1,6 @@
-"""A chat room over two nodes: whoever is in the group hears it, on whichever node they are.
+"""A chat room over two nodes: all members of the group hear it, on either node.
 
-Each node is a server of its own, here in one process; NATS carries what they say to each other. A
+Each node is a server of its own, here in one process; NATS carries their messages to each other. A
 client neither knows nor cares which node it is on. Needs the extras `nats` and `nats-server`.
 """
 

@@ -1,4 +1,4 @@
-"""A dashboard: whoever comes late begins with the present state, and goes on from there.
+"""A dashboard: a late viewer begins with the present state, and goes on from there.
 
 One node produces; viewers connect to any node. `snapshot=` gives the state after all that was
 published so far, so that a latecomer needs no history; the history in JetStream is for those who
@@ -44,7 +44,7 @@ class Board:
 
 
 async def view(url: str, begun: anyio.Event) -> dict[str, int]:
-    """What a viewer shows in the end."""
+    """The totals that a viewer shows in the end."""
     totals: dict[str, int] = {}
     async with wsrpc.connect(url) as session:
         async for item in session.clientize(Board).watch():

@@ -1,8 +1,8 @@
 """A fleet of workers on two nodes: one of them is killed in the midst of a job, another does it.
 
-Workers are processes that connect to any node and join a pool. Whoever has a job asks the pool, on
-any node too. `requeue="always"` says that a job may run twice where its first worker died with it.
-Needs the extras `nats` and `nats-server`.
+Workers are processes that connect to any node and join a pool. A program with a job asks the pool,
+on any node too. `requeue="always"` says that a job may run twice where its first worker died with
+it. Needs the extras `nats` and `nats-server`.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Fleet:
 
     @wsrpc.method
     async def enlist(self) -> None:
-        await self.cluster.pool("fleet").add()  # the session of whoever calls
+        await self.cluster.pool("fleet").add()  # the session of the caller
 
 
 async def work(url: str, doomed: bool) -> None:

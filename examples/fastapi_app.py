@@ -71,7 +71,7 @@ async def authorize(call: wsrpc.CallContext[User]) -> bool:
 
 
 class Stock:
-    """What is in the shop, told to everybody as it changes."""
+    """The stock of the shop, told to all viewers as it changes."""
 
     def __init__(self) -> None:
         self.apples = 3
@@ -84,7 +84,7 @@ class Stock:
 
     @wsrpc.method(tags={"restock"})
     async def restock(self, apples: int) -> int:
-        """Add apples; for those who may."""
+        """Add apples; for callers with the role."""
         self.apples += apples
         self._changed.set()
         self._changed = anyio.Event()
@@ -115,7 +115,7 @@ for await (const apples of stock.watch()) document.querySelector("#apples").valu
 def create_server(
     *, metrics: Any = True, tracing: otel.Instrumentation | None = None
 ) -> wsrpc.Server:
-    """The controllers and who may call them.
+    """The controllers, and the callers that may call them.
 
     Args:
         metrics: True for the registry of the process, or a registry.
@@ -151,7 +151,7 @@ def create_app(server: wsrpc.Server) -> FastAPI:
         return PAGE
 
     rpc = server.asgi()
-    # A mount at "/rpc" matches "/rpc/" only; the route takes what is without a slash.
+    # A mount at "/rpc" matches "/rpc/" only; the route takes requests without the slash.
     app.router.routes.append(WebSocketRoute("/rpc", rpc))
     # Here are /rpc/healthz, /rpc/readyz, /rpc/metrics, /rpc/wsrpc.js and the explorer too.
     app.mount("/rpc", rpc)
@@ -176,7 +176,7 @@ async def fetch(url: str, token: str = "") -> str:
 
 
 async def visit(address: str) -> list[str]:
-    """What a user of the application sees; returns it."""
+    """Use the application; returns lines about its answers."""
     me = await fetch(f"http://{address}/me", "ann's token")
     seen = [f"GET /me: {json.loads(me)}"]
     async with (

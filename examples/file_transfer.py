@@ -42,7 +42,7 @@ SIZE = 64 * 1024 * 1024
 
 
 class Files:
-    """A folder of files, by name. What has been written is there, whatever becomes of the server."""
+    """A folder of files, by name. Written bytes stay there, even if the server dies."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -101,7 +101,7 @@ class Files:
 
 
 async def chunks_of(path: Path, position: int = 0) -> AsyncIterator[bytes]:
-    """What a file has from a position on."""
+    """The bytes of a file from a position on."""
     async with await anyio.open_file(path, "rb") as file:
         await file.seek(position)
         while chunk := await file.read(CHUNK):
@@ -134,7 +134,7 @@ async def upload(files: Files, path: Path, draw: Draw, begun: list[int]) -> str:
         begun: Where each attempt began, for those who want to know.
 
     Returns:
-        The SHA-256 of what is there.
+        The SHA-256 of the bytes that are there.
     """
     while True:
         position = await files.size(path.name)
@@ -142,12 +142,12 @@ async def upload(files: Files, path: Path, draw: Draw, begun: list[int]) -> str:
         try:
             return await files.store(path.name, position, chunks_of(path, position), draw)
         except wsrpc.ConnectionLost:
-            # The session was lost with its server. What that has written is there.
+            # The session was lost with its server. The bytes that it has written are there.
             continue
 
 
 async def download(files: Files, name: str, path: Path, draw: Draw, begun: list[int]) -> str:
-    """Bring a file from the server, in as many attempts as that takes; what is here stays here."""
+    """Bring a file from the server, in as many attempts as that takes; bytes that are here stay."""
     with path.open("ab") as file:
         while True:
             begun.append(file.tell())
@@ -179,7 +179,7 @@ async def ask_all_the_time(files: Files, seconds: list[float]) -> None:
 
 @dataclass
 class Outcome:
-    """What came of it.
+    """The outcome.
 
     Attributes:
         size: Bytes of the file.

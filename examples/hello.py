@@ -1,7 +1,7 @@
 """Stream tokens from a server, as a language model gives them.
 
-The service holds the logic and knows nothing of the wire. The controller says what can be called.
-The client iterates what the controller yields.
+The service holds the logic and knows nothing of the wire. The controller has the methods that can
+be called. The client iterates the items that it yields.
 """
 
 from __future__ import annotations

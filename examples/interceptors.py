@@ -1,4 +1,4 @@
-"""Code around calls: who may make them, what their errors become, how long they take.
+"""Code around calls: permissions, translated errors, durations.
 
 An interceptor is an async function of a request and the way on. One type fits both ends, single
 values and streams; a server, a controller, a session and a proxy each take a list of them.
@@ -51,7 +51,7 @@ def around(guard: Callable[[wsrpc.Request], AbstractContextManager[None]]) -> ws
 @around
 @contextmanager
 def map_errors(request: wsrpc.Request) -> Iterator[None]:
-    """What methods raise in their own language becomes what callers can act on."""
+    """Exceptions of methods become errors that callers can act on."""
     try:
         yield
     except KeyError as error:
@@ -88,7 +88,7 @@ class Shop:
 
 
 async def authenticate(handshake: wsrpc.Handshake, auth: Any) -> set[str]:
-    """Whoever connects shows a token; what this returns is the session's principal."""
+    """A client shows a token; the result is the session's principal."""
     return ROLES[auth]
 
 

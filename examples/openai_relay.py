@@ -1,7 +1,7 @@
 """Relay a language model to your own clients, with the `openai` package.
 
-The controller asks the model and passes on what it says, delta by delta, in `openai`'s own types.
-A client that leaves the stream stops the model too, and with it the bill.
+The controller asks the model and passes on its answer, delta by delta, in `openai`'s own types. A
+client that leaves the stream stops the model too, and with it the bill.
 
 Set OPENAI_API_KEY to talk to the real one (and OPENAI_MODEL to choose it); without it, a server of
 thirty lines at the end of this file speaks as much of the API as is needed here.
@@ -41,7 +41,7 @@ class OpenAiController:
     async def chat(
         self, messages: list[Message]
     ) -> AsyncIterator[ChoiceDelta | wsrpc.Final[CompletionUsage | None]]:
-        """Complete a chat; the stream's final value is what it cost."""
+        """Complete a chat; the stream's final value is the usage."""
         usage = None
         try:
             async with await self.openai.chat.completions.create(

@@ -1,7 +1,7 @@
-"""A price ticker for a slow reader: what matters is the newest price, not each of them.
+"""A price ticker for a slow reader, to which only the newest price matters.
 
 By default a stream waits for its reader, and a slow one would see older and older prices. With
-`overflow="latest"` the producer runs at its own pace, and the reader gets what is newest.
+`overflow="latest"` the producer runs at its own pace, and the reader gets the newest price.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import wsrpc
 
 
 class Desktop:
-    """What the client offers to the server."""
+    """The methods of the client that the server may call."""
 
     def __init__(self) -> None:
         self.heard = ""
@@ -31,7 +31,7 @@ class Desktop:
 
 
 class Files:
-    """What the server offers to its clients."""
+    """The methods of the server that its clients may call."""
 
     @wsrpc.method
     async def delete(self, name: str) -> str:

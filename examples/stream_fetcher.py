@@ -52,7 +52,7 @@ class Caching:
 
 
 async def retrying(request: wsrpc.StreamRequest, fetch: wsrpc.FetchStream, /) -> AsyncIterator[Any]:
-    """Goes on behind the last number that came when the server was unavailable."""
+    """Goes on after the last number that came before the server was unavailable."""
     for attempts_left in (2, 1, 0):
         try:
             async with fetch(request) as stream:
@@ -66,7 +66,7 @@ async def retrying(request: wsrpc.StreamRequest, fetch: wsrpc.FetchStream, /) ->
 
 
 class Recording:
-    """Writes down what was asked for and what came."""
+    """Records each request and its numbers."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []

@@ -21,7 +21,7 @@ class Log:
 
     @wsrpc.method
     async def follow(self) -> AsyncIterator[wsrpc.Tracked[str]]:
-        """Each line with its place as id, from the beginning or behind the last one read."""
+        """Each line with its place as id, from the beginning or after the last one read."""
         last = wsrpc.current().last_id
         self.asked.append(last)
         for place in range(0 if last is None else int(last) + 1, len(LINES)):
@@ -29,7 +29,7 @@ class Log:
 
 
 async def main() -> tuple[list[str], list[str | None]]:
-    """Returns the lines that were read, and what the two servers were asked to go on behind."""
+    """Returns the lines that were read, and the ids after which the servers had to go on."""
     read: list[str] = []
     asked: list[str | None] = []
     halfway, back, done = anyio.Event(), anyio.Event(), anyio.Event()

@@ -64,10 +64,10 @@ class Seat:
     Attributes:
         name: Its name.
         pid: Its process.
-        job: What it does, or did last.
+        job: Its present job, or its last one.
         step: How far that is.
         done: Jobs that it has finished.
-        state: What it is up to.
+        state: Its state.
         leaves: Whether it is to get no other job.
     """
 
@@ -139,7 +139,7 @@ class Fleet:
 
     @wsrpc.method
     async def leave(self) -> None:
-        """Get no other job: what a worker says that is to be restarted."""
+        """Get no other job; a worker calls it before it is restarted."""
         self.seats[wsrpc.current().session.id].leaves = True
 
     def table(self) -> list[str]:
