@@ -167,6 +167,63 @@ def test_the_first_difference_is_told_and_exits_1(run: Run, recorded: Path) -> N
     assert "a difference: connection 1, message" in result.stderr
 
 
+def passed_without_formatting(path: Path) -> bool:
+    """Whether a file is as the formatter would have it."""
+    words = [sys.executable, "-m", "ruff", "format", "--check", "--isolated", str(path)]
+    return subprocess.run(words, capture_output=True, check=False).returncode == 0
+
+
+LOCKED = """
+import anyio, sys
+import wsrpc
+
+async def authenticate(handshake, auth):
+    if auth != {"token": "good"}:
+        raise wsrpc.RpcError("unauthenticated", "no")
+    return "ann"
+
+class Box:
+    @wsrpc.method
+    async def owner(self) -> str:
+        return wsrpc.current().principal
+
+server = wsrpc.Server([Box()], authenticate=authenticate)
+
+async def main():
+    async with server.listen() as listener:
+        async with wsrpc.connect(listener.url, auth={"token": "good"}, record="box.wsrec") as session:
+            await session.clientize(Box).owner()
+
+if __name__ == "__main__":
+    anyio.run(main)
+"""
+
+
+def test_credentials_are_written_into_a_test_only_where_they_are_named(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "locked.py").write_text(LOCKED)
+    words = [sys.executable, "locked.py"]
+    env = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"}
+    subprocess.run(words, cwd=tmp_path, env=env, check=True, timeout=60)
+    recording, test = tmp_path / "box.wsrec", tmp_path / "test_box.py"
+    make = ["replay", str(recording), "--test", "locked:server", "-o", str(test)]
+    monkeypatch.setenv("WSRPC_AUTH", '{"token": "good"}')
+    made = run(*make)
+    assert made.exit_code == 0, made.stderr
+    assert "--auth" in made.stderr
+    assert "good" not in test.read_text()
+    test.unlink()
+    made = run(*make, "--auth", '{"token": "good"}')
+    assert "--auth" not in made.stderr
+    assert 'AUTH: Any = {"token": "good"}' in test.read_text()
+    words = [sys.executable, "-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider", str(test)]
+    passed = subprocess.run(
+        words, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert passed.returncode == 0, passed.stdout
+
+
 def test_a_recording_becomes_a_test_of_the_program(
     run: Run, recorded: Path, tmp_path: Path
 ) -> None:
@@ -185,6 +242,7 @@ def test_a_recording_becomes_a_test_of_the_program(
         check=False,
     )
     assert passed.returncode == 0, passed.stdout
+    assert passed_without_formatting(test)
     again = run("replay", str(recorded), "--test", "tests.cli.service:server", "-o", str(test))
     assert again.exit_code == 2
     assert "is there already" in again.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import threading
@@ -76,6 +77,7 @@ class Filter:
 
 
 def replay(
+    context: typer.Context,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A recording.")],
     id: Annotated[list[int], typer.Option(help="Only frames on this id, repeatable.")] = [],  # noqa: B006
     method: Annotated[
@@ -117,7 +119,8 @@ def replay(
         typer.Option(
             metavar="VALUE",
             envvar="WSRPC_AUTH",
-            help="With --against: the credentials, which no recording has.",
+            help="With --against and --test: the credentials, which no recording has. --test writes "
+            "them into the test, unless they come from the environment.",
         ),
     ] = None,
     ignore: Annotated[
@@ -145,9 +148,13 @@ def replay(
     With --against it exits with 1 if the server sends another frame than in the recording.
     """
 
+    source = context.get_parameter_source("auth")
+    given = source is None or source.name != "ENVIRONMENT"
+    written = parse_auth(auth) if given else None
+
     async def body() -> int | None:
         if test is not None:
-            _write_test(file, test, output, masks(ignore, "--ignore"))
+            _write_test(file, test, output, masks(ignore, "--ignore"), written)
             return None
         if against is not None:
             Target(against)
@@ -255,22 +262,26 @@ async def _play(
 TEST = '''"""Plays {name} against the server; written by `wsrpc replay --test`."""
 
 from pathlib import Path
+from typing import Any
 
 import anyio
 
 from {module} import {object}
 from wsrpc.testing import replay
 
-RECORDING = Path(__file__).parent / {path!r}
+RECORDING = Path(__file__).parent / {path}
 
 # Fields of values that may differ, by method.
-IGNORE: dict[str, list[str]] = {ignore!r}
+IGNORE: dict[str, list[str]] = {ignore}
+
+# The credentials of the client, which no recording has.
+AUTH: Any = {auth}
 
 
 def test_{identifier}_replays_without_a_difference() -> None:
     async def play() -> None:
         async with {object}.listen() as listener:
-            played = await replay(RECORDING, listener.url, ignore=IGNORE)
+            played = await replay(RECORDING, listener.url, auth=AUTH, ignore=IGNORE)
         assert played.sessions > 0, played.left_out
 
     anyio.run(play)
@@ -278,7 +289,11 @@ def test_{identifier}_replays_without_a_difference() -> None:
 
 
 def _write_test(
-    recording: Path, server: str, output: Path | None, ignore: Mapping[str, Sequence[str]]
+    recording: Path,
+    server: str,
+    output: Path | None,
+    ignore: Mapping[str, Sequence[str]],
+    auth: Any,
 ) -> None:
     module, colon, name = server.partition(":")
     if not colon or not name.isidentifier() or not all(map(str.isidentifier, module.split("."))):
@@ -300,9 +315,23 @@ def _write_test(
         name=recording.name,
         module=module,
         object=name,
-        path=Path(where).as_posix(),
-        ignore={pattern: list(fields) for pattern, fields in ignore.items()},
+        path=_literal(Path(where).as_posix()),
+        ignore=_literal({pattern: list(fields) for pattern, fields in ignore.items()}),
+        auth=_literal(auth),
         identifier=identifier,
     )
     path.write_text(text, encoding="utf-8")
     note(f"wrote {path}, which plays {len(playable)} sessions against {server}")
+    if auth is None and any(one.hello.get("auth") is not None for one in playable):
+        note("its client had credentials: name some by --auth, or write them into AUTH there")
+
+
+def _literal(value: Any) -> str:
+    """A value as Python has it, with the quotation marks that formatters want."""
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{_literal(key)}: {_literal(one)}' for key, one in value.items())}}}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_literal, value))}]"
+    if isinstance(value, str):
+        return json.dumps(value)
+    return repr(value)
