@@ -550,7 +550,8 @@ try {
 }
 const keep = h("input", { type: "checkbox", checked: keeps(), onchange: () => (stored(keep.checked ? sessionStorage : localStorage, CALLS, null), saveHistory()) });
 const past = h("ol", { id: "calls" });
-$("history").append(h("div", { class: "tools" }, h("label", { title: "Without it, history ends with this tab" }, keep, " keep after this tab is closed"), h("span", { class: "grow" }), button("Clear", () => ((calls = []), saveHistory()))), past);
+const forget = button("Clear", () => ((calls = []), saveHistory()));
+$("history").append(h("div", { class: "tools" }, h("label", { title: "Without it, history ends with this tab" }, keep, " keep after this tab is closed"), h("span", { class: "grow" }), forget), past);
 function remember(entry) {
   calls.unshift(entry);
   calls.length = Math.min(calls.length, 100);
@@ -559,7 +560,8 @@ function remember(entry) {
 function saveHistory() {
   stored(keep.checked ? localStorage : sessionStorage, CALLS, json(calls));
   past.replaceChildren(...calls.map((entry) => h("li", {}, h("button", { type: "button", onclick: () => restore(entry) }, h("span", {}, String(entry.method)), h("time", {}, new Date(entry.at).toTimeString().slice(0, 8)), h("small", {}, `${json(entry.args).slice(0, 120)} → ${entry.outcome}`)))));
-  if (!calls.length) past.append(h("li", { class: "empty" }, "No calls yet. Each call is noted here, without its result, its uploads and your credentials."));
+  forget.hidden = !calls.length;
+  if (forget.hidden) past.append(h("li", { class: "empty" }, "No calls yet. Each call is noted here, without its result, its uploads and your credentials."));
 }
 function restore(entry) {
   history.pushState(null, "", `#${encodeURIComponent(entry.method)}?${encodeURIComponent(json(entry.args))}`);
