@@ -1,13 +1,16 @@
 """A server in a process of its own, which says what it holds: `python -m tests.server.holder`.
 
 It takes the backend and its limits as JSON, prints its URL, and answers each line on stdin with a
-line of JSON.
+line of JSON. With a third argument there is no garbage collector, and what is allocated is counted;
+the lines "revoke" and "close" then end the sessions of strangers.
 """
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
+import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -57,9 +60,20 @@ def memory(field: str) -> int:
     return int(line.split()[1]) * 1024
 
 
-async def main(limits: dict[str, Any]) -> None:
-    server = wsrpc.Server([Holder()], limits=wsrpc.Limits(**limits))
+async def principal(handshake: wsrpc.Handshake, auth: Any) -> str:
+    return auth or "stranger"
+
+
+async def main(limits: dict[str, Any], collector: bool) -> None:
+    server = wsrpc.Server(
+        [Holder()],
+        limits=wsrpc.Limits(**limits),
+        authenticate=None if collector else principal,
+    )
     most = 0
+    if not collector:
+        gc.disable()
+        tracemalloc.start(1)
     async with server.listen() as listener, anyio.create_task_group() as group:
 
         async def watch() -> None:
@@ -70,13 +84,21 @@ async def main(limits: dict[str, Any]) -> None:
 
         group.start_soon(watch)
         print(listener.url, flush=True)
-        while await anyio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True):
+        while line := await anyio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True):
+            if line == "revoke\n":
+                server.revoke("stranger")
+            elif line == "close\n":
+                for session in server.sessions.values():
+                    if session.principal == "stranger":
+                        await session.aclose()
+                    del session
             now = server.snapshot()
             said = {
                 "memory": memory("VmRSS") / MIB,
                 "peak": memory("VmHWM") / MIB,
                 "held": now.held_bytes / MIB,
                 "most": most / MIB,
+                "traced": tracemalloc.get_traced_memory()[0] / MIB,
                 "sessions": now.sessions,
                 "closes": now.closes,
             }
@@ -85,4 +107,4 @@ async def main(limits: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    anyio.run(main, json.loads(sys.argv[2]), backend=sys.argv[1])
+    anyio.run(main, json.loads(sys.argv[2]), len(sys.argv) < 4, backend=sys.argv[1])

@@ -47,6 +47,12 @@ class Process:
         said: dict[str, Any] = json.loads(await self.line())
         return said
 
+    async def order(self, what: str) -> None:
+        """End the sessions of all but the friend: "revoke" or "close"."""
+        assert self._process.stdin is not None
+        await self._process.stdin.send(what.encode() + b"\n")
+        await self.line()
+
     async def line(self) -> bytes:
         assert self._process.stdout is not None
         while b"\n" not in self._said:
@@ -56,15 +62,15 @@ class Process:
 
 
 @asynccontextmanager
-async def process(backend: str, **limits: Any) -> AsyncIterator[Process]:
+async def process(backend: str, *options: str, **limits: Any) -> AsyncIterator[Process]:
     """A server with these limits; a friend is served whatever happens to the server."""
-    command = [sys.executable, "-m", "tests.server.holder", backend, json.dumps(limits)]
+    command = [sys.executable, "-m", "tests.server.holder", backend, json.dumps(limits), *options]
     with anyio.fail_after(150):
         async with await anyio.open_process(command, stderr=None) as running:
             target = Process("", running)
             target.url = (await target.line()).decode().strip()
             try:
-                async with wsrpc.connect(target.url) as friend:
+                async with wsrpc.connect(target.url, auth="friend") as friend:
                     proxy = friend.clientize(Holder)
                     assert await proxy.greet("Ann") == "Hello, Ann!"
                     async with anyio.create_task_group() as group:

@@ -51,12 +51,13 @@ class Attachments:
         self.callbacks = callbacks
         self.failure: BaseException | None = None
         self._pumps: list[_Pump] = []
+        self._begun = False
         self._context = copy_context()
 
     @property
     def begun(self) -> bool:
         """Whether an upload may have been read, so that it cannot go with another attempt."""
-        return any(pump.task is not None for pump in self._pumps)
+        return self._begun or any(pump.task is not None for pump in self._pumps)
 
     def attach(self, hub: Hub, call: OutCall) -> None:
         """Connect the call's lanes with these attachments, in place of an earlier call's."""
@@ -88,6 +89,8 @@ class Attachments:
         with anyio.CancelScope(shield=True):
             for pump in self._pumps:
                 await pump.through()
+        self._begun = self.begun
+        self._pumps.clear()
 
 
 class _Pump(LaneOwner):
@@ -141,6 +144,8 @@ class _Pump(LaneOwner):
         finally:
             self._ended()
         self._terminate(body)
+        # The lane refers to this; without that, each upload would be a cycle for the collector.
+        self._lane.owner = None
 
     def _ended(self) -> None:
         self._hub.pumps.discard(self)

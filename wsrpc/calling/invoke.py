@@ -124,13 +124,21 @@ async def invoke(
         finally:
             if entry is not None:
                 hub.timers.remove(entry)
+                # Call and reply refer to each other; without this, each call would be a cycle for
+                # the garbage collector.
+                del reply.call
         if attachments is not None:
             await attachments.close()
         if not isinstance(outcome, Result):
-            raise await _failure(hub, call, label, outcome, timing, attachments)
-        # Call and reply refer to each other; without this, each call would be a cycle for the
-        # garbage collector.
-        call.owner = None
+            failure = await _failure(hub, call, label, outcome, timing, attachments)
+            # The error's traceback holds this frame, in which nothing may hold the error: the two
+            # would stay until the garbage collector runs.
+            call.owner = None
+            del reply, outcome
+            try:
+                raise failure
+            finally:
+                del failure
         try:
             return result.load(outcome.value, hub.codec, check=check)
         except InvalidValue as invalid:
@@ -156,7 +164,9 @@ async def invoke(
         attachments=attachments,
         timing=timing,
     )
-    return await _repeated(failed, hub, timing, retry, attachments, repeat, observed)
+    repeated = _repeated(failed, hub, timing, retry, attachments, repeat, observed)
+    del failed
+    return await repeated
 
 
 async def _repeated(
@@ -181,7 +191,11 @@ async def _repeated(
             error = again
         if not retry.wants(error, begun=attachments is not None and attachments.begun):
             break
-    raise attempts.concluded(error)
+    try:
+        raise attempts.concluded(error)
+    finally:
+        # As in `invoke`.
+        del error
 
 
 async def _failure(
@@ -205,8 +219,9 @@ async def _failure(
     else:
         error = wrong_kind(label, streams=True)
     if attachments is not None and attachments.failure is not None:
-        attachments.failure.__cause__ = error
-        return attachments.failure
+        failure, attachments.failure = attachments.failure, None
+        failure.__cause__ = error
+        return failure
     return error
 
 

@@ -43,6 +43,7 @@ class CallbackHandler(Handler):
         handling.set(self.handled)
         try:
             arguments = self._arguments(param)
+            self.call.forget_arguments()
         except InvalidValue as invalid:
             raise invalid_argument(self.label, invalid) from None
         self._runs()

@@ -93,6 +93,8 @@ from .frames import (
 )
 from .lanes import (
     LONGEST,
+    CallbackOffer,
+    CallbackTarget,
     InCall,
     Lane,
     OutCall,
@@ -424,6 +426,12 @@ class Endpoint(Arrivals):
         for slots in {self.slots, *(call.slots for call in pending)}:
             pending += slots.waiting
             slots.waiting.clear()
+        for lane in self._lanes.values():
+            # Their calls refer to them.
+            if isinstance(lane, CallbackTarget):
+                lane.live.clear()
+            elif isinstance(lane, CallbackOffer):
+                lane.calls.clear()
         self._lanes.clear()
         self._numbering = False
         # Outbox and values refer to each other, and must not keep the lanes alive until the garbage

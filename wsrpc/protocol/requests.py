@@ -217,7 +217,7 @@ class Requests(Sending):
             False where no terminal will come: the call had not gone out and is just removed, or is
             over already.
         """
-        if lane.state == "finished":
+        if lane.state == "finished" or self.state == "closed":
             return False
         if lane.id == 0:
             assert isinstance(lane, OutCall)

@@ -287,24 +287,28 @@ class _DeliverOnce:
         cancelled = anyio.get_cancelled_exc_class()
         resume: Callable[[Any], Any] = coro.send
         value: Any = None
-        while True:
-            try:
-                trap = run(resume, value)
-            except StopIteration:
-                return
-            try:
-                value = yield trap
-                resume = coro.send
-                if isinstance(getattr(value, "error", None), cancelled):
-                    note()
-            except GeneratorExit:
-                coro.close()
-                raise
-            except BaseException as error:  # noqa: BLE001  (handed on to the coroutine)
-                value = error
-                resume = coro.throw
-                if isinstance(error, cancelled):
-                    note()
+        try:
+            while True:
+                try:
+                    trap = run(resume, value)
+                except StopIteration:
+                    return
+                try:
+                    value = yield trap
+                    resume = coro.send
+                    if isinstance(getattr(value, "error", None), cancelled):
+                        note()
+                except GeneratorExit:
+                    coro.close()
+                    raise
+                except BaseException as error:  # noqa: BLE001  (handed on to the coroutine)
+                    value = error
+                    resume = coro.throw
+                    if isinstance(error, cancelled):
+                        note()
+        finally:
+            # An error's traceback holds this frame, and all that the coroutine held.
+            value = trap = None
 
 
 class _GenericTimer:

@@ -227,7 +227,9 @@ class WireSession:
             await driver.run()
             raise AssertionError("a driver that ends without a word")
         except (LinkClosed, ProtocolError) as error:
-            failure = error
+            # Its traceback would keep the last message and what came of it until the garbage
+            # collector runs.
+            failure = error.with_traceback(None)
         except Exception as error:  # noqa: BLE001  (logged)
             failure = self._own_fault(error)
         finally:
@@ -435,6 +437,8 @@ class WireSession:
         error.__cause__ = cause
         self._events.frames_ignored(self.endpoint.ignored)
         self.hub.lose(error)
+        # The driver has the link, with all that came over it and nobody has read.
+        self.hub.driver = None
         self.calls.stop_all()
         self._owner.wire_ended(self, error)
 

@@ -278,8 +278,13 @@ class Producer:
             if self._stopped:
                 self._spare()
             close = getattr(items, "aclose", None)
-            if close is not None:
-                await close()
+            try:
+                if close is not None:
+                    await close()
+            finally:
+                # They belong to whoever has this producer: a cycle, which the garbage collector
+                # would have to find.
+                self._halt = self._spare = _nothing
 
     async def _all_gone(self) -> None:
         """Wait until no item is late any more: the terminal comes after all items."""
@@ -494,3 +499,7 @@ class Producer:
             self._hub.wake()
         if self._late and endpoint.lacks_room(self.lane):
             self._hub.block(self.wake)
+
+
+def _nothing() -> None:
+    pass
