@@ -345,3 +345,15 @@ async def test_topics_and_their_bytes_are_bounded() -> None:
         # An idle one makes room.
         cluster.topic("c", str).subscribe().cancel()
         assert cluster.snapshot().topics == 2
+
+
+@pytest.mark.parametrize("wrong", [{"overflow": "block"}, {"start": "first"}, {"on_gap": "skip"}])
+async def test_a_reader_that_is_asked_for_in_a_way_there_is_none_is_refused(
+    wrong: dict[str, Any],
+) -> None:
+    async with node() as place:
+        topic = place.cluster.topic("n", int)
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            topic.subscribe(**wrong)
+        # It is no reader.
+        assert place.cluster.snapshot().topics == 0

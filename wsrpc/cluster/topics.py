@@ -6,7 +6,7 @@ import secrets
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from types import EllipsisType
-from typing import TYPE_CHECKING, Any, Generic, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, get_args, overload
 
 import anyio
 from typing_extensions import TypeVar
@@ -414,6 +414,13 @@ class Topic(Generic[T, S]):
             wait: Seconds to wait for a producer while there is none, before `unavailable`; None:
                 for ever.
         """
+        for name, value, known in (
+            ("start", start, get_args(Start)),
+            ("overflow", overflow, get_args(Overflow)),
+            ("on_gap", on_gap, get_args(OnGap)),
+        ):
+            if value not in known:
+                raise ValueError(f"{name} of a topic's reader is one of {known}, not {value!r}")
         if after is ...:
             handled = handling.get()
             after = None if handled is None else handled.context.last_id
