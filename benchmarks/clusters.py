@@ -9,9 +9,11 @@ ratios within one run, medians of interleaved rounds.
 from __future__ import annotations
 
 import argparse
+import gc
 import multiprocessing
 import statistics
 import time
+import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Any
@@ -22,6 +24,7 @@ import nats
 import wsrpc
 from wsrpc.cluster import Cluster, LocalBroker, LocalBus
 from wsrpc.cluster.bus.embedded import NatsServer, nats_server_path
+from wsrpc.cluster.directory import Directory
 from wsrpc.session.live_session import LiveSession
 
 CALLS = 300
@@ -31,6 +34,8 @@ STREAMS = 100
 ECHOES = 6
 MIB = "x" * (1 << 20)
 PUBLISHED = 1_000
+MEMBERS = 10_000
+READERS = 1_000
 
 
 class Worker:
@@ -287,6 +292,51 @@ async def durable(table: Table, rounds: int, url: str) -> None:
     table.row("250 under way, speed beside nats-py", statistics.median(many), "≥ 0.5")
 
 
+async def memory(table: Table) -> None:
+    """Bytes of a member of the directory, of a topic's reader, and of an idle session of nodes."""
+    broker = LocalBroker()
+    tracemalloc.start()
+    async with (
+        Cluster(wsrpc.Server([]), LocalBus(broker)) as here,
+        Cluster(wsrpc.Server([]), LocalBus(broker)) as there,
+    ):
+        while there.id not in here.nodes or here.snapshot().tunnels < 1:  # noqa: ASYNC110
+            await anyio.sleep(0.02)
+        directory = Directory("here", 1_000_000)
+        before = _held()
+        for i in range(MEMBERS):
+            about = {"k": None, "s": "connected", "m": {}, "t": 0.0}
+            directory.apply("there", ["+", f"there-j{i:016x}", about])
+        table.row("bytes of a member of another node", (_held() - before) / MEMBERS, "≤ 400")
+        topic = here.topic("bench", int)
+        readers: list[Any] = []
+        before = _held()
+        async with topic.produce():
+            readers += [topic.subscribe(start="latest") for _ in range(READERS)]
+            table.row("bytes of a reader of a topic", (_held() - before) / READERS, "≤ 2048")
+            for reader in readers:
+                await reader.aclose()
+        network = here.network
+        assert network is not None
+        # The first one is for what is made once in a process.
+        for _ in range(2):
+            before = _held()
+            tunnel = network.tunnel(there.id, "msgpack")
+            await tunnel.session.ready()
+            await anyio.sleep(0.2)
+            held = _held() - before
+            await tunnel.close()
+            await anyio.sleep(0.2)
+        # Both of its ends are in this process.
+        table.row("KiB of an idle session of two nodes", held / 2048, "≤ 64")
+    tracemalloc.stop()
+
+
+def _held() -> int:
+    gc.collect()
+    return tracemalloc.get_traced_memory()[0]
+
+
 def main() -> None:
     """Measure all, and print the table."""
     options = argparse.ArgumentParser(prog="python -m benchmarks.clusters", description=__doc__)
@@ -313,6 +363,7 @@ def main() -> None:
             peer.terminate()
             node.terminate()
     anyio.run(in_memory, table, rounds)
+    anyio.run(memory, table)
 
 
 if __name__ == "__main__":

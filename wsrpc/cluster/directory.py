@@ -63,6 +63,13 @@ class PresenceChange:
     reason: Reason
 
 
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+def _frozen(meta: Mapping[str, str]) -> Mapping[str, str]:
+    return MappingProxyType(dict(meta)) if meta else NOTHING
+
+
 class Entry:
     """A member of the directory, which changes in place."""
 
@@ -76,9 +83,10 @@ class Entry:
         self.principal = principal
         self.state: State = state
         self.since = since
-        self.groups: set[str] = set()
-        self.meta: dict[str, str] = {}
-        self.pools: dict[str, int] = {}
+        # Replaced and never changed: most members have none, and share what is empty.
+        self.groups: frozenset[str] = frozenset()
+        self.meta: Mapping[str, str] = NOTHING
+        self.pools: Mapping[str, int] = NOTHING
 
     def member(self) -> Member:
         """The member at this moment."""
@@ -86,15 +94,15 @@ class Entry:
             self.session,
             self.principal,
             self.node,
-            frozenset(self.groups),
-            MappingProxyType(dict(self.meta)),
+            self.groups,
+            self.meta,
             self.state,
             self.since,
         )
 
     def ops(self) -> Iterable[Op]:
         """The operations that make this entry anew."""
-        about = {"k": self.principal, "s": self.state, "m": self.meta, "t": self.since}
+        about = {"k": self.principal, "s": self.state, "m": dict(self.meta), "t": self.since}
         yield ["+", self.session, about]
         for group in self.groups:
             yield ["j", self.session, group]
@@ -228,7 +236,7 @@ class Directory:
             self.refused += 1
             return
         entry = Entry(session, node, about.get("k"), state, float(about.get("t") or 0.0))
-        entry.meta = dict(about.get("m") or {})
+        entry.meta = _frozen(about.get("m") or {})
         self._entries[session] = entry
         self._nodes.setdefault(node, {})[session] = entry
         if entry.principal is not None:
@@ -254,14 +262,14 @@ class Directory:
     def _joined(self, node: str, session: str, reason: Reason | None, group: str) -> None:
         entry = self._own(node, session)
         if entry is not None and group not in entry.groups:
-            entry.groups.add(group)
+            entry.groups |= {group}
             self._groups.setdefault(group, {})[session] = entry
             self._tell("update", entry, reason or "moved")
 
     def _left(self, node: str, session: str, reason: Reason | None, group: str) -> None:
         entry = self._own(node, session)
         if entry is not None and group in entry.groups:
-            entry.groups.discard(group)
+            entry.groups -= {group}
             _drop(self._groups, group, session)
             self._tell("update", entry, reason or "moved")
 
@@ -276,7 +284,7 @@ class Directory:
     ) -> None:
         entry = self._own(node, session)
         if entry is not None and entry.meta != meta:
-            entry.meta = dict(meta)
+            entry.meta = _frozen(meta)
             self._tell("update", entry, reason or "moved")
 
     def _works(
@@ -286,10 +294,11 @@ class Directory:
         if entry is None or entry.pools.get(pool, 0) == capacity:
             return
         if capacity:
-            entry.pools[pool] = capacity
+            entry.pools = {**entry.pools, pool: capacity}
             self._pools.setdefault(pool, {})[session] = entry
         else:
-            del entry.pools[pool]
+            left = {name: n for name, n in entry.pools.items() if name != pool}
+            entry.pools = left or NOTHING
             _drop(self._pools, pool, session)
         self._tell("update", entry, reason or "moved")
 
