@@ -46,7 +46,6 @@ class Net:
         self.left_after: list[float] = []
         self._group = group
         self._verdict = verdict
-        self._died = 0.0
 
     async def urls(self) -> list[str]:
         urls = [node.url for node in self.nodes]
@@ -66,41 +65,16 @@ class Net:
     async def kill(self) -> None:
         """Kill a node, and look how long the others take to see it."""
         victim, other = random.sample(self.nodes, 2)
-        worker = Worker()
-        async with (
-            wsrpc.connect(other.url) as near,
-            wsrpc.connect(victim.url, controllers=[worker], reconnect=False) as far,
-            wsrpc.connect([victim.url, other.url]) as leaving,
+        self.nodes.remove(victim)
+        module = "tests.soak.cluster_watch"
+        where = (victim.url, victim.process.pid, other.url)
+        async with child(self._verdict, module, *where) as watch:
+            times = [float(word) for word in (await watch.line("times")).split()]
+        for told, one in zip(
+            (self.errors_after, self.right_after, self.left_after), times, strict=True
         ):
-            id = far.id
-            prefix = id.partition("-")[0]
-            node = near.clientize(Node, timeout=None)
-            while id not in await node.sessions():
-                await anyio.sleep(0.05)
-            async with anyio.create_task_group() as group:
-                group.start_soon(self._told, node, id)
-                group.start_soon(self._leaves, leaving)
-                await anyio.sleep(0.3)
-                self.nodes.remove(victim)
-                victim.signal(signal.SIGKILL)
-                died = self._died = time.monotonic()
-                while any(one.startswith(prefix) for one in await node.sessions()):
-                    await anyio.sleep(0.02)
-                self.right_after.append(time.monotonic() - died)
+            told.append(one)
         await self.add()
-
-    async def _told(self, node: Node, id: str) -> None:
-        try:
-            await node.hang(id)
-        except wsrpc.RpcError:
-            self.errors_after.append(time.monotonic() - self._died)
-
-    async def _leaves(self, session: wsrpc.Session) -> None:
-        """A client that has another address goes on there."""
-        old = session.id
-        while session.id == old or session.state != "connected":
-            await anyio.sleep(0.01)
-        self.left_after.append(time.monotonic() - self._died)
 
     async def freeze(self) -> None:
         """Stop a node for a while, at times for so long that the others give it up."""
