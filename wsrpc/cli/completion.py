@@ -64,7 +64,7 @@ def _offered(
 ) -> list[Offer]:
     try:
         contract = anyio.run(_contract, ctx.params)
-    except Exception:  # noqa: BLE001  (whatever it is: a shell that completes shows no errors)
+    except Exception:  # noqa: BLE001  (a shell that completes shows no errors)
         return []
     return [
         (name, UNSAFE.sub(" ", doc)[:LONGEST].strip())

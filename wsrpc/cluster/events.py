@@ -1,4 +1,4 @@
-"""What an operator hears of a cluster while it happens."""
+"""Events of a cluster, as an operator gets them."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ class Merged(Stream[T]):
     async def _run(self, source: Source, done: Future) -> None:
         try:
             await source(self._put)
-        except Exception as failure:  # noqa: BLE001  (raised by whoever takes the items)
+        except Exception as failure:  # noqa: BLE001  (raised where the items are taken)
             self._failure = self._failure or failure
         finally:
             self._left -= 1

@@ -69,7 +69,7 @@ class Ring:
         self.failure: RpcError[Any] | None = None
         self.ended = False
         self.snapshot: Callable[[], Shared[Any] | None] = lambda: None
-        # Whether whoever begins with a snapshot has to wait for the next one.
+        # Whether a reader that begins with a snapshot has to wait for the next one.
         self.awaits_snapshot: Callable[[], bool] = lambda: False
         self._charged = charged
         self._items: deque[tuple[Shared[Any], int]] = deque()

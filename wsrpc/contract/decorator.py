@@ -187,9 +187,9 @@ def method(
         raises: The `RpcError` classes that callers may meet, for the contract and for generated
             clients. Other `RpcError`s cross all the same.
         deprecated: Whether callers should stop using it; a string names the replacement.
-        timeout: Seconds after which a call is cancelled and fails with `deadline_exceeded`, whatever
-            its caller allows. Callers that know the method by its class, its contract or generated
-            code wait as long, unless they say otherwise.
+        timeout: Seconds after which a call is cancelled and fails with `deadline_exceeded`, even if
+            its caller allows more. Callers that know the method by its class, its contract or
+            generated code wait as long, unless they set a timeout.
 
     Raises:
         RegistrationError: The decorated object is no function, or an option has an invalid value;

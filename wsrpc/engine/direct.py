@@ -190,7 +190,7 @@ class DirectTurns:
                     self._blocked_since = hub.runtime.now()
                     self._stall.begin()
                     return
-        except Exception as error:  # noqa: BLE001  (whoever is told acts on it)
+        except Exception as error:  # noqa: BLE001  (the fault handler acts on it)
             self._fault(error)
             return
         if self._guesses:

@@ -124,7 +124,7 @@ class TaskDriver:
         except LinkClosed:
             # The reader meets the same end of the link, and acts on it.
             return
-        except Exception as error:  # noqa: BLE001  (whoever is told acts on it)
+        except Exception as error:  # noqa: BLE001  (the fault handler acts on it)
             self._fault(error)
         finally:
             stall.end()

@@ -189,7 +189,7 @@ class Handler(CallState):
         if isinstance(single, RpcError):
             try:
                 return error_body(single, self.hub.codec)
-            except Exception as unusable:  # noqa: BLE001  (whatever it is, the call must end)
+            except Exception as unusable:  # noqa: BLE001  (the call must end after any exception)
                 error = unusable
         if isinstance(error, ValueTooLargeError):
             return ErrorBody(Code.RESOURCE_EXHAUSTED, f"the answer of {self.label}: {error}")

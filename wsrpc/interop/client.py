@@ -54,7 +54,7 @@ async def try_case(case: Case, url: str, codec: Codec, auth: str | None) -> str 
             async with connect_as(url, codec, auth) as session:
                 await case.run(Ground(url, codec, auth, session))
             why = None
-        except Exception as error:  # noqa: BLE001  (whatever it is, the case failed)
+        except Exception as error:  # noqa: BLE001  (any exception fails the case)
             why = _why(error)
         group.cancel_scope.cancel()
     return why

@@ -289,7 +289,7 @@ async def large_items_cost_more(at: Ground) -> None:
         await bare.send(["credit", 1, 1])
         await silent(bare, 1)
         await bare.send(["credit", 1, 1])
-        equal(await bare.items(1, 1), ["small"], "the item behind it")
+        equal(await bare.items(1, 1), ["small"], "the item after it")
 
 
 @wire_cases("CREDIT-2")

@@ -94,7 +94,7 @@ async def no_item_after_a_cancel(at: Ground) -> None:
         while (await bare.frame())[:2] != ["pong", 77]:
             pass
         items, terminal = await bare.outcome(1)
-        equal(items, [], "the items behind the pong")
+        equal(items, [], "the items after the pong")
         failed(terminal, "cancelled")
 
 

@@ -47,7 +47,7 @@ async def tracked_streams(at: Ground) -> None:
     pairs = [[str(i), i] for i in range(5)]
     loose = at.session.clientize("Interop")
     equal(await loose.tracked(n=5).collect(), pairs)
-    equal(await loose.tracked(n=5, last_id="2").collect(), pairs[3:], "behind item 2")
+    equal(await loose.tracked(n=5, last_id="2").collect(), pairs[3:], "the items after item 2")
     items = await at.interop.tracked(5).collect()
     equal([[item.id, item.value] for item in items], pairs, "with types")
 

@@ -121,7 +121,7 @@ class Listener(Generic[S]):
                 if not bound.done():
                     bound.set_result(self._bound.url)
                 await self._stop
-        except Exception as error:  # noqa: BLE001  (raised again by whoever listens)
+        except Exception as error:  # noqa: BLE001  (raised again in the listening task)
             failure = error
             if not bound.done():
                 bound.set_result(error)

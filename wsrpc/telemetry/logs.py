@@ -237,7 +237,7 @@ def _text_of(error: BaseException) -> str:
         return f"{error.error_count()} validation errors for {error.title}"
     try:
         return str(error)
-    except Exception:  # noqa: BLE001  (whatever it is, it must not hide the other one)
+    except Exception:  # noqa: BLE001  (no exception may hide the other one)
         return "(its text cannot be told)"
 
 

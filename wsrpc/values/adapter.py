@@ -235,7 +235,7 @@ class Adapter:
     def _serialization_error(self, value: Any) -> Exception | None:
         try:
             self._core.serializer().to_json(value, warnings="error")
-        except Exception as error:  # noqa: BLE001 - whatever it is goes into the message
+        except Exception as error:  # noqa: BLE001 - the message names any exception
             return error
         return None
 

@@ -59,7 +59,7 @@ async def _try(step: Step, visit: Visit, reporter: Reporter) -> bool:
     try:
         with anyio.fail_after(STEP_TIMEOUT):
             evidence = await step.run(visit)
-    except Exception as error:  # noqa: BLE001  (whatever it is, the row shows it)
+    except Exception as error:  # noqa: BLE001  (the row shows any exception)
         reporter.say(step.key, "fails", f"{type(error).__name__}: {error}")
         return False
     reporter.say(step.key, "holds", evidence)

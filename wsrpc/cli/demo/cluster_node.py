@@ -26,7 +26,7 @@ class Trader:
 
     @wsrpc.method(idempotent=True)
     async def offer(self, amount: int) -> int:
-        """What it pays."""
+        """The price that it pays."""
         return amount * 2
 
 

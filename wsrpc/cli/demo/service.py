@@ -47,7 +47,7 @@ class Token(BaseModel):
 
 
 class Digest(BaseModel):
-    """What arrived of an upload."""
+    """The counts of an upload that arrived."""
 
     tokens: int
     size: int
@@ -166,7 +166,7 @@ class Clock:
 
     @wsrpc.method
     async def counts(self) -> Counts:
-        """What runs now, and over how many sockets."""
+        """The handlers that run now, and the number of sockets."""
         return Counts(streams=server.stats.generators_open, links=server.stats.links)
 
     @wsrpc.method

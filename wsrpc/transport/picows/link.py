@@ -303,7 +303,7 @@ class PicowsLink(WSListener):
                 data, self._fragments, self._whole = self._fragments, None, True
                 self._put(Binary(data) if self._odd else bytes(data))
 
-    # ------------------------------------------------------------ messages to whoever wants them
+    # ------------------------------------------------------------ messages to the reader or session
 
     def _put(self, data: bytes) -> None:
         self._queue.append(data)

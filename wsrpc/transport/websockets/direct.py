@@ -373,7 +373,7 @@ class Tap(Connection, asyncio.BufferedProtocol):
         await super().close(code, reason)
 
     def sender(self, text: bool) -> Callable[[bytes], bool]:
-        """What writes messages of one kind, bound to it once instead of for each."""
+        """The function that writes messages of one kind, bound once instead of for each message."""
         self._text = text
         return self._send_nowait
 
