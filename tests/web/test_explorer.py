@@ -251,6 +251,31 @@ async def test_a_number_that_is_none_is_refused_before_it_goes() -> None:
         assert server.stats.calls_peak <= 1
 
 
+class Ids:
+    @wsrpc.method
+    async def twice(self, id: int, any: Any = None) -> str:
+        return f"{id * 2}, {any}"
+
+
+@pytest.mark.slow
+async def test_integers_beyond_2_to_the_53_go_as_they_were_typed() -> None:
+    server = wsrpc.Server([Ids()], explorer=True)
+    async with explored(server=server) as (page, _):
+        await fill(page, "id", "9007199254740993")
+        await fill(page, "any", '{"a": [9007199254740995, 1.5, -9007199254740997]}')
+        await press(page, "JSON", ".bar")
+        await page.key("Enter", "Control")
+        said = await outcome(page, "result")
+        assert "18014398509481986, {'a': [9007199254740995, 1.5, -9007199254740997]}" in said
+        await page.run("document.querySelector('#t-code').click()")
+        await page.until_says("#code", "id:=9007199254740993")
+        await page.run("document.querySelector('#t-history').click()")
+        await page.run("(document.querySelector('.whole').value = '')")
+        await page.run("document.querySelector('#calls button').click()")
+        await press(page, "JSON", ".bar")
+        assert '"id": 9007199254740993' in await page.run("document.querySelector('.whole').value")
+
+
 FORMS: list[tuple[str, Any]] = [
     ("Forms.pets", {"pets": [{"kind": "cat", "lives": 3}, {"kind": "dog", "name": "Rex"}]}),
     ("Forms.tree", {"root": {"name": "a", "left": {"name": "b"}, "children": [{"name": "c"}]}}),

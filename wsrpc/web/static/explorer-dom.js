@@ -22,7 +22,7 @@ export const button = (label, onclick, more) => h("button", { type: "button", cl
 /** JSON of anything that can travel, bytes as base64url.
  * @param {any} value @param {number} [indent] @returns {string} */
 export const json = (value, indent) =>
-  JSON.stringify(value, (_, one) => (one instanceof Uint8Array ? toBase64url(one) : typeof one === "bigint" ? Number(one) : one), indent) ?? "null";
+  JSON.stringify(value, (_, one) => (one instanceof Uint8Array ? toBase64url(one) : typeof one === "bigint" ? JSON.rawJSON?.(String(one)) ?? Number(one) : one), indent) ?? "null";
 
 /** JSON in colours. @param {string} text */
 export function coloured(text) {
@@ -116,10 +116,13 @@ function hex(bytes) {
   return lines.join("\n");
 }
 
+/** Whole numbers beyond 2^53 stay what they are. @param {string} _ @param {any} value @param {any} [context] */
+const exactly = (_, value, context) => (Number.isInteger(value) && !Number.isSafeInteger(value) && /^-?\d+$/.test(context?.source) ? BigInt(context.source) : value);
+
 /** Text as JSON; an error says where it is wrong. @param {string} text @returns {any} */
 export function parse(text) {
   try {
-    return JSON.parse(text);
+    return JSON.parse(text, exactly);
   } catch {
     let good = 0;
     let bad = text.length;

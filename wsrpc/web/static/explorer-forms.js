@@ -382,7 +382,7 @@ function union({ id, name, schema, defs, path, depth = 0, changed }) {
       const order = schema.choices.map((_, i) => i).sort((a, b) => fits(b) - fits(a));
       function fits(i) {
         const one = resolve(schema.choices[i], defs);
-        const kind = value === null ? "null" : Array.isArray(value) ? "array" : typeof value;
+        const kind = value === null ? "null" : Array.isArray(value) ? "array" : typeof value === "bigint" ? "integer" : typeof value;
         const same = one.type === kind || (kind === "number" && one.type === "integer");
         const marked = Object.entries(one.properties ?? {}).some(([key, p]) => p.const !== undefined && own(value, key) === p.const);
         return (same ? 1 : 0) + (marked ? 4 : 0) + (same && kind === "object" && (one.required ?? []).every((key) => Object.hasOwn(value, key)) ? 2 : 0);

@@ -24,7 +24,7 @@ function stored(where, key, value) {
 
 let credentials;
 const remembered = stored(sessionStorage, `${HERE}.auth`);
-if (remembered !== null) credentials = JSON.parse(remembered);
+if (remembered !== null) credentials = parse(remembered);
 let away = 0;
 
 /** Notifications that were seen and not yet answered, by method. @type {Map<string, number>} */
@@ -192,7 +192,7 @@ function askCredentials(why) {
       wrong.textContent = (error).message;
       return;
     }
-    stored(sessionStorage, `${HERE}.auth`, keep.checked && credentials !== undefined ? JSON.stringify(credentials) : null);
+    stored(sessionStorage, `${HERE}.auth`, keep.checked && credentials !== undefined ? json(credentials) : null);
     $("dialog").close();
     again();
   };
@@ -259,7 +259,7 @@ function fromLink() {
   try {
     const name = decodeURIComponent(path);
     const at = name.lastIndexOf(".");
-    return { controller: name.slice(0, at), name: name.slice(at + 1), args: given ? JSON.parse(decodeURIComponent(given)) : undefined };
+    return { controller: name.slice(0, at), name: name.slice(at + 1), args: given ? parse(decodeURIComponent(given)) : undefined };
   } catch {
     return { controller: "", name: "" };
   }
@@ -544,7 +544,7 @@ const CALLS = `${HERE}.calls`;
 const keeps = () => stored(localStorage, CALLS) !== null;
 let calls = [];
 try {
-  calls = JSON.parse(stored(localStorage, CALLS) ?? stored(sessionStorage, CALLS) ?? "[]").slice(0, 100);
+  calls = parse(stored(localStorage, CALLS) ?? stored(sessionStorage, CALLS) ?? "[]").slice(0, 100);
 } catch {
   // Somebody else's: begin anew.
 }
