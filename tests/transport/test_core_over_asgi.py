@@ -13,21 +13,55 @@ import pytest
 
 import wsrpc
 from tests.session import (
+    test_authorize,
+    test_bad_input,
     test_callbacks,
     test_calls,
     test_cancellation,
+    test_chunks,
+    test_context,
+    test_controllers,
+    test_endings,
     test_errors,
+    test_feeds,
+    test_fetchers,
+    test_interceptors,
+    test_slots,
     test_streams,
+    test_threads,
     test_uploads,
+    test_wrapped_streams,
 )
 from tests.support import soon
 from wsrpc.transport.websockets.link import on_asyncio
 
 from .asgi_hosts import on_hypercorn, on_uvicorn
 
-MODULES = (test_calls, test_callbacks, test_cancellation, test_errors, test_streams, test_uploads)
+MODULES = (
+    test_authorize,
+    test_bad_input,
+    test_callbacks,
+    test_calls,
+    test_cancellation,
+    test_chunks,
+    test_context,
+    test_controllers,
+    test_endings,
+    test_errors,
+    test_feeds,
+    test_fetchers,
+    test_interceptors,
+    test_slots,
+    test_streams,
+    test_threads,
+    test_uploads,
+    test_wrapped_streams,
+)
 
 pytestmark = pytest.mark.slow
+
+# Fixtures of those modules.
+error = test_endings.error
 
 
 @asynccontextmanager
@@ -40,6 +74,8 @@ async def pair(
     client_limits: wsrpc.Limits | None = None,
     interceptors: Sequence[Any] = (),
     client_interceptors: Sequence[Any] = (),
+    authorize: Any = None,
+    client_authorize: Any = None,
     debug: bool = False,
     principal: Any = None,
 ) -> AsyncIterator[tuple[wsrpc.Session, wsrpc.Session]]:
@@ -52,6 +88,7 @@ async def pair(
         controllers,
         limits=replace(limits or wsrpc.Limits(), resume_window=0),
         authenticate=authenticate,
+        authorize=authorize,
         interceptors=interceptors,
         debug=debug,
     )
@@ -63,6 +100,7 @@ async def pair(
                 controllers=client_controllers,
                 codec=codec,
                 limits=client_limits or limits,
+                authorize=client_authorize,
                 interceptors=client_interceptors,
                 debug=debug,
                 reconnect=False,
