@@ -350,6 +350,22 @@ async def test_connect_with_wait_keeps_trying_to_make_the_first_connection(
     caplog.clear()
 
 
+async def test_a_first_connection_that_does_not_come_about_ends_the_session_with_that_reason() -> (
+    None
+):
+    changes: list[wsrpc.StateChange] = []
+    async with answering("403 Forbidden") as url:
+        with soon(), pytest.raises(wsrpc.ConnectError) as raised:
+            async with wsrpc.connect(url, on_state=lambda session, change: changes.append(change)):
+                pass
+    last = changes[-1]
+    assert last.state == "closed"
+    assert str(raised.value) in last.cause
+    assert "403" in str(last.error)
+    assert last.error is not None
+    assert isinstance(last.error.__cause__, wsrpc.ConnectError)
+
+
 @pytest.mark.parametrize("policy", [{"attempts": 2}, {"give_up_after": 0.05}])
 async def test_reconnect_says_when_to_give_up(
     policy: dict[str, Any], caplog: pytest.LogCaptureFixture

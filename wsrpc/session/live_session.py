@@ -422,6 +422,9 @@ class LiveSession(Session):
         """Connecting side: end the session, since no link came about or a task of it failed."""
         if not self._ready.done():
             self._ready.set_result(error)
+            # Now, so that its end has this reason.
+            self._closing = True
+            self.wire.lose(CloseCode.NORMAL, "", what=str(error), cause=error)
         elif not self.closed:
             self.wire.hub.log.error("a fault in wsrpc itself ended %r", self, error=error)
             self._closing = True
