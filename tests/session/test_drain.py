@@ -200,7 +200,7 @@ async def test_who_has_not_said_hello_when_the_drain_begins_is_sent_away() -> No
                 with pytest.raises(wsrpc.ConnectError) as caught:
                     async with wsrpc.connect(listener.url):
                         pytest.fail("let in")
-                assert caught.value.close_code == 1012
+                assert caught.value.close_code == 1013
 
 
 async def _never(handshake: object, auth: object) -> None:

@@ -346,7 +346,7 @@ class Acceptor:
         service = self._service
         if service.drains:
             # The link was let in while the drain began.
-            raise ProtocolError(CloseCode.RESTART, STOPPING)
+            raise ProtocolError(CloseCode.TRY_AGAIN_LATER, STOPPING)
         # Once more, since a principal may have been revoked while the session was made.
         _check_revoked(pending, grant)
         session.trust(grant)

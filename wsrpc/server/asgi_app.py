@@ -84,7 +84,7 @@ class Running:
     def refuse(self) -> None:
         """Let no further session begin."""
         if self._acceptor is not None and not self._acceptor.closing:
-            self._acceptor.refuse(CloseCode.RESTART)
+            self._acceptor.refuse(CloseCode.TRY_AGAIN_LATER)
 
     def begin(self, link: AsgiLink) -> None:
         """Serve a link in a task of this block, to the end of the session that it begins."""

@@ -73,7 +73,7 @@ class Listener(Generic[S]):
         The port stays open: clients get an answer, and probes see that the server is not ready.
         """
         if self._bound is not None and self._acceptor is not None and not self._acceptor.closing:
-            self._acceptor.refuse(CloseCode.RESTART)
+            self._acceptor.refuse(CloseCode.TRY_AGAIN_LATER)
 
     def unbind(self) -> None:
         """Accept no further connection at all."""

@@ -447,7 +447,7 @@ class Server:
                 running.refuse()
             for acceptor in self._acceptors:
                 if not acceptor.closing:
-                    acceptor.refuse(CloseCode.RESTART)
+                    acceptor.refuse(CloseCode.TRY_AGAIN_LATER)
             async with anyio.create_task_group() as group:
                 for session in self._service.sessions.values():
                     group.start_soon(session.drain, grace, reconnect_after)
