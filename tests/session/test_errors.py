@@ -508,6 +508,58 @@ async def test_an_rpcerror_that_came_from_another_session_and_is_not_caught_does
         assert len(late) == 1
 
 
+async def test_an_error_of_another_session_out_of_authenticate_authorize_or_an_interceptor_stays(
+    caplog: pytest.LogCaptureFixture, codec: Codec
+) -> None:
+    where = ""
+    knowingly = False
+
+    async def ask(place: str) -> None:
+        if place == where:
+            try:
+                await behind.clientize(Behind).fail()
+            except wsrpc.RpcError as error:
+                raise (error.forward() if knowingly else error) from None
+
+    async def authenticate(handshake: wsrpc.Handshake, auth: Any) -> None:
+        await ask("authenticate")
+
+    async def authorize(context: wsrpc.CallContext) -> bool:
+        await ask("authorize")
+        return True
+
+    async def around(request: wsrpc.Request, call_next: wsrpc.Next) -> Any:
+        await ask("interceptor")
+        return await call_next(request)
+
+    class Guarded:
+        @wsrpc.method
+        async def one(self) -> int:
+            return 1
+
+    options: dict[str, Any] = {"authorize": authorize, "interceptors": [around]}
+    async with pair([Behind()], codec=codec) as (_, behind):
+        async with served([Guarded()], authenticate=authenticate, **options) as listener:
+            async with wsrpc.connect(listener.url, codec=codec) as client:
+                for place in ("authorize", "interceptor"):
+                    where, knowingly = place, False
+                    with error_of("internal") as caught:
+                        await client.clientize(Guarded).one()
+                    assert caught.value.data is None
+                    knowingly = True
+                    with error_of("aborted") as passed:
+                        await client.clientize(Guarded).one()
+                    assert passed.value.data == "the key"
+                where = "authenticate"
+                for knowingly in (False, True):
+                    with pytest.raises(wsrpc.ConnectError) as refused:
+                        async with wsrpc.connect(listener.url, reconnect=False):
+                            pytest.fail("let in")
+                    assert refused.value.close_code == 4501
+                    assert ("4501: no)" in str(refused.value)) is knowingly
+    assert "authenticate raised an error of another session" in caplog.text
+
+
 async def test_an_error_of_the_callers_own_session_comes_back_to_it() -> None:
     class Asks:
         @wsrpc.method

@@ -156,10 +156,20 @@ class Authentication:
                 )
                 return _checked(found if isinstance(found, Grant) else Grant(found))
         except RpcError as error:
-            if error.code == "permission_denied":
-                raise ProtocolError(CloseCode.FORBIDDEN, _reason(error, "forbidden")) from None
             if error.code == "unavailable":
                 raise UnavailableError from None
+            if error.origin is not None:
+                # Nobody here has said whether this peer may read what another one answered.
+                everyone.error(
+                    "authenticate raised an error of another session, which crosses on only as "
+                    "`raise error.forward()`; the peer is refused",
+                    error=error,
+                    secret=True,
+                    peer=handshake.remote,
+                )
+                raise ProtocolError(CloseCode.UNAUTHENTICATED, "unauthenticated") from None
+            if error.code == "permission_denied":
+                raise ProtocolError(CloseCode.FORBIDDEN, _reason(error, "forbidden")) from None
             said = _reason(error, "unauthenticated")
             raise ProtocolError(CloseCode.UNAUTHENTICATED, said) from None
         except ProtocolError:
