@@ -262,3 +262,17 @@ async def test_integers_beyond_2_to_the_53_break_nothing_in_messagepack() -> Non
         """
     )
     assert json.loads(said) == ["closed", [4505]]
+
+
+async def test_a_call_of_the_server_runs_no_getter_and_a_blob_is_no_value() -> None:
+    assert await told(
+        """
+        console.error = () => {};
+        let ran = 0;
+        class Base { echo() { return new Blob(["lost"]); } }
+        class Mine extends Base { get nested() { ran++; throw new Error("run"); } }
+        session.expose({ Interop: new Mine() });
+        out.push(await of(interop.callBack({ times: 1 })), await of(interop.nested({ depth: 1 })), ran);
+        out.push(await of(interop.echo({ value: [new Blob(["lost"])] })), session.state);
+        """
+    ) == ["internal", "unimplemented", 0, "invalid_argument", "open"]

@@ -191,11 +191,11 @@ function clean(v, binary, depth = 0) {
     return binary ? bytes : toBase64url(bytes);
   }
   if (v instanceof Date && isNaN(+v)) throw new TypeError("an invalid Date cannot travel");
-  if (typeof v.toJSON === "function") return clean(v.toJSON(), binary, depth);
+  if (isFunction(v.toJSON)) return clean(v.toJSON(), binary, depth);
   if (++depth > 100) throw new TypeError("it is nested more than 100 deep");
   if (v instanceof Set) v = [...v];
   if (Array.isArray(v)) return v.map((one) => clean(one, binary, depth));
-  if (typeof v.then === "function") throw new TypeError("a promise cannot travel: await it first");
+  if (isFunction(v.then) || isBlob(v)) throw new TypeError("a promise or Blob cannot travel");
   /** @type {any} */ const made = {};
   for (const [key, one] of v instanceof Map ? v : Object.entries(v)) {
     if (one === undefined) continue;
@@ -233,6 +233,7 @@ const json = {
 // --- The shape of frames (BATCH-3)
 
 const str = (/** @type {any} */ v) => typeof v === "string";
+const isFunction = (/** @type {any} */ v) => typeof v === "function";
 const obj = (/** @type {any} */ v) => v !== null && typeof v === "object" && !Array.isArray(v) && !(v instanceof Uint8Array);
 const list = (/** @type {any} */ v) => Array.isArray(v);
 const int = (/** @type {any} */ v, least = 0, most = Infinity) => (typeof v === "bigint" || Number.isInteger(v)) && v >= least && v <= most;
@@ -518,7 +519,6 @@ const CALL_OPTIONS = {
   timeout: (v) => v === null || ms(v), idleTimeout: ms, signal: (v) => v?.addEventListener, metadata: TESTS.S, key: str, window: TESTS.w,
   overflow: (v) => /^(block|latest|drop_oldest|fail)$/.test(v), idempotent: TESTS.b,
 };
-const isFunction = (/** @type {any} */ v) => typeof v === "function";
 /** @type {Methods} */
 const CONNECT_OPTIONS = {
   timeout: CALL_OPTIONS.timeout, metadata: TESTS.S, window: TESTS.w, auth: () => true, controllers: (v) => v === Object(v), fallback: isFunction, reflection: TESTS.b,
@@ -1842,8 +1842,13 @@ const Core = {
       this.controllers.set(name, one);
     }
   },
+  /** A getter is no method, and is not run to find that out. */
   has(controller, name) {
-    return name[0] !== "_" && !(name in Object.prototype) && typeof controller[name] === "function";
+    for (let at = controller; name[0] !== "_" && !(name in Object.prototype) && at; at = Object.getPrototypeOf(at)) {
+      const one = Object.getOwnPropertyDescriptor(at, name);
+      if (one) return isFunction(one.value);
+    }
+    return false;
   },
   find(method) {
     const { reflection, fallback } = this.options;
@@ -1856,7 +1861,7 @@ const Core = {
   methods(controller) {
     const names = new Set();
     for (let at = controller; at && at !== Object.prototype; at = Object.getPrototypeOf(at)) {
-      for (const [name, { get }] of Object.entries(Object.getOwnPropertyDescriptors(at))) if (!get && this.has(controller, name)) names.add(name);
+      for (const name of Object.getOwnPropertyNames(at)) if (this.has(controller, name)) names.add(name);
     }
     return [...names];
   },
