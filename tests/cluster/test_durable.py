@@ -214,3 +214,23 @@ async def test_a_latecomer_beside_other_readers_begins_with_a_snapshot_too(histo
             assert isinstance((await anext(gapped)).value, Snapshot)
             for reader in (gapped, *early):
                 await reader.aclose()
+
+
+async def test_a_topic_that_nobody_reads_any_more_has_no_consumer() -> None:
+    async with net("nats", 1, jetstream=True) as nodes:
+        topic = nodes.places[0].cluster.topic("n", int)
+        js = nodes.buses[0].client.jetstream()
+        async with topic.produce() as producer:
+            await producer.durable(1)
+            (stream,) = [
+                one.config.name for one in await js.streams_info() if "_T_" in one.config.name
+            ]
+            for _ in range(3):
+                reader = topic.subscribe()
+                assert (await anext(reader)).value == 1
+                with anyio.fail_after(20):
+                    while len(await js.consumers_info(stream)) != 1:
+                        await anyio.sleep(0.05)
+                    await reader.aclose()
+                    while await js.consumers_info(stream):
+                        await anyio.sleep(0.05)

@@ -225,12 +225,13 @@ class StoredChannel:
             start = max(first, last - self._topic.history + 1, 1)
             ring = self._fresh(epoch, start - 1)
             ring.ended = self._is_ended(ring, last)
-        subscription = await self._bus.run(
-            self.store.js().pull_subscribe,
-            "",
-            stream=self.store.items,
-            config=ConsumerConfig(
-                name=f"n{secrets.token_hex(8)}",
+        consumer = f"n{secrets.token_hex(8)}"
+        # `pull_subscribe` would give it another name, and leave it behind.
+        await self._bus.run(
+            self.store.js().add_consumer,
+            self.store.items,
+            ConsumerConfig(
+                name=consumer,
                 ack_policy=AckPolicy.NONE,
                 deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
                 opt_start_seq=ring.last + 1,
@@ -238,6 +239,9 @@ class StoredChannel:
                 mem_storage=True,
                 num_replicas=1,
             ),
+        )
+        subscription = await self._bus.run(
+            self.store.js().pull_subscribe_bind, consumer, self.store.items
         )
         try:
             while self._goes_on(generation):
@@ -257,6 +261,8 @@ class StoredChannel:
             with anyio.CancelScope(shield=True), anyio.move_on_after(1):
                 with suppress(*AWAY):
                     await self._bus.run(subscription.unsubscribe)
+                    # Else it would stay for as long as `inactive_threshold` says.
+                    await self._bus.run(self.store.js().delete_consumer, self.store.items, consumer)
 
     def _goes_on(self, generation: int) -> bool:
         return bool(
