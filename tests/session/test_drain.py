@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any
 
@@ -340,7 +340,7 @@ class Endless:
     def __init__(self) -> None:
         self.cleaned: list[str] = []
 
-    async def _run(self, name: str) -> AsyncIterator[int]:
+    async def _run(self, name: str) -> AsyncGenerator[int, None]:
         try:
             n = 0
             while True:
