@@ -167,14 +167,14 @@ def client(url: str, pipe: Any) -> None:
 
 
 class Table:
-    """Ratios, printed as they come."""
+    """Figures, printed as they come."""
 
     def __init__(self) -> None:
-        print("| work | ratio | bar |")
+        print("| work | figure | bar |")
         print("|---|---:|---:|")
 
     def row(self, work: str, ratio: float, bar: str) -> None:
-        """One ratio."""
+        """One figure."""
         print(f"| {work} | {ratio:.2f} | {bar} |", flush=True)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 import wsrpc
 from tests.cluster.support import QUICK, Net, net
-from tests.support import until
+from tests.support import error_of, until
 from wsrpc.cluster import (
     Cluster,
     ClusterConfigError,
@@ -234,3 +234,63 @@ async def test_a_topic_that_nobody_reads_any_more_has_no_consumer() -> None:
                     await reader.aclose()
                     while await js.consumers_info(stream):
                         await anyio.sleep(0.05)
+
+
+async def test_an_item_or_a_snapshot_too_large_for_nats_is_refused_where_it_is_made(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with net("nats", 1, jetstream=True) as nodes:
+        topic = nodes.places[0].cluster.topic("n", str, str)
+        large = "x" * nodes.buses[0].max_payload
+        with error_of("resource_exhausted"):
+            async with topic.produce(snapshot=lambda: large):
+                pass
+        state = ["small"]
+        async with topic.produce(snapshot=lambda: state[0]) as producer:
+            await producer.durable("one")
+            with pytest.raises(wsrpc.RpcError, match="max_payload"):
+                producer.publish(large)
+            # What has become too large later is said, and items go on without it.
+            state[0] = large
+            await producer.durable("two")
+            with anyio.fail_after(10):
+                while "there is no snapshot of the topic 'n'" not in caplog.text:
+                    await anyio.sleep(0.05)
+            await producer.durable("three")
+            reader = topic.subscribe(start="earliest")
+            assert [(await anext(reader)).value for _ in range(3)] == ["one", "two", "three"]
+            await reader.aclose()
+
+
+async def test_a_snapshot_that_fails_stops_no_items(caplog: pytest.LogCaptureFixture) -> None:
+    async with net("nats", 1, jetstream=True) as nodes:
+        asked = 0
+
+        def snapshot() -> int:
+            nonlocal asked
+            asked += 1
+            if asked > 1:
+                raise ZeroDivisionError
+            return 0
+
+        topic = nodes.places[0].cluster.topic("n", int, int, history=1000)
+        async with topic.produce(snapshot=snapshot) as producer:
+            for i in range(200):
+                await producer.durable(i)
+        assert asked > 2
+        assert "there is no snapshot of the topic 'n'" in caplog.text
+        reader = topic.subscribe(start="earliest")
+        assert [one.value async for one in reader] == list(range(200))
+
+
+async def test_an_ended_topic_is_read_to_its_end_from_every_start() -> None:
+    async with net("nats", 2, jetstream=True) as nodes:
+        here, there = nodes.places
+        async with here.cluster.topic("n", int).produce() as producer:
+            for i in range(100):
+                producer.publish(i)
+        for place in (there, here):
+            for start in ("earliest", "snapshot"):
+                reader = place.cluster.topic("n", int).subscribe(start=start)
+                with anyio.fail_after(10):
+                    assert [one.value async for one in reader] == list(range(100))

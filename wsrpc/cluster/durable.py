@@ -34,7 +34,7 @@ from .members import BAD_JSON
 from .network import Network
 from .node import Node
 from .ring import Reader, Ring, Snapshot, closed_ring
-from .store import AWAY, RETRY, STARTING, Store
+from .store import AWAY, NO_STATE, RETRY, STARTING, Note, Store, epoch_of
 
 __all__ = ["StoredChannel"]
 
@@ -54,11 +54,11 @@ BATCH = 256
 TOGETHER = 64
 SNAPSHOT_EVERY = 64
 
+# Bytes of a message that are not the item's.
+HEADERS = 1024
+
 # Seconds without an item after which there is a snapshot of the last one.
 IDLE = 0.5
-
-
-NO_STATE = msgspec.Raw(b"null")
 
 
 class Described(Protocol):
@@ -81,16 +81,6 @@ class Shelf(Protocol):
     def deadlines(self) -> Timers: ...
     def charged(self, size: int) -> None: ...
     def trim(self) -> None: ...
-
-
-class Note(msgspec.Struct):
-    """The state of a topic after an item."""
-
-    pos: int
-    epoch: str
-    ended: bool = False
-    # `null` where the producer has no state.
-    state: msgspec.Raw = NO_STATE
 
 
 class StoredChannel:
@@ -126,6 +116,7 @@ class StoredChannel:
         self._last = 0
         self._epoch = ""
         self._acked = 0
+        self._most = 0
         self._queue: deque[tuple[int, bytes]] = deque()
         self._lost: RpcError[Any] | None = None
         self._changed = anyio.Event()
@@ -218,13 +209,13 @@ class StoredChannel:
                 await off()
 
     async def _pull_from(self, info: Any, generation: int) -> None:
-        epoch = _epoch(info)
+        epoch = epoch_of(info)
         ring = self.ring
         first, last = info.state.first_seq, info.state.last_seq
         if ring is None or ring.epoch != epoch or ring.last > last:
             start = max(first, last - self._topic.history + 1, 1)
             ring = self._fresh(epoch, start - 1)
-            ring.ended = self._is_ended(ring, last)
+            self._look_for_end(ring)
         consumer = f"n{secrets.token_hex(8)}"
         # `pull_subscribe` would give it another name, and leave it behind.
         await self._bus.run(
@@ -255,6 +246,7 @@ class StoredChannel:
                     continue
                 for message in messages:
                     self._take(ring, message)
+                self._look_for_end(ring)
                 self._topics.trim()
                 self.wake()
         finally:
@@ -298,7 +290,7 @@ class StoredChannel:
                 if not self.produced:
                     await self._look_at_notes()
                     if self.ring is not None:
-                        self.ring.ended = self._is_ended(self.ring, self.ring.last)
+                        self._look_for_end(self.ring)
             except AWAY:
                 pass
             if self.produced != before or (self.ring is not None and self.ring.ended):
@@ -345,9 +337,11 @@ class StoredChannel:
             return False
         return note.epoch == ring.epoch and note.pos < ring.first - 1
 
-    def _is_ended(self, ring: Ring, last: int) -> bool:
+    def _look_for_end(self, ring: Ring) -> None:
+        """Whether the producer has ended the topic, and all of its items are here."""
         note = self._note
-        return note is not None and note.ended and note.epoch == ring.epoch and note.pos == last
+        ended = note is not None and note.ended and note.epoch == ring.epoch
+        ring.ended = ended and note is not None and note.pos == ring.last
 
     def _latest(self) -> Shared[Any] | None:
         """The last stored snapshot, if all items after it are here."""
@@ -376,12 +370,13 @@ class StoredChannel:
         self._owns = True
         try:
             info = await self.store.ensure()
-            self._epoch, self._last = _epoch(info), info.state.last_seq
+            self._epoch, self._last = epoch_of(info), info.state.last_seq
             self._acked = self._last
             self._id = secrets.token_hex(8)
             self._lost = None
             self._state = snapshot
-            note = self._make_note(ended=False)
+            self._most = self._bus.max_payload - HEADERS
+            note = self._noted_state()
             subject = self._network.subject(self._owner_subject)
             while True:
                 with suppress(*AWAY):
@@ -420,6 +415,7 @@ class StoredChannel:
             data = item.encoded(JSON)
         except Unencodable as error:
             raise RpcError(Code.INVALID_ARGUMENT, str(error)) from None
+        self._check_size("an item", data)
         self._last = position
         self._queue.append((position, data))
         self._tell()
@@ -481,6 +477,12 @@ class StoredChannel:
         self._acked = max(self._acked, position)
 
     async def _store_all(self, together: list[tuple[int, bytes]]) -> list[Any]:
+        if len(together) == 1:
+            try:
+                await self._store(*together[0])
+            except AWAY as error:
+                return [error]
+            return [None]
         return await asyncio.gather(
             *(self._store(position, data) for position, data in together), return_exceptions=True
         )
@@ -504,7 +506,7 @@ class StoredChannel:
             try:
                 info = await self._bus.run(self.store.js().stream_info, self.store.items)
                 last = info.state.last_seq
-                if _epoch(info) != self._epoch:
+                if epoch_of(info) != self._epoch:
                     self._supersede("its stream was made anew")
                 elif last > self._acked:
                     message = await self._bus.run(
@@ -527,13 +529,36 @@ class StoredChannel:
         self._queue.clear()
         self._tell()
 
-    def _make_note(self, *, ended: bool) -> Note:
-        """The state after all items published so far."""
+    def _noted_state(self) -> Note:
+        """The state after all items published so far.
+
+        Raises:
+            RpcError: `resource_exhausted`: it is too large for NATS.
+        """
         state = NO_STATE
         if self._state is not None:
             pair = Shared("", Snapshot(self._state()), self._topic.snapshots).encoded(JSON)
+            self._check_size("a snapshot", pair)
             state = JSON.split_array(pair)[1]
-        return Note(pos=self._last, epoch=self._epoch, ended=ended, state=state)
+        return Note(pos=self._last, epoch=self._epoch, state=state)
+
+    def _make_note(self, *, ended: bool) -> Note:
+        """The same; without a state where the application gives none."""
+        try:
+            note = self._noted_state()
+        except Exception as error:  # noqa: BLE001  (items are stored all the same)
+            everyone.error("there is no snapshot of the topic %r", self.name, error=error)
+            note = Note(pos=self._last, epoch=self._epoch)
+        note.ended = ended
+        return note
+
+    def _check_size(self, what: str, data: bytes) -> None:
+        if len(data) > self._most:
+            raise RpcError(
+                Code.RESOURCE_EXHAUSTED,
+                f"{what} of {len(data)} bytes for the topic {self.name!r}: NATS takes "
+                f"{self._most} at most (max_payload in its configuration)",
+            )
 
     async def _put_note(self, note: Note) -> None:
         """Store a note; the items that it covers are stored already."""
@@ -568,7 +593,3 @@ class StoredChannel:
         if off is not None:
             with anyio.CancelScope(shield=True):
                 await off()
-
-
-def _epoch(info: Any) -> str:
-    return hashlib.sha1(str(info.created).encode(), usedforsecurity=False).hexdigest()[:8]

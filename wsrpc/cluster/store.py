@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from contextlib import suppress
 from typing import Any, Protocol
 
 import anyio
+import msgspec
 import nats.errors
 import nats.js.errors
 from nats.js import JetStreamContext
@@ -16,7 +18,7 @@ from .bus.thread import ThreadBus
 from .errors import BusDown, BusError, ClusterConfigError, NoResponders
 from .network import Network
 
-__all__ = ["AWAY", "Store"]
+__all__ = ["AWAY", "NO_STATE", "RETRY", "STARTING", "Note", "Store", "epoch_of"]
 
 NAME_IN_USE = 10058
 
@@ -26,6 +28,19 @@ STARTING = 3.0
 
 # What nats-py and JetStream raise while one of them is away.
 AWAY = (nats.errors.Error, nats.js.errors.Error, BusError, OSError)
+
+
+NO_STATE = msgspec.Raw(b"null")
+
+
+class Note(msgspec.Struct):
+    """The state of a topic after an item."""
+
+    pos: int
+    epoch: str
+    ended: bool = False
+    # `null` where the producer has no state.
+    state: msgspec.Raw = NO_STATE
 
 
 class Described(Protocol):
@@ -140,3 +155,7 @@ class Store:
                 f"{error.err_code}); the topic asks for {self._topic.history_bytes} bytes and "
                 f"{self._replicas} copies (ClusterLimits.replicas)"
             ) from None
+
+
+def epoch_of(info: Any) -> str:
+    return hashlib.sha1(str(info.created).encode(), usedforsecurity=False).hexdigest()[:8]
