@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from websockets.asyncio.connection import Connection
 from websockets.frames import Frame, Opcode
@@ -157,6 +157,7 @@ frames = st.one_of(
 
 
 @pytest.mark.parametrize("side", [SERVER, CLIENT])
+@settings(deadline=None)
 @given(st.lists(frames, max_size=8), st.lists(st.integers(0, 2**21), max_size=12), st.data())
 def test_however_frames_arrive_both_ways_deliver_the_same(
     side: Side, sent: list[Frame], cuts: list[int], data: st.DataObject
