@@ -68,7 +68,7 @@ wheels: $(VENV)/.dev
 
 # What could differ between the two builds of the core: its own tests, and those of its users.
 test-compiled: compiled
-	WSRPC_CORE=require $(BIN)/python -m pytest -n $(JOBS) --dist worksteal tests/test_build.py tests/protocol tests/session tests/interop tests/hostile
+	WSRPC_CORE=require $(BIN)/python -m pytest -n $(JOBS) --dist worksteal tests/test_build.py tests/protocol tests/engine tests/session tests/interop tests/hostile tests/contract tests/telemetry tests/test_framing.py
 
 # A million tampered messages through the pure core, 100,000 at a live server: six minutes.
 fuzz: $(VENV)/.dev
