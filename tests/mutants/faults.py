@@ -305,4 +305,19 @@ FAULTS = [
         "        return True\n",
         ("tests/test_retry.py",),
     ),
+    # ---------------------------------------------------------------- threads, timers
+    Fault(
+        "a free thread goes to whoever waits longest, not to whoever holds the fewest",
+        "handling/threads.py",
+        "            session = min(self._waiting, key=lambda one: self._held.get(one, 0))\n",
+        "            session = next(iter(self._waiting))\n",
+        ("tests/session/test_threads.py", "-k", "fewest"),
+    ),
+    Fault(
+        "timers that are still wanted go with those that were removed",
+        "runtime/timers.py",
+        "for item in self._heap if item[2] is not None]\n",
+        "for item in self._heap if item[2] is None]\n",
+        ("tests/session/test_runtime.py", "-k", "timers"),
+    ),
 ]

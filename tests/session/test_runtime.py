@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 
 import anyio
 import pytest
 
 import wsrpc
 from tests.support import pair, until
+from wsrpc.runtime import current
+from wsrpc.runtime.timers import Timers
 
 
 class Cleans:
@@ -42,3 +45,21 @@ async def test_a_loop_that_was_held_up_when_a_deadline_passed_does_not_disturb_t
                     time.sleep(0.05)  # noqa: ASYNC251  (it is the hold-up)
         await until(lambda: cleans.cleaned == cleans.begun)
         assert cleans.begun > 0
+
+
+async def test_of_many_timers_those_that_were_not_removed_still_fire() -> None:
+    runtime = current()
+    nursery = await runtime.open_nursery()
+    timers = Timers(runtime, nursery)
+    fired: list[int] = []
+    try:
+        now = runtime.now()
+        entries = [timers.add(now + 0.01, partial(fired.append, n)) for n in range(200)]
+        # More than half of them: the heap is built anew.
+        for entry in entries[:150]:
+            timers.remove(entry)
+        await until(lambda: len(fired) == 50)
+        assert fired == list(range(150, 200))
+    finally:
+        timers.close()
+        await nursery.close()

@@ -13,7 +13,8 @@ import anyio.from_thread
 import pytest
 
 import wsrpc
-from tests.support import Codec, Wire, error_of, pair, served, soon, until
+from tests.support import Codec, Wire, error_of, pair, served, soon, turns, until
+from wsrpc.handling.threads import Pool
 
 SETTING: contextvars.ContextVar[str] = contextvars.ContextVar("setting", default="outside")
 
@@ -362,3 +363,29 @@ async def test_calls_of_callbacks_begin_in_order() -> None:
     async with pair([service]) as (_, client):
         await client.clientize(Orderly).tell(note)
         assert sorted(begun) == list(range(8))
+
+
+async def test_a_free_thread_goes_to_the_session_that_holds_the_fewest_not_to_the_first_in_line() -> (
+    None
+):
+    pool = Pool(4, "max_threads")
+    order: list[str] = []
+    first = [await pool.take("greedy", nested=False) for _ in range(4)]
+    await pool.take("modest", nested=False)
+    await pool.take("another", nested=False)
+
+    async def wait(session: str) -> None:
+        await pool.take(session, nested=False)
+        order.append(session)
+
+    with soon():
+        async with anyio.create_task_group() as group:
+            group.start_soon(wait, "greedy")
+            await turns()
+            group.start_soon(wait, "modest")
+            await turns()
+            assert order == []
+            first.pop().give_back()
+            await turns()
+            assert order == ["modest"]
+            first.pop().give_back()
