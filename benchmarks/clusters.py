@@ -318,6 +318,7 @@ async def memory(table: Table) -> None:
                 await reader.aclose()
         network = here.network
         assert network is not None
+        held = 0
         # The first one is for what is made once in a process.
         for _ in range(2):
             before = _held()

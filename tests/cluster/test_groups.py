@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import anyio
 import pytest
 
@@ -280,7 +282,7 @@ def test_a_name_has_a_bounded_length(name: str) -> None:
 async def test_arguments_that_no_method_takes_are_the_callers_fault_and_raised_as_such() -> None:
     async with node() as place:
         await place.workers(3)
-        everyone = place.cluster.everyone()
+        everyone: Any = place.cluster.everyone()
         for wrong in ((), (1, 2, 3)):
             with pytest.raises(TypeError, match="square"):
                 await everyone.call(Worker.square, *wrong)
