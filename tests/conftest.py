@@ -71,12 +71,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="the full product of backends, codecs and transports, and the tests marked slow",
     )
+    parser.addoption("--rest", action="store_true", help="what --full has and the default has not")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     kept = [item for item in items if not _is_picows_on_trio(item)]
     if not config.getoption("--full"):
-        kept = list(_once_each(item for item in kept if not item.get_closest_marker("slow")))
+        usual = list(_once_each(item for item in kept if not item.get_closest_marker("slow")))
+        run = {item.nodeid for item in usual}
+        rest = [item for item in kept if item.nodeid not in run]
+        kept = rest if config.getoption("--rest") else usual
     items[:] = kept
 
 
