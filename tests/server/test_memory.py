@@ -379,7 +379,8 @@ async def test_three_hundred_sessions_that_do_not_read_stay_within_the_bound_of_
             for _ in range(300):
                 what = partial(streams_unread, calls=10, size=MIB)
                 group.start_soon(attack, target.url, codec, what)
-            after = await settled(target, lambda now: now["closes"].get("4001", 0) > 0)
+            # As sessions end, calls of others begin, and the bound holds for them together.
+            after = await settled(target, lambda now: now["closes"].get("4001", 0) > 6)
             print(codec, before, after)
             assert after["most"] <= 256 * 1.25 + 64
             assert after["peak"] - before["memory"] <= 640

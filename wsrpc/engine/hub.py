@@ -251,27 +251,38 @@ class Hub:
             return 0.0
         return size / TRICKLE
 
-    async def admitted(self, size: int) -> None:
+    async def admitted(self, size: int, *, light: bool = False) -> None:
         """Wait until a call may begin, while the session is above its bound.
 
         The first call begins as soon as no other bytes are held, however many it brings.
 
         Args:
             size: Bytes of its arguments, which are held.
+            light: Whether the call is known to hold little, so that it need not wait for what the
+                other sessions of its principal hold.
         """
-        if not (self.endpoint.crowded or self._waiting or self.account.shut):
+        if light:
+            if not self.endpoint.crowded:
+                return
+        elif not (self.endpoint.crowded or self._waiting or self.account.shut):
             return
-        waiter = self.runtime.future()
-        entry = (waiter, size)
-        self._waiting.append(entry)
-        self._waiting_bytes += size
-        try:
-            self._admit()
-            await waiter
-        finally:
-            if entry in self._waiting:
-                self._waiting.remove(entry)
-                self._waiting_bytes -= size
+        put = self._waiting.append
+        while True:
+            waiter = self.runtime.future()
+            entry = (waiter, size)
+            put(entry)
+            self._waiting_bytes += size
+            try:
+                self._admit()
+                await waiter
+            finally:
+                if entry in self._waiting:
+                    self._waiting.remove(entry)
+                    self._waiting_bytes -= size
+            if light or not self.account.shut or self.lost is not None:
+                return
+            # A call of another session was let in at the same moment, and has filled the room.
+            put = self._waiting.appendleft
 
     def _admit(self) -> None:
         """Let the first of the waiting calls begin, if it may; the others follow one by one."""

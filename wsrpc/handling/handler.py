@@ -133,10 +133,10 @@ class Handler(CallState):
         finally:
             self._threaded = False
 
-    async def _admitted(self) -> None:
+    async def _admitted(self, *, light: bool) -> None:
         """Wait until the call may begin, where its peer is above its bound on memory."""
         self._waits_for_thread = True
-        await self.hub.admitted(self._weight)
+        await self.hub.admitted(self._weight, light=light)
         self._waits_for_thread = False
 
     async def _room_for(self, payload: Encoded) -> None:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from ..calling.invoke import invoke
 from ..context import NO_METADATA, CallContext, Handling, handling, outgoing_metadata
 from ..contract.signature import MethodSpec, Param
+from ..engine.ledger import STEP
 from ..errors import Code, RpcError
 from ..interfaces import ObservedCall, Request, fold
 from ..protocol.frames import ErrorBody
@@ -107,7 +108,7 @@ class MethodHandler(Handler):
             if not await self._authorized(context):
                 return
         if (hub.endpoint.crowded or hub.account.holder.over) and not self._nested:
-            await self._admitted()
+            await self._admitted(light=entry.light)
         try:
             arguments = spec.load_args(call.args, hub.codec)
             call.forget_arguments()
@@ -136,6 +137,8 @@ class MethodHandler(Handler):
             return
         payload = self._dump_result(spec.result, outcome)
         del outcome, pending
+        if (len(payload) < STEP) is not entry.light:
+            entry.weigh(len(payload), call.oneway)
         if hub.endpoint.outbox_full:
             await self._room_for(payload)
         self._answer(payload)

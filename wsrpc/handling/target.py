@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from ..contract.expose import Exposed
 from ..contract.signature import MethodSpec
+from ..engine.ledger import STEP
 from ..interfaces import Interceptor
 
 __all__ = ["MethodEntry", "entries_of"]
@@ -22,9 +23,20 @@ class MethodEntry:
         channels: Whether it takes streams or callbacks.
         tags: The tags of the method and of its controller.
         guarded: Whether `authorize` is asked.
+        light: Whether it has answered, and its answers have been small so far.
     """
 
-    __slots__ = ("channels", "exposed", "guarded", "interceptors", "label", "spec", "tags")
+    __slots__ = (
+        "_heavy",
+        "channels",
+        "exposed",
+        "guarded",
+        "interceptors",
+        "label",
+        "light",
+        "spec",
+        "tags",
+    )
 
     def __init__(
         self,
@@ -40,7 +52,19 @@ class MethodEntry:
         self.interceptors = tuple(interceptors)
         self.tags = spec.tags
         self.guarded = guarded
+        self.light = self._heavy = False
         self.channels = any(param.kind != "value" for param in spec.params.values())
+
+    def weigh(self, size: int, oneway: bool) -> None:
+        """Note the size of an answer; a method with one large answer is not light any more.
+
+        Args:
+            size: Bytes.
+            oneway: Whether it was no answer to a call, but the end of a notification.
+        """
+        if size >= STEP:
+            self._heavy = True
+        self.light = not self._heavy and not oneway
 
 
 def entries_of(

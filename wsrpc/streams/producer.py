@@ -336,6 +336,8 @@ class Producer:
         if hub.driver is not None and hub.driver.behind:
             # Begin together with the streams that were asked for in the same message.
             await hub.driver.caught_up()
+            # Meanwhile others may have put the peer above its bound on memory.
+            await hub.admitted(0)
         # Items in this turn, and items that may follow before the next look at everything else.
         turn, room, began, most = 0, 0, 0.0, LONG_TURN
         first = hub.producers > 1
