@@ -26,6 +26,7 @@ STRICT = [
     "--noUncheckedIndexedAccess",
     "--verbatimModuleSyntax",
     "--noEmit",
+    "--ignoreConfig",
     "--target", "es2023",
     "--module", "nodenext",
     "--lib", "es2023,dom,esnext.disposable",

@@ -35,7 +35,14 @@ async def test_the_client_passes_the_strict_compiler_and_its_types_are_those_com
 async def test_types_hold_for_those_who_use_the_client(tmp_path: Path) -> None:
     for path in [*STATIC.glob("wsrpc*.d.ts"), *(ROOT / "tests" / "web").glob("*.ts")]:
         shutil.copy(path, tmp_path)
-    strict = ["--strict", "--exactOptionalPropertyTypes", "--noEmit", "--module", "esnext"]
+    strict = [
+        "--strict",
+        "--exactOptionalPropertyTypes",
+        "--noEmit",
+        "--module",
+        "esnext",
+        "--ignoreConfig",
+    ]
     lib = ["--moduleResolution", "bundler", "--target", "es2023", "--types", ""]
     libraries = ["--lib", "es2023,dom,esnext.disposable"]
     for name in ("consumer.ts", "wrong.ts"):
