@@ -84,7 +84,11 @@ def begin(
     except ValueTooLargeError as too_large:
         error = RpcError(Code.RESOURCE_EXHAUSTED, f"the arguments of {label}: {too_large}")
     error.not_started = True
-    raise error
+    try:
+        raise error
+    finally:
+        # By its traceback it holds this frame and those of the callers, with the arguments.
+        del error
 
 
 def _check_metadata(hub: Hub, label: str, carried: Mapping[str, str]) -> None:
@@ -96,7 +100,11 @@ def _check_metadata(hub: Hub, label: str, carried: Mapping[str, str]) -> None:
             Code.RESOURCE_EXHAUSTED, f"the metadata of {label} exceeds {limit} bytes (max_metadata)"
         )
         error.not_started = True
-        raise error
+        try:
+            raise error
+        finally:
+            # As in `begin`.
+            del error
 
 
 class Reply(LaneOwner):

@@ -402,7 +402,11 @@ class Hub:
                 elif not await self._before(alarm, waiter):
                     error = DeadlineExceeded("no room in the outbox before the deadline")
                     error.not_started = True
-                    raise error
+                    try:
+                        raise error
+                    finally:
+                        # By its traceback it holds this frame.
+                        del error
         finally:
             self.release(size)
         if self.lost is not None:

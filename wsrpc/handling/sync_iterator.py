@@ -87,7 +87,11 @@ class ThreadIterator:
             if not self._running:
                 if self._error is not None:
                     error, self._error = self._error, None
-                    raise error
+                    try:
+                        raise error
+                    finally:
+                        # By its traceback it holds this frame.
+                        del error
                 if self._over or self._closed:
                     raise StopAsyncIteration
                 if not self._begun:
@@ -171,4 +175,7 @@ class ThreadIterator:
                 await self._undisturbed(self._news())
         if self._error is not None:
             error, self._error = self._error, None
-            raise error
+            try:
+                raise error
+            finally:
+                del error

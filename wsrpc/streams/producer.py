@@ -433,7 +433,11 @@ class Producer:
             pass
         finally:
             self._spare()
-        raise failure
+        try:
+            raise failure
+        finally:
+            # By its traceback it holds this frame.
+            del failure
 
     # ---------------------------------------------------------------- to the endpoint
 
