@@ -15,7 +15,7 @@ import pytest
 
 import wsrpc
 from tests.hostile.raw import RawLink, raw_link
-from tests.support import Codec, served, until
+from tests.support import Codec, served, until, wire_of
 
 from .holder import Holder
 
@@ -325,6 +325,84 @@ async def test_calls_nested_both_ways_go_on_under_pressure(codec: Codec) -> None
                 for _ in range(4):
                     group.start_soon(proxy.there_and_back, text, callback)
             assert listener.server.snapshot().closes.get(4001, 0) == 0
+
+
+# One principal may hold little, and nobody is closed for it here.
+SHARED = wsrpc.Limits(max_principal_bytes=2 * MIB, stall_timeout=1000)
+
+
+class Ordered:
+    def __init__(self) -> None:
+        self.begun: list[str] = []
+
+    @wsrpc.method
+    async def unknown(self) -> None:
+        self.begun.append("unknown")
+
+    @wsrpc.method
+    async def light(self) -> None:
+        self.begun.append("light")
+
+
+@asynccontextmanager
+async def above_its_bound() -> AsyncIterator[tuple[wsrpc.Listener, wsrpc.Session, Any, Ordered]]:
+    """A server, a session, and a way to end the other session, which holds more than both may."""
+    service = Ordered()
+    async with served([Holder(), service], limits=SHARED) as listener:
+        async with wsrpc.connect(listener.url) as session, raw_link(listener.url, "json") as link:
+            assert await session.clientize(Holder).greet("Ann")
+            await session.clientize(Ordered).light()
+            body = await link.hello(limits={"max_value": 16 * MIB, "max_held": 32 * MIB})
+            for n in range(3):
+                frame = ["call", 2 * n + 1, "Holder.wait", None, None]
+                await in_chunks(link, frame, {"value": "x" * MIB})
+            await until(lambda: listener.server.snapshot().held_bytes > 2 * MIB)
+            yield listener, session, listener.server.sessions[body["session"]].aclose, service
+
+
+async def test_a_call_whose_answers_are_small_does_not_wait_for_other_sessions() -> None:
+    async with above_its_bound() as (_, session, _, _):
+        proxy = session.clientize(Holder)
+        assert await proxy.greet("Ben") == "Hello, Ben!"
+        # Nobody knows yet how much this one answers.
+        with anyio.move_on_after(0.2) as scope:
+            await proxy.text(10)
+        assert scope.cancelled_caught
+
+
+async def test_calls_that_wait_for_memory_begin_in_their_order() -> None:
+    async with above_its_bound() as (listener, session, end, service):
+        proxy = session.clientize(Ordered)
+        server_side = listener.server.sessions[session.id]
+        async with anyio.create_task_group() as group:
+            group.start_soon(proxy.unknown)
+            await until(lambda: len(wire_of(server_side).hub.waiting_calls) == 1)
+            group.start_soon(proxy.light)
+            await until(lambda: len(wire_of(server_side).hub.waiting_calls) == 2)
+            await end()
+    assert service.begun == ["light", "unknown", "light"]
+
+
+async def test_the_bound_of_a_principal_holds_when_many_of_its_sessions_were_waiting() -> None:
+    most = 0
+    async with above_its_bound() as (listener, _, end, _):
+        async with anyio.create_task_group() as group:
+            what = partial(answers_unread, calls=1, size=MIB)
+            for _ in range(20):
+                group.start_soon(attack, listener.url, "json", what)
+            sessions = listener.server.sessions
+            # Those, and calls of the session that is above the bound.
+            await until(
+                lambda: sum(bool(wire_of(one).hub.waiting_calls) for one in sessions.values()) == 21
+            )
+            await end()
+            await until(lambda: listener.server.snapshot().held_bytes > MIB)
+            # As long as all that wait take to look again, and longer.
+            for _ in range(60):
+                await anyio.sleep(0.005)
+                most = max(most, listener.server.snapshot().held_bytes)
+            group.cancel_scope.cancel()
+    assert most < 4 * MIB
 
 
 @pytest.mark.slow

@@ -87,6 +87,15 @@ class Driver(Protocol):
 _ORIGINS: WeakKeyDictionary[Session, object] = WeakKeyDictionary()
 
 
+class _Turn:
+    """The place of a call that waits to begin."""
+
+    __slots__ = ("waiter",)
+
+    def __init__(self) -> None:
+        self.waiter: Future | None = None
+
+
 class Hub:
     """The loop-side state of one session.
 
@@ -116,6 +125,8 @@ class Hub:
         account: The session's account of bytes held for the peer.
         taken: Bytes of values that were handed over and are still held: arguments until their call
             has ended, items until they are taken.
+        waiting_calls: Calls of the peer that wait to begin until its bounds on memory allow it, in
+            their order.
     """
 
     own_errors: frozenset[str] = frozenset()
@@ -131,8 +142,7 @@ class Hub:
     ) -> None:
         self.account: Account = (ledger or Ledger(endpoint.limits)).open()
         self.taken = 0
-        # Calls that wait to begin until the session is within its bound, each with its bytes.
-        self._waiting: deque[tuple[Future, int]] = deque()
+        self.waiting_calls: deque[_Turn] = deque()
         self._waiting_bytes = 0
         self._admits = False
         self.session = session
@@ -198,7 +208,7 @@ class Hub:
         if endpoint.crowded:
             # Incomplete values have to be read on, or they would never be complete.
             self._hesitate(endpoint.outgoing + self.taken >= LEAST_OUTBOX)
-        if self._waiting:
+        if self.waiting_calls:
             self._admit()
 
     def hold(self, size: int) -> None:
@@ -261,32 +271,30 @@ class Hub:
             light: Whether the call is known to hold little, so that it need not wait for what the
                 other sessions of its principal hold.
         """
-        if light:
-            if not self.endpoint.crowded:
-                return
-        elif not (self.endpoint.crowded or self._waiting or self.account.shut):
+        shut = self.account.shut and not light
+        if not (self.endpoint.crowded or self.waiting_calls or shut):
             return
-        put = self._waiting.append
-        while True:
-            waiter = self.runtime.future()
-            entry = (waiter, size)
-            put(entry)
-            self._waiting_bytes += size
-            try:
+        turn = _Turn()
+        self.waiting_calls.append(turn)
+        self._waiting_bytes += size
+        try:
+            while True:
+                turn.waiter = self.runtime.future()
                 self._admit()
-                await waiter
-            finally:
-                if entry in self._waiting:
-                    self._waiting.remove(entry)
-                    self._waiting_bytes -= size
-            if light or not self.account.shut or self.lost is not None:
-                return
-            # A call of another session was let in at the same moment, and has filled the room.
-            put = self._waiting.appendleft
+                await turn.waiter
+                if light or not self.account.shut or self.lost is not None:
+                    return
+                # Calls of other sessions were let in at the same moment, and have filled the room.
+        finally:
+            self.waiting_calls.remove(turn)
+            self._waiting_bytes -= size
+            if self.waiting_calls and not self._admits:
+                self._admits = True
+                self.timers.add(0.0, self._admit_next)
 
     def _admit(self) -> None:
         """Let the first of the waiting calls begin, if it may; the others follow one by one."""
-        if not self._waiting or self._admits:
+        if not self.waiting_calls or self._admits:
             return
         # Incomplete values may wait for this call to make room, and acks for its answer.
         rest = self.endpoint.outgoing + self.taken - self._waiting_bytes
@@ -297,13 +305,10 @@ class Hub:
             self._admits = True
             self.timers.add(self.runtime.now() + LOOK_AGAIN, self._admit_next)
             return
-        waiter, size = self._waiting.popleft()
-        self._waiting_bytes -= size
-        if not waiter.done():
+        # It keeps its place until it has begun, so that no later call overtakes it.
+        waiter = self.waiting_calls[0].waiter
+        if waiter is not None and not waiter.done():
             waiter.set_result(None)
-        if self._waiting:
-            self._admits = True
-            self.timers.add(0.0, self._admit_next)
 
     def _admit_next(self) -> None:
         self._admits = False

@@ -107,7 +107,9 @@ class MethodHandler(Handler):
             call.detach_arguments()
             if not await self._authorized(context):
                 return
-        if (hub.endpoint.crowded or hub.account.holder.over) and not self._nested:
+        squeezed = hub.endpoint.crowded or hub.account.holder.over
+        # A later call does not overtake those that wait (BATCH-5).
+        if (squeezed or hub.waiting_calls) and not self._nested:
             await self._admitted(light=entry.light)
         try:
             arguments = spec.load_args(call.args, hub.codec)
