@@ -208,3 +208,16 @@ async def test_what_both_ends_of_a_session_held_is_freed_when_it_ends(
                         del session
             await until(lambda: not server.sessions)
             await until(lambda: kept() < 1)
+
+
+async def test_the_arguments_of_a_call_that_cannot_begin_are_freed() -> None:
+    async with served([Both()]) as listener, wsrpc.connect(listener.url) as session:
+        proxy = session.clientize(Both, metadata={"much": "x" * 100_000})
+        with no_collector() as kept:
+            # By hand: pytest's context managers keep the error, and with it all frames.
+            try:
+                await proxy.wait("x" * 2 * MIB)
+            except wsrpc.RpcError as error:
+                code = error.code
+            await until(lambda: kept() < 1)
+    assert code == "resource_exhausted"
