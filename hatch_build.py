@@ -50,7 +50,7 @@ def listed() -> list[str]:
 
 
 def get_build_hook() -> type[Any]:
-    """What hatchling calls when the hook is enabled; only then hatchling is there for certain."""
+    """The hook that hatchling calls when it is enabled; only then hatchling is certainly installed."""
     from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
     class CompiledCore(BuildHookInterface):  # type: ignore[type-arg,misc,unused-ignore]

@@ -1,4 +1,4 @@
-"""What another node costs: ``python -m benchmarks.clusters`` from the root of the repository.
+"""The cost of another node: ``python -m benchmarks.clusters`` from the root of the repository.
 
 The same work for a client of one's own node and for a client of another one, over NATS, side by side:
 the caller, the other node and the client are three processes. Then the same over a bus in memory, a

@@ -1,4 +1,4 @@
-"""What travels: one small model, one large text and large bytes, the same for every peer."""
+"""The values that travel: one small model, one large text and large bytes, the same for every peer."""
 
 import random
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a server pays for one item and one reader: of a topic, and of streams of their own.
+"""The cost of one item for one reader: of a topic, and of a stream of its own.
 
 `python -m benchmarks.fan_out` prints the seconds of the server's processor for each, and the ratio.
 Readers are in a process of their own; items come in bursts, as fast as the slowest reader takes them.

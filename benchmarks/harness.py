@@ -50,7 +50,7 @@ class Sample:
     client_cpu: float
     server_cpu: float
     extras: dict[str, float]
-    """What the work found besides (see `works`), and `memory`: bytes by which the server's resident
+    """Further figures of the work (see `works`), and `memory`: bytes by which the server's resident
     memory grew, for each operation; only of a work that had its processes to itself."""
     foreign: float
     """The share of the machine's CPU time that went to anything but these two processes."""

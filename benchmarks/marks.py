@@ -1,4 +1,4 @@
-"""What the project set itself to reach: for each figure the least that will do, and the aim."""
+"""The marks that the project set itself: for each figure the least that will do, and the aim."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

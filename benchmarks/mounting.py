@@ -1,4 +1,4 @@
-"""What mounting costs: ``python -m benchmarks.mounting`` from the root of the repository.
+"""The cost of mounting: ``python -m benchmarks.mounting`` from the root of the repository.
 
 The same server, on a port of its own and as an ASGI application under uvicorn and hypercorn, each in a
 process of its own. The same client makes the same calls of each, in turns, and the CPU time of the
@@ -35,7 +35,7 @@ Figures = tuple[float, float, float]
 
 
 class Work:
-    """What is called."""
+    """The controller that is called."""
 
     @wsrpc.method
     async def add(self, a: int, b: int) -> int:

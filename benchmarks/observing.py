@@ -1,4 +1,4 @@
-"""What watching costs: ``python -m benchmarks.observing`` from the root of the repository.
+"""The cost of observers: ``python -m benchmarks.observing`` from the root of the repository.
 
 Sequential calls, and a stream, with both ends in one process: CPU time, so that other programs
 disturb little. The server is watched. Each way is measured in a process of its own, in turns, and
@@ -28,7 +28,7 @@ Ways = dict[str, Callable[[], Sequence[Observer]]]
 
 
 class Work:
-    """What is called."""
+    """The controller that is called."""
 
     @wsrpc.method
     async def add(self, a: int, b: int) -> int:

@@ -61,7 +61,7 @@ async def _connected() -> AsyncIterator[Bench]:
 
 
 async def run(name: str, count: int) -> None:
-    """Do so many operations of a work, and no more."""
+    """Do exactly `count` operations of a work."""
     async for bench in _connected():
         await WORKS[name][0](bench, count)
 

@@ -77,7 +77,7 @@ def _figures(own: list[Sample], baseline: list[Sample]) -> Figures:
 
 
 def machine(peers: Sequence[str]) -> dict[str, Any]:
-    """What the figures were measured on and with."""
+    """The machine and the versions with which the figures were measured."""
     return {
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "system": f"{platform.system()} {platform.machine()}",

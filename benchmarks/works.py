@@ -41,7 +41,7 @@ class Place:
 
 
 Extras = dict[str, float]
-"""What a work finds out besides its rate: `fairness`, `p50` and `p99` in seconds, …"""
+"""The figures of a work besides its rate: `fairness`, `p50` and `p99` in seconds, …"""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Entry:
-    """What the report says of a peer, and how much it is asked to do.
+    """The description of a peer for the report, and how much it is asked to do.
 
     Attributes:
         about: Its make-up.

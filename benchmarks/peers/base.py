@@ -1,4 +1,4 @@
-"""What a peer's module offers: ``serve`` for the server process, ``connect`` for the client's."""
+"""The interface of a peer's module: ``serve`` for the server process, ``connect`` for the client's."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
@@ -38,7 +38,7 @@ class Client(Protocol):
 
 
 class RoomyClient(Client, Protocol):
-    """What only wsrpc is asked to do, for figures that compare it with itself."""
+    """Work that only wsrpc is asked to do, for figures that compare it with itself."""
 
     def unvalidated(self, n: int) -> AsyncIterator[dict[str, Any]]:
         """As `items`, not validated on arrival: dicts."""
@@ -73,7 +73,7 @@ class Peer(Protocol):
 
 
 class Program(Protocol):
-    """What the module of a peer that is no Python has instead: `benchmarks.peers` becomes it."""
+    """The module of a peer that is not written in Python: it names a program to run."""
 
     def command(self, role: str, *address: str) -> list[str]:
         """The program and its arguments, which speaks as `benchmarks.peers.__main__` does.

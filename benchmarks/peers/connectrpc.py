@@ -80,7 +80,7 @@ async def _upload(requests: AsyncIterator[Any], context: Any) -> int:
 
 
 class Application(ConnectASGIApplication[None]):
-    """What generated code would be."""
+    """Code that a generator would have written."""
 
     def __init__(self) -> None:
         endpoints = {

@@ -25,7 +25,7 @@ _MAX_SIZE = 8 * 1024 * 1024
 
 
 class Methods(RpcMethodsBase):
-    """What the server exposes."""
+    """The methods of the server."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ async def serve(ready: Callable[[str], None]) -> None:
 
 
 class Streams(RpcMethodsBase):
-    """What the client exposes: where the items of its streams arrive."""
+    """The methods of the client, at which the items of its streams arrive."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -34,7 +34,7 @@ def _point(number: int) -> tuple[Any, ...]:
 
 
 class Service(rpyc.Service):
-    """What the server exposes."""
+    """The methods of the server."""
 
     def exposed_echo(self, value: Any) -> Any:
         return value

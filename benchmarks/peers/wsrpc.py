@@ -51,7 +51,7 @@ def _blob(n: int) -> bytes:
 
 
 class Bench:
-    """What the server exposes, and what the client has a typed proxy of."""
+    """The controller of the server, of which the client has a typed proxy."""
 
     def __init__(self) -> None:
         self._gate = anyio.Event()

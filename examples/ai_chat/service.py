@@ -56,7 +56,7 @@ class Tokens:
         self.lifetime = lifetime
 
     def for_page(self, query: Mapping[str, str]) -> dict[str, Any] | None:
-        """What `GET /token?as=ann` answers; a real page would ask for a password once."""
+        """The answer to `GET /token?as=ann`; a real page would ask for a password once."""
         name = query.get("as", "ann")
         if name not in USERS:
             return None
@@ -94,7 +94,7 @@ class Token(BaseModel):
 
 
 class Usage(BaseModel):
-    """What an answer has cost.
+    """The cost of an answer.
 
     Attributes:
         tokens: How many the model has made.
@@ -106,7 +106,7 @@ class Usage(BaseModel):
 
 
 class Person:
-    """What pages and terminals offer to the server."""
+    """The methods that pages and terminals offer to the server."""
 
     @wsrpc.method
     async def approve(self, action: str) -> bool:

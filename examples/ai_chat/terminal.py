@@ -78,7 +78,7 @@ class Terminal(Person):
 
 
 async def read_lines(into: ObjectSendStream[str]) -> None:
-    """What is typed, line by line."""
+    """The lines that the person types."""
     async with into:
         while line := await anyio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True):
             await into.send(line)

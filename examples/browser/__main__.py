@@ -36,7 +36,7 @@ class HelloController:
 
 
 class Page:
-    """What the page offers to the server; its methods are in chat.js."""
+    """The methods that the page offers to the server; its methods are in chat.js."""
 
     @wsrpc.method
     async def approve(self, action: str) -> bool:

@@ -35,7 +35,7 @@ class Cursor(BaseModel):
 
 
 class Window:
-    """What one window has yet to be told."""
+    """The news that one window has not been told yet."""
 
     def __init__(self, news: dict[str, Cursor]) -> None:
         self.news = news

@@ -47,7 +47,7 @@ class Market:
 
     @wsrpc.method
     async def symbols(self) -> tuple[str, ...]:
-        """What the columns of prices are."""
+        """The names of the columns of prices."""
         return SYMBOLS
 
     @wsrpc.method

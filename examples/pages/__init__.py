@@ -21,7 +21,7 @@ __all__ = ["Answer", "Pages"]
 SHARED = Path(__file__).parent / "www"
 
 Answer: TypeAlias = Callable[[Mapping[str, str]], Any]
-"""What a path answers, as JSON, to the fields of a query; None: that is forbidden."""
+"""Gives the JSON with which a path answers the fields of a query; None means 403."""
 
 
 class Pages:

@@ -1,4 +1,4 @@
-"""Who makes room among those that have not been let in, without a socket or a clock."""
+"""The choice of the peer that makes room among those not let in yet, without socket or clock."""
 
 from __future__ import annotations
 

@@ -108,5 +108,5 @@ def until(probe: Callable[[], bool]) -> bool:
 
 
 def lines(result: Result) -> Sequence[str]:
-    """What a command wrote to stdout, line by line."""
+    """The lines that a command wrote to stdout."""
     return result.stdout.splitlines()

@@ -1,4 +1,4 @@
-"""What the servers of these tests expose."""
+"""The controllers of these tests' servers."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ class Desk:
 
     @wsrpc.method
     async def fate(self, name: str) -> str:
-        """What became of a handler."""
+        """The end that a handler came to."""
         return self._fates.get(name, "never ran")
 
     @wsrpc.method
@@ -160,7 +160,7 @@ number = 5
 
 
 class Counted(Interop):
-    """What `wsrpc bench` calls, and how often it did."""
+    """The controller that `wsrpc bench` calls; it counts the calls."""
 
     controller_name = "Interop"
 
@@ -179,7 +179,7 @@ class Counted(Interop):
 
 
 class Broken:
-    """What `wsrpc bench` calls, but wrong."""
+    """A controller that `wsrpc bench` cannot use."""
 
     controller_name = "Interop"
 

@@ -1,4 +1,4 @@
-"""What a shell offers for TAB, remote methods among it."""
+"""The words that a shell offers for TAB, remote methods among them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .conftest import COMMAND, PATIENCE, ROOT
 
 
 def offered(words: Sequence[str], shell: str) -> list[str]:
-    """What is offered for the last word of a command line."""
+    """The words offered for the last word of a command line."""
     if shell == "bash":
         # It breaks words at colons.
         broken: list[str] = []

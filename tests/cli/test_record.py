@@ -34,7 +34,7 @@ def recording(url: str, path: Path, *words: str) -> Iterator[tuple[Popen[str], s
 
 @pytest.fixture(scope="module")
 def recorded(url: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What a call, a stream and a failure left."""
+    """The recording of a call, a stream and a failure."""
     from typer.testing import CliRunner
 
     from wsrpc.cli.app import app

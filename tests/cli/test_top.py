@@ -145,7 +145,7 @@ class Terminal:
         os.write(self._ours, keys.encode())
 
     def until(self, text: str) -> str:
-        """What was shown since the last key, once it has `text`."""
+        """The screen since the last key, once it contains `text`."""
         deadline = time.monotonic() + PATIENCE
         while text not in self._text:
             ready, _, _ = select.select([self._ours], [], [], deadline - time.monotonic())
@@ -154,7 +154,7 @@ class Terminal:
         return self._text
 
     def ended(self) -> int:
-        """What it exits with; reads on meanwhile, as terminals do."""
+        """The exit code; output is read meanwhile, as terminals do."""
         deadline = time.monotonic() + PATIENCE
         while self.process.poll() is None:
             assert time.monotonic() < deadline

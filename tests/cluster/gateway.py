@@ -66,7 +66,7 @@ class Counted:
 async def gateway(buses: tuple[Bus, Bus] | None = None, **options: Any) -> AsyncIterator[str]:
     """The URL of a server that stands for clients of another node, which expose `Interop`.
 
-    What these call at their own server goes the other way: to the newest session of that URL.
+    A call of such a client to its own server goes the other way, to the newest session of that URL.
     """
     if buses is None:
         broker = LocalBroker()
