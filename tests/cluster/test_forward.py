@@ -32,6 +32,14 @@ class Numbers:
         return n * n
 
 
+async def code_for_resuming(server: wsrpc.Server, token: str) -> int:
+    """The close code with which a server answers an attempt to resume."""
+    async with visited(server) as visit:
+        peer = visit()
+        await peer.send(resuming(token))
+        return await close_code(peer)
+
+
 async def test_any_node_accepts_a_resume_for_any_other(bus: BusKind) -> None:
     async with net(bus, 0) as nodes:
         here, there = await nodes.add([Numbers()]), await nodes.add([Numbers()])
@@ -102,10 +110,7 @@ async def test_a_client_need_not_wait_for_the_verdict_to_leave_a_node_at_which_n
             hello = await visit().say_hello()
             nodes.buses[1].cut()
             try:
-                async with visited(here.server) as visit_here:
-                    peer = visit_here()
-                    await peer.send(resuming(hello[1]["token"]))
-                    assert await close_code(peer) == 4010
+                assert await code_for_resuming(here.server, hello[1]["token"]) == 4010
                 assert here.cluster.nodes[there.cluster.id].state in ("up", "suspect")
             finally:
                 nodes.buses[1].mend()
@@ -121,10 +126,7 @@ async def test_a_client_that_resumes_right_after_an_outage_of_nats_keeps_its_ses
                 bus.cut()
             nodes.buses[0].mend()
             try:
-                async with visited(here.server) as visit_here:
-                    peer = visit_here()
-                    await peer.send(resuming(hello[1]["token"]))
-                    assert await close_code(peer) == 1013
+                assert await code_for_resuming(here.server, hello[1]["token"]) == 1013
             finally:
                 nodes.buses[1].mend()
 
@@ -136,10 +138,7 @@ async def test_a_forward_to_a_node_that_does_not_answer_is_to_be_tried_again() -
             hello = await visit().say_hello()
             nodes.buses[1].freeze()
             try:
-                async with visited(here.server) as visit_here:
-                    peer = visit_here()
-                    await peer.send(resuming(hello[1]["token"]))
-                    assert await close_code(peer) == 1013
+                assert await code_for_resuming(here.server, hello[1]["token"]) == 1013
             finally:
                 nodes.buses[1].thaw()
 

@@ -6,57 +6,42 @@ import inspect
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from importlib import import_module
 from types import ModuleType
 from typing import Any
 
 import pytest
 
 import wsrpc
-from tests.session import (
-    test_authorize,
-    test_bad_input,
-    test_callbacks,
-    test_calls,
-    test_cancellation,
-    test_chunks,
-    test_context,
-    test_controllers,
-    test_endings,
-    test_errors,
-    test_feeds,
-    test_fetchers,
-    test_interceptors,
-    test_slots,
-    test_streams,
-    test_threads,
-    test_uploads,
-    test_wrapped_streams,
-)
+from tests.session import test_endings
 from tests.support import soon
 from wsrpc.transport.websockets.link import on_asyncio
 
 from .asgi_hosts import on_hypercorn, on_uvicorn
 
-MODULES = (
-    test_authorize,
-    test_bad_input,
-    test_callbacks,
-    test_calls,
-    test_cancellation,
-    test_chunks,
-    test_context,
-    test_controllers,
-    test_endings,
-    test_errors,
-    test_feeds,
-    test_fetchers,
-    test_interceptors,
-    test_slots,
-    test_streams,
-    test_threads,
-    test_uploads,
-    test_wrapped_streams,
-)
+MODULES = [
+    import_module(f"tests.session.test_{subject}")
+    for subject in (
+        "authorize",
+        "bad_input",
+        "callbacks",
+        "calls",
+        "cancellation",
+        "chunks",
+        "context",
+        "controllers",
+        "endings",
+        "errors",
+        "feeds",
+        "fetchers",
+        "interceptors",
+        "slots",
+        "streams",
+        "threads",
+        "uploads",
+        "wrapped_streams",
+    )
+]
 
 pytestmark = pytest.mark.slow
 
