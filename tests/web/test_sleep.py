@@ -119,6 +119,24 @@ async def test_a_page_that_is_left_closes_with_1000() -> None:
         assert server.snapshot().closes == {1000: 1}
 
 
+@pytest.mark.rule("BROWSER-4")
+async def test_a_page_that_may_come_back_is_detached_at_once_and_goes_on_when_it_does() -> None:
+    async with opened() as (server, carrier, _, page):
+        await page.run("addEventListener('pageshow', (event) => (window.kept = event.persisted))")
+        await page.run("void count(60, 0.1)")
+        await page.until("got.length > 5")
+        session = await page.run("session.id")
+        await page.go(carrier.url + "elsewhere")
+        with anyio.fail_after(20):
+            while not server.snapshot().detached:
+                await anyio.sleep(0.02)
+        assert server.snapshot().closes == {4000: 1}
+        await page.run("void history.back()")
+        await page.until("window.kept")
+        await all_in_order(page, 60)
+        assert await page.run("[session.id, session.resumes]") == [session, 1]
+
+
 @pytest.mark.rule("BROWSER-5")
 async def test_a_page_that_is_loaded_again_begins_a_new_session() -> None:
     async with opened() as (server, carrier, _, page):

@@ -17,7 +17,11 @@ from .node import STATIC, run_script
 @pytest.mark.parametrize(
     ("source", "expected"),
     [
-        ("/** doc */ const a = 1; // why", "const a=1;"),
+        ("/** doc */ const a = 1; // why", "let a=1;"),
+        (
+            "const { b, c: [d] } = a.const [0], [e] = { const: 1 };",
+            "let{b,c:[d]}=a.const[0],[e]={const:1};",
+        ),
         ("a = b + +c - -d + c++ + ++e", "a=b+ +c- -d+c++ + ++e"),
         ("a = '// no comment' + \"/* nor this */\"", "a='// no comment'+\"/* nor this */\""),
         ("a = `x  ${ b /* gone? */ }  // y`", "a=`x  ${b}  // y`"),

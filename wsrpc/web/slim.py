@@ -1,7 +1,7 @@
 """Scripts and styles as they travel, without comments and needless white space.
 
 This knows only as much of JavaScript as tells comments and white space from text. No name and no
-statement changes: the same code runs.
+statement changes, but `const` is `let`, which is shorter: the same code runs.
 """
 
 from __future__ import annotations
@@ -62,6 +62,10 @@ def slim(source: str) -> str:
             if left:
                 out.append(left)
             gap = ""
+        if kind == "word" and out[-2:] == ["const", " "]:
+            out[-2] = "let"
+        elif piece in ("{", "[") and out[-1:] == ["const"] and out[-2:-1] != ["."]:
+            out[-1] = "let"
         if piece == "}" and out[-1:] == [";"] and _ends("".join(out[-2:-1])):
             out.pop()
         out.append(piece)

@@ -1656,7 +1656,7 @@ const Core = {
     const delay = floor ? floor + Math.random() * 1000 : Math.random() * bound;
     this.nextAt = Date.now() + delay;
     wire.redial = after(delay, () => wire.dial());
-    if (G.document?.hidden && this.failures === 1 && !floor) wire.dial(); // BROWSER-3
+    if (G.document?.hidden && this.failures === 1 && !floor && !this.kept) wire.dial(); // BROWSER-3
     if (wire === this.wire && !this.old.size) this.become(this.links ? "lost" : "connecting");
     else this.tell();
   },
@@ -1916,7 +1916,13 @@ export class Session extends EventTarget {
       waiting: [], waitingBytes: 0, old: new Set(), controllers: new Map(), readiness: [], listeners: new Set(), clients: new WeakMap(), idlers: [],
     }));
     core.onWake = () => core.poke();
-    core.onHide = (/** @type {any} */ event) => event.persisted || core.shut(1000, "the page was left"); // BROWSER-4
+    core.onHide = (/** @type {any} */ event) => {
+      // BROWSER-4: one that may come back is detached, and dials when it is shown again.
+      core.kept = event.persisted;
+      if (core.kept) this.cut();
+      else core.shut(1000, "the page was left");
+      core.kept = false;
+    };
     core.expose(options.controllers ?? []);
     core.begin();
     core.tell();
