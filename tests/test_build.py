@@ -7,12 +7,17 @@ import os
 import subprocess
 import sys
 import tomllib
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
+import wsrpc
+from tests.support import LIMIT, error_of, soon
 from wsrpc import version
+from wsrpc.testing import connected_pair
 
 ROOT = Path(__file__).parents[1]
 SUFFIXES = (".so", ".pyd")
@@ -23,6 +28,14 @@ import wsrpc.version
 names = sys.argv[1:]
 files = [importlib.import_module(name).__file__ for name in names]
 print(json.dumps([wsrpc.version.BUILD, files]))
+"""
+
+USE = """
+import sys, anyio
+import wsrpc.version
+from tests.test_build import every_kind_of_call
+anyio.run(every_kind_of_call, backend=sys.argv[1])
+print(wsrpc.version.BUILD)
 """
 
 
@@ -46,6 +59,59 @@ def asked(**environment: str) -> tuple[str, list[str]]:
     )
     build, files = json.loads(done.stdout)
     return build, files
+
+
+class Kinds:
+    """A method of each kind."""
+
+    @wsrpc.method
+    async def greet(self, name: str) -> str:
+        return f"hello, {name}"
+
+    @wsrpc.method
+    async def hang(self) -> None:
+        await anyio.sleep_forever()
+
+    @wsrpc.method
+    async def count(self, n: int) -> AsyncIterator[int]:
+        for i in range(n):
+            yield i
+
+    @wsrpc.method
+    async def total(self, numbers: AsyncIterable[int]) -> int:
+        return sum([number async for number in numbers])
+
+    @wsrpc.method
+    async def ask(self, answer: Callable[[str], Awaitable[int]]) -> int:
+        return 2 * await answer("how many?")
+
+
+async def every_kind_of_call() -> None:
+    """Make one call of each kind, with and without deadlines, and lose a connection meanwhile."""
+
+    async def numbers() -> AsyncIterator[int]:
+        for i in range(100):
+            yield i
+
+    async def answer(question: str) -> int:
+        assert question == "how many?"
+        return 21
+
+    with soon():
+        pair = connected_pair([Kinds()], reconnect=True)
+        async with pair as (_server, client):
+            for timeout in (None, LIMIT):
+                proxy = client.clientize(Kinds, timeout=timeout)
+                assert await proxy.greet("Ann") == "hello, Ann"
+                async with proxy.count(100) as stream:
+                    assert [item async for item in stream] == [*range(100)]
+                assert await proxy.total(numbers()) == sum(range(100))
+                assert await proxy.ask(answer) == 42
+                pair.cut(before="result")
+                assert await proxy.greet("Bea") == "hello, Bea"
+            assert pair.cuts == 2
+            with error_of("deadline_exceeded"):
+                await client.clientize(Kinds, timeout=0.01).hang()
 
 
 def test_the_modules_to_be_compiled_are_there() -> None:
@@ -85,3 +151,12 @@ def test_what_is_compiled_is_as_new_as_its_source() -> None:
         source = ROOT.joinpath(*module.split(".")).with_suffix(".py")
         stale = Path(made).stat().st_mtime < source.stat().st_mtime
         assert not stale, f"{module} was changed after it was compiled: make compiled"
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_what_is_compiled_makes_every_kind_of_call(backend: str) -> None:
+    inherited = {name: value for name, value in os.environ.items() if name != "WSRPC_PURE"}
+    used = [sys.executable, "-c", USE, backend]
+    done = subprocess.run(used, capture_output=True, text=True, cwd=ROOT, env=inherited)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == asked()[0]

@@ -111,11 +111,11 @@ class Reply(LaneOwner):
     """The wait for one value.
 
     Attributes:
-        call: The call, if it has a deadline to act on.
+        call: The call, as long as its deadline may pass.
     """
 
     __slots__ = ("attachments", "call", "future", "hub", "label")
-    call: OutCall
+    call: OutCall | None
 
     def __init__(self, hub: Hub, label: str, attachments: Attachments | None) -> None:
         self.hub = hub
@@ -129,9 +129,11 @@ class Reply(LaneOwner):
 
     def expire(self) -> None:
         """Cancel the call at the far end and fail it here: its time is over (TIME-3)."""
+        call = self.call
+        assert call is not None
         error = self.hub.overdue(self.label, "did not answer before its deadline")
-        error.not_started = not self.call.is_numbered
-        self.hub.endpoint.cancel(self.call, "deadline_exceeded")
+        error.not_started = not call.is_numbered
+        self.hub.endpoint.cancel(call, "deadline_exceeded")
         self.hub.wake()
         self.settle(error)
 

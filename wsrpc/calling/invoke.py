@@ -126,7 +126,7 @@ async def invoke(
                 hub.timers.remove(entry)
                 # Call and reply refer to each other; without this, each call would be a cycle for
                 # the garbage collector.
-                del reply.call
+                reply.call = None
         if attachments is not None:
             await attachments.close()
         if not isinstance(outcome, Result):
