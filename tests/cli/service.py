@@ -125,6 +125,17 @@ class Desk:
         return f"deleted {what}" if sure is True else f"kept {what} ({sure!r})"
 
     @wsrpc.method
+    async def watch(self, most: int = 10) -> list[object]:
+        """Read a stream of the caller's."""
+        seen: list[object] = []
+        keys = wsrpc.current().session.clientize("Screen", timeout=5).keys(after=0)
+        async for key in keys:
+            seen.append(key)
+            if len(seen) == most:
+                break
+        return seen
+
+    @wsrpc.method
     async def guess(self, ask: Callable[[str], Awaitable[int]]) -> int:
         return await ask("a number?") * 2
 

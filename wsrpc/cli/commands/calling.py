@@ -52,8 +52,9 @@ def call(
         list[str],
         typer.Option(
             metavar="CONTROLLER.METHOD=JSON",
-            help="An answer to calls of the server, such as Screen.confirm=true; PARAMETER=JSON for a "
-            "callback. Without it you are asked, at a terminal.",
+            help="An answer to calls of the server, such as Screen.confirm=true; METHOD[]=[1, 2] "
+            "streams these items; PARAMETER=JSON is for a callback. Without it you are asked, at a "
+            "terminal.",
         ),
     ] = [],  # noqa: B006  (typer reads it)
     codec: Codec = "json",
