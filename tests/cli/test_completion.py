@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from wsrpc.cli.completion import NAME, UNSAFE, mend_words
+from wsrpc.cli.completion import ARGUMENT, NAME, UNSAFE, mend_words
 
 from .conftest import COMMAND, PATIENCE, ROOT
 
@@ -63,6 +63,25 @@ def test_shell_completion_includes_remote_method_names(url: str, shell: str) -> 
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_parameters_of_the_method_are_offered_with_their_signs(url: str, shell: str) -> None:
+    found = "\n".join(offered(["wsrpc", "call", url, "Desk.greet", "na"], shell))
+    assert "name=" in found
+    assert "name@" in found
+    assert "times" not in found
+    # What has an argument is not offered again; what is no text is JSON.
+    found = "\n".join(offered(["wsrpc", "call", url, "Desk.greet", "name=x", ""], shell))
+    assert "name" not in found
+    assert "times:=" in found.replace("\\", "")
+    found = "\n".join(offered(["wsrpc", "call", url, "Desk.count", ""], shell))
+    assert "lines:=" in found.replace("\\", "")
+    # A callback is answered by an option.
+    assert "on_step" not in "\n".join(offered(["wsrpc", "call", url, "Desk.build", ""], shell))
+    for other in ("Desk.nothing", "greet", "Desk"):
+        found = "\n".join(offered(["wsrpc", "call", url, other, ""], shell))
+        assert found in ("", "_files")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_where_no_server_tells_nothing_is_offered_and_nothing_said(
     silent_url: str, shell: str
 ) -> None:
@@ -78,6 +97,7 @@ def test_commands_and_options_are_offered_too() -> None:
 def test_a_shell_evaluates_nothing_that_a_server_says_of_its_methods() -> None:
     for name in ("a$(id).b", "a`id`", "a'b", 'a"b', "a;b", "a b.c", "a\nb", "a\\b", "a.b\n"):
         assert not NAME.fullmatch(name)
+        assert not ARGUMENT.fullmatch(f"{name}=")
     assert NAME.fullmatch("Desk.greet_2")
     assert UNSAFE.sub(" ", r"""x\$(id)`id`'"!%:[b]""" + "\n\x1b[2J") == "x id id b 2J"
 

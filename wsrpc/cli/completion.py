@@ -1,4 +1,4 @@
-"""Completions for TAB: the controllers and methods of the named server."""
+"""Completions for TAB: the controllers, methods and parameters of the named server."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import anyio
 import typer
 
 from .connection import Target, contract_of, parse_auth, parse_headers, tls_to
-from .remote_contract import Contract
+from .remote_contract import Contract, Param, split_path
 
-__all__ = ["controllers", "mend_words", "methods", "paths"]
+__all__ = ["arguments", "controllers", "mend_words", "methods", "paths"]
 
 # Seconds that a person waits after pressing TAB.
 PATIENCE = 2.0
@@ -22,6 +22,7 @@ PATIENCE = 2.0
 # Shells evaluate completions, and these come from a server. Names are shown unchanged or not at
 # all. Descriptions are reduced to letters, digits and a little punctuation.
 NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*", re.ASCII)
+ARGUMENT = re.compile(r"[^\W\d]\w*:?[=@]", re.ASCII)
 UNSAFE = re.compile(r"[^\w.,;/+-]+")
 
 # Characters.
@@ -36,6 +37,39 @@ Offer = tuple[str, str]
 def methods(ctx: typer.Context, incomplete: str) -> list[Offer]:
     """The methods of the server that `URL` names, as `Controller.method`, and their docs."""
     return _offered(ctx, incomplete, _methods)
+
+
+def arguments(ctx: typer.Context, incomplete: str) -> list[Offer]:
+    """The parameters of the method on the line that have no argument yet, and the signs for them.
+
+    There are two forms of each, so that a shell adds no blank after the sign.
+    """
+    controller, name = split_path(str(ctx.params.get("method") or ""))
+    given = {_parameter(word) for word in ctx.params.get("arguments") or ()}
+
+    def offers(contract: Contract) -> Iterator[Offer]:
+        found = contract.controllers.get(controller)
+        method = found.methods.get(name) if found is not None else None
+        for key, param in method.params.items() if method is not None else ():
+            if key not in given:
+                for sign in _signs(param):
+                    yield f"{key}{sign}", param.doc
+
+    return _offered(ctx, incomplete, offers, ARGUMENT)
+
+
+def _signs(param: Param) -> tuple[str, ...]:
+    if param.kind == "callback":
+        return ()
+    if param.kind == "upload":
+        return (":=", "@")
+    schema = param.json_schema
+    is_text = isinstance(schema, dict) and schema.get("type") == "string"
+    return ("=", "@") if is_text else (":=", ":@")
+
+
+def _parameter(word: str) -> str:
+    return re.split("[:=@]", word, maxsplit=1)[0]
 
 
 def controllers(ctx: typer.Context, incomplete: str) -> list[Offer]:
@@ -60,7 +94,10 @@ def _controllers(contract: Contract) -> Iterator[Offer]:
 
 
 def _offered(
-    ctx: typer.Context, incomplete: str, offers: Callable[[Contract], Iterator[Offer]]
+    ctx: typer.Context,
+    incomplete: str,
+    offers: Callable[[Contract], Iterator[Offer]],
+    form: re.Pattern[str] = NAME,
 ) -> list[Offer]:
     try:
         contract = anyio.run(_contract, ctx.params)
@@ -69,7 +106,7 @@ def _offered(
     return [
         (name, UNSAFE.sub(" ", doc)[:LONGEST].strip())
         for name, doc in (offers(contract) if contract is not None else ())
-        if name.startswith(incomplete) and NAME.fullmatch(name)
+        if name.startswith(incomplete) and form.fullmatch(name)
     ]
 
 

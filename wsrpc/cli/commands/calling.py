@@ -43,6 +43,7 @@ def call(
             "NAME:@FILE its JSON. NAME:=- reads a stream's items from standard input, one JSON value "
             "a line, and NAME@FILE from a file; the only stream of a method needs no naming.",
             show_default=False,
+            autocompletion=completion.arguments,
         ),
     ] = None,
     raw_input: Annotated[
