@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from typing import Any
 
 import anyio
@@ -19,6 +19,7 @@ import pytest
 
 import wsrpc
 from wsrpc.cli.top.figures import METHODS, SESSIONS, figures, sorted_by
+from wsrpc.cli.top.keys import polled
 from wsrpc.cli.top.screen import Screen, bytes_text, seconds_text
 
 from .conftest import COMMAND, PATIENCE, ROOT, Run, lines, serving
@@ -364,3 +365,33 @@ def test_bytes_are_written_in_the_unit_that_fits(size: float, text: str) -> None
 )
 def test_durations_are_written_in_the_unit_that_fits(seconds: float, text: str) -> None:
     assert seconds_text(seconds) == text
+
+
+class Console:
+    """The keyboard of Windows, on which somebody types."""
+
+    def __init__(self, typed: str) -> None:
+        self.typed = list(typed)
+
+    def kbhit(self) -> bool:
+        return bool(self.typed)
+
+    def getwch(self) -> str:
+        return self.typed.pop(0)
+
+
+async def test_the_keys_of_a_console_of_windows_are_those_of_other_terminals() -> None:
+    console = Console("m\xe0H\x00K\xe0S\xe0Pq")
+    read: list[str] = []
+
+    async def type_more() -> None:
+        while len(read) < 5:
+            await anyio.sleep(0)
+        console.typed += "jq"
+
+    with anyio.fail_after(PATIENCE):
+        async with anyio.create_task_group() as group, aclosing(polled(console)) as keys:
+            group.start_soon(type_more)
+            while read.count("q") < 2:
+                read.append(await anext(keys))
+    assert read == ["m", "\x1b[A", "\x1b[D", "\x1b[B", "q", "j", "q"]

@@ -18,7 +18,7 @@ from ..connection import Target
 from ..failures import ExitCode, Failure, did_you_mean
 from ..output import Output
 from .figures import METHODS, SESSIONS, Column, Document, figures
-from .keys import keys, pressed
+from .keys import keys
 from .screen import Screen, Shown
 
 __all__ = ["column_named", "top"]
@@ -143,7 +143,7 @@ class _Terminal:
 
     async def run(self) -> None:
         console = Console(file=sys.stdout)
-        with keys() as descriptor:
+        with keys() as pressed:
             with Live(console=console, screen=True, auto_refresh=False) as live:
 
                 def redraw() -> None:
@@ -152,8 +152,8 @@ class _Terminal:
                 redraw()
                 async with anyio.create_task_group() as group:
                     group.start_soon(self._look, redraw)
-                    if descriptor is not None:
-                        async for key in pressed(descriptor):
+                    if pressed is not None:
+                        async for key in pressed:
                             if not self._screen.press(key):
                                 break
                             redraw()
