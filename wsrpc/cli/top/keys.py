@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import re
 import sys
@@ -47,7 +46,9 @@ def keys() -> Iterator[AsyncGenerator[str, None] | None]:
         yield None
         return
     if sys.platform == "win32":
-        yield polled(importlib.import_module("msvcrt"))
+        import msvcrt
+
+        yield polled(msvcrt)
         return
     import termios
     import tty
