@@ -12,6 +12,7 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any, cast
 
 import psutil
 
@@ -70,8 +71,8 @@ def _on_uvicorn(server: wsrpc.Server, implementation: str) -> None:
 
     config = uvicorn.Config(
         server.asgi(),
-        # A name of uvicorn's.
-        ws=implementation,  # type: ignore[arg-type]
+        # A name of uvicorn's, which its versions type differently.
+        ws=cast(Any, implementation),
         log_config=None,
         loop="asyncio",
         ws_ping_interval=None,

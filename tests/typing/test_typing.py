@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -82,3 +83,71 @@ def test_wrong_arguments_results_and_uses_are_flagged_and_nothing_else(
     flagged = checker(wrong)
     assert marked - flagged.keys() == set(), "not flagged"
     assert {line: flagged[line] for line in flagged.keys() - marked} == {}
+
+
+MIXED = """
+from collections.abc import AsyncIterator, Generator
+from typing import assert_type
+
+import wsrpc
+
+Item = int | str | wsrpc.Final[float]
+
+
+class Mixed:
+    @wsrpc.method
+    async def plain(self) -> AsyncIterator[int | str | wsrpc.Final[float]]:
+        yield 1
+
+    @wsrpc.method(idempotent=True)
+    async def with_options(self, n: int) -> AsyncIterator[int | None | bytes | wsrpc.Final[str]]:
+        yield n
+
+    @wsrpc.method
+    def from_a_thread(self) -> Generator[Item, None, None]:
+        yield "a"
+
+    @staticmethod
+    @wsrpc.method
+    async def static() -> AsyncIterator[list[int] | dict[str, int] | wsrpc.Final[float]]:
+        yield []
+
+    @wsrpc.method
+    async def of_containers(self) -> AsyncIterator[tuple[int | str, ...] | bytes | wsrpc.Final[None]]:
+        yield b""
+
+    @wsrpc.method
+    async def without_final(self) -> AsyncIterator[int | str]:
+        yield 1
+
+
+async def use(session: wsrpc.Session) -> None:
+    mixed = session.clientize(Mixed)
+    async for item in mixed.plain():
+        assert_type(item, int | str)
+    assert_type(mixed.plain(), wsrpc.Stream[int | str, float])
+    assert_type(mixed.with_options(1), wsrpc.Stream[int | None | bytes, str])
+    assert_type(mixed.from_a_thread(), wsrpc.Stream[int | str, float])
+    assert_type(mixed.static(), wsrpc.Stream[list[int] | dict[str, int], float])
+    assert_type(mixed.of_containers(), wsrpc.Stream[tuple[int | str, ...] | bytes, None])
+    assert_type(mixed.without_final(), wsrpc.Stream[int | str, None])
+"""
+
+
+@pytest.mark.parametrize("config", ["", "[mypy]\nplugins = wsrpc_mypy\n"], ids=["without", "with"])
+def test_under_mypy_too_items_of_asynciterator_t_u_final_v_are_t_u(
+    config: str, tmp_path: Path
+) -> None:
+    (tmp_path / "mypy.ini").write_text(config or "[mypy]\n")
+    mixed = tmp_path / "mixed.py"
+    mixed.write_text(MIXED)
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "--config-file", "mypy.ini", str(mixed)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == (0 if config else 1), done.stdout + done.stderr
+    assert config or "object" in done.stdout
