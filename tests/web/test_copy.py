@@ -5,12 +5,17 @@ from __future__ import annotations
 import ast
 import json
 import random
+import shlex
 import subprocess
+import sys
 from typing import Any
 
+import anyio
 import pytest
 
-from .node import STATIC, missing, nodes
+import wsrpc
+
+from .node import STATIC, missing, nodes, run, run_script
 
 pytestmark = pytest.mark.web
 
@@ -98,3 +103,51 @@ def test_programs_are_programs_whatever_stands_in_them(
         assert str(value) in constants or not isinstance(value, str)
         assert javascript.count("\n") == 6, javascript
         assert command.count("\n") == 1, command
+
+
+# Names at which spelling in camelCase, clients and languages stumble.
+ODD = ("to_string", "a_1", "a__b", "getHTML", "HTML", "get_URL", "then", "inspect", "constructor")
+ODD += ("delete", "café", "greet", "stream_tokens", "catch_", "value_of")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_each_copied_program_calls_the_method_that_it_was_copied_from(
+    anyio_backend: str,
+) -> None:
+    called: list[str] = []
+
+    def method(name: str) -> Any:
+        async def fn(self: Any, lambda_: str, to: int = 0) -> str:
+            called.append(f"{name} {lambda_} {to}")
+            return name
+
+        fn.__name__ = name
+        return wsrpc.method(fn)
+
+    controller = type("Odd", (), {name: method(name) for name in ODD})()
+    with anyio.fail_after(240):
+        async with wsrpc.Server([controller]).listen() as listener:
+            wanted = json.dumps([listener.url + "/", ODD, (STATIC / "wsrpc.js").as_uri()])
+            script = f"""
+                const {{ programs }} = await import({(STATIC / "explorer-copy.js").as_uri()!r});
+                const [url, names, at] = {wanted};
+                const made = names.map((name) => programs({{ url, controller: "Odd", name, kind: "unary",
+                    args: {{ lambda_: "it's", to: 3 }}, attached: {{}} }}).map(([, text]) => text));
+                for (const [, text] of made) await import("data:text/javascript," + encodeURIComponent(
+                    text.replace(/"http:.*?wsrpc.js"/, JSON.stringify(at)).replace(/console.log/, "")));
+                console.log(JSON.stringify(made.map(([python, , command]) => [python, command])));
+            """
+            others = json.loads(await run_script(script))
+            assert called == [f"{name} it's 3" for name in ODD]
+            called.clear()
+            python = "".join(text for text, _ in others)
+            code, said = await run(sys.executable, "-c", python)
+            assert code == 0, said
+            assert called == [f"{name} it's 3" for name in ODD]
+            called.clear()
+            command = "".join(text for _, text in others)
+            head = f'set -e; wsrpc() {{ {shlex.quote(sys.executable)} -m wsrpc "$@"; }}\n'
+            code, said = await run("bash", "-c", head + command)
+            assert code == 0, said
+            assert called == [f"{name} it's 3" for name in ODD]

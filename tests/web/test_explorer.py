@@ -256,6 +256,15 @@ class Ids:
     async def twice(self, id: int, any: Any = None) -> str:
         return f"{id * 2}, {any}"
 
+    @wsrpc.method
+    async def some(self) -> list[Any]:
+        return [2**53 + 1, 1.0, 0.1]
+
+    @wsrpc.method
+    async def each(self) -> AsyncIterator[int]:
+        for i in range(3):
+            yield 2**53 + i
+
 
 @pytest.mark.slow
 async def test_integers_beyond_2_to_the_53_go_as_they_were_typed() -> None:
@@ -274,6 +283,24 @@ async def test_integers_beyond_2_to_the_53_go_as_they_were_typed() -> None:
         await page.run("document.querySelector('#calls button').click()")
         await press(page, "JSON", ".bar")
         assert '"id": 9007199254740993' in await page.run("document.querySelector('.whole').value")
+
+
+@pytest.mark.slow
+async def test_numbers_that_come_are_shown_as_they_were_written() -> None:
+    server = wsrpc.Server([Ids()], explorer=True)
+    async with explored("Ids.each", server=server) as (page, _):
+        await page.key("Enter", "Control")
+        assert "9007199254740993" in await outcome(page, "ended")
+        await page.run("location.hash = 'Ids.some'")
+        await page.until_says("h1", "Ids.some")
+        await page.key("Enter", "Control")
+        assert "9007199254740993" in await outcome(page, "result")
+        rows = await page.run("document.querySelector('#rows').innerText")
+        assert "[9007199254740993,1.0,0.1]" in rows
+        copied = await transcript(page)
+        assert "[9007199254740993,1.0,0.1]" in copied
+        assert "9007199254740992" in copied
+        assert "9007199254740994" in copied
 
 
 FORMS: list[tuple[str, Any]] = [

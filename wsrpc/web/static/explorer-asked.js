@@ -1,6 +1,6 @@
 // What the server asks of the page: each call is a card, answered by hand.
 import { RpcError } from "./wsrpc.js";
-import { $, h, button, json, coloured, parse } from "./explorer-dom.js";
+import { $, h, button, jsonOf, coloured, parse } from "./explorer-dom.js";
 import { remark } from "./explorer-frames.js";
 
 const open = new Map();
@@ -15,8 +15,8 @@ export function setUp(tell) {
   told = tell;
   const method = h("input", { type: "text", placeholder: "Page.confirm", "aria-label": "Method to answer", spellcheck: "false" });
   const value = h("input", { type: "text", placeholder: "answer, as JSON", "aria-label": "Answer, as JSON", spellcheck: "false" });
-  const wrong = h("p", { class: "wrong", role: "alert" });
-  const add = h("form", { class: "rule", onsubmit: (event) => {
+  const wrong = h("p.wrong", { role: "alert" });
+  const add = h("form.rule", { onsubmit: (event) => {
     event.preventDefault();
     wrong.textContent = "";
     try {
@@ -28,21 +28,21 @@ export function setUp(tell) {
     } catch (error) {
       wrong.textContent = (error).message;
     }
-  } }, method, value, h("button", { class: "quiet", type: "submit" }, "Always"));
-  $("asked").replaceChildren(cards, h("div", { class: "ask plain" }, h("h2", {}, "Answered without asking"), rules, add, wrong));
+  } }, method, value, h("button.quiet", { type: "submit" }, "Always"));
+  $("asked").replaceChildren(cards, h("div.ask.plain", {}, h("h2", {}, "Answered without asking"), rules, add, wrong));
   count();
   showRules();
 }
 
 function showRules() {
-  rules.replaceChildren(...[...always].map(([method, value]) => h("div", { class: "rule" }, h("code", {}, method), h("code", {}, value.slice(0, 80)), button("×", () => (always.delete(method), showRules()), { class: "quiet icon", "aria-label": `ask again for ${method}` }))));
-  if (!always.size) rules.append(h("p", { class: "hint" }, "Nothing. While this tab is open, answers set here are given at once."));
+  rules.replaceChildren(...[...always].map(([method, value]) => h("div.rule", {}, h("code", {}, method), h("code", {}, value.slice(0, 80)), button("×", () => (always.delete(method), showRules()), { class: "quiet icon", "aria-label": `ask again for ${method}` }))));
+  if (!always.size) rules.append(h("p.hint", {}, "Nothing. While this tab is open, answers set here are given at once."));
 }
 
 function count() {
   $("asks").hidden = !open.size;
   $("asks").textContent = String(open.size);
-  if (!open.size) cards.replaceChildren(h("p", { class: "empty" }, "The server asks nothing. When it calls a method of this page, the call waits here for your answer."));
+  if (!open.size) cards.replaceChildren(h("p.empty", {}, "The server asks nothing. When it calls a method of this page, the call waits here for your answer."));
   told();
 }
 
@@ -61,7 +61,7 @@ export function ask(method, args, signal) {
   return new Promise((resolve, reject) => {
     const id = `a${Math.random().toString(36).slice(2)}`;
     const answer = h("textarea", { id, rows: 2, spellcheck: "false", placeholder: "JSON", "aria-describedby": `${id}e` });
-    const wrong = h("p", { class: "wrong", id: `${id}e` });
+    const wrong = h("p.wrong", { id: `${id}e` });
     const keep = h("input", { type: "checkbox" });
     const gone = (settle) => {
       if (!open.delete(card)) return;
@@ -119,10 +119,10 @@ export function ask(method, args, signal) {
       })());
       answer.focus();
     };
-    const buttons = h("div", { class: "go" }, button("Yes", () => give("true"), { title: "true" }), button("No", () => give("false"), { title: "false" }), button("Answer", () => give(answer.value)), button("Stream", stream, { title: "Answer with items, one after the other" }),
-      h("span", { class: "grow" }), button("Refuse", () => gone(() => reject(new RpcError("permission_denied", "refused by hand")))));
-    const card = h("div", { class: "ask", role: "group", "aria-label": `The server calls ${method}` }, h("div", {}, "The server calls ", h("code", {}, method)), h("pre", { tabindex: 0 }, coloured(json(Array.isArray(args) || args === null || typeof args !== "object" ? args : seen, 2))),
-      h("label", { for: id }, "Answer, as JSON"), answer, wrong, buttons, h("label", { class: "keep" }, keep, " always answer this method so, in this tab"));
+    const buttons = h("div.go", {}, button("Yes", () => give("true"), { title: "true" }), button("No", () => give("false"), { title: "false" }), button("Answer", () => give(answer.value)), button("Stream", stream, { title: "Answer with items, one after the other" }),
+      h("span.grow"), button("Refuse", () => gone(() => reject(new RpcError("permission_denied", "refused by hand")))));
+    const card = h("div.ask", { role: "group", "aria-label": `The server calls ${method}` }, h("div", {}, "The server calls ", h("code", {}, method)), h("pre", { tabindex: 0 }, coloured(jsonOf(Array.isArray(args) || args === null || typeof args !== "object" ? args : seen, 2))),
+      h("label", { for: id }, "Answer, as JSON"), answer, wrong, buttons, h("label.keep", {}, keep, " always answer this method so, in this tab"));
     if (!open.size) cards.replaceChildren();
     open.set(card, method);
     cards.append(card);

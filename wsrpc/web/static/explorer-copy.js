@@ -1,6 +1,6 @@
 // The current call as a program. All that a server said is quoted; nothing of it is ever code.
 
-import { json } from "./explorer-dom.js";
+import { jsonOf } from "./explorer-dom.js";
 
 // Control characters, the two separators of lines, and what turns text around.
 const UNSEEN = /[\u0000-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]/;
@@ -60,13 +60,14 @@ const number = (value) => (typeof value === "number" && !Number.isFinite(value) 
 
 /** @param {string} text */
 const isName = (text) => /^[A-Za-z_][A-Za-z0-9_]*$/.test(text);
-const KEYWORDS = new Set(
-  ("False None True and as assert async await break class continue def del elif else except finally for from global if import in is lambda nonlocal not or pass raise return try while with yield " +
-    "arguments case catch const debugger default delete do enum eval export extends false function implements instanceof interface let new null package private protected public static super switch this throw true typeof var void then").split(" "));
+const KEYWORDS = new Set("False None True and as assert async await break class continue def del elif else except finally for from global if import in is lambda nonlocal not or pass raise return try while with yield".split(" "));
 /** @param {string} text */
 const isPlain = (text) => isName(text) && !KEYWORDS.has(text) && !text.startsWith("__");
-/** @param {string} name */
-const camel = (name) => name.replace(/(?!^)_([a-z0-9])/g, (_, c) => c.toUpperCase());
+/** A method as a client in JavaScript spells it, if it can: the name that it makes of that is the method's. @param {string} name */
+const spelt = (name) =>
+  [name.replace(/(?!^)_([a-z])/g, (_, c) => c.toUpperCase()), name].find((one) =>
+    isName(one) && !/^(__.*|then|catch|finally|toJSON|toString|valueOf|constructor|inspect|nodeType|asymmetricMatch)$/.test(one) &&
+    (one.includes("_") ? one : one.replace(/[A-Z]/g, (c, i) => (i ? "_" : "") + c.toLowerCase())) === name);
 
 /**
  * A call in three languages.
@@ -96,14 +97,14 @@ export function programs({ url, controller, name, kind, args, attached }) {
   const jsKey = (k) => (k === "__proto__" ? '["__proto__"]' : isName(k) ? k : jsLiteral(k));
   const members = [...entries.map(([k, v]) => `${jsKey(k)}: ${jsLiteral(v)}`), ...extra.map(([k, how]) => `${jsKey(k)}: ${jsValue(how)}`)];
   const object = members.length ? `{ ${members.join(", ")} }` : "";
-  const jsMethod = isPlain(name) && isPlain(camel(name)) && /^[a-z]/.test(name) ? `api.${camel(name)}` : undefined;
-  const invoke = jsMethod ? `${jsMethod}(${object})` : `session.${streams ? "stream" : "call"}(${jsLiteral(full)}${object && ", " + object})`;
+  const jsMethod = spelt(name);
+  const invoke = jsMethod ? `api.${jsMethod}(${object})` : `session.${streams ? "stream" : "call"}(${jsLiteral(full)}${object && ", " + object})`;
   const script =
     `import { connect } from ${jsLiteral(url.replace(/^ws/, "http") + "wsrpc.js")};\n\nconst session = connect(${jsLiteral(url)});\n` +
     (jsMethod ? `const api = session.clientize(${jsLiteral(controller)});\n` : "") +
     (streams ? `for await (const item of ${invoke}) console.log(item);\n` : `console.log(await ${invoke});\n`) + `await session.close();\n`;
 
-  const words = entries.map(([k, v]) => shQuote(typeof v === "string" && v !== "-" ? `${k}=${v}` : `${k}:=${json(v)}`));
+  const words = entries.map(([k, v]) => shQuote(typeof v === "string" && v !== "-" ? `${k}=${v}` : `${k}:=${jsonOf(v)}`));
   for (const [k, how] of extra) if (how !== "callback") words.push(shQuote(how === "file" ? `${k}@your-file` : `${k}:=-`));
   // Behind "--" nothing is an option, whatever a method or an argument is called.
   const guard = [full, ...entries.map(([k]) => k)].some((word) => word.startsWith("-")) ? ["--"] : [];

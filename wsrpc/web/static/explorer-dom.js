@@ -1,16 +1,18 @@
 // Elements, JSON in colours, long values, copying. No markup is ever made of text.
-import { toBase64url } from "./wsrpc.js";
+import { json, toBase64url } from "./wsrpc.js";
 
 /** @param {string} id @returns {any} */
 export const $ = (id) => document.getElementById(id);
 
-/** An element. Attributes that begin with "on" are listeners; false and null leave one out.
- * @param {string} tag @param {any} [attributes] @param {...any} children @returns {any} */
-export function h(tag, attributes, ...children) {
+/** An element, such as "p.hint". Attributes that begin with "on" are listeners; false and null leave one out.
+ * @param {string} what @param {any} [attributes] @param {...any} children @returns {any} */
+export function h(what, attributes, ...children) {
+  const [tag, ...classes] = what.split(".");
   const made = document.createElement(tag);
+  made.classList.add(...classes);
   for (const [name, value] of Object.entries(attributes ?? {})) {
     if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
-    else if (value !== false && value != null) made.setAttribute(name, value === true ? "" : String(value));
+    else if (value !== false && value != null) made.setAttribute(name, value === true ? "" : value);
   }
   made.append(...children.flat(9).filter((child) => child != null && child !== false));
   return made;
@@ -21,7 +23,7 @@ export const button = (label, onclick, more) => h("button", { type: "button", cl
 
 /** JSON of anything that can travel, bytes as base64url.
  * @param {any} value @param {number} [indent] @returns {string} */
-export const json = (value, indent) =>
+export const jsonOf = (value, indent) =>
   JSON.stringify(value, (_, one) => (one instanceof Uint8Array ? toBase64url(one) : typeof one === "bigint" ? JSON.rawJSON?.(String(one)) ?? Number(one) : one), indent) ?? "null";
 
 /** JSON in colours. @param {string} text */
@@ -47,7 +49,7 @@ export function copyButton(what, label = "Copy") {
       pressed.textContent = "Copied";
     } catch {
       // Without TLS a browser has no clipboard for pages: the old way.
-      const area = h("textarea", { class: "unseen" }, text);
+      const area = h("textarea.unseen", {}, text);
       pressed.after(area);
       area.select();
       pressed.textContent = document.execCommand("copy") ? "Copied" : "Select and copy";
@@ -70,27 +72,27 @@ const LINES = 200;
 /** A value as it is shown in a result, with what one may do with it. @param {any} value */
 export function shown(value) {
   if (value instanceof Uint8Array) {
-    return h("div", { class: "value" }, tools(button("Save", () => save("bytes.bin", value, "application/octet-stream"))), h("pre", {}, hex(value)), h("p", { class: "hint" }, `${value.length.toLocaleString("en")} bytes`));
+    return h("div.value", {}, tools(button("Save", () => save("bytes.bin", value, "application/octet-stream"))), h("pre", {}, hex(value)), h("p.hint", {}, `${value.length.toLocaleString("en")} bytes`));
   }
-  const text = json(value, 2);
+  const text = jsonOf(value, 2);
   const lines = text.split("\n", LINES + 1).length;
-  if (lines <= LINES && text.length < 20000) return h("div", { class: "value" }, tools(copyButton(text)), h("pre", {}, coloured(text)));
+  if (lines <= LINES && text.length < 20000) return h("div.value", {}, tools(copyButton(text)), h("pre", {}, coloured(text)));
   if (typeof value === "string") {
     const pre = h("pre", {}, value.slice(0, 20000));
     const all = button(`show all ${value.length.toLocaleString("en")} characters`, () => (pre.append(value.slice(20000)), all.remove()));
-    return h("div", { class: "value" }, tools(copyButton(value)), pre, all);
+    return h("div.value", {}, tools(copyButton(value)), pre, all);
   }
-  return h("div", { class: "value tree" }, tools(copyButton(text)), branch("", value, 1));
+  return h("div.value.tree", {}, tools(copyButton(text)), branch("", value, 1));
 }
 /** @param {...any} buttons */
-const tools = (...buttons) => h("div", { class: "tools end" }, buttons);
+const tools = (...buttons) => h("div.tools.end", {}, buttons);
 
 /** @param {string} key @param {any} value @param {number} open How many levels are open. @returns {any} */
 function branch(key, value, open) {
-  const label = key === "" ? null : h("span", { class: "k" }, key, ": ");
-  if (value === null || typeof value !== "object" || value instanceof Uint8Array) return h("div", { class: "leaf" }, label, coloured(json(value).slice(0, 5000)));
+  const label = key === "" ? null : h("span.k", {}, key, ": ");
+  if (value === null || typeof value !== "object" || value instanceof Uint8Array) return h("div.leaf", {}, label, coloured(jsonOf(value).slice(0, 5000)));
   const entries = Object.entries(value);
-  const inside = h("div", { class: "inside" });
+  const inside = h("div.inside");
   const fill = (from, to) => {
     inside.append(...entries.slice(from, to).map(([name, one]) => branch(name, one, open - 1)));
     if (to < entries.length) {
@@ -118,6 +120,25 @@ function hex(bytes) {
 
 /** Whole numbers beyond 2^53 stay what they are. @param {string} _ @param {any} value @param {any} [context] */
 const exactly = (_, value, context) => (Number.isInteger(value) && !Number.isSafeInteger(value) && /^-?\d+$/.test(context?.source) ? BigInt(context.source) : value);
+
+/** As it is written: a number of which a double would not say the same is text. @param {string} _ @param {any} value @param {any} [context] */
+const verbatim = (_, value, context) => (typeof value === "number" && context?.source && context.source !== String(value) ? JSON.rawJSON(context.source) : value);
+/** A frame, its values as they are written. @param {any} read @param {any} written */
+const merged = (read, written) => (Array.isArray(read) ? [...read.slice(0, 2), ...written.slice(2)] : read);
+/** @param {string} text */
+export const frameOf = (text) => merged(JSON.parse(text), JSON.parse(text, verbatim));
+
+/** What came or went, and how it was written. @type {WeakMap<any, any>} */
+const writings = new WeakMap();
+/** A frame as it was written. @param {any} frame */
+export const writing = (frame) => writings.get(frame) ?? frame;
+/** JSON in which no integer is rounded. */
+export const exactJson = { ...json, decode(/** @type {string} */ text) {
+  const read = JSON.parse(text, exactly);
+  const written = JSON.parse(text, verbatim);
+  if (Array.isArray(read)) [read, ...read].forEach((one, i) => one === Object(one) && writings.set(one, merged(one, i ? written[i - 1] : written)));
+  return read;
+} };
 
 /** Text as JSON; an error says where it is wrong. @param {string} text @returns {any} */
 export function parse(text) {

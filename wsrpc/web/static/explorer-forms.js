@@ -1,6 +1,6 @@
 // Forms from JSON schemas. A field reads and writes one value; `undefined` is one that is left out.
 import { fromBase64url } from "./wsrpc.js";
-import { h, button, parse, json } from "./explorer-dom.js";
+import { h, button, parse, jsonOf } from "./explorer-dom.js";
 
 /** A field whose text is no value. */
 export class Wrong extends Error {
@@ -36,8 +36,8 @@ export function resolve(schema, defs) {
 /** A schema in a few words. @param {any} raw @param {any} [defs] @returns {string} */
 export function typeName(raw, defs = raw?.$defs ?? {}) {
   const schema = resolve(raw, defs);
-  if (schema.const !== undefined) return json(schema.const);
-  if (schema.enum) return schema.enum.map((one) => json(one)).join(" | ");
+  if (schema.const !== undefined) return jsonOf(schema.const);
+  if (schema.enum) return schema.enum.map((one) => jsonOf(one)).join(" | ");
   const any = schema.anyOf ?? schema.oneOf;
   if (any) return [...new Set(any.map((one) => typeName(one, defs)))].join(" | ");
   if (schema.type === "array") return schema.items ? `list of ${typeName(schema.items, defs)}` : "list";
@@ -92,14 +92,14 @@ export function field(name, raw, about) {
   const hasDefault = schema.default !== undefined;
   const optional = !required || hasDefault;
   const id = `f${++ids}`;
-  const wrong = h("div", { class: "wrong", id: `${id}e` });
+  const wrong = h("div.wrong", { id: `${id}e` });
   const doc = about.doc ?? schema.description;
-  const hint = doc && doc !== name ? h("div", { class: "hint", id: `${id}h` }, doc) : null;
+  const hint = doc && doc !== name ? h("div.hint", { id: `${id}h` }, doc) : null;
   const part = control({ ...about, id, name, schema, optional, nullable, changed: () => (touched(), changed()) });
   const words = [part.type, bounds(schema), required && !hasDefault && !about.quiet ? "required" : ""].filter(Boolean).join(" · ");
 
   // Whether there is a value, null, or nothing.
-  const how = h("select", { class: "how", "aria-label": `${name}: value, null or left out`, onchange: () => (apply(), changed()) },
+  const how = h("select.how", { "aria-label": `${name}: value, null or left out`, onchange: () => (apply(), changed()) },
     h("option", { value: "value" }, "value"), nullable && h("option", { value: "null" }, "null"), optional && h("option", { value: "out" }, hasDefault ? "default" : "left out"));
   const choosable = nullable || (optional && part.composite);
   const reset = optional && !choosable && part.clear ? button("reset", () => (part.clear(), (reset.hidden = true), changed()), { class: "link", "aria-label": `reset ${name}`, hidden: true }) : null;
@@ -119,11 +119,11 @@ export function field(name, raw, about) {
     else if (choosable) apply();
   } else part.input?.setAttribute("aria-describedby", [hint && `${id}h`, `${id}e`].filter(Boolean).join(" "));
 
-  const label = part.composite ? h("span", { id: `${id}l` }, name) : schema.const !== undefined ? h("span", { class: "name" }, name) : h("label", { for: id }, name);
+  const label = part.composite ? h("span", { id: `${id}l` }, name) : schema.const !== undefined ? h("span.name", {}, name) : h("label", { for: id }, name);
   const mark = words ? h("small", {}, words) : null;
   const node = part.composite
-    ? about.bare ? h("div", {}, hint, wrong, part.box) : h("fieldset", { class: "group", "aria-describedby": `${id}e` }, h("legend", {}, label, mark, choosable && how), hint, wrong, part.box)
-    : h("div", { class: "field" }, label, h("div", { class: "with" }, part.node, choosable && how, mark, reset), hint, wrong);
+    ? about.bare ? h("div", {}, hint, wrong, part.box) : h("fieldset.group", { "aria-describedby": `${id}e` }, h("legend", {}, label, mark, choosable && how), hint, wrong, part.box)
+    : h("div.field", {}, label, h("div.with", {}, part.node, choosable && how, mark, reset), hint, wrong);
   
   const made = {
     node, path,
@@ -164,15 +164,15 @@ export function field(name, raw, about) {
 function control(about) {
   const { id, name, schema, optional, defs, depth = 0, changed, path } = about;
   const start = schema.default === undefined && !optional ? schema.examples?.[0] : undefined;
-  const ghost = schema.default !== undefined && schema.default !== null ? (typeof schema.default === "string" ? schema.default : json(schema.default)) : optional ? "left out" : "";
+  const ghost = schema.default !== undefined && schema.default !== null ? (typeof schema.default === "string" ? schema.default : jsonOf(schema.default)) : optional ? "left out" : "";
   if (depth >= DEEPEST) return text(about, start, ghost, "JSON");
   if (schema.const !== undefined) {
     // It says which member of a union this is, so it always goes.
-    return { node: h("code", { id }, json(schema.const)), type: "", read: () => schema.const, write: () => {} };
+    return { node: h("code", { id }, jsonOf(schema.const)), type: "", read: () => schema.const, write: () => {} };
   }
   if (schema.enum) {
     const options = schema.enum;
-    const words = (one) => (typeof one === "string" ? one : json(one));
+    const words = (one) => (typeof one === "string" ? one : jsonOf(one));
     const input = h("select", { id, onchange: changed },
       optional ? h("option", { value: "" }, schema.default !== undefined ? `${words(schema.default)} (default)` : "left out") : options.length > 1 && start === undefined ? h("option", { value: "" }, "choose") : null,
       options.map((one, i) => h("option", { value: i, selected: one === start }, words(one))));
@@ -180,8 +180,8 @@ function control(about) {
       node: input, input, type: "",
       read: () => (input.value === "" ? undefined : options[input.value]),
       write: (value) => {
-        const at = options.findIndex((one) => json(one) === json(value));
-        if (at < 0) throw new Error(`${json(value)} is none of ${options.map(words).join(", ")}.`);
+        const at = options.findIndex((one) => jsonOf(one) === jsonOf(value));
+        if (at < 0) throw new Error(`${jsonOf(value)} is none of ${options.map(words).join(", ")}.`);
         input.value = String(at);
       },
       clear: () => (input.value = optional || options.length > 1 ? "" : "0"), empty: () => input.value === "",
@@ -222,7 +222,7 @@ function control(about) {
       node: input, input, type: secret ? "secret" : schema.format ?? "",
       read: () => (input.value === "" && optional ? undefined : input.value),
       write: (v) => {
-        if (typeof v !== "string") throw new Error(`${json(v)} is no text.`);
+        if (typeof v !== "string") throw new Error(`${jsonOf(v)} is no text.`);
         // What was hidden has to be typed again.
         input.value = secret && v === DOTS ? "" : v;
       },
@@ -234,7 +234,7 @@ function control(about) {
   if (schema.type === "object" && schema.properties) {
     let fields = [];
     let rest = {};
-    const box = h("div", { class: "inside" });
+    const box = h("div.inside");
     const build = () => {
       if (fields.length || box.childElementCount) return;
       fields = Object.entries(schema.properties).map(([key, one]) => field(key, one, { ...within, path: [...path, key], required: (schema.required ?? []).includes(key) }));
@@ -245,7 +245,7 @@ function control(about) {
       read: () => ({ ...rest, ...Object.fromEntries(fields.map((one) => [one.path.at(-1), one.read()]).filter(([, value]) => value !== undefined)) }),
       write: (value) => {
         build();
-        if (value === null || typeof value !== "object" || Array.isArray(value)) throw new Error(`${json(value)} is no object.`);
+        if (value === null || typeof value !== "object" || Array.isArray(value)) throw new Error(`${jsonOf(value)} is no object.`);
         const { ...left } = value;
         for (const one of fields) one.write(own(value, String(one.path.at(-1)))), delete left[String(one.path.at(-1))];
         rest = left;
@@ -258,7 +258,7 @@ function control(about) {
     return rowsOf(about, (at) => {
       const key = h("input", { type: "text", class: "key", placeholder: "name", "aria-label": `${name}: name`, oninput: changed });
       const one = field("value", value, { ...within, path: at, quiet: true });
-      return { one, key, node: h("div", { class: "pair" }, key, one.node) };
+      return { one, key, node: h("div.pair", {}, key, one.node) };
     }, (all) => Object.fromEntries(all.map(({ one, key }) => [key.value, one.read()])), (v) => Object.entries(v));
   }
   if (schema.type === "array" && Array.isArray(schema.prefixItems) && !schema.items) {
@@ -279,11 +279,11 @@ function control(about) {
 
 /** Any value as JSON. @param {any} about @param {any} start @param {string} ghost @param {string} type */
 function text({ id, changed }, start, ghost, type) {
-  const input = h("textarea", { id, spellcheck: "false", rows: 2, placeholder: ghost || "JSON", oninput: changed }, start === undefined ? "" : json(start));
+  const input = h("textarea", { id, spellcheck: "false", rows: 2, placeholder: ghost || "JSON", oninput: changed }, start === undefined ? "" : jsonOf(start));
   return {
     node: input, input, type,
     read: () => (input.value.trim() === "" ? undefined : parse(input.value)),
-    write: (v) => (input.value = json(v, 2)), clear: () => (input.value = ""), empty: () => input.value === "",
+    write: (v) => (input.value = jsonOf(v, 2)), clear: () => (input.value = ""), empty: () => input.value === "",
   };
 }
 
@@ -297,7 +297,7 @@ function file({ id, name, changed, optional }) {
     changed();
   } });
   return {
-    node: h("span", { class: "with" }, input, pick), input, type: "bytes",
+    node: h("span.with", {}, input, pick), input, type: "bytes",
     read: () => bytes ?? (input.value === "" && optional ? undefined : new TextEncoder().encode(input.value)),
     write: (v) => {
       bytes = v instanceof Uint8Array ? v : fromBase64url(String(v));
@@ -316,10 +316,10 @@ function file({ id, name, changed, optional }) {
 /** Rows that one adds and removes. @param {any} about @param {any} make @param {any} read @param {any} parts */
 function rowsOf({ name, schema, path, changed }, make, read, parts) {
   let all = [];
-  const list = h("div", { class: "rows" });
+  const list = h("div.rows");
   const add = () => {
     const row = make([...path, all.length], all.length);
-    row.all = h("div", { class: "row" }, row.node, button("×", () => {
+    row.all = h("div.row", {}, row.node, button("×", () => {
       all = all.filter((other) => other !== row);
       row.all.remove();
       more.focus();
@@ -340,7 +340,7 @@ function rowsOf({ name, schema, path, changed }, make, read, parts) {
     else for (let n = Math.min(schema.minItems ?? 0, 20); n > 0; n--) add();
   };
   const write = (value) => {
-    if (value === null || typeof value !== "object") throw new Error(`${json(value)} does not fit here.`);
+    if (value === null || typeof value !== "object") throw new Error(`${jsonOf(value)} does not fit here.`);
     all = [];
     list.replaceChildren();
     for (const [key, one] of parts(value)) {
@@ -351,7 +351,7 @@ function rowsOf({ name, schema, path, changed }, make, read, parts) {
   };
   let built = false;
   return {
-    composite: true, box: h("div", { class: "inside" }, list, more), type: schema.type === "array" ? "list" : "by name",
+    composite: true, box: h("div.inside", {}, list, more), type: schema.type === "array" ? "list" : "by name",
     build: () => built || ((built = true), start()),
     inner: () => all.map((row, i) => Object.assign(row.one, { path: [...path, row.key ? row.key.value : i] })),
     read: () => read(all), write: (v) => ((built = true), write(v)), clear: () => ((all = []), list.replaceChildren()),
@@ -375,7 +375,7 @@ function union({ id, name, schema, defs, path, depth = 0, changed }) {
   };
   const which = h("select", { id, "aria-label": `${name}: which`, onchange: () => (choose(Number(which.value)), changed()) }, titles.map((one, i) => h("option", { value: i }, one)));
   return {
-    composite: true, box: h("div", { class: "inside" }, which, inside), type: "one of", build: () => chosen || choose(0),
+    composite: true, box: h("div.inside", {}, which, inside), type: "one of", build: () => chosen || choose(0),
     inner: () => (chosen ? [chosen] : []), read: () => (chosen || choose(0), chosen.read()),
     write: (value) => {
       // The first that takes it; a discriminator decides at once.

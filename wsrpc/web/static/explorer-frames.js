@@ -1,5 +1,5 @@
 // The frames of the session, as they came and went.
-import { $, h, button, json, coloured, copyButton, counted } from "./explorer-dom.js";
+import { $, h, button, jsonOf, coloured, copyButton, counted, frameOf } from "./explorer-dom.js";
 
 const KEPT = 5000;
 const SHOWN = 1500;
@@ -15,7 +15,7 @@ const rows = $("rows");
 /** @param {any[]} frame @returns {number|undefined} */
 const idOf = (frame) => (OF_LINK.has(frame[0]) ? undefined : frame[1]);
 /** @param {any} entry */
-const textOf = (entry) => (entry.text ??= json(entry.frame));
+const textOf = (entry) => (entry.text ??= jsonOf(entry.frame));
 
 function wanted(entry) {
   if (entry.note) return true;
@@ -82,7 +82,7 @@ const clock = (at) => new Date(at).toTimeString().slice(0, 8) + "." + String(Mat
 const after = (ms) => (ms < 1000 ? `+${Math.max(0, Math.round(ms))} ms` : ms < 60000 ? `+${(ms / 1000).toFixed(1)} s` : `+${Math.round(ms / 60000)} min`);
 
 function rowOf(entry) {
-  if (entry.note) return Object.assign(h("li", { class: "note", role: "treeitem", tabindex: -1 }, entry.note), { entry });
+  if (entry.note) return Object.assign(h("li.note", { role: "treeitem", tabindex: -1 }, entry.note), { entry });
   const [name] = entry.frame;
   const id = idOf(entry.frame);
   const { link } = entry;
@@ -92,11 +92,11 @@ function rowOf(entry) {
   row.many = name === "message" ? entry.frame[2]?.length ?? 1 : 1;
   row.bytes = textOf(entry).length;
   row.total = h("em", {}, row.many > 1 ? ` ×${row.many}` : "");
-  row.size = h("span", { class: "size" }, size(row.bytes));
+  row.size = h("span.size", {}, size(row.bytes));
   row.body = h("code");
   row.append(
-    h("time", { title: clock(entry.at) }, after(entry.at - entry.before)), h("span", { class: entry.sent ? "sent" : "came" }, h("span", { class: "unseen" }, entry.sent ? "sent" : "received"), h("span", { "aria-hidden": "true" }, entry.sent ? "↑" : "↓")),
-    h("span", { class: "name" }, h("strong", {}, name), id === undefined ? null : h("em", {}, ` ${id}`), row.total, link ? h("em", { title: `connection ${link}` }, ` @${link}`) : null), row.body, row.size);
+    h("time", { title: clock(entry.at) }, after(entry.at - entry.before)), h("span", { class: entry.sent ? "sent" : "came" }, h("span.unseen", {}, entry.sent ? "sent" : "received"), h("span", { "aria-hidden": "true" }, entry.sent ? "↑" : "↓")),
+    h("span.name", {}, h("strong", {}, name), id === undefined ? null : h("em", {}, ` ${id}`), row.total, link ? h("em", { title: `connection ${link}` }, ` @${link}`) : null), row.body, row.size);
   fill(row);
   return row;
 }
@@ -104,8 +104,8 @@ function rowOf(entry) {
 function fill(row) {
   const open = row.getAttribute("aria-expanded") === "true";
   const rest = (entry) => entry.frame.slice(idOf(entry.frame) === undefined ? 1 : 2);
-  if (open) row.body.replaceChildren(...row.run.map((one) => h("pre", {}, coloured(rest(one).map((part) => json(part, 2)).join("\n").slice(0, 20000)))));
-  else row.body.textContent = rest(row.run.at(-1)).map((part) => json(part).slice(0, 160)).join(" ").slice(0, 160);
+  if (open) row.body.replaceChildren(...row.run.map((one) => h("pre", {}, coloured(rest(one).map((part) => jsonOf(part, 2)).join("\n").slice(0, 20000)))));
+  else row.body.textContent = rest(row.run.at(-1)).map((part) => jsonOf(part).slice(0, 160)).join(" ").slice(0, 160);
 }
 
 function toggle(row) {
@@ -156,7 +156,7 @@ const recorded = h("input", { type: "file", accept: ".wsrec", "aria-label": "A r
   if (!file) return;
   try {
     const { readRecording } = await import("./explorer-recording.js");
-    const { entries, left } = await readRecording(file, KEPT);
+    const { entries, left } = await readRecording(file, KEPT, frameOf);
     view({ entries, dropped: left });
     $("live").textContent = `${file.name}: ${counted(entries.length + left, "line")}`;
   } catch (error) {

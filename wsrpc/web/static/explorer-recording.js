@@ -28,9 +28,10 @@ async function inflated(packed) {
  * The newest entries of a recording, as the pane of frames shows them.
  * @param {File} file
  * @param {number} most Entries to keep.
+ * @param {(text: string) => any[]} frameOf Reads a frame of JSON.
  * @returns {Promise<{entries: any[], left: number}>} `left` is the number of earlier ones.
  */
-export async function readRecording(file, most) {
+export async function readRecording(file, most, frameOf) {
   const bytes = async (/** @type {number} */ from, /** @type {number} */ n) => new Uint8Array(await file.slice(from, from + n).arrayBuffer());
   if (String.fromCharCode(...(await bytes(0, 8))) !== MAGIC) throw new Error(`${file.name} is no recording.`);
   let entries = [];
@@ -79,7 +80,7 @@ export async function readRecording(file, most) {
   entries = entries.slice(-most);
   for (const entry of entries) {
     if (!entry.raw) continue;
-    entry.frame = entry.codec === "msgpack" ? msgpack.decode(entry.raw) : JSON.parse(words.decode(entry.raw));
+    entry.frame = entry.codec === "msgpack" ? msgpack.decode(entry.raw) : frameOf(words.decode(entry.raw));
     delete entry.raw;
     if (links < 2) entry.link = undefined;
   }

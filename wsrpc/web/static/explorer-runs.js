@@ -1,6 +1,6 @@
 // Calls that run, and the cards that show what came of them.
 import { RpcError } from "./wsrpc.js";
-import { $, h, button, json, coloured, shown, copyButton, save, counted } from "./explorer-dom.js";
+import { $, h, button, jsonOf, coloured, shown, copyButton, save, counted, writing } from "./explorer-dom.js";
 import { field, masked } from "./explorer-forms.js";
 import { keepFrame } from "./explorer-frames.js";
 
@@ -20,7 +20,7 @@ let window_ = 32;
 export function trace(sent, frame, at) {
   const [name, id, body] = frame;
   const run = typeof id === "number" ? byId.get(id) : undefined;
-  let visible = frame;
+  let visible = writing(frame);
   if (name === "hello") {
     if (sent) window_ = id.window ?? window_;
     else if (!id.resumed) byId.clear();
@@ -30,7 +30,7 @@ export function trace(sent, frame, at) {
       begun.id = id;
       begun.window = begun.balance = frame[4]?.credit ?? window_;
       byId.set(id, begun);
-      if (begun.secrets.length) visible = [name, id, body, masked(frame[3], begun.secrets), ...frame.slice(4)];
+      if (begun.secrets.length) visible = [name, id, body, masked(visible[3], begun.secrets), ...visible.slice(4)];
     }
   } else if (run) {
     if (sent && name === "chunk" && run.secrets.length) visible = [name, id, body, "••••"];
@@ -90,11 +90,11 @@ export function start(session, { controller, name, method, args, options, secret
   
   const run = { controller, name, full: `${controller}.${name}`, secrets, id: undefined, balance: 0, window: 1, outcome: "…", items: 0 };
 
-  const what = h("span", { class: "what" }, streams ? "streaming" : "waiting");
+  const what = h("span.what", {}, streams ? "streaming" : "waiting");
   const time = h("span", {}, "0.00 s");
   const count = h("span");
   const level = h("b");
-  const credit = h("span", { class: "credit", title: "How many items the server may still run ahead" }, "credit", h("i", {}, level));
+  const credit = h("span.credit", { title: "How many items the server may still run ahead" }, "credit", h("i", {}, level));
   let paused = false;
   let goOn = () => {};
   const pause = button("Pause", () => {
@@ -104,18 +104,18 @@ export function start(session, { controller, name, method, args, options, secret
     if (!paused) goOn();
   });
   const stop = button("Stop", () => run.stop());
-  const head = h("div", { class: "top" }, what, h("code", { class: "of" }, name), time, count, streams && credit, h("span", { class: "grow" }), streams && pause, stop);
-  const waits = h("div", { class: "waits" });
-  const senders = h("div", { class: "senders" });
-  const list = h("ol", { class: "items" });
-  const text = h("div", { class: "text" });
-  const scroller = h("div", { class: "scroller", tabindex: 0, role: "region", "aria-label": `Items of ${name}`, hidden: true }, text, list);
+  const head = h("div.top", {}, what, h("code.of", {}, name), time, count, streams && credit, h("span.grow"), streams && pause, stop);
+  const waits = h("div.waits");
+  const senders = h("div.senders");
+  const list = h("ol.items");
+  const text = h("div.text");
+  const scroller = h("div.scroller", { tabindex: 0, role: "region", "aria-label": `Items of ${name}`, hidden: true }, text, list);
   const asText = button("Text", () => mode(true));
   const asItems = button("Items", () => mode(false));
-  const toggle = h("span", { class: "toggle", role: "group", "aria-label": "Show", hidden: true }, asText, asItems);
+  const toggle = h("span.toggle", { role: "group", "aria-label": "Show", hidden: true }, asText, asItems);
   count.after(toggle);
   const body = h("div");
-  run.card = h("section", { class: "out live", "data-of": run.full, "aria-label": `${streams ? "Stream" : "Call"} ${name}` }, head, waits, senders, scroller, body);
+  run.card = h("section.out.live", { "data-of": run.full, "aria-label": `${streams ? "Stream" : "Call"} ${name}` }, head, waits, senders, scroller, body);
   run.waits = waits;
   text.hidden = true;
   function mode(words) {
@@ -136,7 +136,7 @@ export function start(session, { controller, name, method, args, options, secret
   const lines = [];
   function paint() {
     const follow = scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < 40;
-    list.append(...rows.splice(0).slice(-ROWS).map(([label, value]) => h("li", {}, h("time", {}, label), h("code", {}, coloured(json(value).slice(0, 2000))))));
+    list.append(...rows.splice(0).slice(-ROWS).map(([label, value]) => h("li", {}, h("time", {}, label), h("code", {}, coloured(jsonOf(value).slice(0, 2000))))));
     while (list.childElementCount > ROWS) list.firstElementChild.remove();
     if (words) {
       wordsShown += words.length;
@@ -181,8 +181,8 @@ export function start(session, { controller, name, method, args, options, secret
       hand.end(error);
       sender.replaceChildren(h("small", {}, `${key}: ${word} after ${counted(sent, "item")}`));
     };
-    const sender = h("form", { class: "sender", "aria-label": `Upload ${key}`, onkeydown: (e) => e.key === "Enter" && !e.shiftKey && !e.ctrlKey && e.target.tagName === "TEXTAREA" && (e.preventDefault(), send()), onsubmit: (e) => (e.preventDefault(), send()) }, one.node,
-      h("div", { class: "go" }, h("button", { class: "quiet", type: "submit" }, "Send"), button("End", () => done("ended", undefined), { title: "No more items come: the method sees the end" }),
+    const sender = h("form.sender", { "aria-label": `Upload ${key}`, onkeydown: (e) => e.key === "Enter" && !e.shiftKey && !e.ctrlKey && e.target.tagName === "TEXTAREA" && (e.preventDefault(), send()), onsubmit: (e) => (e.preventDefault(), send()) }, one.node,
+      h("div.go", {}, h("button.quiet", { type: "submit" }, "Send"), button("End", () => done("ended", undefined), { title: "No more items come: the method sees the end" }),
         button("Fail", () => done("failed", new RpcError("aborted", "the upload was failed by hand")), { title: "The method sees an error" }), number));
     senders.append(sender);
   }
@@ -241,7 +241,7 @@ export function start(session, { controller, name, method, args, options, secret
         for await (const item of stream) {
           run.items++;
           add(since(), item);
-          if (lines.length < KEPT_ITEMS) lines.push(json(item));
+          if (lines.length < KEPT_ITEMS) lines.push(jsonOf(item));
           const piece = pieceOf(item);
           if (piece !== undefined) {
             if (toggle.hidden) toggle.hidden = false, mode(true);
@@ -251,7 +251,7 @@ export function start(session, { controller, name, method, args, options, secret
           if (abort.signal.aborted) break;
         }
         if (abort.signal.aborted) throw abort.signal.reason;
-        if (stream.dropped) body.append(h("p", { class: "hint" }, `${counted(stream.dropped, "item")} let go, as the policy says`));
+        if (stream.dropped) body.append(h("p.hint", {}, `${counted(stream.dropped, "item")} let go, as the policy says`));
         if (stream.final !== undefined) body.append(h("h3", {}, "Final"), shown(stream.final));
         end("ended", counted(run.items, "item"));
       } else {
@@ -266,7 +266,7 @@ export function start(session, { controller, name, method, args, options, secret
       if (abort.signal.aborted) return end(cleaned, "stopped");
       run.card.classList.add("bad");
       const more = [error.errorId && `error id ${error.errorId}`, error.notStarted && "it had not begun", error.retryAfter && `try again after ${error.retryAfter} ms`].filter(Boolean).join(" · ");
-      body.append(h("div", { class: "value" }, h("div", { class: "tools end" }, copyButton(`${error.code ?? error.name}: ${error.message}${more && ` (${more})`}`)), h("pre", {}, error.message)), more ? h("p", { class: "hint" }, more) : "");
+      body.append(h("div.value", {}, h("div.tools.end", {}, copyButton(`${error.code ?? error.name}: ${error.message}${more && ` (${more})`}`)), h("pre", {}, error.message)), more ? h("p.hint", {}, more) : "");
       if (error.data != null) body.append(shown(error.data));
       end(error.code ?? error.name, error.code ?? error.name);
     }

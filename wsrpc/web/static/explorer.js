@@ -1,6 +1,6 @@
 // The explorer: every method of a server, tried by hand, over the same socket that programs use.
 import { connect } from "./wsrpc.js";
-import { $, h, button, json, coloured, copyButton, parse } from "./explorer-dom.js";
+import { $, h, button, jsonOf, coloured, copyButton, exactJson, parse } from "./explorer-dom.js";
 import { field, flat, masked, secrets, typeName, Wrong } from "./explorer-forms.js";
 import { remark } from "./explorer-frames.js";
 import { ask, look, setUp, waiting } from "./explorer-asked.js";
@@ -30,6 +30,7 @@ let away = 0;
 /** Notifications that were seen and not yet answered, by method. @type {Map<string, number>} */
 const notified = new Map();
 const session = (connect(".", {
+  codec: exactJson,
   auth: async () => {
     const until = away - performance.now();
     if (until > 0) await new Promise((go) => setTimeout(go, until));
@@ -43,7 +44,7 @@ const session = (connect(".", {
     const n = notified.get(method);
     if (n) {
       notified.set(method, n - 1);
-      remark(`the server notified: ${method} ${json(args).slice(0, 200)}`);
+      remark(`the server notified: ${method} ${jsonOf(args).slice(0, 200)}`);
       return null;
     }
     if (!document.hidden && matchMedia("(min-width: 821px)").matches) tab("asked");
@@ -180,9 +181,9 @@ function dialog(title, ...content) {
 
 /** @param {string} [why] */
 function askCredentials(why) {
-  const text = h("textarea", { id: "c", rows: 4, spellcheck: "false", autocomplete: "off" }, credentials === undefined ? "" : typeof credentials === "string" ? credentials : json(credentials));
+  const text = h("textarea", { id: "c", rows: 4, spellcheck: "false", autocomplete: "off" }, credentials === undefined ? "" : typeof credentials === "string" ? credentials : jsonOf(credentials));
   const keep = h("input", { type: "checkbox", checked: stored(sessionStorage, `${HERE}.auth`) !== null });
-  const wrong = h("p", { class: "wrong", role: "alert" });
+  const wrong = h("p.wrong", { role: "alert" });
   const use = (event) => {
     event.preventDefault();
     const typed = text.value.trim();
@@ -192,18 +193,18 @@ function askCredentials(why) {
       wrong.textContent = (error).message;
       return;
     }
-    stored(sessionStorage, `${HERE}.auth`, keep.checked && credentials !== undefined ? json(credentials) : null);
+    stored(sessionStorage, `${HERE}.auth`, keep.checked && credentials !== undefined ? jsonOf(credentials) : null);
     $("dialog").close();
     again();
   };
   dialog("Credentials", h("form", { onsubmit: use }, h("p", {}, why ? `${why} ` : "", "What goes into the hello's ", h("code", {}, "auth"), ": a text such as a token, or JSON. A new session begins with it."),
-    h("label", { for: "c" }, "Text or JSON"), text, wrong, h("label", { class: "keep" }, keep, " remember for this tab"),
-    h("div", { class: "go" }, h("button", { class: "primary", type: "submit" }, "Use"), button("Cancel", () => $("dialog").close()))));
+    h("label", { for: "c" }, "Text or JSON"), text, wrong, h("label.keep", {}, keep, " remember for this tab"),
+    h("div.go", {}, h("button.primary", { type: "submit" }, "Use"), button("Cancel", () => $("dialog").close()))));
   text.focus();
 }
 
 const KEYS = [["/", "find a method"], ["↑ ↓", "through the methods, the frames, the menu"], ["Ctrl or ⌘ ↵", "call"], ["Esc", "stop the newest call of this method"], ["[ ]", "tabs on the right"], ["?", "this help"]];
-const help = () => dialog("Keys", h("dl", {}, KEYS.map(([key, words]) => [h("dt", {}, h("kbd", {}, key)), h("dd", {}, words)])), h("p", { class: "hint" }, "A link to a method fills the form; it never calls by itself."), h("div", { class: "go" }, button("Close", () => $("dialog").close())));
+const help = () => dialog("Keys", h("dl", {}, KEYS.map(([key, words]) => [h("dt", {}, h("kbd", {}, key)), h("dd", {}, words)])), h("p.hint", {}, "A link to a method fills the form; it never calls by itself."), h("div.go", {}, button("Close", () => $("dialog").close())));
 $("keys").onclick = help;
 
 // --- Methods -----------------------------------------------------------------------------------------
@@ -295,13 +296,13 @@ function parameter(name, p) {
     return field(name, withDefault, { defs: schema.$defs ?? {}, path: [name], required: p.required !== false, changed, doc: p.doc });
   }
   const id = `p-${name}`;
-  const hint = (words) => h("div", { class: "hint" }, p.doc ? `${p.doc} ` : "", words);
+  const hint = (words) => h("div.hint", {}, p.doc ? `${p.doc} ` : "", words);
   const base = { path: [name], inner: () => [], write: () => {}, read: () => undefined, fail: () => {} };
-  if (p.kind === "callback") return { ...base, callback: p, node: h("div", { class: "field" }, h("span", { class: "name" }, name), hint("A callback: its calls are shown with the result.")) };
-  const wrong = h("div", { class: "wrong", id: `${id}e` });
+  if (p.kind === "callback") return { ...base, callback: p, node: h("div.field", {}, h("span.name", {}, name), hint("A callback: its calls are shown with the result.")) };
+  const wrong = h("div.wrong", { id: `${id}e` });
   if (p.schema?.format === "base64url") {
     const input = h("input", { id, type: "file", onchange: changed, "aria-describedby": `${id}e` });
-    const node = h("div", { class: "field drop" }, h("label", { for: id }, name), h("div", { class: "with" }, input, h("small", {}, p.required === false ? "bytes" : "bytes · required")), hint("Choose a file, or drop one here."), wrong);
+    const node = h("div.field.drop", {}, h("label", { for: id }, name), h("div.with", {}, input, h("small", {}, p.required === false ? "bytes" : "bytes · required")), hint("Choose a file, or drop one here."), wrong);
     node.addEventListener("dragover", (e) => (e.preventDefault(), node.classList.add("over")));
     for (const kind of ["dragleave", "drop"]) node.addEventListener(kind, () => node.classList.remove("over"));
     node.addEventListener("drop", (e) => {
@@ -321,7 +322,7 @@ function parameter(name, p) {
   }
   const use = h("input", { id, type: "checkbox", onchange: changed });
   return { ...base, how: "upload", upload: () => (p.required !== false || use.checked ? { schema: p.schema ?? {} } : undefined),
-    node: h("div", { class: "field" }, p.required === false ? h("label", { for: id }, name) : h("span", { class: "name" }, name), p.required === false ? h("div", { class: "with" }, use, h("small", {}, `stream of ${typeName(p.schema ?? {})}`)) : null, hint("Items are sent by hand, one by one, once the call runs.")) };
+    node: h("div.field", {}, p.required === false ? h("label", { for: id }, name) : h("span.name", {}, name), p.required === false ? h("div.with", {}, use, h("small", {}, `stream of ${typeName(p.schema ?? {})}`)) : null, hint("Items are sent by hand, one by one, once the call runs.")) };
 }
 
 /** @param {string} controller @param {string} name @param {any} method @param {any} [args] */
@@ -334,21 +335,21 @@ function show(controller, name, method, args) {
   const streams = method.kind === "stream";
   const facts = [kindOf(method) || method.kind, method.idempotent && "idempotent", method.tracked && "tracked", method.deprecated && "deprecated", method.timeout && `at most ${method.timeout / 1000} s`, ...(Array.isArray(method.tags) ? method.tags : [])].filter(Boolean);
   const word = streams ? "Start" : "Call";
-  const go = h("button", { class: "primary", type: "submit" }, word);
+  const go = h("button.primary", { type: "submit" }, word);
   const another = button(`${word} another`, () => call());
-  const running = h("span", { class: "running" });
+  const running = h("span.running");
   const asForm = button("Form", () => toForm());
   const asJson = button("JSON", () => toJson());
-  const whole = h("textarea", { class: "whole", rows: 8, spellcheck: "false", "aria-label": "Arguments, as JSON", "aria-describedby": "whole-wrong", oninput: changed });
-  const wholeWrong = h("div", { class: "wrong", id: "whole-wrong" });
+  const whole = h("textarea.whole", { rows: 8, spellcheck: "false", "aria-label": "Arguments, as JSON", "aria-describedby": "whole-wrong", oninput: changed });
+  const wholeWrong = h("div.wrong", { id: "whole-wrong" });
   const box = h("div", {}, fields.map((one) => one.node));
   const jsonBox = h("div", { hidden: true }, whole, wholeWrong);
   const values = fields.some((one) => !one.callback && !one.how);
-  const link = copyButton(() => `${location.origin}${location.pathname}#${encodeURIComponent(`${controller}.${name}`)}?${encodeURIComponent(json(current.hide(current.args())))}`, "Copy link");
+  const link = copyButton(() => `${location.origin}${location.pathname}#${encodeURIComponent(`${controller}.${name}`)}?${encodeURIComponent(jsonOf(current.hide(current.args())))}`, "Copy link");
   link.classList.add("wide");
   const options = optionFields(method);
   const form = h("form", { onsubmit: (event) => (event.preventDefault(), mine().length ? mine().at(-1).stop() : call()) },
-    h("div", { class: "bar" }, go, h("kbd", {}, "Ctrl ↵"), another, running, h("span", { class: "grow" }), values && h("span", { class: "toggle", role: "group", "aria-label": "Arguments as" }, asForm, asJson), link),
+    h("div.bar", {}, go, h("kbd", {}, "Ctrl ↵"), another, running, h("span.grow"), values && h("span.toggle", { role: "group", "aria-label": "Arguments as" }, asForm, asJson), link),
     box, jsonBox, options.node);
   const mine = () => [...live].filter((run) => run.full === `${controller}.${name}`);
   const asJsonNow = () => !jsonBox.hidden;
@@ -387,7 +388,7 @@ function show(controller, name, method, args) {
     for (const one of flat(fields)) one.fail("");
   };
   function toJson() {
-    if (!asJsonNow()) guarded(() => ((whole.value = json(readForm(), 2)), mode(true)));
+    if (!asJsonNow()) guarded(() => ((whole.value = jsonOf(readForm(), 2)), mode(true)));
   }
   function toForm() {
     if (asJsonNow()) guarded(() => (fill(readJson()), mode(false)));
@@ -408,10 +409,10 @@ function show(controller, name, method, args) {
   };
   $("method").replaceChildren(
     h("h1", {}, h("span", {}, `${controller}.`), name),
-    h("div", { class: "doc" }, [method.doc, method.details].filter(Boolean).join("\n\n").split(/\n\s*\n/).filter(Boolean).map((text) => h("p", {}, text))),
-    h("div", { class: "facts" }, facts.map((one) => h("span", {}, one)), returns(method)), form);
+    h("div.doc", {}, [method.doc, method.details].filter(Boolean).join("\n\n").split(/\n\s*\n/).filter(Boolean).map((text) => h("p", {}, text))),
+    h("div.facts", {}, facts.map((one) => h("span", {}, one)), returns(method)), form);
   if (args !== undefined) {
-    if (!guarded(() => fill(args))) (whole.value = json(args, 2)), mode(true);
+    if (!guarded(() => fill(args))) (whole.value = jsonOf(args, 2)), mode(true);
     else mode(false);
   } else mode(false);
   document.title = `${name} · wsrpc`;
@@ -429,7 +430,7 @@ function returns(method) {
   const parts = [["result", "Returns"], ["item", "Items"], ["final", "Final"]].filter(([key]) => method[key]).map(([key, label]) => [label, method[key]]);
   for (const error of Array.isArray(method.errors) ? method.errors : []) parts.push([`Error ${error.type ?? error.code ?? ""}`, error.data ?? error]);
   if (!parts.length) return null;
-  return h("details", { class: "returns" }, h("summary", {}, parts.map(([label, schema], i) => [i ? " · " : "", `${label} `, h("code", {}, typeName(schema))])), parts.map(([label, schema]) => [h("h3", {}, label), h("pre", { tabindex: 0 }, coloured(json(schema, 2)))]));
+  return h("details.returns", {}, h("summary", {}, parts.map(([label, schema], i) => [i ? " · " : "", `${label} `, h("code", {}, typeName(schema))])), parts.map(([label, schema]) => [h("h3", {}, label), h("pre", { tabindex: 0 }, coloured(jsonOf(schema, 2)))]));
 }
 
 /** What a call may be given besides its arguments. @param {any} method */
@@ -444,7 +445,7 @@ function optionFields(method) {
   };
   const one = field("options", { type: "object", properties }, { defs: {}, path: [], changed });
   const inner = one.inner();
-  return { read: one.read, fields: [one], node: h("details", { class: "options" }, h("summary", {}, "Options"), inner.map((each) => each.node)) };
+  return { read: one.read, fields: [one], node: h("details.options", {}, h("summary", {}, "Options"), inner.map((each) => each.node)) };
 }
 
 /** Restore, after the contract came anew, what was typed. */
@@ -551,20 +552,20 @@ try {
 const keep = h("input", { type: "checkbox", checked: keeps(), onchange: () => (stored(keep.checked ? sessionStorage : localStorage, CALLS, null), saveHistory()) });
 const past = h("ol", { id: "calls" });
 const forget = button("Clear", () => ((calls = []), saveHistory()));
-$("history").append(h("div", { class: "tools" }, h("label", { title: "Without it, history ends with this tab" }, keep, " keep after this tab is closed"), h("span", { class: "grow" }), forget), past);
+$("history").append(h("div.tools", {}, h("label", { title: "Without it, history ends with this tab" }, keep, " keep after this tab is closed"), h("span.grow"), forget), past);
 function remember(entry) {
   calls.unshift(entry);
   calls.length = Math.min(calls.length, 100);
   saveHistory();
 }
 function saveHistory() {
-  stored(keep.checked ? localStorage : sessionStorage, CALLS, json(calls));
-  past.replaceChildren(...calls.map((entry) => h("li", {}, h("button", { type: "button", onclick: () => restore(entry) }, h("span", {}, String(entry.method)), h("time", {}, new Date(entry.at).toTimeString().slice(0, 8)), h("small", {}, `${json(entry.args).slice(0, 120)} → ${entry.outcome}`)))));
+  stored(keep.checked ? localStorage : sessionStorage, CALLS, jsonOf(calls));
+  past.replaceChildren(...calls.map((entry) => h("li", {}, h("button", { type: "button", onclick: () => restore(entry) }, h("span", {}, String(entry.method)), h("time", {}, new Date(entry.at).toTimeString().slice(0, 8)), h("small", {}, `${jsonOf(entry.args).slice(0, 120)} → ${entry.outcome}`)))));
   forget.hidden = !calls.length;
-  if (forget.hidden) past.append(h("li", { class: "empty" }, "No calls yet. Each call is noted here, without its result, its uploads and your credentials."));
+  if (forget.hidden) past.append(h("li.empty", {}, "No calls yet. Each call is noted here, without its result, its uploads and your credentials."));
 }
 function restore(entry) {
-  history.pushState(null, "", `#${encodeURIComponent(entry.method)}?${encodeURIComponent(json(entry.args))}`);
+  history.pushState(null, "", `#${encodeURIComponent(entry.method)}?${encodeURIComponent(jsonOf(entry.args))}`);
   route();
 }
 saveHistory();

@@ -186,6 +186,8 @@ export declare function toBase64url(bytes: Uint8Array): string;
 export declare const fromBase64url: (text: string) => Uint8Array<ArrayBuffer>;
 /** Bytes as they come in either codec. @param {string|Uint8Array} bytes */
 export declare const toBytes: (bytes: string | Uint8Array) => Uint8Array<ArrayBufferLike>;
+/** What `connect` speaks unless it is told another. @type {Codec} */
+export declare const json: Codec;
 /**
  * Items from the far side: `for await (const item of stream)`. Leaving the loop cancels the call.
  * @template T

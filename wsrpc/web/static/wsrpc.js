@@ -214,8 +214,8 @@ function outside(v, depth = 0) {
   for (const key in v) if (outside(v[key], depth)) return true;
   return false;
 }
-/** @type {Codec} */
-const json = {
+/** What `connect` speaks unless it is told another. @type {Codec} */
+export const json = {
   protocol: "wsrpc.v1.json",
   binary: false,
   encode: JSON.stringify,
