@@ -305,7 +305,7 @@ async def memory(table: Table) -> None:
         directory = Directory("here", 1_000_000)
         before = _held()
         for i in range(MEMBERS):
-            about = {"k": None, "s": "connected", "m": {}, "t": 0.0}
+            about = {"k": f"s:{i:016x}", "s": "connected", "m": {}, "t": i / 7}
             directory.apply("there", ["+", f"there-j{i:016x}", about])
         table.row("bytes of a member of another node", (_held() - before) / MEMBERS, "≤ 400")
         topic = here.topic("bench", int)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
+import tracemalloc
 
 import anyio
 import pytest
@@ -13,7 +15,8 @@ from tests.support import error_of, live, until
 from wsrpc import runtime as runtimes
 from wsrpc.cluster import Cluster, ClusterConfigError, ClusterLimits, LocalBus, TopicGap
 from wsrpc.cluster.bus.embedded import NatsServer
-from wsrpc.cluster.link import DATA, HEAD, BusLink, Inbound
+from wsrpc.cluster.directory import Directory
+from wsrpc.cluster.link import DATA, HEAD, BusLink, Inbound, link_class
 from wsrpc.cluster.relay import Relay
 from wsrpc.cluster.tunnels import tunnel_limits
 from wsrpc.interfaces import Handshake
@@ -124,18 +127,19 @@ async def links(most: int) -> tuple[list[BusLink], Inbound, list[bytes]]:
     said: list[bytes] = []
     inbound = Inbound(most)
     made = [
-        BusLink(
-            str(i),
-            "peer",
-            LocalBus(),
-            "subject",
-            runtime,
-            timers,
-            "wsrpc.json.1",
-            handshake,
-            lambda link: None,
-            lambda subject, data: said.append(data),
-            inbound,
+        link_class(bus := LocalBus(), runtime)(
+            id=str(i),
+            peer="peer",
+            bus=bus,
+            subject="subject",
+            runtime=runtime,
+            timers=timers,
+            subprotocol="wsrpc.json.1",
+            handshake=handshake,
+            forget=lambda link: None,
+            say=lambda subject, data: said.append(data),
+            spawn=nursery.spawn,
+            inbound=inbound,
         )
         for i, handshake in enumerate([None, Handshake(remote="client")])
     ]
@@ -332,3 +336,32 @@ async def test_a_reader_waits_so_long_for_an_item_that_no_node_has_yet() -> None
                     producer.publish(3)
                     assert (await anext(reader)).value == 3
                     await reader.aclose()
+
+
+def test_a_member_of_another_node_takes_at_most_400_bytes() -> None:
+    directory = Directory("here", 100_000)
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        for i in range(5_000):
+            about = {"k": f"s:{i:016x}", "s": "connected", "m": {}, "t": i / 7}
+            directory.apply("there", json.loads(json.dumps(["+", f"there-j{i:016x}", about])))
+        held = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert held / 5_000 <= 400
+
+
+def test_the_groups_and_states_of_members_share_their_names() -> None:
+    directory = Directory("here", 100)
+    for session in ("there-j1", "there-j2"):
+        for op in (
+            ["+", session, {"k": "s:ann"}],
+            ["j", session, "room"],
+            ["s", session, "detached"],
+        ):
+            directory.apply("there", json.loads(json.dumps(op)))
+    first, second = directory.find(group="room")
+    assert first.groups[0] is second.groups[0]
+    assert first.state is second.state
+    assert first.principal is second.principal

@@ -7,6 +7,7 @@ in the same way as those of others.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -83,8 +84,9 @@ class Entry:
         self.principal = principal
         self.state: State = state
         self.since = since
-        # Replaced and never changed: most members have none, and share what is empty.
-        self.groups: frozenset[str] = frozenset()
+        # Replaced and never changed: most members have none, and share what is empty. A tuple takes
+        # a quarter of the memory of a set.
+        self.groups: tuple[str, ...] = ()
         self.meta: Mapping[str, str] = NOTHING
         self.pools: Mapping[str, int] = NOTHING
 
@@ -94,7 +96,7 @@ class Entry:
             self.session,
             self.principal,
             self.node,
-            self.groups,
+            frozenset(self.groups),
             self.meta,
             self.state,
             self.since,
@@ -108,6 +110,43 @@ class Entry:
             yield ["j", self.session, group]
         for pool, capacity in self.pools.items():
             yield ["w", self.session, pool, capacity]
+
+
+class Index:
+    """Members by a key, such as a principal's; the oldest first.
+
+    Most keys have one member, which is kept without a dictionary around it.
+    """
+
+    __slots__ = ("_found",)
+
+    def __init__(self) -> None:
+        self._found: dict[str, Entry | dict[str, Entry]] = {}
+
+    def of(self, key: str) -> Iterable[Entry]:
+        """The members with this key."""
+        found = self._found.get(key)
+        if found is None:
+            return ()
+        return (found,) if isinstance(found, Entry) else found.values()
+
+    def add(self, key: str, entry: Entry) -> None:
+        """Add a member, unless it is there."""
+        found = self._found.get(key)
+        if found is None:
+            self._found[key] = entry
+        elif isinstance(found, dict):
+            found[entry.session] = entry
+        elif found is not entry:
+            self._found[key] = {found.session: found, entry.session: entry}
+
+    def drop(self, key: str, session: str) -> None:
+        """Remove a member, if it is there."""
+        found = self._found.get(key)
+        if isinstance(found, dict):
+            found.pop(session, None)
+        if not found or (isinstance(found, Entry) and found.session == session):
+            self._found.pop(key, None)
 
 
 Listener: TypeAlias = Callable[[PresenceChange], None]
@@ -129,9 +168,9 @@ class Directory:
         self.refused = 0
         self._most = most
         self._entries: dict[str, Entry] = {}
-        self._groups: dict[str, dict[str, Entry]] = {}
-        self._principals: dict[str, dict[str, Entry]] = {}
-        self._pools: dict[str, dict[str, Entry]] = {}
+        self._groups = Index()
+        self._principals = Index()
+        self._pools = Index()
         self._nodes: dict[str, dict[str, Entry]] = {node: {}}
 
     def __len__(self) -> int:
@@ -145,23 +184,23 @@ class Directory:
         self, *, group: str | None = None, principal: str | None = None, node: str | None = None
     ) -> list[Entry]:
         """The members that match all arguments, the oldest first."""
-        found: dict[str, Entry] = self._entries
+        found: Iterable[Entry] = self._entries.values()
         if group is not None:
-            found = self._groups.get(group, {})
+            found = self._groups.of(group)
         elif principal is not None:
-            found = self._principals.get(principal, {})
+            found = self._principals.of(principal)
         elif node is not None:
-            found = self._nodes.get(node, {})
+            found = self._nodes.get(node, {}).values()
         return [
             one
-            for one in found.values()
+            for one in found
             if (principal is None or one.principal == principal)
             and (node is None or one.node == node)
         ]
 
     def pool(self, name: str) -> list[Entry]:
         """The workers of a pool."""
-        return list(self._pools.get(name, {}).values())
+        return list(self._pools.of(name))
 
     def snapshot(self) -> list[Op]:
         """This node's whole part, as operations."""
@@ -235,12 +274,17 @@ class Directory:
         if len(self._entries) >= self._most:
             self.refused += 1
             return
-        entry = Entry(session, node, about.get("k"), state, float(about.get("t") or 0.0))
+        key = about.get("k")
+        for other in self._principals.of(key or ""):
+            # The key of many sessions of one principal is kept once.
+            key = other.principal
+            break
+        entry = Entry(session, node, key, state, float(about.get("t") or 0.0))
         entry.meta = _frozen(about.get("m") or {})
         self._entries[session] = entry
         self._nodes.setdefault(node, {})[session] = entry
         if entry.principal is not None:
-            self._principals.setdefault(entry.principal, {})[session] = entry
+            self._principals.add(entry.principal, entry)
         self._tell("join", entry, reason or "connected")
 
     def _ended(
@@ -252,31 +296,33 @@ class Directory:
         del self._entries[session]
         self._nodes[node].pop(session, None)
         if entry.principal is not None:
-            _drop(self._principals, entry.principal, session)
+            self._principals.drop(entry.principal, session)
         for group in entry.groups:
-            _drop(self._groups, group, session)
+            self._groups.drop(group, session)
         for pool in entry.pools:
-            _drop(self._pools, pool, session)
+            self._pools.drop(pool, session)
         self._tell("leave", entry, reason or why)
 
     def _joined(self, node: str, session: str, reason: Reason | None, group: str) -> None:
         entry = self._own(node, session)
         if entry is not None and group not in entry.groups:
-            entry.groups |= {group}
-            self._groups.setdefault(group, {})[session] = entry
+            group = sys.intern(group)
+            entry.groups = (*entry.groups, group)
+            self._groups.add(group, entry)
             self._tell("update", entry, reason or "moved")
 
     def _left(self, node: str, session: str, reason: Reason | None, group: str) -> None:
         entry = self._own(node, session)
         if entry is not None and group in entry.groups:
-            entry.groups -= {group}
-            _drop(self._groups, group, session)
+            entry.groups = tuple(one for one in entry.groups if one != group)
+            self._groups.drop(group, session)
             self._tell("update", entry, reason or "moved")
 
     def _set_state(self, node: str, session: str, reason: Reason | None, state: State) -> None:
         entry = self._own(node, session)
         if entry is not None and entry.state != state:
-            entry.state = state
+            # Not the operation's own string, which every entry would keep.
+            entry.state = "detached" if state == "detached" else "connected"
             self._tell("update", entry, reason or "moved")
 
     def _set_meta(
@@ -294,12 +340,13 @@ class Directory:
         if entry is None or entry.pools.get(pool, 0) == capacity:
             return
         if capacity:
+            pool = sys.intern(pool)
             entry.pools = {**entry.pools, pool: capacity}
-            self._pools.setdefault(pool, {})[session] = entry
+            self._pools.add(pool, entry)
         else:
             left = {name: n for name, n in entry.pools.items() if name != pool}
             entry.pools = left or NOTHING
-            _drop(self._pools, pool, session)
+            self._pools.drop(pool, session)
         self._tell("update", entry, reason or "moved")
 
     _CHANGES: ClassVar[dict[str, Callable[..., None]]] = {
@@ -365,11 +412,3 @@ def _is_meta(meta: Any) -> bool:
     return isinstance(meta, dict) and all(
         isinstance(key, str) and isinstance(value, str) for key, value in meta.items()
     )
-
-
-def _drop(index: dict[str, dict[str, Entry]], key: str, session: str) -> None:
-    entries = index.get(key)
-    if entries is not None:
-        entries.pop(session, None)
-        if not entries:
-            del index[key]
