@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import struct
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from ..close_codes import CloseCode
 from ..interfaces import Handshake
-from ..runtime import Future, Runtime
+from ..runtime import AsyncioRuntime, Future, Runtime
 from ..runtime.timers import Timers
 from ..transport.base import LinkClosed
-from .bus.base import Bus
+from .bus.base import Bus, DirectBus
 from .errors import BusDown
 
-__all__ = ["BusLink", "Inbound"]
+__all__ = ["BusLink", "DirectBusLink", "Inbound", "link_class"]
 
 # The kind of a message, and its number. A tail tells the number of messages sent.
 HEAD = struct.Struct(">BQ")
@@ -74,6 +75,7 @@ class BusLink:
         handshake: The accepting side's facts about the connection.
         forget: Called once when it is over.
         say: Sends a message without waiting.
+        spawn: Runs a function in a task of the node.
         inbound: The bytes that all links into this node hold.
 
     Attributes:
@@ -93,6 +95,7 @@ class BusLink:
         handshake: Handshake | None,
         forget: Callable[[BusLink], None],
         say: Callable[[str, bytes], None],
+        spawn: Callable[[Callable[[], Coroutine[Any, Any, None]]], object],
         inbound: Inbound,
     ) -> None:
         self.id = id
@@ -109,6 +112,7 @@ class BusLink:
         self._timers = timers
         self._forget = forget
         self._say = say
+        self._spawn = spawn
         self._inbound = inbound
         self._held = 0
         self._sent = 0
@@ -183,6 +187,9 @@ class BusLink:
             self._check()
             self._waiter = self._runtime.future()
             await self._waiter
+        return self._next()
+
+    def _next(self) -> bytes:
         message = self._queue.popleft()
         if self._closed is None:
             self._held -= len(message)
@@ -195,14 +202,18 @@ class BusLink:
 
     # ------------------------------------------------------------ out
 
-    async def send(self, data: bytes) -> None:
-        self._check()
+    def _numbered(self, data: bytes) -> bytes:
+        """A message with its number, which is the next."""
         self._sent += 1
         if not self._tail_due:
             self._tail_due = True
             self._after(self._sent)
+        return HEAD.pack(DATA, self._sent) + data
+
+    async def send(self, data: bytes) -> None:
+        self._check()
         try:
-            await self._bus.publish(self._subject, HEAD.pack(DATA, self._sent) + data)
+            await self._bus.publish(self._subject, self._numbered(data))
         except BusDown:
             self.lose("the bus is down")
             self._check()
@@ -236,3 +247,108 @@ class BusLink:
 
     def abort(self) -> None:
         self.lose("aborted")
+
+
+class DirectBusLink(BusLink):
+    """A link that callbacks drive, over a bus that can send without a wait; see `DirectLink`."""
+
+    def __init__(self, bus: Bus, **options: Any) -> None:
+        super().__init__(bus=bus, **options)
+        assert isinstance(bus, DirectBus)
+        self._direct: DirectBus = bus
+        self._on_message: Callable[[bytes], None] | None = None
+        self._on_lost: Callable[[Exception], None] | None = None
+        self._on_drained: Callable[[], None] = _nothing
+        self._paused = False
+        # The message that waits until the bus takes it, and its end.
+        self._late: bytes | None = None
+        self._late_gone: Future | None = None
+
+    def attach(
+        self,
+        on_message: Callable[[bytes], None],
+        on_lost: Callable[[Exception], None],
+        on_drained: Callable[[], None],
+    ) -> None:
+        self._on_message, self._on_lost, self._on_drained = on_message, on_lost, on_drained
+        self._hand_over()
+
+    # ------------------------------------------------------------ in
+
+    def _keep(self, message: bytes) -> None:
+        if self._on_message is None or self._paused or self._queue:
+            super()._keep(message)
+        else:
+            self._on_message(message)
+
+    def _wake(self) -> None:
+        super()._wake()
+        if self._on_message is not None:
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        """Deliver the messages that are kept, and then the end of the link."""
+        assert self._on_message is not None
+        while self._queue and not self._paused:
+            self._on_message(self._next())
+        if self._closed is not None and not self._queue and self._on_lost is not None:
+            on_lost, self._on_lost = self._on_lost, None
+            on_lost(LinkClosed(self._closed.code, self._closed.reason))
+
+    def pause(self) -> None:
+        self._paused = True
+
+    def resume(self) -> None:
+        if self._paused:
+            self._paused = False
+            if self._on_message is not None:
+                self._hand_over()
+
+    # ------------------------------------------------------------ out
+
+    @property
+    def unsent(self) -> int:
+        return 0 if self._late is None else len(self._late)
+
+    def send_nowait(self, data: bytes) -> bool:
+        if self._closed is not None:
+            return True
+        message = self._numbered(data)
+        try:
+            if self._late is None and self._direct.publish_nowait(self._subject, message):
+                return True
+        except BusDown:
+            self.lose("the bus is down")
+            return True
+        self._late = message
+        self._spawn(self._send_late)
+        return False
+
+    async def _send_late(self) -> None:
+        assert self._late is not None
+        try:
+            await self._bus.publish(self._subject, self._late)
+        except BusDown:
+            self.lose("the bus is down")
+        finally:
+            self._late = None
+            if self._late_gone is not None and not self._late_gone.done():
+                self._late_gone.set_result(None)
+        self._on_drained()
+
+    async def close(self, code: int, reason: str = "") -> None:
+        if self._late is not None:
+            # The message before the goodbye has to go before it.
+            self._late_gone = self._runtime.future()
+            await self._late_gone
+        await super().close(code, reason)
+
+
+def link_class(bus: Bus, runtime: Runtime) -> type[BusLink]:
+    """The kind of link that fits a bus and an event loop."""
+    direct = isinstance(runtime, AsyncioRuntime) and isinstance(bus, DirectBus)
+    return DirectBusLink if direct else BusLink
+
+
+def _nothing() -> None:
+    """Do nothing: the link is not driven by callbacks yet."""

@@ -28,7 +28,7 @@ from .errors import BusDown, BusError, SessionGone
 from .events import EventKind, Events
 from .exchange import Exchange, Internal
 from .limits import ClusterLimits
-from .link import BusLink, Inbound
+from .link import BusLink, Inbound, link_class
 from .loads import PAUSE, Loads
 from .members import BAD_JSON, Members, Peer, is_id
 from .micro import SUBJECTS, Micro
@@ -107,6 +107,7 @@ class Network:
         self._timers = Timers(runtime, nursery)
         self._links: dict[str, BusLink] = {}
         self._tunnels: dict[tuple[str, str], list[Tunnel]] = {}
+        self._link_class = link_class(bus, runtime)
         self._inbound = Inbound(limits.inbound_bytes)
         self._offs: list[Off] = []
         self._tasks: set[Any] = set()
@@ -264,18 +265,19 @@ class Network:
 
     def link(self, id: str, peer: str, subprotocol: str, handshake: Handshake | None) -> BusLink:
         """Make one end of a link with another node."""
-        link = BusLink(
-            id,
-            peer,
-            self._bus,
-            self.subject(f"to.{peer}.link.{id}"),
-            self.runtime,
-            self._timers,
-            subprotocol,
-            handshake,
-            self._forget,
-            self._say_soon,
-            self._inbound,
+        link = self._link_class(
+            id=id,
+            peer=peer,
+            bus=self._bus,
+            subject=self.subject(f"to.{peer}.link.{id}"),
+            runtime=self.runtime,
+            timers=self._timers,
+            subprotocol=subprotocol,
+            handshake=handshake,
+            forget=self._forget,
+            say=self._say_soon,
+            spawn=self.spawn,
+            inbound=self._inbound,
         )
         self._links[id] = link
         return link

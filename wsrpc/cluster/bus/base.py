@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
-__all__ = ["Bus", "Handler", "Off"]
+__all__ = ["Bus", "DirectBus", "Handler", "Off"]
 
 Handler: TypeAlias = Callable[[str, bytes, str], None]
 """Takes a message's subject, bytes and reply subject (or ""); must not block or raise."""
@@ -72,5 +72,18 @@ class Bus(Protocol):
             NoResponders: No subscriber listens to that subject.
             BusTimeout: No answer came in time.
             BusDown: There is no connection.
+        """
+        ...
+
+
+@runtime_checkable
+class DirectBus(Protocol):
+    """The part of a bus on the application's event loop that sends a message without a task."""
+
+    def publish_nowait(self, subject: str, data: bytes) -> bool:
+        """Send a message at once; returns False, and sends nothing, where it would have to wait.
+
+        Raises:
+            BusDown: There is no connection; the message was not sent.
         """
         ...

@@ -83,6 +83,11 @@ class LocalBus:
         """See `Bus.publish`."""
         self._send(subject, data, reply)
 
+    def publish_nowait(self, subject: str, data: bytes) -> bool:
+        """See `DirectBus.publish_nowait`."""
+        self._send(subject, data, "")
+        return True
+
     def _send(self, subject: str, data: bytes, reply: str) -> int:
         if not self.connected:
             raise BusDown(subject)

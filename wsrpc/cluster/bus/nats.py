@@ -29,6 +29,9 @@ MIN_PAYLOAD = 258 * 1024
 # Bytes that may wait for the socket.
 PENDING = 2 << 20
 
+# Bytes. More than a message's own, for its subject.
+HEADROOM = 1024
+
 # Messages of one subscription that may wait for this process.
 SUBSCRIPTION_MESSAGES = 65_536
 
@@ -224,6 +227,24 @@ class NatsBus:
             await client.publish(subject, data, reply=reply)
         except nats.errors.Error as error:
             raise BusDown(f"{subject}: {error}") from None
+
+    def publish_nowait(self, subject: str, data: bytes) -> bool:
+        client = self.client
+        if not client.is_connected:
+            raise BusDown(subject)
+        if client.pending_data_size + len(data) + HEADROOM > PENDING:
+            return False
+        # The library's coroutine waits only if too many bytes wait for the socket.
+        sending = client.publish(subject, data)
+        try:
+            sending.send(None)
+        except StopIteration:
+            return True
+        except nats.errors.Error as error:
+            raise BusDown(f"{subject}: {error}") from None
+        # It waits for a turn of the library's writer, which has the message already.
+        sending.close()
+        return True
 
     async def subscribe(self, subject: str, handler: Handler) -> Off:
         self._subscriptions[handler] = subject
