@@ -23,6 +23,7 @@ from wsrpc.version import BUILD
 Work = Callable[[Bench, int], Awaitable[None]]
 
 OUTSTANDING = 64
+STREAMS = 100
 
 
 async def _sequential(bench: Bench, count: int) -> None:
@@ -40,6 +41,22 @@ async def _stream(bench: Bench, count: int) -> None:
         pass
 
 
+async def _upload(bench: Bench, count: int) -> None:
+    async def points() -> AsyncIterator[Any]:
+        for _ in range(count):
+            yield _point()
+
+    await bench.upload(points())
+
+
+async def _yielding(bench: Bench, count: int) -> None:
+    async def read() -> None:
+        async for _ in bench.yielding(count // STREAMS):
+            pass
+
+    await asyncio.gather(*(read() for _ in range(STREAMS)))
+
+
 def _point() -> Any:
     from benchmarks.peers.wsrpc import Point
 
@@ -51,6 +68,8 @@ WORKS: dict[str, tuple[Work, int, int, int]] = {
     "sequential": (_sequential, 400, 200, 600),
     "outstanding": (_outstanding, 6400, 1280, 3840),
     "stream": (_stream, 20_000, 3000, 9000),
+    "upload": (_upload, 20_000, 3000, 9000),
+    "yielding": (_yielding, 20_000, 3000, 9000),
 }
 
 

@@ -117,7 +117,7 @@ def _go_on(step: Generator[Any, Any, Any], waits_for: Any) -> Generator[Any, Any
 
 
 def _references_of_an_unshared_item() -> int:
-    """The result of `getrefcount` in `Producer.run` for an item that its source does not hold."""
+    """The result of `getrefcount` in `Producer._gather` for an item that its source does not hold."""
 
     async def source(shared: list[Any]) -> AsyncGenerator[Any, None]:
         yield object()
@@ -125,19 +125,23 @@ def _references_of_an_unshared_item() -> int:
         yield shared[0]
 
     counts = []
-    items = source([])
-    for _ in range(2):
-        item = None
-        try:
-            items.__anext__().send(None)
-        except StopIteration as stop:
-            item = stop.value
-        counts.append(getrefcount(item))
+
+    async def count() -> None:
+        async for item in source([]):
+            counts.append(getrefcount(item))  # noqa: PERF401  (the same loop as there)
+
+    try:
+        count().send(None)
+    except StopIteration:
+        pass
     # Where the two results are equal, as on an interpreter that does not count, no item may wait.
     return counts[0] if counts[0] < counts[1] else -1
 
 
 _UNSHARED = _references_of_an_unshared_item()
+
+# The results of `Producer._gather` where all items may wait: there may be more, or there are none.
+_ENOUGH, _NO_MORE = object(), object()
 
 
 class Producer:
@@ -165,6 +169,7 @@ class Producer:
         "_mean",
         "_observed",
         "_packer",
+        "_room",
         "_spare",
         "_stopped",
         "_waiter",
@@ -193,8 +198,9 @@ class Producer:
         self._waiter: Future | None = None
         self._stopped = False
         self.closing = False
-        # Gathered, not encoded yet.
+        # Gathered, not encoded yet; and how many may be before the next look at everything else.
         self._held: list[Any] = []
+        self._room = 0
         # Encoded items that turned out larger than expected, and lack credit or room for now.
         self._late: deque[Encoded] = deque()
         self._mean: float | None = None
@@ -338,12 +344,13 @@ class Producer:
             await hub.driver.caught_up()
             # Meanwhile others may have put the peer above its bound on memory.
             await hub.admitted(0)
-        # Items in this turn, and items that may follow before the next look at everything else.
-        turn, room, began, most = 0, 0, 0.0, LONG_TURN
+        # Items in this turn.
+        turn, began, most = 0, 0.0, LONG_TURN
         first = hub.producers > 1
+        gathers = False
         try:
             while True:
-                if room <= 0:
+                if self._room <= 0:
                     if held:
                         self._hand_over()
                     if not self._open():
@@ -362,48 +369,70 @@ class Producer:
                         most = max(SHORT_TURN, min(LONG_TURN, LOOP_TURN // hub.producers))
                         if first:
                             first, most = False, FIRST_TURN
-                    room = min(lane.allowance, TURN, most)
-                step: Any = advance()
+                    self._room = min(lane.allowance, TURN, most)
+                room = self._room
+                step: Any = self._gather(items) if gathers else advance()
                 try:
                     waits_for = step.send(None)
                 except StopIteration as stop:
                     item = stop.value
+                    gathers = keeps and self._mean is not None and self._mean < SMALL
                 except StopAsyncIteration:
                     return
                 else:
-                    try:
-                        self._hand_over()
-                    except Exception as failure:  # noqa: BLE001  (raised after the step)
-                        await self._let_down(step, waits_for, failure)
+                    # A source that waits is likely to wait before its next item too.
+                    gathers = False
+                    if held:
+                        room -= len(held)
+                        try:
+                            self._hand_over()
+                        except Exception as failure:  # noqa: BLE001  (raised after the step)
+                            await self._let_down(step, waits_for, failure)
+                        room = min(room, lane.allowance)
+                    # The item after the wait is the last one of the step.
+                    self._room = 0
                     try:
                         item = await _go_on(step, waits_for)
                     except StopAsyncIteration:
                         return
                     if not self._open():
                         return
+                    self._room = room
                     turn = 0
-                turn += 1
-                room -= 1
-                if (
-                    keeps
-                    and (getrefcount(item) == _UNSHARED or type(item) in UNCHANGING)
-                    and self._mean is not None
-                    and self._mean < SMALL
-                    and type(item) is not Final
-                ):
-                    held.append(item)
-                else:
+                turn += len(held)
+                self._room -= len(held)
+                if item is _NO_MORE:
+                    return
+                if item is not _ENOUGH:
+                    turn += 1
                     if held:
                         self._hand_over()
                     if not self._take(item):
                         await self._run_out(advance)
                         return
                     # No item may follow a large one until all of that has gone.
-                    room = min(room, lane.allowance)
+                    self._room = min(self._room - 1, lane.allowance)
                 # What waits is held once, as its encoding.
                 item = None
         finally:
             self._hand_over()
+
+    async def _gather(self, items: AsyncGenerator[Any, Any]) -> Any:
+        """Gather items that may be encoded later; the result is the first one that may not.
+
+        Most of the time that an item takes is spent in this loop.
+        """
+        held = self._held
+        async for item in items:
+            if type(item) is Final or (
+                getrefcount(item) != _UNSHARED and type(item) not in UNCHANGING
+            ):
+                return item
+            held.append(item)
+            if len(held) >= self._room:
+                return _ENOUGH
+            item = None
+        return _NO_MORE
 
     async def _run_out(self, advance: Callable[[], Awaitable[Any]]) -> None:
         """Let a source that has given its final value run to its end, without credit (END-3)."""
@@ -433,6 +462,7 @@ class Producer:
             pass
         finally:
             self._spare()
+            self._held.clear()
         try:
             raise failure
         finally:
