@@ -276,3 +276,23 @@ async def test_a_call_of_the_server_runs_no_getter_and_a_blob_is_no_value() -> N
         out.push(await of(interop.echo({ value: [new Blob(["lost"])] })), session.state);
         """
     ) == ["internal", "unimplemented", 0, "invalid_argument", "open"]
+
+
+async def test_a_socket_that_closes_without_a_code_is_a_lost_connection() -> None:
+    """As Deno tells of a connection that was reset."""
+    assert await told(
+        """
+        const sockets = [];
+        class Codeless extends WebSocket {
+          constructor(...about) { super(...about); sockets.push(this); }
+        }
+        const other = client.connect(process.argv[1], { WebSocket: Codeless });
+        const stream = other.stream("Interop.count", { n: 20, delay: 0.02 });
+        const all = [(await stream.next()).value];
+        sockets[0].onclose({ code: 0, wasClean: false });
+        out.push(other.state);
+        for await (const item of stream) all.push(item);
+        out.push(all.length, other.resumes, other.lastClose);
+        await other.close();
+        """
+    ) == ["lost", 20, 1, {"code": 1006, "reason": ""}]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -118,8 +120,9 @@ process.exit(0);
 """
 
 
-async def chaos_in_node(codec: Codec, seconds: float, seed: int) -> None:
-    node = node_with_websocket()
+async def chaos_in(
+    runtime: list[str], codec: Codec, seconds: float, seed: int, *, folder: Path
+) -> None:
     async with interop() as url, relay(url) as carrier, anyio.create_task_group() as group:
         script = CHAOS.format(
             module=(ROOT / "tests" / "web" / "chaos.js").as_uri(),
@@ -130,21 +133,38 @@ async def chaos_in_node(codec: Codec, seconds: float, seed: int) -> None:
             codec="msgpack" if codec == "msgpack" else "undefined",
         )
         group.start_soon(cuts, carrier, seconds, seed)
-        code, said = await run(node, "--input-type=module", "--eval", script, within=seconds + 100)
+        await anyio.Path(folder / "chaos.mjs").write_text(script)
+        code, said = await run(*runtime, str(folder / "chaos.mjs"), within=seconds + 100)
         assert code == 0, said
         judged(said)
 
 
 @pytest.mark.rule("RESUME-4", "RESUME-6", "RETRY-3")
-async def test_connections_that_are_cut_lose_double_and_reorder_nothing() -> None:
-    await chaos_in_node("json", 4, seed=1)
+async def test_connections_that_are_cut_lose_double_and_reorder_nothing(tmp_path: Path) -> None:
+    await chaos_in([node_with_websocket()], "json", 4, seed=1, folder=tmp_path)
 
 
 @pytest.mark.slow
 async def test_thirty_seconds_of_cuts_lose_double_and_reorder_nothing_in_node(
-    codec: Codec,
+    codec: Codec, tmp_path: Path
 ) -> None:
-    await chaos_in_node(codec, 30, seed=2)
+    await chaos_in([node_with_websocket()], codec, 30, seed=2, folder=tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "runtime", [["deno", "run", "-A"], ["bun"]], ids=lambda runtime: str(runtime[0])
+)
+async def test_the_client_passes_it_and_outlives_cuts_in_other_runtimes(
+    runtime: list[str], codec: Codec, tmp_path: Path
+) -> None:
+    if shutil.which(runtime[0]) is None:
+        pytest.skip(f"no {runtime[0]} on PATH: the client is not tried there")
+    async with interop() as url:
+        code, said = await run(*runtime, DRIVER, url, "--codec", codec, within=240)
+        assert code == 0, said
+        assert " 0 failed" in said
+    await chaos_in(runtime, codec, 8, seed=4, folder=tmp_path)
 
 
 @pytest.mark.slow

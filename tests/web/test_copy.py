@@ -106,8 +106,10 @@ def test_programs_are_programs_whatever_stands_in_them(
 
 
 # Names at which spelling in camelCase, clients and languages stumble.
-ODD = ("to_string", "a_1", "a__b", "getHTML", "HTML", "get_URL", "then", "inspect", "constructor")
-ODD += ("delete", "café", "greet", "stream_tokens", "catch_", "value_of")
+ODD: tuple[str, ...] = (
+    "to_string", "a_1", "a__b", "getHTML", "HTML", "get_URL", "then", "inspect", "constructor",
+    "delete", "café", "greet", "stream_tokens", "catch_", "value_of",
+)  # fmt: skip
 
 
 @pytest.mark.slow

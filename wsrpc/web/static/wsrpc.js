@@ -1227,7 +1227,7 @@ const Wire = {
     };
     ws.onclose = (/** @type {any} */ event) => {
       hurry();
-      this.lost(ws, event.code, event.reason);
+      this.lost(ws, event.code || 1006, event.reason ?? ""); // Deno has no code for a connection that was reset.
     };
     // Node 20 tells of a refused connection by this event alone.
     ws.onerror = () => setTimeout(() => ws.readyState !== 1 && this.lost(ws, 1006, ""));
