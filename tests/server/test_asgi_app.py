@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from importlib.util import find_spec
 from typing import Any
 
 import anyio
@@ -24,6 +26,13 @@ from tests.transport.asgi_hosts import UVICORN, listening, on_hypercorn, on_uvic
 from wsrpc.transport.websockets.link import on_asyncio
 
 Host = Callable[[Any], AbstractAsyncContextManager[str]]
+
+# The event loop that uvicorn takes by itself where it is installed.
+UVLOOP = pytest.param(
+    ("asyncio", {"use_uvloop": True}),
+    id="uvloop",
+    marks=pytest.mark.skipif(find_spec("uvloop") is None, reason="uvloop is not installed"),
+)
 
 
 class Echo:
@@ -99,6 +108,40 @@ async def test_it_runs_on_each_of_uvicorns_implementations(ws: str) -> None:
     with soon():
         async with on_uvicorn(wsrpc.Server([Echo()]).asgi(), ws) as address:
             await exercise(f"ws://{address}/")
+
+
+@pytest.mark.parametrize("anyio_backend", [UVLOOP])
+@pytest.mark.parametrize("ws", UVICORN)
+@pytest.mark.filterwarnings("ignore")  # uvicorn warns of its own implementation
+async def test_it_runs_on_uvicorn_on_uvloop_with_backpressure_both_ways(ws: str) -> None:
+    assert type(asyncio.get_running_loop()).__module__ == "uvloop"
+    work, sent = Echo(), 0
+
+    async def numbers() -> AsyncIterator[int]:
+        nonlocal sent
+        for number in range(100_000):
+            sent += 1
+            yield number
+
+    limits = wsrpc.Limits(window=8, window_bytes=64)
+    with soon():
+        async with on_uvicorn(wsrpc.Server([work], limits=limits).asgi(), ws) as address:
+            await exercise(f"ws://{address}/")
+            work.made = work.taken = 0
+            async with wsrpc.connect(f"ws://{address}/", reconnect=False) as session:
+                async with session.clientize(Echo, window=4).count(100_000) as stream:
+                    assert await anext(stream) == 0
+                    await until(lambda: work.made >= 4)
+                    for _ in range(50):
+                        await anyio.sleep(0)
+                    assert work.made <= 6
+                async with anyio.create_task_group() as group:
+                    group.start_soon(session.clientize(Echo, timeout=None).total, numbers(), 3)
+                    await until(lambda: work.taken == 3)
+                    for _ in range(50):
+                        await anyio.sleep(0)
+                    assert sent <= 3 + 2 * 8
+                    group.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
@@ -424,11 +467,15 @@ def free_port() -> int:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 @pytest.mark.parametrize("ws", UVICORN)
-async def test_sigterm_under_uvicorn_drains(ws: str, tmp_path: Any) -> None:
+async def test_sigterm_under_uvicorn_drains(ws: str, loop: str, tmp_path: Any) -> None:
+    if loop == "uvloop":
+        pytest.importorskip("uvloop")
     (tmp_path / "app.py").write_text(SERVER)
     port = free_port()
-    command = [sys.executable, "-m", "uvicorn", "app:asgi", "--port", str(port), "--ws", ws]
+    options = ["--port", str(port), "--ws", ws, "--loop", loop]
+    command = [sys.executable, "-m", "uvicorn", "app:asgi", *options]
     ended = await stopped_with_calls_under_way(command, tmp_path, port)
     assert ended == ["done"] * 100
 
