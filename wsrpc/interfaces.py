@@ -422,6 +422,7 @@ class ObservedCall:
         metadata: The metadata of an inbound call, or the metadata that the caller gave for an
             outbound one.
         known: Whether there is such a method; for an outbound call this is only assumed.
+        relayed: Whether another node of a cluster makes it, and this one only passes it on.
     """
 
     controller: str
@@ -436,6 +437,7 @@ class ObservedCall:
     tags: frozenset[str] = frozenset()
     metadata: Mapping[str, str] = field(default_factory=dict)
     known: bool = True
+    relayed: bool = False
 
     @property
     def name(self) -> str:
@@ -467,7 +469,14 @@ class Observer:
     its method runs gives only `call_refused`. Every other call gives one `call_started`, and then
     one `call_ended`. The methods are called on the event loop and must not block. Their exceptions
     are logged, and have no other effect.
+
+    Attributes:
+        interceptor: Runs around the calls that this node makes to sessions of other nodes, outermost;
+            mostly None. An observer that wants the same for the sessions of its own process adds it
+            to `Session.interceptors` when it is told of them.
     """
+
+    interceptor: Interceptor | None = None
 
     def call_started(self, call: ObservedCall) -> None:
         """A method is about to run, or an outbound call was handed to the session.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any, cast
@@ -37,7 +37,8 @@ class Everything(Relay):
     """Passes all calls on, to a session that speaks the caller's codec."""
 
     def __init__(self, network: Network, to: Mapping[str, list[str]]) -> None:
-        super().__init__(network.relay.find, network.relay.enter, network.relay.limits)
+        relay = network.relay
+        super().__init__(relay.find, relay.enter, relay.limits, relay.events)
         self.network = network
         self.to = to
 
@@ -63,10 +64,17 @@ class Counted:
 
 
 @asynccontextmanager
-async def gateway(buses: tuple[Bus, Bus] | None = None, **options: Any) -> AsyncIterator[str]:
+async def gateway(
+    buses: tuple[Bus, Bus] | None = None, observers: Sequence[wsrpc.Observer] = (), **options: Any
+) -> AsyncIterator[str]:
     """The URL of a server that stands for clients of another node, which expose `Interop`.
 
     A call of such a client to its own server goes the other way, to the newest session of that URL.
+
+    Args:
+        buses: The buses of the two nodes.
+        observers: The observers of the node that has those clients.
+        options: For the server that stands for them.
     """
     if buses is None:
         broker = LocalBroker()
@@ -86,7 +94,7 @@ async def gateway(buses: tuple[Bus, Bus] | None = None, **options: Any) -> Async
 
     service = Interop()
     near = wsrpc.Server([], on_state=changed, **options)
-    far = wsrpc.Server([])
+    far = wsrpc.Server([], observers=observers)
     service.server = cast(wsrpc.Server, Counted(near, onward))
     async with (
         Cluster(near, buses[0]) as here,

@@ -21,6 +21,7 @@ from wsrpc.cluster.relay import Relay
 from wsrpc.cluster.tunnels import tunnel_limits
 from wsrpc.interfaces import Handshake
 from wsrpc.runtime.timers import Timers
+from wsrpc.telemetry.events import Events
 from wsrpc.transport.base import LinkClosed
 
 
@@ -101,7 +102,7 @@ async def test_so_many_calls_and_bytes_wait_for_a_session_that_does_not_read() -
     async with node(limits=ClusterLimits(relay_waiting=2, relay_bytes=100)) as place:
         hub = live(place.has(await place.connect())).wire.hub
         limits = ClusterLimits(relay_waiting=2, relay_bytes=100)
-        relay = Relay(lambda id: hub, lambda pool, id, caller: None, limits)
+        relay = Relay(lambda id: hub, lambda pool, id, caller: None, limits, Events())
         assert relay.admit(hub, 40)
         assert not relay.admit(hub, 61)
         assert relay.admit(hub, 60)

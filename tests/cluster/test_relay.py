@@ -6,6 +6,7 @@ import pytest
 
 from tests.cluster.gateway import gateway
 from tests.support import Codec
+from tests.telemetry.test_one_ending import Ledger
 from wsrpc.interop.call_cases import cases as call_cases
 from wsrpc.interop.case import Case
 from wsrpc.interop.client import ALL_CASES, try_case
@@ -46,8 +47,12 @@ def title(given: Codec | Case) -> str:
 @pytest.mark.parametrize(("codec", "case"), FITTING + FRAMES, ids=title)
 async def test_the_whole_interop_suite_passes_through_the_relay(codec: Codec, case: Case) -> None:
     # A case loses patience by itself: a scope around it would be one more deadline that travels.
-    async with gateway() as url:
+    ledger = Ledger()
+    async with gateway(observers=[ledger]) as url:
         assert await try_case(case, url, codec, None) is None
+    # Where calls are passed on, each is told once, with one ending.
+    assert ledger.open() == []
+    ledger.assert_one_ending_each()
 
 
 def test_the_cases_that_are_left_out_are_there() -> None:

@@ -190,8 +190,7 @@ async def test_every_call_has_exactly_one_ending_those_that_were_refused_include
     outbound = {
         name: [code.removeprefix("refused ") for code in codes] for name, codes in HANDLED.items()
     }
-    # Here it was the scope of the caller that ended it.
-    assert asked.endings() == {**outbound, "Work.wait": ["cancelled"]}
+    assert asked.endings() == outbound
     assert len(asked.started) == len(asked.ended)
 
 
@@ -207,7 +206,7 @@ async def test_items_bytes_states_and_connections_are_told_at_both_ends() -> Non
             await until(lambda: stats.bytes_sent == asked.counts["bytes received"])
         await until(lambda: "closed" in told.states)
     assert told.counts["items sent"] == asked.counts["items received"] == 100
-    assert told.counts["items received"] == 7
+    assert told.counts["items received"] == asked.counts["items sent"] == 7
     assert told.counts["links"] == asked.counts["links"] == 1
     assert told.codes == asked.codes == [1000]
     assert told.states == ["connected", "closed"]
@@ -223,6 +222,85 @@ async def test_a_stream_that_waits_for_credit_is_told_as_paused() -> None:
                     await anyio.sleep(0)
     assert told.pauses
     assert all(seconds >= 0 for seconds in told.pauses)
+
+
+async def test_an_upload_that_waits_for_credit_is_told_as_paused_at_the_callers_end() -> None:
+    class Slow:
+        @wsrpc.method
+        async def twice(self, numbers: AsyncIterator[int]) -> AsyncIterator[int]:
+            async for number in numbers:
+                await anyio.sleep(0.01)
+                yield 2 * number
+
+        @wsrpc.method
+        async def total(self, numbers: AsyncIterator[int]) -> int:
+            found = 0
+            async for number in numbers:
+                await anyio.sleep(0.01)
+                found += number
+            return found
+
+    limits = wsrpc.Limits(window=1)
+    for name in ("twice", "total"):
+        asked = Told()
+        async with served([Slow()], limits=limits) as listener:
+            async with wsrpc.connect(
+                listener.url, observers=[asked], limits=limits, reconnect=False
+            ) as session:
+                slow, numbers = session.clientize(Slow), wsrpc.stream_of(range(5))
+                if name == "twice":
+                    assert await slow.twice(numbers).collect() == [0, 2, 4, 6, 8]
+                else:
+                    assert await slow.total(numbers) == 10
+        assert asked.counts["items sent"] == 5
+        assert asked.pauses
+        assert len(asked.started) == len(asked.ended) == 1
+
+
+async def test_observers_are_told_the_metadata_that_travels_with_a_call() -> None:
+    told, asked = Told(), Told()
+    async with served([Work()], observers=[told]) as listener:
+        async with wsrpc.connect(listener.url, observers=[asked], reconnect=False) as session:
+            work = session.clientize(Work, metadata={"of": "proxy"})
+            with wsrpc.metadata(team="blue"):
+                assert await work.add(1, 2) == 3
+                assert await work.count(2).collect() == [0, 1]
+                await work.note("a line")
+            await until(lambda: len(told.ended) == 3)
+    for observer in (told, asked):
+        assert [dict(call.metadata) for call in observer.started] == [
+            {"of": "proxy", "team": "blue"}
+        ] * 3
+
+
+async def test_a_deadline_of_the_callers_scope_has_one_name_whatever_the_kind_of_the_call() -> None:
+    class Stuck:
+        @wsrpc.method
+        async def value(self) -> int:
+            await anyio.sleep_forever()
+            raise AssertionError
+
+        @wsrpc.method
+        async def items(self) -> AsyncIterator[int]:
+            yield await self.value()
+
+    told, asked = Told(), Told()
+    async with served([Stuck()], observers=[told]) as listener:
+        async with wsrpc.connect(listener.url, observers=[asked], reconnect=False) as session:
+            stuck = session.clientize(Stuck)
+            with anyio.move_on_after(0.1):
+                await stuck.value()
+            with anyio.move_on_after(0.1):
+                await stuck.items().collect()
+            for call in (stuck.value, stuck.items().collect):
+                async with anyio.create_task_group() as group:
+                    count = len(told.started)
+                    group.start_soon(call)
+                    await until(lambda: len(told.started) == count + 1)  # noqa: B023
+                    group.cancel_scope.cancel()
+            await until(lambda: len(told.ended) == 4)
+    ends = ["deadline_exceeded", "cancelled"]
+    assert asked.endings() == told.endings() == {"Stuck.value": ends, "Stuck.items": ends}
 
 
 async def test_a_drain_is_told() -> None:

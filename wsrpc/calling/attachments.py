@@ -13,6 +13,7 @@ from ..engine.failures import as_text, error_body
 from ..engine.hub import Hub, Offered
 from ..engine.lane_owner import LaneOwner
 from ..errors import Code, ConnectionLost, RpcError
+from ..interfaces import ObservedCall
 from ..protocol.endpoint import ValueTooLargeError
 from ..protocol.frames import ErrorBody
 from ..protocol.lanes import OutCall, Upload
@@ -34,6 +35,7 @@ class Attachments:
         check: Whether items and the arguments and results of callbacks are validated.
         failure: The first exception that the source of an upload raised. The caller gets it, rather
             than the error with which the other end answers it.
+        observed: The call, where observers are told of the items of its uploads.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class Attachments:
         self.uploads = uploads
         self.callbacks = callbacks
         self.failure: BaseException | None = None
+        self.observed: ObservedCall | None = None
         self._pumps: list[_Pump] = []
         self._begun = False
         self._context = copy_context()
@@ -108,7 +111,14 @@ class _Pump(LaneOwner):
             check=attachments.check,
             no_final=f"{label}: an upload has no final value; yield items only",
         )
-        self._producer = Producer(hub, lane, packer, halt=self._halt, spare=self._spare)
+        self._producer = Producer(
+            hub,
+            lane,
+            packer,
+            halt=self._halt,
+            spare=self._spare,
+            observed=attachments.observed,
+        )
         self._lane = lane
         self._label = label
         self._reason: str | None = None

@@ -75,6 +75,8 @@ async def invoke(
         if hub.events.observed:
             kind: Literal["unary", "callback"] = "unary" if target is None else "callback"
             told_of = OutboundCall(hub, label, kind, metadata, tags)
+            if attachments is not None:
+                attachments.observed = told_of.call
             again = partial(
                 invoke,
                 hub,
@@ -91,7 +93,7 @@ async def invoke(
                 retry=retry,
                 observed=told_of.call,
             )
-            return await told(told_of, again())
+            return await told(told_of, again(), timing)
     call: OutCall | None = None
     try:
         if hub.endpoint.outbox_full:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Coroutine, Mapping
 from typing import Any, Literal
 
+from ..context import outgoing_metadata
 from ..engine.hub import Hub
 from ..errors import Code, RpcError
 from ..interfaces import CallEnd, ObservedCall
+from .timing import Timing
 
 __all__ = ["OutboundCall", "told"]
 
@@ -19,8 +21,9 @@ class OutboundCall:
         hub: The session's.
         label: `"Controller.method"`, or the name of a callback.
         kind: "unary", "stream", "notify" or "callback".
-        metadata: The metadata that the caller gave.
+        metadata: The metadata that the caller gave, without that of `wsrpc.metadata`.
         tags: The tags of the method.
+        relayed: Whether another node makes it.
     """
 
     __slots__ = ("_began", "_ended", "_hub", "call")
@@ -32,6 +35,8 @@ class OutboundCall:
         kind: Literal["unary", "stream", "notify", "callback"],
         metadata: Mapping[str, str] | None,
         tags: frozenset[str] = frozenset(),
+        *,
+        relayed: bool = False,
     ) -> None:
         session = hub.session
         if kind == "callback":
@@ -50,7 +55,8 @@ class OutboundCall:
             session.handshake.remote,
             0,
             tags,
-            metadata or {},
+            {**outgoing_metadata.get(), **(metadata or {})},
+            relayed=relayed,
         )
         self._hub = hub
         self._began = hub.runtime.now()
@@ -59,16 +65,23 @@ class OutboundCall:
 
     def succeeded(self) -> None:
         """The call gave its value, or its stream ended."""
-        self._end("ok")
+        self.end("ok")
 
-    def failed(self, error: BaseException) -> None:
-        """The call raised an exception."""
+    def failed(self, error: BaseException, timing: Timing | None = None) -> None:
+        """The call raised an exception.
+
+        Args:
+            error: The exception.
+            timing: The deadline of the call; it tells why the caller's scope was cancelled.
+        """
         if isinstance(error, RpcError):
-            self._end(error.code, not_started=error.not_started, error_id=error.error_id)
+            self.end(error.code, not_started=error.not_started, error_id=error.error_id)
+        elif timing is not None and isinstance(error, self._hub.runtime.cancelled_class()):
+            self.end(timing.reason(self._hub))
         elif isinstance(error, (self._hub.runtime.cancelled_class(), GeneratorExit)):
-            self._end(Code.CANCELLED)
+            self.end(Code.CANCELLED)
         else:
-            self._end(Code.UNKNOWN)
+            self.end(Code.UNKNOWN)
 
     def stopped(self, reason: str) -> None:
         """This side stopped the call.
@@ -76,9 +89,16 @@ class OutboundCall:
         Args:
             reason: "cancelled" or "deadline_exceeded".
         """
-        self._end(reason)
+        self.end(reason)
 
-    def _end(self, code: str, *, not_started: bool = False, error_id: str | None = None) -> None:
+    def end(self, code: str, *, not_started: bool = False, error_id: str | None = None) -> None:
+        """Tell observers how the call ended; once.
+
+        Args:
+            code: "ok", or the code of the error.
+            not_started: See `CallEnd`.
+            error_id: See `CallEnd`.
+        """
         if self._ended:
             return
         self._ended = True
@@ -86,12 +106,18 @@ class OutboundCall:
         self._hub.events.call_ended(self.call, CallEnd(str(code), duration, not_started, error_id))
 
 
-async def told(call: OutboundCall, work: Coroutine[Any, Any, Any]) -> Any:
-    """Make a call for one value, and tell observers how it ends."""
+async def told(call: OutboundCall, work: Coroutine[Any, Any, Any], timing: Timing) -> Any:
+    """Make a call for one value, and tell observers how it ends.
+
+    Args:
+        call: The call.
+        work: Makes it.
+        timing: Its deadline, which may be that of the caller's scope.
+    """
     try:
         value = await work
     except BaseException as error:
-        call.failed(error)
+        call.failed(error, timing)
         raise
     call.succeeded()
     return value

@@ -156,7 +156,7 @@ class ProxyMethod(RemoteMethod):
         queued = self._queue(self.dump_args(values), timing, metadata)
         if hub.events.observed:
             observed = OutboundCall(hub, self.label, "notify", metadata, self.spec.tags)
-            queued = told(observed, queued)
+            queued = told(observed, queued, timing)
         await queued
 
     async def _queue(self, payload: Encoded, timing: Timing, metadata: Mapping[str, str]) -> None:

@@ -123,6 +123,8 @@ class RemoteStream(ReceivedStream):
         )
         if self._told is None and hub.events.observed:
             self._told = OutboundCall(hub, self._label, "stream", self._metadata, method.spec.tags)
+            if attachments is not None:
+                attachments.observed = self._told.call
         await self._room(hub, timing, until)
         call = self._call = begin(
             hub,

@@ -21,6 +21,7 @@ from ..runtime.timers import Timers
 from ..server.acceptor import Acceptor
 from ..server.server import Server
 from ..session.live_session import LiveSession, interface_of
+from ..telemetry.events import Events as ServerEvents
 from ..telemetry.logs import everyone
 from .bus.base import Bus, Off
 from .directory import Directory
@@ -32,6 +33,7 @@ from .link import BusLink, Inbound, link_class
 from .loads import PAUSE, Loads
 from .members import BAD_JSON, Members, Peer, is_id
 from .micro import SUBJECTS, Micro
+from .observed import CallsAbroad
 from .relay import TO, WORKER, Relay
 from .tunnels import RemoteRoute, RoutedSession, Tunnel, codec_of, node_of, tunnel_limits
 
@@ -87,6 +89,7 @@ class Network:
         enter: Callable[[str, str, str], Callable[[], None] | None],
         loads: Loads,
         events: Events,
+        watching: ServerEvents,
     ) -> None:
         self.runtime = runtime
         self.nursery = nursery
@@ -103,6 +106,7 @@ class Network:
         self._limits = limits
         self._loads = loads
         self._events = events
+        self._watching = watching
         self._micro = Micro(name, node, self.subject(f"to.{node}.>"), meta, began, self.counters)
         self._timers = Timers(runtime, nursery)
         self._links: dict[str, BusLink] = {}
@@ -115,7 +119,7 @@ class Network:
         self.exchange = Exchange(node, self, directory)
         self.members.on_change.append(self._peer_changed)
         self.members.on_moved.append(self._peer_moved)
-        self.relay = Relay(self._find, enter, limits)
+        self.relay = Relay(self._find, enter, limits, watching)
         self._out, self._in = tunnel_limits(limits, server.limits)
         self._inner = Server(
             [Internal(self, self.exchange, lambda: sorted(server.contract()["controllers"]))],
@@ -430,8 +434,21 @@ class Network:
             if peer is None or peer.gone:
                 state = "not known" if peer is None else peer.state
                 raise SessionGone(f"node {node[:64]!r} is {state}, and its sessions are gone")
-            living = self._tunnels[node, codec] = [Tunnel(self, node, codec, self._out)]
+            living = self._tunnels[node, codec] = [self._begin(node, codec)]
         return living
+
+    def _begin(self, node: str, codec: str) -> Tunnel:
+        tunnel = Tunnel(
+            self, node, codec, self._out, CallsAbroad(self._watching, self._server.limits)
+        )
+        if self._watching.observed:
+            tunnel.observe()
+        return tunnel
+
+    def observed(self) -> None:
+        """Tell observers of all further calls to other nodes, since there are some now."""
+        for tunnel in self._all_tunnels():
+            tunnel.observe()
 
     def hub_to(self, id: str, *, first: bool = False) -> Hub:
         """The hub for calls to a session of another node.
@@ -446,7 +463,7 @@ class Network:
             return living[0].hub
         free = next((tunnel for tunnel in living if not tunnel.is_busy), None)
         if free is None and len(living) < self._limits.tunnels:
-            free = Tunnel(self, node_of(id), codec_of(id), self._out)
+            free = self._begin(node_of(id), codec_of(id))
             living.append(free)
         if free is None:
             free = min(living, key=lambda tunnel: tunnel.hub.endpoint.slots.live)
@@ -485,10 +502,11 @@ class Network:
         if pool is not None:
             metadata[WORKER] = pool
         given["interceptors"] = tuple(given.get("interceptors") or ())
+        # In so many words, since it tells the session's node that the call is a stream.
+        given["window"] = given.get("window") or self._out.window
         route = RemoteRoute(self, id)
-        return Proxy(
-            RoutedSession(id), route, interface_of(controller), Options(metadata=metadata, **given)
-        )
+        session = RoutedSession(id, self._server.limits, self._watching.interceptors)
+        return Proxy(session, route, interface_of(controller), Options(metadata=metadata, **given))
 
     # ------------------------------------------------------------ revoking
 

@@ -82,7 +82,7 @@ class Node:
         self.controllers = [Overview(self, operators)]
         # Types of principals without a key that were logged.
         self._keyless: set[type] = set()
-        server.extend(self)
+        self._watching = server.extend(self)
 
     # ------------------------------------------------------------ begin and end
 
@@ -106,6 +106,7 @@ class Node:
                 enter=self.enter,
                 loads=self.loads,
                 events=self._events,
+                watching=self._watching,
             )
             self.forwarding = Forwarding(self.network, self.server.acceptor(), self.limits.suspect)
             try:
@@ -174,6 +175,11 @@ class Node:
             self.directory.local(["s", session.id, "detached"])
         elif change.state == "connected":
             self.directory.local(["s", session.id, "connected"])
+
+    def observed(self) -> None:
+        """Note that the server has observers now."""
+        if self.network is not None:
+            self.network.observed()
 
     def _key_of(self, session: Session) -> str | None:
         principal, key = session.principal, session.principal_key

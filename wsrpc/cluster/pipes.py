@@ -196,12 +196,22 @@ class Reader(LaneOwner):
 
 
 class Writer(LaneOwner):
-    """An upload on its way out to the target."""
+    """An upload on its way out to the target.
 
-    __slots__ = ("_hub", "_lane", "_pipe", "_reader", "_reason")
+    Args:
+        hub: The hub of the target's session.
+        lane: Its lane.
+        reader: The caller's half.
+        count: Called with the number of items that were passed on.
+    """
 
-    def __init__(self, hub: Hub, lane: Upload, reader: Reader) -> None:
+    __slots__ = ("_count", "_hub", "_lane", "_pipe", "_reader", "_reason")
+
+    def __init__(
+        self, hub: Hub, lane: Upload, reader: Reader, count: Callable[[int], None]
+    ) -> None:
         self._hub = hub
+        self._count = count
         self._lane = lane
         self._reader = reader
         self._pipe = Pipe(hub, lane, self._spoil)
@@ -220,6 +230,7 @@ class Writer(LaneOwner):
     def put(self, items: list[Raw]) -> None:
         """Send items of the caller."""
         if self._lane.may_send:
+            self._count(len(items))
             self._pipe.put(items)
 
     def finish(self, frame: Terminal) -> None:

@@ -8,18 +8,24 @@ callbacks go the opposite way, like calls.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
+from typing import Literal
 
 from msgspec import Raw
 
+from ..calling.observed import OutboundCall
 from ..engine.hub import Hub
 from ..engine.lane_owner import LaneOwner
 from ..errors import Code, ConnectionLost
 from ..handling.live import LiveCalls
+from ..handling.observed import inbound
+from ..interfaces import CallEnd, ObservedCall
 from ..protocol.endpoint import NoSlotError, PeerDrainingError, ValueTooLargeError
 from ..protocol.frames import CallOptions, End, Error, ErrorBody, Result
 from ..protocol.lanes import CallbackTarget, InCall, OutCall
 from ..runtime.timers import TimerEntry
+from ..telemetry.events import Events
 from .errors import OWN_ERRORS, REFUSED
 from .limits import ClusterLimits
 from .pipes import Allowance, Pipe, Reader, Terminal, Writer, too_large, whole
@@ -29,6 +35,9 @@ __all__ = ["TO", "WORKER", "Relay", "refusal"]
 # Metadata of calls between nodes: the target session, and the pool for which it works.
 TO = "wsrpc-to"
 WORKER = "wsrpc-worker"
+
+# The code of a call that did not fail.
+OK = "ok"
 
 # Items. The credit that is passed on at most before the first item has come.
 FIRST_CREDIT = 8
@@ -63,6 +72,7 @@ class Relay:
         enter: Takes a place of a worker in a pool; returns the function that gives it back, or None
             if there is no place.
         limits: The cluster's bounds.
+        events: Tells the server's observers of the calls that are passed on.
 
     Attributes:
         live: Calls that are being passed on.
@@ -74,6 +84,7 @@ class Relay:
         find: Callable[[str], Hub | None],
         enter: Callable[[str, str, str], Callable[[], None] | None],
         limits: ClusterLimits,
+        events: Events,
     ) -> None:
         self.live = 0
         self.total = 0
@@ -81,6 +92,7 @@ class Relay:
         self.find = find
         self.enter = enter
         self.limits = limits
+        self.events = events
         self._waiting: dict[Hub, Waiting] = {}
 
     def __call__(self, calls: LiveCalls, call: InCall, complete: bool) -> bool:
@@ -122,9 +134,11 @@ class Inbound(LaneOwner):
 
     __slots__ = (
         "_back",
+        "_end",
         "_out",
         "_pipe",
         "_spoiled",
+        "_told",
         "call",
         "caller",
         "calls",
@@ -145,6 +159,9 @@ class Inbound(LaneOwner):
         self._out: Outbound | None = None
         self._pipe = Pipe(self.hub, call, self._spoil)
         self._spoiled: ErrorBody | None = None
+        # The call as observers know it, and its outcome.
+        self._told: OutboundCall | None = None
+        self._end: ErrorBody | str = Code.CANCELLED
         self._back: Callable[[], None] | None = None
         self.readers = {name: Reader(self.hub, lane) for name, lane in call.uploads.items()}
         call.owner = self
@@ -196,6 +213,7 @@ class Inbound(LaneOwner):
             target: The callback to invoke, if it is one.
         """
         call = self.call
+        self._observe(hub, method, meta)
         args = whole(call.args, self.hub.codec)
         call.forget_arguments()
         if not self.relay.admit(hub, len(args)):
@@ -234,6 +252,36 @@ class Inbound(LaneOwner):
             call.tell_grants(outbound.allowance.add)
         hub.flush()
 
+    def _observe(self, hub: Hub, method: str | int, meta: Mapping[str, str]) -> None:
+        """Tell observers that the call goes out on the session that it names."""
+        if not hub.events.observed:
+            return
+        kind: Literal["unary", "stream", "notify"] = "unary"
+        if self.call.oneway:
+            kind = "notify"
+        elif getattr(self.call.options, "credit", None) is not None:
+            # The node that makes the call names the credit of each stream.
+            kind = "stream"
+        self._told = OutboundCall(hub, str(method), kind, meta, relayed=True)
+
+    def _tell(self) -> None:
+        """Tell observers how the call ended."""
+        end = self._end
+        body = end if isinstance(end, ErrorBody) else ErrorBody(end, "")
+        if self._told is not None:
+            not_started = bool(body.not_started)
+            self._told.end(body.code, not_started=not_started, error_id=body.error_id)
+        elif self.relay.events.observed:
+            self._tell_refusal(CallEnd(body.code, not_started=True, error_id=body.error_id))
+
+    def _tell_refusal(self, end: CallEnd) -> None:
+        """Tell observers of a call for which there was no session here."""
+        controller, _, method = str(self.call.method).rpartition(".")
+        kind: Literal["unary", "notify"] = "notify" if self.call.oneway else "unary"
+        call = inbound(self.calls.session, self.call, controller, method, kind)
+        meta = {key: value for key, value in call.metadata.items() if key not in (TO, WORKER)}
+        self.relay.events.refusal(replace(call, metadata=meta, relayed=True), end)
+
     # ------------------------------------------------------------ what the target says
 
     @property
@@ -243,11 +291,19 @@ class Inbound(LaneOwner):
 
     def items(self, items: list[Raw]) -> None:
         """Pass on items of the stream."""
+        if self._told is not None:
+            self.relay.events.items(self._told.call, "received", len(items))
         if self.open and self.call.may_send:
             self._pipe.put(items)
 
+    def uploaded(self, count: int) -> None:
+        """Tell observers of items of the call's uploads, which were passed on."""
+        if self._told is not None:
+            self.relay.events.items(self._told.call, "sent", count)
+
     def finished(self, frame: Terminal) -> None:
         """Pass on the call's terminal."""
+        self._end = frame.body if isinstance(frame, Error) else OK
         if self.call.was_cancelled:
             self._pipe.drop()
         self._pipe.end(lambda: self._finish(frame))
@@ -262,9 +318,11 @@ class Inbound(LaneOwner):
                 if len(frame.body.data):
                     frame.body.data = Raw(whole(frame.body.data, self.hub.codec))
             if self._spoiled is not None and not call.was_cancelled:
+                self._end = self._spoiled
                 endpoint.fail(call, self._spoiled)
             elif call.was_cancelled and not isinstance(frame, Error):
                 reason = call.cancel_reason or "cancelled"
+                self._end = reason
                 endpoint.fail(call, ErrorBody(reason, "cancelled"))
             elif isinstance(frame, Error):
                 (endpoint.decline if frame.body.not_started else endpoint.fail)(call, frame.body)
@@ -281,6 +339,7 @@ class Inbound(LaneOwner):
             else:
                 endpoint.finish(call, whole(frame.final[0], codec) if frame.final else None)
         except ValueTooLargeError as error:
+            self._end = too_large(error)
             endpoint.fail(call, too_large(error))
 
     def _spoil(self, body: ErrorBody) -> None:
@@ -295,6 +354,8 @@ class Inbound(LaneOwner):
 
     def decline(self, body: ErrorBody) -> None:
         """Refuse the call, which has not begun, with this error."""
+        body.not_started = True
+        self._end = body
         if self.open:
             self.hub.endpoint.decline(self.call, body)
             self.hub.wake()
@@ -302,8 +363,10 @@ class Inbound(LaneOwner):
 
     def lost(self, error: ConnectionLost) -> None:
         """End the call, since the target is gone."""
+        body = refusal("ConnectionLost", "the session that it was for has ended")
+        body.not_started = error.not_started or None
+        self._end = body
         if self.open:
-            body = refusal("ConnectionLost", "the session that it was for has ended")
             endpoint = self.hub.endpoint
             (endpoint.decline if error.not_started else endpoint.fail)(self.call, body)
             self.hub.wake()
@@ -315,6 +378,7 @@ class Inbound(LaneOwner):
             self.call.owner = None
             self.calls.end(self)
             self.relay.live -= 1
+            self._tell()
             if self._back is not None:
                 self._back()
 
@@ -352,10 +416,11 @@ class Outbound(LaneOwner):
         self.allowance: Allowance | None = None
         call.owner = self
         self._writers = [
-            Writer(hub, lane, inbound.readers[name]) for name, lane in call.uploads.items()
+            Writer(hub, lane, inbound.readers[name], inbound.uploaded)
+            for name, lane in call.uploads.items()
         ]
         for name, offer in call.callbacks.items():
-            offer.owner = RelayedOffer(inbound, inbound.call.callbacks[name])
+            offer.owner = RelayedOffer(inbound, name, inbound.call.callbacks[name])
         self._entry: TimerEntry | None = None
         if hub.endpoint.waiting(call):
             when = hub.runtime.now() + inbound.relay.limits.slot_timeout
@@ -407,27 +472,31 @@ class Outbound(LaneOwner):
 class RelayedOffer:
     """A callback of the caller, offered to the target."""
 
-    __slots__ = ("_inbound", "_target")
+    __slots__ = ("_inbound", "_name", "_target")
 
-    def __init__(self, inbound: Inbound, target: CallbackTarget) -> None:
+    def __init__(self, inbound: Inbound, name: str, target: CallbackTarget) -> None:
         self._inbound = inbound
+        self._name = name
         self._target = target
 
     def invoked(self, calls: LiveCalls, call: InCall, complete: bool) -> None:
         """Pass on a call of the callback by the target."""
-        Invocation(self._inbound, self._target, calls, call).start(complete)
+        Invocation(self._inbound, self._name, self._target, calls, call).start(complete)
 
 
 class Invocation(Inbound):
     """One call of a callback, on its way back to the caller that offered it."""
 
-    __slots__ = ("_origin", "_target")
+    __slots__ = ("_begun", "_name", "_origin", "_since", "_target")
 
     def __init__(
-        self, origin: Inbound, target: CallbackTarget, calls: LiveCalls, call: InCall
+        self, origin: Inbound, name: str, target: CallbackTarget, calls: LiveCalls, call: InCall
     ) -> None:
         self._origin = origin
+        self._name = name
         self._target = target
+        self._begun: ObservedCall | None = None
+        self._since = 0.0
         super().__init__(origin.relay, calls, call)
 
     def on_arguments(self) -> None:
@@ -436,3 +505,26 @@ class Invocation(Inbound):
             self.refuse(Code.FAILED_PRECONDITION, "the callback's call has ended")
             return
         self.send(origin.hub, self._target.id, dict(self.call.metadata or {}), self._target)
+
+    def _called(self) -> ObservedCall:
+        call = inbound(self.calls.session, self.call, "", self._name, "callback")
+        return replace(call, relayed=True)
+
+    def _observe(self, hub: Hub, method: str | int, meta: Mapping[str, str]) -> None:
+        # Here it is a call of the target.
+        if self.relay.events.observed:
+            self._begun, self._since = self._called(), self.hub.runtime.now()
+            self.relay.events.call_started(self._begun)
+
+    def _tell(self) -> None:
+        end = self._end
+        body = end if isinstance(end, ErrorBody) else ErrorBody(end, "")
+        if self._begun is not None:
+            took = self.hub.runtime.now() - self._since
+            ended = CallEnd(body.code, took, bool(body.not_started), body.error_id)
+            self.relay.events.call_ended(self._begun, ended)
+        elif self.relay.events.observed:
+            self._tell_refusal(CallEnd(body.code, not_started=True, error_id=body.error_id))
+
+    def _tell_refusal(self, end: CallEnd) -> None:
+        self.relay.events.refusal(self._called(), end)

@@ -12,12 +12,13 @@ from ..calling.route import Route
 from ..close_codes import CloseCode
 from ..engine.hub import Hub
 from ..errors import ConnectError
-from ..interfaces import Handshake, Session
+from ..interfaces import Handshake, Interceptor, Observer, Session
 from ..limits import Limits
 from ..protocol.codec import CODECS
 from ..protocol.endpoint import Endpoint
 from ..runtime import Nursery, Runtime
 from ..session.live_session import LiveSession
+from ..telemetry.events import Events
 from .errors import OWN_ERRORS, NodeLost
 from .limits import ClusterLimits
 from .link import BusLink
@@ -86,13 +87,18 @@ def tunnel_limits(limits: ClusterLimits, own: Limits) -> tuple[Limits, Limits]:
 class RoutedSession(Session):
     """A session of another node, in the form that calls to it need."""
 
-    def __init__(self, id: str) -> None:
+    def __init__(self, id: str, limits: Limits, interceptors: tuple[Interceptor, ...] = ()) -> None:
         self.id = id
+        self._limits = limits
         self.principal: Any = None
         self.principal_key = None
         self.peer = ""
         self.handshake = Handshake(remote=f"node:{node_of(id)}")
-        self.interceptors = ()
+        self.interceptors = interceptors
+
+    @property
+    def limits(self) -> Limits:
+        return self._limits
 
     def __repr__(self) -> str:
         return f"<session {self.id} of another node>"
@@ -129,13 +135,18 @@ class RemoteRoute(Route):
 class Tunnel:
     """The session with another node, for one codec."""
 
-    def __init__(self, network: Net, peer: str, codec: str, limits: Limits) -> None:
+    def __init__(
+        self, network: Net, peer: str, codec: str, limits: Limits, observer: Observer
+    ) -> None:
         self.peer = peer
+        self._events = Events()
+        self._observer = observer
         self.session = LiveSession(
             partial(Endpoint, "connecting", CODECS[codec], limits, agent="wsrpc node"),
             network.runtime,
             network.nursery,
             entries={},
+            events=self._events,
         )
         self.session.wire.hub.lost_class = NodeLost
         self.session.wire.hub.own_errors = OWN_ERRORS
@@ -149,6 +160,11 @@ class Tunnel:
     @property
     def hub(self) -> Hub:
         return self.session.wire.hub
+
+    def observe(self) -> None:
+        """Tell the observer of calls from now on."""
+        if not self._events.observed:
+            self._events.add(self._observer)
 
     @property
     def is_busy(self) -> bool:

@@ -32,6 +32,9 @@ class Extension(Protocol):
     def changed(self, session: Session, change: StateChange) -> None:
         """A session has begun, lost its connection, come back or ended; must not block."""
 
+    def observed(self) -> None:
+        """The server has observers now; it may have had none before."""
+
     async def draining(self) -> None:
         """Tell the other nodes that this one is about to go, and takes no new sessions or calls."""
 

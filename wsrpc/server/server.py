@@ -296,12 +296,16 @@ class Server:
         if self._service.sessions:
             raise RuntimeError("add observers before the server has sessions")
         self._service.events.add(observer)
+        if self._service.extension is not None:
+            self._service.extension.observed()
         until_left = ExitStack()
         until_left.callback(self._service.events.remove, observer)
         return until_left
 
-    def extend(self, extension: Extension) -> None:
+    def extend(self, extension: Extension) -> Events:
         """Make this the server of a node of a cluster, before it listens.
+
+        Returns the way to the server's observers.
 
         Args:
             extension: The node.
@@ -324,6 +328,7 @@ class Server:
                 told(session, change)
 
         service.on_state = changed
+        return service.events
 
     def acceptor(self) -> Acceptor:
         """An acceptor for links of another source than a listener, for carriers of your own.

@@ -9,7 +9,15 @@ from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Any, Literal, NamedTuple
 
-from ..interfaces import CallEnd, Handshake, ObservedCall, Observer, Session, StateChange
+from ..interfaces import (
+    CallEnd,
+    Handshake,
+    Interceptor,
+    ObservedCall,
+    Observer,
+    Session,
+    StateChange,
+)
 from ..runtime import current
 from .counters import Stats
 from .logs import Log, everyone
@@ -68,6 +76,12 @@ class Events:
         """Remove an observer; it does not hear of the end of calls that it knows."""
         self._observers = tuple(one for one in self._observers if one is not observer)
         self.observed = bool(self._observers)
+
+    @property
+    def interceptors(self) -> tuple[Interceptor, ...]:
+        """See `Observer.interceptor`."""
+        found = [one.interceptor for one in self._observers]
+        return tuple(one for one in found if one is not None)
 
     # ------------------------------------------------------------ calls
 

@@ -185,7 +185,7 @@ class _Observer(Observer):
 
     def __init__(self, spans: _Spans) -> None:
         self._spans = spans
-        self._interceptor = _Interceptor(spans)
+        self.interceptor = self._interceptor = _Interceptor(spans)
         self._begun: dict[int, _Begun] = {}
 
     def session_state(self, session: Session, change: StateChange) -> None:
@@ -195,6 +195,9 @@ class _Observer(Observer):
             session.interceptors = (self._interceptor, *session.interceptors)
 
     def call_started(self, call: ObservedCall) -> None:
+        if call.relayed:
+            # The spans are those of the nodes between which it passes.
+            return
         inbound = call.direction == "inbound"
         self._begun[id(call)] = self._handled(call) if inbound else self._made(call)
 
@@ -245,7 +248,8 @@ class _Observer(Observer):
                 outgoing_metadata.reset(begun.metadata)
 
     def call_refused(self, call: ObservedCall, end: CallEnd) -> None:
-        self._end(self._server_span(call), call, end)
+        if not call.relayed:
+            self._end(self._server_span(call), call, end)
 
     def _end(self, span: Span, call: ObservedCall, end: CallEnd) -> None:
         attributes = names.at_the_end(call, end)
