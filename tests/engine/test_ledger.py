@@ -63,3 +63,15 @@ def test_there_is_always_somebody_who_waits_where_a_bound_is_exceeded() -> None:
     while crowded := [one for one in accounts if one.crowded]:
         crowded[0].settle(0)
     assert 0 < ledger.held <= 16 * MIB
+
+
+def test_a_session_that_says_whose_it_is_leaves_the_account_that_it_had() -> None:
+    ledger = Ledger(LIMITS)
+    one = ledger.open()
+    one.belongs_to("an address")
+    one.settle(MIB)
+    one.belongs_to("ann")
+    assert ledger.held == ledger.holder("ann").held == MIB
+    assert ledger.holder("an address").held == 0
+    one.settle(0)
+    assert ledger.held == ledger.holder("ann").held == 0

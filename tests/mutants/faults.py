@@ -11,7 +11,11 @@ from dataclasses import dataclass
 
 __all__ = ["FAULTS", "Fault"]
 
-RESUME = ("tests/protocol/test_numbering.py", "tests/protocol/test_resume.py")
+RESUME = (
+    "tests/protocol/test_numbering.py",
+    "tests/protocol/test_resume.py",
+    "tests/protocol/test_resume_progress.py",
+)
 CALLS = (
     "tests/protocol/test_calls.py",
     "tests/protocol/test_channels.py",
@@ -19,6 +23,9 @@ CALLS = (
 )
 CREDIT = ("tests/protocol/test_credit.py",)
 CHUNKS = ("tests/protocol/test_chunks.py",)
+DRAIN = ("tests/protocol/test_drain.py",)
+DEADLINES = ("tests/session/test_deadlines.py",)
+RETRY = ("tests/test_retry.py", "tests/session/test_retry.py")
 
 
 @dataclass(frozen=True)
@@ -319,5 +326,288 @@ FAULTS = [
         "for item in self._heap if item[2] is not None]\n",
         "for item in self._heap if item[2] is None]\n",
         ("tests/session/test_runtime.py", "-k", "timers"),
+    ),
+    # ---------------------------------------------------------------- more of each
+    Fault(
+        "a frame more than the peer has taken is left out of a replay",
+        "protocol/replay.py",
+        "        del kept[: len(kept) - (self.numbered - received)]\n",
+        "        del kept[: len(kept) - (self.numbered - received) + 1]\n",
+        RESUME,
+    ),
+    Fault(
+        "an ack of a part of a batch drops all of it",
+        "protocol/replay.py",
+        "        while batches and batches[0][0] <= received:\n",
+        "        while batches and batches[0][0] - len(batches[0][2]) < received:\n",
+        RESUME,
+    ),
+    Fault(
+        "an ack of a whole batch keeps it until the next one",
+        "protocol/replay.py",
+        "        while batches and batches[0][0] <= received:\n",
+        "        while batches and batches[0][0] < received:\n",
+        RESUME,
+    ),
+    Fault(
+        "frames that go again are counted twice against the bound on replay",
+        "protocol/replay.py",
+        "            self.bytes -= len(frame) + 1\n",
+        "",
+        RESUME,
+    ),
+    Fault(
+        "a link that follows a lost one begins with more than one frame",
+        "protocol/replay.py",
+        "        probe = probe and not self._batches\n",
+        "        probe = False\n",
+        RESUME,
+    ),
+    Fault(
+        "an ack that has gone is owed again",
+        "protocol",
+        "        self._outbox.ack = self.received\n        self._acks.settle(self.received)\n",
+        "        self._outbox.ack = self.received\n",
+        RESUME,
+    ),
+    Fault(
+        "a second loss does not give the session its whole window again",
+        "protocol",
+        "        self._expires = None\n        self._link_confirmed = False\n",
+        "        self._link_confirmed = False\n",
+        RESUME,
+    ),
+    Fault(
+        "the token of a second link counts as confirmed by the first one's ack",
+        "protocol",
+        "        self._expires = None\n        self._link_confirmed = False\n",
+        "        self._expires = None\n",
+        RESUME,
+    ),
+    Fault(
+        "links that carry nothing are counted even where others between them do",
+        "protocol",
+        "            self._barren_links = self._barren_links + 1 if barren else 0\n",
+        "            self._barren_links += barren\n",
+        RESUME,
+    ),
+    Fault(
+        "a session goes on after a batch that was taken in part",
+        "protocol",
+        "            self._broken = True\n            self.unreported = events\n",
+        "            self.unreported = events\n",
+        RESUME,
+    ),
+    Fault(
+        "the old token is good no longer as soon as a new one is given out",
+        "server/session_table.py",
+        "        kept = [] if presented is None else [_digest(presented)]\n",
+        "        kept: list[bytes] = []\n",
+        ("tests/server/test_session_table.py", "tests/session/test_resume.py"),
+    ),
+    Fault(
+        "the old token is good for ever",
+        "server/session_table.py",
+        "        self._replace(session, self._tokens[session][-1:])\n",
+        "        self._replace(session, self._tokens[session])\n",
+        ("tests/server/test_session_table.py", "tests/session/test_resume.py"),
+    ),
+    Fault(
+        "credit that is granted before an earlier grant has gone takes its place",
+        "protocol",
+        "        grant = lane.window.consumed(cost, waiting=waiting)\n"
+        '        if grant == 0 or lane.state not in ("streaming", "reading", "calling"):\n'
+        "            return False\n        lane.credit_due += grant\n",
+        "        grant = lane.window.consumed(cost, waiting=waiting)\n"
+        '        if grant == 0 or lane.state not in ("streaming", "reading", "calling"):\n'
+        "            return False\n        lane.credit_due = grant\n",
+        (*CREDIT, *CALLS),
+    ),
+    Fault(
+        "credit goes once more with the next frame of its stream",
+        "protocol/lanes.py",
+        "            self.credit_due = 0\n        if self.cancel_reason is not None:\n",
+        "        if self.cancel_reason is not None:\n",
+        CREDIT,
+    ),
+    Fault(
+        "an upload that was begun before the hello gets one item less than that allows",
+        "protocol/endpoint.py",
+        "                lane.credit.grant(self.peer_window)\n",
+        "                lane.credit.grant(self.peer_window - 1)\n",
+        ("tests/protocol/test_hello.py", *CREDIT, "tests/protocol/test_channels.py"),
+    ),
+    Fault(
+        "a window grows although nobody waits for items",
+        "protocol/window.py",
+        "        if waiting and self.depleted:\n",
+        "        if self.depleted:\n",
+        (*CREDIT, "tests/session/test_windows.py"),
+    ),
+    Fault(
+        "the slot of a call whose answer goes in pieces is never free again",
+        "protocol/lanes.py",
+        "        if self.value is None and self.terminal is None and self.state == END and self.pool:\n"
+        "            self.pool.live -= 1\n",
+        "",
+        (*CALLS, *CHUNKS),
+    ),
+    Fault(
+        "a call goes on waiting when another one is cancelled before it was numbered",
+        "protocol/requests.py",
+        "                lane.slots.live -= 1\n                self._promote(lane.slots)\n",
+        "                lane.slots.live -= 1\n",
+        CALLS,
+    ),
+    Fault(
+        "the bytes of a call that is cancelled while it waits for a slot are held for ever",
+        "protocol/requests.py",
+        "                del lane.slots.waiting[lane]\n"
+        "                self._queued -= lane.pending_bytes\n",
+        "                del lane.slots.waiting[lane]\n",
+        CALLS,
+    ),
+    Fault(
+        "a value that was given up frees its room before the other end knows of it",
+        "protocol/chunks.py",
+        "            value.dropped = True\n            value.part = None\n            return\n",
+        "            value.dropped = True\n            value.part = None\n"
+        "            self.held -= len(value.data)\n            return\n",
+        CHUNKS,
+    ),
+    Fault(
+        "a value goes on waiting for room when the one before it is given up",
+        "protocol/chunks.py",
+        "            self.parked.pop(lane, None)\n            self._wake_first()\n",
+        "            self.parked.pop(lane, None)\n",
+        CHUNKS,
+    ),
+    Fault(
+        "a value that an error ends is still expected to come",
+        "protocol/chunks.py",
+        "        self.unwanted(id)\n        self.by_id.pop(id, None)\n",
+        "        self.by_id.pop(id, None)\n",
+        CHUNKS,
+    ),
+    Fault(
+        "the pieces of a value that is whole still count as bytes held",
+        "protocol/chunks.py",
+        "            self.held -= value.size\n            self.come -= value.size\n",
+        "            self.held -= value.size\n",
+        CHUNKS,
+    ),
+    Fault(
+        "the items of a value that nobody wants cost nothing",
+        "protocol/endpoint.py",
+        "            lane.window.arrived(whole.items if wanted else (range(value.size),))\n",
+        "            if wanted:\n                lane.window.arrived(whole.items)\n",
+        (*CHUNKS, *CREDIT),
+    ),
+    Fault(
+        "a drain is over while answers wait to go",
+        "protocol/endpoint.py",
+        "        return not self._lanes and not waits\n",
+        "        return not self._lanes\n",
+        (*DRAIN, "tests/session/test_drain.py"),
+    ),
+    Fault(
+        "a drain is over before the calls of this side are",
+        "protocol/endpoint.py",
+        "        return not self._lanes and not waits\n",
+        "        return not any(isinstance(one, InCall) for one in self._lanes.values()) and not waits\n",
+        (*DRAIN, "tests/session/test_drain.py"),
+    ),
+    Fault(
+        "a second drain lets in the calls since the first",
+        "protocol",
+        "        last_id = self._peer_highest if self._drain is None else self._drain.last_id\n",
+        "        last_id = self._peer_highest\n",
+        DRAIN,
+    ),
+    Fault(
+        "a caller's own deadline is stretched to the time that the method allows",
+        "handling/call_state.py",
+        "            timeout = allowed * 1000 if timeout is None else min(timeout, allowed * 1000)\n",
+        "            timeout = allowed * 1000\n",
+        (*DEADLINES, "-k", "timeout or allow or method or shorter"),
+    ),
+    Fault(
+        "a deadline disturbs the cleanup that it has set off",
+        "handling/call_state.py",
+        "            self.hub.runtime.forget_deadline(self._task)\n",
+        "            pass\n",
+        DEADLINES,
+    ),
+    Fault(
+        "the deadline of a call is over for what its cleanup calls",
+        "handling/call_state.py",
+        "            if self.handled is not None:\n"
+        "                self.handled.context.deadline = None\n",
+        "",
+        DEADLINES,
+    ),
+    Fault(
+        "a call is repeated beyond its deadline",
+        "calling/retry.py",
+        "        if self._deadline is not None and now + delay >= self._deadline:\n"
+        "            return None\n",
+        "",
+        RETRY,
+    ),
+    Fault(
+        "a repeated call is said not to have begun though its first attempt may have",
+        "calling/retry.py",
+        "            self._may_have_run = True\n",
+        "            pass\n",
+        RETRY,
+    ),
+    Fault(
+        "bytes of items that nobody will take are held for ever",
+        "streams/consumer.py",
+        "        if self._held:\n            self._give_back(self._held)\n",
+        "",
+        ("tests/session/test_given_back.py",),
+    ),
+    Fault(
+        "bytes of the items after one that is invalid are held for ever",
+        "streams/consumer.py",
+        "            self._give_back(self._held - self._taking)\n",
+        "",
+        ("tests/session/test_given_back.py",),
+    ),
+    Fault(
+        "bytes of arguments are held after their call has ended",
+        "handling/call_state.py",
+        "        if self._weight:\n            self._unload()\n",
+        "",
+        ("tests/session/test_given_back.py",),
+    ),
+    Fault(
+        "a session stays on the account of its address when its principal is known",
+        "engine/ledger.py",
+        "        held = self.held\n        self.settle(0)\n",
+        "        held = self.held\n",
+        ("tests/engine",),
+    ),
+    Fault(
+        "a session that gives bytes back is ended all the same when its time is over",
+        "session/pressure.py",
+        "        if own or account.returned >= enough:\n",
+        "        if own:\n",
+        ("tests/server/test_memory.py", "tests/session/test_stalled.py"),
+    ),
+    Fault(
+        "a peer is taken for dead although the event loop was held up",
+        "protocol/heartbeat.py",
+        "            self._verdict = max(self._verdict, now + GRACE)\n",
+        "            pass\n",
+        ("tests/protocol/test_heartbeat.py",),
+    ),
+    Fault(
+        "handlers that are to end with the connection run on",
+        "session/wire_session.py",
+        "            self.calls.stop_attached()\n            self._arm()\n",
+        "            self._arm()\n",
+        ("tests/session/test_resume.py", "tests/session/test_no_zombie.py"),
     ),
 ]

@@ -717,8 +717,11 @@ def test_too_many_waiting_calls_fail_at_once(codec: Codec) -> None:
 @pytest.mark.rule("CANCEL-1", "NUM-2", "TIME-4")
 def test_a_call_cancelled_before_it_is_numbered_leaves_no_trace(codec: Codec) -> None:
     client, _ = full(codec)
+    held = client.endpoint.held
     waiting = client.endpoint.call("A.b", client.dump({}), uploads=("u",), callbacks=("c",))
+    assert client.endpoint.held > held
     assert client.endpoint.cancel(waiting, "deadline_exceeded") is False
+    assert client.endpoint.held == held
     assert client.hear() == []
     assert not client.endpoint.slots.waiting
 

@@ -249,6 +249,33 @@ def test_a_value_that_waits_can_be_taken_back(codec: Codec) -> None:
 
 
 @pytest.mark.rule("CHUNK-6")
+def test_a_value_begins_as_soon_as_the_one_that_it_waits_for_is_taken_back(codec: Codec) -> None:
+    hello = {"limits": {"max_value": 300_000, "max_held": 300_000, "max_calls": 100}}
+    client = Bare(codec, "connecting", hello=hello)
+    _, second, third = (
+        client.endpoint.call("A.b", client.dump({"x": "y" * size}))
+        for size in (200_000, 200_000, 90_000)
+    )
+    assert client.endpoint.next_batch(0.0) is not None
+    client.endpoint.cancel(second)
+    said = client.hear()
+    last = said.index(next(frame for frame in said if frame[:3] == ["chunk", 1, True]))
+    begun = [frame[1] for frame in said[:last] if frame[0] == "call"]
+    assert begun == [third.id], "there is room for it beside the first"
+
+
+@pytest.mark.rule("SLOT-2")
+def test_an_answer_in_pieces_frees_its_slot_when_the_last_one_goes(codec: Codec) -> None:
+    server = taking(codec, "accepting", limits=Limits(max_calls=8))
+    calls = [server.call("call", id, "A.b", {}) for id in range(1, 17, 2)]
+    server.endpoint.result(calls[0], server.dump("x" * LARGE))
+    assert server.endpoint.next_batch(0.0) is not None
+    assert server.say(["call", 17, "A.b", {}]) == [], "it is under way"
+    server.hear()
+    server.call("call", 19, "A.b", {})
+
+
+@pytest.mark.rule("CHUNK-6")
 def test_more_than_this_side_holds_closes_with_4505(codec: Codec) -> None:
     limits = Limits(max_value=200_000, max_held=300_000)
     server = Bare(codec, "accepting", limits=limits)
@@ -499,6 +526,30 @@ def test_an_item_in_chunks_needs_credit_and_costs_by_its_size(codec: Codec) -> N
     value = client.dump("x" * 200_000)
     client.say(["message", 1, [None], len(value)], *chunks(codec, 1, value))
     assert (call_out.window.balance, call_out.window.queued) == (32 - 4, 4)
+
+
+@pytest.mark.rule("CREDIT-2", "CREDIT-3", "CHUNK-7")
+def test_an_item_that_is_too_large_to_be_wanted_costs_as_much_as_any(codec: Codec) -> None:
+    for window, code in ((2, 4505), (3, None)):
+        client = Bare(codec, "connecting", limits=Limits(max_value=100_000))
+        begin(client, window=window)
+        value = client.dump("x" * 100_000)
+        client.say(["message", 1, [None], len(value)], *chunks(codec, 1, value))
+        if code is None:
+            assert client.say(["message", 1, [0]]) == []
+        else:
+            assert client.rejects(["message", 1, [0]]) == code
+
+
+def test_a_value_that_is_whole_is_held_by_the_endpoint_no_longer(codec: Codec) -> None:
+    server = Bare(codec, "accepting")
+    value = server.dump({"x": "y" * LARGE})
+    *some, last = chunks(codec, 1, value)
+    server.call("call", 1, "A.b", None, None, len(value))
+    server.say(*some)
+    assert 0 < server.endpoint.held < len(value), "the pieces that have come"
+    server.say(last)
+    assert server.endpoint.held == 0
 
 
 # ---------------------------------------------------------------- cancel, error

@@ -140,6 +140,17 @@ def test_drained_means_that_nothing_is_live_and_nothing_waits(bare: Bare) -> Non
 
 
 @pytest.mark.rule("DRAIN-3")
+def test_drained_means_that_the_calls_of_this_side_have_ended_too(bare: Bare) -> None:
+    outer = bare.endpoint.call("A.b", bare.dump({}))
+    bare.hear()
+    bare.endpoint.goaway(30.0, bare.now)
+    bare.hear()
+    assert not bare.endpoint.drained
+    bare.say(["result", outer.id, None])
+    assert bare.endpoint.drained
+
+
+@pytest.mark.rule("DRAIN-3")
 def test_an_idle_side_is_drained_once_it_has_said_so(bare: Bare) -> None:
     assert not bare.endpoint.drained
     bare.endpoint.goaway(30.0, bare.now)

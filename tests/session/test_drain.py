@@ -101,6 +101,27 @@ async def test_what_is_in_flight_is_finished_and_the_session_ends_with_1012() ->
         assert not listener.server.sessions
 
 
+@pytest.mark.rule("DRAIN-3")
+async def test_the_servers_own_calls_are_finished_before_it_goes() -> None:
+    work = Work("the client's")
+    results: list[str] = []
+    async with served([]) as listener:
+        async with wsrpc.connect(listener.url, controllers=[work], reconnect=False) as session:
+            (theirs,) = listener.server.sessions.values()
+
+            async def ask() -> None:
+                results.append(await theirs.clientize(Work).wait())
+
+            async with anyio.create_task_group() as group:
+                group.start_soon(ask)
+                await until(lambda: work.begun == 1)
+                group.start_soon(listener.server.drain)
+                await until(lambda: session.state == "draining")
+                work.go.set()
+            assert results == ["the client's"]
+            assert (await session.wait_closed()).close_code == 1012
+
+
 @pytest.mark.rule("DRAIN-1", "GOAWAY-2")
 async def test_new_calls_are_refused_as_not_started() -> None:
     server = wsrpc.Server([Work()])

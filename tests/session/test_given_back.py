@@ -1,0 +1,179 @@
+"""What a session holds of its peer's values is given back however a call ends."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+
+import anyio
+import pytest
+
+import wsrpc
+from tests.support import pair, until, wire_of
+
+LARGE = "x" * 20_000
+ITEMS = 20
+
+
+class Store:
+    def __init__(self) -> None:
+        self.seen = anyio.Event()
+
+    @wsrpc.method
+    async def items(self, n: int) -> AsyncIterator[str]:
+        for _ in range(n):
+            yield LARGE
+
+    @wsrpc.method
+    async def one_wrong(self) -> AsyncIterator[object]:
+        for i in range(ITEMS):
+            yield 7 if i == 3 else LARGE
+
+    @wsrpc.method
+    async def then_fails(self) -> AsyncIterator[str]:
+        for _ in range(ITEMS):
+            yield LARGE
+        raise wsrpc.RpcError("aborted", "enough")
+
+    @wsrpc.method
+    async def upload(self, texts: AsyncIterator[str], how: str) -> None:
+        if how == "read":
+            assert [text async for text in texts] == [LARGE] * ITEMS
+            return
+        assert await anext(texts) == LARGE
+        self.seen.set()
+        if how == "fail":
+            raise wsrpc.RpcError("aborted", "enough")
+        if how == "wait":
+            await anyio.sleep_forever()
+
+    @wsrpc.method
+    async def take(self, text: str, fail: bool) -> None:
+        if fail:
+            raise wsrpc.RpcError("aborted", "no")
+
+    @wsrpc.method
+    async def hold(self, text: str) -> None:
+        await anyio.sleep_forever()
+
+    @wsrpc.method
+    async def ask(self, answer: Callable[[str], Awaitable[str]]) -> str:
+        return await answer(LARGE)
+
+
+class Typed(Store):
+    controller_name = "Store"
+
+    @wsrpc.method
+    async def one_wrong(self) -> AsyncIterator[str]:
+        yield ""
+
+
+def taken(session: wsrpc.Session) -> int:
+    """Bytes of values that a session has handed over and still holds."""
+    return wire_of(session).hub.taken
+
+
+async def some_items(stream: wsrpc.Stream[str], session: wsrpc.Session) -> None:
+    """Take one item, and wait until others are held."""
+    assert await anext(stream) == LARGE
+    await until(lambda: taken(session) > 2 * len(LARGE))
+
+
+@pytest.mark.parametrize(
+    "ending", ["read", "left", "cancelled", "dropped", "timeout", "fails", "wrong"]
+)
+async def test_the_items_of_a_stream_are_held_until_it_ends_in_one_way_or_another(
+    ending: str,
+) -> None:
+    async with pair([Store()]) as (_, client):
+        store = client.clientize(Typed)
+        if ending == "read":
+            assert await store.items(ITEMS).collect() == [LARGE] * ITEMS
+        elif ending == "left":
+            async with store.items(ITEMS) as stream:
+                await some_items(stream, client)
+        elif ending == "cancelled":
+            stream = store.items(ITEMS)
+            await some_items(stream, client)
+            stream.cancel()
+        elif ending == "dropped":
+            stream = store.items(ITEMS)
+            await some_items(stream, client)
+            del stream
+        elif ending == "timeout":
+            stream = client.clientize(Typed, timeout=0.3).items(1000)
+            await some_items(stream, client)
+            with pytest.raises(wsrpc.DeadlineExceeded):
+                while True:
+                    await anyio.sleep(0.4)
+                    await anext(stream)
+        elif ending == "fails":
+            with pytest.raises(wsrpc.RpcError, match="enough"):
+                await store.then_fails().collect()
+        else:
+            stream = store.one_wrong()
+            for _ in range(3):
+                await some_items(stream, client)
+            with pytest.raises(wsrpc.RpcError):
+                await anext(stream)
+        await until(lambda: taken(client) == 0)
+
+
+@pytest.mark.parametrize("how", ["read", "leave", "fail", "wait"])
+async def test_the_items_of_an_upload_are_held_until_its_call_ends(how: str) -> None:
+    store = Store()
+
+    async def texts() -> AsyncIterator[str]:
+        for _ in range(ITEMS):
+            yield LARGE
+
+    async with pair([store]) as (server, client):
+        call = client.clientize(Store).upload(texts(), how)
+        if how == "wait":
+            async with anyio.create_task_group() as group:
+
+                async def wait() -> None:
+                    await call
+
+                group.start_soon(wait)
+                await store.seen.wait()
+                await until(lambda: taken(server) > 2 * len(LARGE))
+                group.cancel_scope.cancel()
+        else:
+            with suppress(wsrpc.RpcError):
+                await call
+        await until(lambda: taken(server) == 0)
+
+
+@pytest.mark.parametrize("ending", ["result", "error", "cancelled"])
+async def test_arguments_are_held_until_their_call_ends(ending: str) -> None:
+    async with pair([Store()]) as (server, client):
+        store = client.clientize(Store)
+        if ending == "cancelled":
+            with anyio.move_on_after(5):
+                async with anyio.create_task_group() as group:
+
+                    async def hold() -> None:
+                        await store.hold(LARGE)
+
+                    group.start_soon(hold)
+                    await until(lambda: taken(server) >= len(LARGE))
+                    group.cancel_scope.cancel()
+        else:
+            with suppress(wsrpc.RpcError):
+                await store.take(LARGE, ending == "error")
+        await until(lambda: taken(server) == 0)
+
+
+async def test_arguments_of_a_callback_are_held_until_it_ends() -> None:
+    held: list[int] = []
+    async with pair([Store()]) as (_, client):
+
+        async def answer(text: str) -> str:
+            held.append(taken(client))
+            return text
+
+        assert await client.clientize(Store).ask(answer) == LARGE
+        assert held[0] >= len(LARGE)
+        await until(lambda: taken(client) == 0)
