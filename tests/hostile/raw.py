@@ -6,6 +6,7 @@ its word.
 
 from __future__ import annotations
 
+import socket
 from base64 import b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -158,10 +159,22 @@ class RawLink:
 
 
 @asynccontextmanager
-async def raw_link(url: str, codec: Codec) -> AsyncIterator[RawLink]:
-    """Connect, and do no more than the opening handshake."""
+async def raw_link(
+    url: str, codec: Codec, *, receive_buffer: int | None = None
+) -> AsyncIterator[RawLink]:
+    """Connect, and do no more than the opening handshake.
+
+    Args:
+        url: Where to.
+        codec: The subprotocol.
+        receive_buffer: Bytes that the kernel takes for this end before they are read; left to the
+            kernel if None.
+    """
     async with _handshake(url, codec, "") as (stream, status, rest):
         assert status == 101, status
+        if receive_buffer is not None:
+            raw = stream.extra(anyio.abc.SocketAttribute.raw_socket)
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         yield RawLink(stream, codec, rest)
 
 

@@ -157,6 +157,23 @@ async def answers_unread(link: RawLink, *, calls: int, size: int) -> None:
     await link.send(*(["call", 2 * n + 1, "Holder.text", {"size": size}] for n in range(calls)))
 
 
+async def answers_read_slowly(
+    link: RawLink, *, calls: int, size: int, name: str = "", acks: bool = True
+) -> None:
+    await link.hello(limits={"max_value": 16 * MIB, "max_held": 32 * MIB}, auth=name or None)
+    for n in range(calls):
+        await link.send(["call", 2 * n + 1, "Holder.text", {"size": size}])
+    taken = 0
+    while True:
+        frame = await link.verdict("result", "chunk", "error")
+        if not isinstance(frame, list):
+            return
+        taken += 1
+        if acks and taken % 4 == 0:
+            await link.send(["ack", taken])
+            await anyio.sleep(0.05)
+
+
 async def streams_unread(link: RawLink, *, calls: int, size: int) -> None:
     await hello(link)
     options = {"credit": 1_000_000}
@@ -274,6 +291,27 @@ async def test_a_peer_that_stays_over_its_bound_is_closed_with_4001_and_its_sess
             resume = {"token": body["token"], "received": 0, "link": 2}
             await link.send(["hello", {"version": 1, "window": 32, **resume}])
             assert await link.closed() == 4010
+
+
+@pytest.mark.slow
+async def test_a_peer_that_reads_large_values_slowly_is_not_closed(codec: Codec) -> None:
+    # Without resume, no acks of small frames look like progress.
+    limits = wsrpc.Limits(max_session_bytes=2 * MIB, stall_timeout=3.0, resume_window=0)
+    async with served([Holder()], limits=limits) as listener:
+        async with raw_link(listener.url, codec, receive_buffer=256 * 1024) as link:
+            await hello(link)
+            # Two of them go at a time, so that the first is not through before the time is up.
+            for n in range(4):
+                await link.send(["call", 2 * n + 1, "Holder.text", {"size": 15 * MIB}])
+            taken = 0
+            begun = anyio.current_time()
+            while anyio.current_time() < begun + 7.0:
+                frame = await link.verdict("result", "chunk", "error")
+                assert isinstance(frame, list), f"closed with {frame}"
+                taken += 1
+                if taken % 2 == 0:
+                    await anyio.sleep(0.03)
+            assert listener.server.snapshot().held_bytes > 2 * MIB
 
 
 async def test_one_value_always_gets_through_however_small_the_bound_is(codec: Codec) -> None:
@@ -418,6 +456,51 @@ async def test_sixty_echo_calls_of_15_mib_by_one_peer_that_reads_a_little_stay_w
             print(codec, before, after)
             assert after["most"] <= 64 + 38
             assert after["peak"] - before["memory"] <= 200
+            group.cancel_scope.cancel()
+
+
+# Sessions, principals, the bounds in MiB: of a session, of a principal, of the process; and whether
+# the peers ack the frames that they take.
+CROWDS = {
+    "session": (1, 1, 64, 256, 1024, True),
+    "session that never acks": (1, 1, 64, 256, 1024, False),
+    "principal": (12, 1, 64, 128, 1024, True),
+    "process": (12, 6, 64, 128, 256, True),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bound", CROWDS)
+async def test_256_answers_of_15_mib_to_peers_that_read_slowly_stay_within_the_bounds(
+    anyio_backend_name: str, codec: Codec, bound: str
+) -> None:
+    sessions, principals, session, principal, total, acks = CROWDS[bound]
+    limits = {
+        "max_session_bytes": session * MIB,
+        "max_principal_bytes": principal * MIB,
+        "max_total_bytes": total * MIB,
+        "stall_timeout": 2.0,
+    }
+    most = min(total, principals * principal, sessions * session)
+    # Each session may hold one value, so that one always gets through.
+    slack = 1.25 * sessions * 16 + 16
+    async with process(anyio_backend_name, **limits) as target:
+        before = await target.now()
+        async with anyio.create_task_group() as group:
+            for n in range(sessions):
+                name = f"principal {n % principals}"
+                what = partial(answers_read_slowly, calls=256, size=15 * MIB, name=name, acks=acks)
+                group.start_soon(attack, target.url, codec, what)
+            await settled(target, lambda now: now["held"] > most / 2)
+            if acks:
+                # As long as a peer that gives nothing back is borne with, and longer.
+                await anyio.sleep(6.0)
+                after = await target.now()
+            else:
+                after = await settled(target, lambda now: now["closes"].get("4001", 0) > 0)
+            print(bound, codec, before, after)
+            assert after["most"] <= most + slack
+            assert after["peak"] - before["memory"] <= 1.25 * (most + slack) + 32
             group.cancel_scope.cancel()
 
 

@@ -401,6 +401,12 @@ class Endpoint(Arrivals):
         return outbox.bytes + outbox.values.kept + self._queued
 
     @property
+    def half_gone(self) -> int:
+        """Bytes that have gone of values that are still held, since the rest has yet to go."""
+        values = self._outbox.values
+        return values.kept - values.bytes
+
+    @property
     def quiescent(self) -> bool:
         """Whether no id is live and no frame waits: only counters are left."""
         outbox = self._outbox

@@ -344,9 +344,9 @@ class Acceptor:
         self, session: ServedSession, opening: Opening, grant: Grant, pending: Pending
     ) -> list[Event]:
         service = self._service
-        if service.drains:
-            # The link was let in while the drain began.
-            raise ProtocolError(CloseCode.TRY_AGAIN_LATER, STOPPING)
+        if service.drains or self._closing is not None:
+            # The link was let in, but its session had not begun when that was decided.
+            raise ProtocolError(self._closing or CloseCode.TRY_AGAIN_LATER, STOPPING)
         # Once more, since a principal may have been revoked while the session was made.
         _check_revoked(pending, grant)
         session.trust(grant)

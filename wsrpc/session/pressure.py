@@ -42,9 +42,13 @@ class Pressure:
     def _press(self) -> None:
         """Give the session some time to come within its bound again."""
         hub = self._hub
-        enough = hub.account.returned + max(hub.account.held // 32, 1)
+        enough = self._returned() + max(hub.account.held // 32, 1)
         when = hub.runtime.now() + hub.limits.stall_timeout
         self._entry = hub.timers.add(when, partial(self._look, enough))
+
+    def _returned(self) -> int:
+        """Bytes that were given back so far, those of values of which the rest has yet to go too."""
+        return self._hub.account.returned + self._hub.endpoint.half_gone
 
     def _relieve(self) -> None:
         if self._entry is not None:
@@ -60,7 +64,7 @@ class Pressure:
         limits = hub.limits
         # The connecting side sends its values of its own will; the peer does not make it hold them.
         own = hub.endpoint.side == "connecting" and hub.taken <= limits.max_session_bytes
-        if own or account.returned >= enough:
+        if own or self._returned() >= enough:
             self._press()
             return
         seconds = limits.stall_timeout

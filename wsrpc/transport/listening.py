@@ -26,6 +26,7 @@ __all__ = [
     "Accepted",
     "Listening",
     "accepted",
+    "all_served",
     "bound_sockets",
     "bound_url",
     "hang_up",
@@ -33,6 +34,7 @@ __all__ = [
     "headers_of",
     "host_of",
     "listening_sockets",
+    "refused",
     "remote_of",
     "removed_again",
     "say",
@@ -202,6 +204,7 @@ class Listening(socket.socket):
     door: Doorkeeper[Any] | None = None
     kind: type[Accepted] = Accepted
     turn = 0
+    _refuses = False
     # The loop watches this in place of the socket itself: it is readable when the socket is, except
     # in a pause. The loop's own pause is private, and lasts for a second.
     _watch: select.epoll | None = None
@@ -233,6 +236,10 @@ class Listening(socket.socket):
             self._again.cancel()
         super().close()
 
+    def refuse(self) -> None:
+        """Accept nothing from now on."""
+        self._refuses = True
+
     def _pause(self, seconds: float) -> None:
         if self._watch is None:
             return
@@ -244,7 +251,7 @@ class Listening(socket.socket):
             self._watch.register(super().fileno(), select.EPOLLIN)
 
     def accept(self) -> tuple[socket.socket, Any]:
-        if self.turn == AT_ONCE:
+        if self.turn == AT_ONCE or self._refuses:
             self.turn = 0
             # The loop asks again in its next turn.
             raise BlockingIOError
@@ -272,6 +279,26 @@ class Listening(socket.socket):
             # The loop takes this for a peer that has hung up.
             raise ConnectionAbortedError
         return connection, peer
+
+
+async def all_served(sockets: Iterable[socket.socket]) -> None:
+    """Accept nothing from now on, and wait until each connection has the object that serves it.
+
+    A loop of asyncio makes that object one turn after it has accepted. If its server is closed in
+    between, it fails, and nobody closes the connection.
+    """
+    for one in sockets:
+        if isinstance(one, Listening):
+            one.refuse()
+    await asyncio.sleep(0)
+
+
+def refused(sockets: Iterable[socket.socket], close: Callable[[], object]) -> None:
+    """Accept nothing from now on; call `close` as soon as each connection is served."""
+    for one in sockets:
+        if isinstance(one, Listening):
+            one.refuse()
+    asyncio.get_running_loop().call_soon(close)
 
 
 async def listening_sockets(

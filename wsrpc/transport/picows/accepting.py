@@ -29,10 +29,12 @@ from ...telemetry.logs import everyone
 from ..base import FORBIDDEN_ORIGIN, Bound, Doorkeeper, Handle, HttpAnswer
 from ..listening import (
     accepted,
+    all_served,
     bound_url,
     headers_of,
     host_of,
     listening_sockets,
+    refused,
     removed_again,
 )
 from .link import PicowsLink
@@ -69,16 +71,19 @@ async def listen(
             # They do not accept yet, so that a cancellation leaves no connection.
             servers = [await _bound(porter.judge, one, path, limits, ssl) for one in sockets]
 
-            def refuse() -> None:
+            def close() -> None:
                 for server in servers:
                     server.close()
 
             try:
                 for server in servers:
                     await server.start_serving()
-                yield Bound(bound_url(sockets, path, ssl is not None), refuse)
+                yield Bound(
+                    bound_url(sockets, path, ssl is not None), partial(refused, sockets, close)
+                )
             finally:
-                refuse()
+                await runtimes.current().to_the_end(partial(all_served, sockets))
+                close()
                 porter.shut()
                 await runtimes.current().to_the_end(porter.empty)
                 # The connections that are left have not asked for a WebSocket yet.

@@ -13,16 +13,19 @@ import websockets.asyncio.server as asyncio_server
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
+from ... import runtime as runtimes
 from ...interfaces import Handshake
 from ...limits import Limits
 from ..base import FORBIDDEN_ORIGIN, Bound, Doorkeeper, Handle, HttpAnswer
 from ..listening import (
     BACKLOG,
+    all_served,
     bound_url,
     hang_up,
     headers_of,
     host_of,
     listening_sockets,
+    refused,
     removed_again,
     unix_listener,
 )
@@ -185,11 +188,14 @@ async def _listen_asyncio(
             serve = asyncio_server.serve(run, sock=one, **options)
             servers.append(await stack.enter_async_context(serve))
 
-        def refuse() -> None:
+        def close() -> None:
             for server in servers:
                 server.close(close_connections=False)
 
-        yield Bound(bound_url(sockets, path, ssl is not None), refuse)
+        try:
+            yield Bound(bound_url(sockets, path, ssl is not None), partial(refused, sockets, close))
+        finally:
+            await runtimes.current().to_the_end(partial(all_served, sockets))
 
 
 @asynccontextmanager
