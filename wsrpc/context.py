@@ -15,7 +15,7 @@ from .interfaces import Session
 from .protocol.endpoint import Endpoint
 from .protocol.lanes import InCall
 
-__all__ = ["Authorize", "CallContext", "current", "metadata"]
+__all__ = ["Authorize", "CallContext", "Visible", "current", "metadata"]
 
 NO_METADATA: Mapping[str, str] = MappingProxyType({})
 NO_TAGS: frozenset[str] = frozenset()
@@ -111,6 +111,9 @@ class CallContext(Generic[Principal]):
 
 Authorize: TypeAlias = Callable[[CallContext], Awaitable[bool | None]]
 """Decides about a call before it begins: False, or an exception, refuses it."""
+
+Visible: TypeAlias = Callable[[Any, str], bool]
+"""Whether a principal is told of a method, which is given by its full name ("Shop.refund")."""
 
 
 class Handling:

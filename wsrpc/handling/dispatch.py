@@ -7,9 +7,10 @@ object.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Literal, TypeAlias
 
+from ..context import Visible
 from ..contract.signature import near
 from ..engine.hub import Offered
 from ..interfaces import CallEnd
@@ -58,15 +59,22 @@ class Dispatcher:
     Args:
         calls: The calls that run, and the state that they share.
         entries: The methods by full name; shared by all sessions of a server.
+        visible: Tells whether the peer is told of a method; None: of all.
 
     Attributes:
         relay: Gets each call first, if there is one; it returns True if it has taken the call.
     """
 
-    def __init__(self, calls: LiveCalls, entries: Mapping[str, MethodEntry]) -> None:
+    def __init__(
+        self,
+        calls: LiveCalls,
+        entries: Mapping[str, MethodEntry],
+        visible: Visible | None = None,
+    ) -> None:
         self._calls = calls
         self._hub = calls.hub
         self._entries = entries
+        self._visible = visible
         self._hints: Bucket | None = None
         self.relay: Relay | None = None
 
@@ -105,7 +113,13 @@ class Dispatcher:
             MethodHandler(self._calls, call, entry).start(complete, baggage)
 
     def _unknown(self, call: InCall, method: str) -> None:
-        names = near(method, self._entries) if self._may_hint() else []
+        names: list[str] = []
+        if self._may_hint():
+            told: Iterable[str] = self._entries
+            if (visible := self._visible) is not None:
+                principal = self._hub.session.principal
+                told = [one for one in self._entries if visible(principal, one)]
+            names = near(method, told)
         body = unknown_method(method, names, self._hub.codec)
         self._refuse(call, method, body, known=False)
 

@@ -18,7 +18,7 @@ from ..admission.origins import Origins
 from ..admission.principals import Identity
 from ..admission.quotas import Quotas
 from ..close_codes import CloseCode
-from ..context import Authorize
+from ..context import Authorize, Visible
 from ..engine.ledger import Ledger
 from ..errors import ProtocolError
 from ..handling.target import MethodEntry
@@ -76,6 +76,7 @@ class Service:
         on_connect: Called with each session that has begun.
         on_disconnect: Called with each session that has ended.
         extension: The cluster of which this server is a part, if it is.
+        visible: Tells which methods a principal is told of; None: of all.
         recording: The recording of its links' frames, if there is one.
         drains: The number of drains that are going on.
     """
@@ -99,6 +100,7 @@ class Service:
     on_connect: OnSession | None = None
     on_disconnect: OnSession | None = None
     extension: Extension | None = None
+    visible: Visible | None = None
     recording: Recording | None = None
     drains: int = 0
 
@@ -332,6 +334,7 @@ class Acceptor:
             threads=service.threads,
             on_state=service.on_state,
             ledger=service.ledger,
+            visible=service.visible,
         )
         session.handshake = link.handshake
         id = secrets.token_hex(8)

@@ -21,7 +21,7 @@ from ..admission.hosts import Hosts
 from ..admission.origins import AllowedOrigins, Origins
 from ..admission.quotas import Quotas
 from ..close_codes import CloseCode
-from ..context import Authorize
+from ..context import Authorize, Visible, current
 from ..contract.description import Reflection, describe, with_names
 from ..contract.expose import expose_all
 from ..engine.ledger import Ledger
@@ -52,6 +52,7 @@ from .metrics import serve_metrics
 from .served_session import ServedSession
 from .session_table import SessionTable
 from .stats import STATS, StatsController, StatsFor
+from .visibility import failing_closed, seen_by
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -104,6 +105,10 @@ class Server:
         debug: Whether unexpected errors cross with their text and traceback; never turn it on for
             strangers.
         reflection: Whether peers may ask for the contract (`wsrpc ls`).
+        visible: A function of a principal and a method's full name ("Shop.refund") that tells
+            whether the principal is told of the method: in the contract that reflection gives, and
+            among the similar names that the error of an unknown method has. It hides names and
+            refuses nothing: `authorize` does. Where it raises, the method is not shown.
         name: The server's name, for readers of its contract.
         version: The application's version, for the same people.
         stats_for: A function of a principal that tells whether it may see the server's counts and
@@ -145,6 +150,7 @@ class Server:
         validate: Validate = "both",
         debug: bool = False,
         reflection: bool = True,
+        visible: Visible | None = None,
         name: str | None = None,
         version: str | None = None,
         stats_for: StatsFor | None = None,
@@ -163,6 +169,7 @@ class Server:
             ("on_connect", on_connect),
             ("on_disconnect", on_disconnect),
             ("stats_for", stats_for),
+            ("visible", visible),
         ):
             checked_function(option, function)
         limits = checked_limits(limits)
@@ -175,7 +182,7 @@ class Server:
             for key, text in (("name", name), ("version", version))
             if text is not None
         }
-        builtin: list[Any] = [Reflection(self._describe)] if reflection else []
+        builtin: list[Any] = [Reflection(self._shown)] if reflection else []
         self._health = Health(own, lambda: not self._service.drains)
         if health:
             builtin.append(self._health)
@@ -214,6 +221,7 @@ class Server:
             ledger=Ledger(limits),
             on_connect=on_connect,
             on_disconnect=on_disconnect,
+            visible=failing_closed(visible),
             recording=checked_recording(record),
         )
         self._listeners: set[Listener[Any]] = set()
@@ -254,6 +262,13 @@ class Server:
 
     def _describe(self) -> dict[str, Any]:
         return describe(self._exposed, self._about)
+
+    def _shown(self) -> dict[str, Any]:
+        """The contract for the caller of reflection."""
+        visible = self._service.visible
+        if visible is None:
+            return self._describe()
+        return seen_by(current().principal, self._describe(), visible)
 
     def snapshot(self) -> Snapshot:
         """The server's counts and holdings at this moment, in one immutable object."""

@@ -18,7 +18,7 @@ from ..calling.proxy import AnyInterface, Proxy
 from ..calling.route import Route
 from ..calling.untyped import LooseInterface
 from ..close_codes import CloseCode
-from ..context import Authorize, checked_metadata
+from ..context import Authorize, Visible, checked_metadata
 from ..contract.controller import interface
 from ..contract.description import interface_from_contract
 from ..engine.hub import settle
@@ -108,8 +108,10 @@ class LiveSession(Session):
         threads: Threads | None = None,
         on_state: OnState | None = None,
         ledger: Ledger | None = None,
+        visible: Visible | None = None,
     ) -> None:
         self._ledger = ledger
+        self._visible = visible
         self.id = ""
         self.principal: Any = None
         self.principal_key: str | None = None
@@ -298,6 +300,7 @@ class LiveSession(Session):
             events=self._events,
             threads=self._threads,
             ledger=self._ledger,
+            visible=self._visible,
         )
 
     def _go_on(self) -> None:

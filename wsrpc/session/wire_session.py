@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Protocol
 import anyio
 
 from ..close_codes import CloseCode, may_resume
-from ..context import Authorize, handling
+from ..context import Authorize, Visible, handling
 from ..engine.driver import driver_for
 from ..engine.hub import Hub
 from ..engine.ledger import Ledger
@@ -103,6 +103,7 @@ class WireSession:
         threads: The threads in which plain functions run.
         ledger: The ledger in which it has an account of the bytes it holds; one of its own, if
             None.
+        visible: Tells whether the peer is told of a method; None: of all.
 
     Attributes:
         hub: The waiting around the endpoint.
@@ -125,6 +126,7 @@ class WireSession:
         events: Events,
         threads: Threads,
         ledger: Ledger | None = None,
+        visible: Visible | None = None,
     ) -> None:
         self.endpoint = endpoint
         self.hub = Hub(session, endpoint, runtime, nursery, events, ledger)
@@ -132,7 +134,7 @@ class WireSession:
         self.calls = LiveCalls(
             self.hub, authorize=authorize, check=check, debug=debug, threads=threads
         )
-        self._dispatcher = Dispatcher(self.calls, entries)
+        self._dispatcher = Dispatcher(self.calls, entries, visible)
         self._receive = self._dispatcher.receive
         self.comes_back = True
         self._owner = owner
