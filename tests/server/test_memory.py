@@ -349,6 +349,46 @@ async def test_an_honest_peer_gets_all_of_what_is_far_more_than_its_bound(codec:
         assert most < limits.max_session_bytes + limits.max_held + 3 * MIB
 
 
+class AllAtOnce:
+    """Its calls hold nothing until all of them answer."""
+
+    def __init__(self, calls: int) -> None:
+        self.begun = 0
+        self.all = anyio.Event()
+        self.calls = calls
+
+    @wsrpc.method
+    async def text(self, size: int) -> str:
+        self.begun += 1
+        if self.begun == self.calls:
+            self.all.set()
+        await self.all.wait()
+        return "x" * size
+
+
+@pytest.mark.rule("OUT-4")
+@pytest.mark.parametrize("side", ["server", "client"])
+async def test_answers_that_are_ready_at_once_all_get_through_however_far_above_the_bound(
+    codec: Codec, side: str
+) -> None:
+    calls, size = 24, MIB // 2
+    limits = wsrpc.Limits(max_value=MIB, max_session_bytes=MIB, stall_timeout=2.0)
+    found = []
+    async with served([AllAtOnce(calls)], limits=limits) as listener:
+        answering: dict[str, Any] = {"controllers": [AllAtOnce(calls)], "limits": limits}
+        async with wsrpc.connect(listener.url, codec=codec, **answering) as client:
+            caller = client if side == "server" else listener.server.sessions[client.id]
+            proxy = caller.clientize(AllAtOnce, timeout=None)
+
+            async def one() -> None:
+                found.append(len(await proxy.text(size)))
+
+            async with anyio.create_task_group() as group:
+                for _ in range(calls):
+                    group.start_soon(one)
+    assert found == [size] * calls
+
+
 async def test_calls_nested_both_ways_go_on_under_pressure(codec: Codec) -> None:
     limits = wsrpc.Limits(max_session_bytes=MIB)
     text = "x" * (MIB // 2)

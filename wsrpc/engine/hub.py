@@ -31,6 +31,11 @@ from .ledger import STEP, Account, Ledger
 # do not count. Seconds until the next look where no message is read.
 TRICKLE = 2 * 1024 * 1024
 TINY = 4096
+
+# The same for a peer far above its bound, which is read only for its acks: it gives back more than
+# it adds, or it is closed.
+LEAST_TRICKLE = 32 * 1024
+LEAST = 128
 LOOK_AGAIN = 0.05
 
 __all__ = [
@@ -256,10 +261,19 @@ class Hub:
         if not self.endpoint.crowded:
             return 0.0
         if self.account.stopped:
-            return LOOK_AGAIN
+            if not self._awaits_acks:
+                return LOOK_AGAIN
+            # Without acks the values that wait to go would stay, and no byte would be given back.
+            return 0.0 if size <= LEAST else size / LEAST_TRICKLE
         if not self.endpoint.reluctant or size < TINY:
             return 0.0
         return size / TRICKLE
+
+    @property
+    def _awaits_acks(self) -> bool:
+        """Whether values wait to go on a link that takes bytes."""
+        driver = self._driver
+        return self.endpoint.outgoing > 0 and driver is not None and driver.blocked_since is None
 
     async def admitted(self, size: int, *, light: bool = False) -> None:
         """Wait until a call may begin, while the session is above its bound.
