@@ -47,6 +47,8 @@ class ClusterSnapshot:
         watchers: Watchers of presence.
         nodes: Nodes by their state.
         tunnels: Sessions with other nodes that this one has begun.
+        tunnel_bytes: Bytes that sessions with other nodes hold, in both directions. What a client
+            makes a node hold in calls between nodes counts for the client's session.
         tunnel_resumes: Resumptions of these sessions over another link.
         link_gaps: Gaps in the messages that came over the bus.
         relayed: Calls of other nodes that are being passed on to sessions of this one.
@@ -67,6 +69,7 @@ class ClusterSnapshot:
     watchers: int
     nodes: Mapping[str, int]
     tunnels: int = 0
+    tunnel_bytes: int = 0
     tunnel_resumes: int = 0
     link_gaps: int = 0
     relayed: int = 0

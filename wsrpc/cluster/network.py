@@ -13,6 +13,7 @@ from ..calling.options import Options
 from ..calling.proxy import Proxy
 from ..close_codes import CloseCode
 from ..engine.hub import Hub
+from ..engine.ledger import Ledger
 from ..errors import ConnectError, RpcError
 from ..interfaces import Handshake, Session, StateChange
 from ..protocol.codec import CODECS
@@ -121,6 +122,7 @@ class Network:
         self.members.on_moved.append(self._peer_moved)
         self.relay = Relay(self._find, enter, limits, watching)
         self._out, self._in = tunnel_limits(limits, server.limits)
+        self._ledger = Ledger(self._out)
         self._inner = Server(
             [Internal(self, self.exchange, lambda: sorted(server.contract()["controllers"]))],
             limits=self._in,
@@ -439,7 +441,12 @@ class Network:
 
     def _begin(self, node: str, codec: str) -> Tunnel:
         tunnel = Tunnel(
-            self, node, codec, self._out, CallsAbroad(self._watching, self._server.limits)
+            self,
+            node,
+            codec,
+            self._out,
+            CallsAbroad(self._watching, self._server.limits),
+            self._ledger,
         )
         if self._watching.observed:
             tunnel.observe()
@@ -536,6 +543,7 @@ class Network:
         """The counters; see `ClusterSnapshot`."""
         return {
             "tunnels": len(self._all_tunnels()),
+            "tunnel_bytes": self._ledger.held + self._inner.snapshot().held_bytes,
             "tunnel_resumes": sum(tunnel.resumed for tunnel in self._all_tunnels()),
             "link_gaps": self.gaps,
             "relayed": self.relay.live,

@@ -16,6 +16,7 @@ from ..protocol.codec import Codec
 from ..protocol.endpoint import ValueTooLargeError
 from ..protocol.frames import End, Error, ErrorBody, Result
 from ..protocol.lanes import Receiver, Sender, Upload, UploadReader
+from .waiting import Turns
 
 __all__ = ["Allowance", "Pipe", "Reader", "Terminal", "Writer", "too_large", "whole"]
 
@@ -47,19 +48,45 @@ class Pipe:
     """Puts items on a lane that has credit for them, but perhaps no room at once.
 
     Args:
+        turns: The values that wait for room.
         hub: The hub of the lane.
         lane: The lane.
         spoiled: Called with the error for an item that cannot be sent; no item follows it.
+        account: The hub of the session for which the waiting bytes count as held.
     """
 
-    __slots__ = ("_end", "_hub", "_items", "_lane", "_spoiled")
+    __slots__ = (
+        "_bytes",
+        "_counted",
+        "_end",
+        "_hub",
+        "_items",
+        "_lane",
+        "_spoiled",
+        "_turns",
+        "_waits",
+        "account",
+    )
 
-    def __init__(self, hub: Hub, lane: Sender, spoiled: Callable[[ErrorBody], None]) -> None:
+    def __init__(
+        self,
+        turns: Turns,
+        hub: Hub,
+        lane: Sender,
+        spoiled: Callable[[ErrorBody], None],
+        account: Hub | None = None,
+    ) -> None:
+        self.account = account
+        self._turns = turns
         self._hub = hub
         self._lane = lane
         self._spoiled = spoiled
         self._items: deque[Any] = deque()
         self._end: Callable[[], None] | None = None
+        # Bytes of the items and the end that wait, and how many of them are counted as held.
+        self._bytes = 0
+        self._counted = 0
+        self._waits = False
 
     def put(self, items: list[Raw]) -> None:
         """Send items, in their order."""
@@ -67,15 +94,42 @@ class Pipe:
         self._items.extend(map(bytes, items))
         self.flush()
 
-    def end(self, end: Callable[[], None]) -> None:
-        """Call `end` once all items have gone."""
+    def end(self, end: Callable[[], None], size: int = 0) -> None:
+        """Call `end` once all items have gone, and there is room.
+
+        Args:
+            end: The function.
+            size: Bytes that are held until then.
+        """
         self._end = end
+        self._bytes = size
         self.flush()
 
     def drop(self) -> None:
         """Send no more items."""
         self._items.clear()
         self._end = None
+        self._bytes = 0
+        self._count()
+
+    @property
+    def overflows(self) -> bool:
+        """Whether bytes wait for a session that is above its bound on memory."""
+        return self._counted > 0 and self.account is not None and self.account.endpoint.crowded
+
+    def _count(self) -> None:
+        """Tell the account how many bytes wait."""
+        held = self._bytes + sum(map(len, self._items)) if self._items else self._bytes
+        change, self._counted = held - self._counted, held
+        if change and self.account is not None:
+            if change > 0:
+                self.account.hold(change)
+            else:
+                self.account.release(-change)
+
+    def _turn(self) -> None:
+        self._waits = False
+        self.flush()
 
     def flush(self) -> None:
         """Send more items, if there is room."""
@@ -87,6 +141,8 @@ class Pipe:
         while items and endpoint.may_push(lane):
             if text and len(items) > 1 and self._push_together():
                 continue
+            if len(items[0]) > PACK and not self._has_room():
+                break
             try:
                 endpoint.push(lane, whole(items.popleft(), hub.codec))
             except ValueTooLargeError as error:
@@ -94,13 +150,26 @@ class Pipe:
                 self._spoiled(too_large(error))
         if items and not lane.may_send:
             items.clear()
-        if items and endpoint.lacks_room(lane):
+        if items and not self._waits and endpoint.lacks_room(lane):
             hub.block(self.flush)
         end = self._end
-        if not items and end is not None:
+        if not items and end is not None and self._has_room():
             self._end = None
+            self._bytes = 0
             end()
+        if items or self._bytes or self._counted:
+            self._count()
         hub.wake()
+
+    def _has_room(self) -> bool:
+        """Whether the session has room now; if not, its turn comes."""
+        if self._waits:
+            return False
+        if self._turns.room(self._hub):
+            return True
+        self._waits = True
+        self._turns.wait(self._hub, self._turn)
+        return False
 
     def _push_together(self) -> bool:
         """Push several small items as one; False where the next one goes by itself."""
@@ -121,16 +190,19 @@ class Allowance:
     """Passes the credit of one lane on to another lane.
 
     Args:
+        turns: The values that wait for room.
         hub: The hub of the other lane.
         lane: The other lane.
-        room: The hub of the session to which the items go: while its outbox is full, no credit is
+        room: The hub of the session to which the items go: while it has no room, no credit is
             passed on.
         due: Items of credit that are passed on once `release` is called.
     """
 
-    __slots__ = ("_due", "_held", "_hub", "_lane", "_room")
+    __slots__ = ("_due", "_held", "_hub", "_lane", "_room", "_turns", "_waits")
 
-    def __init__(self, hub: Hub, lane: Receiver, room: Hub, due: int = 0) -> None:
+    def __init__(self, turns: Turns, hub: Hub, lane: Receiver, room: Hub, due: int = 0) -> None:
+        self._turns = turns
+        self._waits = False
         self._hub = hub
         self._lane = lane
         self._room = room
@@ -148,32 +220,84 @@ class Allowance:
         self._held = False
         if self._due <= 0 or self._hub.lost is not None or self._room.lost is not None:
             return
-        if self._room.endpoint.outbox_full:
-            self._room.block(self.release)
+        if self._waits:
+            return
+        if not self._turns.room(self._room):
+            self._waits = True
+            self._turns.wait(self._room, self._turn)
             return
         due, self._due = self._due, 0
         if self._hub.endpoint.grant(self._lane, due):
             self._hub.wake()
 
+    def _turn(self) -> None:
+        self._waits = False
+        self.release()
+
 
 class Reader(LaneOwner):
-    """An upload on its way in."""
+    """An upload on its way in.
 
-    __slots__ = ("_early", "_end", "_writer", "hub", "lane")
+    Args:
+        hub: The hub of the session from which it comes.
+        lane: Its lane.
+        too_much: Called if the session to which it goes is above its bound on memory.
+    """
 
-    def __init__(self, hub: Hub, lane: UploadReader) -> None:
+    __slots__ = (
+        "_account",
+        "_early",
+        "_end",
+        "_held",
+        "_stopped",
+        "_too_much",
+        "_writer",
+        "hub",
+        "lane",
+    )
+
+    def __init__(self, hub: Hub, lane: UploadReader, too_much: Callable[[], None]) -> None:
         self.hub = hub
         self.lane = lane
+        self._too_much = too_much
+        self._account = hub
+        # Bytes of the early items.
+        self._held = 0
+        self._stopped = False
         self._writer: Writer | None = None
         # Items that come before the target knows of the upload; the first credit bounds them.
         self._early: list[Raw] = []
         self._end: Terminal | None = None
         lane.owner = self
 
+    def count_for(self, account: Hub) -> None:
+        """Count the items that wait as held for this session, from now on."""
+        held, self._held = self._held, 0
+        self._account.release(held)
+        self._account = account
+        self._hold(held)
+
+    def _hold(self, size: int) -> None:
+        self._held += size
+        self._account.hold(size)
+        if size and self._account is not self.hub and self._account.endpoint.crowded:
+            self._too_much()
+
+    def stop(self) -> None:
+        """Forget the items that wait, and those that come."""
+        self._stopped = True
+        self._drop()
+
+    def _drop(self) -> None:
+        self._early.clear()
+        held, self._held = self._held, 0
+        self._account.release(held)
+
     def lead_to(self, writer: Writer) -> None:
         """Pass the items to the target's lane from now on."""
         self._writer = writer
-        early, self._early = self._early, []
+        early = list(self._early)
+        self._drop()
         if early:
             writer.put(early)
         if self._end is not None:
@@ -182,9 +306,12 @@ class Reader(LaneOwner):
     def on_items(self, items: list[Raw]) -> None:
         if self._writer is None:
             # The items are views of a message, and would keep all of it in memory.
-            self._early += [Raw(bytes(item)) for item in items]
-        else:
-            self._writer.put(items)
+            if not self._stopped:
+                own = [Raw(bytes(item)) for item in items]
+                self._early += own
+                self._hold(sum(map(len, own)))
+        elif not self._writer.put(items):
+            self._too_much()
 
     def on_finished(self, frame: Terminal) -> None:
         self._end = frame
@@ -199,39 +326,55 @@ class Writer(LaneOwner):
     """An upload on its way out to the target.
 
     Args:
+        turns: The values that wait for room.
         hub: The hub of the target's session.
         lane: Its lane.
         reader: The caller's half.
+        account: The hub of the session for which the items that wait count as held.
         count: Called with the number of items that were passed on.
     """
 
-    __slots__ = ("_count", "_hub", "_lane", "_pipe", "_reader", "_reason")
+    __slots__ = ("_count", "_hub", "_lane", "_pipe", "_reader", "_reason", "_stopped", "_turns")
 
     def __init__(
-        self, hub: Hub, lane: Upload, reader: Reader, count: Callable[[int], None]
+        self,
+        turns: Turns,
+        hub: Hub,
+        lane: Upload,
+        reader: Reader,
+        account: Hub,
+        count: Callable[[int], None],
     ) -> None:
+        self._stopped = False
         self._hub = hub
         self._count = count
         self._lane = lane
         self._reader = reader
-        self._pipe = Pipe(hub, lane, self._spoil)
+        self._turns = turns
+        self._pipe = Pipe(turns, hub, lane, self._spoil, account)
         self._reason: str | None = None
         lane.owner = self
 
     def start(self) -> None:
         """The call was numbered, and the target's credit is known."""
         reader = self._reader
-        allowance = Allowance(reader.hub, reader.lane, self._hub)
+        allowance = Allowance(self._turns, reader.hub, reader.lane, self._hub)
         granted = self._lane.tell_grants(allowance.add)
         # The reader's own first credit is a part of it.
         allowance.add(granted - reader.hub.limits.window)
         reader.lead_to(self)
 
-    def put(self, items: list[Raw]) -> None:
-        """Send items of the caller."""
-        if self._lane.may_send:
+    def stop(self) -> None:
+        """Send no more items: the call is over, or about to be."""
+        self._stopped = True
+        self._pipe.drop()
+
+    def put(self, items: list[Raw]) -> bool:
+        """Send items of the caller; False if too many bytes wait for the target already."""
+        if self._lane.may_send and not self._stopped:
             self._count(len(items))
             self._pipe.put(items)
+        return not self._pipe.overflows
 
     def finish(self, frame: Terminal) -> None:
         """End the upload as the caller did."""

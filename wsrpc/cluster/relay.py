@@ -29,6 +29,7 @@ from ..telemetry.events import Events
 from .errors import OWN_ERRORS, REFUSED
 from .limits import ClusterLimits
 from .pipes import Allowance, Pipe, Reader, Terminal, Writer, too_large, whole
+from .waiting import Turns, Waiting
 
 __all__ = ["TO", "WORKER", "Relay", "refusal"]
 
@@ -54,16 +55,6 @@ def _own(code: str, message: str, type_name: str = REFUSED) -> ErrorBody:
     return body
 
 
-class Waiting:
-    """The calls and bytes that wait for one session, and that it has not begun to read."""
-
-    __slots__ = ("bytes", "calls")
-
-    def __init__(self) -> None:
-        self.calls = 0
-        self.bytes = 0
-
-
 class Relay:
     """Passes calls on to the sessions of this node.
 
@@ -77,6 +68,7 @@ class Relay:
     Attributes:
         live: Calls that are being passed on.
         refused: Calls for which there was no room.
+        turns: The values that wait for room in some session.
     """
 
     def __init__(
@@ -93,6 +85,7 @@ class Relay:
         self.enter = enter
         self.limits = limits
         self.events = events
+        self.turns = Turns()
         self._waiting: dict[Hub, Waiting] = {}
 
     def __call__(self, calls: LiveCalls, call: InCall, complete: bool) -> bool:
@@ -113,8 +106,10 @@ class Relay:
         """Reserve room for one more call that the target has not taken; False if there is none."""
         waiting = self._waiting.setdefault(hub, Waiting())
         too_large = waiting.calls and waiting.bytes + size > self.limits.relay_bytes
-        if waiting.calls >= self.limits.relay_waiting or too_large:
+        if waiting.calls >= self.limits.relay_waiting or too_large or hub.endpoint.crowded:
             self.refused += 1
+            if not waiting.calls:
+                del self._waiting[hub]
             return False
         waiting.calls += 1
         waiting.bytes += size
@@ -157,13 +152,15 @@ class Inbound(LaneOwner):
         self.hub = calls.hub
         self.call = call
         self._out: Outbound | None = None
-        self._pipe = Pipe(self.hub, call, self._spoil)
+        self._pipe = Pipe(relay.turns, self.hub, call, self._spoil)
         self._spoiled: ErrorBody | None = None
         # The call as observers know it, and its outcome.
         self._told: OutboundCall | None = None
         self._end: ErrorBody | str = Code.CANCELLED
         self._back: Callable[[], None] | None = None
-        self.readers = {name: Reader(self.hub, lane) for name, lane in call.uploads.items()}
+        self.readers = {
+            name: Reader(self.hub, lane, self._too_much) for name, lane in call.uploads.items()
+        }
         call.owner = self
         calls.begin(self)
         relay.live += 1
@@ -247,8 +244,11 @@ class Inbound(LaneOwner):
                 self.refuse(Code.RESOURCE_EXHAUSTED, str(error) or "its client has no slot free")
             return
         self._out = outbound = Outbound(self, hub, out, len(args))
+        self._pipe.account = self.account(hub)
+        for reader in self.readers.values():
+            reader.count_for(self._pipe.account)
         if not plain:
-            outbound.allowance = Allowance(hub, out, self.hub, granted - first)
+            outbound.allowance = Allowance(self.relay.turns, hub, out, self.hub, granted - first)
             call.tell_grants(outbound.allowance.add)
         hub.flush()
 
@@ -282,6 +282,17 @@ class Inbound(LaneOwner):
         meta = {key: value for key, value in call.metadata.items() if key not in (TO, WORKER)}
         self.relay.events.refusal(replace(call, metadata=meta, relayed=True), end)
 
+    def account(self, hub: Hub) -> Hub:
+        """The hub of the session for which all that waits in this call counts as held.
+
+        It is that of the client: if its answers are too large, or it does not read, the other calls
+        between the two nodes shall not suffer.
+
+        Args:
+            hub: The hub of the session on which the call goes out.
+        """
+        return hub
+
     # ------------------------------------------------------------ what the target says
 
     @property
@@ -306,7 +317,20 @@ class Inbound(LaneOwner):
         self._end = frame.body if isinstance(frame, Error) else OK
         if self.call.was_cancelled:
             self._pipe.drop()
-        self._pipe.end(lambda: self._finish(frame))
+        self._pipe.end(lambda: self._finish(frame), self._keep(frame))
+
+    def _keep(self, frame: Terminal) -> int:
+        """Bytes of the value of a terminal, which is kept without the message that brought it."""
+        if self.relay.turns.room(self.hub):
+            return 0
+        if isinstance(frame, Result):
+            frame.value = Raw(bytes(frame.value))
+            return len(frame.value)
+        if isinstance(frame, Error):
+            frame.body.data = Raw(bytes(frame.body.data))
+            return len(frame.body.data)
+        frame.final = [Raw(bytes(one)) for one in frame.final or ()] or None
+        return sum(map(len, frame.final or ()))
 
     def _finish(self, frame: Terminal) -> None:
         call, endpoint = self.call, self.hub.endpoint
@@ -348,6 +372,18 @@ class Inbound(LaneOwner):
         if self._out is not None:
             self._out.cancel("cancelled")
 
+    def _too_much(self) -> None:
+        """End the call, since the target makes this node hold too much already."""
+        body = _own(Code.RESOURCE_EXHAUSTED, "its client does not take what waits for it already")
+        for reader in self.readers.values():
+            reader.stop()
+        if self._out is not None and self._out.begun:
+            self._out.stop()
+            self._spoil(body)
+        elif self._out is not None:
+            self._out.withdraw()
+            self.decline(body)
+
     def refuse(self, code: str, message: str) -> None:
         """Refuse the call, which has not begun."""
         self.decline(_own(code, message))
@@ -379,6 +415,11 @@ class Inbound(LaneOwner):
             self.calls.end(self)
             self.relay.live -= 1
             self._tell()
+            self._pipe.drop()
+            for reader in self.readers.values():
+                reader.stop()
+            if self._out is not None:
+                self._out.stop()
             if self._back is not None:
                 self._back()
 
@@ -416,7 +457,14 @@ class Outbound(LaneOwner):
         self.allowance: Allowance | None = None
         call.owner = self
         self._writers = [
-            Writer(hub, lane, inbound.readers[name], inbound.uploaded)
+            Writer(
+                inbound.relay.turns,
+                hub,
+                lane,
+                inbound.readers[name],
+                inbound.account(hub),
+                inbound.uploaded,
+            )
             for name, lane in call.uploads.items()
         ]
         for name, offer in call.callbacks.items():
@@ -426,11 +474,25 @@ class Outbound(LaneOwner):
             when = hub.runtime.now() + inbound.relay.limits.slot_timeout
             self._entry = hub.timers.add(when, self._no_slot)
 
+    @property
+    def begun(self) -> bool:
+        """Whether the target may have begun the call."""
+        return self._call.is_numbered
+
+    def withdraw(self) -> None:
+        """Take back a call that has not begun."""
+        self._hub.endpoint.cancel(self._call)
+        self._begun()
+
+    def stop(self) -> None:
+        """Send no more items of uploads: the call is over, or about to be."""
+        for writer in self._writers:
+            writer.stop()
+
     def _no_slot(self) -> None:
         self._entry = None
         if not self._call.is_numbered:
-            self._hub.endpoint.cancel(self._call)
-            self._begun()
+            self.withdraw()
             self._inbound.refuse(Code.RESOURCE_EXHAUSTED, "its client has had no slot free")
 
     def _begun(self) -> None:
@@ -498,6 +560,9 @@ class Invocation(Inbound):
         self._begun: ObservedCall | None = None
         self._since = 0.0
         super().__init__(origin.relay, calls, call)
+
+    def account(self, hub: Hub) -> Hub:
+        return self.hub
 
     def on_arguments(self) -> None:
         origin = self._origin

@@ -11,6 +11,7 @@ import anyio
 from ..calling.route import Route
 from ..close_codes import CloseCode
 from ..engine.hub import Hub
+from ..engine.ledger import Ledger
 from ..errors import ConnectError
 from ..interfaces import Handshake, Interceptor, Observer, Session
 from ..limits import Limits
@@ -66,6 +67,10 @@ def tunnel_limits(limits: ClusterLimits, own: Limits) -> tuple[Limits, Limits]:
         "max_metadata": own.max_metadata + 1024,
         "window_bytes": own.window_bytes,
         "outbox": limits.tunnel_outbox,
+        # One session carries the calls of many clients. Each client has its own bound besides.
+        "max_session_bytes": own.max_principal_bytes,
+        "max_principal_bytes": own.max_total_bytes,
+        "max_total_bytes": own.max_total_bytes,
         "replay": limits.tunnel_replay,
         "resume_window": 30.0,
         "heartbeat_interval": 2.0,
@@ -136,7 +141,13 @@ class Tunnel:
     """The session with another node, for one codec."""
 
     def __init__(
-        self, network: Net, peer: str, codec: str, limits: Limits, observer: Observer
+        self,
+        network: Net,
+        peer: str,
+        codec: str,
+        limits: Limits,
+        observer: Observer,
+        ledger: Ledger,
     ) -> None:
         self.peer = peer
         self._events = Events()
@@ -147,6 +158,7 @@ class Tunnel:
             network.nursery,
             entries={},
             events=self._events,
+            ledger=ledger,
         )
         self.session.wire.hub.lost_class = NodeLost
         self.session.wire.hub.own_errors = OWN_ERRORS

@@ -1,0 +1,62 @@
+"""The values and calls that wait until a session takes them."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+
+from ..engine.hub import Hub
+
+__all__ = ["Turns", "Waiting"]
+
+
+class Waiting:
+    """The calls and bytes that wait for one session, and that it has not begun to read."""
+
+    __slots__ = ("bytes", "calls")
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.bytes = 0
+
+
+class Turns:
+    """The values that wait until a session has room for them, first come, first served.
+
+    A session has room while fewer bytes than its outbox holds have yet to go, those of values in
+    chunks included. So a peer that reads nothing makes a node hold one outbox and one value for
+    it; all else stays with the peer that it comes from, or counts as held for that peer.
+    """
+
+    __slots__ = ("_asked", "_waiting")
+
+    def __init__(self) -> None:
+        self._waiting: dict[Hub, deque[Callable[[], None]]] = {}
+        # Those that were asked to say when they have room.
+        self._asked: set[Hub] = set()
+
+    def room(self, hub: Hub) -> bool:
+        """Whether a session has room for one more value, and no other value waits for it."""
+        return hub not in self._waiting and hub.endpoint.outgoing < hub.limits.outbox
+
+    def wait(self, hub: Hub, go: Callable[[], None]) -> None:
+        """Call `go` when the session has room, or has ended."""
+        self._waiting.setdefault(hub, deque()).append(go)
+        self._ask(hub)
+
+    def _ask(self, hub: Hub) -> None:
+        if hub not in self._asked:
+            self._asked.add(hub)
+            hub.block(partial(self._go, hub))
+
+    def _go(self, hub: Hub) -> None:
+        self._asked.discard(hub)
+        waiting, endpoint = self._waiting.pop(hub), hub.endpoint
+        while waiting and (hub.lost is not None or endpoint.outgoing < hub.limits.outbox):
+            waiting.popleft()()
+        if waiting:
+            # Those that wait once more come after those that have not had their turn.
+            waiting += self._waiting.get(hub, ())
+            self._waiting[hub] = waiting
+            self._ask(hub)
