@@ -113,6 +113,9 @@ __all__ = ["Endpoint", "NoSlotError", "PeerDrainingError", "ValueTooLargeError"]
 
 TERMINALS: dict[type[Any], str] = {SizedResult: "result", SizedEnd: "end", SizedError: "error"}
 
+# The states in which items come that this side wants.
+ITEMS = frozenset(("streaming", "reading"))
+
 # The states in which this side still wants the frames that come on an id.
 WANTING = frozenset(("calling", "streaming", "notifying", "invoking", "reading"))
 
@@ -177,16 +180,20 @@ class Endpoint(Arrivals):
     # ---------------------------------------------------------------- frames in
 
     def _on_message(self, frame: SizedMessage) -> None:
-        lane = self._find(frame.id, "message")
-        if lane is None:
-            return
+        lane = self._lanes.get(frame.id)
+        if lane is None or self._arriving:
+            lane = self._find(frame.id, "message")
+            if lane is None:
+                return
         if frame.size is not None:
             self._announced(lane, frame, "message", frame.size)
             return
-        lane.receive("message")
+        # Only the first item changes the state.
+        if lane.state not in ITEMS:
+            lane.receive("message")
         assert isinstance(lane, Receiver)
         lane.window.arrived(frame.items)
-        if lane.state in ("streaming", "reading"):
+        if lane.state in ITEMS:
             self._events.append(ItemsReceived(lane, frame.items))
 
     def _on_terminal(self, frame: SizedResult | SizedEnd | SizedError) -> None:
@@ -345,7 +352,7 @@ class Endpoint(Arrivals):
             assert isinstance(lane, Receiver)
             wanted = value.whole is not None
             lane.window.arrived(whole.items if wanted else (range(value.size),))
-            if wanted and lane.state in ("streaming", "reading"):
+            if wanted and lane.state in ITEMS:
                 self._events.append(ItemsReceived(lane, whole.items))
         else:
             whole.size = None

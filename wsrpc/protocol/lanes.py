@@ -226,7 +226,7 @@ class Sender(Lane):
         group = [items.popleft()]
         size = len(group[0])
         quantum = batch.quantum
-        room = min(quantum, batch.room())
+        room = min(quantum, batch.room()) if items else quantum
         while items and size + len(group) + len(items[0]) < room:
             group.append(items.popleft())
             size += len(group[-1])

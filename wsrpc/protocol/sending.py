@@ -22,7 +22,7 @@ from .frames import (
     SizedResult,
 )
 from .ids import Ids
-from .lane_states import SENT
+from .lane_states import SENDING
 from .lanes import InCall, Sender, Slots, Upload
 from .splice import Encoded
 
@@ -31,6 +31,9 @@ __all__ = ["Sending"]
 # The number of refusals that the protocol demands and that may wait while the outbox is full: 64
 # KiB of them.
 MAX_REFUSALS = 512
+
+# The states of a stream whose first item has been sent.
+UNDER_WAY = frozenset(("yielding", "uploading"))
 
 # Characters. The length to which the message of an error is cut when the error would not fit a
 # batch.
@@ -60,7 +63,7 @@ class Sending(Ids):
         """Whether the next item may be begun: the stream is live, with credit and room."""
         return (
             lane.credit.balance >= 1
-            and "message" in SENT[lane.state]
+            and lane.state in SENDING
             and lane.value is None
             and self._outbox.bytes < self.limits.outbox
             and not (self.crowded and self.outbox_full)
@@ -78,7 +81,9 @@ class Sending(Ids):
         """
         size = len(item)
         whole = size <= self._unbroken or self._goes_whole(size)
-        lane.send("message")
+        # Only the first item changes the state.
+        if lane.state not in UNDER_WAY:
+            lane.send("message")
         lane.credit.spend(size)
         if whole:
             lane.items.append(item if type(item) is bytes else bytes(item))
@@ -95,7 +100,8 @@ class Sending(Ids):
         Together they have at most 16 KiB, so that each costs 1; `may_push` must hold, and the
         balance be at least `count`.
         """
-        lane.send("message")
+        if lane.state not in UNDER_WAY:
+            lane.send("message")
         lane.credit.spend_many(count)
         lane.items.append(pack)
         lane.pending_bytes += len(pack)

@@ -145,11 +145,6 @@ class ReceiveWindow:
         mean = total / cost
         self.mean += (mean - self.mean) / 4 if self.mean else mean
 
-    @property
-    def wanting(self) -> bool:
-        """Whether a waiting application would change the credit to grant."""
-        return self.depleted or self.balance < 1
-
     def consumed(self, cost: int, *, waiting: bool) -> int:
         """Count items that the application took; returns the credit to grant now, often 0.
 

@@ -182,14 +182,16 @@ class Consumer(LaneOwner):
     # ------------------------------------------------------------ from the session
 
     def on_items(self, items: list[Raw]) -> None:
-        self._observe(len(items))
-        if not self.closed:
+        if self.observed is not None:
+            self._observe(len(items))
+        if self._terminal is None and self._end is None:
             group = ItemGroup(items, self._hub.codec)
             self._groups.append(group)
             size = len(group.data)
             self._held += size
             self._hub.hold(size)
-            self._notify()
+            if self._waiter is not None:
+                self._notify()
 
     def _give_back(self, size: int) -> None:
         self._held -= size
@@ -341,15 +343,16 @@ class Consumer(LaneOwner):
                 self._conclude(self._terminal)
             else:
                 window = self._window
-                if window.wanting or self.taken >= window.threshold:
+                # A wait changes the credit to grant only then.
+                if window.depleted or window.balance < 1 or self.taken >= window.threshold:
                     self.report(waiting=True)
-                await self._wait(idle_timeout, until)
+                self._waiter = waiter = self._hub.runtime.future()
+                if idle_timeout is None and until is None:
+                    await waiter
+                else:
+                    await self._wait(waiter, idle_timeout, until)
 
-    async def _wait(self, idle_timeout: float | None, until: float | None) -> None:
-        self._waiter = waiter = self._hub.runtime.future()
-        if idle_timeout is None and until is None:
-            await waiter
-            return
+    async def _wait(self, waiter: Future, idle_timeout: float | None, until: float | None) -> None:
         entries = []
         if until is not None:
             entries.append(self._hub.timers.add(until, self._notify))

@@ -52,6 +52,9 @@ TURN_TIME = 0.0005
 SMALL = 512
 PACK = 16 * 1024
 
+# Items for which a source is awaited that had to be waited for.
+AWAITED = 15
+
 # The types of items that no code can change.
 UNCHANGING = frozenset((bool, bytes, float, int, str, type(None)))
 
@@ -140,8 +143,8 @@ def _references_of_an_unshared_item() -> int:
 
 _UNSHARED = _references_of_an_unshared_item()
 
-# The results of `Producer._gather` where all items may wait: there may be more, or there are none.
-_ENOUGH, _NO_MORE = object(), object()
+# The result of `Producer._gather` where all items may wait.
+_ENOUGH = object()
 
 
 class Producer:
@@ -333,9 +336,10 @@ class Producer:
                 await pause()
 
     async def _run_generator(self, items: AsyncGenerator[Any, Any]) -> None:
-        """Send the items of a generator, which is driven step by step.
+        """Send the items of a generator.
 
-        Items that it yields without waiting are gathered.
+        It is driven step by step, so that items that it yields without waiting are gathered. Where
+        it waits, it is awaited for some items, which is cheaper.
         """
         hub, lane, held, keeps = self._hub, self.lane, self._held, self._packer.keeps
         advance, now = items.__anext__, hub.runtime.now
@@ -344,10 +348,10 @@ class Producer:
             await hub.driver.caught_up()
             # Meanwhile others may have put the peer above its bound on memory.
             await hub.admitted(0)
-        # Items in this turn.
-        turn, began, most = 0, 0.0, LONG_TURN
+        # Items in this turn, and items to await before the next look at whether the source waits.
+        turn, awaited = 0, 0
+        began, most = 0.0, LONG_TURN
         first = hub.producers > 1
-        gathers = False
         try:
             while True:
                 if self._room <= 0:
@@ -355,14 +359,14 @@ class Producer:
                         self._hand_over()
                     if not self._open():
                         return
-                    if self._late or not hub.endpoint.may_push(self.lane):
+                    if self._late or not hub.endpoint.may_push(lane):
                         if not await self._allowed():
                             return
                         turn = 0
                     elif turn >= most or (turn and now() - began > TURN_TIME):
                         await hub.runtime.pause()
                         turn = 0
-                        if not hub.endpoint.may_push(self.lane):
+                        if not hub.endpoint.may_push(lane):
                             continue
                     if turn == 0:
                         began = now()
@@ -370,50 +374,40 @@ class Producer:
                         if first:
                             first, most = False, FIRST_TURN
                     self._room = min(lane.allowance, TURN, most)
-                room = self._room
-                step: Any = self._gather(items) if gathers else advance()
-                try:
-                    waits_for = step.send(None)
-                except StopIteration as stop:
-                    item = stop.value
-                    gathers = keeps and self._mean is not None and self._mean < SMALL
-                except StopAsyncIteration:
-                    return
+                if awaited:
+                    awaited -= 1
+                    item = await advance()
                 else:
-                    # A source that waits is likely to wait before its next item too.
-                    gathers = False
-                    if held:
-                        room -= len(held)
+                    gathers = keeps and self._mean is not None and self._mean < SMALL
+                    step: Any = self._gather(items) if gathers else advance()
+                    try:
+                        waits_for = step.send(None)
+                    except StopIteration as stop:
+                        item = stop.value
+                    else:
+                        # It is likely to wait for its next items too.
+                        awaited = AWAITED
                         try:
                             self._hand_over()
                         except Exception as failure:  # noqa: BLE001  (raised after the step)
                             await self._let_down(step, waits_for, failure)
-                        room = min(room, lane.allowance)
-                    # The item after the wait is the last one of the step.
-                    self._room = 0
-                    try:
+                        # The item that it waits for ends the step, and a turn begins after it.
+                        self._room, turn = 0, -1
                         item = await _go_on(step, waits_for)
-                    except StopAsyncIteration:
-                        return
-                    if not self._open():
-                        return
-                    self._room = room
-                    turn = 0
                 turn += len(held)
                 self._room -= len(held)
-                if item is _NO_MORE:
-                    return
                 if item is not _ENOUGH:
-                    turn += 1
                     if held:
                         self._hand_over()
+                    turn += 1
+                    self._room -= 1
                     if not self._take(item):
                         await self._run_out(advance)
                         return
-                    # No item may follow a large one until all of that has gone.
-                    self._room = min(self._room - 1, lane.allowance)
                 # What waits is held once, as its encoding.
                 item = None
+        except StopAsyncIteration:
+            pass
         finally:
             self._hand_over()
 
@@ -421,6 +415,9 @@ class Producer:
         """Gather items that may be encoded later; the result is the first one that may not.
 
         Most of the time that an item takes is spent in this loop.
+
+        Raises:
+            StopAsyncIteration: There are no more.
         """
         held = self._held
         async for item in items:
@@ -432,7 +429,7 @@ class Producer:
             if len(held) >= self._room:
                 return _ENOUGH
             item = None
-        return _NO_MORE
+        raise StopAsyncIteration
 
     async def _run_out(self, advance: Callable[[], Awaitable[Any]]) -> None:
         """Let a source that has given its final value run to its end, without credit (END-3)."""
@@ -476,9 +473,10 @@ class Producer:
         if type(item) is Final:
             self.final = self._packer.final(item.value)
             return False
-        if not self._open():
+        # As `_open`, which is a function call more for each item.
+        if self._stopped or self._hub.lost is not None or not self.lane.may_send:
             return False
-        self._send(self._packer.one(item))
+        self._send(item)
         return True
 
     def _hand_over(self) -> None:
@@ -505,26 +503,30 @@ class Producer:
             self._hub.wake()
             return
         for item in held:
-            self._send(self._packer.one(item))
+            self._send(item)
 
-    def _send(self, data: Encoded) -> None:
+    def _send(self, item: Any) -> None:
+        hub, lane = self._hub, self.lane
+        data = self._packer.one(item)
         if self._observed is not None:
             self._count(self._observed, 1)
         size = len(data)
         self._mean = size if self._mean is None else self._mean + (size - self._mean) / 8
-        if self._late or not self._hub.endpoint.may_push(self.lane):
-            # The item fails here, at its place in the stream; later the error could not be raised
-            # there.
-            self._hub.endpoint.check_size(size)
-            self._late.append(data)
-            self._hub.hold(size)
-            if self._hub.endpoint.lacks_room(self.lane):
-                self._hub.block(self.wake)
-        else:
-            self._hub.endpoint.push(self.lane, data)
+        if not self._late and hub.endpoint.may_push(lane):
+            hub.endpoint.push(lane, data)
             if size >= STEP:
-                self._hub.settle()
-            self._hub.wake()
+                hub.settle()
+                # No item may follow a large one until all of that has gone.
+                self._room = 0
+            hub.wake()
+            return
+        # The item fails here, at its place in the stream; later the error could not be raised there.
+        hub.endpoint.check_size(size)
+        self._room = 0
+        self._late.append(data)
+        hub.hold(size)
+        if hub.endpoint.lacks_room(lane):
+            hub.block(self.wake)
 
     def _push_late(self) -> None:
         endpoint = self._hub.endpoint
