@@ -13,7 +13,8 @@ from .faults import Fault
 
 ROOT = Path(__file__).parents[2]
 COPIED = ("wsrpc", "tests", "examples", "pyproject.toml", "protocol.md", "README.md")
-IGNORED = shutil.ignore_patterns("__pycache__", "*.pyc", "node_modules")
+# Nothing that is compiled: no fault would be in it.
+IGNORED = shutil.ignore_patterns("__pycache__", "*.pyc", "*.so", "*.pyd", "node_modules")
 
 # Seconds. A fault that makes the tests hang is seen as well.
 PATIENCE = 600
