@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import gc
 import inspect
+import itertools
 import zlib
 from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator
 from typing import Any
@@ -20,6 +21,9 @@ from wsrpc.transport.registry import Transport
 from .leaks import leaks_since, snapshot, watched_logs
 from .support import Codec, Wire
 
+# Numbers the tests that have ended.
+_ended = itertools.count(1)
+
 
 def pytest_configure(config: pytest.Config) -> None:
     # Where the package is installed as it is now, its entry point has done that.
@@ -32,6 +36,16 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     # times slower.
     gc.collect()
     gc.freeze()
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_teardown() -> Generator[None, None, None]:
+    yield
+    # pytest keeps some objects of each test. After thousands of tests a collection would take
+    # longer than most tests do.
+    if next(_ended) % 20 == 0:
+        gc.collect()
+        gc.freeze()
 
 
 def pytest_sessionfinish() -> None:
