@@ -112,7 +112,10 @@ async def test_metrics_are_served_under_the_names_of_go_grpc_prometheus(transpor
 
     client = Scrape(Exposition(own).render("")[1].decode())
     assert client.get("wsrpc_client_handled_total", **add("Work.add", code="ok")) == 1
-    assert client.get("wsrpc_client_handled_total", **add("Work.wait", code="cancelled")) == 1
+    late = add("Work.wait", code="deadline_exceeded")
+    assert client.get("wsrpc_client_handled_total", **late) == 1
+    # Its arguments, and the two items of its upload.
+    assert client.get("wsrpc_client_msg_sent_total", **add("Work.total")) == 3
     assert client.get("wsrpc_client_handling_seconds_count", **add("Work.add")) == 2
     assert client.get("wsrpc_client_connections_closed_total", code="1000") == 1
     assert client.get("wsrpc_server_handled_total", **add("question", "callback", code="ok")) == 1
@@ -132,6 +135,23 @@ async def test_metrics_of_the_process_are_there_with_true(transport: str) -> Non
             found = await scrape(listener.url)
             assert any(name == "python_info" for name, _ in found.samples)
             assert found.get("wsrpc_server_sessions") == 0
+
+
+async def test_metrics_can_be_asked_for_until_there_are_sessions() -> None:
+    registry = CollectorRegistry()
+    server = wsrpc.Server([Work()])
+    server.serve_metrics(registry)
+    server.serve_metrics(registry)
+    with soon():
+        async with server.listen() as listener:
+            async with wsrpc.connect(listener.url) as session:
+                assert await session.clientize(Work).add(1, 2) == 3
+                late = wsrpc.Server([Work()])
+                async with late.listen() as other, wsrpc.connect(other.url):
+                    with pytest.raises(RuntimeError, match="before the server has sessions"):
+                        late.serve_metrics(registry)
+            found = await scrape(listener.url)
+            assert found.get("wsrpc_server_handled_total", **add("Work.add", code="ok")) == 1
 
 
 async def test_metrics_are_openmetrics_for_who_asks_for_that(transport: str) -> None:

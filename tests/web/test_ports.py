@@ -131,6 +131,22 @@ async def test_a_page_that_let_its_name_point_here_gets_neither_page_nor_socket(
         caplog.clear()
 
 
+@pytest.mark.rule("HOST-1")
+@pytest.mark.parametrize("anyio_backend", [("asyncio", {"use_uvloop": True})], ids=["uvloop"])
+async def test_it_gets_neither_on_an_event_loop_that_accepts_by_itself(
+    transport: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    pytest.importorskip("uvloop")
+    async with served([Hello()]) as listener:
+        for path, more in (("/", {}), ("/wsrpc.js", {}), ("/", UPGRADE)):
+            answer = await request(
+                listener.url, path, Host="evil.test:9100", Origin="http://evil.test:9100", **more
+            )
+            assert answer.status == 421
+        assert (await request(listener.url)).status == 200
+        caplog.clear()
+
+
 async def test_pages_of_origins_that_are_let_in_may_import_the_client(transport: str) -> None:
     async with served([Hello()], origins=["https://app.example"]) as listener:
         welcome = await request(listener.url, "/wsrpc.js", Origin="https://app.example")

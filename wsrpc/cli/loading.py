@@ -34,7 +34,7 @@ def load_server(
         origins: Further web pages that may connect to a server made here; "*" stands for all.
         trusted_proxies: The proxies whose headers a server made here believes.
         explorer: Whether a server made here serves the explorer; None: the server's default.
-        metrics: Whether a server made here answers `/metrics`.
+        metrics: Whether the server answers `/metrics`.
         stats: Whether a server made here shows its counts to every peer that may connect.
 
     Raises:
@@ -49,10 +49,13 @@ def load_server(
             )
         if explorer is False and found.explorer is not False:
             raise Failure(f"{spec} is a Server: write Server(…, explorer=False) there")
-        if metrics:
-            raise Failure(f"{spec} is a Server: write Server(…, metrics=True) there")
         if stats:
             raise Failure(f"{spec} is a Server: write Server(…, stats_for=…) there")
+        if metrics:
+            try:
+                found.serve_metrics()
+            except ImportError as error:
+                raise Failure(str(error)) from error
         return found
     controllers = list(found) if isinstance(found, (list, tuple)) else [found]
     try:

@@ -228,10 +228,9 @@ class Server:
         self._running: set[Running] = set()
         # Other carriers of links, such as a running ASGI application, keep theirs.
         self._acceptors: WeakSet[Acceptor] = WeakSet()
+        self._counted = False
         if metrics is not None and metrics is not False:
-            registry = None if metrics is True else metrics
-            service = self._service
-            serve_metrics(registry, service.events, service.routes, self.snapshot)
+            self.serve_metrics(None if metrics is True else metrics)
 
     @property
     def limits(self) -> Limits:
@@ -316,6 +315,26 @@ class Server:
         until_left = ExitStack()
         until_left.callback(self._service.events.remove, observer)
         return until_left
+
+    def serve_metrics(self, registry: CollectorRegistry | None = None) -> None:
+        """Count from now on, and answer `GET /metrics`, as `metrics=` does; has no effect twice.
+
+        Args:
+            registry: The registry of the metrics; None: the registry of the process.
+
+        Raises:
+            RuntimeError: There are sessions already; the caller's fault.
+            ImportError: prometheus-client is not installed; the message names the extra.
+        """
+        if self._counted:
+            return
+        service = self._service
+        if service.sessions:
+            raise RuntimeError("ask for metrics before the server has sessions")
+        serve_metrics(registry, service.events, service.routes, self.snapshot)
+        self._counted = True
+        if service.extension is not None:
+            service.extension.observed()
 
     def extend(self, extension: Extension) -> Events:
         """Make this the server of a node of a cluster, before it listens.

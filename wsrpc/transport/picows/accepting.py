@@ -104,6 +104,10 @@ async def _bound(
     settings["websocket_handshake_timeout"] = limits.hello_timeout
     settings["ssl"] = ssl
     settings["start_serving"] = False
+    if ssl is None and not isinstance(asyncio.get_running_loop(), asyncio.BaseEventLoop):
+        # A loop such as uvloop accepts by itself, and so hides the addresses of a request, which
+        # `hosts` judges by. aiofastnet's server calls `accept`, as asyncio's does.
+        settings["use_aiofastnet"] = True
     return await ws_create_server(judge, sock=listener, **settings)
 
 
