@@ -8,7 +8,7 @@ from ..limits import MAX_CALLBACK_CALLS, MAX_CREDIT, MAX_IDS_PER_CALL, Limits
 from .codec import Codec
 from .events import CallReceived, CallRefused
 from .frames import ABSENT, ErrorBody, NotifyOptions, SizedCall, SizedNotify
-from .lanes import CallbackOffer, CallbackTarget, InCall, OutCall, Slots, UploadReader
+from .lanes import CallbackOffer, CallbackTarget, InCall, OutCall, Places, UploadReader
 from .requests import Requests
 from .window import SendCredit, violation
 
@@ -35,7 +35,7 @@ class Arrivals(Requests):
         agent: str | None = None,
     ) -> None:
         super().__init__(side, codec, limits, agent=agent)
-        self.running = Slots(limits.max_calls)
+        self.running = Places(limits.max_calls)
 
     def _on_call(self, frame: SizedCall) -> None:
         if frame.size is not None:
@@ -91,6 +91,7 @@ class Arrivals(Requests):
             if (id & 1) == self._parity or id <= self._peer_highest:
                 raise violation(f"id {id} cannot be opened here")
             self._peer_highest = id
+        call.uploads, call.callbacks = {}, {}
         for name, id in uploads.items():
             reader = UploadReader(id, self.limits.window, self.limits.window_bytes)
             call.uploads[name] = self._lanes[id] = reader

@@ -5,7 +5,7 @@ A batch holds the frames that are ready at the moment it is taken: no timer, no 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sized
+from collections.abc import Callable
 from typing import Any
 
 from .codec import Codec
@@ -33,10 +33,10 @@ class Batch:
     Args:
         codec: The subprotocol's encoding.
         target: Bytes after which no further frame joins.
-        waiting: The lanes that wait for their turn.
         open_call: Numbers a call that goes into this batch; returns its options.
 
     Attributes:
+        contended: Whether other lanes wait for their turn.
         size: Bytes so far.
         numbered: Numbered frames so far.
         freed: Bytes of the outbox that this batch gives back.
@@ -48,9 +48,9 @@ class Batch:
     """
 
     __slots__ = (
-        "_waiting",
         "alone",
         "codec",
+        "contended",
         "freed",
         "full",
         "head",
@@ -67,12 +67,11 @@ class Batch:
         self,
         codec: Codec,
         target: int,
-        waiting: Sized,
         open_call: Callable[[Any], CallOptions | None],
     ) -> None:
         self.codec = codec
         self.target = target
-        self._waiting = waiting
+        self.contended = False
         self.open_call = open_call
         self.parts: list[bytes] = []
         self.size = self.head = 2
@@ -99,11 +98,6 @@ class Batch:
             self.full = True
             return False
         return True
-
-    @property
-    def contended(self) -> bool:
-        """Whether other lanes wait for their turn."""
-        return bool(self._waiting)
 
     def room(self) -> int:
         """Bytes of values that the next frame may have, if the batch already holds a frame."""

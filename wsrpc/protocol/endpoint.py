@@ -219,7 +219,7 @@ class Endpoint(Arrivals):
         elif type(frame) is SizedError and frame.body.retry_after is not None:
             frame.body.retry_after = min(frame.body.retry_after, LONGEST)
         if self._given_up and lane in self._given_up:
-            self._given_up.remove(lane)
+            del self._given_up[lane]
         else:
             self._events.append(StreamFinished(lane, frame))
 
@@ -327,7 +327,7 @@ class Endpoint(Arrivals):
             return
         body = ErrorBody("resource_exhausted", self._above_limit(size))
         self._events.append(StreamFinished(lane, Error(lane.id, body)))
-        self._given_up.add(lane)
+        self._given_up[lane] = None
         self.cancel(lane)
 
     def _on_chunk(self, frame: Chunk) -> None:

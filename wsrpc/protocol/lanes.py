@@ -18,7 +18,6 @@ error that names the frame, the role and the state.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from typing import Any, ClassVar, TypeAlias
 
@@ -50,6 +49,7 @@ __all__ = [
     "InCall",
     "Lane",
     "OutCall",
+    "Places",
     "Receiver",
     "Sender",
     "Slots",
@@ -155,9 +155,10 @@ class Sender(Lane):
 
     def __init__(self, id: int, state: State, credit: int) -> None:
         super().__init__(id, state)
-        self.pool: Slots | CallbackOffer | None = None
+        self.pool: Places | CallbackOffer | None = None
         self.credit = SendCredit(credit)
-        self.items: deque[bytes] = deque()
+        # A list, since an empty deque takes 760 bytes.
+        self.items: list[bytes] = []
         self.debt = 0
         self.terminal: Result | End | Error | Outgoing | None = None
 
@@ -221,15 +222,17 @@ class Sender(Lane):
             self.debt -= batch.quantum
             return False
         items = self.items
-        if not batch.fits(len(items[0]) + 1):
+        size = len(items[0])
+        if not batch.fits(size + 1):
             return False
-        group = [items.popleft()]
-        size = len(group[0])
         quantum = batch.quantum
-        room = min(quantum, batch.room()) if items else quantum
-        while items and size + len(group) + len(items[0]) < room:
-            group.append(items.popleft())
-            size += len(group[-1])
+        n, count = 1, len(items)
+        room = min(quantum, batch.room()) if count > 1 else quantum
+        while n < count and size + n + len(items[n]) < room:
+            size += len(items[n])
+            n += 1
+        group = items[:n]
+        del items[:n]
         batch.add(batch.codec.message(self.id, group))
         self.debt = size - quantum
         self.pending_bytes -= size
@@ -357,8 +360,8 @@ class OutCall(Receiver):
         self.oneway = oneway
         self.deadline = deadline
         self.options = options
-        self.uploads: dict[str, Upload] = {}
-        self.callbacks: dict[str, CallbackOffer] = {}
+        self.uploads = NO_UPLOADS
+        self.callbacks = NO_OFFERS
         self.slots = slots
         self.target: CallbackTarget | None = None
 
@@ -457,7 +460,7 @@ class InCall(Sender):
         self.owner = None
         self.pool = None
         self.credit = SendCredit(credit)
-        self.items = deque()
+        self.items = []
         self.debt = 0
         self.terminal = None
         self.method = method = frame.method
@@ -465,8 +468,8 @@ class InCall(Sender):
         self.size: int | None = frame.size
         self.oneway = type(frame) is SizedNotify
         self.state = "notified" if self.oneway else "invoked" if type(method) is int else "running"
-        self.uploads: dict[str, UploadReader] = {}
-        self.callbacks: dict[str, CallbackTarget] = {}
+        self.uploads = NO_READERS
+        self.callbacks = NO_TARGETS
         self.cancel_reason: str | None = None
         self.offer: CallbackOffer | None = None
         self.options = options = frame.options or NO_OPTIONS
@@ -577,15 +580,31 @@ class CallbackTarget(Lane):
         return True
 
 
-class Slots:
-    """The calls that may run at a time, and those that wait for a slot, first come first served."""
+class Places:
+    """The calls that may run at a time."""
 
-    __slots__ = ("limit", "live", "waiting")
+    __slots__ = ("limit", "live")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.live = 0
+
+
+class Slots(Places):
+    """The places that the peer offers, and the calls that wait for one, first come first served."""
+
+    __slots__ = ("waiting",)
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(limit)
         self.waiting: dict[OutCall, None] = {}
+
+
+# The streams and callbacks of calls that have none, which is most of them: shared, and never changed.
+NO_UPLOADS: dict[str, Upload] = {}
+NO_OFFERS: dict[str, CallbackOffer] = {}
+NO_READERS: dict[str, UploadReader] = {}
+NO_TARGETS: dict[str, CallbackTarget] = {}
 
 
 def finish_reason(reason: str | None) -> str:

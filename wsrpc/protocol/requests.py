@@ -62,7 +62,7 @@ class Requests(Sending):
         # Bytes of the calls that wait for a slot.
         self._queued = 0
         # The lanes that failed on this side, and whose terminal is still to come.
-        self._given_up: set[Receiver] = set()
+        self._given_up: dict[Receiver, None] = {}
 
     # ---------------------------------------------------------------- they begin
 
@@ -308,7 +308,7 @@ class Requests(Sending):
             reader.state = "finished"
             if self._arriving:
                 self._incoming.discard(reader.id)
-            self._given_up.discard(reader)
+            self._given_up.pop(reader, None)
         for target in call.callbacks.values():
             for live in list(target.live):
                 self._abandon(live)
@@ -325,5 +325,5 @@ class Requests(Sending):
             self._lanes.pop(call.id, None)
             if self._arriving:
                 self._incoming.discard(call.id)
-            self._given_up.discard(call)
+            self._given_up.pop(call, None)
         self.abandoned.append(call)

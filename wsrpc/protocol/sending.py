@@ -23,7 +23,7 @@ from .frames import (
 )
 from .ids import Ids
 from .lane_states import SENDING
-from .lanes import InCall, Sender, Slots, Upload
+from .lanes import InCall, Places, Sender, Upload
 from .splice import Encoded
 
 __all__ = ["Sending"]
@@ -55,7 +55,7 @@ class Sending(Ids):
     ) -> None:
         super().__init__(side, codec, limits, agent=agent)
         # Calls that were refused a slot, until the refusal has gone.
-        self._refused = Slots(MAX_REFUSALS)
+        self._refused = Places(MAX_REFUSALS)
 
     # ---------------------------------------------------------------- items
 

@@ -393,7 +393,7 @@ class Traffic:
         self._now = now
         outbox, replay = self._outbox, self._replay
         target = min(CAREFUL_TARGET if self._careful else BATCH_TARGET, self.peer_max_batch)
-        batch = Batch(self.codec, target, outbox.ring, self._open_call)
+        batch = Batch(self.codec, target, self._open_call)
         if self._careful and outbox.greets:
             # The hello goes alone, so that it gets through however soon this link is lost
             # (RESUME-4).
