@@ -334,10 +334,45 @@ async def listening_sockets(
     return bound
 
 
+# The newest short values of headers that many clients send alike. Sessions keep the headers of their
+# connection, which would otherwise take a kilobyte of each.
+_ALIKE: dict[str, str] = dict.fromkeys(
+    (
+        "accept-encoding",
+        "accept-language",
+        "cache-control",
+        "connection",
+        "host",
+        "origin",
+        "pragma",
+        "sec-websocket-extensions",
+        "sec-websocket-key",
+        "sec-websocket-protocol",
+        "sec-websocket-version",
+        "upgrade",
+        "user-agent",
+    ),
+    "",
+)
+_NAMES = {name: name for name in _ALIKE}
+SHORT = 256
+
+
 def headers_of(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
     """A request's headers, names in lower case; several of one name count as a list (RFC 9110)."""
     headers: dict[str, str] = {}
     for name, value in pairs:
         key = name.lower()
-        headers[key] = f"{headers[key]}, {value}" if key in headers else value
+        key = _NAMES.get(key, key)
+        headers[key] = f"{headers[key]}, {value}" if key in headers else _alike(key, value)
     return headers
+
+
+def _alike(name: str, value: str) -> str:
+    """The value, as the same object as the newest one of this header if both are equal."""
+    newest = _ALIKE.get(name)
+    if newest is None or len(value) > SHORT:
+        return value
+    if newest != value:
+        _ALIKE[name] = newest = value
+    return newest

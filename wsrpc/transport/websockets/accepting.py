@@ -106,9 +106,9 @@ async def listen(
     options["process_request"] = look
     options["process_response"] = note
 
-    async def run(connection: Any) -> None:
+    def run(connection: Any) -> Awaitable[None]:
         link = link_over(connection, _handshake(connection, door, ssl is not None), limits)
-        await handle(link, door.opened(socket_of(connection).fileno()))
+        return handle(link, door.opened(socket_of(connection).fileno()))
 
     serve = _listen_asyncio if on_asyncio() else _listen_trio
     async with serve(run, host, port, path, ssl, door, limits, options) as bound:
@@ -155,9 +155,10 @@ def _handshake(connection: Any, door: Doorkeeper[Any], tls: bool) -> Handshake:
         tls=tls,
         certificate=_certificate_of(connection) if tls else None,
     )
-    # The headers are not read any more, and take a tenth of an idle connection's memory.
+    # Neither is read any more, and they take a tenth of an idle connection's memory. The library
+    # keeps the request, and asks whether there was one.
     request.headers.clear()
-    connection.response.headers.clear()
+    connection.response = None
     return handshake
 
 

@@ -11,6 +11,7 @@ that lacks any of them, `link.py` takes the documented way.
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -47,6 +48,7 @@ NEEDED = {
         "process_event",
         "resume_writing",
         "send_data",
+        "drain",
         "close_exc",
     ),
     Protocol: ("send_text", "send_binary", "state", "parse", "fail"),
@@ -87,6 +89,16 @@ HANDED_OVER = 2 * 1024
 BURST = 64
 
 
+class _NoMessages:
+    """The queue of messages for `recv()`, of connections on which `recv()` is never called."""
+
+    def close(self) -> None:
+        """Do nothing: no call of `recv()` waits."""
+
+
+_NO_MESSAGES: Any = _NoMessages()
+
+
 class _Shared(threading.local):
     def __init__(self) -> None:
         self.buffer = memoryview(bytearray(READ_SIZE))
@@ -107,8 +119,8 @@ class Tap(Connection, asyncio.BufferedProtocol):
     """A mixin for connections: messages come here instead of into the queue of `recv()`.
 
     Until it is attached it holds the bytes of one read of the socket, and reads no further. Once
-    attached, it takes plain frames apart by itself while the library stands between two messages,
-    and hands all other bytes to the library.
+    the opening handshake is through, it takes plain frames apart by itself while the library stands
+    between two messages, and hands all other bytes to the library.
     """
 
     # Slots, apart from the library's attributes: a dictionary with all of them would take a
@@ -159,6 +171,13 @@ class Tap(Connection, asyncio.BufferedProtocol):
         self._between = False
         self._rest = b""
         super().connection_made(transport)
+        # Two queues of the library that stay empty would take a kilobyte and a half: one for `recv()`,
+        # and one for calls of `send()` that wait, of which there are few.
+        self.recv_messages = _NO_MESSAGES
+        self.drain_waiters: Any = []
+        if not self.debug and isinstance(self.logger, logging.LoggerAdapter):
+            # It adds the connection to records, of which `wsrpc.websockets` logs none.
+            self.logger = self.protocol.logger = self.logger.logger
 
     # ---------------------------------------------------------------- from asyncio
 
@@ -329,12 +348,6 @@ class Tap(Connection, asyncio.BufferedProtocol):
         on_drained: Callable[[], None],
     ) -> None:
         self._on_message, self._on_lost, self._on_drained = on_message, on_lost, on_drained
-        protocol = self.protocol
-        if not (protocol.extensions or protocol.debug):
-            name = protocol.subprotocol
-            self._head = TEXT if name is None or SUBPROTOCOLS[name].text else BINARY
-            self._limit = min(protocol.max_message_size or READ_SIZE, READ_SIZE)
-            self._between = between_frames(protocol)
         self.resume()
 
     def pause(self) -> None:
@@ -373,8 +386,16 @@ class Tap(Connection, asyncio.BufferedProtocol):
         await super().close(code, reason)
 
     def sender(self, text: bool) -> Callable[[bytes], bool]:
-        """The function that writes messages of one kind, bound once instead of for each message."""
+        """The function that writes messages of one kind, bound once instead of for each message.
+
+        From here on plain frames are taken apart here too: the opening handshake is through.
+        """
         self._text = text
+        protocol = self.protocol
+        if not (protocol.extensions or protocol.debug):
+            self._head = TEXT if text else BINARY
+            self._limit = min(protocol.max_message_size or READ_SIZE, READ_SIZE)
+            self._between = between_frames(protocol)
         return self._send_nowait
 
     def _send_nowait(self, data: bytes) -> bool:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import anyio
@@ -84,12 +85,13 @@ class Watch:
 class WebSocketLink:
     """A `websockets` connection of either backend, as a `Link`."""
 
+    __slots__ = ("_close_timeout", "_connection", "_text", "handshake", "subprotocol")
+
     def __init__(self, connection: Any, handshake: Handshake, close_timeout: float) -> None:
         self._connection = connection
         self.subprotocol: str | None = connection.subprotocol
         self.handshake = handshake
         self._text = self.subprotocol is None or SUBPROTOCOLS[self.subprotocol].text
-        self._close = getattr(connection, "aclose", None) or connection.close
         self._close_timeout = close_timeout
 
     async def send(self, data: bytes) -> None:
@@ -119,7 +121,8 @@ class WebSocketLink:
         # The library bounds the wait for the peer's close frame. It does not bound the wait until a
         # peer that does not read takes ours.
         with anyio.move_on_after(2 * self._close_timeout) as scope:
-            await self._close(code, short_reason(reason))
+            close = getattr(self._connection, "aclose", None) or self._connection.close
+            await close(code, short_reason(reason))
         if scope.cancelled_caught:
             await _abort(self._connection)
 
@@ -145,14 +148,27 @@ class TrioWebSocketLink(WebSocketLink):
 class DirectWebSocketLink(WebSocketLink):
     """A link driven by callbacks: a `DirectLink`."""
 
+    __slots__ = ("_tap", "send_nowait")
+
     def __init__(self, connection: direct.Tap, handshake: Handshake, close_timeout: float) -> None:
         super().__init__(connection, handshake, close_timeout)
         self._tap = connection
-        self.attach = connection.attach
-        self.pause = connection.pause
-        self.resume = connection.resume
-
+        # The one method that every message needs.
         self.send_nowait = connection.sender(self._text)
+
+    def attach(
+        self,
+        on_message: Callable[[bytes], None],
+        on_lost: Callable[[Exception], None],
+        on_drained: Callable[[], None],
+    ) -> None:
+        self._tap.attach(on_message, on_lost, on_drained)
+
+    def pause(self) -> None:
+        self._tap.pause()
+
+    def resume(self) -> None:
+        self._tap.resume()
 
     async def receive(self) -> bytes:
         return await self._tap.receive()
@@ -184,8 +200,9 @@ async def _abort(connection: Any) -> None:
         await trio.aclose_forcefully(connection.stream)
 
 
+@lru_cache(maxsize=64)
 def bounded(kind: type[Any], limits: Limits, *mixins: type[Any]) -> type[Any]:
-    """A class of connections with these bounds."""
+    """A class of connections with these bounds; the same one for the same arguments."""
     return type(kind.__name__, (*mixins, kind), {"bounds": limits})
 
 
