@@ -280,8 +280,8 @@ FAULTS = [
     Fault(
         "the links of an address are never counted out without `authenticate`",
         "admission/quotas.py",
-        "            self._by_address[address] -= 1\n",
-        "            self._by_address[address] -= 1 if known else 0\n",
+        "        self._by_address[address] -= 1\n",
+        "        self._by_address[address] -= 1 if who.principal is not None else 0\n",
         ("tests/session/test_access.py", "-k", "address"),
     ),
     Fault(

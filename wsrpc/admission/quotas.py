@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 
 from ..close_codes import CloseCode
 from ..errors import ProtocolError
@@ -11,7 +10,7 @@ from ..limits import Limits
 from .forwarded import bucket_of
 from .principals import Identity, Tally
 
-__all__ = ["Quotas"]
+__all__ = ["Quotas", "Visit"]
 
 
 class Quotas:
@@ -27,10 +26,8 @@ class Quotas:
         self._by_principal = Tally()
         self._by_address: Counter[str] = Counter()
 
-    def enter(
-        self, who: Identity, address: str, *, resumes: bool, replaces: bool
-    ) -> Callable[[], None]:
-        """Count a link that is let in; returns the function that counts it out again.
+    def enter(self, who: Identity, address: str, *, resumes: bool, replaces: bool) -> Visit:
+        """Count a link that is let in; returns the object that counts it out again.
 
         Args:
             who: The principal.
@@ -61,13 +58,33 @@ class Quotas:
         self._by_address[address] += 1
         if known:
             self._by_principal.add(who)
+        return Visit(self, who, address)
 
-        def leave() -> None:
-            self._links -= 1
-            self._by_address[address] -= 1
-            if not self._by_address[address]:
-                del self._by_address[address]
-            if known:
-                self._by_principal.remove(who)
+    def leave(self, who: Identity, address: str) -> None:
+        """Count a link out again.
 
-        return leave
+        Args:
+            who: Its principal.
+            address: The address for which it was counted.
+        """
+        self._links -= 1
+        self._by_address[address] -= 1
+        if not self._by_address[address]:
+            del self._by_address[address]
+        if who.principal is not None:
+            self._by_principal.remove(who)
+
+
+class Visit:
+    """A link that was let in."""
+
+    __slots__ = ("_address", "_quotas", "_who")
+
+    def __init__(self, quotas: Quotas, who: Identity, address: str) -> None:
+        self._quotas = quotas
+        self._who = who
+        self._address = address
+
+    def leave(self) -> None:
+        """Count the link out again; it is called once."""
+        self._quotas.leave(self._who, self._address)

@@ -130,7 +130,7 @@ class _Pump(LaneOwner):
         self.done: Future = hub.runtime.future()
 
     def start(self, context: Context) -> None:
-        self._hub.pumps.add(self)
+        self._hub.pumps[self] = None
         self.task = self._hub.nursery.spawn(self.run, context=context, once=True)
 
     async def run(self) -> None:
@@ -158,7 +158,7 @@ class _Pump(LaneOwner):
         self._lane.owner = None
 
     def _ended(self) -> None:
-        self._hub.pumps.discard(self)
+        self._hub.pumps.pop(self, None)
         if self._killer is not None:
             self._hub.timers.remove(self._killer)
         if not self.done.done():

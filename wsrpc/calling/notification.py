@@ -33,7 +33,7 @@ class Notification(LaneOwner):
         self._label = label
         self._call = call
         self._future: Future | None = None
-        hub.notifications.add(self)
+        hub.notifications[self] = None
 
     async def queued(self, timing: Timing) -> None:
         """Wait until the notification has a slot.

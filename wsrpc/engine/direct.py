@@ -32,12 +32,38 @@ Process = Callable[[list[Event]], None]
 class DirectTurns:
     """The part of a `DirectDriver` within one turn of the event loop: all but waiting."""
 
+    __slots__ = (
+        "_backlog",
+        "_blocked",
+        "_blocked_since",
+        "_caught_up",
+        "_events",
+        "_fault",
+        "_flushed",
+        "_guesses",
+        "_hub",
+        "_link",
+        "_lone",
+        "_lost",
+        "_now",
+        "_over",
+        "_process",
+        "_ready",
+        "_rest",
+        "_scheduled",
+        "_sent",
+        "_soon",
+        "_stall",
+        "_stopped",
+    )
+
     def __init__(self, link: DirectLink, hub: Hub, process: Process, fault: Fault) -> None:
         self._link = link
         self._hub = hub
         self._process = process
         self._fault = fault
-        self._stall = Stall(hub, lambda: link.unsent, fault)
+        # Made when the transport takes no more for the first time.
+        self._stall: Stall | None = None
         self._soon = hub.runtime.call_soon
         self._ready = hub.runtime.ready
         # Where the event loop does not tell whether other callbacks are ready, the last message
@@ -150,7 +176,7 @@ class DirectTurns:
 
     def _fail(self, error: Exception) -> None:
         self._over = True
-        self._stall.end()
+        self._end_stall()
         if not self._lost.done():
             self._lost.set_result(error)
 
@@ -188,6 +214,8 @@ class DirectTurns:
                 if not send(data):
                     self._blocked = True
                     self._blocked_since = hub.runtime.now()
+                    if self._stall is None:
+                        self._stall = Stall(hub, self._unsent, self._fault)
                     self._stall.begin()
                     return
         except Exception as error:  # noqa: BLE001  (the fault handler acts on it)
@@ -202,16 +230,23 @@ class DirectTurns:
     def _on_drained(self) -> None:
         if self._blocked:
             self._blocked = False
-            self._stall.end()
+            self._end_stall()
             hub = self._hub
             hub.events.backpressure(hub.session, hub.runtime.now() - self._blocked_since)
             self._flush()
+
+    def _unsent(self) -> int:
+        return self._link.unsent
+
+    def _end_stall(self) -> None:
+        if self._stall is not None:
+            self._stall.end()
 
     def stop(self) -> None:
         if self._stopped:
             return
         self._stopped = self._over = True
-        self._stall.end()
+        self._end_stall()
         if self._rest is not None:
             self._hub.timers.remove(self._rest)
         settle(self._flushed)

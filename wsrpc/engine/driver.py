@@ -48,6 +48,21 @@ def _tell_sent(hub: Hub, count: int, seconds: float) -> None:
 class TaskDriver:
     """Drives any link, with a task that reads and one that writes."""
 
+    __slots__ = (
+        "_caught_up",
+        "_events",
+        "_fault",
+        "_flushed",
+        "_hub",
+        "_link",
+        "_over",
+        "_process",
+        "_ready",
+        "_stall",
+        "_writer",
+        "_writing_since",
+    )
+
     def __init__(self, link: Link, hub: Hub, process: Process, fault: Fault) -> None:
         self._link = link
         self._hub = hub

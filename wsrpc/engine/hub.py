@@ -7,11 +7,9 @@ there are no locks.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from contextvars import copy_context
 from typing import Any, Protocol
-from weakref import WeakKeyDictionary
 
 from ..contract.signature import Param
 from ..errors import Code, ConnectionLost, DeadlineExceeded
@@ -37,6 +35,8 @@ TINY = 4096
 LEAST_TRICKLE = 32 * 1024
 LEAST = 128
 LOOK_AGAIN = 0.05
+
+NO_ERRORS: frozenset[str] = frozenset()
 
 __all__ = [
     "Driver",
@@ -88,10 +88,6 @@ class Driver(Protocol):
         """Stop reading and writing; events of messages taken already are acted on at once."""
 
 
-# A session may have several hubs, one after another, and its errors are those of one peer.
-_ORIGINS: WeakKeyDictionary[Session, object] = WeakKeyDictionary()
-
-
 class _Turn:
     """The place of a call that waits to begin."""
 
@@ -105,7 +101,8 @@ class Hub:
     """The loop-side state of one session.
 
     Attributes:
-        origin: An object that marks the errors of this session's peer.
+        origin: An object that marks the errors of this session's peer. A session may have several hubs,
+            one after another, and one mark.
         own_errors: Types of errors that the peer makes on this side's behalf; no other code there can.
         endpoint: The protocol.
         runtime: The event loop.
@@ -134,7 +131,42 @@ class Hub:
             their order.
     """
 
-    own_errors: frozenset[str] = frozenset()
+    # A server has one for each session, most of them idle: slots, and nothing that few of them need.
+    __slots__ = (
+        "_admits",
+        "_blocked",
+        "_closing",
+        "_driver",
+        "_room",
+        "_waited_for_partly",
+        "_waiting_bytes",
+        "account",
+        "codec",
+        "draining",
+        "endpoint",
+        "events",
+        "flush",
+        "limits",
+        "log",
+        "lost",
+        "lost_class",
+        "notifications",
+        "nursery",
+        "on_lost",
+        "origin",
+        "own_errors",
+        "producers",
+        "pumps",
+        "runtime",
+        "session",
+        "taken",
+        "timers",
+        "trouble",
+        "unlinked",
+        "unsent",
+        "waiting_calls",
+        "wake",
+    )
 
     def __init__(
         self,
@@ -144,14 +176,16 @@ class Hub:
         nursery: Nursery,
         events: Events | None = None,
         ledger: Ledger | None = None,
+        origin: object | None = None,
     ) -> None:
         self.account: Account = (ledger or Ledger(endpoint.limits)).open()
         self.taken = 0
-        self.waiting_calls: deque[_Turn] = deque()
+        self.waiting_calls: list[_Turn] = []
         self._waiting_bytes = 0
         self._admits = False
         self.session = session
-        self.origin = _ORIGINS.setdefault(session, object())
+        self.own_errors = NO_ERRORS
+        self.origin = origin or object()
         self.endpoint = endpoint
         self.codec = endpoint.codec
         self.limits = endpoint.limits
@@ -168,10 +202,11 @@ class Hub:
         self.wake: Callable[[], None] = _nothing
         self.flush: Callable[[], None] = _nothing
         self.unlinked: Callable[[], None] = _nothing
-        self._blocked: set[Callable[[], None]] = set()
+        self._blocked: dict[Callable[[], None], None] = {}
         self._room: list[Future] = []
-        self.pumps: set[Any] = set()
-        self.notifications: set[LaneOwner] = set()
+        # Dictionaries in the place of sets, which take three times the memory while they are empty.
+        self.pumps: dict[Any, None] = {}
+        self.notifications: dict[LaneOwner, None] = {}
         self.unsent: list[LaneOwner] = []
         self.producers = 0
         self._closing: list[Future] = []
@@ -355,18 +390,19 @@ class Hub:
                 call.owner.on_finished(Error(call.id, body))
 
     def _make_room(self) -> None:
-        blocked, self._blocked = self._blocked, set()
-        for wake in blocked:
-            wake()
+        if self._blocked:
+            blocked, self._blocked = self._blocked, {}
+            for wake in blocked:
+                wake()
         settle(self._room)
 
     def block(self, wake: Callable[[], None]) -> None:
         """Call `wake` when the outbox has room again."""
-        self._blocked.add(wake)
+        self._blocked[wake] = None
 
     def notified(self, notification: LaneOwner) -> None:
         """Note that a notification has ended, at the other end or before it got there."""
-        self.notifications.discard(notification)
+        self.notifications.pop(notification, None)
         if self._closing and not self.notifications:
             settle(self._closing)
 

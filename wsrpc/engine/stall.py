@@ -17,6 +17,8 @@ Fault = Callable[[Exception], None]
 class Stall:
     """Watches one write that the transport does not take (protocol.md OUT-4)."""
 
+    __slots__ = ("_entry", "_fault", "_hub", "_left", "_unsent")
+
     def __init__(self, hub: Hub, unsent: Callable[[], int], fault: Fault) -> None:
         self._hub = hub
         self._unsent = unsent

@@ -136,7 +136,7 @@ class CallState(LaneOwner):
         if timeout is not None:
             self._deadline = deadline = hub.runtime.now() + timeout / 1000
             self._entry = hub.timers.add(deadline, self._expire)
-        self.calls.begin(self)
+        self.calls.live[self] = None
         if baggage >= LIGHT:
             self._load(baggage)
         if complete:

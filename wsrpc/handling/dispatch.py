@@ -65,6 +65,8 @@ class Dispatcher:
         relay: Gets each call first, if there is one; it returns True if it has taken the call.
     """
 
+    __slots__ = ("_calls", "_entries", "_hints", "_hub", "_visible", "relay")
+
     def __init__(
         self,
         calls: LiveCalls,

@@ -111,7 +111,7 @@ class Handler(CallState):
                 return await calls.in_order.run(work, self._entered_in_order)
             finally:
                 self._threaded = False
-        await calls.in_order.passed()
+        await calls.passed()
         place = await self.take_thread(calls.threads.functions)
         try:
             outcome = _Outcome()

@@ -57,11 +57,22 @@ class LiveCalls:
         debug: Whether unexpected errors cross with their text.
         events: Passes events to counters and observers.
         threads: The threads in which plain functions run.
-        in_order: Plain notifications, which begin one after the other.
         live: The handlers.
-        begin: Counts in a handler that has begun.
-        functions: The methods called so far, as `function` gives them, by full name.
     """
+
+    __slots__ = (
+        "_functions",
+        "_idle",
+        "_in_order",
+        "_instances",
+        "authorize",
+        "check",
+        "debug",
+        "events",
+        "hub",
+        "live",
+        "threads",
+    )
 
     def __init__(
         self,
@@ -78,29 +89,47 @@ class LiveCalls:
         self.debug = debug
         self.events = hub.events
         self.threads = threads
-        self.in_order = InOrder(hub, threads)
-        self.live: set[Running] = set()
-        self.begin: Callable[[Running], None] = self.live.add
+        self.live: dict[Running, None] = {}
         self._idle: list[Future] = []
-        self._instances: dict[str, Any] = {}
-        self.functions: dict[str, Callable[..., Any]] = {}
+        # Most sessions need none of these.
+        self._in_order: InOrder | None = None
+        self._instances: dict[str, Any] | None = None
+        self._functions: dict[str, Callable[..., Any]] | None = None
 
     @property
     def session(self) -> Session:
         """The session of these calls."""
         return self.hub.session
 
+    @property
+    def in_order(self) -> InOrder:
+        """Plain notifications, which begin one after the other."""
+        if self._in_order is None:
+            self._in_order = InOrder(self.hub, self.threads)
+        return self._in_order
+
+    async def passed(self) -> None:
+        """Wait until all plain notifications that are there now have begun."""
+        if self._in_order is not None:
+            await self._in_order.passed()
+
     def function(self, entry: MethodEntry) -> Callable[..., Any]:
         """The method, bound to this session's controller: a shared one, or one made for it."""
-        try:
-            return self.functions[entry.label]
-        except KeyError:
+        if entry.function is not None:
+            return entry.function
+        if self._functions is None or self._instances is None:
+            self._functions, self._instances = {}, {}
+        function = self._functions.get(entry.label)
+        if function is None:
             name = entry.exposed.name
             if name not in self._instances:
                 self._instances[name] = entry.exposed.instance(self.session)
-            function = entry.spec.target(self._instances[name])
-            self.functions[entry.label] = function
-            return function
+            function = self._functions[entry.label] = entry.spec.target(self._instances[name])
+        return function
+
+    def begin(self, handler: Running) -> None:
+        """Count in a handler that has begun."""
+        self.live[handler] = None
 
     async def idle(self) -> None:
         """Wait until no handler runs any more."""
@@ -115,7 +144,7 @@ class LiveCalls:
 
     def end(self, handler: Running) -> None:
         """Count out a handler that is through, its cleanup included."""
-        self.live.discard(handler)
+        self.live.pop(handler, None)
         if self._idle and not self.live:
             settle(self._idle)
 

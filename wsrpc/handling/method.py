@@ -128,7 +128,7 @@ class MethodHandler(Handler):
         if entry.interceptors:
             pending = self._intercepted(arguments, context)
         elif spec.flavor == "coroutine":
-            pending = (calls.functions.get(entry.label) or calls.function(entry))(**arguments)
+            pending = (entry.function or calls.function(entry))(**arguments)
         else:
             pending = self._call(arguments)
         # An upload that the method drops must be gone, so that its producer stops.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
 
 from ..contract.expose import Exposed
 from ..contract.signature import MethodSpec
@@ -22,6 +23,7 @@ class MethodEntry:
         interceptors: The interceptors around it, outermost first.
         channels: Whether it takes streams or callbacks.
         tags: The tags of the method and of its controller.
+        function: The method of a controller that serves every session; None where each has its own.
         guarded: Whether `authorize` is asked.
         light: Whether it has answered, and its answers have been small so far.
     """
@@ -30,6 +32,7 @@ class MethodEntry:
         "_heavy",
         "channels",
         "exposed",
+        "function",
         "guarded",
         "interceptors",
         "label",
@@ -49,6 +52,9 @@ class MethodEntry:
         self.label = f"{exposed.name}.{spec.name}"
         self.spec = spec
         self.exposed = exposed
+        self.function: Callable[..., Any] | None = None
+        if not exposed.per_session:
+            self.function = spec.target(exposed.instance(None))
         self.interceptors = tuple(interceptors)
         self.tags = spec.tags
         self.guarded = guarded

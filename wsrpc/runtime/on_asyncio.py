@@ -214,10 +214,13 @@ class AsyncioRuntime:
 
 
 class _AsyncioNursery:
+    # Each session has a nursery, mostly with one timer and no task: slots, and no empty sets.
+    __slots__ = ("_loop", "_tasks", "_timers")
+
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._timers: set[_AsyncioTimer] = set()
+        self._tasks: dict[asyncio.Task[None], None] = {}
+        self._timers: list[_AsyncioTimer] = []
 
     def spawn(
         self,
@@ -227,8 +230,8 @@ class _AsyncioNursery:
         once: bool = False,
     ) -> Task:
         task: asyncio.Task[None] = asyncio.Task(fn(*args), loop=self._loop, context=context)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = None
+        task.add_done_callback(self._tasks.pop)
         return task
 
     def spawn_handler(
@@ -246,7 +249,7 @@ class _AsyncioNursery:
 
     def timer(self, callback: Callable[[], None]) -> Timer:
         timer = _AsyncioTimer(self._loop, callback, self._timers)
-        self._timers.add(timer)
+        self._timers.append(timer)
         return timer
 
     async def close(self) -> None:
@@ -254,15 +257,17 @@ class _AsyncioNursery:
             timer.close()
         for task in self._tasks:
             task.cancel()
-        await _outlast(self._tasks)
+        await _outlast(set(self._tasks))
 
 
 class _AsyncioTimer:
+    __slots__ = ("_callback", "_handle", "_loop", "_siblings", "_when")
+
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
         callback: Callable[[], None],
-        siblings: set[_AsyncioTimer],
+        siblings: list[_AsyncioTimer],
     ) -> None:
         self._loop = loop
         self._callback = callback
@@ -283,7 +288,8 @@ class _AsyncioTimer:
         self._callback()
 
     def close(self) -> None:
-        self._siblings.discard(self)
+        if self in self._siblings:
+            self._siblings.remove(self)
         self._when = -math.inf
         if self._handle is not None:
             self._handle.cancel()

@@ -22,21 +22,23 @@ __all__ = ["TimerEntry", "Timers"]
 # It is a list because lists compare in C, and because a class would double the cost of an entry.
 # The number keeps callbacks from being compared.
 TimerEntry: TypeAlias = list[Any]
+_number: Callable[[], int] = count().__next__
 
 
 class Timers:
     """The timers of one session; times are seconds on the runtime's clock."""
 
+    __slots__ = ("_heap", "_now", "_removed", "_timer")
+
     def __init__(self, runtime: Runtime, nursery: Nursery) -> None:
         self._now = runtime.now
         self._heap: list[TimerEntry] = []
         self._removed = 0
-        self._order = count().__next__
         self._timer = nursery.timer(self._fire)
 
     def add(self, when: float, callback: Callable[[], None]) -> TimerEntry:
         """Arrange for `callback`, which must not raise."""
-        entry = [when, self._order(), callback]
+        entry = [when, _number(), callback]
         heap = self._heap
         heappush(heap, entry)
         if heap[0] is entry:

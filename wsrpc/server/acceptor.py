@@ -16,7 +16,7 @@ from ..admission.forwarded import Proxies
 from ..admission.handshakes import Pending, PendingLinks
 from ..admission.origins import Origins
 from ..admission.principals import Identity
-from ..admission.quotas import Quotas
+from ..admission.quotas import Quotas, Visit
 from ..close_codes import CloseCode
 from ..context import Authorize, Visible
 from ..engine.ledger import Ledger
@@ -116,6 +116,11 @@ class Acceptor:
     def __init__(self, service: Service, runtime: Runtime) -> None:
         self._service = service
         self._runtime = runtime
+        # The endpoints of new sessions, by subprotocol.
+        self._endpoints = {
+            name: partial(Endpoint, "accepting", codec, service.limits, agent=AGENT)
+            for name, codec in SUBPROTOCOLS.items()
+        }
         # The sessions that began here.
         self._sessions: set[ServedSession] = set()
         # The scopes around links that are being authenticated.
@@ -197,7 +202,7 @@ class Acceptor:
             return
         service = self._service
         begun: ServedSession | None = None
-        leave = _nothing
+        visit: Visit | None = None
         if service.recording is not None:
             link = recorded(link, service.recording, "S")
         service.events.link_opened(link.handshake)
@@ -209,7 +214,7 @@ class Acceptor:
                     await self._forward(link, opening, pending)
                     return
                 session = self._to_resume(opening, grant)
-                leave = service.quotas.enter(
+                visit = service.quotas.enter(
                     grant.identity,
                     link.handshake.address,
                     resumes=session is not None,
@@ -236,7 +241,8 @@ class Acceptor:
                 service.events.link_left()
                 if service.recording is not None:
                     over(link)
-                leave()
+                if visit is not None:
+                    visit.leave()
                 if pending is not None:
                     service.pending.remove(pending)
             if begun is not None:
@@ -323,7 +329,7 @@ class Acceptor:
         service = self._service
         codec = SUBPROTOCOLS[link.subprotocol]
         session = ServedSession(
-            partial(Endpoint, "accepting", codec, service.limits, agent=AGENT),
+            self._endpoints[link.subprotocol],
             self._runtime,
             await self._runtime.open_nursery(),
             entries=service.entries,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 import anyio
@@ -28,19 +28,15 @@ __all__ = ["ServedSession"]
 class ServedSession(LiveSession):
     """A session on the accepting side, with its place in the server's table."""
 
-    # With more than thirty names the dictionary of each session would take a kilobyte more.
-    __slots__ = ("authentication", "table")
-
-    table: SessionTable[ServedSession]
-    authentication: Authentication
-
-    # Called once the session has begun; the next attribute tells whether it was.
-    _on_connect: OnSession | None = None
-    _greeted: Future | None = None
-
-    # Credentials that came while others were being checked; only the newest matter.
-    _fresh: bytes | None = None
-    _looking = False
+    __slots__ = (
+        "_begun",
+        "_fresh",
+        "_greeted",
+        "_looking",
+        "_on_connect",
+        "authentication",
+        "table",
+    )
 
     @property
     def linked(self) -> bool:
@@ -62,12 +58,17 @@ class ServedSession(LiveSession):
             id: Its public name.
             on_connect: Called with it once it has begun.
         """
-        self.table = table
+        self.table: SessionTable[ServedSession] = table
         self.authentication = authentication
         self.id = id
-        if on_connect is not None:
-            self._on_connect = on_connect
-        self.wire.hub.unlinked = partial(table.grown, self)
+        self._begun = False
+        # Called once the session has begun; the future is done when it is through.
+        self._on_connect = on_connect
+        self._greeted: Future | None = None
+        # Credentials that came while others were being checked; only the newest matter.
+        self._fresh: bytes | None = None
+        self._looking = False
+        self.wire.hub.unlinked = self._grown
 
     def begin(self, how: Callable[[], list[Event]]) -> list[Event]:
         """Let the protocol begin on a new link; pass the events returned to `serve`.
@@ -100,18 +101,18 @@ class ServedSession(LiveSession):
         """Answer the hello of a peer that comes back; within `begin`."""
         return self.wire.endpoint.resume(opening, token=token, now=self.runtime.now())
 
-    async def serve(self, link: Link, events: list[Event]) -> None:
+    def serve(self, link: Link, events: list[Event]) -> Awaitable[None]:
         """Serve a link until it is gone.
 
         Args:
             link: The connection.
             events: The events that `begin` returned; the list is emptied.
         """
-        await self.wire.serve(link, events)
+        return self.wire.serve(link, events)
 
-    async def wait_ended(self) -> None:
+    def wait_ended(self) -> Awaitable[None]:
         """Wait until the session is over for good."""
-        await self.wire.wait_ended()
+        return self.wire.wait_ended()
 
     def soon(self, fn: Callable[[], None]) -> None:
         """Call `fn`, which must not raise, after the current callback."""
@@ -141,11 +142,10 @@ class ServedSession(LiveSession):
     def wire_opened(self, wire: WireSession, hello: HelloBody) -> None:
         self.table.attach(self)
         super().wire_opened(wire, hello)
-        if self._greeted is None:
-            self._greeted = self.runtime.future()
-            if self._on_connect is None:
-                self._greeted.set_result(None)
-            else:
+        if not self._begun:
+            self._begun = True
+            if self._on_connect is not None:
+                self._greeted = self.runtime.future()
                 self._nursery.spawn(self._greet, self._on_connect, self._greeted)
 
     async def _greet(self, on_connect: OnSession, greeted: Future) -> None:
@@ -164,13 +164,14 @@ class ServedSession(LiveSession):
 
     async def farewell(self, on_disconnect: OnSession) -> None:
         """Call `on_disconnect`, for a session that has begun and ended."""
-        if self._greeted is not None:
-            await self.runtime.to_the_end(partial(self._part, on_disconnect, self._greeted))
+        if self._begun:
+            await self.runtime.to_the_end(partial(self._part, on_disconnect))
 
-    async def _part(self, on_disconnect: OnSession, greeted: Future) -> None:
+    async def _part(self, on_disconnect: OnSession) -> None:
         try:
             with anyio.move_on_after(self.limits.cleanup_timeout):
-                await greeted
+                if self._greeted is not None:
+                    await self._greeted
                 await never_cancels(
                     on_disconnect(self), "on_disconnect", self.runtime.is_being_cancelled
                 )
@@ -181,6 +182,9 @@ class ServedSession(LiveSession):
                 raise
         except BaseException as error:  # noqa: BLE001  (logged; no peer ends a server)
             everyone.error("on_disconnect raised for %r", self, error=error)
+
+    def _grown(self) -> None:
+        self.table.grown(self)
 
     def wire_detached(self, wire: WireSession, error: ConnectionLost) -> None:
         super().wire_detached(wire, error)

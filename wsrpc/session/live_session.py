@@ -92,6 +92,43 @@ class LinkSource(Protocol):
 class LiveSession(Session):
     """The `Session` of this process: one wire session after another, over their links."""
 
+    # A server keeps one for each peer, mostly idle. With as many names in it a dictionary would take
+    # more than a kilobyte. There is one all the same, for names that an application sets.
+    __slots__ = (
+        "_auth_due",
+        "_authorize",
+        "_check",
+        "_closing",
+        "_debug",
+        "_entries",
+        "_events",
+        "_ledger",
+        "_link_source",
+        "_lost",
+        "_make_endpoint",
+        "_metadata",
+        "_nursery",
+        "_older",
+        "_on_closed",
+        "_on_state",
+        "_origin",
+        "_proxies",
+        "_ready",
+        "_threads",
+        "_visible",
+        "_watchers",
+        "change",
+        "handshake",
+        "id",
+        "interceptors",
+        "peer",
+        "principal",
+        "principal_key",
+        "route",
+        "runtime",
+        "wire",
+    )
+
     def __init__(
         self,
         make_endpoint: Callable[[], Endpoint],
@@ -112,6 +149,7 @@ class LiveSession(Session):
     ) -> None:
         self._ledger = ledger
         self._visible = visible
+        self._origin = object()
         self.id = ""
         self.principal: Any = None
         self.principal_key: str | None = None
@@ -133,13 +171,14 @@ class LiveSession(Session):
         self._link_source: LinkSource | None = None
         self._proxies: dict[Any, Proxy] = {}
         self.change = StateChange("connecting", "it is new")
-        self._watchers: set[_Watcher] = set()
-        self._ready: Future = runtime.future()
+        self._watchers: tuple[_Watcher, ...] = ()
+        # Connecting side: done with the first hello, or with the reason why there was none.
+        self._ready: Future | None = None
         self._lost: ConnectionLost | None = None
         self._on_closed: list[Future] = []
         self._closing = False
         # Wire sessions that have ended or drain, and still have running handlers.
-        self._older: set[WireSession] = set()
+        self._older: tuple[WireSession, ...] = ()
         self.wire = self._new_wire()
         self.route = Route(self.wire.hub)
 
@@ -201,7 +240,7 @@ class LiveSession(Session):
     async def states(self) -> AsyncGenerator[StateChange, None]:
         watcher = _Watcher(self.runtime)
         watcher.changes.append(self.change)
-        self._watchers.add(watcher)
+        self._watchers = (*self._watchers, watcher)
         try:
             while True:
                 change = await watcher.next()
@@ -209,7 +248,7 @@ class LiveSession(Session):
                 if change.state == "closed":
                     return
         finally:
-            self._watchers.discard(watcher)
+            self._watchers = tuple(one for one in self._watchers if one is not watcher)
 
     def clientize(
         self,
@@ -301,19 +340,20 @@ class LiveSession(Session):
             threads=self._threads,
             ledger=self._ledger,
             visible=self._visible,
+            origin=self._origin,
         )
 
     def _go_on(self) -> None:
         """Let a new wire session take all calls from now on."""
         older, self.wire = self.wire, self._new_wire()
         self.route.lead_to(self.wire.hub)
-        self._older.add(older)
+        self._older = (*self._older, older)
         self._nursery.spawn(self._retire, older)
 
     async def _retire(self, wire: WireSession) -> None:
         await wire.wait_ended()
         await wire.idle()
-        self._older.discard(wire)
+        self._older = tuple(one for one in self._older if one is not wire)
 
     def wire_opened(self, wire: WireSession, hello: HelloBody) -> None:
         if wire.endpoint.side == "connecting" and wire is self.wire:
@@ -326,8 +366,7 @@ class LiveSession(Session):
         if wire is self.wire:
             cause = "the session goes on" if self.state == "detached" else "a session has begun"
             self._enter(StateChange("connected", cause))
-        if not self._ready.done():
-            self._ready.set_result(None)
+        self._is_ready(None)
 
     def wire_detached(self, wire: WireSession, error: ConnectionLost) -> None:
         outlook: tuple[int, float | None] = (0, None)
@@ -357,8 +396,7 @@ class LiveSession(Session):
             return
         self._lost = error
         self.route.closed = True
-        if not self._ready.done():
-            self._ready.set_result(error)
+        self._is_ready(error)
         self._enter(StateChange("closed", error.message, error))
         settle(self._on_closed)
 
@@ -410,6 +448,7 @@ class LiveSession(Session):
     def supplied_by(self, source: LinkSource) -> None:
         """Connecting side: set the source of this session's links."""
         self._link_source = source
+        self._ready = self.runtime.future()
 
     async def ready(self) -> None:
         """Connecting side: wait for the server's first hello.
@@ -417,14 +456,21 @@ class LiveSession(Session):
         Raises:
             ConnectError: The server refused, or did not answer as a wsrpc server does.
         """
+        assert self._ready is not None
         error: Exception | None = await self._ready
         if error is not None:
             raise _refused(error)
 
+    def _is_ready(self, error: Exception | None) -> bool:
+        """Let `ready` go on, which is over with the first call; returns whether this was the first."""
+        if self._ready is None or self._ready.done():
+            return False
+        self._ready.set_result(error)
+        return True
+
     def give_up(self, error: Exception) -> None:
         """Connecting side: end the session, since no link came about or a task of it failed."""
-        if not self._ready.done():
-            self._ready.set_result(error)
+        if self._is_ready(error):
             # Now, so that its end has this reason.
             self._closing = True
             self.wire.lose(CloseCode.NORMAL, "", what=str(error), cause=error)

@@ -20,18 +20,19 @@ class Pressure:
         expel: Ends the session, with a close code and a reason.
     """
 
+    __slots__ = ("_entry", "_expel", "_hub")
+
     def __init__(self, hub: Hub, expel: Callable[[int, str], None]) -> None:
         self._hub = hub
         self._expel = expel
         self._entry: TimerEntry | None = None
-        hub.account.on_change = self._changed
 
     def end(self) -> None:
         """Stop watching, since the session is over."""
-        self._hub.account.on_change = None
         self._relieve()
 
-    def _changed(self) -> None:
+    def changed(self) -> None:
+        """Act on a session that has come above its bound, or is within it again."""
         crowded = self._hub.account.crowded
         self._hub.squeeze(crowded)
         if crowded:

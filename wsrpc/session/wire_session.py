@@ -104,12 +104,31 @@ class WireSession:
         ledger: The ledger in which it has an account of the bytes it holds; one of its own, if
             None.
         visible: Tells whether the peer is told of a method; None: of all.
+        origin: Marks the errors of its peer; an object of its own, if None.
 
     Attributes:
         hub: The waiting around the endpoint.
         calls: The calls of the peer that run.
         comes_back: Whether a lost link may be followed by another.
     """
+
+    __slots__ = (
+        "_alarm",
+        "_alarm_at",
+        "_closing",
+        "_dispatcher",
+        "_events",
+        "_link",
+        "_nursery",
+        "_owner",
+        "_pressure",
+        "_runtime",
+        "_verdict",
+        "calls",
+        "comes_back",
+        "endpoint",
+        "hub",
+    )
 
     def __init__(
         self,
@@ -127,15 +146,17 @@ class WireSession:
         threads: Threads,
         ledger: Ledger | None = None,
         visible: Visible | None = None,
+        origin: object | None = None,
     ) -> None:
         self.endpoint = endpoint
-        self.hub = Hub(session, endpoint, runtime, nursery, events, ledger)
-        self._pressure = Pressure(self.hub, self.expel)
+        self.hub = Hub(session, endpoint, runtime, nursery, events, ledger, origin)
+        # Made when the session comes above its bound on memory for the first time.
+        self._pressure: Pressure | None = None
+        self.hub.account.on_change = self._on_pressure
         self.calls = LiveCalls(
             self.hub, authorize=authorize, check=check, debug=debug, threads=threads
         )
         self._dispatcher = Dispatcher(self.calls, entries, visible)
-        self._receive = self._dispatcher.receive
         self.comes_back = True
         self._owner = owner
         self._runtime = runtime
@@ -145,7 +166,7 @@ class WireSession:
         # The reason why the present link has to go, until it is gone.
         self._verdict: ProtocolError | None = None
         # Links that this side is closing.
-        self._closing: set[Future] = set()
+        self._closing: list[Future] = []
         self._alarm: TimerEntry | None = None
         self._alarm_at = 0.0
 
@@ -297,7 +318,7 @@ class WireSession:
 
     def _begin_closing(self) -> Future:
         done = self._runtime.future()
-        self._closing.add(done)
+        self._closing.append(done)
         return done
 
     async def _closed(self, link: Link, code: int, reason: str, done: Future) -> None:
@@ -305,7 +326,7 @@ class WireSession:
             with anyio.CancelScope(shield=True):
                 await link.close(code, reason)
         finally:
-            self._closing.discard(done)
+            self._closing.remove(done)
             done.set_result(None)
 
     def _writing_failed(self, link: Link, error: Exception) -> None:
@@ -434,7 +455,9 @@ class WireSession:
         if driver is not None:
             driver.stop()
         self._disarm()
-        self._pressure.end()
+        self.hub.account.on_change = None
+        if self._pressure is not None:
+            self._pressure.end()
         error = _lost(code, reason, what or f"the session ended with close code {code}")
         error.__cause__ = cause
         self._events.frames_ignored(self.endpoint.ignored)
@@ -465,6 +488,11 @@ class WireSession:
             # timeout.
             await closing
         self.hub.timers.close()
+
+    def _on_pressure(self) -> None:
+        if self._pressure is None:
+            self._pressure = Pressure(self.hub, self.expel)
+        self._pressure.changed()
 
     # ------------------------------------------------------------ time
 
@@ -507,7 +535,7 @@ class WireSession:
         if hub.lost is not None:
             # No call may begin any more on a session that has ended.
             return
-        handlers, receive = self._on, self._receive
+        handlers, receive = self._on, self._dispatcher.receive
         for event in events:
             # Most events are of three kinds, which go straight to where they belong.
             if type(event) is CallReceived:
