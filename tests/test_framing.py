@@ -127,6 +127,7 @@ async def outcome_of(side: Side, stream: bytes, cuts: list[int], *, plain: bool)
     tap = connection(side, plain=plain)
     wire = Wire()
     tap.connection_made(wire)
+    tap.sender(True)
     tap.attach(messages.append, lambda error: ends.append(str(error)), lambda: None)
     assert (tap._head is not None) is plain
     places = sorted({0, len(stream), *(cut % (len(stream) + 1) for cut in cuts)})
@@ -183,6 +184,7 @@ async def test_behind_a_ping_the_short_way_goes_on(side: Side, anyio_backend_nam
     tap = connection(side, plain=True)
     tap.connection_made(Wire())
     messages: list[bytes] = []
+    tap.sender(True)
     tap.attach(messages.append, lambda error: None, lambda: None)
     masked = side is SERVER
     for frame, between in (
@@ -208,6 +210,7 @@ async def test_what_uvloop_hands_over_as_bytes_takes_the_short_way_too(
     tap = connection(SERVER, plain=True)
     tap.connection_made(Wire())
     messages: list[bytes] = []
+    tap.sender(True)
     tap.attach(messages.append, lambda error: None, lambda: None)
     long = bytes(direct.READ_SIZE)
     sent = b"".join(packed(TEXT, data, masked=True) for data in (b"1", long[:-100], b"2"))

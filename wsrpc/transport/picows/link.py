@@ -7,7 +7,6 @@ fragments, the type of a message, the closing handshake, pongs, and pauses of re
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -53,6 +52,42 @@ class PicowsLink(WSListener):
         opened: Called when messages can be sent.
     """
 
+    __slots__ = (
+        "_arrived",
+        "_burst",
+        "_calm",
+        "_close_timeout",
+        "_delivering",
+        "_direct",
+        "_drained",
+        "_drop",
+        "_fragments",
+        "_full",
+        "_gone",
+        "_held",
+        "_kind",
+        "_later",
+        "_leaving",
+        "_limits",
+        "_loop",
+        "_lost",
+        "_max_size",
+        "_odd",
+        "_on_drained",
+        "_on_lost",
+        "_on_message",
+        "_opened",
+        "_pong",
+        "_queue",
+        "_reading",
+        "_refused",
+        "_transport",
+        "_websocket",
+        "_whole",
+        "handshake",
+        "subprotocol",
+    )
+
     def __init__(
         self,
         subprotocol: str | None,
@@ -75,7 +110,9 @@ class PicowsLink(WSListener):
         # counts.
         self._lost: LinkClosed | None = None
         self._refused: ProtocolError | None = None
-        self._gone = asyncio.Event()
+        self._gone = False
+        # Set when it is gone; made for the first `close`.
+        self._leaving: asyncio.Event | None = None
         self._drop: asyncio.TimerHandle | None = None
         # Inbound. `_whole` says that the next frame may be a whole message.
         self._whole = True
@@ -83,7 +120,7 @@ class PicowsLink(WSListener):
         # Whether the fragments are of the other type, which only a link without subprotocol takes.
         self._odd = False
         self._reading = True
-        self._queue: deque[bytes] = deque()
+        self._queue: list[bytes] = []
         self._arrived: asyncio.Future[None] | None = None
         # Attached. `_direct` says that a message may go to `_on_message` at once.
         self._direct = False
@@ -116,14 +153,16 @@ class PicowsLink(WSListener):
                 raise self._verdict()
             self._arrived = self._loop.create_future()
             await self._arrived
-        data = self._queue.popleft()
+        data = self._queue.pop(0)
         if len(self._queue) <= FEW:
             self._read(True)
         return data
 
     async def close(self, code: int, reason: str = "") -> None:
         self.begin_close(code, reason)
-        await self._gone.wait()
+        if not self._gone:
+            self._leaving = self._leaving or asyncio.Event()
+            await self._leaving.wait()
 
     def abort(self) -> None:
         self._transport.abort()
@@ -179,7 +218,7 @@ class PicowsLink(WSListener):
 
     @property
     def unsent(self) -> int:
-        return 0 if self._gone.is_set() else self._transport.get_write_buffer_size()
+        return 0 if self._gone else self._transport.get_write_buffer_size()
 
     # ------------------------------------------------------------ what picows calls
 
@@ -187,8 +226,10 @@ class PicowsLink(WSListener):
         self._websocket = transport
         self._transport = transport.underlying_transport
         self._transport.set_write_buffer_limits(WRITE_AHEAD)
-        if self._opened is not None:
-            self._opened(self)
+        # It is called once, and holds the handshake's request.
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            opened(self)
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         if (
@@ -219,7 +260,9 @@ class PicowsLink(WSListener):
         if self._drop is not None:
             self._drop.cancel()
             self._drop = None
-        self._gone.set()
+        self._gone = True
+        if self._leaving is not None:
+            self._leaving.set()
         self._deliver()
 
     def pause_writing(self) -> None:
@@ -334,7 +377,7 @@ class PicowsLink(WSListener):
         self._delivering = True
         left = BURST
         while self._queue and not self._held and left:
-            self._hand_over(self._queue.popleft())
+            self._hand_over(self._queue.pop(0))
             left -= 1
         self._delivering = False
         if self._held:
@@ -409,7 +452,7 @@ class PicowsLink(WSListener):
         _wake(self._arrived)
         _wake(self._drained)
         self._read(True)
-        if not self._gone.is_set():
+        if not self._gone:
             self._drop = self._loop.call_later(self._close_timeout, self._transport.abort)
 
     def _on_close(self, frame: WSFrame) -> None:

@@ -25,6 +25,8 @@ def options(limits: Limits, tls_timeout: float | None, unix: bool) -> dict[str, 
         "logger_name": muted,
         "enable_auto_pong": False,
         "max_frame_size": limits.max_batch,
+        # The least: it grows with what comes. The default is as much as an idle session takes.
+        "read_buffer_init_size": 2048,
         # The transports of the event loop itself: measured, aiofastnet's are no faster here, and
         # its server reports every broken TLS handshake of a stranger, and spins when files run out.
         # On uvloop, though, only its transports have the socket that `UnixSocket` accepted.
