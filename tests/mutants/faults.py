@@ -592,7 +592,7 @@ FAULTS = [
     Fault(
         "a session that gives bytes back is ended all the same when its time is over",
         "session/pressure.py",
-        "        if own or account.returned >= enough:\n",
+        "        if own or self._returned() >= enough:\n",
         "        if own:\n",
         ("tests/server/test_memory.py", "tests/session/test_stalled.py"),
     ),
