@@ -15,7 +15,8 @@ from wsrpc.protocol.endpoint import NoSlotError, ValueTooLargeError
 from wsrpc.protocol.events import CallReceived, CancelReceived, ItemsReceived, StreamFinished
 from wsrpc.protocol.frames import CallOptions, End, Error, ErrorBody, Result, SizedCall
 from wsrpc.protocol.lane_states import LocalProtocolError
-from wsrpc.protocol.lanes import InCall, Lane, OutCall, Receiver, Sender, Slots
+from wsrpc.protocol.lanes import InCall, Lane, OutCall, Receiver, Sender
+from wsrpc.protocol.slots import Slots
 from wsrpc.protocol.window import SendCredit
 
 from .harness import Bare, Pair, decode, only, values

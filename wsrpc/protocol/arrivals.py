@@ -8,8 +8,9 @@ from ..limits import MAX_CALLBACK_CALLS, MAX_CREDIT, MAX_IDS_PER_CALL, Limits
 from .codec import Codec
 from .events import CallReceived, CallRefused
 from .frames import ABSENT, ErrorBody, NotifyOptions, SizedCall, SizedNotify
-from .lanes import CallbackOffer, CallbackTarget, InCall, OutCall, Places, UploadReader
+from .lanes import CallbackOffer, CallbackTarget, InCall, OutCall, UploadReader
 from .requests import Requests
+from .slots import Places
 from .window import SendCredit, violation
 
 __all__ = ["Arrivals"]

@@ -40,6 +40,7 @@ from .frames import (
     SizedNotify,
 )
 from .lane_states import END, RECEIVED, SENDING, SENT, LocalProtocolError, State
+from .slots import Places, Slots
 from .splice import Encoded
 from .window import ObservedCredit, ReceiveWindow, SendCredit, violation
 
@@ -49,10 +50,8 @@ __all__ = [
     "InCall",
     "Lane",
     "OutCall",
-    "Places",
     "Receiver",
     "Sender",
-    "Slots",
     "Upload",
     "UploadReader",
     "finish_reason",
@@ -578,26 +577,6 @@ class CallbackTarget(Lane):
 
     def take(self, batch: Batch, values: Values) -> bool:
         return True
-
-
-class Places:
-    """The calls that may run at a time."""
-
-    __slots__ = ("limit", "live")
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.live = 0
-
-
-class Slots(Places):
-    """The places that the peer offers, and the calls that wait for one, first come first served."""
-
-    __slots__ = ("waiting",)
-
-    def __init__(self, limit: int) -> None:
-        super().__init__(limit)
-        self.waiting: dict[OutCall, None] = {}
 
 
 # The streams and callbacks of calls that have none, which is most of them: shared, and never changed.

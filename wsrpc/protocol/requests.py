@@ -17,11 +17,11 @@ from .lanes import (
     InCall,
     OutCall,
     Receiver,
-    Slots,
     Upload,
     UploadReader,
 )
 from .sending import Sending
+from .slots import Slots
 from .splice import Encoded
 
 __all__ = ["NoSlotError", "PeerDrainingError", "Requests"]

@@ -23,7 +23,8 @@ from .frames import (
 )
 from .ids import Ids
 from .lane_states import SENDING
-from .lanes import InCall, Places, Sender, Upload
+from .lanes import InCall, Sender, Upload
+from .slots import Places
 from .splice import Encoded
 
 __all__ = ["Sending"]

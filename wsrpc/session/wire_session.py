@@ -112,24 +112,6 @@ class WireSession:
         comes_back: Whether a lost link may be followed by another.
     """
 
-    __slots__ = (
-        "_alarm",
-        "_alarm_at",
-        "_closing",
-        "_dispatcher",
-        "_events",
-        "_link",
-        "_nursery",
-        "_owner",
-        "_pressure",
-        "_runtime",
-        "_verdict",
-        "calls",
-        "comes_back",
-        "endpoint",
-        "hub",
-    )
-
     def __init__(
         self,
         session: Session,
