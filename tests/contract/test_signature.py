@@ -21,7 +21,7 @@ from typing import Annotated, Any, Generic, Literal, Optional, TypeVar, get_type
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, OnErrorOmit
 from typing_extensions import TypeAliasType
 
 from wsrpc.contract.annotations import substitute
@@ -654,3 +654,9 @@ def test_near_names_are_found_whatever_their_case() -> None:
     assert near("GREET", ["greet"]) == ["greet"]
     assert near("x", ["greet"]) == []
     assert len(near("aaaa", ["aaab", "aaac", "aaad", "aaae"])) == 3
+
+
+def test_a_parameter_of_which_pydantic_can_make_no_argument_is_refused_with_its_reason() -> None:
+    async def take(n: OnErrorOmit[int]) -> None: ...
+
+    assert "'on_error = omit' cannot be set for required fields" in refusal(take)

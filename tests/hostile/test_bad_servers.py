@@ -445,3 +445,29 @@ async def test_a_server_that_chooses_another_subprotocol_is_a_connect_error(code
         with anyio.fail_after(IN_TIME), pytest.raises(wsrpc.ConnectError):
             async with wsrpc.connect(url, codec=codec, limits=LIMITS):
                 pass
+
+
+FIRST: dict[str, tuple[list[Any], str]] = {
+    "no hello": (["ping", 1], "the first frame on a link must be hello"),
+    "another version": (["hello", {"version": 2}], "this end speaks version 1, not 2"),
+    "no batch": (["hello", {"version": "1"}], "version"),
+}
+
+
+@pytest.mark.parametrize("first", FIRST)
+async def test_a_server_whose_first_frame_is_no_hello_is_not_said_to_have_closed_the_connection(
+    first: str, codec: Codec
+) -> None:
+    frame, words = FIRST[first]
+
+    async def script(link: RawLink) -> None:
+        await link.next("hello")
+        await link.send(frame)
+        await hang(link)
+
+    async with raw_server(script, codec) as url:
+        with pytest.raises(wsrpc.ConnectError) as caught:
+            async with wsrpc.connect(url, codec=codec, limits=LIMITS):
+                pytest.fail("connected")
+    assert "this side closed the connection" in str(caught.value)
+    assert words in str(caught.value)

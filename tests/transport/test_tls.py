@@ -1,7 +1,8 @@
-"""Certificates that are renewed while a server runs."""
+"""Certificates: those that are not trusted, and those that are renewed while a server runs."""
 
 from __future__ import annotations
 
+import datetime as dt
 import ssl
 from functools import partial
 
@@ -35,6 +36,46 @@ def trusting(*authorities: trustme.CA) -> ssl.SSLContext:
 def renew(context: ssl.SSLContext, authority: trustme.CA) -> None:
     """As an operator does: the same context gets another chain and key."""
     authority.issue_cert("localhost", "127.0.0.1").configure_cert(context)
+
+
+def issued(authority: trustme.CA, *names: str, ended: bool = False) -> ssl.SSLContext:
+    """A server's context with a certificate for these names."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    past = dt.datetime(2020, 1, 1)
+    authority.issue_cert(*names, not_after=past if ended else None).configure_cert(context)
+    return context
+
+
+DISTRUST = {
+    "expired": (issued(OLD, "127.0.0.1", ended=True), "certificate has expired"),
+    "another name": (issued(OLD, "example.org"), "not valid for '127.0.0.1'"),
+    "another authority": (issued(NEW, "127.0.0.1"), "load it into the context of ssl="),
+}
+
+
+@pytest.mark.parametrize("why", DISTRUST)
+async def test_the_error_for_a_certificate_that_is_not_trusted_says_why(
+    why: str, transport: Transport
+) -> None:
+    server, words = DISTRUST[why]
+    async with served([Echo()], listen={"ssl": server}) as listener:
+        with pytest.raises(wsrpc.ConnectError) as caught:
+            async with wsrpc.connect(listener.url, ssl=trusting(OLD)):
+                pytest.fail("connected")
+    assert "certificate is not trusted: " in str(caught.value)
+    assert words in str(caught.value)
+
+
+async def test_the_error_of_a_client_without_a_certificate_says_that_one_may_be_wanted(
+    transport: Transport,
+) -> None:
+    server = issued(OLD, "127.0.0.1")
+    OLD.configure_trust(server)
+    server.verify_mode = ssl.CERT_REQUIRED
+    async with served([Echo()], listen={"ssl": server}) as listener:
+        with pytest.raises(wsrpc.ConnectError, match=r"client certificate|certificate required"):
+            async with wsrpc.connect(listener.url, ssl=trusting(OLD)):
+                pytest.fail("connected")
 
 
 async def test_connections_from_then_on_get_a_renewed_certificate_and_links_that_are_open_stay(

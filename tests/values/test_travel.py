@@ -48,6 +48,7 @@ from pydantic import (
     model_serializer,
     model_validator,
 )
+from pydantic_core import core_schema
 from typing_extensions import TypedDict
 
 from wsrpc.errors import RegistrationError
@@ -195,6 +196,22 @@ def parse(value: Any) -> Custom:
 
 Exclaimed = Annotated[Custom, PlainValidator(parse), PlainSerializer(lambda one: one.text + "!")]
 
+
+class Strict:
+    """A type of one's own as many are written: no value of it passes its own validator."""
+
+    def __init__(self, n: int) -> None:
+        self.n = n
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+        return core_schema.no_info_after_validator_function(
+            cls,
+            core_schema.int_schema(),
+            serialization=core_schema.plain_serializer_function_ser_schema(lambda one: one.n),
+        )
+
+
 REFUSED: list[tuple[Any, str]] = [
     # masked
     (SecretStr, "asterisks would arrive; declare str"),
@@ -263,6 +280,12 @@ REFUSED: list[tuple[Any, str]] = [
     ),
     (Annotated[dt.date, PlainSerializer(lambda day: day.isoformat()[:7])], "its own type"),
     (Exclaimed, "arrives as Custom"),
+    (Strict, "must also take a value that it has made"),
+    # classes for which pydantic has no schema, and what stands for them
+    (bytearray, "declare bytes"),
+    (list[memoryview], "declare bytes"),
+    (range, "declare list[int]"),
+    (ipaddress.IPv4Address | ipaddress.IPv4Network, "a union of IPv4Address and IPv4Network"),
     (create_model("Hidden", a=(int, Field(exclude=True))), "Hidden.a is excluded"),
     (
         create_model("Maybe", a=(int | None, Field(None, exclude_if=lambda a: a is None))),

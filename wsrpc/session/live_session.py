@@ -23,7 +23,7 @@ from ..contract.controller import interface
 from ..contract.description import interface_from_contract
 from ..engine.hub import settle
 from ..engine.ledger import Ledger
-from ..errors import ConnectError, ConnectionLost
+from ..errors import ConnectError, ConnectionLost, ProtocolError
 from ..handling.target import MethodEntry
 from ..handling.threads import Threads
 from ..interfaces import (
@@ -540,6 +540,9 @@ def _refused(error: Exception) -> Exception:
         CloseCode.HELLO_TIMEOUT: "the server did not say hello in time",
         CloseCode.CONNECTION_LOST: "the connection broke before the server said hello",
     }
-    sentence = sentences.get(code, "the server closed the connection before it said hello")
+    if isinstance(error.__cause__, ProtocolError) and code not in sentences:
+        sentence = "this side closed the connection, since the server's hello does not fit"
+    else:
+        sentence = sentences.get(code, "the server closed the connection before it said hello")
     said = f": {reason}" if reason else ""
     return ConnectError(f"{sentence} (close code {code}{said})", code)

@@ -255,7 +255,7 @@ class WireSession:
             code, reason = failure.close_code, failure.reason
             self.hub.log.info("closing %r with %d: %s", self.hub.session, code, reason, code=code)
             # First the verdict, then the closing handshake: no call waits for the peer's goodbye.
-            self._leave(code, reason)
+            self._leave(code, reason, failure)
             if code == CloseCode.HELLO_TIMEOUT:
                 # A peer that says nothing gets no time.
                 self.hub.timers.add(self._runtime.now() + GOODBYE, link.abort)
@@ -266,8 +266,14 @@ class WireSession:
         before, self.endpoint.unreported = self.endpoint.unreported, []
         self._process(before)
 
-    def _leave(self, code: int, reason: str) -> None:
-        """Leave a link that ended with this code; end the session unless it may be resumed."""
+    def _leave(self, code: int, reason: str, verdict: ProtocolError | None = None) -> None:
+        """Leave a link that ended with this code; end the session unless it may be resumed.
+
+        Args:
+            code: The close code.
+            reason: For people.
+            verdict: The reason why this side closed it; None where the peer did, or it broke.
+        """
         if self._link is not None:
             self._events.link_closed(self._link.handshake, code, reason)
         self._link = self.hub.driver = None
@@ -280,7 +286,7 @@ class WireSession:
             self._arm()
             self._owner.wire_detached(self, _lost(code, reason, "the connection was lost"))
         else:
-            self.lose(code, reason)
+            self.lose(code, reason, cause=verdict)
 
     def _is_last(self, code: int) -> bool:
         """Whether no other link follows one that ended with this code, since a side drains.

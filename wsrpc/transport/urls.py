@@ -131,14 +131,16 @@ def unreachable(url: str, error: Exception, proxy: str | None = None) -> Connect
     where = f"{shown(url)}{by(proxy)}"
     secure = url.startswith("wss:")
     if isinstance(error, EOFError):
-        tls = "" if secure else "; if it wants TLS, write wss://"
+        # In TLS 1.3 a server refuses a client's certificate, or its lack, by hanging up.
+        tls = CLIENT_CERTIFICATE if secure else "; if it wants TLS, write wss://"
         return ConnectError(
             f"{where} is no WebSocket server: it did not answer the handshake in HTTP{tls}"
         )
+    if isinstance(error, ssl_module.SSLCertVerificationError):
+        return ConnectError(f"{where}: TLS failed: {_distrust(error)}")
     if isinstance(error, ssl_module.SSLError):
         reason = error.reason or str(error) or "the connection broke in the TLS handshake"
-        plain = "" if isinstance(error, ssl_module.SSLCertVerificationError) else PLAIN
-        return ConnectError(f"{where}: TLS failed: {reason}{plain}")
+        return ConnectError(f"{where}: TLS failed: {reason}{PLAIN}")
     if isinstance(error, TimeoutError):
         tls = PLAIN if secure else ""
         return ConnectError(f"{where} did not answer the handshake in time{tls}")
@@ -157,6 +159,19 @@ def unreachable(url: str, error: Exception, proxy: str | None = None) -> Connect
 
 
 PLAIN = "; if the server does not speak TLS at this port, write ws://"
+CLIENT_CERTIFICATE = "; if it wants a client certificate, load one into the context of ssl="
+
+# OpenSSL's codes for a certificate whose authority is not known here.
+UNKNOWN_AUTHORITY = frozenset((2, 18, 19, 20, 21))
+
+
+def _distrust(error: ssl_module.SSLCertVerificationError) -> str:
+    """The reason why a server's certificate is not trusted: too old, another name's, unknown."""
+    said = one_line(error.verify_message or error.reason or str(error))
+    cure = ""
+    if error.verify_code in UNKNOWN_AUTHORITY:
+        cure = "; if the authority is to be trusted, load it into the context of ssl="
+    return f"the server's certificate is not trusted: {said}{cure}"
 
 
 def _reason(error: OSError) -> str:

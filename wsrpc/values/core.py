@@ -9,7 +9,7 @@ from weakref import WeakValueDictionary
 import msgspec
 from pydantic import PydanticSchemaGenerationError, PydanticUserError, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
-from pydantic_core import SchemaSerializer, SchemaValidator, to_jsonable_python
+from pydantic_core import SchemaError, SchemaSerializer, SchemaValidator, to_jsonable_python
 
 from ..errors import RegistrationError
 from .checks import BYTES, protected, with_bytes
@@ -179,13 +179,24 @@ def _compiled(annotation: Any, where: str, approve: Callable[[Facts, str], None]
         schema = simplified(dict(adapter.core_schema))
     except PydanticSchemaGenerationError as error:
         what = str(error).split(". Set `arbitrary")[0]
-        raise RegistrationError(f"{where}: {what}; use a model, dataclass or TypedDict") from error
-    except (PydanticUserError, TypeError, NameError) as error:
-        reason = str(error).split("\n")[0]
+        raise RegistrationError(f"{where}: {what}; {_instead(what)}") from error
+    except (PydanticUserError, SchemaError, TypeError, NameError) as error:
+        lines = str(error).split("\n")
+        # pydantic-core tells the cause on its second line.
+        reason = " ".join(lines[:2] if isinstance(error, SchemaError) else lines[:1])
         raise RegistrationError(f"{where}: {reason}") from error
     facts = Facts(schema, where)
     approve(facts, where)
     return Core(adapter, facts)
+
+
+def _instead(what: str) -> str:
+    """The type to write in place of one for which pydantic has no schema."""
+    if "'bytearray'" in what or "'memoryview'" in what:
+        return "declare bytes"
+    if "'range'" in what:
+        return "declare list[int]"
+    return "use a model, dataclass or TypedDict"
 
 
 # --- Any -------------------------------------------------------------------------------------------

@@ -401,13 +401,22 @@ def describe(node: Schema, shapes: Shapes) -> str:
     """A choice of a union, as messages call it."""
     names: dict[str, None] = {}
     for leaf in shapes.leaves(node):
-        cls = leaf.get("cls")
+        cls = leaf.get("cls") or _class_within(leaf)
         if isinstance(cls, type):
             names[cls.__name__] = None
         else:
             kind: str = leaf["type"]
             names[_NAMES.get(kind, kind)] = None
     return " or ".join(names)
+
+
+def _class_within(leaf: Schema) -> Any:
+    """The class of a type that pydantic describes by functions, such as an address."""
+    for name in ("strict_schema", "python_schema"):
+        inner = leaf.get(name)
+        if isinstance(inner, dict):
+            return inner.get("cls") or _class_within(inner)
+    return None
 
 
 _NAMES = {"none": "None", "any": "Any", "literal": "Literal", "decimal": "Decimal", "uuid": "UUID"}

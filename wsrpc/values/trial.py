@@ -233,19 +233,23 @@ class _Refusals:
         if attempt is None:
             return None
         listed = schema["type"] in ("enum", "literal")
+        left, refused = 0, None
         for sent in self._members(schema) if listed else self._values(schema):
             try:
                 arrived = list(attempt.send(sent))
             except Exception as error:  # noqa: BLE001 - a function of the user's, surprised
                 if listed:
                     return _refused_again(schema, sent, error)
+                refused = refused or _refused_again(schema, sent, error, "leave")
                 continue
+            left += 1
             for got in arrived:
                 if isinstance(got, InvalidValue):
                     return _refused_again(schema, sent, got)
                 if not _is_equal(sent, got):
                     return _changed(schema, sent, got)
-        return None
+        # Where some values leave and others do not, it is up to the values.
+        return None if left else refused
 
     def _attempt_of(self, schema: Schema) -> Attempt | None:
         whole: Schema = {key: value for key, value in schema.items() if key != "ref"}
@@ -431,12 +435,17 @@ def _changed(schema: Schema, sent: Any, got: Any) -> str:
     return f"would change on the way: {_shown(sent)} arrives as {_shown(got)}{_culprit(schema)}"
 
 
-def _refused_again(schema: Schema, sent: Any, error: Exception) -> str:
+def _refused_again(schema: Schema, sent: Any, error: Exception, fails: str = "arrive") -> str:
     if _is_secret(sent):
         return _MASKED
-    reason = " ".join(str(error).split())[:120]
+    reason = " ".join(str(error).split()).removeprefix(": ")[:120]
+    if fails == "leave" and schema["type"] in _FUNCTIONS:
+        return (
+            f"would not leave: {_shown(sent)} is refused by its own type ({reason}); its validator "
+            "must also take a value that it has made (pydantic_core's json_or_python_schema)"
+        )
     return (
-        f"would not arrive: {_shown(sent)} is refused by its own type ({reason}){_culprit(schema)}"
+        f"would not {fails}: {_shown(sent)} is refused by its own type ({reason}){_culprit(schema)}"
     )
 
 
