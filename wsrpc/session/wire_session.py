@@ -267,12 +267,9 @@ class WireSession:
         self._process(before)
 
     def _leave(self, code: int, reason: str, verdict: ProtocolError | None = None) -> None:
-        """Leave a link that ended with this code; end the session unless it may be resumed.
+        """Leave a link that ended with this code, or by this side's `verdict`.
 
-        Args:
-            code: The close code.
-            reason: For people.
-            verdict: The reason why this side closed it; None where the peer did, or it broke.
+        The session ends, unless it may be resumed.
         """
         if self._link is not None:
             self._events.link_closed(self._link.handshake, code, reason)
