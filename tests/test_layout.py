@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import sys
 from collections.abc import Iterator
@@ -86,9 +87,10 @@ def imports_in(node: ast.AST, package: list[str]) -> Iterator[str]:
                 yield full if place.with_suffix(".py").exists() or place.is_dir() else origin
 
 
-def imports_of(file: Path) -> set[str]:
+@functools.cache
+def imports_of(file: Path) -> frozenset[str]:
     package = ["wsrpc", *file.relative_to(ROOT).parent.parts]
-    return set(imports_in(ast.parse(file.read_text(encoding="utf-8")), package))
+    return frozenset(imports_in(ast.parse(file.read_text(encoding="utf-8")), package))
 
 
 def own_imports(file: Path) -> set[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,10 +29,16 @@ def rules() -> tuple[set[str], set[str]]:
     return implemented, planned
 
 
-def marked() -> Iterator[tuple[str, str, ast.expr]]:
+@functools.cache
+def marked() -> list[tuple[str, str, ast.expr]]:
     """Each argument of each `pytest.mark.rule(…)`, with the file and what it marks."""
-    for path in sorted(TESTS.rglob("*.py")):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
+    return [found for path in sorted(TESTS.rglob("*.py")) for found in marked_in(path)]
+
+
+def marked_in(path: Path) -> Iterator[tuple[str, str, ast.expr]]:
+    text = path.read_text(encoding="utf-8")
+    if "mark.rule(" in text:
+        tree = ast.parse(text)
         names = {
             decorator: node.name
             for node in ast.walk(tree)

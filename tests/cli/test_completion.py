@@ -8,9 +8,13 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
+from tests.support import full_only
 from wsrpc.cli.completion import ARGUMENT, NAME, UNSAFE, mend_words
 
 from .conftest import COMMAND, PATIENCE, ROOT
+
+# A process for each word.
+EACH_SHELL = pytest.mark.parametrize("shell", ["bash", *full_only("zsh", "fish")])
 
 
 def offered(words: Sequence[str], shell: str) -> list[str]:
@@ -62,7 +66,7 @@ def test_shell_completion_includes_remote_method_names(url: str, shell: str) -> 
     assert any("Desk.count" in line for line in found)
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+@EACH_SHELL
 def test_the_parameters_of_the_method_are_offered_with_their_signs(url: str, shell: str) -> None:
     found = "\n".join(offered(["wsrpc", "call", url, "Desk.greet", "na"], shell))
     assert "name=" in found
@@ -81,7 +85,7 @@ def test_the_parameters_of_the_method_are_offered_with_their_signs(url: str, she
         assert found in ("", "_files")
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+@EACH_SHELL
 def test_where_no_server_tells_nothing_is_offered_and_nothing_said(
     silent_url: str, shell: str
 ) -> None:
