@@ -190,8 +190,10 @@ class Consumer(LaneOwner):
             size = len(group.data)
             self._held += size
             self._hub.hold(size)
-            if self._waiter is not None:
-                self._notify()
+            # As `_notify`, which is a function call more for each message.
+            waiter, self._waiter = self._waiter, None
+            if waiter is not None and not waiter.done():
+                waiter.set_result(None)
 
     def _give_back(self, size: int) -> None:
         self._held -= size
@@ -332,7 +334,8 @@ class Consumer(LaneOwner):
                 return self.pop()
             if self._taking:
                 taking, self._taking = self._taking, 0
-                self._give_back(taking)
+                self._held -= taking
+                self._hub.release(taking)
             if self._end is not None:
                 # Like a generator's, an error is raised once; after it the stream is just over.
                 end, self._end = self._end, StopAsyncIteration()

@@ -357,9 +357,8 @@ class Producer:
                 if self._room <= 0:
                     if held:
                         self._hand_over()
-                    if not self._open():
-                        return
-                    if self._late or not hub.endpoint.may_push(lane):
+                    stopped = self._stopped or hub.lost is not None
+                    if stopped or self._late or not hub.endpoint.may_push(lane):
                         if not await self._allowed():
                             return
                         turn = 0
@@ -473,11 +472,7 @@ class Producer:
         if type(item) is Final:
             self.final = self._packer.final(item.value)
             return False
-        # As `_open`, which is a function call more for each item.
-        if self._stopped or self._hub.lost is not None or not self.lane.may_send:
-            return False
-        self._send(item)
-        return True
+        return not self._stopped and self._hub.lost is None and self._send(item)
 
     def _hand_over(self) -> None:
         """Send the gathered items."""
@@ -505,21 +500,25 @@ class Producer:
         for item in held:
             self._send(item)
 
-    def _send(self, item: Any) -> None:
+    def _send(self, item: Any) -> bool:
+        """Encode one item, and send it as soon as credit and room allow; False if it is too late."""
         hub, lane = self._hub, self.lane
+        ready = not self._late and hub.endpoint.may_push(lane)
+        if not ready and not lane.may_send:
+            return False
         data = self._packer.one(item)
         if self._observed is not None:
             self._count(self._observed, 1)
         size = len(data)
         self._mean = size if self._mean is None else self._mean + (size - self._mean) / 8
-        if not self._late and hub.endpoint.may_push(lane):
+        if ready:
             hub.endpoint.push(lane, data)
             if size >= STEP:
                 hub.settle()
                 # No item may follow a large one until all of that has gone.
                 self._room = 0
             hub.wake()
-            return
+            return True
         # The item fails here, at its place in the stream; later the error could not be raised there.
         hub.endpoint.check_size(size)
         self._room = 0
@@ -527,6 +526,7 @@ class Producer:
         hub.hold(size)
         if hub.endpoint.lacks_room(lane):
             hub.block(self.wake)
+        return True
 
     def _push_late(self) -> None:
         endpoint = self._hub.endpoint

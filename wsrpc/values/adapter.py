@@ -5,7 +5,7 @@ pydantic does the work, on an edited copy of its own core schema of the type (`p
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Literal, cast
 
 import msgspec
@@ -95,6 +95,7 @@ class Adapter:
         "_is_bytes",
         "_is_json_only",
         "_keys",
+        "_many",
         "_simple",
         "_special",
         "_to_json",
@@ -126,6 +127,8 @@ class Adapter:
         self._is_json_only = is_json_only(facts.schema)
         self._is_bytes = facts.schema == {"type": "bytes"}
         self._special = self._is_any or self._is_bytes
+        # What `dump_many` needs, once it is called.
+        self._many: tuple[Callable[[Any], Any], Callable[[Any], bytes]] | None = None
         self.flat = is_flat(facts.schema)
         # Its JSON needs no step but validation to become the value.
         self._simple = not (facts.deep or facts.any)
@@ -170,11 +173,15 @@ class Adapter:
         Raises:
             Unencodable: A value does not fit the type; `dump` tells which one.
         """
-        core = self._core
-        try:
-            data = core.serializer(many=True).to_json(
-                core.validator(many=True).validate_python(values)
+        many = self._many
+        if many is None:
+            core = self._core
+            many = self._many = (
+                core.validator(many=True).validate_python,
+                core.serializer(many=True).to_json,
             )
+        try:
+            data = many[1](many[0](values))
             if self._floats and (_N in data or _I in data or self._free):
                 _refuse_odd_numbers(data)
         except Exception as error:
