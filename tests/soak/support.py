@@ -5,11 +5,14 @@ from __future__ import annotations
 import argparse
 import inspect
 import logging
+import os
 import random
+import select
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -77,10 +80,26 @@ class Child:
                 self._news = anyio.Event()
                 await self._news.wait()
 
-    async def end(self, number: signal.Signals) -> None:
-        """Send it a signal, and wait until it has ended."""
-        self.signal(number)
+    async def end(self, number: signal.Signals) -> float:
+        """Send it a signal, and wait until it has ended; returns the seconds that it took.
+
+        A thread watches for the end: this process may be busy with its clients just then.
+        """
+        over = [0.0]
+
+        def watch() -> None:
+            select.select([ending], [], [])
+            over[0] = time.monotonic()
+
+        ending = os.pidfd_open(self.process.pid)
+        try:
+            began = time.monotonic()
+            self.signal(number)
+            await anyio.to_thread.run_sync(watch)
+        finally:
+            os.close(ending)
         await self.ended()
+        return over[0] - began
 
     async def ended(self) -> None:
         """Wait until it has ended."""
