@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import gc
 import multiprocessing
+import signal
 import statistics
 import time
 import tracemalloc
@@ -22,7 +23,7 @@ import anyio
 import nats
 
 import wsrpc
-from wsrpc.cluster import Cluster, LocalBroker, LocalBus
+from wsrpc.cluster import Cluster, ClusterLimits, LocalBroker, LocalBus, NodeLost
 from wsrpc.cluster.bus.embedded import NatsServer, nats_server_path
 from wsrpc.cluster.directory import Directory
 from wsrpc.session.live_session import LiveSession
@@ -37,6 +38,9 @@ PUBLISHED = 1_000
 MEMBERS = 10_000
 READERS = 1_000
 
+# Seconds.
+OUTAGE = 1.0
+
 
 class Worker:
     """Lives in the client."""
@@ -48,6 +52,10 @@ class Worker:
     @wsrpc.method
     async def echo(self, text: str) -> str:
         return text
+
+    @wsrpc.method
+    async def hang(self) -> None:
+        await anyio.sleep_forever()
 
     @wsrpc.method
     async def count(self, n: int) -> AsyncIterator[int]:
@@ -155,7 +163,7 @@ def other_node(nats_url: str, pipe: Any) -> None:
     anyio.run(main)
 
 
-def client(url: str, pipe: Any) -> None:
+def client(url: str | list[str], pipe: Any) -> None:
     """The client's process."""
 
     async def main() -> None:
@@ -292,6 +300,119 @@ async def durable(table: Table, rounds: int, url: str) -> None:
     table.row("250 under way, speed beside nats-py", statistics.median(many), "≥ 0.5")
 
 
+class Killed:
+    """A node that gets kill -9 while a call to its client is under way."""
+
+    def __init__(self, cluster: Cluster, nats_url: str, own_url: str) -> None:
+        self.cluster = cluster
+        self.nats_url = nats_url
+        self.own_url = own_url
+        self.began = 0.0
+        self.id = ""
+        # Seconds after the kill.
+        self.found: dict[str, list[float]] = {"error": [], "presence": [], "again": []}
+
+    def note(self, what: str) -> None:
+        """It has happened now."""
+        self.found[what].append(time.perf_counter() - self.began)
+
+    async def once(self) -> None:
+        """Kill one; its client has another address."""
+        spawn: Any = multiprocessing.get_context("spawn")
+        pipe, theirs = spawn.Pipe()
+        node = spawn.Process(target=other_node, args=(self.nats_url, theirs), daemon=True)
+        node.start()
+        urls = [await anyio.to_thread.run_sync(pipe.recv), self.own_url]
+        peer = spawn.Process(target=client, args=(urls, theirs), daemon=True)
+        peer.start()
+        self.id = await anyio.to_thread.run_sync(pipe.recv)
+        while self.id not in _present(self.cluster):  # noqa: ASYNC110
+            await anyio.sleep(0.02)
+        # NATS has heard of the node's connection a while ago, as in real life.
+        await anyio.sleep(ClusterLimits().reconnecting)
+        async with anyio.create_task_group() as group:
+            group.start_soon(self.error)
+            await anyio.sleep(0.3)
+            node.kill()
+            self.began = time.perf_counter()
+            group.start_soon(self.presence)
+            group.start_soon(self.again)
+        peer.kill()
+        while _present(self.cluster):  # noqa: ASYNC110
+            await anyio.sleep(0.02)
+
+    async def error(self) -> None:
+        """Wait for the error of the call that was under way."""
+        try:
+            await self.cluster.session(self.id).clientize(Worker, timeout=None).hang()
+        except NodeLost:
+            self.note("error")
+
+    async def presence(self) -> None:
+        """Wait until the dead node's session is not listed any more."""
+        while self.id in _present(self.cluster):  # noqa: ASYNC110
+            await anyio.sleep(0.01)
+        self.note("presence")
+
+    async def again(self) -> None:
+        """Wait until the client answers a call with its new session."""
+        while not (others := _present(self.cluster) - {self.id}):  # noqa: ASYNC110
+            await anyio.sleep(0.01)
+        await self.cluster.session(others.pop()).clientize(Worker).add(1, 1)
+        self.note("again")
+
+
+async def killed(table: Table, rounds: int, url: str) -> None:
+    """Seconds from kill -9 of a node to its consequences."""
+    server = wsrpc.Server([])
+    async with Cluster(server, url) as cluster, server.listen() as listener:
+        node = Killed(cluster, url, listener.url)
+        for _ in range(rounds):
+            await node.once()
+    for what, title in (
+        ("error", "to the typed error"),
+        ("presence", "to right presence"),
+        ("again", "until its client answers elsewhere"),
+    ):
+        table.row(f"kill -9 of a node: s {title}", statistics.median(node.found[what]), "≤ 2")
+
+
+async def restarted(table: Table, rounds: int, nats_server: NatsServer, id: str) -> None:
+    """NATS gets kill -9 and comes back while calls to another node's client go on."""
+    longer = []
+    async with Cluster(wsrpc.Server([]), nats_server.url) as cluster:
+        while id not in _present(cluster):  # noqa: ASYNC110
+            await anyio.sleep(0.02)
+        worker = cluster.session(id).clientize(Worker, timeout=30)
+        for _ in range(rounds):
+            took: list[float] = []
+            async with anyio.create_task_group() as group:
+                group.start_soon(_calls, worker, took)
+                await anyio.sleep(1)
+                began = time.perf_counter()
+                nats_server.stop(signal.SIGKILL)
+                await anyio.sleep(OUTAGE)
+                await anyio.to_thread.run_sync(nats_server.start)
+                outage = time.perf_counter() - began
+                await anyio.sleep(3)
+                group.cancel_scope.cancel()
+            longer.append(max(took) - outage)
+    table.row(
+        "restart of NATS: s that calls pause beyond the outage", statistics.median(longer), "≤ 1"
+    )
+
+
+async def _calls(worker: Worker, took: list[float]) -> None:
+    while True:
+        began = time.perf_counter()
+        await worker.add(1, 1)
+        took.append(time.perf_counter() - began)
+
+
+def _present(cluster: Cluster) -> set[str]:
+    return {member.session for member in cluster.presence.list()}
+
+
 async def memory(table: Table) -> None:
     """Bytes of a member of the directory, of a topic's reader, and of an idle session of nodes."""
     broker = LocalBroker()
@@ -360,9 +481,12 @@ def main() -> None:
             anyio.run(over_nats, table, rounds, server.url, url, id)
             anyio.run(forwarded, table, rounds, server.url, url)
             anyio.run(durable, table, rounds, server.url)
+            anyio.run(restarted, table, rounds, server, id)
         finally:
             peer.terminate()
             node.terminate()
+    with NatsServer() as server:
+        anyio.run(killed, table, rounds, server.url)
     anyio.run(in_memory, table, rounds)
     anyio.run(memory, table)
 

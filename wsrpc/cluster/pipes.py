@@ -90,9 +90,21 @@ class Pipe:
 
     def put(self, items: list[Raw]) -> None:
         """Send items, in their order."""
-        # They are views of a message, and would keep all of it in memory.
-        self._items.extend(map(bytes, items))
+        if len(items) == 1 or self._items or not self._push_all(items):
+            # They are views of a message, and would keep all of it in memory.
+            self._items.extend(map(bytes, items))
         self.flush()
+
+    def _push_all(self, items: list[Raw]) -> bool:
+        """Push small items as one, if they can go at once; False if they cannot."""
+        hub, lane = self._hub, self._lane
+        if not hub.codec.text or hub.lost is not None or len(items) > lane.allowance:
+            return False
+        pack = b",".join(items)
+        if len(pack) > PACK or not hub.endpoint.may_push(lane):
+            return False
+        hub.endpoint.push_pack(lane, whole(pack, hub.codec), len(items))
+        return True
 
     def end(self, end: Callable[[], None], size: int = 0) -> None:
         """Call `end` once all items have gone, and there is room.
