@@ -160,3 +160,11 @@ def test_what_is_compiled_makes_every_kind_of_call(backend: str) -> None:
     done = subprocess.run(used, capture_output=True, text=True, cwd=ROOT, env=inherited)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == asked()[0]
+
+
+def test_the_tree_has_files_and_no_links_out_of_it() -> None:
+    git = ["git", "ls-files", "--stage"]
+    done = subprocess.run(git, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip("this is no checkout: nothing says which files belong to it")
+    assert [line for line in done.stdout.splitlines() if not line.startswith("100")] == []

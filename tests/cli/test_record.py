@@ -160,6 +160,17 @@ def test_a_recording_is_played_against_a_server(run: Run, recorded: Path, url: s
     assert result.stdout.startswith("no difference: 3 sessions, ")
 
 
+def test_a_recording_in_which_there_is_nothing_to_play_is_no_success(
+    run: Run, url: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "empty.wsrec"
+    with recording(url, path):
+        pass
+    result = run("replay", str(path), "--against", url)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "no session that can be played" in result.stderr
+
+
 def test_the_first_difference_is_told_and_exits_1(run: Run, recorded: Path) -> None:
     with serving("tests.cli.service:broken") as (_, other):
         result = run("replay", str(recorded), "--against", other)

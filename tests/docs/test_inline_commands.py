@@ -110,7 +110,6 @@ NOT_RUN = {
 ENDLESS = {
     "wsrpc serve": "listening ws://",
     "wsrpc top": "sessions ",
-    "wsrpc presence": "",
     "uvicorn": "Application startup complete",
     "nats-server": "Server is ready",
     "python -m examples.ai_chat --port": "http://",

@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 from wsrpc import Recording, Server, connect, method
-from wsrpc.interop.bare_peer import Codec
+from wsrpc.interop.bare_peer import Codec, open_bare
 from wsrpc.interop.call_cases import cases
 from wsrpc.interop.case import Ground
 from wsrpc.interop.service import Interop, Partner, interop_server
@@ -22,6 +22,9 @@ PATIENCE = 60.0
 
 # What the service itself says otherwise each time: what is left of a deadline, and its counts.
 IGNORED = {"Interop.whoami": ["remaining"], "Interop.stats": ["*"]}
+
+# By the ids of their calls.
+VALUES = {1: r'"\ud800"', 3: r'{"\ud800":1}', 5: "1e999"}
 
 codecs = pytest.mark.parametrize("codec", ["json", "msgpack"])
 
@@ -118,6 +121,21 @@ async def test_the_first_frame_that_differs_is_named(tmp_path: Path) -> None:
         async with Server([Interop()]).listen() as listener:
             with pytest.raises(Difference, match="unimplemented"):
                 await replay(path, listener.url)
+
+
+async def test_values_that_the_server_refused_are_refused_again(tmp_path: Path) -> None:
+    path = tmp_path / "x.wsrec"
+    texts = [rf'["call",{id},"Interop.echo",{{"value":{value}}}]' for id, value in VALUES.items()]
+    async with patience():
+        async with Server([Interop()], record=path).listen() as listener:
+            async with open_bare(listener.url, "json") as bare:
+                await bare.hello()
+                for text in texts:
+                    await bare.send_text(f"[{text}]".encode())
+                    assert (await bare.terminal(int(text[8])))[0] == "error"
+        async with Server([Interop()]).listen() as listener:
+            found = await replay(path, listener.url)
+    assert (found.sessions, found.left_out) == (1, [])
 
 
 async def test_a_recording_without_values_is_not_played(tmp_path: Path) -> None:

@@ -249,6 +249,8 @@ async def _play(
         raise Failure(f"a difference: {error}", ExitCode.REMOTE) from error
     for why in done.left_out:
         note(f"left out: {why}")
+    if not done.sessions:
+        raise Failure(f"{path} holds no session that can be played")
     output = Output()
     await output.text(
         Text(

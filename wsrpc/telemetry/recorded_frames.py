@@ -25,7 +25,14 @@ from .recording_format import (
     records_of,
 )
 
-__all__ = ["RecordedFrame", "RecordingError", "frames", "plain_frame", "read_records"]
+__all__ = [
+    "UNREADABLE",
+    "RecordedFrame",
+    "RecordingError",
+    "frames",
+    "plain_frame",
+    "read_records",
+]
 
 # Seconds between two looks at a file that is being written.
 INTERVAL = 0.2

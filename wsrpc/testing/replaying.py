@@ -370,16 +370,22 @@ class _Session:
 
     def _mapped(self, one: RecordedFrame) -> bytes:
         """A frame with the ids that the server uses in this run."""
-        frame = one.frame
-        parts: list[Any] = list(self._codec.split_array(one.data))
+        frame, ids = one.frame, self._ids
+        changed: dict[int, Any] = {}
         if len(frame) > 1 and isinstance(frame[1], int):
-            parts[1] = self._ids.get(frame[1], frame[1])
+            changed[1] = ids.get(frame[1], frame[1])
         if frame[0] in ("call", "notify"):
             if isinstance(frame[2], int):
-                parts[2] = self._ids.get(frame[2], frame[2])
+                changed[2] = ids.get(frame[2], frame[2])
             options = frame[4] if len(frame) > 4 and isinstance(frame[4], dict) else {}
-            if options.get("parent") in self._ids:
-                parts[4] = {**options, "parent": self._ids[options["parent"]]}
+            if options.get("parent") in ids:
+                changed[4] = {**options, "parent": ids[options["parent"]]}
+        if all(frame[at] == value for at, value in changed.items()):
+            # As it was recorded, and so even where it has a value that cannot be read.
+            return one.data
+        parts: list[Any] = list(self._codec.split_array(one.data))
+        for at, value in changed.items():
+            parts[at] = value
         return self._codec.dump(parts)
 
     async def _send(self, frames: Sequence[bytes]) -> None:

@@ -9,7 +9,13 @@ from typing import Any
 
 from ..close_codes import CloseCode
 from ..protocol.codec import Codec
-from ..telemetry.recorded_frames import RecordedFrame, RecordingError, frames, read_records
+from ..telemetry.recorded_frames import (
+    UNREADABLE,
+    RecordedFrame,
+    RecordingError,
+    frames,
+    read_records,
+)
 from ..telemetry.recording_format import Lost
 from ..telemetry.redaction import LEFT_OUT
 
@@ -261,6 +267,12 @@ def _judge(played: Played, one: RecordedFrame) -> None:
         played.unplayable = "the client came back to a session that was gone"
     elif one.sender == "C" and one.frame[0] != "hello" and _is_left_out(one.frame):
         played.unplayable = "values of the client are left out of the recording"
+    elif one.sender == "C" and one.frame[0] == "message" and _is_unreadable(one.frame):
+        played.unplayable = "the client sent an item that cannot be read"
+
+
+def _is_unreadable(message: list[Any]) -> bool:
+    return len(message) > 2 and isinstance(message[2], dict) and UNREADABLE in message[2]
 
 
 def _is_left_out(value: Any) -> bool:
