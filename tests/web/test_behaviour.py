@@ -10,7 +10,7 @@ import pytest
 from wsrpc.interop.service import interop_server
 from wsrpc.limits import Limits
 
-from .node import STATIC, node_with_websocket, run, run_script
+from .node import ROOT, STATIC, node_with_websocket, run, run_script
 
 pytestmark = [pytest.mark.web, pytest.mark.slow]
 
@@ -296,3 +296,16 @@ async def test_a_socket_that_closes_without_a_code_is_a_lost_connection() -> Non
         await other.close();
         """
     ) == ["lost", 20, 1, {"code": 1006, "reason": ""}]
+
+
+@pytest.mark.slow
+async def test_a_server_that_breaks_each_rule_at_random_gets_a_close_code_and_each_call_an_error() -> (
+    None
+):
+    client, packed = ((STATIC / one).as_uri() for one in ("wsrpc.js", "wsrpc-msgpack.js"))
+    script = str(ROOT / "tests" / "web" / "fuzz.mjs")
+    code, said = await run(node_with_websocket(), script, client, packed, "1", "700", within=200)
+    assert code == 0, said
+    result = json.loads(said.splitlines()[-1])
+    assert result["faults"] == [], said
+    assert min(result["closes"][one] for one in ("4500", "4505")) > 50, result

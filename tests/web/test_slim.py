@@ -105,7 +105,7 @@ def test_names_of_the_explorers_modules_do_not_collide() -> None:
 
 
 def test_the_explorer_does_not_grow_unseen() -> None:
-    """Bytes of all that it is made of, as it travels."""
+    """Bytes of all that it is made of, as it travels; a full minifier would leave 27,700 of them."""
     sizes = {}
     for name in ("", *(one.name for one in STATIC.iterdir() if one.name.startswith("explorer"))):
         page = Pages(explorer=True).answer("GET", f"/{name}", {"accept-encoding": "gzip"})
@@ -113,7 +113,7 @@ def test_the_explorer_does_not_grow_unseen() -> None:
         if page.status == 200:
             sizes[name or "the page"] = len(page.body)
     assert set(sizes) >= {"the page", "explorer.js", "explorer.css"}
-    assert sum(sizes.values()) <= 30_500, sizes
+    assert sum(sizes.values()) <= 30_400, sizes
 
 
 @pytest.mark.parametrize("name", sorted(one.name for one in STATIC.iterdir()))
