@@ -128,3 +128,15 @@ def test_those_who_are_there_learn_of_a_revocation() -> None:
     assert first
     assert second
     assert (first.revoked, second.revoked) == (["ann"], [])
+
+
+def test_links_whose_addresses_became_known_are_no_crowd_from_nowhere() -> None:
+    crowd = Crowd(4)
+    for name in "abcd":
+        pending = crowd.come(name)
+        assert pending
+        assert crowd.links.locate(pending, "1.1.1.1", crowd.now)
+    # Otherwise those from nowhere would seem to be as many, and none of them is there to go.
+    for name in "efg":
+        assert crowd.come(name, f"2.2.2.{name}")
+    assert crowd.gone == ["a", "b", "c"]

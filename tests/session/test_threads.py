@@ -6,6 +6,7 @@ import contextvars
 import functools
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from functools import partial
 from typing import Any
 
 import anyio
@@ -13,7 +14,7 @@ import anyio.from_thread
 import pytest
 
 import wsrpc
-from tests.support import Codec, Wire, error_of, pair, served, soon, turns, until
+from tests.support import Codec, Wire, bare_client, error_of, pair, served, soon, turns, until
 from wsrpc.handling.threads import Pool
 
 SETTING: contextvars.ContextVar[str] = contextvars.ContextVar("setting", default="outside")
@@ -151,6 +152,88 @@ class Ring:
 
     async def wait(self, ring: Ring, depth: int) -> int:
         return await ring.down(depth)
+
+
+class Told:
+    """Plain notifications that look at their context, or take their time."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, dict[str, str]]] = []
+        self.entered = threading.Event()
+        self.go_on = threading.Event()
+
+    @wsrpc.method(oneway=True)
+    def look(self) -> None:
+        context = wsrpc.current()
+        self.seen.append((context.method, dict(context.metadata)))
+
+    @wsrpc.method(oneway=True)
+    def hold(self) -> None:
+        self.entered.set()
+        assert self.go_on.wait(10)
+
+
+async def test_a_plain_notification_runs_in_the_context_of_its_own_call() -> None:
+    service = Told()
+    async with pair([service]) as (_, client):
+        for n in range(5):
+            with wsrpc.metadata(n=str(n)):
+                await client.clientize(Told).look()
+        await until(lambda: len(service.seen) == 5)
+    assert service.seen == [("look", {"n": str(n)}) for n in range(5)]
+
+
+@pytest.mark.rule("TIME-3")
+async def test_a_plain_notification_that_runs_when_its_time_is_up_is_not_said_not_to_have_begun(
+    codec: Codec,
+) -> None:
+    service = Told()
+    server = wsrpc.Server([service])
+    async with bare_client(server, codec) as peer:
+        await peer.send(["notify", 1, "Told.hold", {}, {"timeout": 50}])
+        await until(service.entered.is_set)
+        await anyio.sleep(0.1)
+        service.go_on.set()
+        _, _, body = await peer.expect("error")
+        assert body["code"] == "deadline_exceeded"
+        assert not body.get("not_started")
+
+
+async def test_sessions_without_a_thread_leave_half_of_the_further_threads_to_nested_calls() -> (
+    None
+):
+    pool = Pool(4, "max_threads")
+    for _ in range(4):
+        await pool.take("greedy", nested=False)
+    for name in ("one", "two"):
+        await pool.take(name, nested=False)
+    with soon():
+        with anyio.move_on_after(0.05) as scope:
+            await pool.take("three", nested=False)
+        assert scope.cancelled_caught
+    for _ in range(2):
+        await pool.take("greedy", nested=True)
+    with error_of("resource_exhausted"):
+        await pool.take("greedy", nested=True)
+    assert pool.running == 8
+
+
+async def test_a_thread_that_was_given_to_a_call_that_is_cancelled_at_that_moment_is_free_again() -> (
+    None
+):
+    pool = Pool(1, "max_threads")
+    held = await pool.take("one", nested=False)
+    extra = await pool.take("two", nested=False)
+    with soon():
+        async with anyio.create_task_group() as group:
+            group.start_soon(partial(pool.take, "three", nested=False))
+            await turns()
+            group.cancel_scope.cancel()
+            held.give_back()
+        extra.give_back()
+        assert pool.running == 0
+        assert await pool.take("four", nested=False)
+        assert pool.running == 1
 
 
 async def test_nested_plain_functions_do_not_deadlock() -> None:
