@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -678,15 +679,24 @@ class TwoEndpoints(RuleBasedStateMachine):
             assert endpoint.close() == []
 
 
-profile = settings(
-    max_examples=SOAK or 200,
-    stateful_step_count=200 if SOAK else 100,
-    deadline=None,
-    derandomize=not SOAK,
-    print_blob=True,
-    phases=[Phase.explicit, Phase.generate],
-    database=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
+class TwoEndpointsAtLength(TwoEndpoints):
+    """The same with more examples."""
+
+
+def profile(examples: int) -> settings:
+    return settings(
+        max_examples=SOAK or examples,
+        stateful_step_count=200 if SOAK else 100,
+        deadline=None,
+        derandomize=not SOAK,
+        print_blob=True,
+        phases=[Phase.explicit, Phase.generate],
+        database=None,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    )
+
+
 TestTwoEndpoints = TwoEndpoints.TestCase
-TestTwoEndpoints.settings = profile
+TestTwoEndpoints.settings = profile(60)
+TestTwoEndpointsAtLength = pytest.mark.slow(TwoEndpointsAtLength.TestCase)
+TestTwoEndpointsAtLength.settings = profile(200)

@@ -174,12 +174,13 @@ async def running(backend: str, how: str) -> AsyncIterator[Running]:
 @pytest.mark.parametrize(
     ("kind", "how"),
     [
-        ("SystemExit", "listen"),
         ("SystemExit", "serve"),
-        ("Exotic", "serve"),
         ("GeneratorExit", "listen"),
         ("CancelledError", "listen"),
-        ("Group", "serve"),
+        *(
+            pytest.param(*pair, marks=pytest.mark.slow)
+            for pair in (("SystemExit", "listen"), ("Exotic", "serve"), ("Group", "serve"))
+        ),
     ],
 )
 async def test_no_exception_of_user_code_leaves_a_zombie(
