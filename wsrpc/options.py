@@ -105,6 +105,9 @@ def checked_function(name: str, value: Callable[..., Any] | None) -> None:
         raise ValueError(f"{name} must be a function, or None, not {value!r}")
 
 
+DEFAULT_LIMITS = Limits()
+
+
 def checked_limits(value: Limits | None) -> Limits:
     """The given limits, or the default ones.
 
@@ -112,7 +115,7 @@ def checked_limits(value: Limits | None) -> Limits:
         ValueError: It is of another type; the caller's fault.
     """
     if value is None:
-        return Limits()
+        return DEFAULT_LIMITS
     if not isinstance(value, Limits):
         raise ValueError(f"limits must be a wsrpc.Limits, not {value!r}")
     return value

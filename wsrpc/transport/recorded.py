@@ -11,7 +11,7 @@ from ..errors import ProtocolError
 from ..protocol.codec import SUBPROTOCOLS
 from ..telemetry.recording import Recording
 from ..telemetry.recording_format import Sender
-from .base import DirectLink, Link, LinkClosed
+from .base import DirectLink, Link, LinkClosed, is_direct
 
 __all__ = [
     "RecordedDirectLink",
@@ -149,7 +149,7 @@ def told_to(link: Link, recorder: Recorder, side: Literal["C", "S"]) -> Link:
         recorder: Told what passes.
         side: Which side it is the end of.
     """
-    if isinstance(link, DirectLink):
+    if is_direct(link):
         return RecordedDirectLink(link, recorder, side)
     return RecordedLink(link, recorder, side)
 

@@ -14,6 +14,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from websockets.asyncio.client import ClientConnection
@@ -58,6 +59,7 @@ NEEDED = {
 DATA = frozenset((Opcode.TEXT, Opcode.BINARY, Opcode.CONT))
 
 
+@cache
 def available() -> bool:
     """Whether the installed `websockets` has all that this file needs."""
     return version.startswith(TRIED) and all(
