@@ -6,9 +6,11 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import anyio
 import pytest
 
 import wsrpc
+from wsrpc.cluster import Cluster
 from wsrpc.testing import connected_pair
 
 
@@ -16,6 +18,12 @@ class Hello:
     @wsrpc.method
     async def greet(self, name: str) -> str:
         return f"Hello, {name}!"
+
+
+class Async(wsrpc.Observer):
+    async def call_ended(  # type: ignore[override]
+        self, call: wsrpc.ObservedCall, end: wsrpc.CallEnd
+    ) -> None: ...
 
 
 def connecting(**options: Any) -> object:
@@ -28,6 +36,10 @@ def serving(**options: Any) -> object:
 
 def pairing(**options: Any) -> object:
     return connected_pair([Hello()], **options)
+
+
+def clustering(**options: Any) -> object:
+    return Cluster(wsrpc.Server([Hello()]), **options)
 
 
 TYPOS: list[tuple[Callable[..., object], str, Any, str]] = [
@@ -45,8 +57,18 @@ TYPOS: list[tuple[Callable[..., object], str, Any, str]] = [
     (connecting, "interceptors", print, "a list of functions"),
     (serving, "interceptors", print, "a list of functions"),
     (serving, "interceptors", ["log"], "must be a function"),
+    (connecting, "observers", Async(), "a list of wsrpc.Observer objects"),
+    (serving, "observers", Async(), "a list of wsrpc.Observer objects"),
+    (connecting, "observers", [Async()], "Async.call_ended of observers is async"),
+    (serving, "observers", [Async()], "write `def call_ended`"),
+    (serving, "observers", [Async], "write Async(), not the class"),
+    (serving, "observers", [object()], "must be a wsrpc.Observer, not object"),
+    (connecting, "observers", [print], "must be a wsrpc.Observer, not"),
     (connecting, "on_state", "print", "must be a function"),
     (serving, "on_state", "print", "must be a function"),
+    (connecting, "on_state", anyio.sleep, "it is async, and nobody would await it"),
+    (serving, "on_state", anyio.sleep, "it is async, and nobody would await it"),
+    (clustering, "on_event", anyio.sleep, "it is async, and nobody would await it"),
     (serving, "authenticate", "token", "must be a function"),
     (serving, "authorize", {"admin"}, "must be a function"),
     (connecting, "authorize", {"admin"}, "must be a function"),

@@ -20,7 +20,14 @@ from .contract.expose import expose_all
 from .handling.target import MethodEntry, entries_of
 from .interfaces import Interceptor, Observer, OnState, Session, Validate
 from .limits import Limits
-from .options import VALIDATES, checked_function, checked_interceptors, checked_limits, one_of
+from .options import (
+    VALIDATES,
+    checked_function,
+    checked_interceptors,
+    checked_limits,
+    checked_plain,
+    one_of,
+)
 from .protocol.codec import CODECS
 from .protocol.endpoint import Endpoint
 from .session.live_session import LiveSession
@@ -126,7 +133,7 @@ class connect:
         self._limits = checked_limits(limits)
         self._interceptors = checked_interceptors(interceptors)
         checked_function("authorize", authorize)
-        checked_function("on_state", on_state)
+        checked_plain("on_state", on_state)
         if not isinstance(reconnect, (bool, Reconnect)):
             raise TypeError(
                 f"reconnect= takes True, False or a wsrpc.Reconnect, not {type(reconnect).__name__}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
+from inspect import iscoroutinefunction
 from typing import Any, TypeVar
 
 from .limits import Limits
@@ -19,6 +20,7 @@ __all__ = [
     "checked_function",
     "checked_interceptors",
     "checked_limits",
+    "checked_plain",
     "checked_seconds",
     "checked_text",
     "one_of",
@@ -103,6 +105,17 @@ def checked_function(name: str, value: Callable[..., Any] | None) -> None:
     """
     if value is not None and not callable(value):
         raise ValueError(f"{name} must be a function, or None, not {value!r}")
+
+
+def checked_plain(name: str, value: Callable[..., Any] | None) -> None:
+    """Refuse a value that cannot be called, or whose calls would have to be awaited.
+
+    Raises:
+        ValueError: It is neither a plain function nor None; the caller's fault.
+    """
+    checked_function(name, value)
+    if iscoroutinefunction(value) or iscoroutinefunction(getattr(value, "__call__", None)):  # noqa: B004
+        raise ValueError(f"{name} must be a plain function: it is async, and nobody would await it")
 
 
 DEFAULT_LIMITS = Limits()

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from ..options import checked_plain
 from ..telemetry.logs import everyone
 
 __all__ = ["ClusterEvent", "EventKind", "Events", "OnEvent"]
@@ -49,6 +50,7 @@ class Events:
     """Tells the application what happens; what its function raises is logged."""
 
     def __init__(self, on_event: OnEvent | None) -> None:
+        checked_plain("on_event", on_event)
         self._on_event = on_event
 
     def tell(self, kind: EventKind, node: str, message: str) -> None:

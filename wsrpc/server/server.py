@@ -34,6 +34,7 @@ from ..options import (
     checked_function,
     checked_interceptors,
     checked_limits,
+    checked_plain,
     checked_text,
     one_of,
 )
@@ -165,13 +166,13 @@ class Server:
         for option, function in (
             ("authenticate", authenticate),
             ("authorize", authorize),
-            ("on_state", on_state),
             ("on_connect", on_connect),
             ("on_disconnect", on_disconnect),
             ("stats_for", stats_for),
             ("visible", visible),
         ):
             checked_function(option, function)
+        checked_plain("on_state", on_state)
         limits = checked_limits(limits)
         pending = PendingLinks(limits)
         if debug:

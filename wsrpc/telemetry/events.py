@@ -5,7 +5,8 @@ No other module counts events or tells observers. Without observers an event cos
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from inspect import getmembers, iscoroutinefunction
 from itertools import count
 from typing import Any, Literal, NamedTuple
 
@@ -31,6 +32,30 @@ UNKNOWN_METHOD = "?"
 MOST_REFUSED = 1_000
 
 
+def checked_observer(value: Any) -> Observer:
+    """The given observer.
+
+    Raises:
+        ValueError: It is none, or a method of it is async; the caller's fault.
+    """
+    if isinstance(value, type) and issubclass(value, Observer):
+        raise ValueError(
+            f"each of observers must be a wsrpc.Observer: write {value.__name__}(), not the class"
+        )
+    if not isinstance(value, Observer):
+        raise ValueError(
+            f"each of observers must be a wsrpc.Observer, not {type(value).__name__}: derive its "
+            "class from wsrpc.Observer, which has a method for each event"
+        )
+    for name, _ in getmembers(type(value), iscoroutinefunction):
+        if name in vars(Observer):
+            raise ValueError(
+                f"{type(value).__name__}.{name} of observers is async, and nobody would await it: "
+                f"write `def {name}`"
+            )
+    return value
+
+
 class Pause(NamedTuple):
     """A stream of this side that waits.
 
@@ -52,6 +77,9 @@ class Events:
         stats: The counters.
         observers: The observers, in the order in which they are told.
 
+    Raises:
+        ValueError: One of them is no observer.
+
     Attributes:
         stats: The counters.
         observed: Whether there are any observers.
@@ -62,14 +90,18 @@ class Events:
 
     def __init__(self, stats: Stats | None = None, observers: Sequence[Observer] = ()) -> None:
         self.stats = stats or Stats()
-        self._observers = tuple(observers)
+        if isinstance(observers, Observer) or not isinstance(observers, Iterable):
+            raise ValueError(
+                f"observers must be a list of wsrpc.Observer objects, not {observers!r}"
+            )
+        self._observers = tuple(checked_observer(one) for one in observers)
         self.observed = bool(self._observers)
         self.pauses: dict[int, Pause] = {}
         self._pause_ids = count()
 
     def add(self, observer: Observer) -> None:
         """Add an observer, after the others."""
-        self._observers = (*self._observers, observer)
+        self._observers = (*self._observers, checked_observer(observer))
         self.observed = True
 
     def remove(self, observer: Observer) -> None:
