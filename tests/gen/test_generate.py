@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+from importlib.resources import files
 from typing import Any
 
 import pytest
@@ -203,6 +204,19 @@ def test_two_methods_that_would_have_one_name_keep_their_own() -> None:
 
 def test_a_method_that_would_make_the_proxy_a_promise_is_renamed() -> None:
     assert 'then_: { kind: "unary", wire: "then" }' in generate(CONTRACT, "ts")
+
+
+def test_a_method_that_a_client_in_javascript_never_has_is_renamed() -> None:
+    client = (files("wsrpc.web") / "static" / "wsrpc.js").read_text("utf-8")
+    (never,) = re.findall(r'^const RESERVED = words\("(.*)"\)', client, re.MULTILINE)
+    contract = one_method()
+    methods = contract["controllers"]["Hello"]["methods"]
+    greet = methods["greet"]
+    names = [name for name in never.split() if name.isidentifier()]
+    methods.update(dict.fromkeys(names, greet))
+    text = generate(contract, "ts")
+    for name in names:
+        assert f'  {name}_: {{ kind: "unary", wire: "{name}" }}' in text
 
 
 def test_two_controllers_that_would_have_one_name_keep_their_own() -> None:

@@ -40,9 +40,11 @@ RESERVED = {
     "WeakMap", "WeakSet",
 }  # fmt: skip
 
-# The language treats an object with one of these methods in a special way.
+# The language, frameworks and loggers treat an object with one of these methods in a special way, so
+# that a client in JavaScript never has them.
 TAKEN_METHODS = {
-    "catch", "constructor", "finally", "inspect", "then", "toJSON", "toString", "valueOf",
+    "asymmetricMatch", "catch", "constructor", "finally", "inspect", "nodeType", "then",
+    "toJSON", "toString", "valueOf",
 }  # fmt: skip
 
 _BYTES = {
