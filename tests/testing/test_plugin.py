@@ -200,6 +200,23 @@ def test_it_works_with_pytest_asyncio(
 
 
 @pytest.mark.slow
+def test_virtual_time_works_with_pytest_asyncio(
+    tmp_path: Path, pytest_asyncio_folder: Path
+) -> None:
+    loops = """
+import wsrpc.testing
+
+def pytest_asyncio_loop_factories(config, item):
+    return {"virtual time": wsrpc.testing.VirtualTimeLoop}
+"""
+    hour = VIRTUAL[VIRTUAL.index("async def test_an_hour") :]
+    hour = f"import anyio\nfrom shop import Shop\n\n{hour}"
+    project(tmp_path, conftest=CONFTEST + loops, test_hour=hour)
+    said = on_pytest_asyncio(tmp_path, pytest_asyncio_folder, "auto")
+    assert "1 passed" in said, said
+
+
+@pytest.mark.slow
 def test_anyios_tests_and_those_of_pytest_asyncio_live_side_by_side(
     tmp_path: Path, pytest_asyncio_folder: Path
 ) -> None:
