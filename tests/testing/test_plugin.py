@@ -167,7 +167,7 @@ def pytest_asyncio_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
     try:
         done = subprocess.run(
-            [*install, "--target", str(folder), "pytest-asyncio>=1"],
+            [*install, "--target", str(folder), "pytest-asyncio>=1.4"],
             capture_output=True,
             text=True,
             timeout=120,
