@@ -31,11 +31,12 @@ __all__ = ["Packer", "Producer"]
 
 # Items after which a stream that never waits lets others run. A turn of the loop costs about as
 # much as a dozen items, and the items of one turn travel as one message. A single stream may send
-# more in a turn. One of many streams sends fewer: if a hundred streams sent 32 items each, the
-# first ones would be done with a few hundred items when the last ones have a fifth to go.
+# more in a turn. One of many streams sends fewer: if a hundred streams sent 32 items each, more than
+# fits one message, the first ones would be done with a few hundred items when the last ones have a
+# fifth to go.
 TURN = 32
 LONG_TURN = 256
-SHORT_TURN = 32
+SHORT_TURN = 16
 
 # Items of the first turn of a stream among others: where many streams begin together, the last one
 # should not have to wait for a whole turn of all the others.
