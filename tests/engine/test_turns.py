@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from tests.protocol.harness import Bare, decode, encode
+from wsrpc.engine.direct import BACKLOG
 from wsrpc.engine.driver import DirectDriver
 from wsrpc.protocol.codec import CODECS
+from wsrpc.protocol.events import Event
 from wsrpc.telemetry.events import Events
 
 CODEC = CODECS["json"]
@@ -34,7 +36,11 @@ class Blind:
         self.endpoint = Bare(CODEC, "connecting", hello={"limits": limits}).endpoint
         self.events = Events()
         self.session: Any = None
-        self.driver = DirectDriver(self, self, lambda events: None, self.fault)  # type: ignore[arg-type]
+        self.acted = 0
+        self.unread: list[bytes] = []
+        self.delivered = 0
+        self.paused = False
+        self.driver = DirectDriver(self, self, self.act, self.fault)  # type: ignore[arg-type]
 
     def fault(self, error: Exception) -> None:
         raise error
@@ -51,6 +57,18 @@ class Blind:
     def send_nowait(self, data: bytes) -> bool:
         self.written.append(len(decode(CODEC, data)))
         return True
+
+    def act(self, events: list[Event]) -> None:
+        self.acted += len(events)
+
+    def pause(self) -> None:
+        self.paused = True
+
+    def resume(self) -> None:
+        self.paused = False
+        while self.unread and not self.paused:
+            self.delivered += 1
+            self.arrive(self.unread.pop(0))
 
     def answer(self, frames: int) -> None:
         """One message comes in, and so many frames answer it, each asking for a flush."""
@@ -116,4 +134,25 @@ async def test_frames_that_are_ready_together_go_together_after_the_first_messag
     assert hub.turn() == [-1, 1], "this one had to wait for others"
     hub.answer(1)
     assert hub.turn() == [1, -1]
+    task.cancel()
+
+
+async def test_a_peer_that_sends_faster_than_it_is_acted_upon_is_read_no_more_until_it_is() -> None:
+    hub = Blind()
+    task = await running(hub)
+    each, messages = 20, 12
+    calls = iter(range(1, 10_000))
+    hub.unread = [
+        encode(CODEC, [["call", 2 * next(calls), "Any.method", {}] for _ in range(each)])
+        for _ in range(messages)
+    ]
+    hub.resume()
+    most = 0
+    while hub.later:
+        most = max(most, hub.delivered - hub.acted // each)
+        hub.turn()
+    # Those that wait, and the one that is acted upon.
+    assert most <= BACKLOG + 1
+    assert (hub.delivered, hub.acted) == (messages, messages * each)
+    assert not hub.paused
     task.cancel()

@@ -659,4 +659,11 @@ FAULTS = [
         "self._hub.account.returned",
         ("tests/server/test_memory.py", "--full", "-k", "slowly_is_not"),
     ),
+    Fault(
+        "a link is paused only when exactly as many messages wait as may",
+        "engine/direct.py",
+        "            if len(self._backlog) >= BACKLOG:\n                self._link.pause()\n",
+        "            if len(self._backlog) == 2 * BACKLOG:\n                self._link.pause()\n",
+        ("tests/engine/test_turns.py",),
+    ),
 ]

@@ -103,7 +103,7 @@ class DirectTurns:
             self._sent = self._hub.endpoint.sent
         if self._events or self._backlog or self._rest is not None:
             self._backlog.append(data)
-            if len(self._backlog) == BACKLOG:
+            if len(self._backlog) >= BACKLOG:
                 self._link.pause()
         elif not self._over:
             self._take(data)
@@ -148,9 +148,11 @@ class DirectTurns:
         if not self._events:
             if self._rest is not None or not self._backlog:
                 return
-            if len(self._backlog) == BACKLOG:
+            data = self._backlog.pop(0)
+            if len(self._backlog) == BACKLOG - 1:
+                # Only now: on resuming, the link delivers until there are enough again.
                 self._link.resume()
-            self._take(self._backlog.pop(0))
+            self._take(data)
         else:
             events, self._events = self._events[:SLICE], self._events[SLICE:]
             try:
