@@ -6,6 +6,9 @@ BIN := $(VENV)/bin
 # Two processes a core: most of the time of a test is spent on waiting.
 JOBS := $(shell $(PYTHON) -c 'import os; print(2 * (os.cpu_count() or 1))')
 
+# Each process of a test run would compile the package and rewrite the tests' assertions again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test test-all test-rest compiled pure wheels test-compiled fuzz soak autobahn check format bench model mutants docs clean
 
 # One marker a set of extras: pip runs once, and again when pyproject.toml changes.
@@ -66,9 +69,9 @@ pure:
 wheels: $(VENV)/.dev
 	HATCH_BUILD_HOOKS_ENABLE=1 $(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
 
-# What could differ between the two builds of the core: its own tests, and those of its users.
+# The suite once more, on the compiled core.
 test-compiled: compiled
-	WSRPC_CORE=require $(BIN)/python -m pytest -n $(JOBS) --dist worksteal tests/test_build.py tests/protocol tests/engine tests/session tests/interop tests/hostile tests/contract tests/telemetry tests/test_framing.py
+	WSRPC_CORE=require $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 # A million tampered messages through the pure core, 100,000 at a live server: six minutes.
 fuzz: $(VENV)/.dev
@@ -109,6 +112,9 @@ format: $(VENV)/.dev
 # is a compiler; the report says so otherwise.
 bench: $(VENV)/.bench
 	-npm install --no-package-lock --no-audit --no-fund --prefix benchmarks/peers/node
+	-command -v python3.12 >/dev/null && python3.12 -m venv $(VENV)/rivals && \
+		$(VENV)/rivals/bin/python -m pip install --quiet --disable-pip-version-check \
+		'pyrpckit[codegen,fastapi]' uvicorn websockets psutil
 	-command -v dotnet >/dev/null && dotnet build --nologo -v quiet -c Release benchmarks/peers/dotnet
 	-$(MAKE) compiled
 	$(BIN)/python -m benchmarks

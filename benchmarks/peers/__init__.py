@@ -44,6 +44,8 @@ PEERS = {
         "FastAPI JSON lines, aiohttp client", ("fastapi", "uvicorn", "aiohttp"), 0.2
     ),
     "wsrpc_aiohttp": Entry("wsrpc-aiohttp, both ends", ("wsrpc-aiohttp", "aiohttp"), 0.2),
+    "pyrpckit": Entry("pyrpckit in FastAPI on uvicorn, its generated client, Python 3.12", (), 0.2),
+    "meshcall": Entry("meshcall without its router, both ends", ("meshcall",), 0.2),
     "socketio": Entry("python-socketio on aiohttp", ("python-socketio", "aiohttp"), 0.2),
     "fastapi_ws": Entry(
         "fastapi_websocket_rpc on uvicorn", ("fastapi-websocket-rpc", "uvicorn"), 0.2
