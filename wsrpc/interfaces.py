@@ -520,7 +520,7 @@ class Observer:
         """
 
     def paused(self, call: ObservedCall, seconds: float) -> None:
-        """A stream went on after it had waited for credit or for room.
+        """A stream went on, or was cancelled, after it had waited for credit or for room.
 
         Args:
             call: The call of the stream.
@@ -576,7 +576,7 @@ class Observer:
         """
 
     def backpressure(self, session: Session, seconds: float) -> None:
-        """The peer's connection took bytes again, after a pause.
+        """The peer's connection took bytes again, or ended, after a pause.
 
         Args:
             session: The session.

@@ -42,6 +42,20 @@ class Flood:
         return n
 
 
+class Told(wsrpc.Observer):
+    """The seconds for which connections took nothing, and streams waited."""
+
+    def __init__(self) -> None:
+        self.blocked: list[float] = []
+        self.paused_for: list[float] = []
+
+    def backpressure(self, session: wsrpc.Session, seconds: float) -> None:
+        self.blocked.append(seconds)
+
+    def paused(self, call: wsrpc.ObservedCall, seconds: float) -> None:
+        self.paused_for.append(seconds)
+
+
 class Socket:
     """A WebSocket client that reads only when told to."""
 
@@ -107,9 +121,9 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iter
 @pytest.mark.rule("OUT-1", "OUT-3", "OUT-4")
 @pytest.mark.usefixtures("way")
 async def test_a_peer_that_stops_reading_is_closed_with_4001_and_costs_a_bounded_amount() -> None:
-    flood = Flood()
+    flood, told = Flood(), Told()
     limits = wsrpc.Limits(resume_window=0, stall_timeout=0.5, outbox=256 * 1024, close_timeout=0.2)
-    async with served([flood], limits=limits) as listener:
+    async with served([flood], limits=limits, observers=[told]) as listener:
         async with socket_to(listener.url) as peer:
             await peer.send(
                 ["hello", {"version": 1, "window": 1}],
@@ -127,6 +141,9 @@ async def test_a_peer_that_stops_reading_is_closed_with_4001_and_costs_a_bounded
             assert largest <= limits.outbox + len(ITEM) + 2
             assert listener.server.stats.closes[4001] == 1
             assert session.closed
+            # The wait that nothing ended but this is told as well.
+            await until(lambda: sum(told.blocked) >= limits.stall_timeout)
+            await until(lambda: sum(told.paused_for) >= limits.stall_timeout / 2)
 
 
 @pytest.mark.usefixtures("way")
@@ -170,9 +187,10 @@ async def test_closing_a_session_whose_peer_does_not_read_takes_a_bounded_time()
 
 @pytest.mark.rule("OUT-4")
 async def test_a_link_without_callbacks_is_watched_as_well() -> None:
-    flood = Flood()
-    server = wsrpc.Server([flood], limits=wsrpc.Limits(stall_timeout=0.3))
+    flood, told = Flood(), Told()
+    server = wsrpc.Server([flood], limits=wsrpc.Limits(stall_timeout=0.3), observers=[told])
     async with bare_client(server) as peer:
         await peer.send(["call", 1, "Flood.items", {}, {"credit": 1_000_000}])
         await until(lambda: flood.cleaned == 1)
         assert await peer.closed() == 4001
+        await until(lambda: sum(told.blocked) >= 0.3)

@@ -224,6 +224,37 @@ async def test_a_stream_that_waits_for_credit_is_told_as_paused() -> None:
     assert all(seconds >= 0 for seconds in told.pauses)
 
 
+async def test_a_stream_that_is_cancelled_while_it_waits_for_credit_is_told_as_paused() -> None:
+    told, asked = Told(), Told()
+
+    class Deaf:
+        @wsrpc.method
+        async def ignore(self, numbers: AsyncIterator[int]) -> int:
+            first = await anext(numbers)
+            await anyio.sleep_forever()
+            return first
+
+    async with served(
+        [Work(), Deaf()], limits=wsrpc.Limits(window=1), observers=[told]
+    ) as listener:
+        async with wsrpc.connect(listener.url, observers=[asked], reconnect=False) as session:
+            async with session.clientize(Work, window=1).count(10) as stream:
+                await anext(stream)
+                await until(lambda: told.counts["items sent"] > 1)
+                await anyio.sleep(0.05)
+                seen = len(told.pauses)
+            await until(lambda: bool(told.ended))
+            assert len(told.pauses) == seen + 1
+            assert told.pauses[-1] >= 0.04
+            async with anyio.create_task_group() as group:
+                group.start_soon(session.clientize(Deaf).ignore, wsrpc.stream_of(range(9)))
+                await until(lambda: asked.counts["items sent"] > 0)
+                await anyio.sleep(0.05)
+                seen = len(asked.pauses)
+                group.cancel_scope.cancel()
+            await until(lambda: len(asked.pauses) == seen + 1)
+
+
 async def test_an_upload_that_waits_for_credit_is_told_as_paused_at_the_callers_end() -> None:
     class Slow:
         @wsrpc.method

@@ -249,6 +249,11 @@ class DirectTurns:
             return
         self._stopped = self._over = True
         self._end_stall()
+        if self._blocked:
+            # It was never read again, as with a peer that has stalled.
+            self._blocked = False
+            hub = self._hub
+            hub.events.backpressure(hub.session, hub.runtime.now() - self._blocked_since)
         if self._rest is not None:
             self._hub.timers.remove(self._rest)
         settle(self._flushed)

@@ -39,8 +39,7 @@ def driver_for(link: Link, hub: Hub, process: Process, fault: Fault) -> Driver:
     return TaskDriver(link, hub, process, fault)
 
 
-def _tell_sent(hub: Hub, count: int, seconds: float) -> None:
-    hub.events.sent(hub.session, count)
+def _tell_blocked(hub: Hub, seconds: float) -> None:
     if seconds > NOTICEABLE:
         hub.events.backpressure(hub.session, seconds)
 
@@ -128,10 +127,16 @@ class TaskDriver:
                     hub.took()
                     stall.begin()
                     began = self._writing_since = now()
-                    await send(data)
+                    try:
+                        await send(data)
+                    except BaseException:
+                        # As with a peer that has stalled, and whose connection is given up.
+                        _tell_blocked(hub, now() - began)
+                        raise
                     self._writing_since = None
                     stall.end()
-                    _tell_sent(hub, len(data), now() - began)
+                    hub.events.sent(hub.session, len(data))
+                    _tell_blocked(hub, now() - began)
                     continue
                 settle(self._flushed)
                 self._ready = hub.runtime.future()

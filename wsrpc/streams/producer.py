@@ -249,8 +249,9 @@ class Producer:
         try:
             await waiter
         finally:
+            # Also where the stream is cancelled meanwhile, as those of stalled peers are in the end.
             hub.events.pause_ends(pause)
-        hub.events.paused(observed, hub.runtime.now() - began)
+            hub.events.paused(observed, hub.runtime.now() - began)
 
     def _count(self, observed: ObservedCall, items: int) -> None:
         self._hub.events.items(observed, "sent", items)
