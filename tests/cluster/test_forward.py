@@ -10,6 +10,7 @@ import pytest
 
 import wsrpc
 from tests.cluster.support import BusKind, Worker, net
+from tests.hostile.raw import raw_link
 from tests.support import Peer, soon, until, visited, wire_of
 from wsrpc.cluster import ClusterLimits
 
@@ -190,3 +191,27 @@ async def test_draining_a_node_under_load(clients: int, anyio_backend_name: str)
             over.set()
         assert wrong == []
         assert moved == clients
+
+
+class Flood:
+    @wsrpc.method
+    async def texts(self) -> AsyncIterator[str]:
+        while True:
+            yield "x" * 60_000
+
+
+async def test_a_client_of_another_node_that_does_not_read_is_given_up(bus: BusKind) -> None:
+    limits = wsrpc.Limits(stall_timeout=1.0, replay=64 << 20, window=10_000, heartbeat_interval=0)
+    async with net(bus, 0) as nodes:
+        here = await nodes.add([Flood()], limits=limits)
+        there = await nodes.add([Flood()], limits=limits)
+        async with raw_link(here.url, "json") as first:
+            body = await first.hello()
+        async with raw_link(there.url, "json") as frozen:
+            await frozen.send(resuming(str(body["token"])))
+            await frozen.next("hello")
+            assert there.cluster.snapshot().forwarded == 1
+            await frozen.send(["call", 1, "Flood.texts", {}, {"credit": 10_000}])
+            # Its kernel takes some; then this node has bytes that the client does not take.
+            await until(lambda: there.cluster.snapshot().forwarded == 0)
+        await until(lambda: not here.server.sessions)

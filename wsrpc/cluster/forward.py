@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,9 +12,10 @@ import msgspec
 from ..close_codes import CloseCode
 from ..errors import ConnectError, ProtocolError
 from ..interfaces import Handshake
+from ..limits import Limits
 from ..protocol.hello import Opening
 from ..server.acceptor import Acceptor
-from ..transport.base import Link, LinkClosed
+from ..transport.base import DirectLink, Link, LinkClosed
 from .errors import BusDown, BusTimeout, NoResponders
 from .link import BusLink
 from .members import BAD_JSON, is_id
@@ -50,6 +52,51 @@ class Forward(msgspec.Struct):
     certificate: dict[str, Any] | None = None
 
 
+class Watch:
+    """The writes to a client's link that is passed on, and whether it takes them (OUT-4).
+
+    Args:
+        link: The link.
+        now: The clock, in seconds.
+        patience: Seconds without a byte that the link takes.
+    """
+
+    def __init__(self, link: Link, now: Callable[[], float], patience: float) -> None:
+        self._link = link
+        self._now = now
+        self._patience = patience
+        self._since: float | None = None
+        # Bytes that waited for the socket at the last look.
+        self._left = math.inf
+
+    def _unsent(self) -> int:
+        return self._link.unsent if isinstance(self._link, DirectLink) else 0
+
+    async def send(self, data: bytes) -> None:
+        """Write a message to the link.
+
+        Raises:
+            LinkClosed: The link is gone.
+        """
+        self._since, self._left = self._now(), math.inf
+        try:
+            await self._link.send(data)
+        finally:
+            self._since = None
+
+    async def stalled(self) -> None:
+        """Wait until the link has taken nothing for so long."""
+        while True:
+            await anyio.sleep(self._patience / 4)
+            if self._since is None:
+                continue
+            left = self._unsent()
+            if left < self._left:
+                self._since, self._left = self._now(), left
+            elif self._now() - self._since >= self._patience:
+                return
+
+
 def owner_of(token: str) -> str:
     """The node that issued a token."""
     node, dot, _ = token.partition(".")
@@ -62,14 +109,18 @@ class Forwarding:
     Args:
         network: The way to other nodes.
         acceptor: What serves links that are passed on to here.
+        limits: The bounds of this node's server.
         patience: Seconds of silence after which a node at which nobody listens counts as gone.
 
     Attributes:
         live: The number of links that this node passes on.
     """
 
-    def __init__(self, network: Network, acceptor: Acceptor, patience: float) -> None:
+    def __init__(
+        self, network: Network, acceptor: Acceptor, limits: Limits, patience: float
+    ) -> None:
         self.live = 0
+        self._limits = limits
         self._patience = patience + PATIENCE
         self._network = network
         self._acceptor = acceptor
@@ -142,20 +193,41 @@ class Forwarding:
         return False
 
     async def _pump(self, link: Link, back: BusLink) -> None:
-        async def pump(source: Link, sink: Link) -> None:
+        """Pass on messages in both directions until either end is gone, then close the other."""
+        ends: list[tuple[Link, LinkClosed]] = []
+
+        async def pump(source: Link, sink: Link, watch: Watch | None = None) -> None:
             try:
                 while True:
-                    await sink.send(await source.receive())
+                    data = await source.receive()
+                    if watch is None:
+                        await sink.send(data)
+                    else:
+                        await watch.send(data)
             except LinkClosed as gone:
-                code = gone.code
-                if code in (CloseCode.NO_STATUS, CloseCode.CONNECTION_LOST):
-                    code = CloseCode.SERVER_TROUBLE
-                await sink.close(code, gone.reason)
+                ends.append((sink, gone))
             group.cancel_scope.cancel()
 
+        async def give_up() -> None:
+            await watch.stalled()
+            # A goodbye would not get through either, and on trio the library's write ends no sooner.
+            link.abort()
+            group.cancel_scope.cancel()
+
+        watch = Watch(link, self._network.now, self._limits.stall_timeout)
         async with anyio.create_task_group() as group:
             group.start_soon(pump, link, back)
-            group.start_soon(pump, back, link)
+            group.start_soon(pump, back, link, watch)
+            group.start_soon(give_up)
+        if not ends:
+            return
+        sink, gone = ends[0]
+        code = gone.code
+        if code in (CloseCode.NO_STATUS, CloseCode.CONNECTION_LOST):
+            code = CloseCode.SERVER_TROUBLE
+        with anyio.move_on_after(self._limits.close_timeout):
+            await sink.close(code, gone.reason)
+        sink.abort()
 
     # ------------------------------------------------------------ at the node that has the session
 

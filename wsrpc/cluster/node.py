@@ -108,7 +108,9 @@ class Node:
                 events=self._events,
                 watching=self._watching,
             )
-            self.forwarding = Forwarding(self.network, self.server.acceptor(), self.limits.suspect)
+            self.forwarding = Forwarding(
+                self.network, self.server.acceptor(), self.server.limits, self.limits.suspect
+            )
             try:
                 await self.network.open()
             except BaseException:
