@@ -154,6 +154,8 @@ class Cluster:
         traceback: TracebackType | None,
     ) -> None:
         self._topics.close()
+        self._pools.close()
+        self.presence.close()
         await self._node.close()
 
     def __repr__(self) -> str:

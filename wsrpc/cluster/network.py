@@ -137,11 +137,20 @@ class Network:
     async def open(self) -> None:
         """Connect to the bus, and announce this node."""
         self._acceptor = self._inner.acceptor()
-        await self._bus.open(self._bus_up, self._bus_down)
-        self._offs.append(await self._bus.subscribe(self.subject(f"to.{self._node}.>"), self._mail))
-        self._offs.append(await self._bus.subscribe(self.subject("beat"), self._beat))
-        self._offs.append(await self._bus.subscribe(self.subject("load"), self._load))
-        self._offs.append(await self._bus.subscribe(SUBJECTS, self._asked))
+        try:
+            await self._bus.open(self._bus_up, self._bus_down)
+            for subject, handler in (
+                (self.subject(f"to.{self._node}.>"), self._mail),
+                (self.subject("beat"), self._beat),
+                (self.subject("load"), self._load),
+                (SUBJECTS, self._asked),
+            ):
+                self._offs.append(await self._bus.subscribe(subject, handler))
+        except BaseException:
+            # The library would keep its connection, and tasks that restore it.
+            with anyio.CancelScope(shield=True):
+                await self._bus.close()
+            raise
         self._directory.taps.add(self.exchange.tap)
         self.spawn(self.members.run)
         self.spawn(self._close_idle)

@@ -63,6 +63,7 @@ class State:
     def __init__(self, node: Node, name: str) -> None:
         self.name = name
         self.waiting: deque[anyio.Event] = deque()
+        self.closed = False
         # The calls of this node at each worker, and the turn in which each got its last call.
         self.granted: dict[str, set[Choice]] = {}
         self._turns: dict[str, int] = {}
@@ -120,6 +121,26 @@ class State:
         if self.waiting:
             self.waiting.popleft().set()
 
+    def close(self) -> None:
+        """Fail the calls that wait, since this node leaves the cluster."""
+        self.closed = True
+        while self.waiting:
+            self.freed()
+
+    def check(self) -> None:
+        """Refuse calls once this node has left.
+
+        Raises:
+            RpcError: `unavailable`, not started.
+        """
+        if self.closed:
+            error = RpcError(
+                Code.UNAVAILABLE,
+                f"this node has left the cluster, and the pool {self.name!r} with it",
+            )
+            error.not_started = True
+            raise error
+
     def forget(self, session: str) -> None:
         """Forget a worker that has left the pool."""
         self._turns.pop(session, None)
@@ -136,6 +157,7 @@ class Pools:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._states: dict[str, State] = {}
+        self._closed = False
         node.directory.listeners.add(self._changed)
         node.loads.on_less = self.freed
 
@@ -147,7 +169,14 @@ class Pools:
         state = self._states.get(name)
         if state is None:
             state = self._states[name] = State(self._node, name)
+            state.closed = self._closed
         return state
+
+    def close(self) -> None:
+        """Fail all calls that wait for a worker."""
+        self._closed = True
+        for state in self._states.values():
+            state.close()
 
     def freed(self, name: str) -> None:
         """Note that a worker of another node is less busy."""
@@ -315,6 +344,7 @@ class Pool:
     async def choose(self, tried: Collection[str]) -> Choice:
         """See `Chooser.choose`."""
         state = self._pools.state(self.name)
+        state.check()
         if not state.waiting:
             choice = state.grant(tried)
             if choice is not None:
@@ -344,6 +374,7 @@ class Pool:
             while True:
                 with anyio.move_on_after(self._node.poll(self.name)):
                     await turn.wait()
+                state.check()
                 choice = state.grant(tried)
                 if choice is not None:
                     return choice

@@ -28,6 +28,7 @@ class Presence:
         self._directory = directory
         self._limits = limits
         self.watchers = 0
+        self._watching: set[_Watcher] = set()
 
     def list(
         self, *, group: str | None = None, principal: str | None = None, node: str | None = None
@@ -60,7 +61,7 @@ class Presence:
 
         A slow watcher gets only the latest state of each member, not each step to it. A member that
         came and went meanwhile is left out. So a watcher never holds more than one change for each
-        member.
+        member. The iteration ends when this node leaves the cluster.
 
         Args:
             group: Only members of this group; joining it is a join, leaving it a leave.
@@ -80,14 +81,21 @@ class Presence:
             )
         watcher = _Watcher(self._directory, group, principal, node, linger)
         self.watchers += 1
+        self._watching.add(watcher)
         self._directory.listeners.add(watcher.heard)
         try:
-            while True:
-                for change in await watcher.changes():
+            while changes := await watcher.changes():
+                for change in changes:
                     yield change
         finally:
             self.watchers -= 1
+            self._watching.discard(watcher)
             self._directory.listeners.discard(watcher.heard)
+
+    def close(self) -> None:
+        """End all watchers, since this node leaves the cluster."""
+        for watcher in self._watching:
+            watcher.close()
 
 
 class _Watcher:
@@ -109,6 +117,7 @@ class _Watcher:
         self._dirty: dict[str, PresenceChange] = {}
         self._leaving: dict[str, tuple[float, PresenceChange]] = {}
         self._woken = anyio.Event()
+        self._closed = False
         for entry in directory.find(group=group, principal=principal, node=node):
             self._dirty[entry.session] = PresenceChange("join", entry.member(), "initial")
 
@@ -126,10 +135,10 @@ class _Watcher:
         )
 
     async def changes(self) -> Changes:
-        """The next changes; waits until there are any."""
+        """The next changes; waits until there are any. None come after this node has left."""
         while True:
             told = self._take()
-            if told:
+            if told or self._closed:
                 return told
             self._woken = anyio.Event()
             if not self._leaving:
@@ -138,6 +147,11 @@ class _Watcher:
             due = min(when for when, _ in self._leaving.values())
             with anyio.move_on_after(max(0.0, due - anyio.current_time())):
                 await self._woken.wait()
+
+    def close(self) -> None:
+        """Tell what there is to tell, and no more."""
+        self._closed = True
+        self._woken.set()
 
     def _take(self) -> Changes:
         dirty, self._dirty = self._dirty, {}

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
+import anyio
 import nats
 import nats.aio.client
 import nats.errors
@@ -31,6 +32,9 @@ PENDING = 2 << 20
 
 # Bytes. More than a message's own, for its subject.
 HEADROOM = 1024
+
+# Seconds that a connection may take to come about once it is not wanted any more.
+ABANDONED = 0.2
 
 # Messages of one subscription that may wait for this process.
 SUBSCRIPTION_MESSAGES = 65_536
@@ -175,8 +179,8 @@ class NatsBus:
         try:
             await connecting
         except BaseException as error:
-            connecting.cancel()
-            await client.close()
+            with anyio.CancelScope(shield=True):
+                await _abandon(client, connecting)
             if refusal is None and isinstance(error, Exception) and _is_refusal(error):
                 refusal = error
             if refusal is not None:
@@ -294,6 +298,19 @@ class NatsBus:
             raise BusDown(f"{subject}: {error}") from None
         found: bytes = answer.data
         return found
+
+
+async def _abandon(client: nats.aio.client.Client, connecting: asyncio.Future[None]) -> None:
+    """End a client that has not connected, or not even begun to."""
+    # A dial that is cancelled would leave its socket to the garbage collector.
+    await asyncio.wait([connecting], timeout=ABANDONED)
+    connecting.cancel()
+    await asyncio.wait([connecting])
+    try:
+        await client.close()
+    except AssertionError:
+        # The library asserts that `connect` has run.
+        pass
 
 
 def _is_refusal(error: Exception) -> bool:
