@@ -746,7 +746,7 @@ async def test_an_error_of_a_handler_with_that_code_does_not_wait_for_the_caller
 @pytest.mark.rule("TIME-6")
 async def test_an_idle_stream_is_cancelled_as_at_a_deadline() -> None:
     async with conversation() as (session, bare), Background() as background:
-        stream = far(session, idle_timeout=0.02).items()
+        stream = far(session, idle_timeout=0.2).items()
         first = background.start(stream.__anext__)
         await bare.called()
         await bare.send(["message", 1, ["a"]])
