@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextvars import copy_context
+from itertools import islice
 from typing import Any, Protocol
 
 from ..contract.signature import Param
@@ -35,6 +36,9 @@ TINY = 4096
 LEAST_TRICKLE = 32 * 1024
 LEAST = 128
 LOOK_AGAIN = 0.05
+
+# Streams that are woken in one turn of the event loop, when the outbox has room again.
+PORTION = 64
 
 NO_ERRORS: frozenset[str] = frozenset()
 
@@ -140,6 +144,7 @@ class Hub:
         "_room",
         "_waited_for_partly",
         "_waiting_bytes",
+        "_wakes",
         "account",
         "codec",
         "draining",
@@ -203,6 +208,7 @@ class Hub:
         self.flush: Callable[[], None] = _nothing
         self.unlinked: Callable[[], None] = _nothing
         self._blocked: dict[Callable[[], None], None] = {}
+        self._wakes = False
         self._room: list[Future] = []
         # Dictionaries in the place of sets, which take three times the memory while they are empty.
         self.pumps: dict[Any, None] = {}
@@ -268,7 +274,7 @@ class Hub:
             size: Bytes.
         """
         self.taken -= size
-        if size >= STEP or self.endpoint.crowded or self.lost is not None:
+        if size >= STEP or self.endpoint.crowded:
             self.settle()
 
     def squeeze(self, crowded: bool) -> None:
@@ -331,7 +337,7 @@ class Hub:
                 turn.waiter = self.runtime.future()
                 self._admit()
                 await turn.waiter
-                if light or not self.account.shut or self.lost is not None:
+                if light or not self.account.shut:
                     return
                 # Calls of other sessions were let in at the same moment, and have filled the room.
         finally:
@@ -391,10 +397,31 @@ class Hub:
 
     def _make_room(self) -> None:
         if self._blocked:
-            blocked, self._blocked = self._blocked, {}
-            for wake in blocked:
-                wake()
+            self._wake_blocked()
         settle(self._room)
+
+    def _wake_blocked(self) -> None:
+        """Wake the senders that have waited longest for room, and later the others, if there is any.
+
+        If thousands of streams were all woken by the room for a few, most would wait again at once.
+        """
+        blocked = self._blocked
+        if len(blocked) <= PORTION or self.lost is not None:
+            woken, self._blocked = blocked, {}
+        else:
+            woken = dict.fromkeys(islice(blocked, PORTION))
+            for wake in woken:
+                del blocked[wake]
+            if not self._wakes:
+                self._wakes = True
+                self.timers.add(0.0, self._wake_more)
+        for wake in woken:
+            wake()
+
+    def _wake_more(self) -> None:
+        self._wakes = False
+        if self._blocked and not self.endpoint.outbox_full:
+            self._wake_blocked()
 
     def block(self, wake: Callable[[], None]) -> None:
         """Call `wake` when the outbox has room again."""

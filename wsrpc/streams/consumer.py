@@ -103,7 +103,7 @@ class Consumer(LaneOwner):
         room: Items that may wait under a policy that drops items.
 
     Attributes:
-        items: Validated items, ready to be taken; the fast path pops from here.
+        items: Validated items, ready to be taken, the last one first; the fast path pops from here.
         observed: The call, where observers are told of its items.
         on_dropped: Called when the user dropped the stream without closing it.
         taken: Credit of the items consumed and not yet reported to the endpoint.
@@ -166,14 +166,15 @@ class Consumer(LaneOwner):
         self._on_started = on_started
         self._on_over = on_over
         self._entry: TimerEntry | None = None
-        self._groups: deque[ItemGroup] = deque()
+        # Lists, since an empty deque takes 760 bytes of each open stream.
+        self._groups: list[ItemGroup] = []
         # Bytes of the items that were not taken, and those of the group that is being taken.
         self._held = self._taking = 0
         self._costs: deque[int] | None = None
         self._terminal: Terminal | RpcError[Any] | None = None
         self._end: RpcError[Any] | StopAsyncIteration | None = None
         self._waiter: Future | None = None
-        self.items: deque[Any] = deque()
+        self.items: list[Any] = []
         self.taken = 0
         self.final: Any = None
         self.observed: ObservedCall | None = None
@@ -299,7 +300,7 @@ class Consumer(LaneOwner):
 
     def pop(self) -> Any:
         """Take the next item of `items`, which must not be empty, and count its cost."""
-        item = self.items.popleft()
+        item = self.items.pop()
         costs = self._costs
         self.taken += 1 if costs is None else costs.popleft()
         if self.taken >= self._window.threshold:
@@ -341,7 +342,7 @@ class Consumer(LaneOwner):
                 end, self._end = self._end, StopAsyncIteration()
                 raise end
             if self._groups:
-                self._decode(self._groups.popleft())
+                self._decode(self._groups.pop(0))
             elif self._terminal is not None:
                 self._conclude(self._terminal)
             else:
@@ -391,7 +392,8 @@ class Consumer(LaneOwner):
                 self.items.append(self._adapter.load(group.data, codec, check=check))
             else:
                 assert isinstance(group.data, bytes)
-                self.items.extend(self._adapter.load_many(group.data, codec, check=check))
+                self.items = self._adapter.load_many(group.data, codec, check=check)
+                self.items.reverse()
         except InvalidValue as error:
             self._groups.clear()
             self._give_back(self._held - self._taking)
@@ -404,7 +406,7 @@ class Consumer(LaneOwner):
             codec = self._hub.codec
             for raw in codec.split_array(group.data):
                 try:
-                    self.items.append(self._adapter.load(raw, codec, check=self._check))
+                    self.items.insert(0, self._adapter.load(raw, codec, check=self._check))
                 except InvalidValue as error:
                     return error
         return None

@@ -55,10 +55,12 @@ class DropOldest(Consumer):
         groups = self._groups
         gone = max(0, len(items) - self._room)
         self._append(items[gone:])
-        while self._exceeds(len(groups), self._bytes - len(groups[-1].data)):
-            self._bytes -= len(groups.popleft().data)
-            gone += 1
-        self._tally.add(gone)
+        oldest = 0
+        while self._exceeds(len(groups) - oldest, self._bytes - len(groups[-1].data)):
+            self._bytes -= len(groups[oldest].data)
+            oldest += 1
+        del groups[:oldest]
+        self._tally.add(gone + oldest)
 
     def _append(self, items: list[Raw]) -> None:
         codec = self._hub.codec

@@ -13,7 +13,6 @@ to it.
 from __future__ import annotations
 
 import types
-from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Generator
 from sys import getrefcount
 from typing import Any, NoReturn
@@ -206,7 +205,7 @@ class Producer:
         self._held: list[Any] = []
         self._room = 0
         # Encoded items that turned out larger than expected, and lack credit or room for now.
-        self._late: deque[Encoded] = deque()
+        self._late: list[Encoded] = []
         self._mean: float | None = None
 
     def stop(self) -> None:
@@ -284,7 +283,7 @@ class Producer:
         finally:
             hub.producers -= 1
             while self._late:
-                hub.release(len(self._late.popleft()))
+                hub.release(len(self._late.pop(0)))
             self.closing = True
             if self._stopped:
                 self._spare()
@@ -533,7 +532,7 @@ class Producer:
     def _push_late(self) -> None:
         endpoint = self._hub.endpoint
         while self._late and endpoint.may_push(self.lane):
-            item = self._late.popleft()
+            item = self._late.pop(0)
             endpoint.push(self.lane, item)
             self._hub.release(len(item))
             self._hub.wake()
