@@ -8,6 +8,7 @@ from functools import partial
 import anyio
 
 from tests.support import pair, until, wire_of
+from wsrpc.close_codes import CloseCode
 from wsrpc.engine.hub import PORTION
 
 SENDERS = 10 * PORTION
@@ -37,5 +38,5 @@ async def test_all_senders_that_wait_for_room_are_woken_at_once_when_the_session
         hub = wire_of(server).hub
         woken = waiting(hub.block)
         hub.took()
-        await server.aclose()
+        wire_of(server).lose(CloseCode.NORMAL, "")
         assert len(woken) == SENDERS
