@@ -312,6 +312,41 @@ async def test_revoking_ends_the_sessions_of_a_principal_everywhere(bus: BusKind
         await until(lambda: len(there.server.sessions) == 1)
 
 
+async def test_what_was_revoked_is_revoked_on_a_node_that_was_cut_off_when_it_is_back() -> None:
+    async def authenticate(handshake: object, auth: object) -> object:
+        return auth
+
+    async with net("local", 0) as nodes:
+        here = await nodes.add(authenticate=authenticate)
+        there = await nodes.add(authenticate=authenticate)
+        await there.connect(auth="ann", reconnect=False)
+        await there.connect(auth="bob", reconnect=False)
+        nodes.buses[1].cut()
+        await until(lambda: there.cluster.id not in here.cluster.nodes)
+        assert await here.cluster.revoke("ann") == 0
+        assert len(there.server.sessions) == 2
+        nodes.buses[1].mend()
+        await until(lambda: len(there.server.sessions) == 1)
+        assert [one.principal for one in there.server.sessions.values()] == ["bob"]
+
+
+@pytest.mark.slow
+async def test_a_node_that_was_not_reached_is_named_and_told_later() -> None:
+    async def authenticate(handshake: object, auth: object) -> object:
+        return auth
+
+    async with net("local", 0) as nodes:
+        here = await nodes.add(authenticate=authenticate)
+        there = await nodes.add(authenticate=authenticate)
+        await there.connect(auth="ann", reconnect=False)
+        nodes.buses[1].freeze()
+        with error_of("unavailable") as caught:
+            await here.cluster.revoke("ann")
+        assert there.cluster.id in caught.value.message
+        nodes.buses[1].thaw()
+        await until(lambda: not there.server.sessions)
+
+
 async def test_two_clusters_with_different_names_do_not_see_each_other() -> None:
     async with net("local", 1) as nodes:
         (place,) = nodes.places

@@ -300,6 +300,10 @@ class Cluster:
     async def revoke(self, principal: Any) -> int:
         """End all sessions of a principal, on every node; see `Server.revoke`.
 
+        It is repeated by itself at nodes that could not be reached, as soon as they can be, for as
+        long as this node runs. A node that counts as dead may only have been cut off from NATS: it
+        is told when it is back, and is no error here.
+
         Args:
             principal: The principal, or its key.
 
@@ -307,8 +311,7 @@ class Cluster:
             The number of sessions that it ended.
 
         Raises:
-            RpcError: `unavailable`: some nodes were not reached; the message names them. Call it
-                again.
+            RpcError: `unavailable`: some nodes were not reached yet; the message names them.
             ClusterConfigError: The principal has no key that other nodes would know.
         """
         network = self._node.network
@@ -317,10 +320,11 @@ class Cluster:
         # A string may be a principal or the key of one; each node finds out.
         key = principal if isinstance(principal, str) else key_of_principal(principal)
         ended = self._node.server.revoke(principal)
-        more, missed = await network.revoke(key)
+        more, missed = await network.revoking.revoke(key)
         if missed:
             raise RpcError(
-                Code.UNAVAILABLE, f"not revoked on the nodes {', '.join(missed)}: call it again"
+                Code.UNAVAILABLE,
+                f"not revoked on the nodes {', '.join(missed)} yet: they are told when they are back",
             )
         return ended + more
 

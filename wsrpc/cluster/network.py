@@ -36,6 +36,7 @@ from .members import BAD_JSON, Members, Peer, is_id
 from .micro import SUBJECTS, Micro
 from .observed import CallsAbroad
 from .relay import TO, WORKER, Relay
+from .revoking import Revoking
 from .tunnels import RemoteRoute, RoutedSession, Tunnel, codec_of, node_of, tunnel_limits
 
 __all__ = ["Network"]
@@ -69,6 +70,7 @@ class Network:
     Attributes:
         members: The other nodes.
         exchange: Exchanges directories with the other nodes.
+        revoking: Ends the sessions of principals on the other nodes.
         relay: Passes calls of other nodes on to sessions of this one.
         junk: Messages of unknown form.
         closed: Whether this node is going. nats-py swallows cancellations, so loops check it.
@@ -118,6 +120,7 @@ class Network:
         self._tasks: set[Any] = set()
         self.members = Members(node, self, limits, meta, began)
         self.exchange = Exchange(node, self, directory)
+        self.revoking = Revoking(self.members, self._revoke_at, self.spawn)
         self.members.on_change.append(self._peer_changed)
         self.members.on_moved.append(self._peer_moved)
         self.relay = Relay(self._find, enter, limits, watching)
@@ -159,6 +162,7 @@ class Network:
     async def close(self) -> None:
         """Announce that this node is gone, and end all its tasks."""
         self.closed = True
+        self.revoking.closed = True
         self._directory.taps.discard(self.exchange.tap)
         self.members.state = "gone"
         await self.members.beat()
@@ -390,7 +394,11 @@ class Network:
         if before is None or before in ("dead", "left"):
             self.spawn(self.exchange.follow, peer)
         if not peer.gone:
+            if before in ("dead", "left"):
+                self.spawn(self.revoking.repay, peer)
             return
+        if peer.state == "left":
+            self.revoking.forget(peer.id)
         why = f"node {peer.id} is dead" if peer.state == "dead" else f"node {peer.id} has left"
         for key in [one for one in self._tunnels if one[0] == peer.id]:
             for tunnel in self._tunnels.pop(key):
@@ -530,23 +538,10 @@ class Network:
         """End the sessions of a principal on this node, by the principal or its key."""
         return self._server.revoke(key)
 
-    async def revoke(self, key: str) -> tuple[int, list[str]]:
-        """Revoke on all other nodes; returns the sessions ended, and the nodes not reached."""
-        ended = 0
-        missed: list[str] = []
-
-        async def tell(peer: Peer) -> None:
-            nonlocal ended
-            try:
-                session = self.tunnel(peer.id, "json").session
-                ended += await session.clientize(Internal, timeout=5.0).revoke(key)
-            except RpcError:
-                missed.append(peer.id)
-
-        async with anyio.create_task_group() as group:
-            for peer in self.members.up():
-                group.start_soon(tell, peer)
-        return ended, missed
+    async def _revoke_at(self, node: str, key: str) -> int:
+        session = self.tunnel(node, "json").session
+        ended: int = await session.clientize(Internal, timeout=5.0).revoke(key)
+        return ended
 
     def counters(self) -> dict[str, int]:
         """The counters; see `ClusterSnapshot`."""
