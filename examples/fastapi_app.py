@@ -5,7 +5,18 @@ To serve it, with a page at http://127.0.0.1:8000/::
     uvicorn examples.fastapi_app:app --ws websockets-sansio --ws-per-message-deflate false \\
         --ws-ping-interval 1000000 --ws-max-size 262144
 
-Run as a program it does the same on a free port, tries everything once, and ends.
+Run as a program, `python examples/fastapi_app.py`, it does the same on a free port, tries everything
+once, and ends::
+
+    GET /me: ann
+    whoami: ann
+    bob sees 3 apples
+    bob sees 5 apples
+    bob restocks: permission_denied
+    health: ok
+    wsrpc_server_started_total{controller="Stock",kind="unary",method="whoami"} 1.0
+    wsrpc_server_started_total{controller="Stock",kind="stream",method="watch"} 1.0
+    wsrpc_server_started_total{controller="Stock",kind="unary",method="restock"} 2.0
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import wsrpc
 import wsrpc.testing
+from examples import fastapi_app
 from examples.fastapi_app import PAGE, Stock, create_app, create_server, fetch, visit
 from tests.support import error_of, soon
 from tests.transport.asgi_hosts import on_hypercorn, on_uvicorn
@@ -52,6 +53,13 @@ def wsrpc_server(spans: InMemorySpanExporter) -> wsrpc.Server:
 @pytest.fixture
 def wsrpc_client_options() -> dict[str, Any]:
     return {"auth": "ann's token"}
+
+
+def test_its_picture_is_of_what_it_prints() -> None:
+    assert fastapi_app.__doc__ is not None
+    shown = [line.strip() for line in fastapi_app.__doc__.splitlines()]
+    begin = shown.index(SEEN[0])
+    assert shown[begin : begin + len(SEEN)] == SEEN
 
 
 # ------------------------------------------------------------------------------------- on a host

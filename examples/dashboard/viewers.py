@@ -1,4 +1,11 @@
-"""Fifty viewers in a terminal: `python -m examples.dashboard.viewers`."""
+"""Fifty viewers in a terminal, three of which are drawn::
+
+    quick  ▇▆▇▇▇▇▅▅▄▄▅▆▅▅▅▅▅▆▆▇█▇▆▆▇▆▆▆▅▅▅▆▆▅▄▃▂▂▁▁
+    slow   ▇▆▇▇▇▇▅▅▄▄▅▆▅▅▅▅▅▆▆▇█▇▆▆▇▆▆▆▅▅▅▆▆▅▄▃▂▂▁▁
+    late   ▇▆▇▇▇▇▅▅▄▄▅▆▅▅▅▅▅▆▆▇█▇▆▆▇▆▆▆▅▅▅▆▆▅▄▃▂▂▁▁
+
+`python -m examples.dashboard.viewers`
+"""
 
 from __future__ import annotations
 
