@@ -40,7 +40,7 @@ FENCE = re.compile(r"^ *```(?P<kind>[\w.-]*)\n(?P<text>.*?)^ *```$", re.MULTILIN
 NAMES = {"wsrpc", "nats-server", "make", ".venv", "python", "run", "curl", "py-spy"}
 
 # Seconds for one command.
-WAIT = 600.0
+WAIT = 1200.0
 
 # What a reader has at hand: a service and its contract, and those of the README.
 APP = """
@@ -332,7 +332,7 @@ def checkout(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(2400)
 @pytest.mark.skipif(sys.platform == "win32", reason="the texts are about shells of Unix")
 @pytest.mark.parametrize("command", [one for one in COMMANDS if one not in NOT_RUN])
 def test_a_command_that_a_text_names_does_its_work(
