@@ -182,7 +182,7 @@ class Place:
             assert done.returncode == 0, done.stdout
 
     def run(self, command: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
+        with subprocess.Popen(
             ["bash", "-c", command],
             cwd=cwd or self.folder,
             env=self.env,
@@ -190,9 +190,15 @@ class Place:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=WAIT,
-            check=False,
-        )
+            start_new_session=True,
+        ) as process:
+            try:
+                said, _ = process.communicate(timeout=WAIT)
+            except subprocess.TimeoutExpired:
+                # The shell's own children too.
+                os.killpg(process.pid, signal.SIGKILL)
+                raise
+        return subprocess.CompletedProcess(command, process.returncode, said)
 
     def process(self, command: str, says: str, cwd: Path | None = None) -> Process:
         return Process(command, says, cwd or self.folder, self.env)
