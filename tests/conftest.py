@@ -114,7 +114,7 @@ def _is_picows_on_trio(item: pytest.Item) -> bool:
 
 
 def _once_each(items: Iterable[pytest.Item]) -> Iterator[pytest.Item]:
-    """Those of the items that show a value of an axis first, in their order.
+    """As few of the items as show each value of each axis.
 
     Which ones they are depends on the test's name alone, so that over all tests each pair of
     values comes up, and the same ones in each run.
@@ -127,12 +127,21 @@ def _once_each(items: Iterable[pytest.Item]) -> Iterator[pytest.Item]:
     for (name, _), versions in behaviours.items():
         shown: set[tuple[str, str]] = set()
         turn = zlib.crc32(name.encode()) % len(versions)
-        for item in versions[turn:] + versions[:turn]:
-            params = _params(item)
-            values = {(axis, repr(params[axis])) for axis in AXES if axis in params}
-            if not values <= shown or len(versions) == 1:
-                shown |= values
-                yield item
+        left = [(item, _values(item)) for item in versions[turn:] + versions[:turn]]
+        while True:
+            # The one that shows most, the first of several: two show two values of two axes.
+            best = max(left, key=lambda one: len(one[1] - shown))
+            yield best[0]
+            shown |= best[1]
+            left = [one for one in left if not one[1] <= shown]
+            if not left:
+                break
+
+
+def _values(item: pytest.Item) -> set[tuple[str, str]]:
+    """The values of the axes that an item runs under."""
+    params = _params(item)
+    return {(axis, repr(params[axis])) for axis in AXES if axis in params}
 
 
 @pytest.fixture
