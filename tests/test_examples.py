@@ -47,6 +47,8 @@ from wsrpc.cluster.bus.embedded import nats_server_path
 
 EXAMPLES = Path(hello.__file__).parent
 PROGRAMS = sorted(path.name for path in EXAMPLES.glob("[!_]*.py"))
+# As a program: what all of them do is tried below as well, in this process.
+OFTEN = ("hello.py", "raw_client.py")
 needs_nats = [
     pytest.mark.slow,
     pytest.mark.nats,
@@ -70,6 +72,12 @@ async def collect_what_openai_left() -> None:
         await anyio.lowlevel.checkpoint()
 
 
+def marks_of(program: str) -> list[pytest.MarkDecorator]:
+    if program.startswith("cluster_"):
+        return needs_nats
+    return [] if program in OFTEN else [pytest.mark.slow]
+
+
 @pytest.mark.rule("RETRY-3")
 async def test_tracked_reads_each_line_once_over_two_servers() -> None:
     with soon():
@@ -83,10 +91,7 @@ async def test_tracked_reads_each_line_once_over_two_servers() -> None:
 
 @pytest.mark.parametrize(
     "program",
-    [
-        pytest.param(program, marks=needs_nats if program.startswith("cluster_") else [])
-        for program in PROGRAMS
-    ],
+    [pytest.param(program, marks=marks_of(program)) for program in PROGRAMS],
 )
 def test_each_example_runs_by_itself_and_ends_well(program: str) -> None:
     command = [sys.executable, "-W", "error", str(EXAMPLES / program)]

@@ -134,7 +134,13 @@ async def use(session: wsrpc.Session) -> None:
 """
 
 
-@pytest.mark.parametrize("config", ["", "[mypy]\nplugins = wsrpc_mypy\n"], ids=["without", "with"])
+@pytest.mark.parametrize(
+    "config",
+    [
+        pytest.param("", marks=pytest.mark.slow, id="without"),
+        pytest.param("[mypy]\nplugins = wsrpc_mypy\n", id="with"),
+    ],
+)
 def test_under_mypy_too_items_of_asynciterator_t_u_final_v_are_t_u(
     config: str, tmp_path: Path
 ) -> None:
