@@ -115,6 +115,15 @@ class Points:
                 await anyio.sleep(0)
 
     @wsrpc.method
+    async def bursts(self, n: int) -> AsyncIterator[Point]:
+        point = Point(n=0)
+        for i in range(n):
+            if i // 40 % 2:
+                await anyio.sleep(0)
+            point.n = i
+            yield point if i % 5 == 0 else Point(n=i)
+
+    @wsrpc.method
     async def words(self, n: int) -> AsyncIterator[str]:
         for i in range(n):
             yield f"word {i}"
@@ -124,7 +133,7 @@ class Points:
         return sum([point.n async for point in points])
 
 
-@pytest.mark.parametrize("method", ["fresh", "changed", "kept", "pausing"])
+@pytest.mark.parametrize("method", ["fresh", "changed", "kept", "pausing", "bursts"])
 async def test_every_item_arrives_as_it_was_when_it_was_yielded(codec: Codec, method: str) -> None:
     async with pair([Points()], codec=codec) as (_, client):
         items = await getattr(client.clientize(Points), method)(n=500).collect()
