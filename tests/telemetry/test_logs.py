@@ -229,6 +229,8 @@ async def test_every_error_id_that_a_caller_gets_is_in_the_log(
         raise ZeroDivisionError
 
     monkeypatch.setattr("wsrpc.telemetry.logs._tap", _Tap())
+    # As if it took no time: each second lets more tracebacks through.
+    monkeypatch.setattr("wsrpc.telemetry.logs.monotonic", lambda: 0.0)
     async with pair([Broken()], authorize=authorize) as (server, client):
         broken = client.clientize(Broken)
         for _ in range(25):
@@ -248,7 +250,7 @@ async def test_every_error_id_that_a_caller_gets_is_in_the_log(
     assert set(ids) <= logged.keys()
     whole = [record for record in logged.values() if record.exc_info]
     # Not too many tracebacks, and every line is short.
-    assert 1 <= len(whole) <= 2 * OF_A_SESSION + 5
+    assert 1 <= len(whole) <= 2 * OF_A_SESSION
     for error_id in ids:
         record = logged[error_id]
         assert re.search(
