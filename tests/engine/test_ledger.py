@@ -75,3 +75,15 @@ def test_a_session_that_says_whose_it_is_leaves_the_account_that_it_had() -> Non
     assert ledger.holder("an address").held == 0
     one.settle(0)
     assert ledger.held == ledger.holder("ann").held == 0
+
+
+def test_a_session_below_its_share_waits_no_more_when_another_one_holds_nothing_any_more() -> None:
+    ledger = Ledger(LIMITS)
+    tiny = account(ledger, "ann")
+    tiny.settle(MIB // 2)
+    middle = account(ledger, "ann", 4)
+    large = [account(ledger, "ann", 6) for _ in range(2)]
+    assert [one.crowded for one in (tiny, middle, *large)] == [False, True, True, True]
+    # The bound is still exceeded, and the share of three is more than that of four.
+    tiny.settle(0)
+    assert [one.crowded for one in (middle, *large)] == [False, True, True]

@@ -387,3 +387,21 @@ async def test_a_flood_of_frames_for_finished_ids_is_closed_with_4004(codec: Cod
         await peer.send_bytes(flood)
         assert await peer.closed() == 4004
     assert server.stats.closes == {4004: 1}
+
+
+@pytest.mark.rule("BATCH-5")
+async def test_an_answer_ahead_of_a_violation_in_the_same_message_reaches_its_caller(
+    monkeypatch: pytest.MonkeyPatch, codec: Codec
+) -> None:
+    async with bare_server(monkeypatch, codec) as (peer, session):
+        answers: list[str] = []
+
+        async def greet() -> None:
+            answers.append(await session.clientize(Hello).greet("Ann"))
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(greet)
+            call = await peer.expect("call")
+            await peer.send(["result", call[1], "Hello, Ann!"], ["hello", {"version": 1}])
+            assert await peer.closed() == 4505
+        assert answers == ["Hello, Ann!"]

@@ -214,6 +214,34 @@ async def test_the_caller_does_not_wait_for_the_handlers_cleanup(wire: Wire) -> 
     wire.assert_one_terminal_each()
 
 
+class Stubborn:
+    def __init__(self) -> None:
+        self.cancelled = 0
+        self.ended = False
+
+    @wsrpc.method
+    async def wait(self) -> None:
+        for _ in range(4):
+            try:
+                await anyio.sleep_forever()
+            except anyio.get_cancelled_exc_class():
+                self.cancelled += 1
+        self.ended = True
+
+
+async def test_a_handler_that_swallows_its_cancellation_is_cancelled_again_and_again(
+    wire: Wire,
+) -> None:
+    service = Stubborn()
+    async with pair([service], limits=wsrpc.Limits(cleanup_timeout=0.05)) as (_, client):
+        with anyio.move_on_after(0.05):
+            await client.clientize(Stubborn).wait()
+        await until(lambda: service.ended)
+        await until(lambda: len(wire.frames("error")) == 1)
+    assert service.cancelled == 4
+    wire.assert_one_terminal_each()
+
+
 @pytest.mark.rule("CANCEL-3")
 async def test_a_handlers_task_group_is_cancelled_with_it(wire: Wire) -> None:
     work = Work()

@@ -316,6 +316,27 @@ async def test_fresh_credentials_are_asked_for_a_limited_number_of_times(
     caplog.clear()
 
 
+async def test_refusals_of_credentials_count_only_while_they_follow_one_another(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    asked: list[int] = []
+
+    async def auth() -> str:
+        asked.append(1)
+        return "new each time"
+
+    refused, other = "401 Unauthorized", "503 Service Unavailable"
+    answers = [refused, refused, other, refused, refused, refused]
+    with soon():
+        async with answering(*answers) as url:
+            with pytest.raises(wsrpc.ConnectError, match="401"):
+                reconnect = wsrpc.Reconnect(max_delay=0.01)
+                async with wsrpc.connect(url, auth=auth, wait=1000, reconnect=reconnect):
+                    pytest.fail("connected")
+    assert len(asked) == len(answers)
+    caplog.clear()
+
+
 async def test_connect_with_wait_keeps_trying_to_make_the_first_connection(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
