@@ -37,8 +37,10 @@ LEAST_TRICKLE = 32 * 1024
 LEAST = 128
 LOOK_AGAIN = 0.05
 
-# Streams that are woken in one turn of the event loop, when the outbox has room again.
+# Streams that are woken in one turn of the event loop at most, when the outbox has room again; and
+# bytes of room for each.
 PORTION = 64
+SHARE = 1024
 
 NO_ERRORS: frozenset[str] = frozenset()
 
@@ -406,10 +408,12 @@ class Hub:
         If thousands of streams were all woken by the room for a few, most would wait again at once.
         """
         blocked = self._blocked
-        if len(blocked) <= PORTION or self.lost is not None:
+        room = self.limits.outbox - self.endpoint.outbox_bytes
+        portion = max(1, min(PORTION, room // SHARE))
+        if len(blocked) <= portion or self.lost is not None:
             woken, self._blocked = blocked, {}
         else:
-            woken = dict.fromkeys(islice(blocked, PORTION))
+            woken = dict.fromkeys(islice(blocked, portion))
             for wake in woken:
                 del blocked[wake]
             if not self._wakes:
