@@ -38,7 +38,7 @@ async def test_both_ends_find_out_that_a_connection_is_half_open_and_go_on(trans
                 before = session.id
                 async with anyio.create_task_group() as group:
                     group.start_soon(call, session)
-                    await until(lambda: wire_of(peer).calls.live)
+                    await until(lambda: bool(wire_of(peer).calls.live))
                     proxy.silence()
                     proxy.open = False
                     # Nobody says a word to either of them.

@@ -14,6 +14,7 @@ import os
 import pathlib
 import re
 import uuid
+from collections.abc import Callable
 from typing import Annotated, Any, Literal, NamedTuple, NotRequired
 
 import pytest
@@ -52,7 +53,7 @@ from pydantic_core import core_schema
 from typing_extensions import TypedDict
 
 from wsrpc.errors import RegistrationError
-from wsrpc.protocol.codec import CODECS
+from wsrpc.protocol.codec import CODECS, Codec
 from wsrpc.values.adapter import Adapter, Unencodable
 
 
@@ -406,6 +407,41 @@ TRAVELS: list[tuple[Any, Any]] = [
 @pytest.mark.parametrize(("annotation", "value"), TRAVELS, ids=shown)
 def test_a_type_that_comes_back_as_it_went_is_taken(annotation: Any, value: Any) -> None:
     travels(annotation, value)
+
+
+class Meeting(BaseModel):
+    when: dt.datetime
+
+
+AMSTERDAM = dt.timezone(dt.timedelta(minutes=19, seconds=32))
+"""The offset of Amsterdam until 1937."""
+
+
+@pytest.mark.parametrize("codec", CODECS.values(), ids=CODECS)
+@pytest.mark.parametrize("check", [True, False], ids=["checked", "unchecked"])
+@pytest.mark.parametrize(
+    ("type_", "make"),
+    [
+        (dt.datetime, lambda when: when),
+        (dt.time, lambda when: when.timetz()),
+        (list[dt.datetime], lambda when: [when]),
+        (dt.datetime | None, lambda when: when),
+        (dict[str, dt.datetime], lambda when: {"a": when}),
+        (Meeting, lambda when: Meeting(when=when)),
+        (tuple[Meeting, int], lambda when: (Meeting(when=when), 1)),
+        (dict[dt.datetime, int], lambda when: {when: 1}),
+    ],
+    ids=["datetime", "time", "list", "optional", "dict", "model", "tuple", "keys"],
+)
+def test_a_moment_travels_as_it_is_or_is_refused_with_the_cure(
+    codec: Codec, check: bool, type_: Any, make: Callable[[dt.datetime], Any]
+) -> None:
+    adapter = Adapter(type_, where="C.m")
+    for offset in (dt.timedelta(), dt.timedelta(hours=-9, minutes=-30), dt.timedelta(minutes=1)):
+        value = make(dt.datetime(1900, 1, 1, 12, 0, 0, 5, tzinfo=dt.timezone(offset)))
+        assert adapter.load(adapter.dump(value, codec, check=check), codec) == value
+    with pytest.raises(Unencodable, match=r"has seconds.*astimezone"):
+        adapter.dump(make(dt.datetime(1900, 1, 1, 12, tzinfo=AMSTERDAM)), codec, check=check)
 
 
 def test_a_dict_of_any_keys_takes_strings_only() -> None:

@@ -6,6 +6,7 @@ a cheap first check, which spares nearly all values the exact one.
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 import threading
 from collections.abc import Callable, Collection, Iterator
@@ -17,6 +18,8 @@ from pydantic_core import PydanticCustomError, PydanticSerializationUnexpectedVa
 from ..protocol.value_space import MAX_DEPTH, MAX_INT, MIN_INT, why_outside
 
 BYTES: Final = (bytes, bytearray, memoryview)
+
+MINUTE: Final = dt.timedelta(minutes=1)
 
 
 def check_any(value: Any) -> Any:
@@ -201,6 +204,23 @@ class _Aside(threading.local):
 
 
 _aside = _Aside()
+
+
+def whole_minutes(value: Any) -> Any:
+    """A datetime or a time whose text says all of it.
+
+    Raises:
+        ValueError: Its offset from UTC has seconds, as many zones had in the 19th century. The text of
+            an offset has minutes only (RFC 3339, section 4.2), and would be another moment.
+    """
+    if isinstance(value, (dt.datetime, dt.time)):
+        offset = value.utcoffset()
+        if offset is not None and offset % MINUTE:
+            raise ValueError(
+                f"the offset of {value.isoformat()} from UTC has seconds, which do not travel: "
+                "convert it, for example by .astimezone(datetime.timezone.utc)"
+            )
+    return value
 
 
 def stand_in(value: bytes | bytearray | memoryview) -> str:

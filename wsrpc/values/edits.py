@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..protocol.value_space import MAX_INT, MIN_INT
-from .checks import check_any, check_json_value, stand_in
+from .checks import check_any, check_json_value, stand_in, whole_minutes
 from .pydantic_schema import (
     CONFIG,
     CONFIGURED,
@@ -125,6 +125,8 @@ def for_serialization(
             leaf = plain
         elif kind == "bytes" and native:
             leaf = _serializer(stand_in, {"type": "str"})
+        elif kind in ("datetime", "time"):
+            leaf = _serializer(whole_minutes, {"type": kind})
         if own is None:
             if leaf is not None:
                 schema["serialization"] = leaf
