@@ -81,13 +81,13 @@ async def test_what_a_client_answers_a_node_that_does_not_read_counts_as_held_fo
             else:
                 found.append(sum([len(item) async for item in proxy.items(1, SIZE)]))
 
+        wire = live(there.has(session)).wire
         async with anyio.create_task_group() as group:
             for _ in range(calls):
                 group.start_soon(one)
             await until(lambda: large.begun == calls)
             nodes.buses[0].freeze()
             large.go.set()
-            wire = live(there.has(session)).wire
             least = (calls - 8) * SIZE if what != "items" else SIZE
             await until(lambda: wire.hub.taken >= least)
             # The outbox and one value, and frames that are kept until they are acked.

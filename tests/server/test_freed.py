@@ -213,6 +213,7 @@ async def test_what_both_ends_of_a_session_held_is_freed_when_it_ends(
 async def test_the_arguments_of_a_call_that_cannot_begin_are_freed() -> None:
     async with served([Both()]) as listener, wsrpc.connect(listener.url) as session:
         proxy = session.clientize(Both, metadata={"much": "x" * 100_000})
+        code = ""
         with no_collector() as kept:
             # By hand: pytest's context managers keep the error, and with it all frames.
             try:

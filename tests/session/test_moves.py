@@ -167,10 +167,11 @@ async def test_a_listener_that_is_cancelled_while_clients_connect_lets_go_of_all
 
     for moment in range(12):
         ended = 0
+        server = wsrpc.Server([Place("first")])
         with soon():
             async with anyio.create_task_group() as clients:
                 async with anyio.create_task_group() as group:
-                    async with wsrpc.Server([Place("first")]).listen() as listener:
+                    async with server.listen() as listener:
                         for _ in range(5):
                             clients.start_soon(client, listener.url)
                         for _ in range(moment * 4):
@@ -178,4 +179,4 @@ async def test_a_listener_that_is_cancelled_while_clients_connect_lets_go_of_all
                         group.cancel_scope.cancel()
                         await anyio.sleep(0)
         assert ended == 5
-        assert not listener.server.sessions
+        assert not server.sessions

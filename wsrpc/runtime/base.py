@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextvars
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any, Protocol, TypeAlias
 
 __all__ = ["Future", "Nursery", "Runtime", "Start", "Task", "Timer"]
@@ -118,8 +118,9 @@ class Runtime(Protocol):
 
     async def open_nursery(self) -> Nursery: ...
 
-    async def pause(self) -> None:
+    def pause(self) -> Awaitable[None]:
         """Let all other tasks have a turn."""
+        ...
 
     def cancelled_class(self) -> type[BaseException]: ...
 

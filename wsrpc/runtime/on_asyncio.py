@@ -260,7 +260,9 @@ class _AsyncioNursery:
             timer.close()
         for task in self._tasks:
             task.cancel()
-        await _outlast(set(self._tasks))
+        # Their cleanup may have begun others.
+        while left := {task for task in self._tasks if not task.done()}:
+            await _outlast(left)
 
 
 class _AsyncioTimer:
