@@ -93,6 +93,8 @@ NOT_RUN = {
     "make test-all": GATE,
     "make test-rest": GATE,
     "make test-compiled": GATE,
+    "wsrpc gen ts": "it names a command; tests/gen runs it with its arguments",
+    "wsrpc call ws://127.0.0.1:8765 HelloController.greet name=Ada": "it calls the server that README starts at that port",
     "python -m benchmarks.clusters": "it exits with 1 where a figure misses its mark, as on a busy machine",
     "make check": GATE,
     "make check test": GATE,
