@@ -444,7 +444,9 @@ async def memory(table: Table) -> None:
         for _ in range(2):
             before = _held()
             tunnel = network.tunnel(there.id, "msgpack")
-            await tunnel.session.ready()
+            async for change in tunnel.session.states():
+                if change.state == "connected":
+                    break
             await anyio.sleep(0.2)
             held = _held() - before
             await tunnel.close()
