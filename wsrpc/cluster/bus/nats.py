@@ -109,6 +109,7 @@ class NatsBus:
 
     async def open(self, on_up: Callable[[], None], on_down: Callable[[], None]) -> None:
         self._on_up, self._on_down = on_up, on_down
+        self._closing = False
         await self._connect()
         if self.max_payload < MIN_PAYLOAD:
             found = self.max_payload
@@ -177,7 +178,8 @@ class NatsBus:
             )
         )
         try:
-            await connecting
+            # A cancellation of this task must not reach the dial; see `_abandon`.
+            await asyncio.shield(connecting)
         except BaseException as error:
             with anyio.CancelScope(shield=True):
                 await _abandon(client, connecting)
@@ -189,6 +191,10 @@ class NatsBus:
                 ) from None
             raise
         opened = True
+        if self._closing:
+            # `close` came first, and has not seen this client.
+            await client.close()
+            raise BusDown("the bus is closed")
         self._client = client
         self.generation += 1
         for handler, subject in list(self._subscriptions.items()):
@@ -201,8 +207,11 @@ class NatsBus:
             await self._connect()
         except ClusterConfigError as error:
             everyone.error("the cluster has lost NATS for good", error=error)
-            return
-        self._on_up()
+        except BusDown:
+            # It was closed meanwhile.
+            pass
+        else:
+            self._on_up()
 
     async def close(self) -> None:
         self._closing = True

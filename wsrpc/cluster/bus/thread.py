@@ -86,7 +86,9 @@ class ThreadBus:
                 partial(runtime.call_threadsafe, on_down),
             )
         except BaseException:
-            await self._leave()
+            # The bus may have opened, and only the news of it have been cancelled.
+            with anyio.CancelScope(shield=True):
+                await self.close()
             raise
 
     async def close(self) -> None:
