@@ -15,7 +15,7 @@ import pytest
 
 import wsrpc
 from tests.hostile.raw import RawLink, raw_link
-from tests.support import Codec, served, until, wire_of
+from tests.support import Codec, error_of, served, until, wire_of
 
 from .holder import Holder
 
@@ -459,6 +459,44 @@ async def test_calls_that_wait_for_memory_begin_in_their_order() -> None:
             await until(lambda: len(wire_of(server_side).hub.waiting_calls) == 2)
             await end()
     assert service.begun == ["light", "unknown", "light"]
+
+
+async def test_a_call_that_waits_for_memory_ends_with_its_session_and_holds_up_nobody() -> None:
+    async with above_its_bound() as (listener, session, _, service):
+        server_side = listener.server.sessions[session.id]
+
+        async def call() -> None:
+            with error_of("unavailable"):
+                await session.clientize(Ordered).unknown()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(call)
+            await until(lambda: len(wire_of(server_side).hub.waiting_calls) == 1)
+            await server_side.aclose()
+        async with wsrpc.connect(listener.url) as other:
+            assert await other.clientize(Holder).greet("Ben") == "Hello, Ben!"
+        assert service.begun == ["light"]
+
+
+async def test_what_a_session_held_in_small_parts_is_given_back_once_its_handlers_are_through() -> (
+    None
+):
+    server = wsrpc.Server([Holder()])
+    async with server.listen() as listener:
+        async with wsrpc.connect(listener.url, reconnect=False) as session:
+
+            async def call() -> None:
+                with error_of("unavailable"):
+                    await session.clientize(Holder, timeout=None).wait("x" * 10_000)
+
+            async with anyio.create_task_group() as group:
+                for _ in range(8):
+                    group.start_soon(call)
+                account = wire_of(server.sessions[session.id]).hub.account
+                # What it counts stays with its principal, of which other sessions may be there.
+                await until(lambda: account.held > 64 * 1024)
+                await server.sessions[session.id].aclose()
+        await until(lambda: account.held == 0)
 
 
 async def test_the_bound_of_a_principal_holds_when_many_of_its_sessions_were_waiting() -> None:

@@ -276,7 +276,7 @@ class Hub:
             size: Bytes.
         """
         self.taken -= size
-        if size >= STEP or self.endpoint.crowded:
+        if size >= STEP or self.endpoint.crowded or self.lost is not None:
             self.settle()
 
     def squeeze(self, crowded: bool) -> None:
@@ -339,7 +339,7 @@ class Hub:
                 turn.waiter = self.runtime.future()
                 self._admit()
                 await turn.waiter
-                if light or not self.account.shut:
+                if light or not self.account.shut or self.lost is not None:
                     return
                 # Calls of other sessions were let in at the same moment, and have filled the room.
         finally:
