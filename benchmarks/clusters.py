@@ -16,7 +16,7 @@ import statistics
 import time
 import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 from typing import Any
 
 import anyio
@@ -326,8 +326,7 @@ class Killed:
         peer = spawn.Process(target=client, args=(urls, theirs), daemon=True)
         peer.start()
         self.id = await anyio.to_thread.run_sync(pipe.recv)
-        while self.id not in _present(self.cluster):  # noqa: ASYNC110
-            await anyio.sleep(0.02)
+        await _until(self.cluster, lambda present: self.id in present)
         # NATS has heard of the node's connection a while ago, as in real life.
         await anyio.sleep(ClusterLimits().reconnecting)
         async with anyio.create_task_group() as group:
@@ -338,8 +337,7 @@ class Killed:
             group.start_soon(self.presence)
             group.start_soon(self.again)
         peer.kill()
-        while _present(self.cluster):  # noqa: ASYNC110
-            await anyio.sleep(0.02)
+        await _until(self.cluster, lambda present: not present)
 
     async def error(self) -> None:
         """Wait for the error of the call that was under way."""
@@ -350,14 +348,12 @@ class Killed:
 
     async def presence(self) -> None:
         """Wait until the dead node's session is not listed any more."""
-        while self.id in _present(self.cluster):  # noqa: ASYNC110
-            await anyio.sleep(0.01)
+        await _until(self.cluster, lambda present: self.id not in present)
         self.note("presence")
 
     async def again(self) -> None:
         """Wait until the client answers a call with its new session."""
-        while not (others := _present(self.cluster) - {self.id}):  # noqa: ASYNC110
-            await anyio.sleep(0.01)
+        others = await _until(self.cluster, lambda present: bool(present - {self.id})) - {self.id}
         await self.cluster.session(others.pop()).clientize(Worker).add(1, 1)
         self.note("again")
 
@@ -381,8 +377,7 @@ async def restarted(table: Table, rounds: int, nats_server: NatsServer, id: str)
     """NATS gets kill -9 and comes back while calls to another node's client go on."""
     longer = []
     async with Cluster(wsrpc.Server([]), nats_server.url) as cluster:
-        while id not in _present(cluster):  # noqa: ASYNC110
-            await anyio.sleep(0.02)
+        await _until(cluster, lambda present: id in present)
         worker = cluster.session(id).clientize(Worker, timeout=30)
         for _ in range(rounds):
             took: list[float] = []
@@ -409,8 +404,18 @@ async def _calls(worker: Worker, took: list[float]) -> None:
         took.append(time.perf_counter() - began)
 
 
-def _present(cluster: Cluster) -> set[str]:
-    return {member.session for member in cluster.presence.list()}
+async def _until(cluster: Cluster, holds: Callable[[set[str]], bool]) -> set[str]:
+    """Wait until the sessions that are present are as they should be; returns their ids."""
+
+    def present() -> set[str]:
+        return {member.session for member in cluster.presence.list()}
+
+    if not holds(present()):
+        async with aclosing(cluster.presence.watch()) as changes:
+            async for _ in changes:
+                if holds(present()):
+                    break
+    return present()
 
 
 async def memory(table: Table) -> None:
