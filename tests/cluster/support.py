@@ -17,6 +17,11 @@ from wsrpc.cluster.bus.base import Bus
 from wsrpc.cluster.bus.embedded import NatsServer
 
 
+async def as_given(handshake: object, auth: object) -> object:
+    """The principal of a client: the credentials that it gave."""
+    return auth
+
+
 class Worker:
     """What clients expose."""
 

@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 import wsrpc
-from tests.cluster.support import Worker, node
+from tests.cluster.support import Worker, as_given, node
 from tests.support import error_of, until, visited
 from wsrpc.cluster import Cluster, ClusterConfigError, ClusterLimits, NoMember, SessionGone
 
@@ -246,10 +246,7 @@ async def test_a_session_is_called_by_its_id() -> None:
 
 
 async def test_a_principal_is_called_at_its_newest_session() -> None:
-    async def authenticate(handshake: object, auth: object) -> object:
-        return auth
-
-    async with node(authenticate=authenticate) as place:
+    async with node(authenticate=as_given) as place:
         await place.connect(Worker("old"), auth="ann")
         await place.connect(Worker("new"), auth="ann")
         await place.connect(Worker("other"), auth="bob")

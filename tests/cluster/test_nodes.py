@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 import wsrpc
-from tests.cluster.support import QUICK, BusKind, Net, Worker, net
+from tests.cluster.support import QUICK, BusKind, Net, Worker, as_given, net
 from tests.support import error_of, live, until
 from wsrpc.cluster import Cluster, ClusterConfigError, NodeLost, SessionGone
 from wsrpc.cluster.directory import Directory
@@ -298,12 +298,9 @@ async def test_a_principal_is_found_by_its_key_and_by_what_it_says_of_itself() -
 
 
 async def test_revoking_ends_the_sessions_of_a_principal_everywhere(bus: BusKind) -> None:
-    async def authenticate(handshake: object, auth: object) -> object:
-        return auth
-
     async with net(bus, 0) as nodes:
-        here = await nodes.add(authenticate=authenticate)
-        there = await nodes.add(authenticate=authenticate)
+        here = await nodes.add(authenticate=as_given)
+        there = await nodes.add(authenticate=as_given)
         await here.connect(auth="ann", reconnect=False)
         await there.connect(auth="ann", reconnect=False)
         await there.connect(auth="bob", reconnect=False)
@@ -313,12 +310,9 @@ async def test_revoking_ends_the_sessions_of_a_principal_everywhere(bus: BusKind
 
 
 async def test_what_was_revoked_is_revoked_on_a_node_that_was_cut_off_when_it_is_back() -> None:
-    async def authenticate(handshake: object, auth: object) -> object:
-        return auth
-
     async with net("local", 0) as nodes:
-        here = await nodes.add(authenticate=authenticate)
-        there = await nodes.add(authenticate=authenticate)
+        here = await nodes.add(authenticate=as_given)
+        there = await nodes.add(authenticate=as_given)
         await there.connect(auth="ann", reconnect=False)
         await there.connect(auth="bob", reconnect=False)
         nodes.buses[1].cut()
@@ -332,12 +326,9 @@ async def test_what_was_revoked_is_revoked_on_a_node_that_was_cut_off_when_it_is
 
 @pytest.mark.slow
 async def test_a_node_that_was_not_reached_is_named_and_told_later() -> None:
-    async def authenticate(handshake: object, auth: object) -> object:
-        return auth
-
     async with net("local", 0) as nodes:
-        here = await nodes.add(authenticate=authenticate)
-        there = await nodes.add(authenticate=authenticate)
+        here = await nodes.add(authenticate=as_given)
+        there = await nodes.add(authenticate=as_given)
         await there.connect(auth="ann", reconnect=False)
         nodes.buses[1].freeze()
         with error_of("unavailable") as caught:

@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 import wsrpc
-from tests.cluster.support import node
+from tests.cluster.support import as_given, node
 from tests.support import error_of, until, visited
 from wsrpc.cluster import Cluster, ClusterLimits, PresenceChange, SessionGone
 
@@ -23,10 +23,7 @@ async def take(changes: AsyncGenerator[PresenceChange, None], n: int) -> list[tu
 
 
 async def test_presence_lists_and_counts_what_fits_all_that_is_asked() -> None:
-    async def authenticate(handshake: object, auth: object) -> object:
-        return auth
-
-    async with node(authenticate=authenticate) as place:
+    async with node(authenticate=as_given) as place:
         ann = await place.connect(auth="ann")
         bob = await place.connect(auth="bob")
         await place.cluster.group("room").join(ann.id)
@@ -122,10 +119,7 @@ async def test_a_lost_connection_is_an_update_and_its_return_as_well() -> None:
 
 
 async def test_lingering_leaves_are_told_only_if_nobody_of_the_principal_comes_back() -> None:
-    async def authenticate(handshake: object, auth: object) -> object:
-        return auth
-
-    async with node(authenticate=authenticate) as place:
+    async with node(authenticate=as_given) as place:
         changes = place.cluster.presence.watch(linger=0.05)
         ann, bob = await place.connect(auth="ann"), await place.connect(auth="bob")
         await take(changes, 2)
@@ -147,10 +141,7 @@ async def test_lingering_leaves_are_told_only_if_nobody_of_the_principal_comes_b
 
 
 async def test_a_principal_that_comes_back_in_time_has_moved() -> None:
-    async def authenticate(handshake: object, auth: object) -> object:
-        return auth
-
-    async with node(authenticate=authenticate) as place:
+    async with node(authenticate=as_given) as place:
         ann = await place.connect(auth="ann")
         changes = place.cluster.presence.watch(linger=30)
         await take(changes, 1)

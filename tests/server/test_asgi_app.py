@@ -95,6 +95,41 @@ async def exercise(url: str, **options: Any) -> None:
         assert await echo.echo("x" * 2**18) == "x" * 2**18
 
 
+# A window of a few items, so that a sender soon waits.
+NARROW = wsrpc.Limits(window=8, window_bytes=64)
+
+
+async def hold_up_the_generator(url: str, work: Echo) -> None:
+    """Open a stream, read one item, and see that the generator does not run ahead."""
+    async with wsrpc.connect(url, reconnect=False) as session:
+        async with session.clientize(Echo, window=4).count(100_000) as stream:
+            assert await anext(stream) == 0
+            await until(lambda: work.made >= 4)
+            for _ in range(50):
+                await anyio.sleep(0)
+            assert work.made <= 6
+
+
+async def hold_up_the_upload(url: str, work: Echo) -> None:
+    """Send an upload to a handler that takes three items; `NARROW` bounds what is sent ahead."""
+    sent = 0
+
+    async def numbers() -> AsyncIterator[int]:
+        nonlocal sent
+        for number in range(100_000):
+            sent += 1
+            yield number
+
+    async with wsrpc.connect(url, reconnect=False) as session:
+        async with anyio.create_task_group() as group:
+            group.start_soon(session.clientize(Echo, timeout=None).total, numbers(), 3)
+            await until(lambda: work.taken == 3)
+            for _ in range(50):
+                await anyio.sleep(0)
+            assert sent <= 3 + 2 * 8
+            group.cancel_scope.cancel()
+
+
 async def test_it_runs_alone(codec: Any) -> None:
     async with hosted(wsrpc.Server([Echo()]).asgi()) as address:
         await exercise(f"ws://{address}/", codec=codec)
@@ -115,33 +150,13 @@ async def test_it_runs_on_each_of_uvicorns_implementations(ws: str) -> None:
 @pytest.mark.filterwarnings("ignore")  # uvicorn warns of its own implementation
 async def test_it_runs_on_uvicorn_on_uvloop_with_backpressure_both_ways(ws: str) -> None:
     assert type(asyncio.get_running_loop()).__module__ == "uvloop"
-    work, sent = Echo(), 0
-
-    async def numbers() -> AsyncIterator[int]:
-        nonlocal sent
-        for number in range(100_000):
-            sent += 1
-            yield number
-
-    limits = wsrpc.Limits(window=8, window_bytes=64)
+    work = Echo()
     with soon():
-        async with on_uvicorn(wsrpc.Server([work], limits=limits).asgi(), ws) as address:
+        async with on_uvicorn(wsrpc.Server([work], limits=NARROW).asgi(), ws) as address:
             await exercise(f"ws://{address}/")
             work.made = work.taken = 0
-            async with wsrpc.connect(f"ws://{address}/", reconnect=False) as session:
-                async with session.clientize(Echo, window=4).count(100_000) as stream:
-                    assert await anext(stream) == 0
-                    await until(lambda: work.made >= 4)
-                    for _ in range(50):
-                        await anyio.sleep(0)
-                    assert work.made <= 6
-                async with anyio.create_task_group() as group:
-                    group.start_soon(session.clientize(Echo, timeout=None).total, numbers(), 3)
-                    await until(lambda: work.taken == 3)
-                    for _ in range(50):
-                        await anyio.sleep(0)
-                    assert sent <= 3 + 2 * 8
-                    group.cancel_scope.cancel()
+            await hold_up_the_generator(f"ws://{address}/", work)
+            await hold_up_the_upload(f"ws://{address}/", work)
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
@@ -348,34 +363,13 @@ async def test_a_peer_that_does_not_read_holds_up_the_generator() -> None:
     work = Echo()
     limits = wsrpc.Limits(stall_timeout=60)
     async with hosted(wsrpc.Server([work], limits=limits).asgi()) as address:
-        async with wsrpc.connect(f"ws://{address}/", reconnect=False) as session:
-            async with session.clientize(Echo, window=4).count(100_000) as stream:
-                assert await anext(stream) == 0
-                await until(lambda: work.made >= 4)
-                for _ in range(50):
-                    await anyio.sleep(0)
-                assert work.made <= 6
+        await hold_up_the_generator(f"ws://{address}/", work)
 
 
 async def test_a_handler_that_does_not_consume_holds_up_the_upload() -> None:
-    work, sent = Echo(), 0
-
-    async def numbers() -> AsyncIterator[int]:
-        nonlocal sent
-        for number in range(100_000):
-            sent += 1
-            yield number
-
-    limits = wsrpc.Limits(window=8, window_bytes=64)
-    async with hosted(wsrpc.Server([work], limits=limits).asgi()) as address:
-        async with wsrpc.connect(f"ws://{address}/", reconnect=False) as session:
-            async with anyio.create_task_group() as group:
-                group.start_soon(session.clientize(Echo, timeout=None).total, numbers(), 3)
-                await until(lambda: work.taken == 3)
-                for _ in range(50):
-                    await anyio.sleep(0)
-                assert sent <= 3 + 2 * 8
-                group.cancel_scope.cancel()
+    work = Echo()
+    async with hosted(wsrpc.Server([work], limits=NARROW).asgi()) as address:
+        await hold_up_the_upload(f"ws://{address}/", work)
 
 
 async def test_leaving_the_block_closes_the_sessions_and_their_handlers_clean_up() -> None:

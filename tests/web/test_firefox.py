@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import anyio
 import pytest
@@ -11,8 +13,8 @@ import wsrpc
 from wsrpc.interop.service import Interop, interop_server
 
 from ..support import Codec
-from .firefox import firefox, require_firefox
-from .relay import relay
+from .firefox import Firefox, firefox, require_firefox
+from .relay import Relay, relay
 from .showcase import Forms, Writer
 from .test_client import cuts, judged
 
@@ -35,14 +37,21 @@ IMPORTS = """
 """
 
 
+@asynccontextmanager
+async def in_firefox() -> AsyncIterator[tuple[Firefox, Relay]]:
+    """A page of the interop server, and the relay by which it gets there."""
+    async with (
+        interop_server().listen(port=0) as listener,
+        relay(listener.url) as carrier,
+        firefox() as page,
+    ):
+        await page.open(carrier.url)
+        yield page, carrier
+
+
 async def test_the_client_passes_the_interop_service_in_firefox(codec: Codec) -> None:
     with anyio.fail_after(400):
-        async with (
-            interop_server().listen(port=0) as listener,
-            relay(listener.url) as carrier,
-            firefox() as page,
-        ):
-            await page.open(carrier.url)
+        async with in_firefox() as (page, _):
             await page.run(
                 f"""(async () => {{
                     {IMPORTS}
@@ -61,12 +70,7 @@ async def test_the_client_passes_the_interop_service_in_firefox(codec: Codec) ->
 
 async def test_cuts_lose_double_and_reorder_nothing_in_firefox(codec: Codec) -> None:
     with anyio.fail_after(200):
-        async with (
-            interop_server().listen(port=0) as listener,
-            relay(listener.url) as carrier,
-            firefox() as page,
-        ):
-            await page.open(carrier.url)
+        async with in_firefox() as (page, carrier):
             await page.run(
                 f"""(async () => {{
                     {IMPORTS}
