@@ -40,7 +40,8 @@ def compile_core(modules: list[str], *, to: Path) -> list[Path]:
     command.run()
     made = [Path(output) for output in command.get_outputs()]
     for extension in made:
-        # What did not have to be made again is as new as its source all the same.
+        # A module that did not have to be compiled again keeps its old time. The check that no module
+        # is older than its source would then complain.
         os.utime(extension)
     return made
 

@@ -69,7 +69,7 @@ def _parts(returned: Type) -> tuple[Type, Type] | None:
 
 
 def plugin(version: str) -> type[Plugin]:
-    """What mypy asks for.
+    """The plugin's class, for which mypy asks by this name.
 
     Args:
         version: Mypy's own, which makes no difference here.

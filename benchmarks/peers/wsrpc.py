@@ -51,7 +51,7 @@ def _blob(n: int) -> bytes:
 
 
 class Bench:
-    """The controller of the server, of which the client has a typed proxy."""
+    """The server's controller; the client has a typed proxy of it."""
 
     def __init__(self) -> None:
         self._gate = anyio.Event()

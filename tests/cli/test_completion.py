@@ -72,7 +72,7 @@ def test_the_parameters_of_the_method_are_offered_with_their_signs(url: str, she
     assert "name=" in found
     assert "name@" in found
     assert "times" not in found
-    # What has an argument is not offered again; what is no text is JSON.
+    # A parameter that has its argument is not offered again; one that takes no text is JSON.
     found = "\n".join(offered(["wsrpc", "call", url, "Desk.greet", "name=x", ""], shell))
     assert "name" not in found
     assert "times:=" in found.replace("\\", "")

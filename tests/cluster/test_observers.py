@@ -64,7 +64,7 @@ class Ledger(wsrpc.Observer):
         self.states += 1
 
     def told(self) -> list[tuple[str, str, str, str, bool]]:
-        """What has ended, and forget it."""
+        """The calls that have ended since this was last asked."""
         found: list[tuple[str, str, str, str, bool]] = [
             (call.direction, call.name, call.kind, end.code, end.not_started)
             for call, end in (*self.ended, *self.refused)

@@ -19,7 +19,7 @@ SIZE = 128 * KIB
 
 
 class Large:
-    """What clients expose: large values in each direction."""
+    """The controller of the clients: large values in each direction."""
 
     def __init__(self) -> None:
         self.begun = 0

@@ -42,7 +42,7 @@ NAMES = {"wsrpc", "nats-server", "make", ".venv", "python", "run", "curl", "py-s
 # Seconds for one command.
 WAIT = 1200.0
 
-# What a reader has at hand: a service and its contract, and those of the README.
+# The reader's own application; beside it lie its contract, and the server of the README.
 APP = """
 import wsrpc
 from wsrpc.interop.service import Interop
@@ -68,7 +68,7 @@ FINISHED = {
     "uvicorn --workers 4": "uvicorn app:app --workers 4",
 }
 
-# What takes long, in small.
+# Commands that take minutes, and the same work in small.
 SMALLER = {
     "make fuzz": "python -m tests.fuzz --mutations 300 --live 20",
     "make soak": "python -m tests.simulator --seeds 3",
@@ -256,7 +256,7 @@ class Place:
             if command.startswith("python -m examples.browser"):
                 command += f" --wsrpc-port {free_port()}"
         if command.startswith("make "):
-            # What is installed is taken as it is.
+            # The environment is there already, and make shall not install it anew.
             markers = ("dev", "all", "bench", "docs", "demo")
             command += "".join(f" -o .venv/.{marker}" for marker in markers)
         if re.match(r"wsrpc (nodes|presence) URL", command):

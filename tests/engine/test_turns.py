@@ -151,7 +151,7 @@ async def test_a_peer_that_sends_faster_than_it_is_acted_upon_is_read_no_more_un
     while hub.later:
         most = max(most, hub.delivered - hub.acted // each)
         hub.turn()
-    # Those that wait, and the one that is acted upon.
+    # The messages that wait, and the one whose events are being acted on.
     assert most <= BACKLOG + 1
     assert (hub.delivered, hub.acted) == (messages, messages * each)
     assert not hub.paused

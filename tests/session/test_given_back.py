@@ -1,4 +1,4 @@
-"""What a session holds of its peer's values is given back however a call ends."""
+"""However a call ends, the session gives back the bytes that it has held for the call."""
 
 from __future__ import annotations
 

@@ -187,7 +187,7 @@ class Page:
         await self.until("document.readyState === 'complete' && location.href !== 'about:blank'")
 
     async def run(self, expression: str) -> Any:
-        """What an expression gives; promises are awaited."""
+        """The value of an expression; promises are awaited."""
         answer = await self.send(
             "Runtime.evaluate",
             expression=expression,

@@ -92,7 +92,7 @@ class Firefox:
         await self.send("browsingContext.navigate", context=self._context, url=url, wait="complete")
 
     async def run(self, expression: str) -> Any:
-        """What an expression gives, by way of JSON; promises are awaited."""
+        """The value of an expression, which crosses as JSON; promises are awaited."""
         answer = await self.send(
             "script.evaluate",
             expression=f"(async () => JSON.stringify(await ({expression})))()",

@@ -526,7 +526,7 @@ class Network:
         if pool is not None:
             metadata[WORKER] = pool
         given["interceptors"] = tuple(given.get("interceptors") or ())
-        # In so many words, since it tells the session's node that the call is a stream.
+        # The window is always given, since a call with a window is a stream for the session's node.
         given["window"] = given.get("window") or self._out.window
         route = RemoteRoute(self, id)
         session = RoutedSession(id, self._server.limits, self._watching.interceptors)

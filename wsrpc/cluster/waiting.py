@@ -33,7 +33,7 @@ class Turns:
 
     def __init__(self) -> None:
         self._waiting: dict[Hub, deque[Callable[[], None]]] = {}
-        # Those that were asked to say when they have room.
+        # The hubs that will call `_go` when they have room.
         self._asked: set[Hub] = set()
 
     def room(self, hub: Hub) -> bool:
@@ -56,7 +56,7 @@ class Turns:
         while waiting and (hub.lost is not None or endpoint.outgoing < hub.limits.outbox):
             waiting.popleft()()
         if waiting:
-            # Those that wait once more come after those that have not had their turn.
+            # Values that wait once more come after the values that have not had their turn.
             waiting += self._waiting.get(hub, ())
             self._waiting[hub] = waiting
             self._ask(hub)

@@ -173,12 +173,12 @@ class Tap(Connection, asyncio.BufferedProtocol):
         self._between = False
         self._rest = b""
         super().connection_made(transport)
-        # Two queues of the library that stay empty would take a kilobyte and a half: one for `recv()`,
-        # and one for calls of `send()` that wait, of which there are few.
+        # Two deques of the library would take a kilobyte and a half. The one for `recv()` stays empty;
+        # the one for calls of `send()` that wait is short, so that a list does as well.
         self.recv_messages = _NO_MESSAGES
         self.drain_waiters: Any = []
         if not self.debug and isinstance(self.logger, logging.LoggerAdapter):
-            # It adds the connection to records, of which `wsrpc.websockets` logs none.
+            # The adapter adds the connection to records, and `wsrpc.websockets` logs none of these.
             self.logger = self.protocol.logger = self.logger.logger
 
     # ---------------------------------------------------------------- from asyncio
