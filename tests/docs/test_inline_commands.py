@@ -75,6 +75,9 @@ SMALLER = {
     "make bench": "python -m benchmarks --quick --only wsrpc --work sequential --repetitions 1",
     "python -m benchmarks": "python -m benchmarks --only wsrpc --work sequential --repetitions 1",
     "python -m benchmarks --quick": "python -m benchmarks --quick --only wsrpc --work sequential",
+    "python -m benchmarks --repetitions 3 --only raw,wsrpc,wsrpc_compiled,wsrpc_picows,raw_uvloop,"
+    "wsrpc_uvloop,wsrpc_uvloop_compiled --work sequential,outstanding,stream,streams,yielding,upload,"
+    "idle,open_100,open_10000,calm,busy": "python -m benchmarks --quick --only raw,wsrpc --work upload",
     "python -m benchmarks.fan_out": "python -m benchmarks.fan_out --sessions 4 --repetitions 1",
     "python -m benchmarks.mounting": "python -m benchmarks.mounting --rounds 1",
     "python -m benchmarks.observing": "python -m benchmarks.observing --rounds 1",
