@@ -489,10 +489,10 @@ async def test_what_a_session_held_in_small_parts_is_given_back_once_its_handler
                 with error_of("unavailable"):
                     await session.clientize(Holder, timeout=None).wait("x" * 10_000)
 
+            account = wire_of(server.sessions[session.id]).hub.account
             async with anyio.create_task_group() as group:
                 for _ in range(8):
                     group.start_soon(call)
-                account = wire_of(server.sessions[session.id]).hub.account
                 # What it counts stays with its principal, of which other sessions may be there.
                 await until(lambda: account.held > 64 * 1024)
                 await server.sessions[session.id].aclose()
