@@ -17,6 +17,7 @@ import uuid
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, NamedTuple, NotRequired
 
+import pydantic.dataclasses
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -413,6 +414,16 @@ class Meeting(BaseModel):
     when: dt.datetime
 
 
+class Party(BaseModel):
+    kind: Literal["party"] = "party"
+    when: dt.datetime
+
+
+class Visit(BaseModel):
+    kind: Literal["visit"] = "visit"
+    number: int
+
+
 AMSTERDAM = dt.timezone(dt.timedelta(minutes=19, seconds=32))
 """The offset of Amsterdam until 1937."""
 
@@ -430,9 +441,21 @@ AMSTERDAM = dt.timezone(dt.timedelta(minutes=19, seconds=32))
         (Meeting, lambda when: Meeting(when=when)),
         (tuple[Meeting, int], lambda when: (Meeting(when=when), 1)),
         (dict[dt.datetime, int], lambda when: {when: 1}),
+        (int | dt.datetime, lambda when: when),
+        (int | dt.time | None, lambda when: when.timetz()),
+        (list[int | dt.datetime], lambda when: [1, when]),
+        (int | dict[str, list[dt.datetime]], lambda when: {"a": [when]}),
+        (Meeting | int, lambda when: Meeting(when=when)),
+        (Annotated[Party | Visit, Field(discriminator="kind")], lambda when: Party(when=when)),
+        (dict[str, Party | Visit], lambda when: {"a": Party(when=when)}),
+        (tuple[Any, Meeting], lambda when: (1, Meeting(when=when))),
     ],
-    ids=["datetime", "time", "list", "optional", "dict", "model", "tuple", "keys"],
-)
+    ids=[
+        "datetime", "time", "list", "optional", "dict", "model", "tuple", "keys", "union",
+        "union_of_time", "list_of_unions", "containers_in_union", "model_in_union", "tagged_union",
+        "union_of_models", "beside_any",
+    ],
+)  # fmt: skip
 def test_a_moment_travels_as_it_is_or_is_refused_with_the_cure(
     codec: Codec, check: bool, type_: Any, make: Callable[[dt.datetime], Any]
 ) -> None:
@@ -442,6 +465,75 @@ def test_a_moment_travels_as_it_is_or_is_refused_with_the_cure(
         assert adapter.load(adapter.dump(value, codec, check=check), codec) == value
     with pytest.raises(Unencodable, match=r"has seconds.*astimezone"):
         adapter.dump(make(dt.datetime(1900, 1, 1, 12, tzinfo=AMSTERDAM)), codec, check=check)
+
+
+class Open(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+
+class OpenDict(TypedDict):
+    __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("codec", CODECS.values(), ids=CODECS)
+@pytest.mark.parametrize("check", [True, False], ids=["checked", "unchecked"])
+@pytest.mark.parametrize(
+    ("type_", "make"),
+    [
+        (Any, lambda when: when),
+        (Any, lambda when: when.timetz()),
+        (Any, lambda when: {"a": [1, {"b": when}]}),
+        (Any, lambda when: {when: 1}),
+        (Any, lambda when: Meeting(when=when)),
+        (dict[str, Any], lambda when: {"a": when}),
+        (list[Any] | int, lambda when: [when]),
+        (Open, lambda when: Open.model_validate({"a": when})),
+        (Open | int, lambda when: Open.model_validate({"a": [when]})),
+        (OpenDict, lambda when: {"a": when}),
+    ],
+    ids=[
+        "datetime", "time", "nested", "key", "model", "dict_of_any", "union", "extra",
+        "extra_in_union", "typed_dict",
+    ],
+)  # fmt: skip
+def test_a_moment_in_a_value_of_any_type_is_refused_if_its_text_would_be_another(
+    codec: Codec, check: bool, type_: Any, make: Callable[[dt.datetime], Any]
+) -> None:
+    adapter = Adapter(type_, where="C.m")
+    for offset in (dt.timedelta(), dt.timedelta(hours=-9, minutes=-30), dt.timedelta(minutes=1)):
+        adapter.dump(make(dt.datetime(1900, 1, 1, 12, tzinfo=dt.timezone(offset))), codec)
+    for fraction in (0, 5):
+        with pytest.raises(Unencodable, match=r"has seconds.*astimezone"):
+            when = dt.datetime(1900, 1, 1, 12, 0, 0, fraction, tzinfo=AMSTERDAM)
+            adapter.dump(make(when), codec, check=check)
+
+
+@pytest.mark.parametrize("codec", CODECS.values(), ids=CODECS)
+@pytest.mark.parametrize("check", [True, False], ids=["checked", "unchecked"])
+@pytest.mark.parametrize("whole", [Open, OpenDict, Open | int, list[Open]])
+def test_extra_fields_travel_as_values_of_any_type(codec: Codec, check: bool, whole: Any) -> None:
+    adapter = Adapter(whole, where="C.m")
+
+    def made(extra: Any) -> Any:
+        one = {"a": extra} if whole is OpenDict else Open.model_validate({"a": extra})
+        return [one] if whole == list[Open] else one
+
+    values = [1, "x", {"b": [1.5, None, {"c": True}]}]
+    # In JSON, bytes without a declared type arrive as their text.
+    for value in values if codec.text else [*values, b"\xff", {"b": [b"\xff"]}]:
+        assert adapter.load(adapter.dump(made(value), codec, check=check), codec) == made(value)
+    for odd, why in ((float("nan"), "NaN and Infinity"), (2**70, r"64"), ([2**70], r"64")):
+        with pytest.raises(Unencodable, match=why):
+            adapter.dump(made(odd), codec, check=check)
+
+
+def test_a_dataclass_that_would_lose_further_fields_is_refused() -> None:
+    @pydantic.dataclasses.dataclass(config=ConfigDict(extra="allow"))
+    class Loose:
+        a: int
+
+    with pytest.raises(RegistrationError, match=r"Loose is a dataclass with extra='allow'.*BaseM"):
+        Adapter(list[Loose], where="C.m")
 
 
 def test_a_dict_of_any_keys_takes_strings_only() -> None:

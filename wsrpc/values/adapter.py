@@ -32,8 +32,10 @@ from .checks import (
     may_hold_not_finite,
     may_hold_replaced,
     may_say_nan,
+    may_say_offset,
+    with_whole_minutes,
 )
-from .core import Core, WireSchema, builtins, core_of
+from .core import Core, WireSchema, builtins, core_of, exactly
 from .facts import Facts, is_flat, is_same_json
 from .invalid import (
     TOO_DEEP_WORDS,
@@ -156,9 +158,12 @@ class Adapter:
         try:
             if self._special or not (check and codec.text):
                 return self._dump_otherwise(value, codec, check)
-            data = self._encode(self._validate_python(value))
+            value = self._validate_python(value)
+            data = self._encode(value)
             if self._floats and (_N in data or _I in data or self._free):
                 _refuse_odd_numbers(data)
+                if self._free and may_say_offset(data):
+                    self._refuse_moments(value)
             if self._deep and is_json_deeper(data, self._depth):
                 raise too_deep()
             if self._keys and may_hold_replaced(data):
@@ -190,10 +195,14 @@ class Adapter:
 
     def _dump_otherwise(self, value: Any, codec: Codec, check: bool) -> Encoded:
         if self._is_any:
-            value = builtins(value)
+            plain = builtins(value)
             if codec.text:
-                return self._surely(_ANY_TO_JSON(value, fallback=bytes))
-            return self._dump_plain(value, codec)
+                data: Encoded = self._surely(_ANY_TO_JSON(plain, fallback=bytes))
+            else:
+                data = self._dump_plain(plain, codec)
+            if may_say_offset(_beside(data)):
+                self._refuse_moments(value)
+            return data
         if self._is_bytes and isinstance(value, BYTES):
             value = bytes(value)
             return self._to_json(value) if codec.text else codec.dump_plain(value)
@@ -202,13 +211,27 @@ class Adapter:
             if codec.text:
                 return self._encode(value)
             data = self._dump_plain(self._core.to_plain(value), codec)
+            if self._free and may_say_offset(_beside(data)):
+                self._refuse_moments(value)
             if self._keys and may_hold_replaced(_beside(data)):
                 self._core.serializer(exact_keys=True).to_json(value)
             return data
         # An unchecked value may hold values that its type excludes.
         if codec.text:
-            return self._surely(self._to_json(value, warnings=False))
-        return self._dump_plain(self._core.to_plain(value, warnings=False), codec, surely=True)
+            data = self._surely(with_whole_minutes(lambda: self._to_json(value, warnings=False)))
+        else:
+            plain = with_whole_minutes(lambda: self._core.to_plain(value, warnings=False))
+            data = self._dump_plain(plain, codec, surely=True)
+        if self._free and may_say_offset(_beside(data)):
+            self._refuse_moments(value)
+        return data
+
+    def _refuse_moments(self, value: Any) -> None:
+        if self._is_any:
+            exactly(value)
+        else:
+            exact = self._core.serializer(exact_keys=True)
+            with_whole_minutes(lambda: exact.to_json(value, warnings=False))
 
     def _surely(self, text: bytes) -> bytes:
         if self._free or may_say_nan(text):
@@ -241,7 +264,8 @@ class Adapter:
 
     def _serialization_error(self, value: Any) -> Exception | None:
         try:
-            self._core.serializer().to_json(value, warnings="error")
+            to_json = self._core.serializer().to_json
+            with_whole_minutes(lambda: to_json(value, warnings="error"))
         except Exception as error:  # noqa: BLE001 - the message names any exception
             return error
         return None

@@ -11,7 +11,7 @@ import re
 import threading
 from collections.abc import Callable, Collection, Iterator
 from math import isfinite
-from typing import Any, Final, cast
+from typing import Any, Final, TypeVar, cast
 
 from pydantic_core import PydanticCustomError, PydanticSerializationUnexpectedValue
 
@@ -19,7 +19,11 @@ from ..protocol.value_space import MAX_DEPTH, MAX_INT, MIN_INT, why_outside
 
 BYTES: Final = (bytes, bytearray, memoryview)
 
+MOMENTS: Final = (dt.datetime, dt.time)
+
 MINUTE: Final = dt.timedelta(minutes=1)
+
+T = TypeVar("T")
 
 
 def check_any(value: Any) -> Any:
@@ -55,6 +59,7 @@ def check_within(value: Any, room: int) -> None:
 _CONTAINERS = frozenset({dict, list, tuple})
 _TYPES_OF_BYTES = frozenset(BYTES)
 _TYPES_OF_TEXT = frozenset({str})
+_TYPES_OF_MOMENTS = frozenset(MOMENTS)
 
 
 def _inside(container: Any) -> Collection[Any]:
@@ -197,13 +202,22 @@ _MARK = "\udc80"
 
 
 class _Aside(threading.local):
-    """The bytes that wait aside in this thread, each in the place that its stand-in names."""
+    """What functions that pydantic calls leave aside in this thread.
+
+    Attributes:
+        values: Bytes, each in the place that its stand-in names.
+        refused: Why the last moment was refused. No exception, which would hold the value.
+    """
 
     def __init__(self) -> None:
         self.values: list[bytes] = []
+        self.refused: str | None = None
 
 
 _aside = _Aside()
+
+
+# --- Moments ---------------------------------------------------------------------------------------
 
 
 def whole_minutes(value: Any) -> Any:
@@ -213,14 +227,51 @@ def whole_minutes(value: Any) -> Any:
         ValueError: Its offset from UTC has seconds, as many zones had in the 19th century. The text of
             an offset has minutes only (RFC 3339, section 4.2), and would be another moment.
     """
-    if isinstance(value, (dt.datetime, dt.time)):
+    if isinstance(value, MOMENTS):
         offset = value.utcoffset()
         if offset is not None and offset % MINUTE:
-            raise ValueError(
+            _aside.refused = (
                 f"the offset of {value.isoformat()} from UTC has seconds, which do not travel: "
                 "convert it, for example by .astimezone(datetime.timezone.utc)"
             )
+            raise ValueError(_aside.refused)
     return value
+
+
+def with_whole_minutes(serialize: Callable[[], T]) -> T:
+    """What `serialize` returns.
+
+    Raises:
+        ValueError: `whole_minutes` refused a moment in a union. pydantic takes that for a choice that
+            does not fit, and may write the moment by its run-time type instead.
+    """
+    _aside.refused = None
+    try:
+        result = serialize()
+    except Exception:
+        if _aside.refused is None:
+            raise
+    else:
+        if _aside.refused is None:
+            return result
+    raise ValueError(_aside.refused)
+
+
+def check_moments(plain: Any) -> None:
+    """Refuse moments of which `whole_minutes` refuses one, in a value that is plain but for these."""
+    for one in _leaves(plain, _TYPES_OF_MOMENTS):
+        whole_minutes(one)
+    for one in _leaves(plain, frozenset({dict})):
+        for key in one:
+            whole_minutes(key)
+
+
+_OFFSET = re.compile(rb":\d\d(?:\.\d+)?[+-]\d\d:\d\d")
+
+
+def may_say_offset(data: bytes) -> bool:
+    """Whether an encoding may hold the text of a moment with an offset from UTC."""
+    return (0x2B in data or 0x2D in data) and _OFFSET.search(data) is not None
 
 
 def stand_in(value: bytes | bytearray | memoryview) -> str:

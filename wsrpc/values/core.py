@@ -12,7 +12,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import SchemaError, SchemaSerializer, SchemaValidator, to_jsonable_python
 
 from ..errors import RegistrationError
-from .checks import BYTES, protected, with_bytes
+from .checks import BYTES, MOMENTS, check_moments, protected, with_bytes
 from .edits import for_serialization, for_validation
 from .facts import Facts
 from .pydantic_schema import CONFIG, Schema, rewrite, simplified
@@ -123,7 +123,7 @@ class Core:
     ) -> SchemaSerializer:
         key = (native, exact_keys, many)
         if key not in self._built:
-            free = _protected if native else builtins
+            free = _protected if native else exactly if exact_keys else builtins
             edit = for_serialization(free, native=native, exact_keys=exact_keys)
             schema: Any = rewrite(self.facts.schema, edit)
             schema = _listed(schema, fail_fast=False) if many else schema
@@ -207,6 +207,17 @@ def builtins(value: Any) -> Any:
     return msgspec.to_builtins(
         value, builtin_types=BYTES, str_keys=True, enc_hook=_builtins_of_other
     )
+
+
+def exactly(value: Any) -> Any:
+    """The same.
+
+    Raises:
+        ValueError: It holds a moment whose text would be another one.
+    """
+    kept = msgspec.to_builtins(value, builtin_types=(*BYTES, *MOMENTS), enc_hook=_builtins_of_other)
+    check_moments(kept)
+    return builtins(value)
 
 
 def _builtins_of_other(value: Any) -> Any:

@@ -10,11 +10,11 @@ from .checks import check_any, check_json_value, stand_in, whole_minutes
 from .pydantic_schema import (
     CONFIG,
     CONFIGURED,
-    FIELD_SETS,
     FIELDS,
     FREE,
     SEQUENCES,
     Schema,
+    fields_of,
     is_any_key,
     is_json_only,
     rewrite,
@@ -164,8 +164,6 @@ def _drop_computed_if_unreadable(schema: Schema) -> None:
     """Leave out computed fields of a class that forbids extra fields, and so would refuse them."""
     if (schema.get("config") or {}).get("extra_fields_behavior") != "forbid":
         return
-    fields = schema
-    while fields["type"] not in FIELD_SETS and "schema" in fields:
-        fields = fields["schema"]
+    fields = fields_of(schema)
     if "computed_fields" in fields:
         fields["computed_fields"] = []

@@ -229,8 +229,8 @@ def _enum_values(schema: Schema) -> Iterator[Any]:
 def _refuse_strict(strict: list[Place], where: str) -> None:
     for place in strict:
         raise RegistrationError(
-            f"{at(where, place)} is strict within a type that also holds Any, so that "
-            "MessagePack and JSON would not accept the same values; drop strict, or give the "
+            f"{at(where, place)} is strict within a type that also holds Any (extra='allow' is Any), "
+            "so that MessagePack and JSON would not accept the same values; drop strict, or give the "
             "Any a type"
         )
 

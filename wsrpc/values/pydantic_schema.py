@@ -90,6 +90,8 @@ def simplified(schema: Schema) -> Schema:
         if keys == {"type": "any"} or (keys is None and schema["type"] == "dict"):
             # A key is a string on the wire: other keys are refused here rather than converted.
             schema["keys_schema"] = {"type": "str", "metadata": {_ANY_KEY: True}}
+        if schema["type"] in ("model", "typed-dict") and takes_extras(schema):
+            fields_of(schema).setdefault("extras_schema", {"type": "any"})
         return schema
 
     simple: Schema = rewrite(schema, edit)
@@ -100,6 +102,13 @@ def simplified(schema: Schema) -> Schema:
         if target["type"] == "any":
             return {key: value for key, value in target.items() if key != "ref"}
     return simple
+
+
+def fields_of(schema: Schema) -> Schema:
+    """The schema, within that of a record, that has its fields."""
+    while schema["type"] not in FIELD_SETS and is_schema(schema.get("schema")):
+        schema = schema["schema"]
+    return schema
 
 
 def is_json_only(schema: Schema) -> bool:

@@ -17,7 +17,7 @@ from pydantic import EncodedBytes, EncodedStr, Secret, SecretBytes, SecretStr
 
 from ..errors import RegistrationError
 from .invalid import InvalidValue
-from .pydantic_schema import CONFIGURED, FIELD_SETS, OPAQUE, Schema, is_schema, takes_extras
+from .pydantic_schema import CONFIGURED, OPAQUE, Schema, fields_of, is_schema, takes_extras
 from .samples import MAX_SAMPLES, Samples
 from .shapes import IN_WORDS, Shapes, choices_of, describe
 
@@ -335,9 +335,12 @@ def _why_not_time(spot: _Spot) -> str | None:
 
 
 def _why_not_record(schema: Schema) -> str | None:
-    inside = schema
-    while inside["type"] not in FIELD_SETS and is_schema(inside.get("schema")):
-        inside = inside["schema"]
+    inside = fields_of(schema)
+    if schema["type"] == "dataclass" and takes_extras(schema):
+        return (
+            "is a dataclass with extra='allow', whose further fields would be lost on the way; use a "
+            "BaseModel, or drop the setting"
+        )
     computed = [one["property_name"] for one in inside.get("computed_fields", ())]
     if computed and (takes_extras(schema) or takes_extras(inside)):
         return (
@@ -380,9 +383,7 @@ def _why_not_function(schema: Schema) -> str | None:
 def _is_record_to_be_tried(schema: Schema) -> bool:
     if schema.get("post_init") or schema.get("custom_init"):
         return True
-    inside = schema
-    while inside["type"] not in FIELD_SETS and is_schema(inside.get("schema")):
-        inside = inside["schema"]
+    inside = fields_of(schema)
     fields = inside.get("fields", {})
     for field in fields.values() if isinstance(fields, dict) else fields:
         if field.get("init") is False or field.get("init_only"):
