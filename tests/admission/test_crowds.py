@@ -193,7 +193,9 @@ async def main(transport, path):
         print(listener.url, flush=True)
         await anyio.sleep_forever()
 
-anyio.run(main, sys.argv[1], sys.argv[3], backend=sys.argv[2])
+backend, _, uvloop = sys.argv[2].partition("+")
+options = {"use_uvloop": True} if uvloop else None
+anyio.run(main, sys.argv[1], sys.argv[3], backend=backend, backend_options=options)
 """
 
 
@@ -202,7 +204,21 @@ async def test_out_of_file_descriptors_a_server_logs_a_line_a_second_and_goes_on
     transport: Transport, anyio_backend_name: str, kind: str, tmp_path: Path
 ) -> None:
     path = str(tmp_path / "s") if kind == "unix" else ""
-    program = [sys.executable, "-c", OUT_OF_FILES, transport, anyio_backend_name, path]
+    await runs_out_of_files(transport, anyio_backend_name, path)
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("kind", ["tcp", "unix"])
+async def test_out_of_file_descriptors_it_does_so_where_picows_accepts_on_uvloop(
+    kind: str, tmp_path: Path
+) -> None:
+    pytest.importorskip("uvloop")
+    path = str(tmp_path / "s") if kind == "unix" else ""
+    await runs_out_of_files("picows", "asyncio+uvloop", path)
+
+
+async def runs_out_of_files(transport: str, loop: str, path: str) -> None:
+    program = [sys.executable, "-c", OUT_OF_FILES, transport, loop, path]
     with soon():
         async with await anyio.open_process(program) as process, AsyncExitStack() as stack:
             assert process.stdout is not None

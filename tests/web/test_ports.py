@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import gzip
+import ssl
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from typing import Any, NamedTuple
 
 import anyio
 import pytest
+import trustme
 
 import wsrpc
 from tests.support import served, soon, until
@@ -20,13 +22,29 @@ class Answer(NamedTuple):
     body: bytes
 
 
-async def request(url: str, path: str = "/", method: str = "GET", **headers: str) -> Answer:
+async def request(
+    url: str,
+    path: str = "/",
+    method: str = "GET",
+    *,
+    tls: ssl.SSLContext | None = None,
+    **headers: str,
+) -> Answer:
     """One request over a connection of its own, as bare as can be."""
     host, _, port = url.split("/")[2].rpartition(":")
     named = {"Host": f"{host}:{port}", **{k.replace("_", "-"): v for k, v in headers.items()}}
     lines = [f"{method} {path} HTTP/1.1", *(f"{k}: {v}" for k, v in named.items()), "", ""]
     with soon():
-        async with await anyio.connect_tcp(host.strip("[]"), int(port)) as stream:
+        async with AsyncExitStack() as stack:
+            where = host.strip("[]"), int(port)
+            stream: Any
+            if tls is None:
+                stream = await anyio.connect_tcp(*where)
+            else:
+                stream = await anyio.connect_tcp(
+                    *where, ssl_context=tls, tls_standard_compatible=False
+                )
+            await stack.enter_async_context(stream)
             await stream.send("\r\n".join(lines).encode())
             data = b""
             try:
@@ -132,18 +150,34 @@ async def test_a_page_that_let_its_name_point_here_gets_neither_page_nor_socket(
 
 
 @pytest.mark.rule("HOST-1")
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 @pytest.mark.parametrize("anyio_backend", [("asyncio", {"use_uvloop": True})], ids=["uvloop"])
 async def test_it_gets_neither_on_an_event_loop_that_accepts_by_itself(
-    transport: str, caplog: pytest.LogCaptureFixture
+    transport: str, tls: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     pytest.importorskip("uvloop")
-    async with served([Hello()]) as listener:
+    here = there = None
+    if tls:
+        authority = trustme.CA()
+        here, there = (
+            ssl.create_default_context(ssl.Purpose.CLIENT_AUTH),
+            ssl.create_default_context(),
+        )
+        authority.issue_cert("127.0.0.1").configure_cert(here)
+        authority.configure_trust(there)
+    where = {"host": "127.0.0.1", "ssl": here}
+    async with served([Hello()], listen=where) as listener:
         for path, more in (("/", {}), ("/wsrpc.js", {}), ("/", UPGRADE)):
             answer = await request(
-                listener.url, path, Host="evil.test:9100", Origin="http://evil.test:9100", **more
+                listener.url,
+                path,
+                tls=there,
+                Host="evil.test:9100",
+                Origin="http://evil.test:9100",
+                **more,
             )
             assert answer.status == 421
-        assert (await request(listener.url)).status == 200
+        assert (await request(listener.url, tls=there)).status == 200
         caplog.clear()
 
 

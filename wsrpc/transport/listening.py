@@ -211,13 +211,11 @@ class Listening(socket.socket):
     _again: asyncio.TimerHandle | None = None
 
     def watched(self) -> None:
-        """Let the running loop pause while no connection can be accepted.
+        """Let the running loop pause while no connection can be accepted; for loops that `accept`.
 
-        Without epoll, and on a loop other than asyncio's own, it never pauses.
+        Without epoll it never pauses.
         """
-        if hasattr(select, "epoll") and isinstance(
-            asyncio.get_running_loop(), asyncio.SelectorEventLoop
-        ):
+        if hasattr(select, "epoll"):
             self._watch = select.epoll()
             self._watch.register(super().fileno(), select.EPOLLIN)
 
@@ -307,8 +305,17 @@ async def listening_sockets(
     port: int,
     path: str | None,
     kind: type[Listening] = Listening,
+    asked: bool = False,
 ) -> list[socket.socket]:
     """The sockets for asyncio to listen on: a host's addresses, or the Unix socket at `path`.
+
+    Args:
+        door: Lets connections in.
+        host: The host to bind; None for every interface.
+        port: The port to bind; 0 for a free one.
+        path: The Unix socket's path, in place of host and port.
+        kind: The class of the sockets.
+        asked: Whether `accept` is called with any loop, and not only with asyncio's own.
 
     Raises:
         OSError: A socket cannot be bound.
@@ -323,9 +330,10 @@ async def listening_sockets(
         bound = [unix_listener(path, make)]
     else:
         bound = await bound_sockets(host, port, make)
+    asked = asked or isinstance(asyncio.get_running_loop(), asyncio.SelectorEventLoop)
     try:
         for one in bound:
-            if isinstance(one, Listening):
+            if asked and isinstance(one, Listening):
                 one.watched()
     except OSError:
         for one in bound:

@@ -37,6 +37,7 @@ from ..listening import (
     refused,
     removed_again,
 )
+from ..urls import is_loopback
 from .link import PicowsLink
 from .settings import TcpListening, TcpSocket, UnixListening, muted, options
 
@@ -64,12 +65,15 @@ async def listen(
     porter = _Porter(handle, subprotocols, door, limits, ssl is not None)
     async with AsyncExitStack() as stack:
         kind = TcpListening if path is None else UnixListening
-        sockets = await listening_sockets(door, host, port, path, kind)
+        fast = _needs_aiofastnet(path, ssl)
+        sockets = await listening_sockets(door, host, port, path, kind, asked=fast)
         for one in sockets:
             stack.callback(one.close)
         with removed_again(path):
             # They do not accept yet, so that a cancellation leaves no connection.
-            servers = [await _bound(porter.judge, one, path, limits, ssl) for one in sockets]
+            servers = [
+                await _bound(partial(porter.judge, one), one, limits, ssl, fast) for one in sockets
+            ]
 
             def close() -> None:
                 for server in servers:
@@ -92,22 +96,30 @@ async def listen(
                         server.abort_clients()
 
 
+def _needs_aiofastnet(path: str | None, ssl: ssl_module.SSLContext | None) -> bool:
+    """Whether aiofastnet's server listens, and its transports carry bytes, in place of the loop's.
+
+    A loop such as uvloop accepts by itself, and so hides the addresses of a request, which `hosts`
+    judges by; aiofastnet's server calls `accept`, as asyncio's does. With TLS it would report every
+    broken handshake of a stranger (see `_addresses`). On a Unix socket only its transports have the
+    socket that `UnixSocket` accepted.
+    """
+    asyncios = isinstance(asyncio.get_running_loop(), asyncio.BaseEventLoop)
+    return path is not None or (ssl is None and not asyncios)
+
+
 async def _bound(
     judge: Callable[[WSUpgradeRequest], WSUpgradeResponseWithListener],
     listener: socket.socket,
-    path: str | None,
     limits: Limits,
     ssl: ssl_module.SSLContext | None,
+    fast: bool,
 ) -> Any:
     """A server that does not accept yet."""
-    settings = options(limits, None if ssl is None else limits.hello_timeout, path is not None)
+    settings = options(limits, None if ssl is None else limits.hello_timeout, fast)
     settings["websocket_handshake_timeout"] = limits.hello_timeout
     settings["ssl"] = ssl
     settings["start_serving"] = False
-    if ssl is None and not isinstance(asyncio.get_running_loop(), asyncio.BaseEventLoop):
-        # A loop such as uvloop accepts by itself, and so hides the addresses of a request, which
-        # `hosts` judges by. aiofastnet's server calls `accept`, as asyncio's does.
-        settings["use_aiofastnet"] = True
     return await ws_create_server(judge, sock=listener, **settings)
 
 
@@ -126,6 +138,22 @@ def _response(answer: HttpAnswer) -> WSUpgradeResponse:
     if not answer.body and "Content-Length" not in response.headers:
         response.headers["Content-Length"] = "0"
     return response
+
+
+def _addresses(connection: socket.socket | None, listener: socket.socket) -> tuple[str, str]:
+    """The address that a connection reached, and the one it came from; "" where they are unknown.
+
+    With TLS on a loop that accepts by itself, such as uvloop, a request does not tell its connection
+    (uvloop keeps it, and aiofastnet's server cannot take its place). One that came by a listener on
+    a loopback address reached just that address, and is from this machine.
+    """
+    local = peer = ""
+    with suppress(OSError):
+        if connection is not None:
+            local, peer = host_of(connection.getsockname()), host_of(connection.getpeername())
+        elif is_loopback(bound := host_of(listener.getsockname())):
+            local = peer = bound
+    return local, peer
 
 
 class _Porter(Generic[P]):
@@ -147,8 +175,15 @@ class _Porter(Generic[P]):
         self._inside: dict[PicowsLink, asyncio.Task[None]] = {}
         self._shut = False
 
-    def judge(self, request: WSUpgradeRequest) -> WSUpgradeResponseWithListener:
-        """Answer a request for a WebSocket as `websockets` does, word for word."""
+    def judge(
+        self, listener: socket.socket, request: WSUpgradeRequest
+    ) -> WSUpgradeResponseWithListener:
+        """Answer a request for a WebSocket as `websockets` does, word for word.
+
+        Args:
+            listener: The listening socket that the connection came by.
+            request: The request.
+        """
         headers = Headers()
         for name, value in request.headers.items():
             headers[name] = value.encode("ascii", "surrogateescape").decode("latin-1")
@@ -160,7 +195,7 @@ class _Porter(Generic[P]):
         version = request.version.decode("ascii", "surrogateescape")
         rules = ServerProtocol(subprotocols=self._subprotocols, logger=muted)
         asked = headers_of(headers.raw_items())
-        answer = self._answer(method, path, asked)
+        answer = self._answer(listener, method, path, asked)
         if answer is None:
             verdict = rules.accept(Request(path, headers, method, version))
             if verdict.status_code != 101:
@@ -184,16 +219,13 @@ class _Porter(Generic[P]):
         chosen = {"Sec-WebSocket-Protocol": rules.subprotocol} if rules.subprotocol else {}
         return WSUpgradeResponseWithListener(WSUpgradeResponse.create_101_response(chosen), link)
 
-    def _answer(self, method: str, path: str, headers: dict[str, str]) -> HttpAnswer | None:
+    def _answer(
+        self, listener: socket.socket, method: str, path: str, headers: dict[str, str]
+    ) -> HttpAnswer | None:
         """The answer to a request over HTTP, before its form as a WebSocket request is checked."""
         if self._shut:
             return STOPPING
-        connection = accepted.get()
-        local = peer = ""
-        if connection is not None:
-            with suppress(OSError):
-                local = host_of(connection.getsockname())
-                peer = host_of(connection.getpeername())
+        local, peer = _addresses(accepted.get(), listener)
         answer = self._door.answer(method, path, headers, local=local, peer=peer)
         if answer is None and self._door.forbids(headers):
             return FORBIDDEN_ORIGIN

@@ -20,7 +20,7 @@ muted = logging.getLogger("wsrpc.picows")
 muted.setLevel(logging.CRITICAL)
 
 
-def options(limits: Limits, tls_timeout: float | None, unix: bool) -> dict[str, Any]:
+def options(limits: Limits, tls_timeout: float | None, fast: bool) -> dict[str, Any]:
     options: dict[str, Any] = {
         "logger_name": muted,
         "enable_auto_pong": False,
@@ -28,9 +28,8 @@ def options(limits: Limits, tls_timeout: float | None, unix: bool) -> dict[str, 
         # The least: it grows with what comes. The default is as much as an idle session takes.
         "read_buffer_init_size": 2048,
         # The transports of the event loop itself: measured, aiofastnet's are no faster here, and
-        # its server reports every broken TLS handshake of a stranger, and spins when files run out.
-        # On uvloop, though, only its transports have the socket that `UnixSocket` accepted.
-        "use_aiofastnet": unix,
+        # its server reports every broken TLS handshake of a stranger.
+        "use_aiofastnet": fast,
     }
     if tls_timeout is not None:
         # Zero seconds are not allowed here.
