@@ -26,8 +26,8 @@ async def request(
     url: str,
     path: str = "/",
     method: str = "GET",
-    *,
     tls: ssl.SSLContext | None = None,
+    /,
     **headers: str,
 ) -> Answer:
     """One request over a connection of its own, as bare as can be."""
@@ -171,13 +171,14 @@ async def test_it_gets_neither_on_an_event_loop_that_accepts_by_itself(
             answer = await request(
                 listener.url,
                 path,
-                tls=there,
+                "GET",
+                there,
                 Host="evil.test:9100",
                 Origin="http://evil.test:9100",
                 **more,
             )
             assert answer.status == 421
-        assert (await request(listener.url, tls=there)).status == 200
+        assert (await request(listener.url, "/", "GET", there)).status == 200
         caplog.clear()
 
 
