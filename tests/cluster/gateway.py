@@ -11,7 +11,7 @@ import anyio
 
 import wsrpc
 from tests.support import live, until
-from wsrpc.cluster import Cluster, LocalBroker, LocalBus
+from wsrpc.cluster import Cluster, ClusterLimits, LocalBroker, LocalBus
 from wsrpc.cluster.bus.base import Bus
 from wsrpc.cluster.network import Network
 from wsrpc.cluster.relay import TO, Inbound, Relay
@@ -65,7 +65,10 @@ class Counted:
 
 @asynccontextmanager
 async def gateway(
-    buses: tuple[Bus, Bus] | None = None, observers: Sequence[wsrpc.Observer] = (), **options: Any
+    buses: tuple[Bus, Bus] | None = None,
+    observers: Sequence[wsrpc.Observer] = (),
+    cluster_limits: ClusterLimits | None = None,
+    **options: Any,
 ) -> AsyncIterator[str]:
     """The URL of a server that stands for clients of another node, which expose `Interop`.
 
@@ -74,6 +77,7 @@ async def gateway(
     Args:
         buses: The buses of the two nodes.
         observers: The observers of the node that has those clients.
+        cluster_limits: The bounds of both nodes.
         options: For the server that stands for them.
     """
     if buses is None:
@@ -97,8 +101,8 @@ async def gateway(
     far = wsrpc.Server([], observers=observers)
     service.server = cast(wsrpc.Server, Counted(near, onward))
     async with (
-        Cluster(near, buses[0]) as here,
-        Cluster(far, buses[1]) as there,
+        Cluster(near, buses[0], limits=cluster_limits) as here,
+        Cluster(far, buses[1], limits=cluster_limits) as there,
         far.listen() as listener,
         near.listen() as front,
         wsrpc.connect(listener.url, controllers=[service], codec="json") as json,

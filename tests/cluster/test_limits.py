@@ -103,16 +103,16 @@ async def test_so_many_calls_and_bytes_wait_for_a_session_that_does_not_read() -
         hub = live(place.has(await place.connect())).wire.hub
         limits = ClusterLimits(relay_waiting=2, relay_bytes=100)
         relay = Relay(lambda id: hub, lambda pool, id, caller: None, limits, Events())
-        assert relay.admit(hub, 40)
-        assert not relay.admit(hub, 61)
-        assert relay.admit(hub, 60)
-        assert not relay.admit(hub, 0)
-        assert relay.refused == 2
-        relay.taken(hub, 40)
-        relay.taken(hub, 60)
+        assert relay.unread.admit(hub, 40)
+        assert not relay.unread.admit(hub, 61)
+        assert relay.unread.admit(hub, 60)
+        assert not relay.unread.admit(hub, 0)
+        assert relay.unread.refused == 2
+        relay.unread.taken(hub, 40)
+        relay.unread.taken(hub, 60)
         # One value may be larger.
-        assert relay.admit(hub, 1000)
-        relay.taken(hub, 1000)
+        assert relay.unread.admit(hub, 1000)
+        relay.unread.taken(hub, 1000)
 
 
 def test_what_the_sessions_between_nodes_hold_is_bounded_by_the_clusters_limits() -> None:

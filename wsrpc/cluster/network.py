@@ -552,7 +552,7 @@ class Network:
             "link_gaps": self.gaps,
             "relayed": self.relay.live,
             "relayed_total": self.relay.total,
-            "relay_refused": self.relay.refused,
+            "relay_refused": self.relay.unread.refused,
             "bus_generation": self._bus.generation,
             "bus_dropped": self._bus.dropped,
             "publishes_refused": self.refused,

@@ -11,14 +11,15 @@ from msgspec import Raw
 
 from ..engine.hub import Hub
 from ..engine.lane_owner import LaneOwner
-from ..errors import Code, ConnectionLost
+from ..errors import ConnectionLost
 from ..protocol.codec import Codec
 from ..protocol.endpoint import ValueTooLargeError
 from ..protocol.frames import End, Error, ErrorBody, Result
 from ..protocol.lanes import Receiver, Sender, Upload, UploadReader
+from .refusals import too_large
 from .waiting import Turns
 
-__all__ = ["Allowance", "Pipe", "Reader", "Terminal", "Writer", "too_large", "whole"]
+__all__ = ["Allowance", "Pipe", "Reader", "Terminal", "Writer", "whole"]
 
 Terminal = Result | End | Error
 
@@ -37,11 +38,6 @@ def whole(raw: Raw | Any, codec: Codec) -> bytes:
         text = data.decode("utf-8", "surrogatepass")
         return _HALF.sub(lambda half: f"\\u{ord(half[0]):04x}", text).encode()
     return data
-
-
-def too_large(error: ValueTooLargeError) -> ErrorBody:
-    """The error for a call with a value that the other end does not take."""
-    return ErrorBody(Code.RESOURCE_EXHAUSTED, str(error))
 
 
 class Pipe:

@@ -26,12 +26,13 @@ from ..protocol.frames import CallOptions, End, Error, ErrorBody, Result
 from ..protocol.lanes import CallbackTarget, InCall, OutCall
 from ..runtime.timers import TimerEntry
 from ..telemetry.events import Events
-from .errors import OWN_ERRORS, REFUSED
+from .errors import OWN_ERRORS
 from .limits import ClusterLimits
-from .pipes import Allowance, Pipe, Reader, Terminal, Writer, too_large, whole
-from .waiting import Turns, Waiting
+from .pipes import Allowance, Pipe, Reader, Terminal, Writer, whole
+from .refusals import own, refusal, too_large
+from .waiting import Turns, Unread
 
-__all__ = ["TO", "WORKER", "Relay", "refusal"]
+__all__ = ["TO", "WORKER", "Relay"]
 
 # Metadata of calls between nodes: the target session, and the pool for which it works.
 TO = "wsrpc-to"
@@ -42,17 +43,6 @@ OK = "ok"
 
 # Items. The credit that is passed on at most before the first item has come.
 FIRST_CREDIT = 8
-
-
-def refusal(type_name: str, message: str) -> ErrorBody:
-    """The body of an error that the caller's side raises as this class."""
-    return _own(Code.UNAVAILABLE, message, type_name)
-
-
-def _own(code: str, message: str, type_name: str = REFUSED) -> ErrorBody:
-    body = ErrorBody(code, message)
-    body.type = type_name
-    return body
 
 
 class Relay:
@@ -67,7 +57,7 @@ class Relay:
 
     Attributes:
         live: Calls that are being passed on.
-        refused: Calls for which there was no room.
+        unread: The calls that their targets have not begun to read.
         turns: The values that wait for room in some session.
     """
 
@@ -80,13 +70,12 @@ class Relay:
     ) -> None:
         self.live = 0
         self.total = 0
-        self.refused = 0
         self.find = find
         self.enter = enter
         self.limits = limits
         self.events = events
         self.turns = Turns()
-        self._waiting: dict[Hub, Waiting] = {}
+        self.unread = Unread(limits.relay_waiting, limits.relay_bytes)
 
     def __call__(self, calls: LiveCalls, call: InCall, complete: bool) -> bool:
         """Take a call that names a session; returns False for other calls."""
@@ -102,34 +91,15 @@ class Relay:
         Inbound(self, calls, call, caller).start(complete)
         return True
 
-    def admit(self, hub: Hub, size: int) -> bool:
-        """Reserve room for one more call that the target has not taken; False if there is none."""
-        waiting = self._waiting.setdefault(hub, Waiting())
-        too_large = waiting.calls and waiting.bytes + size > self.limits.relay_bytes
-        if waiting.calls >= self.limits.relay_waiting or too_large or hub.endpoint.crowded:
-            self.refused += 1
-            if not waiting.calls:
-                del self._waiting[hub]
-            return False
-        waiting.calls += 1
-        waiting.bytes += size
-        return True
-
-    def taken(self, hub: Hub, size: int) -> None:
-        """Free the room of a call that the target has taken, or that is over."""
-        waiting = self._waiting[hub]
-        waiting.calls -= 1
-        waiting.bytes -= size
-        if not waiting.calls:
-            del self._waiting[hub]
-
 
 class Inbound(LaneOwner):
     """The caller's half of a relayed call: it came in."""
 
     __slots__ = (
         "_back",
+        "_deadline",
         "_end",
+        "_late",
         "_out",
         "_pipe",
         "_spoiled",
@@ -151,6 +121,11 @@ class Inbound(LaneOwner):
         self.calls = calls
         self.hub = calls.hub
         self.call = call
+        # Seconds on the loop's clock. The caller's time runs while the arguments come.
+        self._deadline: float | None = None
+        if call.timeout is not None:
+            self._deadline = self.hub.runtime.now() + call.timeout / 1000
+        self._late: TimerEntry | None = None
         self._out: Outbound | None = None
         self._pipe = Pipe(relay.turns, self.hub, call, self._spoil)
         self._spoiled: ErrorBody | None = None
@@ -175,8 +150,22 @@ class Inbound(LaneOwner):
             self.refuse(self.call.cancel_reason, "cancelled before it began")
         elif complete:
             self.on_arguments()
+        elif self._deadline is not None:
+            self._late = self.hub.timers.add(self._deadline, self._too_late)
+
+    def _too_late(self) -> None:
+        """Refuse the call, whose arguments have not come in its time."""
+        self._late = None
+        self.decline(ErrorBody(Code.DEADLINE_EXCEEDED, "deadline exceeded before it began"))
+
+    def _in_time(self) -> None:
+        """Forget the timer of a call whose arguments have come, or that is over."""
+        if self._late is not None:
+            self.hub.timers.remove(self._late)
+            self._late = None
 
     def on_arguments(self) -> None:
+        self._in_time()
         call = self.call
         meta = dict(call.metadata or {})
         id, pool = meta.pop(TO, ""), meta.pop(WORKER, None)
@@ -213,23 +202,20 @@ class Inbound(LaneOwner):
         self._observe(hub, method, meta)
         args = whole(call.args, self.hub.codec)
         call.forget_arguments()
-        if not self.relay.admit(hub, len(args)):
+        if not self.relay.unread.admit(hub, len(args)):
             message = "its client has not begun the calls that it has got already"
             self.refuse(Code.RESOURCE_EXHAUSTED, message)
             return
         granted = call.allowance
         first = min(granted, FIRST_CREDIT)
         plain = call.oneway or target is not None
-        deadline = None
-        if call.timeout is not None:
-            deadline = hub.runtime.now() + call.timeout / 1000
         options = CallOptions(metadata=dict(meta) or None, key=call.key, last_id=call.last_id)
         try:
             out = hub.endpoint.call(
                 method,
                 args,
                 oneway=call.oneway,
-                deadline=deadline,
+                deadline=self._deadline,
                 options=options,
                 uploads=tuple(call.uploads),
                 callbacks=tuple(call.callbacks),
@@ -237,7 +223,7 @@ class Inbound(LaneOwner):
                 window=None if plain else first,
             )
         except (NoSlotError, PeerDrainingError, ValueTooLargeError) as error:
-            self.relay.taken(hub, len(args))
+            self.relay.unread.taken(hub, len(args))
             if isinstance(error, PeerDrainingError):
                 self.refuse(Code.UNAVAILABLE, "its client is draining")
             else:
@@ -374,7 +360,7 @@ class Inbound(LaneOwner):
 
     def _too_much(self) -> None:
         """End the call, since the target makes this node hold too much already."""
-        body = _own(Code.RESOURCE_EXHAUSTED, "its client does not take what waits for it already")
+        body = own(Code.RESOURCE_EXHAUSTED, "its client does not take what waits for it already")
         for reader in self.readers.values():
             reader.stop()
         if self._out is not None and self._out.begun:
@@ -386,7 +372,7 @@ class Inbound(LaneOwner):
 
     def refuse(self, code: str, message: str) -> None:
         """Refuse the call, which has not begun."""
-        self.decline(_own(code, message))
+        self.decline(own(code, message))
 
     def decline(self, body: ErrorBody) -> None:
         """Refuse the call, which has not begun, with this error."""
@@ -412,6 +398,7 @@ class Inbound(LaneOwner):
         """Forget the call, which is over."""
         if self.call.owner is self:
             self.call.owner = None
+            self._in_time()
             self.calls.end(self)
             self.relay.live -= 1
             self._tell()
@@ -501,7 +488,7 @@ class Outbound(LaneOwner):
             self._hub.timers.remove(self._entry)
             self._entry = None
         if self._size is not None:
-            self._inbound.relay.taken(self._hub, self._size)
+            self._inbound.relay.unread.taken(self._hub, self._size)
             self._size = None
 
     def cancel(self, reason: str) -> None:

@@ -8,7 +8,7 @@ from functools import partial
 
 from ..engine.hub import Hub
 
-__all__ = ["Turns", "Waiting"]
+__all__ = ["Turns", "Unread"]
 
 
 class Waiting:
@@ -19,6 +19,47 @@ class Waiting:
     def __init__(self) -> None:
         self.calls = 0
         self.bytes = 0
+
+
+class Unread:
+    """The calls that are passed on to sessions which have not begun to read them.
+
+    Args:
+        calls: As many for one session.
+        size: Bytes of their arguments for one session. A single call always fits.
+
+    Attributes:
+        refused: Calls for which there was no room.
+    """
+
+    __slots__ = ("_calls", "_size", "_waiting", "refused")
+
+    def __init__(self, calls: int, size: int) -> None:
+        self.refused = 0
+        self._calls = calls
+        self._size = size
+        self._waiting: dict[Hub, Waiting] = {}
+
+    def admit(self, hub: Hub, size: int) -> bool:
+        """Reserve room for one more call that the target has not taken; False if there is none."""
+        waiting = self._waiting.setdefault(hub, Waiting())
+        too_large = waiting.calls and waiting.bytes + size > self._size
+        if waiting.calls >= self._calls or too_large or hub.endpoint.crowded:
+            self.refused += 1
+            if not waiting.calls:
+                del self._waiting[hub]
+            return False
+        waiting.calls += 1
+        waiting.bytes += size
+        return True
+
+    def taken(self, hub: Hub, size: int) -> None:
+        """Free the room of a call that the target has taken, or that is over."""
+        waiting = self._waiting[hub]
+        waiting.calls -= 1
+        waiting.bytes -= size
+        if not waiting.calls:
+            del self._waiting[hub]
 
 
 class Turns:

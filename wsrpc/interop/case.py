@@ -76,14 +76,29 @@ class Ground:
         auth: The credentials to give, or None.
         session: An open session, on which this side exposes a `Partner`.
         interop: The service, over that session.
+        one_session: Whether the service answers in the session in which it is called. Where calls
+            are passed on to another session, there is no `parent`: it names a call of its own.
     """
 
-    def __init__(self, url: str, codec: Codec, auth: str | None, session: Session) -> None:
+    def __init__(
+        self,
+        url: str,
+        codec: Codec,
+        auth: str | None,
+        session: Session,
+        *,
+        one_session: bool = True,
+    ) -> None:
+        self.one_session = one_session
         self.url = url
         self.codec: Codec = codec
         self.auth = auth
         self.session = session
         self.interop = session.clientize(Interop)
+
+    def parent(self, id: int) -> int | None:
+        """The `parent` of a call that the service makes while it handles the call of this id."""
+        return id if self.one_session else None
 
     def connect(self, **options: Any) -> connect:
         """A session of the case's own, like the shared one but for `options`."""

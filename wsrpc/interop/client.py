@@ -39,8 +39,18 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-async def try_case(case: Case, url: str, codec: Codec, auth: str | None) -> str | None:
-    """Run one case on a session of its own; returns why it failed, or None."""
+async def try_case(
+    case: Case, url: str, codec: Codec, auth: str | None, *, one_session: bool = True
+) -> str | None:
+    """Run one case on a session of its own; returns why it failed, or None.
+
+    Args:
+        case: The case.
+        url: The server.
+        codec: The codec.
+        auth: The credentials, or None.
+        one_session: Whether the service answers in the session in which it is called; see `Ground`.
+    """
     why: str | None = f"not through after {PATIENCE:g} s"
 
     # Not `fail_after`: its deadline would travel with every call.
@@ -52,7 +62,7 @@ async def try_case(case: Case, url: str, codec: Codec, auth: str | None) -> str 
         group.start_soon(lose_patience, group.cancel_scope)
         try:
             async with connect_as(url, codec, auth) as session:
-                await case.run(Ground(url, codec, auth, session))
+                await case.run(Ground(url, codec, auth, session, one_session=one_session))
             why = None
         except Exception as error:  # noqa: BLE001  (any exception fails the case)
             why = _why(error)

@@ -90,19 +90,51 @@ async def cancelled_amid_its_arguments(at: Ground) -> None:
         await lives(bare)
 
 
-@wire_cases("CHUNK-7", "ERROR-5", "TIME-1")
+@wire_cases("CHUNK-7", "TIME-1")
 async def refused_before_it_has_come(at: Ground) -> None:
-    """an impossible call is refused without waiting for its arguments, and the link lives"""
+    """a call that is too large, or out of time, is refused without waiting for its arguments"""
     async with chunked(at) as bare:
         if bare is None:
             return
         await bare.send(["call", 1, ECHO, None, None, bare.limit("max_value") + 1])
         failed(await bare.terminal(1), "resource_exhausted", not_started=True)
-        await bare.send(["call", 3, "Interop.nothing", None, None, 100 * KIB])
-        failed(await bare.terminal(3), "unimplemented")
-        await bare.send(["call", 5, ECHO, None, {"timeout": 20}, 100 * KIB])
-        failed(await bare.terminal(5), "deadline_exceeded", not_started=True)
+        await bare.send(["call", 3, ECHO, None, {"timeout": 20}, 100 * KIB])
+        failed(await bare.terminal(3), "deadline_exceeded", not_started=True)
         await bare.send(*bare.chunks(3, {"value": "x" * 50 * KIB}))
+        await lives(bare)
+
+
+@wire_cases("TIME-1")
+async def time_while_arguments_come(at: Ground) -> None:
+    """a call's time runs while its arguments come"""
+    async with chunked(at) as bare:
+        if bare is None or bare.limit("max_calls") < 2:
+            return
+        size = len(bare.value({}))
+        await bare.send(["call", 1, "Interop.whoami", None, {"timeout": 20_000}, size])
+        await bare.send(call(3, "Interop.sleep", {"seconds": 0.2}))
+        await bare.terminal(3)
+        await bare.send(*bare.chunks(1, {}))
+        remaining = (await bare.terminal(1))[2]["remaining"]
+        require(remaining < 19.9, f"{remaining} s of 20 s remain after 0.2 s")
+
+
+@wire_cases("CHUNK-7", "ERROR-5")
+async def unknown_before_it_has_come(at: Ground) -> None:
+    """a call of an unknown method is refused without waiting for its arguments"""
+    async with chunked(at) as bare:
+        if bare is None:
+            return
+        value = {"value": "x" * 100 * KIB}
+        if at.one_session:
+            await bare.send(["call", 1, "Interop.nothing", None, None, len(bare.value(value))])
+            failed(await bare.terminal(1), "unimplemented")
+            for piece in bare.chunks(1, value):
+                await bare.send(piece)
+        else:
+            # The session that knows its methods gets a call once its arguments are here.
+            await bare.large(["call", 1, "Interop.nothing", None, None], value)
+            failed(await bare.terminal(1), "unimplemented")
         await lives(bare)
 
 

@@ -29,6 +29,7 @@ __all__ = [
     "fill",
     "ignored",
     "lives",
+    "options_of",
     "silent",
     "wire_cases",
 ]
@@ -49,6 +50,12 @@ def call(id: int, method: str | int, args: Any = None, **options: Any) -> Frame:
     """A `call` frame; without arguments, an empty object of them."""
     frame: Frame = ["call", id, method, {} if args is None else args]
     return [*frame, options] if options else frame
+
+
+def options_of(frame: Frame) -> dict[str, Any]:
+    """The options of a `call` frame."""
+    options: dict[str, Any] | None = frame[4] if len(frame) > 4 else None
+    return options or {}
 
 
 def failed(frame: Frame, code: str, *, not_started: bool = False) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from .frame_support import (
     fill,
     ignored,
     lives,
+    options_of,
     silent,
     wire_cases,
 )
@@ -185,7 +186,8 @@ async def nested_call_without_a_slot(at: Ground) -> None:
         ids = range(1, 17, 2)
         await bare.send(*(call(id, "Interop.call_back", {"times": 1}) for id in ids))
         calls = [await bare.called() for _ in ids]
-        equal(sorted(frame[4]["parent"] for frame in calls), list(ids), "the parents")
+        parents = {options_of(frame).get("parent") for frame in calls}
+        equal(parents, {at.parent(id) for id in ids}, "the parents")
         await bare.send(call(17, "Interop.call_back", {"times": 1}))
         failed(await bare.terminal(17), "resource_exhausted")
         for frame in calls:
@@ -207,10 +209,11 @@ async def call_back_on_the_wire(at: Ground) -> None:
         await bare.send(call(1, "Interop.call_back", {"times": 3}, timeout=20_000))
         last = 0
         for i in range(3):
-            name, id, method, args, options = (await bare.called())[:5]
+            frame = await bare.called()
+            (name, id, method, args), options = frame[:4], options_of(frame)
             require(id % 2 == 0 and id > last, f"the server's call has id {id}, after {last}")
             equal([name, method, args], ["call", ECHO, {"value": i}], "the server's call")
-            equal(options.get("parent"), 1, "parent")
+            equal(options.get("parent"), at.parent(1), "parent")
             left = options.get("timeout")
             require(type(left) is int and 0 < left <= 20_000, f"the call's timeout is {left!r}")
             await bare.send(["result", id, f"answer {i}"])
@@ -226,7 +229,7 @@ async def nested_on_the_wire(at: Ground) -> None:
         await bare.send(call(1, "Interop.nested", {"depth": 7}))
         frame = await bare.called()
         equal(frame[2:4], ["Interop.nested", {"depth": 6}], "the server's call")
-        equal(frame[4].get("parent"), 1, "parent")
+        equal(options_of(frame).get("parent"), at.parent(1), "parent")
         await bare.send(["result", frame[1], 6])
         equal(await bare.terminal(1), ["result", 1, 7])
 
@@ -273,7 +276,7 @@ async def callback_on_the_wire(at: Ground) -> None:
         for i in (1, 2):
             frame = await bare.called()
             equal(frame[2:4], [3, [i]], "the invocation")
-            options = (frame[4] if len(frame) > 4 else None) or {}
+            options = options_of(frame)
             require(not options.get("uploads") and not options.get("callbacks"), f"{options}")
             await bare.send(["result", frame[1], None])
         equal(await bare.terminal(1), ["result", 1, 2])

@@ -9,17 +9,23 @@ from typing import Any
 
 from .bare_peer import Bare, Failed, Frame, short
 from .case import Case, Ground, equal, require
-from .frame_support import wire_cases
+from .frame_support import options_of, wire_cases
 from .vector_files import expand, fits, load
 
 __all__: list[str] = []
 
 
 class Partner:
-    """Compares the server's frames with those of a conversation."""
+    """Compares the server's frames with those of a conversation.
 
-    def __init__(self, bare: Bare) -> None:
+    Args:
+        bare: This side.
+        parents: Whether calls of the server name the call that it handles; see `Ground`.
+    """
+
+    def __init__(self, bare: Bare, *, parents: bool = True) -> None:
         self._bare = bare
+        self._parents = parents
         self._items: defaultdict[int, list[Any]] = defaultdict(list)
         self._uploads: set[int] = set()
 
@@ -59,6 +65,9 @@ class Partner:
             del items[: len(shown[2])]
             return
         frame = await self._next(shown, any_order=any_order)
+        if shown[0] == "call" and not self._parents:
+            require("parent" not in options_of(frame), f"a parent of elsewhere: {short(frame)}")
+            shown = [*shown[:4], *({**options, "parent": None} for options in shown[4:5])]
         require(fits(shown, frame), f"expected {short(shown)}, got {short(frame)}")
 
     async def _next(self, shown: Frame, *, any_order: bool) -> Frame:
@@ -116,7 +125,7 @@ def with_credentials(frames: list[Frame], auth: str | None) -> list[Frame]:
 def conversation(vector: dict[str, Any]) -> Case:
     async def run(at: Ground) -> None:
         async with at.bare() as bare:
-            partner = Partner(bare)
+            partner = Partner(bare, parents=at.one_session)
             for n, (side, frames) in enumerate(vector["lines"]):
                 try:
                     await partner.line(side, frames, any_order=vector.get("any_order", False))
