@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import gzip
+import re
+import socket
 import ssl
-from collections.abc import Mapping
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any, NamedTuple
 
 import anyio
 import pytest
 import trustme
+from anyio.abc import ByteStream
 
 import wsrpc
 from tests.support import served, soon, until
+from tests.transport.asgi_hosts import on_hypercorn, on_uvicorn
+from wsrpc.transport.websockets.link import on_asyncio
 
 
 class Answer(NamedTuple):
     status: int
     headers: Mapping[str, str]
     body: bytes
+
+
+INTERIM = re.compile(rb"^HTTP/1.1 100 .*?\r\n\r\n", re.DOTALL)
 
 
 async def request(
@@ -31,6 +39,18 @@ async def request(
     **headers: str,
 ) -> Answer:
     """One request over a connection of its own, as bare as can be."""
+    return await request_with(b"", url, path, method, headers, tls)
+
+
+async def request_with(
+    content: bytes,
+    url: str,
+    path: str,
+    method: str,
+    headers: Mapping[str, str],
+    tls: ssl.SSLContext | None = None,
+) -> Answer:
+    """One request with a body; `headers` have "_" for "-", and tell of the body."""
     host, _, port = url.split("/")[2].rpartition(":")
     named = {"Host": f"{host}:{port}", **{k.replace("_", "-"): v for k, v in headers.items()}}
     lines = [f"{method} {path} HTTP/1.1", *(f"{k}: {v}" for k, v in named.items()), "", ""]
@@ -47,16 +67,36 @@ async def request(
             await stack.enter_async_context(stream)
             await stream.send("\r\n".join(lines).encode())
             data = b""
-            try:
-                while True:
-                    data += await stream.receive()
-            except anyio.EndOfStream:
-                pass
+            async with anyio.create_task_group() as group:
+                if content:
+                    group.start_soon(_all_of, stream, content)
+                try:
+                    while not _complete(data):
+                        # Some hosts say first that the body may come.
+                        data = INTERIM.sub(b"", data + await stream.receive())
+                except anyio.EndOfStream:
+                    pass
+                group.cancel_scope.cancel()
     head, _, body = data.partition(b"\r\n\r\n")
     first, *rest = head.decode().split("\r\n")
     told = {k.lower(): v for k, v in (line.split(": ", 1) for line in rest)}
     assert len(told) == len(rest), rest
     return Answer(int(first.split(" ")[1]), told, body)
+
+
+def _complete(data: bytes) -> bool:
+    """Whether an answer is there that keeps its connection; any other ends with it."""
+    head, end, body = data.partition(b"\r\n\r\n")
+    length = re.search(rb"\r\ncontent-length: (\d+)", head.lower())
+    if not end or length is None or b"\r\nconnection: close" in head.lower():
+        return False
+    return len(body) >= int(length[1])
+
+
+async def _all_of(stream: ByteStream, content: bytes) -> None:
+    # A server that has answered may hang up.
+    with suppress(anyio.BrokenResourceError):
+        await stream.send(content)
 
 
 UPGRADE = {
@@ -66,6 +106,24 @@ UPGRADE = {
     "Sec_WebSocket_Key": "dGhlIHNhbXBsZSBub25jZQ==",
     "Sec_WebSocket_Protocol": "wsrpc.v1.json",
 }
+
+
+CARRIERS = ("websockets", "picows", "uvicorn", "hypercorn")
+
+
+@asynccontextmanager
+async def on_carrier(name: str) -> AsyncIterator[str]:
+    """A server's URL, by a transport of our own or hosted by an ASGI server."""
+    if name in ("picows", "uvicorn") and not on_asyncio():
+        pytest.skip("asyncio only")
+    if name in ("websockets", "picows"):
+        async with served([Hello()], listen={"transport": name}) as listener:
+            yield listener.url
+        return
+    host = on_uvicorn if name == "uvicorn" else on_hypercorn
+    with soon():
+        async with host(wsrpc.Server([Hello()], explorer=True).asgi()) as address:
+            yield f"ws://{address}"
 
 
 class Hello:
@@ -81,6 +139,107 @@ class Hello:
     async def wait(self) -> None:
         self.begun += 1
         await self.go.wait()
+
+
+CHUNKED = {"Transfer_Encoding": "chunked"}
+LARGE = b"x" * 3_000_000
+
+BODIES: list[tuple[dict[str, str], bytes]] = [
+    ({"Content_Length": "0"}, b""),
+    ({"Content_Length": "5"}, b"hello"),
+    ({"Content_Length": "5"}, b""),
+    ({"Content_Length": "5", "Expect": "100-continue"}, b""),
+    ({"Content_Length": str(len(LARGE))}, LARGE),
+    (CHUNKED, b"5\r\nhello\r\n0\r\n\r\n"),
+    (CHUNKED, b"%x\r\n%b\r\n0\r\n\r\n" % (len(LARGE), LARGE)),
+    (CHUNKED, b""),
+]
+
+
+@pytest.mark.parametrize(("headers", "content"), BODIES, ids=range(len(BODIES)))
+@pytest.mark.parametrize("carrier", CARRIERS)
+async def test_a_request_is_answered_whatever_its_body(
+    carrier: str, headers: dict[str, str], content: bytes
+) -> None:
+    async with on_carrier(carrier) as url:
+        plain = await request(url, "/wsrpc.d.ts")
+        assert plain.status == 200
+        got = await request_with(content, url, "/wsrpc.d.ts", "GET", headers)
+        assert (got.status, got.body) == (200, plain.body)
+        for path in ("/", "/wsrpc.js", "/nothing", "/healthz"):
+            post = await request_with(content, url, path, "POST", headers)
+            assert (post.status, post.headers["allow"]) == (405, "GET, HEAD")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Content_Length": "five"},
+        {"Content_Length": "-1"},
+        {"Content_Length": "5", **CHUNKED},
+        {"Transfer_Encoding": "gzip"},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_a_body_whose_end_is_not_clear_is_a_bad_request(
+    transport: str, method: str, headers: dict[str, str]
+) -> None:
+    async with served([Hello()]) as listener:
+        answer = await request(listener.url, "/", method, **headers)
+        assert answer.status == 400
+        assert b"not clear" in answer.body
+
+
+@pytest.mark.parametrize("more", [{"Content_Length": "5"}, CHUNKED], ids=["length", "chunked"])
+async def test_a_request_for_a_websocket_has_no_body(transport: str, more: dict[str, str]) -> None:
+    async with served([Hello()]) as listener:
+        answer = await request_with(b"hello", listener.url, "/", "GET", {**UPGRADE, **more})
+        assert (answer.status, answer.body) == (400, b"A request for a WebSocket has no body.\n")
+        # The port goes on.
+        async with wsrpc.connect(listener.url) as session:
+            assert await session.clientize(Hello).greet("Ada") == "Hello, Ada!"
+        assert listener.server.snapshot().unauthenticated == 0
+
+
+async def test_a_server_stops_while_a_body_is_still_coming(transport: str) -> None:
+    async with served([Hello()], limits=wsrpc.Limits(close_timeout=1000)) as listener:
+        host, _, port = listener.url.split("/")[2].rpartition(":")
+        stream = await anyio.connect_tcp(host, int(port))
+        await stream.send(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9999\r\n\r\n")
+        assert (await stream.receive()).startswith(b"HTTP/1.1 405 ")
+        assert listener.server.snapshot().unauthenticated == 0
+    # It takes nothing any more.
+    with soon(), pytest.raises(anyio.BrokenResourceError):
+        while True:
+            await stream.send(b"x")
+    await stream.aclose()
+
+
+async def test_a_head_may_come_byte_by_byte(transport: str) -> None:
+    head = b"GET /healthz HTTP/1.1\r\nContent-Length: 5\r\nHost: localhost\r\nX: \r\n\r\nhello"
+    async with served([Hello()]) as listener:
+        host, _, port = listener.url.split("/")[2].rpartition(":")
+        async with await anyio.connect_tcp(host, int(port)) as stream:
+            stream.extra(anyio.abc.SocketAttribute.raw_socket).setsockopt(
+                socket.IPPROTO_TCP, socket.TCP_NODELAY, 1
+            )
+            # The first line is read at once.
+            await stream.send(head[:23])
+            for at in range(23, len(head)):
+                await anyio.wait_all_tasks_blocked()
+                await stream.send(head[at : at + 1])
+            with soon():
+                assert (await stream.receive()).startswith(b"HTTP/1.1 200 ")
+
+
+async def test_a_request_of_http_1_0_gets_the_page(transport: str) -> None:
+    async with served([Hello()]) as listener:
+        host, _, port = listener.url.split("/")[2].rpartition(":")
+        async with await anyio.connect_tcp(host, int(port)) as stream:
+            await stream.send(b"GET /healthz HTTP/1.0\r\nHost: localhost\r\n\r\n")
+            with soon():
+                assert (await stream.receive()).startswith(b"HTTP/1.1 200 ")
 
 
 async def test_pages_on_the_port(transport: str) -> None:

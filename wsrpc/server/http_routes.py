@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 from ..admission.hosts import Hosts, is_loopback, through_proxy
 from ..transport.base import HttpAnswer
+from ..transport.request_bodies import body_of
 from ..web import Page, Pages, asks_for_websocket
 
 __all__ = ["HttpRoutes", "is_health"]
@@ -27,6 +28,17 @@ WRONG_HOST = HttpAnswer(
     421,
     (TEXT, FRESH),
     b"This server does not know itself by this host. If it should, name it: Server(hosts=[...]).\n",
+)
+
+UNCLEAR_BODY = HttpAnswer(
+    400,
+    (TEXT, FRESH),
+    b"Where the body of this request ends is not clear from its headers.\n",
+)
+BODY_OF_HANDSHAKE = HttpAnswer(
+    400,
+    (TEXT, FRESH),
+    b"A request for a WebSocket has no body.\n",
 )
 
 # A function that answers at one more path: it gets the request's headers.
@@ -84,6 +96,8 @@ class HttpRoutes:
     ) -> HttpAnswer | None:
         """The answer to a request over HTTP; None where a WebSocket may open.
 
+        A body of the request is not looked at: no answer depends on it.
+
         Args:
             method: The request's method.
             path: Its path, with the query.
@@ -94,6 +108,11 @@ class HttpRoutes:
             mount: The path at which the server is mounted in another application.
         """
         websocket = asks_for_websocket(headers)
+        body = body_of(headers)
+        if body == "unclear":
+            return _for(method, UNCLEAR_BODY)
+        if websocket and body == "some":
+            return _for(method, BODY_OF_HANDSHAKE)
         if not websocket:
             if self._health and is_health(path):
                 return _only_reading(method, lambda: _health(path, draining))

@@ -45,6 +45,9 @@ __all__ = ["listen"]
 
 P = TypeVar("P")
 
+# Bytes of a request's body that are read out in one go.
+READ_OUT = 64 * 1024
+
 
 @asynccontextmanager
 async def listen(
@@ -90,6 +93,7 @@ async def listen(
                 close()
                 porter.shut()
                 await runtimes.current().to_the_end(porter.empty)
+                porter.read_no_more()
                 # The connections that are left have not asked for a WebSocket yet.
                 for server in servers:
                     if hasattr(server, "abort_clients"):
@@ -174,6 +178,8 @@ class _Porter(Generic[P]):
         self._tls = tls
         self._inside: dict[PicowsLink, asyncio.Task[None]] = {}
         self._shut = False
+        # Connections whose request was answered and whose body is still coming.
+        self._lingering: dict[TcpSocket, asyncio.TimerHandle] = {}
 
     def judge(
         self, listener: socket.socket, request: WSUpgradeRequest
@@ -190,11 +196,14 @@ class _Porter(Generic[P]):
         path = request.path.decode("ascii", "surrogateescape")
         connection = accepted.get()
         method = request.method.decode("ascii", "surrogateescape")
-        if isinstance(connection, TcpSocket) and connection.method is not None:
-            method = connection.method
         version = request.version.decode("ascii", "surrogateescape")
-        rules = ServerProtocol(subprotocols=self._subprotocols, logger=muted)
         asked = headers_of(headers.raw_items())
+        if isinstance(connection, TcpSocket):
+            method, version = connection.method or method, connection.version or version
+            asked |= connection.head.hidden
+            if connection.head.body != "none":
+                connection.before_close = self._read_out
+        rules = ServerProtocol(subprotocols=self._subprotocols, logger=muted)
         answer = self._answer(listener, method, path, asked)
         if answer is None:
             verdict = rules.accept(Request(path, headers, method, version))
@@ -230,6 +239,38 @@ class _Porter(Generic[P]):
         if answer is None and self._door.forbids(headers):
             return FORBIDDEN_ORIGIN
         return answer
+
+    def _read_out(self, connection: TcpSocket) -> None:
+        """Read the rest of a body before the connection is closed, for a bounded time.
+
+        A connection that is closed with bytes unread is reset, and the peer may lose the answer.
+        """
+        loop = asyncio.get_running_loop()
+        with suppress(OSError):
+            connection.shutdown(socket.SHUT_WR)
+        late = loop.call_later(self._limits.close_timeout, self._hang_up, connection)
+        self._lingering[connection] = late
+        loop.add_reader(connection.fileno(), self._drop, connection)
+
+    def _drop(self, connection: TcpSocket) -> None:
+        try:
+            ended = not connection.recv(READ_OUT)
+        except BlockingIOError:
+            return
+        except OSError:
+            ended = True
+        if ended:
+            self._hang_up(connection)
+
+    def _hang_up(self, connection: TcpSocket) -> None:
+        self._lingering.pop(connection).cancel()
+        asyncio.get_running_loop().remove_reader(connection.fileno())
+        connection.close()
+
+    def read_no_more(self) -> None:
+        """Close the connections whose requests were answered and whose bodies still come."""
+        for one in list(self._lingering):
+            self._hang_up(one)
 
     def _let_in(self, path: str, headers: dict[str, str], link: PicowsLink) -> None:
         pending = self._door.opened(link.extra("socket").fileno())

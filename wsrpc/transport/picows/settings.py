@@ -5,14 +5,16 @@ from __future__ import annotations
 import logging
 import re
 import socket
+from collections.abc import Callable
 from typing import Any
 
 from ...limits import Limits
 from ..listening import Accepted, Listening
+from ..request_bodies import HeadFilter
 
 __all__ = ["TcpListening", "TcpSocket", "UnixListening", "UnixSocket", "muted", "options"]
 
-OTHER_METHOD = re.compile(rb"(?!GET )([A-Z]{3,10}) (?=/)")
+FIRST_LINE = re.compile(rb"([A-Z]{3,10}) (/[^ \r\n]*) (HTTP/1\.[01])(?=\r\n)")
 
 # Every log message of picows concerns one connection, whose end the session reports itself. Broken
 # handshakes of strangers do not belong on the application's stderr.
@@ -39,31 +41,67 @@ def options(limits: Limits, tls_timeout: float | None, fast: bool) -> dict[str, 
 
 
 class TcpSocket(Accepted):
-    """A connection with requests other than GET, the only method that picows knows.
+    """A connection with requests that picows does not know: of other methods, or with a body.
 
-    It reads the first bytes itself and shows picows a GET; `method` tells the real method. That
-    works without TLS, whose bytes only asyncio can read, and without uvloop, which has sockets of
-    its own. There picows answers 400 to other methods.
+    It reads the request's head itself and shows picows a GET of HTTP/1.1 without a body. That works
+    without TLS, whose bytes only asyncio can read, and without uvloop, which has sockets of its
+    own. There picows answers 400 to such requests.
+
+    Attributes:
+        method: The real method; None if it is GET.
+        version: The real version of HTTP; None if it is 1.1.
+        head: The part of the head that was not shown.
+        before_close: Gets the connection in place of the first call of `close`, and has to call it
+            again.
     """
 
     method: str | None = None
+    version: str | None = None
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        # For the first bytes only; after them the class's own method is used again.
-        vars(self)["recv_into"] = self._receive_first
+        self.head = HeadFilter()
+        self._first = True
+        self.before_close: Callable[[TcpSocket], None] | None = None
+        # For the head only; after it the class's own method is used again.
+        vars(self)["recv_into"] = self._receive_head
 
-    def _receive_first(self, buffer: Any, size: int = 0, flags: int = 0) -> int:
-        received = super().recv_into(buffer, size, flags)
-        del vars(self)["recv_into"]
-        head = bytes(buffer[:received])
-        found = OTHER_METHOD.match(head)
-        if found is None:
-            return received
-        self.method = found.group(1).decode()
-        shown = b"GET " + head[found.end() :]
+    def _receive_head(self, buffer: Any, size: int = 0, flags: int = 0) -> int:
+        # What was held back comes first, so there has to be room for it.
+        room = memoryview(buffer)[: len(buffer) - self.head.held]
+        received = super().recv_into(room, 0, flags)
+        if not received:
+            return 0
+        shown = bytes(room[:received])
+        if self._first:
+            self._first = False
+            shown = self._as_get(shown)
+        shown = self.head.take(shown)
+        if self.head.over and self.head.body == "none":
+            del vars(self)["recv_into"]
+        if not shown:
+            # Nothing to show yet; 0 would be the end of the connection.
+            raise BlockingIOError
         buffer[: len(shown)] = shown
         return len(shown)
+
+    def _as_get(self, data: bytes) -> bytes:
+        found = FIRST_LINE.match(data)
+        if found is None:
+            return data
+        method, path, version = found.groups()
+        if method != b"GET":
+            self.method = method.decode()
+        if version != b"HTTP/1.1":
+            self.version = version.decode()
+        return b"GET " + path + b" HTTP/1.1" + data[found.end() :]
+
+    def close(self) -> None:
+        before, self.before_close = self.before_close, None
+        if before is None or self.fileno() < 0:
+            super().close()
+        else:
+            before(self)
 
 
 class TcpListening(Listening):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ssl as ssl_module
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import websockets.asyncio.server as asyncio_server
@@ -29,6 +30,7 @@ from ..listening import (
     removed_again,
     unix_listener,
 )
+from ..request_bodies import HeadFilter
 from . import direct
 from .link import WRITE_AHEAD, Watch, bounded, link_over, on_asyncio, options_of, socket_of
 
@@ -48,27 +50,43 @@ class _AsyncioServer(Watch, asyncio_server.ServerConnection):
 class _Stranger:
     """A mixin for accepted connections that bounds the memory of a peer's request.
 
-    The library bounds the lines and their number, which allows a megabyte.
+    The library bounds the lines and their number, which allows a megabyte. It drops a connection
+    whose request has a body, so the body is kept from it.
     """
 
     protocol: Any
+    # Most requests hide none, and then this takes no memory of a connection.
+    hidden_headers: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._head_left = MAX_HEAD
+        self._filter: HeadFilter | None = HeadFilter()
         # While there is no request, this stands in place of the class's own method.
         self.protocol.receive_data = self._receive_head
 
     def _receive_head(self, data: bytes) -> None:
-        self._head_left -= len(data)
-        if self._head_left >= 0:
-            type(self.protocol).receive_data(self.protocol, data)
-        else:
+        assert self._filter is not None
+        seen = self._filter.take(data)
+        if self._filter.size > MAX_HEAD:
             hang_up(socket_of(self))
+        elif seen:
+            type(self.protocol).receive_data(self.protocol, seen)
 
     def process_event(self, event: Any) -> None:
-        vars(self.protocol).pop("receive_data", None)
+        if (filter := self._filter) is not None:
+            self._filter = None
+            if filter.hidden:
+                self.hidden_headers = filter.hidden
+            if filter.body == "none":
+                vars(self.protocol).pop("receive_data", None)
+            else:
+                # The answer is an answer over HTTP, so the library never reads frames.
+                self.protocol.receive_data = _drop
         super().process_event(event)  # type: ignore[misc]
+
+
+def _drop(data: bytes) -> None:
+    """Drop bytes of a request's body; the library ends the wait for the peer's end."""
 
 
 @asynccontextmanager
@@ -92,7 +110,7 @@ async def listen(
     options["server_header"] = None
 
     def look(connection: Any, request: Request) -> Response | None:
-        headers = headers_of(request.headers.raw_items())
+        headers = {**headers_of(request.headers.raw_items()), **connection.hidden_headers}
         local, peer = host_of(_local_of(connection)), host_of(_peer_of(connection))
         answer = door.answer(request.method, request.path, headers, local=local, peer=peer)
         if answer is None and door.forbids(headers):
