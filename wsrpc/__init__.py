@@ -1,4 +1,14 @@
-"""Call and stream both ways over one WebSocket, with structured concurrency across the wire."""
+"""Call and stream both ways over one WebSocket, with structured concurrency across the wire.
+
+These public modules are imported by their own names:
+
+- `wsrpc.cluster`: groups, presence, pools and topics, in one process or over NATS
+- `wsrpc.testing`: servers and clients in memory, faults to order, virtual time, recordings played again
+- `wsrpc.telemetry.access`: one line of the log a call
+- `wsrpc.telemetry.log_formats`: lines of the log as text or JSON
+- `wsrpc.telemetry.otel`: traces and durations for OpenTelemetry
+- `wsrpc.telemetry.prometheus`: metrics
+"""
 
 from __future__ import annotations
 

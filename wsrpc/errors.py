@@ -120,7 +120,7 @@ class RpcError(WsrpcError, Generic[D]):
     """An error that crosses the wire: if a handler raises it, it is raised again at the caller.
 
     Subclass it with a typed `data` to get the same class back on the other side, as long as both
-    sides have defined it::
+    sides have defined it:
 
         class QuotaExceeded(RpcError[Quota]):
             def __init__(self, quota: Quota) -> None:

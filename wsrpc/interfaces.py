@@ -97,9 +97,6 @@ class StateChange:
     next_attempt_in: float | None = None
 
 
-OnState: TypeAlias = Callable[["Session", StateChange], None]
-
-
 class Session:
     """One end of a conversation with a peer, for as long as it lasts.
 
@@ -299,6 +296,11 @@ class Session:
         raise NotImplementedError
 
 
+# After the class, not before it with its name in quotes: `typing.get_type_hints`, and with it the
+# reference, reads `Callable[["Session", …], …]` wrongly on Python 3.11.
+OnState: TypeAlias = Callable[[Session, StateChange], None]
+
+
 @dataclass(slots=True)
 class Request:
     """One call, as interceptors and stream fetchers see it.
@@ -342,7 +344,7 @@ class Interceptor(Protocol):
     """Runs around a call: it goes on by `await call_next(request)`, or raises.
 
     For a single value `call_next` returns it; for a stream it returns an async iterator, which may
-    be returned as it is or wrapped in another one::
+    be returned as it is or wrapped in another one:
 
         async def timing(request: wsrpc.Request, call_next: wsrpc.Next) -> Any:
             begin = time.perf_counter()

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import typer.main
 
+import wsrpc
 from tests.docs.pages import ROOT
 from wsrpc.cli.app import app
 
@@ -100,6 +101,8 @@ def test_the_modules_of_the_reference_are_there() -> None:
     assert "wsrpc" in modules
     for module in modules:
         assert importlib.util.find_spec(module) is not None, module
+    # The page of the package is the first that a reader sees, and lists the others.
+    assert re.findall(r"^- `([\w.]+)`", wsrpc.__doc__ or "", re.MULTILINE) == modules[1:]
 
 
 def test_the_page_of_examples_has_all_of_them() -> None:

@@ -377,6 +377,11 @@ def test_a_command_that_a_text_names_does_its_work(
             said = done.stdout
             assert done.returncode == 0, f"{real}\n{said}"
         assert "Traceback" not in said or command in SHOWS_A_TRACEBACK, f"{real}\n{said}"
+        if command == "make docs":
+            assert folder is not None
+            assert "Warn" not in said, said
+            first = (folder / "build" / "reference" / "wsrpc.html").read_text(encoding="utf-8")
+            assert 'href="wsrpc/cluster.html"' in first
 
 
 def test_each_exception_has_its_command() -> None:

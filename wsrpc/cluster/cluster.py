@@ -90,7 +90,7 @@ class Cluster:
     """Groups, presence, pools and topics, over the sessions of one server or of many.
 
     Build it before the server listens, and enter it before the listener, so that it outlives the
-    listener::
+    listener:
 
         server = wsrpc.Server([Chat()])
         async with wsrpc.cluster.Cluster(server) as cluster, server.listen() as listener:

@@ -383,7 +383,7 @@ class Server:
         a session lives in the task of the request that began it, and ends when the host cancels
         that task.
 
-        The mount point itself needs a route too, since a mount at "/rpc" matches only "/rpc/"::
+        The mount point itself needs a route too, since a mount at "/rpc" matches only "/rpc/":
 
             rpc = server.asgi()
             app.mount("/rpc", rpc)

@@ -1,4 +1,4 @@
-"""Traces and durations for OpenTelemetry::
+"""Traces and durations for OpenTelemetry:
 
     tracing = wsrpc.telemetry.otel.instrument()
     server = wsrpc.Server([Orders()], observers=[tracing.observer])
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from contextvars import ContextVar, Token
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 from weakref import finalize
@@ -54,7 +54,8 @@ SHARE = 2
 Key: TypeAlias = tuple[tuple[str, str], ...]
 
 
-class Instrumentation(NamedTuple):
+@dataclass(frozen=True)
+class Instrumentation:
     """The interceptor and the observer that make the spans of a server or a connection.
 
     Attributes:

@@ -1,6 +1,6 @@
 """Metrics for Prometheus, under the names that go-grpc-prometheus has made common.
 
-`Server(metrics=True)` is all that a server needs; it then answers `GET /metrics`. For a connection::
+`Server(metrics=True)` is all that a server needs; it then answers `GET /metrics`. For a connection:
 
     async with wsrpc.connect(url, observers=[client_metrics()]) as session:
 

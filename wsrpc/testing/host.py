@@ -55,7 +55,7 @@ def server(server: Server, *, calls: Recorder | None = None) -> Host:
     """A server in memory: `async with wsrpc.testing.server(server) as host`.
 
     All parts except the sockets are real: `authenticate`, `authorize`, origins, limits, sessions
-    that wait to be resumed, drain and revoke. Clients connect by `host.connect()`::
+    that wait to be resumed, drain and revoke. Clients connect by `host.connect()`:
 
         server = wsrpc.Server([Shop()], authenticate=authenticate)
         async with wsrpc.testing.server(server) as host:

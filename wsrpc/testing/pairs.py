@@ -1,7 +1,7 @@
 """Pairs of connected sessions without a socket, with faults on demand.
 
 A test can break, stall and delay the connection of a `connected_pair`, at once or at a certain
-frame::
+frame:
 
     pair = connected_pair([Shop()])
     pair.cut(before="result")       # the order goes through, the receipt never arrives
@@ -11,7 +11,7 @@ frame::
 
 A frame is named by its index or by its name in protocol.md ("call", "message", "result", …). Frames
 are counted from 0 as they arrive, those of both sides together, over all links of the pair. So a
-test can try each place in turn, without knowing how many there are::
+test can try each place in turn, without knowing how many there are:
 
     for index in itertools.count():
         pair = connected_pair([Shop()], reconnect=True)

@@ -56,7 +56,7 @@ class _JumpingSelector(selectors.DefaultSelector):
 def virtual_time(backend: Literal["asyncio", "trio"] = "asyncio") -> tuple[str, Mapping[str, Any]]:
     """The value of the fixture `anyio_backend` for virtual time.
 
-    An hour of waiting takes no time then::
+    An hour of waiting takes no time then:
 
         @pytest.fixture(params=["asyncio", "trio"])
         def anyio_backend(request):
