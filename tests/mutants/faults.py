@@ -24,6 +24,7 @@ CALLS = (
 CREDIT = ("tests/protocol/test_credit.py",)
 CHUNKS = ("tests/protocol/test_chunks.py",)
 DRAIN = ("tests/protocol/test_drain.py",)
+PRESSURE = ("tests/protocol/test_pressure.py",)
 DEADLINES = ("tests/session/test_deadlines.py",)
 RETRY = ("tests/test_retry.py", "tests/session/test_retry.py")
 
@@ -665,5 +666,63 @@ FAULTS = [
         "            if len(self._backlog) >= BACKLOG:\n                self._link.pause()\n",
         "            if len(self._backlog) == 2 * BACKLOG:\n                self._link.pause()\n",
         ("tests/engine/test_turns.py",),
+    ),
+    # ---------------------------------------------------------------- what survived later
+    Fault(
+        "the arguments that go in pieces of a call that waited for the hello count as waiting for ever",
+        "protocol/endpoint.py",
+        "                self._queued += call.pending_bytes - before\n",
+        "",
+        CHUNKS,
+    ),
+    Fault(
+        "the lag of acks counts from before the first frame that waits for one",
+        "protocol/traffic.py",
+        "            if not replay.bytes:\n                self._waits_since = now\n",
+        "",
+        PRESSURE,
+    ),
+    Fault(
+        "as much is kept for a peer above its bound as for any other",
+        "protocol/replay.py",
+        "        self.ample += limit - self.limit\n",
+        "",
+        PRESSURE,
+    ),
+    Fault(
+        "acks that were held back wait for their time when the reason is over",
+        "protocol/traffic.py",
+        '        if not reluctant and self.state == "open" and self._acks.due < math.inf:\n'
+        "            self._tell()\n",
+        "",
+        PRESSURE,
+    ),
+    Fault(
+        "grants that nothing called for cost later ones their reason",
+        "protocol/window.py",
+        "        self._mark += n - 1 if called_for else n\n",
+        "        self._mark += n - 1\n",
+        ("tests/protocol/test_calm.py",),
+    ),
+    Fault(
+        "of the values that there is room for only the first begins",
+        "protocol/chunks.py",
+        "        self.held += size\n        self._wake_first()\n        return True\n",
+        "        self.held += size\n        return True\n",
+        CHUNKS,
+    ),
+    Fault(
+        "an upload that was given up is remembered after its call",
+        "protocol/requests.py",
+        "            self._given_up.pop(reader, None)\n",
+        "",
+        CHUNKS,
+    ),
+    Fault(
+        "a drain is over while frames have to go again",
+        "protocol/endpoint.py",
+        " or self._replay.again or self.slots.waiting",
+        " or self.slots.waiting",
+        DRAIN,
     ),
 ]

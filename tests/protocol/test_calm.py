@@ -270,6 +270,10 @@ def test_credit_for_each_item_is_called_for(each: int) -> None:
             assert credit.grant(1)
     grants = [credit.grant(1) for _ in range(SPARE_GRANTS + 1)]
     assert grants == [*[True] * SPARE_GRANTS, False]
+    assert not any(credit.grant(1) for _ in range(9))
+    credit.spend(1)
+    assert credit.grant(1), "those beyond cost no later grant its reason"
+    assert not credit.grant(1)
 
 
 @pytest.mark.rule("CALM-1")

@@ -189,6 +189,7 @@ def test_a_call_that_waits_for_the_hello_then_goes_in_chunks(codec: Codec) -> No
     frames = client.hear()
     assert ["call", 1, "A.b", None, None, len(value)] in frames
     assert joined(codec, frames, 1) == value
+    assert client.endpoint.outgoing == 0, "nothing of it waits any more"
 
 
 @pytest.mark.rule("CHUNK-4", "ERROR-2")
@@ -262,6 +263,18 @@ def test_a_value_begins_as_soon_as_the_one_that_it_waits_for_is_taken_back(codec
     last = said.index(next(frame for frame in said if frame[:3] == ["chunk", 1, True]))
     begun = [frame[1] for frame in said[:last] if frame[0] == "call"]
     assert begun == [third.id], "there is room for it beside the first"
+
+
+@pytest.mark.rule("CHUNK-6")
+def test_all_values_that_there_is_room_for_begin_when_one_has_gone(codec: Codec) -> None:
+    hello = {"limits": {"max_value": 300_000, "max_held": 300_000, "max_calls": 100}}
+    client = Bare(codec, "connecting", hello=hello)
+    for size in (250_000, 100_000, 100_000):
+        client.endpoint.call("A.b", client.dump({"x": "y" * size}))
+    said = client.hear()
+    last = said.index(next(frame for frame in said if frame[:3] == ["chunk", 3, True]))
+    begun = [frame[1] for frame in said[:last] if frame[0] == "call"]
+    assert begun == [1, 3, 5], "the third does not wait for the second"
 
 
 @pytest.mark.rule("SLOT-2")
@@ -448,6 +461,16 @@ def test_an_upload_item_above_max_value_fails_where_it_is_read(codec: Codec) -> 
     assert server.say(["error", 3, {"code": "cancelled", "message": ""}]) == []
     server.endpoint.result(call, server.dump(None))
     assert server.endpoint.live_calls() == ([], [])
+
+
+@pytest.mark.rule("CHUNK-7", "UP-3")
+def test_an_upload_that_is_given_up_is_forgotten_with_its_call(codec: Codec) -> None:
+    server = Bare(codec, "accepting", limits=Limits(max_value=100_000))
+    call = server.call("call", 1, "A.b", {}, {"uploads": {"u": 3}})
+    only(server.say(["message", 3, [None], 2**40]), StreamFinished)
+    assert list(server.endpoint._given_up) == [call.uploads["u"]]
+    server.endpoint.result(call, server.dump(None))
+    assert not server.endpoint._given_up, "no terminal of it has to come"
 
 
 @pytest.mark.rule("CHUNK-3", "VALUE-4")

@@ -18,7 +18,7 @@ from wsrpc.protocol.frames import Error, ErrorBody
 from wsrpc.protocol.hello import read_opening
 from wsrpc.protocol.lanes import InCall, OutCall
 
-from .harness import Bare, Frame, Side, encode, only
+from .harness import Bare, Frame, Side, decode, encode, only
 
 SIDES: list[Side] = ["accepting", "connecting"]
 
@@ -137,6 +137,24 @@ def test_drained_means_that_nothing_is_live_and_nothing_waits(bare: Bare) -> Non
     assert not endpoint.drained, "the result has not gone out yet"
     bare.hear()
     assert endpoint.drained
+
+
+@pytest.mark.rule("DRAIN-3", "RESUME-4")
+def test_drained_means_that_nothing_has_to_go_again_either(bare: Bare) -> None:
+    endpoint = bare.endpoint
+    for n in (1, 2, 3):
+        endpoint.result(call(bare, n), bare.dump(n))
+        bare.hear()
+    endpoint.goaway(30.0, bare.now)
+    bare.hear()
+    assert endpoint.drained
+    bare.lose()
+    bare.come_back(0)
+    heard = []
+    while (data := endpoint.next_batch(bare.now)) is not None:
+        heard += [frame for frame in decode(bare.codec, data) if frame[0] == "result"]
+        assert endpoint.drained == (len(heard) == 3)
+    assert len(heard) == 3
 
 
 @pytest.mark.rule("DRAIN-3")
