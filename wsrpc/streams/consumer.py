@@ -16,6 +16,7 @@ from msgspec import Raw
 from ..engine.failures import error_from, wrong_kind
 from ..engine.hub import Hub
 from ..engine.lane_owner import LaneOwner, Terminal
+from ..engine.ledger import STEP
 from ..errors import ConnectionLost, DeadlineExceeded, RpcError
 from ..interfaces import ObservedCall
 from ..limits import COST_UNIT
@@ -27,8 +28,12 @@ from ..runtime import Future
 from ..runtime.timers import TimerEntry
 from ..stream import NoItemYet, Stream
 from ..values.adapter import Adapter, InvalidValue
+from ..values.invalid import UNDECODABLE, from_decoder
 
 __all__ = ["Consumer", "ItemGroup", "ReceivedStream", "Tally"]
+
+# What `Consumer.take` returns where no item has come yet.
+NOT_YET: Any = object()
 
 
 class ItemGroup:
@@ -123,6 +128,8 @@ class Consumer(LaneOwner):
         "_invalid",
         "_label",
         "_lane",
+        "_load_one",
+        "_lone",
         "_on_over",
         "_on_started",
         "_room",
@@ -166,6 +173,10 @@ class Consumer(LaneOwner):
         self._on_started = on_started
         self._on_over = on_over
         self._entry: TimerEntry | None = None
+        self._load_one = adapter.loader(hub.codec, check=check)
+        # A small item that came by itself, ahead of all groups. Streams whose source waits before
+        # each item have no others.
+        self._lone: bytes | None = None
         # Lists, since an empty deque takes 760 bytes of each open stream.
         self._groups: list[ItemGroup] = []
         # Bytes of the items that were not taken, and those of the group that is being taken.
@@ -186,11 +197,19 @@ class Consumer(LaneOwner):
         if self.observed is not None:
             self._observe(len(items))
         if self._terminal is None and self._end is None:
-            group = ItemGroup(items, self._hub.codec)
-            self._groups.append(group)
-            size = len(group.data)
-            self._held += size
-            self._hub.hold(size)
+            hub = self._hub
+            if len(items) == 1 and len(items[0]) < STEP and not (self._groups or self._lone):
+                # The copy is a third cheaper than bytes(items[0]).
+                self._lone = lone = b"" + items[0]
+                self._held += len(lone)
+                # As `hold`, which would do no more for a small item.
+                hub.taken += len(lone)
+            else:
+                group = ItemGroup(items, hub.codec)
+                self._groups.append(group)
+                size = len(group.data)
+                self._held += size
+                hub.hold(size)
             # As `_notify`, which is a function call more for each message.
             waiter, self._waiter = self._waiter, None
             if waiter is not None and not waiter.done():
@@ -244,6 +263,7 @@ class Consumer(LaneOwner):
 
     def _forget(self) -> None:
         """Drop the queued items."""
+        self._lone = None
         self._groups.clear()
         self.items.clear()
         self._costs = None
@@ -286,7 +306,8 @@ class Consumer(LaneOwner):
     @property
     def lag(self) -> int:
         """Items that have arrived and wait to be taken."""
-        return len(self.items) + sum(group.count for group in self._groups)
+        grouped = sum(group.count for group in self._groups)
+        return len(self.items) + grouped + (self._lone is not None)
 
     @property
     def held(self) -> int:
@@ -318,6 +339,53 @@ class Consumer(LaneOwner):
         if self._hub.endpoint.consumed(self._lane, taken, waiting=waiting):
             self._hub.wake()
 
+    def take(self) -> Any:
+        """The next item, or `NOT_YET` where the application has to wait for it.
+
+        Raises:
+            StopAsyncIteration: The stream is complete.
+            RpcError: It failed, here or at the other end.
+        """
+        while True:
+            if self.items:
+                return self.pop()
+            if self._taking:
+                taking, self._taking = self._taking, 0
+                self._give_back(taking)
+            if self._end is not None:
+                # Like a generator's, an error is raised once; after it the stream is just over.
+                end, self._end = self._end, StopAsyncIteration()
+                raise end
+            lone = self._lone
+            if lone is not None:
+                self._lone = None
+                self._held -= len(lone)
+                self._hub.release(len(lone))
+                try:
+                    item = self._load_one(lone)
+                except UNDECODABLE as error:
+                    self._refuse(from_decoder(error))
+                    continue
+                self.taken += 1
+                if self.taken >= self._window.threshold:
+                    self.report(waiting=False)
+                return item
+            if self._groups:
+                self._decode(self._groups.pop(0))
+            elif self._terminal is not None:
+                self._conclude(self._terminal)
+            else:
+                window = self._window
+                # A wait changes the credit to grant only then.
+                if window.depleted or window.balance < 1 or self.taken >= window.threshold:
+                    self.report(waiting=True)
+                return NOT_YET
+
+    def arrival(self) -> Future:
+        """A new future for the next item or the end, after `take` found neither."""
+        self._waiter = waiter = self._hub.runtime.future()
+        return waiter
+
     async def next(self, idle_timeout: float | None = None, until: float | None = None) -> Any:
         """The next item.
 
@@ -331,30 +399,14 @@ class Consumer(LaneOwner):
             NoItemYet: There was none before `until`.
         """
         while True:
-            if self.items:
-                return self.pop()
-            if self._taking:
-                taking, self._taking = self._taking, 0
-                self._held -= taking
-                self._hub.release(taking)
-            if self._end is not None:
-                # Like a generator's, an error is raised once; after it the stream is just over.
-                end, self._end = self._end, StopAsyncIteration()
-                raise end
-            if self._groups:
-                self._decode(self._groups.pop(0))
-            elif self._terminal is not None:
-                self._conclude(self._terminal)
+            item = self.take()
+            if item is not NOT_YET:
+                return item
+            waiter = self.arrival()
+            if idle_timeout is None and until is None:
+                await waiter
             else:
-                window = self._window
-                # A wait changes the credit to grant only then.
-                if window.depleted or window.balance < 1 or self.taken >= window.threshold:
-                    self.report(waiting=True)
-                self._waiter = waiter = self._hub.runtime.future()
-                if idle_timeout is None and until is None:
-                    await waiter
-                else:
-                    await self._wait(waiter, idle_timeout, until)
+                await self._wait(waiter, idle_timeout, until)
 
     async def _wait(self, waiter: Future, idle_timeout: float | None, until: float | None) -> None:
         entries = []
@@ -372,7 +424,9 @@ class Consumer(LaneOwner):
 
     def _arrived(self) -> bool:
         """Whether an item, or the end, can be given at once."""
-        return bool(self._groups) or self._terminal is not None or self._end is not None
+        if self._lone is not None or self._groups:
+            return True
+        return self._terminal is not None or self._end is not None
 
     def _arm_idle(self, idle_timeout: float) -> TimerEntry:
         def expire() -> None:
@@ -395,10 +449,14 @@ class Consumer(LaneOwner):
                 self.items = self._adapter.load_many(group.data, codec, check=check)
                 self.items.reverse()
         except InvalidValue as error:
-            self._groups.clear()
-            self._give_back(self._held - self._taking)
-            self._end = self._invalid(self._first_invalid(group) or error)
-            self.stop("cancelled")
+            self._refuse(self._first_invalid(group) or error)
+
+    def _refuse(self, error: InvalidValue) -> None:
+        """End the stream after the items before the one that does not validate."""
+        self._groups.clear()
+        self._give_back(self._held - self._taking)
+        self._end = self._invalid(error)
+        self.stop("cancelled")
 
     def _first_invalid(self, group: ItemGroup) -> InvalidValue | None:
         """The error of the first invalid item; the items before it are delivered."""
@@ -465,15 +523,39 @@ class ReceivedStream(Stream[Any, Any]):
 
     async def __anext__(self) -> Any:
         consumer = self._consumer
-        if consumer is not None and consumer.items and not self._over:
+        if consumer is None or self._over:
+            return await self._next()
+        if consumer.items:
             return consumer.pop()
-        return await self._next()
+        if self._busy or self._idle_timeout is not None:
+            return await self._next()
+        # As `_next` and `Consumer.next`, which are two coroutines more for each item that is waited
+        # for.
+        self._busy = True
+        try:
+            while (item := consumer.take()) is NOT_YET:
+                await consumer.arrival()
+            self.fresh = True
+            return item
+        except BaseException as error:  # noqa: BLE001  (raised again there)
+            self._busy = False
+            return await self._next(failed=error)
+        finally:
+            self._busy = False
 
     async def next(self, timeout: float | None = None) -> Any:
         return await self._next(None if timeout is None else anyio.current_time() + timeout)
 
-    async def _next(self, until: float | None = None) -> Any:
-        if self._over:
+    async def _next(
+        self, until: float | None = None, failed: BaseException | None = None
+    ) -> Any:
+        """The next item, with all that has to be done where there is none.
+
+        Args:
+            until: Seconds on the loop's clock, after which to raise `NoItemYet`.
+            failed: The exception that `__anext__` met in the place of an item.
+        """
+        if self._over and failed is None:
             self._raise_if_cut()
             raise StopAsyncIteration
         if self._busy:
@@ -482,6 +564,13 @@ class ReceivedStream(Stream[Any, Any]):
         try:
             while True:
                 try:
+                    if failed is not None:
+                        error, failed = failed, None
+                        try:
+                            raise error
+                        finally:
+                            # By its traceback it holds this frame.
+                            del error
                     if self._consumer is None:
                         self._consumer = await self._start(until)
                     if self._over:

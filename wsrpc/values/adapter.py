@@ -6,6 +6,7 @@ pydantic does the work, on an edited copy of its own core schema of the type (`p
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Literal, cast
 
 import msgspec
@@ -295,6 +296,15 @@ class Adapter:
             return codec.load(data)
         except UNDECODABLE as error:
             raise from_decoder(error) from None
+
+    def loader(self, codec: Codec, *, check: bool) -> Callable[[bytes], Any]:
+        """The shortest way to do as `load` for values of at most `FAIL_FAST_BYTES`.
+
+        It raises InvalidValue, or one of `UNDECODABLE` where it is the validator itself.
+        """
+        if self._simple and check and codec.text:
+            return self._validate_json
+        return partial(self.load, codec=codec, check=check)
 
     def load_many(self, data: bytes, codec: Codec, *, check: bool = True) -> list[Any]:
         """The values that an encoded array holds, validated in one pass.
