@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from tests.protocol.harness import Bare, decode, encode
-from wsrpc.engine.direct import BACKLOG
+from wsrpc.engine.direct import BACKLOG, SLICE, STREAMS_SLICE, slice_of
 from wsrpc.engine.driver import DirectDriver
 from wsrpc.protocol.codec import CODECS
-from wsrpc.protocol.events import Event
+from wsrpc.protocol.events import CallReceived, CreditReceived, Event, ItemsReceived
 from wsrpc.telemetry.events import Events
 
 CODEC = CODECS["json"]
@@ -156,3 +156,14 @@ async def test_a_peer_that_sends_faster_than_it_is_acted_upon_is_read_no_more_un
     assert (hub.delivered, hub.acted) == (messages, messages * each)
     assert not hub.paused
     task.cancel()
+
+
+def test_items_and_credit_take_longer_turns_than_calls_and_answers() -> None:
+    lane: Any = None
+    call, items, credit = CallReceived(lane), ItemsReceived(lane, []), CreditReceived(lane)
+    assert slice_of([call] * 200) == SLICE
+    assert slice_of([items] * 200) == slice_of([credit] * 200) == STREAMS_SLICE
+    assert slice_of([items, call] * 200) == 2 * SLICE
+    assert slice_of([items] * (STREAMS_SLICE - 1)) == STREAMS_SLICE - 1
+    assert slice_of([call, items, credit]) == 3
+    assert slice_of([]) == 0

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from ..protocol.events import Event
+from ..protocol.events import CreditReceived, Event, ItemsReceived
 from ..runtime import Future
 from ..runtime.compiling import mypyc_attr
 from ..runtime.timers import TimerEntry
@@ -16,16 +16,32 @@ from ..transport.base import DirectLink
 from .hub import Hub, settle
 from .stall import Fault, Stall
 
-__all__ = ["SLICE", "DirectTurns", "Process"]
+__all__ = ["DirectTurns", "Process", "slice_of"]
 
 # Events of one message that are acted on before other tasks have a turn. With all 64 answers of a
 # full batch in one go the two ends would take turns instead of working at the same time.
 SLICE = 16
 
+# The same where they bring items of streams, or credit. Producers do not wait for answers, so both
+# ends work at the same time anyway, and each turn of the loop costs as much as several items.
+STREAMS_SLICE = 64
+
 # Messages that may wait for their turn before the socket is no longer read.
 BACKLOG = 4
 
 Process = Callable[[list[Event]], None]
+
+
+def slice_of(events: list[Event]) -> int:
+    """The number of the events that are acted on before other tasks have a turn."""
+    count = others = 0
+    for event in events:
+        count += 1
+        if type(event) is not ItemsReceived and type(event) is not CreditReceived:
+            others += 1
+        if others == SLICE or count == STREAMS_SLICE:
+            break
+    return count
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -115,8 +131,9 @@ class DirectTurns:
             self._hub.events.received(self._hub.session, len(data))
             events = self._hub.endpoint.receive(data, self._now())
             if len(events) > SLICE:
-                self._events = events[SLICE:]
-                del events[SLICE:]
+                count = slice_of(events)
+                self._events = events[count:]
+                del events[count:]
             self._process(events)
             self._hub.settle()
             if self._hub.endpoint.crowded:
@@ -154,7 +171,8 @@ class DirectTurns:
                 self._link.resume()
             self._take(data)
         else:
-            events, self._events = self._events[:SLICE], self._events[SLICE:]
+            count = slice_of(self._events)
+            events, self._events = self._events[:count], self._events[count:]
             try:
                 self._process(events)
             except Exception as error:  # noqa: BLE001  (raised by `run`)

@@ -15,7 +15,7 @@ from ..close_codes import CloseCode
 from ..protocol.events import Event
 from ..runtime import Future, Task
 from ..transport.base import Link, LinkClosed, is_direct
-from .direct import SLICE, DirectTurns, Process
+from .direct import DirectTurns, Process, slice_of
 from .hub import Driver, Hub, settle
 from .stall import Fault, Stall
 
@@ -102,8 +102,8 @@ class TaskDriver:
             if self._over:
                 raise LinkClosed(CloseCode.NO_STATUS)
             events = take(data, now())
-            while len(events) > SLICE:
-                events, self._events = events[:SLICE], events[SLICE:]
+            while len(events) > (count := slice_of(events)):
+                events, self._events = events[:count], events[count:]
                 process(events)
                 await pause()
                 events, self._events = self._events, []

@@ -127,9 +127,11 @@ class ReceiveWindow:
         Raises:
             ProtocolError: 4505, an item was begun without credit; the sender's fault.
         """
-        total = sum(map(len, items))
+        count = len(items)
+        # Most messages of a stream that waits before each item bring one.
+        total = sum(map(len, items)) if count > 1 else len(items[0])
         if total < COST_UNIT:
-            cost = len(items)
+            cost = count
             begun = cost - 1
         else:
             costs = [cost_of(len(item)) for item in items]

@@ -546,9 +546,7 @@ class ReceivedStream(Stream[Any, Any]):
     async def next(self, timeout: float | None = None) -> Any:
         return await self._next(None if timeout is None else anyio.current_time() + timeout)
 
-    async def _next(
-        self, until: float | None = None, failed: BaseException | None = None
-    ) -> Any:
+    async def _next(self, until: float | None = None, failed: BaseException | None = None) -> Any:
         """The next item, with all that has to be done where there is none.
 
         Args:
