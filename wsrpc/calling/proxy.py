@@ -21,7 +21,7 @@ from ..errors import RpcError
 from ..interfaces import Request, Session, fold
 from ..protocol.splice import Encoded
 from ..stream import Stream
-from ..streams.consumer import Tally
+from ..streams.items import Tally
 from ..unary import UnaryCall, UntypedCall
 from ..values.tracked import TrackedAdapter
 from .begin import begin

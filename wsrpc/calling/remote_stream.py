@@ -14,7 +14,8 @@ from ..interfaces import Request
 from ..protocol.lanes import OutCall
 from ..protocol.splice import Encoded
 from ..stream import LocalStream, NoItemYet, Stream
-from ..streams.consumer import Consumer, ReceivedStream, Tally
+from ..streams.consumer import Consumer, ReceivedStream
+from ..streams.items import Tally
 from ..streams.overflow import CONSUMERS, first_credit
 from .begin import begin
 from .invoke import invalid_answer

@@ -14,7 +14,8 @@ from msgspec import Raw
 from ..errors import StreamOverflow
 from ..interfaces import Overflow
 from ..limits import COST_UNIT, MAX_CREDIT, Limits
-from .consumer import Consumer, ItemGroup
+from .consumer import Consumer
+from .items import ItemGroup
 
 __all__ = ["CONSUMERS", "first_credit"]
 
