@@ -10,9 +10,9 @@ import pytest
 from opentelemetry.trace import SpanKind
 
 import wsrpc
-from tests.support import error_of, until
+from tests.support import error_of, until, visited
 from tests.telemetry.test_otel import Traced, trace_of
-from wsrpc.cluster import SessionGone
+from wsrpc.cluster import ClusterLimits, SessionGone
 
 from .support import Worker, net
 from .support import node as single_node
@@ -190,6 +190,61 @@ async def test_a_call_to_a_session_that_is_gone_is_told_as_refused_where_it_is_m
         assert refused[0].principal == f"node:{caller.cluster.id}"
         assert there.told() == [("inbound", "Worker.square", "unary", "unavailable", True)]
         assert here.told() == [("outbound", "Worker.square", "unary", "unavailable", True)]
+
+
+async def test_a_call_to_a_session_whose_node_is_gone_is_told_where_it_is_made() -> None:
+    ledger = Ledger()
+    async with net("local", 0) as nodes:
+        caller = await nodes.add(observers=[ledger])
+        middle = await nodes.add()
+        worker = Worker()
+        session = await middle.connect(worker, reconnect=False)
+        await until(lambda: caller.cluster.presence.count() == 1)
+        proxy = caller.cluster.session(session.id).clientize(Worker, metadata={"a": "b"})
+        assert await proxy.square(2) == 4
+        assert ledger.told() == [("outbound", "Worker.square", "unary", "ok", False)]
+        loose = caller.cluster.session(session.id).clientize("Worker")
+        await nodes.remove(middle)
+        for call in (proxy.note, proxy.square):
+            with pytest.raises(SessionGone):
+                await call(3)  # type: ignore[operator]
+        with pytest.raises(SessionGone):
+            await proxy.count(3).collect()
+        with pytest.raises(SessionGone):
+            await loose.square(n=1)
+        assert not ledger.live
+        for call, end in ledger.ended:
+            assert (call.session_id, call.session.id) == (session.id, session.id)
+            assert call.peer == f"node:{middle.cluster.id}"
+            assert end.duration == 0
+        assert [dict(call.metadata) for call, _ in ledger.ended] == [{"a": "b"}] * 3 + [{}]
+        assert ledger.told() == [
+            ("outbound", "Worker.note", "notify", "unavailable", True),
+            ("outbound", "Worker.square", "unary", "unavailable", True),
+            ("outbound", "Worker.count", "stream", "unavailable", True),
+            ("outbound", "Worker.square", "unary", "unavailable", True),
+        ]
+
+
+async def test_a_call_that_a_member_has_no_room_for_is_told() -> None:
+    ledger = Ledger()
+    limits = ClusterLimits(member_timeout=0.2)
+    async with single_node(limits=limits, observers=[ledger]) as place:
+        async with visited(place.server) as visit:
+            hello = await visit().say_hello(limits={"max_calls": 1000})
+            everyone = place.cluster.everyone()
+            while not (await everyone.notify(Worker.note, "x" * 60_000)).failed:
+                pass
+            ledger.told()
+            (reply,) = await everyone.call(Worker.square, 3)
+            assert reply.error is not None
+            ((call, _),) = ledger.ended
+            assert call.session_id == hello[1]["session"]
+            assert ledger.told() == [("outbound", "Worker.square", "unary", reply.error.code, True)]
+            (ended,) = await everyone.stream(Worker.count, 3).collect()
+            assert ended.error is not None
+            assert ledger.told() == [("outbound", "Worker.count", "stream", ended.error.code, True)]
+            assert not ledger.live
 
 
 @pytest.mark.parametrize("lost", ["target", "caller", "middle"])

@@ -130,6 +130,18 @@ class Work:
         return "".join(found)
 
     @wsrpc.method
+    async def ask_wrongly(self, question: Callable[[str], Awaitable[str]]) -> None:
+        await question(5)  # type: ignore[arg-type]
+
+    @wsrpc.method
+    async def hoard(self, question: Callable[[str], Awaitable[str]]) -> None:
+        self.hoarded = question
+
+    @wsrpc.method
+    async def ask_late(self) -> str:
+        return await self.hoarded("who")
+
+    @wsrpc.method
     async def keep(self, question: Callable[[str], Awaitable[str]]) -> None:
         await question("first")
         with suppress(wsrpc.RpcError):
@@ -272,9 +284,17 @@ async def notifications(two: Two) -> Ends:
 
 
 @way
-async def arguments_that_cannot_leave(two: Two) -> Ends | None:
-    with pytest.raises((wsrpc.RpcError, TypeError, ValueError)):
-        await two.proxy.add("x", 1)  # type: ignore[arg-type]
+async def arguments_that_cannot_leave(two: Two) -> Ends:
+    checked = two.caller.clientize(Work, validate="both")
+    with error_of("invalid_argument"):
+        await checked.add("x", 1)  # type: ignore[arg-type]
+    with error_of("invalid_argument"):
+        await checked.count("x").collect()  # type: ignore[arg-type]
+    with error_of("invalid_argument"):
+        await checked.note(3)  # type: ignore[arg-type]
+    with error_of("invalid_argument"):
+        await two.caller.clientize("Work").add(a=object(), b=1)
+    # That is no call.
     with pytest.raises(TypeError):
         await two.proxy.add(1)  # type: ignore[call-arg]
     with error_of("resource_exhausted"), wsrpc.metadata(much="x" * 20_000):
@@ -283,7 +303,15 @@ async def arguments_that_cannot_leave(two: Two) -> Ends | None:
         await two.proxy.count(1).collect()
     with error_of("resource_exhausted"), wsrpc.metadata(much="x" * 20_000):
         await two.proxy.note("x")
-    return None
+    return [
+        "Work.add invalid_argument",
+        "Work.add invalid_argument",
+        "Work.add resource_exhausted",
+        "Work.count invalid_argument",
+        "Work.count resource_exhausted",
+        "Work.note invalid_argument",
+        "Work.note resource_exhausted",
+    ], []
 
 
 @way
@@ -481,6 +509,18 @@ async def callbacks(two: Two) -> Ends | None:
     with anyio.move_on_after(0.05):
         await two.proxy.ask(slow_answer, 1_000_000)
     await until(lambda: not two.handles.open() and not two.calls.open())
+    return None
+
+
+@way
+async def callbacks_that_cannot_be_called(two: Two) -> Ends | None:
+    with error_of("internal"):
+        await two.proxy.ask_wrongly(answer)
+    await two.proxy.hoard(answer)
+    with suppress(wsrpc.RpcError):
+        await two.proxy.ask_late()
+    outbound = ["question failed_precondition", "question invalid_argument"]
+    assert two.handles.codes("outbound") == outbound
     return None
 
 

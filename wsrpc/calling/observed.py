@@ -8,10 +8,13 @@ from typing import Any, Literal
 from ..context import outgoing_metadata
 from ..engine.hub import Hub
 from ..errors import Code, RpcError
-from ..interfaces import CallEnd, ObservedCall
+from ..interfaces import CallEnd, ObservedCall, Session
+from ..telemetry.events import Events
 from .timing import Timing
 
-__all__ = ["OutboundCall", "told"]
+__all__ = ["Kind", "OutboundCall", "told", "unsent"]
+
+Kind = Literal["unary", "stream", "notify", "callback"]
 
 
 class OutboundCall:
@@ -32,32 +35,13 @@ class OutboundCall:
         self,
         hub: Hub,
         label: str,
-        kind: Literal["unary", "stream", "notify", "callback"],
+        kind: Kind,
         metadata: Mapping[str, str] | None,
         tags: frozenset[str] = frozenset(),
         *,
         relayed: bool = False,
     ) -> None:
-        session = hub.session
-        if kind == "callback":
-            # `Report.build(on_progress=…)`
-            controller, method = "", label.rpartition("(")[2].partition("=")[0]
-        else:
-            controller, _, method = label.rpartition(".")
-        self.call = ObservedCall(
-            controller,
-            method,
-            kind,
-            "outbound",
-            session,
-            session.id,
-            session.principal,
-            session.handshake.remote,
-            0,
-            tags,
-            {**outgoing_metadata.get(), **(metadata or {})},
-            relayed=relayed,
-        )
+        self.call = _observed(hub.session, label, kind, metadata, tags, relayed)
         self._hub = hub
         self._began = hub.runtime.now()
         self._ended = False
@@ -104,6 +88,61 @@ class OutboundCall:
         self._ended = True
         duration = self._hub.runtime.now() - self._began
         self._hub.events.call_ended(self.call, CallEnd(str(code), duration, not_started, error_id))
+
+
+def _observed(
+    session: Session,
+    label: str,
+    kind: Kind,
+    metadata: Mapping[str, str] | None,
+    tags: frozenset[str],
+    relayed: bool = False,
+) -> ObservedCall:
+    if kind == "callback":
+        # `Report.build(on_progress=…)`
+        controller, method = "", label.rpartition("(")[2].partition("=")[0]
+    else:
+        controller, _, method = label.rpartition(".")
+    return ObservedCall(
+        controller,
+        method,
+        kind,
+        "outbound",
+        session,
+        session.id,
+        session.principal,
+        session.handshake.remote,
+        0,
+        tags,
+        {**outgoing_metadata.get(), **(metadata or {})},
+        relayed=relayed,
+    )
+
+
+def unsent(
+    session: Session,
+    events: Events,
+    label: str,
+    kind: Kind,
+    code: str,
+    metadata: Mapping[str, str] | None = None,
+    tags: frozenset[str] = frozenset(),
+) -> None:
+    """Tell observers of a call that fails before it could be handed to its session.
+
+    Args:
+        session: The session.
+        events: Tells its observers.
+        label: As for `OutboundCall`.
+        kind: As for `OutboundCall`.
+        code: The code of its error.
+        metadata: As for `OutboundCall`.
+        tags: As for `OutboundCall`.
+    """
+    if events.observed:
+        call = _observed(session, label, kind, metadata, tags)
+        events.call_started(call)
+        events.call_ended(call, CallEnd(str(code), not_started=True))
 
 
 async def told(call: OutboundCall, work: Coroutine[Any, Any, Any], timing: Timing) -> Any:

@@ -134,11 +134,16 @@ class ProxyMethod(RemoteMethod):
     ) -> Coroutine[Any, Any, Any]:
         if self.spec.kind == "notify":
             return self._notify(values, metadata)
+        try:
+            hub, payload = self.route.hub, self.dump_args(values)
+        except RpcError as error:
+            self.unsent("unary", metadata, error)
+            raise
         return invoke(
-            self.route.hub,
+            hub,
             self.label,
             self.label,
-            self.dump_args(values),
+            payload,
             self.spec.result,
             self._timeout,
             check=self.check_results,
@@ -150,10 +155,14 @@ class ProxyMethod(RemoteMethod):
 
     async def _notify(self, values: dict[str, Any], metadata: Mapping[str, str]) -> None:
         """Queue a notification; waits for room and for a slot, not for the other end."""
-        timing = Timing(self.route.in_order, self._timeout)
         metadata = {**outgoing_metadata.get(), **metadata}
-        hub = self.route.in_order
-        queued = self._queue(self.dump_args(values), timing, metadata)
+        try:
+            hub, payload = self.route.in_order, self.dump_args(values)
+        except RpcError as error:
+            self.unsent("notify", metadata, error)
+            raise
+        timing = Timing(hub, self._timeout)
+        queued = self._queue(payload, timing, metadata)
         if hub.events.observed:
             observed = OutboundCall(hub, self.label, "notify", metadata, self.spec.tags)
             queued = told(observed, queued, timing)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from ..context import is_unicode
@@ -9,6 +10,7 @@ from ..errors import Code, RpcError
 from ..protocol.splice import Encoded
 from ..values.adapter import Unencodable
 from .attachments import Attachments
+from .observed import Kind, unsent
 from .options import Options
 from .route import Retry, Route
 
@@ -55,6 +57,17 @@ class RemoteMethod:
             raise RpcError(
                 Code.INVALID_ARGUMENT, f"the arguments of {self.label}: {error}"
             ) from None
+
+    def unsent(self, kind: Kind, metadata: Mapping[str, str] | None, error: RpcError[Any]) -> None:
+        """Tell observers of a call that fails before it could be handed to its session.
+
+        Args:
+            kind: See `ObservedCall`.
+            metadata: The metadata of the call.
+            error: The reason.
+        """
+        session, events = self.route.witnesses()
+        unsent(session, events, self.label, kind, error.code, metadata, self.spec.tags)
 
     def attachments(self, uploads: dict[str, Any], callbacks: dict[str, Any]) -> Attachments | None:
         if not uploads and not callbacks:

@@ -113,12 +113,17 @@ class RemoteStream(ReceivedStream):
         if self._over:
             raise StopAsyncIteration
         method, attachments = self._method, self._attachments
-        hub = self._hub = method.route.hub
         options = method.options
         self._call = None
-        if self._payload is None:
-            # Encoded once: an argument that is changed later does not change this call.
-            self._payload = method.dump_args(self._arguments)
+        try:
+            hub = self._hub = method.route.hub
+            if self._payload is None:
+                # Encoded once: an argument that is changed later does not change this call.
+                self._payload = method.dump_args(self._arguments)
+        except RpcError as error:
+            if self._timing is None:
+                method.unsent("stream", self._metadata, error)
+            raise
         timing = self._timing = self._timing or Timing(
             hub, options.stream_timeout(method.spec.timeout)
         )

@@ -6,6 +6,8 @@ from typing import Any
 
 from ..engine.hub import Hub
 from ..errors import Code, RpcError
+from ..interfaces import Session
+from ..telemetry.events import Events
 from .retry import Attempts, Budget, is_repeatable
 
 __all__ = ["Retry", "Route"]
@@ -39,6 +41,10 @@ class Route:
     def in_order(self) -> Hub:
         """The hub for notifications: always the same one, so that they arrive in order."""
         return self.hub
+
+    def witnesses(self) -> tuple[Session, Events]:
+        """The session, and its observers; also where there is no hub to call over."""
+        return self.hub.session, self.hub.events
 
     def lead_to(self, hub: Hub) -> None:
         """Let new calls go through another wire session."""

@@ -9,6 +9,7 @@ from typing import Any
 import anyio
 import msgspec
 
+from ..calling.observed import Kind, unsent
 from ..calling.options import Options
 from ..calling.proxy import Proxy
 from ..close_codes import CloseCode
@@ -492,6 +493,18 @@ class Network:
         if free is None:
             free = min(living, key=lambda tunnel: tunnel.hub.endpoint.slots.live)
         return free.hub
+
+    def witnesses_of(self, id: str) -> tuple[Session, ServerEvents]:
+        """A session of another node, and the observers of calls to it, whether there is a hub or not."""
+        limits = self._server.limits
+        observers = [CallsAbroad(self._watching, limits)] if self._watching.observed else []
+        return RoutedSession(id, limits), ServerEvents(observers=observers)
+
+    def unsent(
+        self, id: str, label: str, kind: Kind, code: str, metadata: Mapping[str, str] | None
+    ) -> None:
+        """As `Node.unsent`, for a session of another node."""
+        unsent(*self.witnesses_of(id), label, kind, code, {**(metadata or {}), TO: id})
 
     def _all_tunnels(self) -> list[Tunnel]:
         return [tunnel for living in self._tunnels.values() for tunnel in living]

@@ -10,6 +10,7 @@ from typing import Any
 
 from .. import runtime as runtimes
 from ..admission.principals import key_of as admitted_key_of
+from ..calling.observed import Kind, unsent
 from ..context import handling
 from ..interfaces import Session, StateChange
 from ..protocol.hello import Opening
@@ -243,6 +244,24 @@ class Node:
         else:
             raise SessionGone(f"there is no session {id[:64]!r}")
         await hub.room(self.runtime.now() + self.limits.member_timeout)
+
+    def unsent(
+        self, id: str, label: str, kind: Kind, code: str, metadata: Mapping[str, str] | None
+    ) -> None:
+        """Tell observers of a call to a session that fails before it could be handed to that.
+
+        Args:
+            id: The id of the session.
+            label: `"Controller.method"`.
+            kind: See `ObservedCall`.
+            code: The code of its error.
+            metadata: Its metadata.
+        """
+        session = self.server.sessions.get(id)
+        if isinstance(session, LiveSession):
+            unsent(*session.route.witnesses(), label, kind, code, metadata)
+        elif self.network is not None:
+            self.network.unsent(id, label, kind, code, metadata)
 
     def others(self, pool: str, session: str) -> int:
         """Calls that a worker has of nodes other than this one, as far as this one knows."""

@@ -11,6 +11,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, cast, ov
 
 import anyio
 
+from ..calling.observed import Kind
 from ..errors import RpcError
 from ..interfaces import Overflow, Session
 from ..stream import Stream
@@ -309,10 +310,21 @@ class Target:
 
     # ------------------------------------------------------------ each of them
 
-    def _proxy(self, entry: Entry, want: Wanted, **more: Any) -> Any:
+    def _proxy(self, entry: Entry, want: Wanted, kind: Kind, **more: Any) -> Any:
         options = {"timeout": self.settings.timeout, "metadata": self.settings.metadata, **more}
-        proxy = self._node.clientize(entry.session, want.controller, options)
+        try:
+            proxy = self._node.clientize(entry.session, want.controller, options)
+        except RpcError as error:
+            self._node.unsent(entry.session, want.label, kind, error.code, self.settings.metadata)
+            raise
         return method_of(proxy, want.name)
+
+    async def _room(self, entry: Entry, want: Wanted, kind: Kind) -> None:
+        try:
+            await self._node.room(entry.session)
+        except RpcError as error:
+            self._node.unsent(entry.session, want.label, kind, error.code, self.settings.metadata)
+            raise
 
     async def _ask(
         self,
@@ -325,15 +337,15 @@ class Target:
     ) -> None:
         try:
             async with writing:
-                await self._node.room(entry.session)
-            value = await self._proxy(entry, want)(*args, **kwargs)
+                await self._room(entry, want, "unary")
+            value = await self._proxy(entry, want, "unary")(*args, **kwargs)
         except RpcError as error:
             await put(Reply(entry.session, entry.node, error=error))
         else:
             await put(Reply(entry.session, entry.node, value))
 
     async def _tell(self, entry: Entry, want: Wanted, args: Any, kwargs: Any) -> None:
-        method = self._proxy(entry, want, timeout=self._node.limits.member_timeout)
+        method = self._proxy(entry, want, "notify", timeout=self._node.limits.member_timeout)
         await method.notify(*args, **kwargs)
 
     async def _follow(
@@ -343,8 +355,8 @@ class Target:
         options = self.settings
         window = options.window or self._node.limits.member_window
         try:
-            await self._node.room(session)
-            call = self._proxy(entry, want, overflow=options.overflow, window=window)
+            await self._room(entry, want, "stream")
+            call = self._proxy(entry, want, "stream", overflow=options.overflow, window=window)
             async with call(*args, **kwargs) as items:
                 async for item in items:
                     await put(From(session, node, item))

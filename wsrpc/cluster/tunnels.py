@@ -40,6 +40,7 @@ class Net(Protocol):
     def spawn(self, fn: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> None: ...
     async def dial(self, node: str, subprotocol: str) -> BusLink: ...
     def hub_to(self, id: str, *, first: bool = False) -> Hub: ...
+    def witnesses_of(self, id: str) -> tuple[Session, Events]: ...
 
 
 def node_of(id: str) -> str:
@@ -131,6 +132,9 @@ class RemoteRoute(Route):
     @hub.setter
     def hub(self, hub: Hub) -> None:
         """Do nothing: the hub is looked up for each call."""
+
+    def witnesses(self) -> tuple[Session, Events]:
+        return self._network.witnesses_of(self._id)
 
     @property
     def in_order(self) -> Hub:

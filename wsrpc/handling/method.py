@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from ..calling.invoke import invoke
+from ..calling.observed import unsent
 from ..context import NO_METADATA, CallContext, Handling, handling, outgoing_metadata
 from ..contract.signature import MethodSpec, Param
 from ..engine.ledger import STEP
@@ -20,7 +21,7 @@ from ..runtime import Future
 from ..stream import NotFinished, Stream
 from ..streams.consumer import Consumer, ReceivedStream
 from ..streams.producer import Packer, Producer
-from ..values.adapter import InvalidValue
+from ..values.adapter import InvalidValue, Unencodable
 from .handler import OK, Handler
 from .live import LiveCalls
 from .observed import inbound
@@ -302,12 +303,17 @@ class MethodHandler(Handler):
                 raise TypeError(
                     f"{label} takes {len(param.arguments)} arguments; got {len(arguments)}"
                 )
-            if target.is_over:
-                raise RpcError(Code.FAILED_PRECONDITION, f"{label}: its call has ended")
-            parts = [
-                bytes(adapter.dump(argument, hub.codec))
-                for adapter, argument in zip(param.arguments, arguments, strict=True)
-            ]
+            try:
+                if target.is_over:
+                    raise RpcError(Code.FAILED_PRECONDITION, f"{label}: its call has ended")
+                parts = [
+                    bytes(adapter.dump(argument, hub.codec))
+                    for adapter, argument in zip(param.arguments, arguments, strict=True)
+                ]
+            except (RpcError, Unencodable) as error:
+                code = error.code if isinstance(error, RpcError) else Code.INVALID_ARGUMENT
+                unsent(hub.session, hub.events, label, "callback", code)
+                raise
             assert param.result is not None
             payload = hub.codec.join(parts)
             # Only the encoding is held while the call waits.
