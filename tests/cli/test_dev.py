@@ -85,12 +85,12 @@ async def test_dev_reloads_and_sessions_come_back_by_themselves(tmp_path: Path) 
 
 def test_dev_leaves_no_process_behind(tmp_path: Path) -> None:
     (tmp_path / "shop.py").write_text(APP.format(price=1))
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 0)):
         with developing(tmp_path, "shop:server") as (process, url, page):
             with urllib.request.urlopen(page, timeout=PATIENCE) as answer:
                 assert b"explorer.js" in answer.read()
             process.send_signal(number)
-            assert process.wait(PATIENCE) == 130
+            assert process.wait(PATIENCE) == code
             with pytest.raises(OSError):
                 urllib.request.urlopen(url.replace("ws", "http", 1), timeout=1)
 

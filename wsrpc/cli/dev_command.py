@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 from pathlib import Path
 from typing import Annotated
 
@@ -56,13 +54,11 @@ def dev(
 
     async def body() -> None:
         named = named_app(what)
-        if threading.current_thread() is threading.main_thread():
-            # The process that serves must not outlive this one.
-            signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
         await _Reloader(named, host, port, watch or [Path()], debug).run()
 
-    # `--debug` means the tracebacks of the program, not of this command.
-    run(body, cancelled="stopping")
+    # `--debug` means the tracebacks of the program, not of this command. The process that serves must
+    # not outlive this one, whichever signal it gets.
+    run(body, cancelled="stopping", stops=True)
 
 
 class _Reloader:

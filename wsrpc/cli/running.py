@@ -26,6 +26,7 @@ def run(
     *,
     debug: bool = False,
     cancelled: str = "interrupted",
+    stops: bool = False,
 ) -> NoReturn:
     """Run `body` to its end and exit with the right code.
 
@@ -35,12 +36,13 @@ def run(
         body: The command; it may return an exit code.
         debug: Whether to show tracebacks.
         cancelled: The message at the first Ctrl-C.
+        stops: Whether SIGTERM does the same, and is the regular end of the command: exit code 0.
 
     Raises:
         typer.Exit: Always.
     """
     try:
-        code = anyio.run(_guarded, body, cancelled)
+        code = anyio.run(_guarded, body, cancelled, stops)
     except KeyboardInterrupt:
         code = ExitCode.INTERRUPTED
     except ReaderGone:
@@ -50,9 +52,9 @@ def run(
     raise typer.Exit(code)
 
 
-async def _guarded(body: Callable[[], Awaitable[int | None]], cancelled: str) -> int:
+async def _guarded(body: Callable[[], Awaitable[int | None]], cancelled: str, stops: bool) -> int:
     with anyio.CancelScope() as scope:
-        with _interrupting(scope, cancelled) as caught:
+        with _interrupting(scope, cancelled, stops) as caught:
             try:
                 code = await body() or ExitCode.OK
             except Exception:
@@ -63,12 +65,16 @@ async def _guarded(body: Callable[[], Awaitable[int | None]], cancelled: str) ->
                 code = ExitCode.INTERRUPTED
             if not caught:
                 return code
-    return ExitCode.INTERRUPTED
+    return _code_after(caught)
+
+
+def _code_after(caught: list[int]) -> int:
+    return ExitCode.INTERRUPTED if signal.SIGINT in caught else ExitCode.OK
 
 
 @contextmanager
-def _interrupting(scope: anyio.CancelScope, cancelled: str) -> Iterator[list[int]]:
-    """Cancel `scope` at the first SIGINT, exit at the second; yields the signals that came."""
+def _interrupting(scope: anyio.CancelScope, cancelled: str, stops: bool) -> Iterator[list[int]]:
+    """Cancel `scope` at the first signal, exit at the second; yields the signals that came."""
     caught: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield caught
@@ -87,16 +93,18 @@ def _interrupting(scope: anyio.CancelScope, cancelled: str) -> Iterator[list[int
                     # A live display hides the cursor.
                     os.write(stream.fileno(), b"\x1b[?25h\n")
                     break
-            os._exit(ExitCode.INTERRUPTED)
+            os._exit(_code_after(caught))
         loop.call_soon_threadsafe(first)
 
-    before = signal.signal(signal.SIGINT, handle)
+    numbers = (signal.SIGINT, signal.SIGTERM) if stops else (signal.SIGINT,)
+    before = {number: signal.signal(number, handle) for number in numbers}
     try:
         yield caught
     finally:
         # After the first interrupt the command is ending; a second one still exits at once.
         if not caught:
-            signal.signal(signal.SIGINT, before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 def _only_leaf(error: Exception) -> Exception:
