@@ -53,8 +53,9 @@ def run(
 
 
 async def _guarded(body: Callable[[], Awaitable[int | None]], cancelled: str, stops: bool) -> int:
+    caught: list[int] = []
     with anyio.CancelScope() as scope:
-        with _interrupting(scope, cancelled, stops) as caught:
+        with _interrupting(scope, cancelled, stops, caught):
             try:
                 code = await body() or ExitCode.OK
             except Exception:
@@ -73,11 +74,12 @@ def _code_after(caught: list[int]) -> int:
 
 
 @contextmanager
-def _interrupting(scope: anyio.CancelScope, cancelled: str, stops: bool) -> Iterator[list[int]]:
-    """Cancel `scope` at the first signal, exit at the second; yields the signals that came."""
-    caught: list[int] = []
+def _interrupting(
+    scope: anyio.CancelScope, cancelled: str, stops: bool, caught: list[int]
+) -> Iterator[None]:
+    """Cancel `scope` at the first signal, which is put into `caught`; exit at the second."""
     if threading.current_thread() is not threading.main_thread():
-        yield caught
+        yield
         return
     loop = asyncio.get_running_loop()
 
@@ -99,7 +101,7 @@ def _interrupting(scope: anyio.CancelScope, cancelled: str, stops: bool) -> Iter
     numbers = (signal.SIGINT, signal.SIGTERM) if stops else (signal.SIGINT,)
     before = {number: signal.signal(number, handle) for number in numbers}
     try:
-        yield caught
+        yield
     finally:
         # After the first interrupt the command is ending; a second one still exits at once.
         if not caught:
