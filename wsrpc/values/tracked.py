@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Any, TypeVar
 
 from msgspec import Raw
@@ -87,6 +89,9 @@ class TrackedAdapter(Adapter):
 
     def load(self, raw: Raw | Encoded, codec: Codec, *, check: bool = True) -> Any:
         return _tracked(super().load(raw, codec, check=check))
+
+    def loader(self, codec: Codec, *, check: bool) -> Callable[[bytes], Any]:
+        return partial(self.load, codec=codec, check=check)
 
     def load_many(self, data: bytes, codec: Codec, *, check: bool = True) -> list[Any]:
         return [_tracked(pair) for pair in super().load_many(data, codec, check=check)]
