@@ -226,7 +226,14 @@ class Sender(Lane):
             return False
         quantum = batch.quantum
         n, count = 1, len(items)
-        room = min(quantum, batch.room()) if count > 1 else quantum
+        if count == 1:
+            self.items = []
+            batch.add(batch.codec.message(self.id, items))
+            self.debt = size - quantum
+            self.pending_bytes -= size
+            batch.freed += size
+            return True
+        room = min(quantum, batch.room())
         while n < count and size + n + len(items[n]) < room:
             size += len(items[n])
             n += 1

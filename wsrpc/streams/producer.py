@@ -13,7 +13,14 @@ to it.
 from __future__ import annotations
 
 import types
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Generator
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Generator,
+)
 from sys import getrefcount
 from typing import Any, NoReturn
 
@@ -257,49 +264,63 @@ class Producer:
 
     # ---------------------------------------------------------------- the source
 
-    async def run(self, source: AsyncIterable[Any]) -> None:
+    def run(self, source: AsyncIterable[Any]) -> Coroutine[Any, Any, None]:
         """Send the items of `source` to its end; the source is closed in any case.
 
         A `Final` comes last, and its value is kept in `final` once the source has ended. Exceptions
         of `source` or the packer pass through; the items before them have been queued and will
         arrive.
         """
-        hub = self._hub
         if type(source) is LocalStream:
             # The generator inside of it can be driven step by step.
             source = source.detach()
         items = aiter(source)
-        hub.producers += 1
+        if isinstance(items, types.AsyncGeneratorType):
+            return self._run_generator(items)
+        return self._run_source(items)
+
+    async def _close(self, items: Any) -> None:
+        """Close the source, whatever has ended its stream."""
+        hub = self._hub
+        hub.producers -= 1
+        while self._late:
+            hub.release(len(self._late.pop(0)))
+        self.closing = True
+        if self._stopped:
+            self._spare()
+        close = getattr(items, "aclose", None)
         try:
-            try:
-                if isinstance(items, types.AsyncGeneratorType):
-                    await self._run_generator(items)
-                else:
-                    await self._run_iterator(items)
-            except Exception:
-                await self._all_gone()
-                raise
-            await self._all_gone()
+            if close is not None:
+                await close()
         finally:
-            hub.producers -= 1
-            while self._late:
-                hub.release(len(self._late.pop(0)))
-            self.closing = True
-            if self._stopped:
-                self._spare()
-            close = getattr(items, "aclose", None)
-            try:
-                if close is not None:
-                    await close()
-            finally:
-                # They belong to whoever has this producer: a cycle, which the garbage collector
-                # would have to find.
-                self._halt = self._spare = _nothing
+            # They belong to whoever has this producer: a cycle, which the garbage collector would
+            # have to find.
+            self._halt = self._spare = _nothing
 
     async def _all_gone(self) -> None:
         """Wait until no item is late any more: the terminal comes after all items."""
         while self._late and self._open():
             await self._wait()
+
+    async def _end(self) -> None:
+        """Hand over the items that are left, and wait until none is late any more."""
+        try:
+            self._hand_over()
+        finally:
+            await self._all_gone()
+
+    async def _run_source(self, items: Any) -> None:
+        """Send the items of a source that is no generator."""
+        self._hub.producers += 1
+        try:
+            await self._run_iterator(items)
+        except Exception:
+            await self._end()
+            raise
+        else:
+            await self._end()
+        finally:
+            await self._close(items)
 
     async def _run_iterator(self, items: Any) -> None:
         advance, pause = items.__anext__, self._hub.runtime.pause
@@ -326,8 +347,8 @@ class Producer:
                 item = await advance()
             except StopAsyncIteration:
                 return
-            if not self._take(item):
-                await self._run_out(advance)
+            if type(item) is Final or not self._send(item):
+                await self._run_out(item, advance)
                 return
             # What waits is held once, as its encoding.
             item = None
@@ -344,16 +365,17 @@ class Producer:
         """
         hub, lane, held, keeps = self._hub, self.lane, self._held, self._packer.keeps
         advance, now = items.__anext__, hub.runtime.now
-        if hub.driver is not None and hub.driver.behind:
-            # Begin together with the streams that were asked for in the same message.
-            await hub.driver.caught_up()
-            # Meanwhile others may have put the peer above its bound on memory.
-            await hub.admitted(0)
         # Items in this turn, and items to await before the next look at whether the source waits.
         turn, awaited = 0, 0
         began, most = 0.0, LONG_TURN
-        first = hub.producers > 1
+        hub.producers += 1
         try:
+            if hub.driver is not None and hub.driver.behind:
+                # Begin together with the streams that were asked for in the same message.
+                await hub.driver.caught_up()
+                # Meanwhile others may have put the peer above its bound on memory.
+                await hub.admitted(0)
+            first = hub.producers > 1
             while True:
                 if self._room <= 0:
                     if held:
@@ -361,7 +383,7 @@ class Producer:
                     stopped = self._stopped or hub.lost is not None
                     if stopped or self._late or not hub.endpoint.may_push(lane):
                         if not await self._allowed():
-                            return
+                            break
                         turn = 0
                     elif turn >= most or (turn and now() - began > TURN_TIME):
                         await hub.runtime.pause()
@@ -394,22 +416,29 @@ class Producer:
                         # The item that it waits for ends the step, and a turn begins after it.
                         self._room, turn = 0, -1
                         item = await _go_on(step, waits_for)
-                turn += len(held)
-                self._room -= len(held)
-                if item is not _ENOUGH:
+                    turn += len(held)
+                    self._room -= len(held)
+                    if item is _ENOUGH:
+                        continue
                     if held:
                         self._hand_over()
-                    turn += 1
-                    self._room -= 1
-                    if not self._take(item):
-                        await self._run_out(advance)
-                        return
+                turn += 1
+                self._room -= 1
+                if type(item) is Final or not self._send(item):
+                    await self._run_out(item, advance)
+                    break
                 # What waits is held once, as its encoding.
                 item = None
         except StopAsyncIteration:
-            pass
+            await self._end()
+        except Exception:
+            await self._end()
+            raise
+        else:
+            await self._end()
         finally:
             self._hand_over()
+            await self._close(items)
 
     async def _gather(self, items: AsyncGenerator[Any, Any]) -> Any:
         """Gather items that may be encoded later; the result is the first one that may not.
@@ -431,10 +460,17 @@ class Producer:
             item = None
         raise StopAsyncIteration
 
-    async def _run_out(self, advance: Callable[[], Awaitable[Any]]) -> None:
-        """Let a source that has given its final value run to its end, without credit (END-3)."""
-        final, self.final = self.final, None
-        if final is None or not self._open():
+    async def _run_out(self, last: Any, advance: Callable[[], Awaitable[Any]]) -> None:
+        """Let a source that has given its final value run to its end, without credit (END-3).
+
+        Args:
+            last: The final value, or an item that came too late.
+            advance: Asks the source for its next item.
+        """
+        if type(last) is not Final:
+            return
+        final = self._packer.final(last.value)
+        if not self._open():
             return
         try:
             item = await advance()
@@ -468,13 +504,6 @@ class Producer:
 
     # ---------------------------------------------------------------- to the endpoint
 
-    def _take(self, item: Any) -> bool:
-        """Send one item; returns False if it was the last."""
-        if type(item) is Final:
-            self.final = self._packer.final(item.value)
-            return False
-        return not self._stopped and self._hub.lost is None and self._send(item)
-
     def _hand_over(self) -> None:
         """Send the gathered items."""
         n = len(self._held)
@@ -505,7 +534,7 @@ class Producer:
         """Encode one item, and send it as soon as credit and room allow; False if it is too late."""
         hub, lane = self._hub, self.lane
         ready = not self._late and hub.endpoint.may_push(lane)
-        if not ready and not lane.may_send:
+        if self._stopped or hub.lost is not None or not (ready or lane.may_send):
             return False
         data = self._packer.one(item)
         if self._observed is not None:
