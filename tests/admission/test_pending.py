@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import anyio
+
+from tests.support import turns
 from wsrpc.admission.handshakes import PATIENCE, Pending, PendingLinks
 from wsrpc.limits import Limits
 
@@ -140,3 +143,40 @@ def test_links_whose_addresses_became_known_are_no_crowd_from_nowhere() -> None:
     for name in "efg":
         assert crowd.come(name, f"2.2.2.{name}")
     assert crowd.gone == ["a", "b", "c"]
+
+
+async def test_a_link_that_is_cancelled_just_before_it_gets_a_place_leaves_it() -> None:
+    crowd = Crowd(1)
+    first = crowd.come("first", "1.1.1.1")
+    assert first
+    first.waits = False
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as group:
+            group.start_soon(waits_for_a_place, crowd, "1.1.1.2")
+            await turns(10)
+            group.cancel_scope.cancel()
+            crowd.links.remove(first)
+            assert len(crowd.links) == 1, "it does not know yet"
+    assert len(crowd.links) == 0
+    assert crowd.come("next", "1.1.1.3")
+
+
+async def test_a_link_whose_address_is_full_holds_up_no_other_in_the_queue() -> None:
+    crowd = Crowd(2, each=1)
+    first, second = crowd.come("first", "1.1.1.1"), crowd.come("second", "1.1.1.2")
+    assert first
+    assert second
+    first.waits = second.waits = False
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as group:
+            for address in ("1.1.1.1", "1.1.1.3"):
+                group.start_soon(waits_for_a_place, crowd, address)
+                await turns(10)
+            crowd.links.remove(second)
+            assert len(crowd.links) == 2, "the second in the queue has the place at once"
+            group.cancel_scope.cancel()
+
+
+async def waits_for_a_place(crowd: Crowd, address: str) -> None:
+    await crowd.links.place(address, lambda: crowd.now, dismiss=lambda: None)
+    await anyio.sleep_forever()

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import anyio
 import pytest
 
 import wsrpc
-from tests.support import bare_client, bare_server, error_of, served, soon, until
+from tests.support import Peer, bare_client, bare_server, error_of, served, soon, until
 from wsrpc.interfaces import StateChange
+from wsrpc.transport.memory import MemoryLink, memory_link_pair
 
 
 class Work:
@@ -350,6 +351,43 @@ async def test_a_1012_behind_a_goaway_ends_what_is_left(monkeypatch: pytest.Monk
             await until(lambda: session.state == "draining")
             await peer.link.close(1012)
         assert session.closed
+
+
+@pytest.mark.rule("DRAIN-3")
+async def test_a_session_that_ended_with_1012_is_not_asked_for_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tokens: list[Any] = []
+
+    async def serve(peer: Peer) -> None:
+        hello = await peer.expect("hello")
+        tokens.append(hello[1].get("token"))
+        body = {"version": 1, "session": "s", "window": 32, "token": "t", "resume_window": 60_000}
+        await peer.send(["hello", body])
+        if len(tokens) == 1:
+            [_, id, *_] = await peer.expect("call")
+            await peer.send(["goaway", {"last_id": id, "grace": 1000}])
+            await until(lambda: len(tokens) == 2)
+            await peer.link.close(1012)
+        else:
+            await peer.closed()
+
+    @asynccontextmanager
+    async def open_link(*args: Any, **kwargs: Any) -> AsyncIterator[MemoryLink]:
+        accepting, connecting = memory_link_pair("wsrpc.v1.json")
+        async with anyio.create_task_group() as group:
+            group.start_soon(serve, Peer(accepting))
+            yield connecting
+            group.cancel_scope.cancel()
+
+    monkeypatch.setattr("wsrpc.client.open_link", open_link)
+    reconnect = wsrpc.Reconnect(max_delay=0.02)
+    with soon():
+        async with wsrpc.connect("ws://memory", reconnect=reconnect) as session:
+            with pytest.raises(wsrpc.ConnectionLost) as caught:
+                await session.clientize("Work").wait()
+            assert caught.value.close_code == 1012
+    assert tokens == [None, None]
 
 
 # ------------------------------------------------------------------------------------ streams

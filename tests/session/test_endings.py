@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
@@ -10,6 +11,7 @@ import anyio
 import pytest
 
 import wsrpc
+import wsrpc.testing
 from tests.support import Codec, pair, soon, until
 
 Raiser = Callable[[], BaseException]
@@ -447,6 +449,23 @@ async def test_the_next_item_can_be_waited_for_for_a_limited_time_without_ending
             assert [item async for item in stream] == [2, 3]
             with pytest.raises(StopAsyncIteration):
                 await stream.next(timeout=1)
+
+
+class Busy(wsrpc.Observer):
+    """Holds up the event loop while an item arrives."""
+
+    def items(self, call: wsrpc.ObservedCall, direction: Any, count: int) -> None:
+        if direction == "received":
+            # The loop itself is what has to wait.
+            time.sleep(0.3)
+
+
+async def test_an_item_that_comes_at_the_moment_when_the_time_is_up_is_the_next_one() -> None:
+    with soon():
+        async with wsrpc.testing.server(wsrpc.Server([Slow()])) as host:
+            async with host.connect(observers=[Busy()]) as client:
+                async with client.clientize(Slow).items() as stream:
+                    assert await stream.next(timeout=0.2) == 0
 
 
 @pytest.mark.parametrize("opened", list(OPENERS.values()), ids=list(OPENERS))

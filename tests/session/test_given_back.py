@@ -30,6 +30,11 @@ class Store:
             yield 7 if i == 3 else LARGE
 
     @wsrpc.method
+    async def grows(self) -> AsyncIterator[str]:
+        for text in ("x", "x", "x" * 70_000, "x", "x"):
+            yield text
+
+    @wsrpc.method
     async def then_fails(self) -> AsyncIterator[str]:
         for _ in range(ITEMS):
             yield LARGE
@@ -118,6 +123,15 @@ async def test_the_items_of_a_stream_are_held_until_it_ends_in_one_way_or_anothe
             with pytest.raises(wsrpc.RpcError):
                 await anext(stream)
         await until(lambda: taken(client) == 0)
+
+
+async def test_an_item_that_lacks_credit_is_held_at_its_producer_until_the_stream_ends() -> None:
+    """It was gathered with a large item before it, which has cost the credit for it."""
+    async with pair([Store()]) as (server, client):
+        async with client.clientize(Store, window=4).grows() as stream:
+            assert await anext(stream) == "x"
+            await until(lambda: taken(server) > 0)
+        await until(lambda: taken(server) == 0)
 
 
 @pytest.mark.parametrize("how", ["read", "leave", "fail", "wait"])

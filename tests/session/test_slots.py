@@ -281,6 +281,24 @@ async def test_calls_that_wait_fail_when_the_session_ends() -> None:
     assert sorted(error.not_started for error in errors) == [False] * 8 + [True] * 3
 
 
+@pytest.mark.rule("TIME-3")
+async def test_a_stream_whose_time_is_up_while_it_waits_for_a_slot_has_not_begun() -> None:
+    busy = Busy()
+    async with pair([busy], limits=FEW) as (_, client):
+        async with anyio.create_task_group() as group:
+            for _ in range(8):
+                group.start_soon(client.clientize(Busy).wait)
+            await until(lambda: busy.running == 8)
+            with pytest.raises(wsrpc.DeadlineExceeded) as caught:
+                await client.clientize(Busy, timeout=0.05).items().collect()
+            assert caught.value.not_started
+            busy.go.set()
+        with pytest.raises(wsrpc.DeadlineExceeded) as caught:
+            busy.go = anyio.Event()
+            await client.clientize(Busy, timeout=0.05).items().collect()
+        assert not caught.value.not_started
+
+
 async def test_only_so_many_calls_may_wait() -> None:
     busy = Busy()
     limits = wsrpc.Limits(max_calls=8, max_waiting=2)

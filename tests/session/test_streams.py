@@ -499,7 +499,7 @@ async def test_cleanup_that_takes_longer_than_cleanup_timeout_is_cancelled_too(
     wire: Wire, caplog: pytest.LogCaptureFixture
 ) -> None:
     tokens = Tokens()
-    async with pair([tokens], limits=wsrpc.Limits(cleanup_timeout=0.1)) as (_, client):
+    async with pair([tokens], limits=wsrpc.Limits(cleanup_timeout=0.5)) as (_, client):
         async with client.clientize(Tokens).slow_cleanup() as stream:
             await anext(stream)
         await until(lambda: len(wire.frames("error")) == 1)

@@ -18,6 +18,7 @@ import trustme
 
 import wsrpc
 from tests.support import Peer, error_of, live, served, soon, until, wire_of
+from wsrpc.backoff import Backoff
 from wsrpc.transport.memory import MemoryLink, memory_link_pair
 from wsrpc.transport.registry import Transport
 
@@ -485,6 +486,37 @@ async def test_a_refused_dial_goes_to_the_next_address_without_delay(
         assert len(delays) >= 2
         assert all(one is not None and one < 0.01 for one in delays), delays
     caplog.clear()
+
+
+@pytest.mark.rule("RETRY-2")
+async def test_only_a_link_that_was_of_use_begins_the_delays_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else a server that lets clients in and drops them at once would be dialled in a loop."""
+    resets: list[Backoff] = []
+    monkeypatch.setattr(Backoff, "reset", lambda one: resets.append(one))
+    watched = Watched()
+    reconnect = wsrpc.Reconnect(max_delay=0.02)
+
+    async with (
+        hosting() as host,
+        wsrpc.connect(host.url, reconnect=reconnect, on_state=watched) as session,
+    ):
+
+        async def lose() -> None:
+            """Lose the connection, and wait for the next."""
+            n = len(watched.changes)
+            link = wire_of(session).link
+            assert link is not None
+            link.abort()
+            await until(lambda: "connected" in [one.state for one in watched.changes[n:]])
+
+        await lose()
+        await lose()
+        assert resets == []
+        assert await session.clientize(Work).echo("x") == "x"
+        await lose()
+        assert len(resets) == 1
 
 
 async def test_using_a_session_from_another_thread_or_loop_raises_at_the_first_call() -> None:

@@ -250,6 +250,12 @@ async def test_leaving_closes_what_is_left_and_a_host_serves_once() -> None:
 # ------------------------------------------------------------------------------ waiting, recording
 
 
+def test_a_list_of_controllers_is_refused_saying_what_to_write() -> None:
+    controllers: Any = [object()]
+    with pytest.raises(TypeError, match=r"write wsrpc\.testing\.server\(wsrpc\.Server\("):
+        wsrpc.testing.server(controllers)
+
+
 async def test_a_test_can_wait_until_the_far_sides_cleanup_has_run() -> None:
     shop = Shop()
     with soon():

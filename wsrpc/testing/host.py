@@ -70,7 +70,15 @@ def server(server: Server, *, calls: Recorder | None = None) -> Host:
     Args:
         server: The server, without any session so far.
         calls: The recorder of calls; one of its own if left out.
+
+    Raises:
+        TypeError: `server` is no `Server`, such as a list of controllers; the caller's fault.
     """
+    if not isinstance(server, Server):
+        raise TypeError(
+            f"wsrpc.testing.server() takes a wsrpc.Server, not {type(server).__name__}; "
+            "write wsrpc.testing.server(wsrpc.Server([…]))"
+        )
     return Host(server, calls or Recorder())
 
 
