@@ -15,6 +15,8 @@ from tests.support import error_of, live, until
 from wsrpc import runtime as runtimes
 from wsrpc.cluster import Cluster, ClusterConfigError, ClusterLimits, LocalBus, TopicGap
 from wsrpc.cluster.bus.embedded import NatsServer
+from wsrpc.cluster.bus.nats import NatsBus
+from wsrpc.cluster.bus.thread import ThreadBus
 from wsrpc.cluster.directory import Directory
 from wsrpc.cluster.link import DATA, HEAD, BusLink, Inbound, link_class
 from wsrpc.cluster.relay import Relay
@@ -267,10 +269,11 @@ async def test_a_node_takes_so_many_bytes_that_nobody_has_read() -> None:
 @pytest.mark.slow
 async def test_so_many_bytes_of_one_subscription_wait_and_the_rest_is_counted() -> None:
     with NatsServer(jetstream=False) as nats:
-        limits = quick(link_pending=1000)
+        # In a thread of its own, the bus reads on while the application's loop is busy.
+        bus = ThreadBus(NatsBus(nats.url, pending=1000))
         with anyio.fail_after(20):
             async with (
-                Cluster(wsrpc.Server([]), nats.url, limits=limits) as here,
+                Cluster(wsrpc.Server([]), bus, limits=QUICK) as here,
                 Cluster(wsrpc.Server([]), nats.url) as there,
             ):
                 await until(lambda: here.id in there.nodes and there.id in here.nodes)

@@ -92,9 +92,15 @@ def begin(
 
 
 def _check_metadata(hub: Hub, label: str, carried: Mapping[str, str]) -> None:
-    # Interceptors may have put any object there.
-    checked_metadata(carried)
-    if sum(len(k.encode()) + len(v.encode()) for k, v in carried.items()) > hub.limits.max_metadata:
+    size = 0
+    try:
+        for key, value in carried.items():
+            size += len(str.encode(key)) + len(str.encode(value))
+    except (TypeError, UnicodeEncodeError):
+        # Interceptors may have put any object there.
+        checked_metadata(carried)
+        raise
+    if size > hub.limits.max_metadata:
         limit = hub.limits.max_metadata
         error: RpcError[Any] = RpcError(
             Code.RESOURCE_EXHAUSTED, f"the metadata of {label} exceeds {limit} bytes (max_metadata)"

@@ -135,7 +135,8 @@ class ProxyMethod(RemoteMethod):
         if self.spec.kind == "notify":
             return self._notify(values, metadata)
         try:
-            hub, payload = self.route.hub, self.dump_args(values)
+            hub = self.route.hub
+            payload = self.dump_args(values, hub.codec)
         except RpcError as error:
             self.unsent("unary", metadata, error)
             raise
@@ -157,7 +158,8 @@ class ProxyMethod(RemoteMethod):
         """Queue a notification; waits for room and for a slot, not for the other end."""
         metadata = {**outgoing_metadata.get(), **metadata}
         try:
-            hub, payload = self.route.in_order, self.dump_args(values)
+            hub = self.route.in_order
+            payload = self.dump_args(values, hub.codec)
         except RpcError as error:
             self.unsent("notify", metadata, error)
             raise

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..context import is_unicode
 from ..errors import Code, RpcError
+from ..protocol.codec import Codec
 from ..protocol.splice import Encoded
 from ..values.adapter import Unencodable
 from .attachments import Attachments
@@ -47,10 +48,9 @@ class RemoteMethod:
         self._dump_args = spec.dump_args
         self._check_args = options.validate == "both"
 
-    def dump_args(self, values: dict[str, Any]) -> Encoded:
+    def dump_args(self, values: dict[str, Any], codec: Codec) -> Encoded:
         """The encoded arguments; a value that must not leave fails here, on this call (VALUE-3)."""
         try:
-            codec = self.route.hub.codec
             payload: Encoded = self._dump_args(values, codec, check=self._check_args)
             return payload
         except Unencodable as error:

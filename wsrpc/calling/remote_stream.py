@@ -119,7 +119,7 @@ class RemoteStream(ReceivedStream):
             hub = self._hub = method.route.hub
             if self._payload is None:
                 # Encoded once: an argument that is changed later does not change this call.
-                self._payload = method.dump_args(self._arguments)
+                self._payload = method.dump_args(self._arguments, hub.codec)
         except RpcError as error:
             if self._timing is None:
                 method.unsent("stream", self._metadata, error)

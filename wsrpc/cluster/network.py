@@ -106,6 +106,7 @@ class Network:
         self._bus = bus
         self._prefix = f"wsrpc.{name}."
         self._server = server
+        self._sessions = server.sessions
         self._directory = directory
         self._limits = limits
         self._loads = loads
@@ -434,7 +435,7 @@ class Network:
     # ------------------------------------------------------------ sessions of other nodes
 
     def _find(self, id: str) -> Hub | None:
-        session = self._server.sessions.get(id)
+        session = self._sessions.get(id)
         return session.wire.hub if isinstance(session, LiveSession) else None
 
     def tunnel(self, node: str, codec: str) -> Tunnel:
@@ -483,12 +484,20 @@ class Network:
             first: Whether it must always be the same hub, for messages that have to arrive in
                 order.
         """
-        living = self._living(node_of(id), codec_of(id))
-        if first or not living[0].is_busy:
-            return living[0].hub
-        free = next((tunnel for tunnel in living if not tunnel.is_busy), None)
+        return self.hub_at(node_of(id), codec_of(id), first=first)
+
+    def hub_at(self, node: str, codec: str, *, first: bool = False) -> Hub:
+        """The same by the node and the codec of the session."""
+        living = self._tunnels.get((node, codec))
+        # In most cases the first one will do. Each call comes here.
+        if living:
+            tunnel = living[0]
+            if not tunnel.session.closed and (first or not tunnel.is_busy):
+                return tunnel.hub
+        living = self._living(node, codec)
+        free = living[0] if first else next((one for one in living if not one.is_busy), None)
         if free is None and len(living) < self._limits.tunnels:
-            free = self._begin(node_of(id), codec_of(id))
+            free = self._begin(node, codec)
             living.append(free)
         if free is None:
             free = min(living, key=lambda tunnel: tunnel.hub.endpoint.slots.live)

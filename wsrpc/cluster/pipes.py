@@ -102,6 +102,15 @@ class Pipe:
         hub.endpoint.push_pack(lane, whole(pack, hub.codec), len(items))
         return True
 
+    @property
+    def is_clear(self) -> bool:
+        """Whether nothing waits, and there is room for one more value."""
+        return (
+            not (self._items or self._counted or self._waits)
+            and self._hub.lost is None
+            and self._turns.room(self._hub)
+        )
+
     def end(self, end: Callable[[], None], size: int = 0) -> None:
         """Call `end` once all items have gone, and there is room.
 
@@ -118,7 +127,8 @@ class Pipe:
         self._items.clear()
         self._end = None
         self._bytes = 0
-        self._count()
+        if self._counted:
+            self._count()
 
     @property
     def overflows(self) -> bool:

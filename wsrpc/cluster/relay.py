@@ -86,7 +86,8 @@ class Relay:
         return partial(self._take, caller)
 
     def _take(self, caller: str, calls: LiveCalls, call: InCall, complete: bool) -> bool:
-        if not call.metadata or TO not in call.metadata:
+        metadata = call.metadata
+        if not metadata or TO not in metadata:
             return False
         Inbound(self, calls, call, caller).start(complete)
         return True
@@ -133,9 +134,9 @@ class Inbound(LaneOwner):
         self._told: OutboundCall | None = None
         self._end: ErrorBody | str = Code.CANCELLED
         self._back: Callable[[], None] | None = None
-        self.readers = {
-            name: Reader(self.hub, lane, self._too_much) for name, lane in call.uploads.items()
-        }
+        self.readers: dict[str, Reader] = {}
+        for name, lane in call.uploads.items():
+            self.readers[name] = Reader(self.hub, lane, self._too_much)
         call.owner = self
         calls.begin(self)
         relay.live += 1
@@ -160,12 +161,13 @@ class Inbound(LaneOwner):
 
     def _in_time(self) -> None:
         """Forget the timer of a call whose arguments have come, or that is over."""
-        if self._late is not None:
-            self.hub.timers.remove(self._late)
-            self._late = None
+        assert self._late is not None
+        self.hub.timers.remove(self._late)
+        self._late = None
 
     def on_arguments(self) -> None:
-        self._in_time()
+        if self._late is not None:
+            self._in_time()
         call = self.call
         meta = dict(call.metadata or {})
         id, pool = meta.pop(TO, ""), meta.pop(WORKER, None)
@@ -252,12 +254,14 @@ class Inbound(LaneOwner):
 
     def _tell(self) -> None:
         """Tell observers how the call ended."""
+        if self._told is None and not self.relay.events.observed:
+            return
         end = self._end
         body = end if isinstance(end, ErrorBody) else ErrorBody(end, "")
         if self._told is not None:
             not_started = bool(body.not_started)
             self._told.end(body.code, not_started=not_started, error_id=body.error_id)
-        elif self.relay.events.observed:
+        else:
             self._tell_refusal(CallEnd(body.code, not_started=True, error_id=body.error_id))
 
     def _tell_refusal(self, end: CallEnd) -> None:
@@ -303,7 +307,10 @@ class Inbound(LaneOwner):
         self._end = frame.body if isinstance(frame, Error) else OK
         if self.call.was_cancelled:
             self._pipe.drop()
-        self._pipe.end(lambda: self._finish(frame), self._keep(frame))
+        if self._pipe.is_clear:
+            self._finish(frame)
+        else:
+            self._pipe.end(lambda: self._finish(frame), self._keep(frame))
 
     def _keep(self, frame: Terminal) -> int:
         """Bytes of the value of a terminal, which is kept without the message that brought it."""
@@ -398,7 +405,8 @@ class Inbound(LaneOwner):
         """Forget the call, which is over."""
         if self.call.owner is self:
             self.call.owner = None
-            self._in_time()
+            if self._late is not None:
+                self._in_time()
             self.calls.end(self)
             self.relay.live -= 1
             self._tell()
@@ -443,17 +451,12 @@ class Outbound(LaneOwner):
         self._size: int | None = size
         self.allowance: Allowance | None = None
         call.owner = self
-        self._writers = [
-            Writer(
-                inbound.relay.turns,
-                hub,
-                lane,
-                inbound.readers[name],
-                inbound.account(hub),
-                inbound.uploaded,
-            )
-            for name, lane in call.uploads.items()
-        ]
+        self._writers: list[Writer] = []
+        turns, uploaded = inbound.relay.turns, inbound.uploaded
+        for name, lane in call.uploads.items():
+            account = inbound.account(hub)
+            writer = Writer(turns, hub, lane, inbound.readers[name], account, uploaded)
+            self._writers.append(writer)
         for name, offer in call.callbacks.items():
             offer.owner = RelayedOffer(inbound, name, inbound.call.callbacks[name])
         self._entry: TimerEntry | None = None

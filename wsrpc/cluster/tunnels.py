@@ -39,7 +39,7 @@ class Net(Protocol):
 
     def spawn(self, fn: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> None: ...
     async def dial(self, node: str, subprotocol: str) -> BusLink: ...
-    def hub_to(self, id: str, *, first: bool = False) -> Hub: ...
+    def hub_at(self, node: str, codec: str, *, first: bool = False) -> Hub: ...
     def witnesses_of(self, id: str) -> tuple[Session, Events]: ...
 
 
@@ -113,11 +113,12 @@ class RoutedSession(Session):
 class RemoteRoute(Route):
     """The way to a session of another node, over the session with that node."""
 
-    __slots__ = ("_id", "_network")
+    __slots__ = ("_codec", "_id", "_network", "_node")
 
     def __init__(self, network: Net, id: str) -> None:
         self._network = network
         self._id = id
+        self._node, self._codec = node_of(id), codec_of(id)
         super().__init__(self.hub)
 
     @property
@@ -127,7 +128,7 @@ class RemoteRoute(Route):
         Raises:
             SessionGone: Its node is gone.
         """
-        return self._network.hub_to(self._id)
+        return self._network.hub_at(self._node, self._codec)
 
     @hub.setter
     def hub(self, hub: Hub) -> None:
@@ -138,7 +139,7 @@ class RemoteRoute(Route):
 
     @property
     def in_order(self) -> Hub:
-        return self._network.hub_to(self._id, first=True)
+        return self._network.hub_at(self._node, self._codec, first=True)
 
 
 class Tunnel:
@@ -164,18 +165,16 @@ class Tunnel:
             events=self._events,
             ledger=ledger,
         )
-        self.session.wire.hub.lost_class = NodeLost
-        self.session.wire.hub.own_errors = OWN_ERRORS
+        # It is one session of the wire to its end.
+        self.hub = hub = self.session.wire.hub
+        hub.lost_class = NodeLost
+        hub.own_errors = OWN_ERRORS
         # Seconds on the loop's clock. The time since which it has been without calls.
         self.idle_since: float | None = None
         self._network = network
         self._codec = codec
         self.resumed = 0
         network.spawn(self._run)
-
-    @property
-    def hub(self) -> Hub:
-        return self.session.wire.hub
 
     def observe(self) -> None:
         """Tell the observer of calls from now on."""

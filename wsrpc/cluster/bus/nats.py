@@ -13,12 +13,12 @@ from typing import Any, TypeVar
 
 import anyio
 import nats
-import nats.aio.client
 import nats.errors
 
 from ...telemetry.logs import everyone
 from ..errors import BusDown, BusTimeout, ClusterConfigError, NoResponders
 from .base import Handler, Off
+from .client import Client, Listening
 
 __all__ = ["NatsBus"]
 
@@ -80,16 +80,16 @@ class NatsBus:
         self._name = name
         self.pending = pending
         self._options = options
-        self._client: nats.aio.client.Client | None = None
+        self._client: Client | None = None
         self._subscriptions: dict[Handler, str] = {}
-        self._active: dict[Handler, Any] = {}
+        self._active: dict[Handler, Listening] = {}
         self._on_up: Callable[[], None] = _nothing
         self._on_down: Callable[[], None] = _nothing
         self._closing = False
         self._reviving: asyncio.Task[None] | None = None
 
     @property
-    def client(self) -> nats.aio.client.Client:
+    def client(self) -> Client:
         """The library's client.
 
         Raises:
@@ -126,7 +126,7 @@ class NatsBus:
             ClusterConfigError: NATS refuses the credentials; the operator's fault.
         """
         places = ", ".join(map(_without_secrets, self.urls))
-        client = nats.aio.client.Client()
+        client = Client()
         opened = told = False
         refusal: Exception | None = None
 
@@ -273,23 +273,15 @@ class NatsBus:
             active = self._active.pop(handler, None)
             if active is not None and self.connected:
                 try:
-                    await active.unsubscribe()
+                    await active.off()
                 except nats.errors.Error:
                     pass
 
         return off
 
-    async def _subscribe(self, subject: str, handler: Handler) -> Any:
-        async def take(message: Any) -> None:
-            handler(message.subject, message.data, message.reply)
-
+    async def _subscribe(self, subject: str, handler: Handler) -> Listening:
         try:
-            return await self.client.subscribe(
-                subject,
-                cb=take,
-                pending_msgs_limit=SUBSCRIPTION_MESSAGES,
-                pending_bytes_limit=self.pending,
-            )
+            return await self.client.listen(subject, handler, SUBSCRIPTION_MESSAGES, self.pending)
         except nats.errors.Error as error:
             raise BusDown(f"{subject}: {error}") from None
 
@@ -309,7 +301,7 @@ class NatsBus:
         return found
 
 
-async def _abandon(client: nats.aio.client.Client, connecting: asyncio.Future[None]) -> None:
+async def _abandon(client: Client, connecting: asyncio.Future[None]) -> None:
     """End a client that has not connected, or not even begun to."""
     # A dial that is cancelled would leave its socket to the garbage collector.
     await asyncio.wait([connecting], timeout=ABANDONED)
