@@ -9,10 +9,12 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+from urllib.parse import quote
 
 import anyio
 import pytest
+from pydantic import BaseModel, Field
 
 import wsrpc
 from wsrpc.interop.service import Interop
@@ -62,6 +64,11 @@ async def explored(
             }, hosts
             if quiet:
                 assert page.messages == []
+
+
+def link(method: str, args: dict[str, Any]) -> str:
+    """What the address ends with after "#" to show a method with these arguments."""
+    return f"{method}?{quote(json.dumps(args))}"
 
 
 async def outcome(page: Page, word: str) -> str:
@@ -864,6 +871,158 @@ async def test_no_control_does_nothing() -> None:
         await page.until("!document.querySelector('#tree details').open")
         disabled = await page.run("document.querySelectorAll('[disabled]').length")
         assert disabled == 0
+
+
+HELD = "document.activeElement !== document.body && document.activeElement.checkVisibility()"
+
+
+async def press_by_key(page: Page, selector: str) -> None:
+    """Press a control as a person without a mouse does."""
+    await page.until(
+        f"""(() => {{
+            const one = document.querySelector({json.dumps(selector)});
+            one?.focus();
+            return !!one && document.activeElement === one;
+        }})()"""
+    )
+    await page.key("Enter")
+
+
+@pytest.mark.slow
+async def test_the_focus_is_never_lost_with_the_control_that_had_it() -> None:
+    async def pressed(selector: str, then: str) -> None:
+        await press_by_key(page, selector)
+        await page.until(then)
+        await page.until(HELD)
+
+    gone = "!document.querySelector({!r})".format
+    async with explored("Interop.sum") as (page, _):
+        await press_by_key(page, "#method .primary")
+        await page.until("!!document.querySelector('.sender')")
+        await pressed(".sender .go button:nth-child(2)", gone(".sender .go"))
+        await page.run(f"location.hash = {link('Interop.forever', {'delay': 0.01})!r}")
+        await page.until_says("h1", "forever")
+        for _ in range(2):
+            await press_by_key(page, "#method .primary")
+            await pressed(".live .top > .quiet:last-child", gone(".live"))
+        await page.run("document.querySelector('#t-code').click()")
+        await press_by_key(page, "#method .primary")
+        await page.until("!!document.querySelector('.live')")
+        await page.run("document.querySelector('#code button').focus()")
+        await page.run("document.querySelector('.live .top > .quiet:last-child').click()")
+        await page.until(gone(".live"))
+        assert await page.run("document.activeElement.closest('#code') !== null")
+        for left in (3, 2, 1, 0):
+            await pressed(
+                ".out [aria-label^=Dismiss]", f"document.querySelectorAll('.out').length === {left}"
+            )
+        await page.run("document.querySelector('#t-history').click()")
+        await pressed("#history .tools button", "!!document.querySelector('#calls .empty')")
+        await page.run(f"location.hash = {link('Forms.pets', {'pets': [{'kind': 'cat'}] * 2})!r}")
+        await page.until("document.querySelectorAll('.row').length === 2")
+        await pressed(".row [aria-label^=remove]", "document.querySelectorAll('.row').length === 1")
+        prompt = {"topic": "a", "words": 7}
+        await page.run(f"location.hash = {link('Writer.stream_tokens', {'prompt': prompt})!r}")
+        await page.until("!!document.querySelector('.link:not([hidden])')")
+        await pressed(
+            ".link:not([hidden])", "!document.querySelector('#method .link:not([hidden])')"
+        )
+        await page.run("location.hash = 'Forms.large'")
+        await page.until_says("h1", "large")
+        await press_by_key(page, "#method .primary")
+        await pressed(
+            "#results .inside > .quiet",
+            "document.querySelectorAll('.inside > details').length > 900",
+        )
+        await page.run("document.querySelector('#t-asked').click()")
+        await page.run("document.querySelector('.rule input').focus()")
+        await page.type("Page.ask")
+        await page.run("document.querySelector('.rule input:nth-child(2)').focus()")
+        await page.type("true")
+        await page.key("Enter")
+        await pressed("[aria-label^='ask again']", gone("[aria-label^='ask again']"))
+        await pressed("#cut", "document.querySelector('#state').dataset.state !== 'open'")
+        await page.until("document.querySelector('#state').dataset.state === 'open'")
+        await page.run("document.querySelector('#state').click()")
+        await press(page, "Close the session")
+        await page.until_says("#notice", "closed")
+        await pressed("#notice button", "document.querySelector('#state').dataset.state === 'open'")
+
+
+@pytest.mark.slow
+async def test_a_new_session_leaves_a_form_as_it_is_unless_its_method_has_changed() -> None:
+    class Old:
+        controller_name = "Shop"
+
+        @wsrpc.method
+        async def buy(self, what: str, how_many: int = 1) -> str:
+            return what
+
+    class More(Old):
+        @wsrpc.method
+        async def sell(self, what: str) -> str:
+            return what
+
+    class Other(Old):
+        @wsrpc.method
+        async def buy(self, what: str, how_many: int = 1, when: str = "now") -> str:
+            return what
+
+    async def back(page: Page, words: str) -> None:
+        await page.run("window.dispatchEvent(new Event('online'))")
+        await page.until_says("main" if words == "when" else "#tree", words)
+
+    with anyio.fail_after(120):
+        async with chromium() as browser:
+            async with wsrpc.Server([Old()], explorer=True).listen() as listener:
+                port = int(listener.url.rpartition(":")[2].rstrip("/"))
+                page = await browser.page(listener.http_url)
+                await page.until_says("h1", "Shop.buy")
+                await page.run("document.querySelector('.options summary').click()")
+                await fill(page, "key", "k1")
+                await fill(page, "what", "bread")
+                await page.run("document.activeElement.setSelectionRange(2, 2)")
+                await page.run("void (window.had = document.activeElement)")
+            async with wsrpc.Server([More()], explorer=True).listen(port=port):
+                await back(page, "sell")
+                assert await page.run("document.activeElement === window.had")
+                await page.type("!")
+                assert await page.run("window.had.value") == "br!ead"
+                assert await page.run("document.querySelector('.options').open")
+                marked = "document.querySelector('#tree [aria-current]').innerText"
+                assert await page.run(marked) == "buy"
+            async with wsrpc.Server([Other()], explorer=True).listen(port=port):
+                await back(page, "when")
+                assert await page.run("document.activeElement !== window.had")
+                assert await page.run("document.activeElement.value") == "br!ead"
+
+
+@pytest.mark.slow
+async def test_rows_stand_under_their_numbers_after_one_was_removed() -> None:
+    class Line(BaseModel):
+        dozen: Annotated[int, Field(multiple_of=12)]
+
+    class Order(BaseModel):
+        lines: list[Line]
+
+    class Shop:
+        @wsrpc.method
+        async def order(self, orders: list[Order]) -> int:
+            return len(orders)
+
+    given = link("Shop.order", {"orders": [{"lines": [{"dozen": n}]} for n in (12, 24, 25)]})
+    async with explored(given, server=wsrpc.Server([Shop()], explorer=True)) as (page, _):
+        rows = "[...document.querySelectorAll('.rows:has(.rows) > .row')]"
+        await page.until(f"{rows}.length === 3")
+        await page.run(f"{rows}[0].querySelector(':scope > [aria-label^=remove]').click()")
+        numbers = f"{rows}.map((row) => row.querySelector('legend > :first-child').innerText)"
+        assert await page.run(numbers) == ["1", "2"]
+        await page.run("document.querySelector('#method .primary').click()")
+        await page.until("!!document.querySelector('[aria-invalid=true]')")
+        assert await page.run("document.activeElement.value") == "25"
+        assert "multiple of 12" in await page.run(
+            "document.querySelector('.field:has(:focus) .wrong').innerText"
+        )
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
-from .slim import join, parts, slim, slim_css
+from .slim import join, parts, shorten, slim, slim_css
 
 __all__ = ["CLIENT_FILES", "Page", "Pages", "asks_for_websocket"]
 
@@ -255,7 +255,7 @@ def _file(name: str) -> bytes | None:
         return None
     # Scripts are written to be read, and travel without their comments.
     if name == EXPLORER:
-        text = join(name, _text, OF_EXPLORER)
+        text = shorten(join(name, _text, OF_EXPLORER))
     if name.endswith(".js"):
         text = slim(text)
     elif name.endswith(".css"):

@@ -1,15 +1,19 @@
 """Scripts and styles as they travel, without comments and needless white space.
 
-This knows only as much of JavaScript as tells comments and white space from text. No name and no
-statement changes, but `const` is `let`, which is shorter: the same code runs.
+This knows only as much of JavaScript as tells comments and white space from text. No statement
+changes, but `const` is `let`, which is shorter: the same code runs. `shorten` gives variables shorter
+names, in all places of a program alike.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from itertools import chain, product
+from string import ascii_letters, digits
 
-__all__ = ["join", "parts", "slim", "slim_css"]
+__all__ = ["join", "parts", "shorten", "slim", "slim_css"]
 
 # Text, comments, white space, words, and all other single characters; `/` and "`" by themselves.
 PIECE = re.compile(
@@ -43,6 +47,62 @@ STYLE = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 
+DECLARED = frozenset({"const", "let", "function", "class"})
+
+# Words that mean something else in some places, and globals that a variable may hide.
+KEPT = frozenset(
+    [
+        "as",
+        "async",
+        "await",
+        "case",
+        "catch",
+        "do",
+        "else",
+        "enum",
+        "for",
+        "from",
+        "get",
+        "if",
+        "in",
+        "let",
+        "new",
+        "null",
+        "of",
+        "set",
+        "static",
+        "super",
+        "this",
+        "true",
+        "try",
+        "var",
+        "void",
+        "while",
+        "with",
+        "yield",
+        "blur",
+        "close",
+        "event",
+        "find",
+        "focus",
+        "history",
+        "length",
+        "location",
+        "name",
+        "open",
+        "origin",
+        "parent",
+        "print",
+        "screen",
+        "scroll",
+        "self",
+        "start",
+        "status",
+        "stop",
+        "top",
+    ]
+)
+
 IMPORT = re.compile(r'^import \{ ([^}]*) \} from "\./([\w.-]+)";\n', re.MULTILINE)
 EXPORT = re.compile(r"^export (?=const|let|class|function|async)", re.MULTILINE)
 
@@ -70,6 +130,32 @@ def slim(source: str) -> str:
             out.pop()
         out.append(piece)
     return "".join(out) + "\n"
+
+
+def shorten(source: str) -> str:
+    """The same program with shorter names for its variables.
+
+    A name changes only if it is declared, and if it is nowhere the name of a property, as far as its
+    neighbours tell; then it changes in all places, to one that is nowhere else. So it matters not
+    which variables share it.
+    """
+    seen: Counter[str] = Counter()
+    declared: set[str] = set()
+    properties: set[str] = set()
+    for word, before, after, bracket in _words(source):
+        seen[word] += 1
+        if before in DECLARED:
+            declared.add(word)
+        in_braces = bracket == "{" and before in ("{", ",") and after in (",", "}", "=")
+        if before in (".", "?.") or after == ":" or in_braces:
+            properties.add(word)
+    renamed = declared - properties - KEPT
+    two = ("".join(pair) for pair in product(ascii_letters, ascii_letters + digits))
+    names = chain(ascii_letters, two)
+    free = (name for name in names if name not in seen and name not in KEPT)
+    order = sorted(renamed, key=lambda name: (-seen[name], name))
+    short = {old: new for old, new in zip(order, free, strict=False) if len(new) < len(old)}
+    return _with_words(source, lambda word: short.get(word, word))
 
 
 def slim_css(source: str) -> str:
@@ -138,6 +224,63 @@ def _piece(source: str, at: int, before: list[str]) -> tuple[int, str, str]:
             found = PATTERN.match(source, at) or found
             kind = "text"
     return found.end(), found.group(), kind
+
+
+def _tokens(source: str) -> Iterator[tuple[str, str]]:
+    """The pieces of a program, and their kinds."""
+    at = 0
+    before: list[str] = []
+    while at < len(source):
+        at, piece, kind = _piece(source, at, before)
+        if kind not in ("space", "comment"):
+            before = [piece]
+        yield piece, kind
+
+
+def _words(source: str) -> Iterator[tuple[str, str, str, str]]:
+    """Words with the pieces before and after them and the bracket around them, holes included."""
+    pieces = [one for one in _tokens(source) if one[1] not in ("space", "comment")]
+    brackets: list[str] = []
+    for i, (piece, kind) in enumerate(pieces):
+        if kind == "text" and piece[0] == "`":
+            for code, hole in _of_template(piece):
+                if hole:
+                    yield from _words(code)
+        elif kind == "word":
+            before = pieces[i - 1][0] if i else ""
+            if before == "." and i > 2 and pieces[i - 2][0] == pieces[i - 3][0] == ".":
+                before = "..."
+            after = pieces[i + 1][0] if i + 1 < len(pieces) else ""
+            yield piece, before, after, brackets[-1] if brackets else ""
+        elif piece in ("(", "[", "{"):
+            brackets.append(piece)
+        elif piece in (")", "]", "}") and brackets:
+            brackets.pop()
+
+
+def _with_words(source: str, change: Callable[[str], str]) -> str:
+    out = []
+    for piece, kind in _tokens(source):
+        if kind == "text" and piece[0] == "`":
+            out += [_with_words(one, change) if hole else one for one, hole in _of_template(piece)]
+        else:
+            out.append(change(piece) if kind == "word" else piece)
+    return "".join(out)
+
+
+def _of_template(template: str) -> Iterator[tuple[str, bool]]:
+    """The parts of a template, and whether each is the code of a hole."""
+    at = begun = 0
+    while (at := at + 1) < len(template) - 1:
+        if template.startswith("${", at):
+            end = _hole(template, at + 2)
+            yield template[begun : at + 2], False
+            yield template[at + 2 : end - 1], True
+            begun = end - 1
+            at = end - 1
+        elif template[at] == "\\":
+            at += 1
+    yield template[begun:], False
 
 
 def _template(source: str, at: int) -> tuple[int, str]:

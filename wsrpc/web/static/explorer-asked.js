@@ -1,6 +1,6 @@
 // What the server asks of the page: each call is a card, answered by hand.
 import { RpcError } from "./wsrpc.js";
-import { $, h, button, jsonOf, coloured, parse } from "./explorer-dom.js";
+import { $, h, button, passOn, refill, jsonOf, coloured, parse } from "./explorer-dom.js";
 import { remark } from "./explorer-frames.js";
 
 const open = new Map();
@@ -35,7 +35,7 @@ export function setUp(tell) {
 }
 
 function showRules() {
-  rules.replaceChildren(...[...always].map(([method, value]) => h("div.rule", {}, h("code", {}, method), h("code", {}, value.slice(0, 80)), button("×", () => (always.delete(method), showRules()), { class: "quiet icon", "aria-label": `ask again for ${method}` }))));
+  refill(rules, [...always].map(([method, value]) => h("div.rule", {}, h("code", {}, method), h("code", {}, value.slice(0, 80)), button("×", () => (always.delete(method), showRules()), { class: "quiet icon", "aria-label": `ask again for ${method}` }))), $("asked").querySelector(".rule input"));
   if (!always.size) rules.append(h("p.hint", {}, "Nothing. While this tab is open, answers set here are given at once."));
 }
 
@@ -66,10 +66,8 @@ export function ask(method, args, signal) {
     const gone = (settle) => {
       if (!open.delete(card)) return;
       signal?.removeEventListener("abort", left);
-      const here = card.contains(document.activeElement);
-      card.remove();
+      passOn(card, $("t-asked"));
       count();
-      if (here) $("t-asked").focus();
       settle();
     };
     const left = () => gone(() => reject(signal?.reason));

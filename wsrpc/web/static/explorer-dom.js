@@ -21,6 +21,23 @@ export function h(what, attributes, ...children) {
 /** A quiet button. @param {any} label @param {(event: any) => void} onclick @param {any} [more] */
 export const button = (label, onclick, more) => h("button", { type: "button", class: "quiet", onclick, ...more }, label);
 
+/** New content for an element. What had the focus in it passes it on: to what has the same `data-name`, or the same place.
+ * @param {any} into @param {any[]} content @param {any} [otherwise] Gets the focus where nothing can have it. */
+export function refill(into, content, otherwise) {
+  const held = into.contains(document.activeElement) && document.activeElement;
+  const able = () => [...into.querySelectorAll("a,button,input,select,textarea,summary")];
+  const at = able().indexOf(held);
+  into.replaceChildren(...content);
+  const all = able();
+  if (held) (all.find((one) => one.dataset.name && one.dataset.name === held.dataset.name) ?? all[Math.min(at, all.length - 1)] ?? otherwise).focus();
+}
+/** Take an element away, or hide it. What had the focus in it passes it on. @param {any} one @param {any} next @param {() => void} [away] */
+export function passOn(one, next, away = () => one.remove()) {
+  const held = one.contains(document.activeElement);
+  away();
+  if (held) next.focus();
+}
+
 /** JSON of anything that can travel, bytes as base64url.
  * @param {any} value @param {number} [indent] @returns {string} */
 export const jsonOf = (value, indent) =>
@@ -78,8 +95,8 @@ export function shown(value) {
   const lines = text.split("\n", LINES + 1).length;
   if (lines <= LINES && text.length < 20000) return h("div.value", {}, tools(copyButton(text)), h("pre", {}, coloured(text)));
   if (typeof value === "string") {
-    const pre = h("pre", {}, value.slice(0, 20000));
-    const all = button(`show all ${value.length.toLocaleString("en")} characters`, () => (pre.append(value.slice(20000)), all.remove()));
+    const pre = h("pre", { tabindex: -1 }, value.slice(0, 20000));
+    const all = button(`show all ${value.length.toLocaleString("en")} characters`, () => (pre.append(value.slice(20000)), passOn(all, pre)));
     return h("div.value", {}, tools(copyButton(value)), pre, all);
   }
   return h("div.value.tree", {}, tools(copyButton(text)), branch("", value, 1));
@@ -92,11 +109,11 @@ function branch(key, value, open) {
   const label = key === "" ? null : h("span.k", {}, key, ": ");
   if (value === null || typeof value !== "object" || value instanceof Uint8Array) return h("div.leaf", {}, label, coloured(jsonOf(value).slice(0, 5000)));
   const entries = Object.entries(value);
-  const inside = h("div.inside");
+  const inside = h("div.inside", { tabindex: -1 });
   const fill = (from, to) => {
     inside.append(...entries.slice(from, to).map(([name, one]) => branch(name, one, open - 1)));
     if (to < entries.length) {
-      const more = button(`show all ${entries.length.toLocaleString("en")}`, () => (more.remove(), fill(to, entries.length)));
+      const more = button(`show all ${entries.length.toLocaleString("en")}`, () => (fill(to, entries.length), passOn(more, more.nextElementSibling.querySelector("summary") ?? inside)));
       inside.append(more);
     }
   };

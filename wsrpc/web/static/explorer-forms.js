@@ -1,6 +1,6 @@
 // Forms from JSON schemas. A field reads and writes one value; `undefined` is one that is left out.
 import { fromBase64url } from "./wsrpc.js";
-import { h, button, parse, jsonOf } from "./explorer-dom.js";
+import { h, button, passOn, parse, jsonOf } from "./explorer-dom.js";
 
 /** A field whose text is no value. */
 export class Wrong extends Error {
@@ -102,7 +102,7 @@ export function field(name, raw, about) {
   const how = h("select.how", { "aria-label": `${name}: value, null or left out`, onchange: () => (apply(), changed()) },
     h("option", { value: "value" }, "value"), nullable && h("option", { value: "null" }, "null"), optional && h("option", { value: "out" }, hasDefault ? "default" : "left out"));
   const choosable = nullable || (optional && part.composite);
-  const reset = optional && !choosable && part.clear ? button("reset", () => (part.clear(), (reset.hidden = true), changed()), { class: "link", "aria-label": `reset ${name}`, hidden: true }) : null;
+  const reset = optional && !choosable && part.clear ? button("reset", () => (part.clear(), passOn(reset, part.input, () => (reset.hidden = true)), changed()), { class: "link", "aria-label": `reset ${name}`, hidden: true }) : null;
   function touched() {
     if (reset) reset.hidden = part.empty?.() ?? false;
     if (choosable && !part.composite) how.value = part.empty?.() ? (optional ? "out" : "value") : "value";
@@ -127,7 +127,7 @@ export function field(name, raw, about) {
   
   const made = {
     node, path,
-    inner: () => (part.inner && !(choosable && how.value !== "value") ? part.inner() : []),
+    inner: () => (part.inner && !(choosable && how.value !== "value") ? part.inner().map(([key, one]) => Object.assign(one, { path: key === null ? made.path : [...made.path, key] })) : []),
     read() {
       if (choosable && how.value === "out") return undefined;
       if (choosable && how.value === "null") return null;
@@ -241,7 +241,7 @@ function control(about) {
       box.append(...fields.map((one) => one.node));
     };
     return {
-      composite: true, box, build, inner: () => fields, type: schema.title ?? "",
+      composite: true, box, build, inner: () => fields.map((one) => [one.path.at(-1), one]), type: schema.title ?? "",
       read: () => ({ ...rest, ...Object.fromEntries(fields.map((one) => [one.path.at(-1), one.read()]).filter(([, value]) => value !== undefined)) }),
       write: (value) => {
         build();
@@ -266,7 +266,7 @@ function control(about) {
     const least = schema.minItems ?? 0;
     const part = control({ ...about, schema: { type: "object", properties, required: Object.keys(properties).filter((k) => Number(k) < least) } });
     const { read, write } = part;
-    return { ...part, type: "list", read: () => Object.values(read()), write: (v) => write({ ...v }) };
+    return { ...part, type: "list", inner: () => part.inner().map(([key, one]) => [Number(key), one]), read: () => Object.values(read()), write: (v) => write({ ...v }) };
   }
   if (schema.type === "array" && schema.items && !schema.prefixItems) {
     return rowsOf(about, (at, i) => {
@@ -317,12 +317,14 @@ function file({ id, name, changed, optional }) {
 function rowsOf({ name, schema, path, changed }, make, read, parts) {
   let all = [];
   const list = h("div.rows");
+  // Rows stand under their numbers.
+  const number = () => all.forEach((row, i) => row.key || (row.node.querySelector("label, .name, legend span").textContent = String(i + 1)));
   const add = () => {
     const row = make([...path, all.length], all.length);
     row.all = h("div.row", {}, row.node, button("×", () => {
       all = all.filter((other) => other !== row);
-      row.all.remove();
-      more.focus();
+      passOn(row.all, more);
+      number();
       changed();
     }, { class: "quiet icon", "aria-label": `remove one of ${name}` }));
     all.push(row);
@@ -353,7 +355,7 @@ function rowsOf({ name, schema, path, changed }, make, read, parts) {
   return {
     composite: true, box: h("div.inside", {}, list, more), type: schema.type === "array" ? "list" : "by name",
     build: () => built || ((built = true), start()),
-    inner: () => all.map((row, i) => Object.assign(row.one, { path: [...path, row.key ? row.key.value : i] })),
+    inner: () => all.map((row, i) => [row.key ? row.key.value : i, row.one]),
     read: () => read(all), write: (v) => ((built = true), write(v)), clear: () => ((all = []), list.replaceChildren()),
   };
 }
@@ -376,7 +378,7 @@ function union({ id, name, schema, defs, path, depth = 0, changed }) {
   const which = h("select", { id, "aria-label": `${name}: which`, onchange: () => (choose(Number(which.value)), changed()) }, titles.map((one, i) => h("option", { value: i }, one)));
   return {
     composite: true, box: h("div.inside", {}, which, inside), type: "one of", build: () => chosen || choose(0),
-    inner: () => (chosen ? [chosen] : []), read: () => (chosen || choose(0), chosen.read()),
+    inner: () => (chosen ? [[null, chosen]] : []), read: () => (chosen || choose(0), chosen.read()),
     write: (value) => {
       // The first that takes it; a discriminator decides at once.
       const order = schema.choices.map((_, i) => i).sort((a, b) => fits(b) - fits(a));

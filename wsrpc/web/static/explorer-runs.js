@@ -1,6 +1,6 @@
 // Calls that run, and the cards that show what came of them.
 import { RpcError } from "./wsrpc.js";
-import { $, h, button, jsonOf, coloured, shown, copyButton, save, counted, writing } from "./explorer-dom.js";
+import { $, h, button, passOn, jsonOf, coloured, shown, copyButton, save, counted, writing } from "./explorer-dom.js";
 import { field, masked } from "./explorer-forms.js";
 import { keepFrame } from "./explorer-frames.js";
 
@@ -179,7 +179,7 @@ export function start(session, { controller, name, method, args, options, secret
     const number = h("small", {}, "0 sent");
     const done = (word, error) => {
       hand.end(error);
-      sender.replaceChildren(h("small", {}, `${key}: ${word} after ${counted(sent, "item")}`));
+      passOn(sender, stop, () => sender.replaceChildren(h("small", {}, `${key}: ${word} after ${counted(sent, "item")}`)));
     };
     const sender = h("form.sender", { "aria-label": `Upload ${key}`, onkeydown: (e) => e.key === "Enter" && !e.shiftKey && !e.ctrlKey && e.target.tagName === "TEXTAREA" && (e.preventDefault(), send()), onsubmit: (e) => (e.preventDefault(), send()) }, one.node,
       h("div.go", {}, h("button.quiet", { type: "submit" }, "Send"), button("End", () => done("ended", undefined), { title: "No more items come: the method sees the end" }),
@@ -218,14 +218,12 @@ export function start(session, { controller, name, method, args, options, secret
     what.textContent = word;
     time.textContent = `${since()} s`;
     run.card.classList.remove("live");
-    for (const one of [pause, stop, credit, senders, waits]) one.remove();
     for (const hand of hands) hand.end();
     const dismiss = button("×", () => {
-      const next = run.card.nextElementSibling ?? $("main");
-      run.card.remove();
-      next.focus?.();
+      passOn(run.card, run.card.nextElementSibling?.querySelector(".top > button") ?? $("main"));
     }, { class: "quiet icon", "aria-label": `Dismiss the result of ${name}` });
     head.append(...(lines.length ? [button("Download", () => save(`${name}.ndjson`, lines.join("\n") + "\n", "application/x-ndjson"), { title: lines.length < run.items ? `the first ${lines.length} items` : "all items, one a line" })] : []), dismiss);
+    for (const one of [pause, stop, credit, senders, waits]) passOn(one, dismiss);
     $("live").textContent = `${name}: ${word}, ${since(1)} seconds`;
     over(run);
     changed();

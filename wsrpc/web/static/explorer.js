@@ -1,6 +1,6 @@
 // The explorer: every method of a server, tried by hand, over the same socket that programs use.
 import { connect } from "./wsrpc.js";
-import { $, h, button, jsonOf, coloured, copyButton, exactJson, parse } from "./explorer-dom.js";
+import { $, h, button, passOn, refill, jsonOf, coloured, copyButton, exactJson, parse } from "./explorer-dom.js";
 import { field, flat, masked, secrets, typeName, Wrong } from "./explorer-forms.js";
 import { remark } from "./explorer-frames.js";
 import { ask, look, setUp, waiting } from "./explorer-asked.js";
@@ -63,7 +63,7 @@ function follow() {
   const { state, lastClose, resumes, attempt } = session.snapshot;
   const dot = $("state");
   dot.dataset.state = state;
-  $("cut").hidden = state !== "open";
+  passOn($("cut"), dot, () => ($("cut").hidden = state !== "open"));
   const words = { connecting: "connecting …", open: "open", lost: "coming back …", closed: `closed: ${lastClose?.code ?? ""} ${lastClose?.reason ?? ""}` };
   dot.textContent = words[(state)];
   if (state === "open") dot.append(h("i", {}, `session ${session.id.slice(0, 6)}${resumes ? ` · resumed ${resumes}×` : ""}`));
@@ -90,11 +90,12 @@ async function describe() {
   silent = undefined;
   try {
     const told = await session.call("wsrpc.reflection.describe", {}, { timeout: 15000, idempotent: true });
-    const kept = current && { ...remembering() };
     contract = told;
+    const same = current && jsonOf(find(current.controller, current.name)) === jsonOf(current.method);
     $("url").textContent = [told.server?.name, told.server?.version, location.host].filter(Boolean).join(" ");
     showTree();
-    route(kept);
+    // A form whose method has not changed stays as it is.
+    if (!same) route(current && remembering());
   } catch (error) {
     silent = error;
   }
@@ -122,7 +123,7 @@ function notice() {
   else if (draining) told = ["The server is about to stop: what runs may end, new calls go to the next session.", "Begin a new session", again];
   else if (none) told = ["This server offers no methods.", "Ask again", describe];
   $("notice").hidden = !told;
-  $("notice").replaceChildren(...(told ? [h("p", {}, told[0]), button(told[1], told[2])] : []));
+  refill($("notice"), told ? [h("p", {}, told[0]), button(told[1], told[2])] : [], $("main"));
   document.body.classList.toggle("bare", !contract);
 }
 
@@ -216,10 +217,18 @@ function kindOf(m) {
 }
 function showTree() {
   const closed = new Set([...document.querySelectorAll("#tree details:not([open])")].map((one) => (one).dataset.name));
-  $("tree").replaceChildren(...Object.entries(contract.controllers).map(([controller, one]) =>
+  refill($("tree"), Object.entries(contract.controllers).map(([controller, one]) =>
     h("details", { open: !closed.has(controller), "data-name": controller }, h("summary", {}, h("h2", {}, controller), h("small", {}, Object.keys(one.methods).length)),
-      Object.entries(one.methods).map(([name, method]) => h("a", { href: `#${encodeURIComponent(`${controller}.${name}`)}`, "data-name": `${controller}.${name}` }, h("span", {}, name), h("small", {}, kindOf(method)))))));
+      Object.entries(one.methods).map(([name, method]) => h("a", { href: `#${encodeURIComponent(`${controller}.${name}`)}`, "data-name": `${controller}.${name}` }, h("span", {}, name), h("small", {}, kindOf(method)))))), $("find"));
   filter();
+  markOpen();
+}
+/** Mark the method that is open among all. */
+function markOpen() {
+  for (const a of document.querySelectorAll("nav a")) {
+    if (current && a.dataset.name === `${current.controller}.${current.name}`) a.setAttribute("aria-current", "page"), a.scrollIntoView({ block: "nearest" });
+    else a.removeAttribute("aria-current");
+  }
 }
 function filter() {
   const wanted = $("find").value.toLowerCase();
@@ -285,6 +294,7 @@ function route(kept) {
   }
   if (kept && (kept.controller !== controller || kept.name !== name)) kept = undefined;
   show(controller, name, method, kept?.args ?? args);
+  if (kept?.at) flat(current.fields).find((one) => jsonOf(one.path) === kept.at)?.focus?.();
 }
 addEventListener("hashchange", () => (route(), ($("main").scrollTop = 0)));
 
@@ -327,10 +337,6 @@ function parameter(name, p) {
 
 /** @param {string} controller @param {string} name @param {any} method @param {any} [args] */
 function show(controller, name, method, args) {
-  for (const a of (document.querySelectorAll("nav a"))) {
-    if (a.dataset.name === `${controller}.${name}`) a.setAttribute("aria-current", "page"), a.scrollIntoView({ block: "nearest" });
-    else a.removeAttribute("aria-current");
-  }
   const fields = Object.entries(method.params ?? {}).map(([key, p]) => parameter(key, p));
   const streams = method.kind === "stream";
   const facts = [kindOf(method) || method.kind, method.idempotent && "idempotent", method.tracked && "tracked", method.deprecated && "deprecated", method.timeout && `at most ${method.timeout / 1000} s`, ...(Array.isArray(method.tags) ? method.tags : [])].filter(Boolean);
@@ -416,6 +422,7 @@ function show(controller, name, method, args) {
     else mode(false);
   } else mode(false);
   document.title = `${name} · wsrpc`;
+  markOpen();
   state();
 }
 
@@ -450,10 +457,12 @@ function optionFields(method) {
 
 /** Restore, after the contract came anew, what was typed. */
 function remembering() {
+  const { controller, name, fields } = current;
+  const at = jsonOf(flat(fields).filter((one) => one.node.contains(document.activeElement)).at(-1)?.path);
   try {
-    return { controller: current.controller, name: current.name, args: current.args() };
+    return { controller, name, at, args: current.args() };
   } catch {
-    return { controller: current.controller, name: current.name };
+    return { controller, name, at };
   }
 }
 
@@ -506,11 +515,11 @@ function state() {
   const mine = current.mine();
   current.go.textContent = mine.length ? "Stop" : current.word;
   current.go.classList.toggle("stop", mine.length > 0);
-  current.another.hidden = !mine.length;
+  passOn(current.another, current.go, () => (current.another.hidden = !mine.length));
   current.running.textContent = live.size > 1 ? `${live.size} running` : "";
   const [asks] = waiting();
   for (const one of $("results").children) one.classList.toggle("own", one.dataset.of === `${current.controller}.${current.name}`);
-  for (const run of live) run.waits.replaceChildren(...(asks ? [button(`waiting for your answer: ${asks} →`, () => (tab("asked"), look()), { class: "link" })] : []));
+  for (const run of live) refill(run.waits, asks ? [button(`waiting for your answer: ${asks} →`, () => (tab("asked"), look()), { class: "link" })] : [], current.go);
   $("banner").hidden = !asks;
   $("banner").textContent = asks ? `The server asks: ${asks} →` : "";
   code();
@@ -560,8 +569,8 @@ function remember(entry) {
 }
 function saveHistory() {
   stored(keep.checked ? localStorage : sessionStorage, CALLS, jsonOf(calls));
-  past.replaceChildren(...calls.map((entry) => h("li", {}, h("button", { type: "button", onclick: () => restore(entry) }, h("span", {}, String(entry.method)), h("time", {}, new Date(entry.at).toTimeString().slice(0, 8)), h("small", {}, `${jsonOf(entry.args).slice(0, 120)} → ${entry.outcome}`)))));
-  forget.hidden = !calls.length;
+  refill(past, calls.map((entry) => h("li", {}, h("button", { type: "button", "data-name": entry.at, onclick: () => restore(entry) }, h("span", {}, String(entry.method)), h("time", {}, new Date(entry.at).toTimeString().slice(0, 8)), h("small", {}, `${jsonOf(entry.args).slice(0, 120)} → ${entry.outcome}`)))), keep);
+  passOn(forget, keep, () => (forget.hidden = !calls.length));
   if (forget.hidden) past.append(h("li.empty", {}, "No calls yet. Each call is noted here, without its result, its uploads and your credentials."));
 }
 function restore(entry) {
@@ -570,6 +579,8 @@ function restore(entry) {
 }
 saveHistory();
 
+/** What the pane of code shows. */
+let coded = "";
 function code() {
   if (!current) return;
   let args = {};
@@ -581,7 +592,10 @@ function code() {
   const attached = {};
   for (const one of current.fields) if (one.callback) attached[one.path[0]] = "callback"; else if (one.how) attached[one.path[0]] = one.how;
   const url = location.origin.replace(/^http/, "ws") + location.pathname;
-  $("code").replaceChildren(...programs({ url, controller: current.controller, name: current.name, kind: current.method.kind, args, attached }).flatMap(([label, text]) => [h("h2", {}, label, copyButton(text)), h("pre", {}, text)]));
+  const made = programs({ url, controller: current.controller, name: current.name, kind: current.method.kind, args, attached });
+  if (jsonOf(made) === coded) return;
+  coded = jsonOf(made);
+  refill($("code"), made.flatMap(([label, text]) => [h("h2", {}, label, copyButton(text)), h("pre", {}, text)]));
 }
 
 setUp(state);
