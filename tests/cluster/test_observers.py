@@ -69,6 +69,7 @@ class Ledger(wsrpc.Observer):
             (call.direction, call.name, call.kind, end.code, end.not_started)
             for call, end in (*self.ended, *self.refused)
         ]
+        assert {type(code) for *_, code, _ in found} <= {str}
         self.ended, self.refused = [], []
         return found
 

@@ -46,6 +46,9 @@ class Ledger(wsrpc.Observer):
 
     def assert_one_ending_each(self) -> None:
         assert not self.strays
+        # Exporters take plain text, and no members of an enumeration.
+        codes = [end.code for one in self.ends.values() for end in one]
+        assert {type(code) for code in [*codes, *(end.code for _, end in self.refused)]} <= {str}
         ends = {call.name: self.ends[id(call)] for call in self.begun}
         assert all(len(self.ends[id(call)]) == 1 for call in self.begun), ends
         refused = {id(call) for call, _ in self.refused}

@@ -262,7 +262,7 @@ class Inbound(LaneOwner):
             not_started = bool(body.not_started)
             self._told.end(body.code, not_started=not_started, error_id=body.error_id)
         else:
-            self._tell_refusal(CallEnd(body.code, not_started=True, error_id=body.error_id))
+            self._tell_refusal(CallEnd(str(body.code), not_started=True, error_id=body.error_id))
 
     def _tell_refusal(self, end: CallEnd) -> None:
         """Tell observers of a call for which there was no session here."""
@@ -576,10 +576,10 @@ class Invocation(Inbound):
         body = end if isinstance(end, ErrorBody) else ErrorBody(end, "")
         if self._begun is not None:
             took = self.hub.runtime.now() - self._since
-            ended = CallEnd(body.code, took, bool(body.not_started), body.error_id)
+            ended = CallEnd(str(body.code), took, bool(body.not_started), body.error_id)
             self.relay.events.call_ended(self._begun, ended)
         elif self.relay.events.observed:
-            self._tell_refusal(CallEnd(body.code, not_started=True, error_id=body.error_id))
+            self._tell_refusal(CallEnd(str(body.code), not_started=True, error_id=body.error_id))
 
     def _tell_refusal(self, end: CallEnd) -> None:
         self.relay.events.refusal(self._called(), end)

@@ -295,7 +295,7 @@ class CallState(LaneOwner):
         begun = self._since >= 0.0
         code = self._code or self.stopped or "cancelled"
         duration = self.hub.runtime.now() - self._since if begun else 0.0
-        end = CallEnd(code, duration, not begun, self._error_id)
+        end = CallEnd(str(code), duration, not begun, self._error_id)
         if not begun:
             events.call_refused(self.label, end, self.hub.log)
             if events.observed:

@@ -140,7 +140,7 @@ class Dispatcher:
             known: Whether there is such a method.
         """
         events = self._hub.events
-        end = CallEnd(code, not_started=True)
+        end = CallEnd(str(code), not_started=True)
         known = known and (not method or method in self._entries)
         events.call_refused(method or CALLBACK, end, self._hub.log, known=known)
         if not events.observed:
