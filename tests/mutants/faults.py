@@ -26,6 +26,8 @@ CHUNKS = ("tests/protocol/test_chunks.py",)
 DRAIN = ("tests/protocol/test_drain.py",)
 PRESSURE = ("tests/protocol/test_pressure.py",)
 DEADLINES = ("tests/session/test_deadlines.py",)
+GIVEN_BACK = ("tests/session/test_given_back.py",)
+ALONE = ("tests/session/test_left_alone.py",)
 RETRY = ("tests/test_retry.py", "tests/session/test_retry.py")
 
 
@@ -740,13 +742,6 @@ FAULTS = [
         ("tests/session/test_endings.py", "-k", "at_the_moment"),
     ),
     Fault(
-        "bytes of an item that lacked credit are held for ever",
-        "streams/producer.py",
-        "            while self._late:\n                hub.release(len(self._late.pop(0)))\n",
-        "",
-        ("tests/session/test_given_back.py",),
-    ),
-    Fault(
         "a link that carried nothing begins the delays anew",
         "session/reconnect.py",
         "        if endpoint.received + endpoint.acked > way.before or",
@@ -780,5 +775,47 @@ FAULTS = [
         "                self._let_sit(one)\n\n    def _seat_by_force",
         "                self._let_sit(one)\n            else:\n                return\n\n    def _seat_by_force",
         ("tests/admission/test_pending.py",),
+    ),
+    Fault(
+        "items that had to wait for credit are held for ever once they have gone",
+        "streams/producer.py",
+        "            self._hub.release(len(item))\n",
+        "",
+        GIVEN_BACK,
+    ),
+    Fault(
+        "items that wait for credit when their stream ends are held for ever",
+        "streams/producer.py",
+        "                hub.release(len(self._late.pop(0)))\n",
+        "                self._late.pop(0)\n",
+        GIVEN_BACK,
+    ),
+    Fault(
+        "a stream that is stopped waits until all of its items have gone",
+        "streams/producer.py",
+        "        while self._late and self._open():\n",
+        "        while self._late:\n",
+        GIVEN_BACK,
+    ),
+    Fault(
+        "a server that asked to be left alone is dialled if it is due otherwise",
+        "session/reconnect.py",
+        "            away = 0.0 if resumes else self._away.get(number, 0.0)\n",
+        "            away = 0.0\n",
+        ALONE,
+    ),
+    Fault(
+        "a server that asked to be left alone as it refused is dialled",
+        "session/reconnect.py",
+        "            self._away[way.address % self._addresses] = now + asked_to_wait\n",
+        "            pass\n",
+        ALONE,
+    ),
+    Fault(
+        "a server that asked to be left alone in its goaway is dialled",
+        "session/reconnect.py",
+        "        self._away[here % self._addresses] = now + reconnect_after\n",
+        "",
+        ALONE,
     ),
 ]

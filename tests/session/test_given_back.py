@@ -12,17 +12,32 @@ import wsrpc
 from tests.support import pair, until, wire_of
 
 LARGE = "x" * 20_000
+HUGE = "x" * 150_000
 ITEMS = 20
 
 
 class Store:
     def __init__(self) -> None:
         self.seen = anyio.Event()
+        self.go = anyio.Event()
 
     @wsrpc.method
     async def items(self, n: int) -> AsyncIterator[str]:
         for _ in range(n):
             yield LARGE
+
+    @wsrpc.method
+    async def grown(self, stubborn: bool) -> AsyncIterator[str]:
+        """Small items, then large ones at once, so that some lack credit; then it waits."""
+        try:
+            for _ in range(100):
+                yield ""
+            for _ in range(ITEMS):
+                yield HUGE
+            await self.go.wait()
+        except anyio.get_cancelled_exc_class():
+            if not stubborn:
+                raise
 
     @wsrpc.method
     async def one_wrong(self) -> AsyncIterator[object]:
@@ -131,6 +146,26 @@ async def test_an_item_that_lacks_credit_is_held_at_its_producer_until_the_strea
         async with client.clientize(Store, window=4).grows() as stream:
             assert await anext(stream) == "x"
             await until(lambda: taken(server) > 0)
+        await until(lambda: taken(server) == 0)
+
+
+@pytest.mark.parametrize("ending", ["read", "left", "left, but its source goes on", "lost"])
+async def test_items_that_have_to_wait_for_credit_are_held_until_they_go_or_their_stream_ends(
+    ending: str,
+) -> None:
+    store = Store()
+    # Seconds. A stream that is stopped waits for none of its items: nothing here takes so long.
+    limits = wsrpc.Limits(cleanup_timeout=30)
+    async with pair([store], limits=limits) as (server, client):
+        async with client.clientize(Store).grown(ending.endswith("on")) as stream:
+            for _ in range(100):
+                assert await anext(stream) == ""
+            await until(lambda: taken(server) >= len(HUGE))
+            if ending == "read":
+                store.go.set()
+                assert await stream.collect() == [HUGE] * ITEMS
+            elif ending == "lost":
+                await client.aclose()
         await until(lambda: taken(server) == 0)
 
 
