@@ -574,7 +574,7 @@ FAULTS = [
     Fault(
         "bytes of the items after one that is invalid are held for ever",
         "streams/consumer.py",
-        "            self._give_back(self._held - self._taking)\n",
+        "        self._give_back(self._held - self._taking)\n",
         "",
         ("tests/session/test_given_back.py",),
     ),
@@ -786,8 +786,8 @@ FAULTS = [
     Fault(
         "items that wait for credit when their stream ends are held for ever",
         "streams/producer.py",
-        "                hub.release(len(self._late.pop(0)))\n",
-        "                self._late.pop(0)\n",
+        "            hub.release(len(self._late.pop(0)))\n",
+        "            self._late.pop(0)\n",
         GIVEN_BACK,
     ),
     Fault(

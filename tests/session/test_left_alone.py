@@ -70,7 +70,7 @@ async def test_a_server_that_asked_to_be_left_alone_is_dialled_by_no_new_session
     how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not even after the session that it still has lost its link, and was due there soon."""
-    places = Places(how)
+    places, known = Places(how), 0
     monkeypatch.setattr("wsrpc.client.open_link", places.open_link)
     with anyio.fail_after(10 * AWAY):
         async with wsrpc.connect(["ws://a", "ws://b"]) as session:
