@@ -240,6 +240,7 @@ def test_trio_and_asyncio_are_known_at_the_seams_only() -> None:
         "cluster.durable",
         "runtime",
         "runtime.by_hand",
+        "runtime.containing",
         "runtime.on_anyio",
         "runtime.on_asyncio",
         "testing.virtual_time",

@@ -14,6 +14,7 @@ from typing_extensions import TypeVar
 from .interfaces import Session
 from .protocol.endpoint import Endpoint
 from .protocol.lanes import InCall
+from .runtime import containing
 
 __all__ = ["Authorize", "CallContext", "Visible", "current", "metadata"]
 
@@ -141,6 +142,7 @@ class Handling:
 
 
 handling: ContextVar[Handling | None] = ContextVar("wsrpc_handling", default=None)
+containing.mark(handling)
 outgoing_metadata: ContextVar[Mapping[str, str]] = ContextVar("wsrpc_metadata", default=NO_METADATA)
 
 

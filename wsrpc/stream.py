@@ -21,7 +21,7 @@ from typing_extensions import TypeVar
 
 from . import runtime as runtimes
 from .errors import Code, RpcError, WsrpcError
-from .runtime.by_hand import as_fault
+from .runtime.by_hand import as_fault, exits
 
 __all__ = [
     "Final",
@@ -343,7 +343,7 @@ class LocalStream(Stream[T_co, U_co]):
                 self._cut = not self._closed
                 return error
             return as_fault(error, self._label)
-        return error if isinstance(error, SystemExit) else as_fault(error, self._label)
+        return error if exits(error) else as_fault(error, self._label)
 
     def _end_as(self, source: Any) -> None:
         """End the stream, with the final value of a source that is a stream and has one."""

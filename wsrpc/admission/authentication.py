@@ -17,6 +17,7 @@ from ..limits import FLOOR_MAX_BATCH, Limits
 from ..protocol.codec import SUBPROTOCOLS
 from ..protocol.hello import Opening, read_opening
 from ..runtime.by_hand import never_cancels
+from ..runtime.containing import set_off_by_peer
 from ..session.first_message import first_message
 from ..telemetry.logs import everyone
 from ..transport.base import Link, short_reason
@@ -149,11 +150,12 @@ class Authentication:
             return Grant(None)
         try:
             with anyio.move_on_after(self._limits.auth_timeout):
-                found = await never_cancels(
-                    self._authenticate(handshake, auth),
-                    "authenticate",
-                    runtimes.current().is_being_cancelled,
-                )
+                with set_off_by_peer():
+                    found = await never_cancels(
+                        self._authenticate(handshake, auth),
+                        "authenticate",
+                        runtimes.current().is_being_cancelled,
+                    )
                 return _checked(found if isinstance(found, Grant) else Grant(found))
         except RpcError as error:
             if error.code == "unavailable":

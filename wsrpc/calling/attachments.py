@@ -19,6 +19,7 @@ from ..protocol.frames import ErrorBody
 from ..protocol.lanes import OutCall, Upload
 from ..runtime import Future, Task
 from ..runtime.by_hand import as_fault
+from ..runtime.containing import set_off_by_peer
 from ..runtime.timers import TimerEntry
 from ..streams.producer import Packer, Producer
 from ..values.adapter import Adapter, Unencodable
@@ -138,7 +139,8 @@ class _Pump(LaneOwner):
         body: ErrorBody | None = None
         try:
             if not self._stopped:
-                await self._producer.run(self.source)
+                with set_off_by_peer():
+                    await self._producer.run(self.source)
         except self._hub.runtime.cancelled_class() as error:
             assert self.task is not None
             if self._stopped or self._hub.runtime.is_cancelled(self.task):

@@ -222,7 +222,8 @@ async def _failure(
         error = wrong_kind(label, streams=True)
     if attachments is not None and attachments.failure is not None:
         failure, attachments.failure = attachments.failure, None
-        failure.__cause__ = error
+        if failure.__cause__ is None:
+            failure.__cause__ = error
         return failure
     return error
 

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import anyio
 
-__all__ = ["as_fault", "never_cancels"]
+__all__ = ["as_fault", "exits", "never_cancels"]
 
 T = TypeVar("T")
 
@@ -28,12 +28,19 @@ def as_fault(error: BaseException, where: str) -> BaseException:
     """
     # trio's exception is recognised by its name, so that trio need not be installed.
     trios = type(error).__name__ == "Cancelled" and type(error).__module__.startswith("trio")
-    if not trios and not isinstance(error, (*SPECIAL, SystemExit)):
+    if not trios and not isinstance(error, SPECIAL) and not exits(error):
         return error
     said = f": {error}" if str(error) else ""
     fault = RuntimeError(f"{where} raised {type(error).__name__}{said}")
     fault.__cause__ = error
     return fault
+
+
+def exits(error: BaseException) -> bool:
+    """Whether an error is a `SystemExit`, or a group of a task group with one in it."""
+    if not isinstance(error, BaseExceptionGroup):
+        return isinstance(error, SystemExit)
+    return error.subgroup(SystemExit) is not None and error.subgroup(KeyboardInterrupt) is None
 
 
 async def never_cancels(awaited: Awaitable[T], where: str, cancelled: Callable[[], bool]) -> T:

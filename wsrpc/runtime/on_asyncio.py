@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary, ref
 
 import anyio
 
+from . import containing
 from .base import Future, Nursery, Start, Task, Timer
 from .interrupting import interrupt_by
 
@@ -218,10 +219,12 @@ class AsyncioRuntime:
 
 class _AsyncioNursery:
     # Each session has a nursery, mostly with one timer and no task: slots, and no empty sets.
-    __slots__ = ("_loop", "_tasks", "_timers")
+    __slots__ = ("_contains", "_loop", "_tasks", "_timers")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
+        self._contains = True
+        containing.enter(loop)
         self._tasks: dict[asyncio.Task[None], None] = {}
         self._timers: list[_AsyncioTimer] = []
 
@@ -261,8 +264,13 @@ class _AsyncioNursery:
         for task in self._tasks:
             task.cancel()
         # Their cleanup may have begun others.
-        while left := {task for task in self._tasks if not task.done()}:
-            await _outlast(left)
+        try:
+            while left := {task for task in self._tasks if not task.done()}:
+                await _outlast(left)
+        finally:
+            if self._contains:
+                self._contains = False
+                containing.leave(self._loop)
 
 
 class _AsyncioTimer:

@@ -15,6 +15,7 @@ from ..protocol.frames import HelloBody
 from ..protocol.hello import Opening
 from ..runtime import Future
 from ..runtime.by_hand import never_cancels
+from ..runtime.containing import set_off_by_peer
 from ..session.live_session import LiveSession
 from ..session.wire_session import WireSession
 from ..telemetry.logs import everyone
@@ -150,7 +151,8 @@ class ServedSession(LiveSession):
 
     async def _greet(self, on_connect: OnSession, greeted: Future) -> None:
         try:
-            await never_cancels(on_connect(self), "on_connect", self.runtime.is_being_cancelled)
+            with set_off_by_peer():
+                await never_cancels(on_connect(self), "on_connect", self.runtime.is_being_cancelled)
         except anyio.get_cancelled_exc_class():
             raise
         except KeyboardInterrupt:
@@ -172,9 +174,10 @@ class ServedSession(LiveSession):
             with anyio.move_on_after(self.limits.cleanup_timeout):
                 if self._greeted is not None:
                     await self._greeted
-                await never_cancels(
-                    on_disconnect(self), "on_disconnect", self.runtime.is_being_cancelled
-                )
+                with set_off_by_peer():
+                    await never_cancels(
+                        on_disconnect(self), "on_disconnect", self.runtime.is_being_cancelled
+                    )
         except anyio.get_cancelled_exc_class():
             raise
         except KeyboardInterrupt:

@@ -43,6 +43,7 @@ from ..protocol.endpoint import Endpoint
 from ..protocol.events import AuthReceived, GoawayReceived
 from ..protocol.frames import HelloBody
 from ..runtime import Future, Nursery, Runtime
+from ..runtime.containing import set_off_by_peer
 from ..telemetry.events import Events
 from ..telemetry.logs import one_line
 from .wire_session import WireSession
@@ -430,7 +431,8 @@ class LiveSession(Session):
         self._events.session_state(self, change, resumed=resumed)
         if self._on_state is not None:
             try:
-                self._on_state(self, change)
+                with set_off_by_peer():
+                    self._on_state(self, change)
             except KeyboardInterrupt:
                 if not self.runtime.interrupt():
                     raise
