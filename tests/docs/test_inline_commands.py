@@ -102,7 +102,7 @@ NOT_RUN = {
     ".venv/bin/python -m pytest -n auto": GATE,
     "kill -9": "it names a way to end a process; tests/telemetry/test_recording.py ends one so",
     "py-spy record": "it is a program of another project, which needs the rights of a debugger",
-    "pip install -e '.[dev]'": INDEX,
+    "pip install -e '.[dev,nats-server]'": INDEX,
     ".venv/bin/pip install -e '.[dev]'": INDEX,
     "pip install -e '.[bench,dev]'": INDEX,
     "pip install 'wsrpc-anyio[nats]'": INDEX,
@@ -158,6 +158,13 @@ def alternatives(command: str) -> list[str]:
     most = max(word.count("|") for word in words) + 1
     chosen = [[word.split("|")[n % (word.count("|") + 1)] for word in words] for n in range(most)]
     return [" ".join(words) for words in chosen]
+
+
+def needs_nats() -> None:
+    """Skip the test where there is no NATS server, unless WSRPC_NATS=require."""
+    missing = nats_server_path() is None or importlib.util.find_spec("nats") is None
+    if missing and os.environ.get("WSRPC_NATS") != "require":
+        pytest.skip("there is no nats-server here, or no nats-py")
 
 
 class Place:
@@ -216,8 +223,7 @@ class Place:
         """The value of a word that stands for something of the reader's."""
         if name not in self._known:
             if name == "nats":
-                if nats_server_path() is None or importlib.util.find_spec("nats") is None:
-                    pytest.skip("there is no nats-server here, or no nats-py")
+                needs_nats()
                 self._known[name] = self._stack.enter_context(NatsServer()).url
             elif name == "chat":
                 port = free_port()
@@ -356,6 +362,8 @@ def test_a_command_that_a_text_names_does_its_work(
     command: str, place: Place, request: pytest.FixtureRequest
 ) -> None:
     folder: Path | None = None
+    if re.search(r"nats-server\b|/cluster_|--cluster", command):
+        needs_nats()
     if re.match(r"(make|python -m (tests|benchmarks|examples)|python examples/)", command):
         folder = ROOT
     if command in ("make compiled", "make wheels", "make docs"):
