@@ -14,6 +14,7 @@ from tests.support import error_of, until
 from wsrpc.cluster import (
     Cluster,
     ClusterConfigError,
+    ClusterLimits,
     Snapshot,
     Superseded,
     TopicGap,
@@ -136,6 +137,39 @@ async def test_a_restart_of_nats_loses_and_doubles_nothing() -> None:
                 await producer.flush()
             await until(lambda: len(got) >= 400 and bool(ended))
             assert got == list(range(400))
+            nodes.end()
+
+
+async def test_a_reader_that_is_ahead_of_its_node_waits_while_nats_is_away() -> None:
+    limits = ClusterLimits(
+        beat=0.2, suspect=1.0, grace=0.3, dead_after=6.0, reconnecting=0.5, ahead=0.1
+    )
+    with NatsServer() as nats, anyio.fail_after(60):
+        async with anyio.create_task_group() as group:
+            nodes = Net(group, lambda: NatsBus(nats.url), limits)
+            topic = (await nodes.add()).cluster.topic("n", int)
+            async with topic.produce() as producer:
+                first = await producer.durable(1)
+                reader = topic.subscribe(start="earliest")
+                assert (await anext(reader)).value == 1
+                await anyio.to_thread.run_sync(nats.stop, signal.SIGKILL)
+                epoch, _, position = first.partition(".")
+                # As if another node had delivered that one, which this node has yet to read.
+                ahead = topic.subscribe(after=f"{epoch}.{int(position) + 1}")
+                got: list[int] = []
+
+                async def read() -> None:
+                    got.append((await anext(ahead)).value)
+
+                group.start_soon(read)
+                await anyio.sleep(10 * limits.ahead)
+                await anyio.to_thread.run_sync(nats.start)
+                for item in (2, 3):
+                    await producer.durable(item)
+                await until(lambda: bool(got))
+                assert got == [3]
+                for one in (reader, ahead):
+                    await one.aclose()
             nodes.end()
 
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 import wsrpc
 from tests.cluster.support import node
 from tests.support import Codec, error_of, soon, until, wire_of
-from wsrpc.cluster import ClusterLimits, Snapshot, Superseded, TopicGap, TopicTaken
+from wsrpc.cluster import Cluster, ClusterLimits, Snapshot, Superseded, TopicGap, TopicTaken
 from wsrpc.values.tracked import TrackedAdapter
 
 
@@ -179,6 +179,20 @@ async def test_a_position_is_taken_up_again_or_the_gap_is_told() -> None:
                 reader = topic.subscribe(after=after, on_gap="snapshot")
                 assert (await anext(reader)).value == 7
                 await reader.aclose()
+
+
+async def test_a_node_that_goes_tells_no_reader_of_a_gap() -> None:
+    with soon():
+        async with anyio.create_task_group() as group:
+            async with Cluster(wsrpc.Server([])) as cluster:
+                reader = cluster.topic("n", int).subscribe(after="00000000.4")
+
+                async def read() -> None:
+                    with error_of("unavailable"):
+                        await anext(reader)
+
+                group.start_soon(read)
+                await anyio.wait_all_tasks_blocked()
 
 
 async def test_a_gap_goes_on_with_a_snapshot_where_that_was_asked_for() -> None:

@@ -24,6 +24,9 @@ from anyio.streams.text import TextReceiveStream
 
 __all__ = ["Child", "Verdict", "child", "main"]
 
+# Seconds between two looks at a process that is to end.
+LOOK = 0.05
+
 
 def main(*shows: Callable[..., Awaitable[bool]]) -> None:
     """Run programs one after the other; each parameter is an option, and a failure exit code 1."""
@@ -83,12 +86,16 @@ class Child:
     async def end(self, number: signal.Signals) -> float:
         """Send it a signal, and wait until it has ended; returns the seconds that it took.
 
-        A thread watches for the end: this process may be busy with its clients just then.
+        Those in which it could have run, and other processes had the CPUs, do not count: a busy
+        machine makes no process late. A thread watches for the end: this process may be busy with
+        its clients just then.
         """
         over = [0.0]
+        waited = [self._waited()]
 
         def watch() -> None:
-            select.select([ending], [], [])
+            while not select.select([ending], [], [], LOOK)[0]:
+                waited.append(self._waited())
             over[0] = time.monotonic()
 
         ending = os.pidfd_open(self.process.pid)
@@ -99,7 +106,15 @@ class Child:
         finally:
             os.close(ending)
         await self.ended()
-        return over[0] - began
+        return over[0] - began - (max(waited) - waited[0])
+
+    def _waited(self) -> float:
+        """Seconds in which its main thread waited for a CPU so far; 0 where nobody counts them."""
+        try:
+            with open(f"/proc/{self.process.pid}/schedstat") as counts:
+                return int(counts.read().split()[1]) / 1e9
+        except (OSError, IndexError):
+            return 0.0
 
     async def ended(self) -> None:
         """Wait until it has ended."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 import secrets
 from collections import deque
 from collections.abc import Callable
@@ -35,6 +36,7 @@ from .network import Network
 from .node import Node
 from .ring import Reader, Ring, Snapshot, closed_ring
 from .store import AWAY, NO_STATE, RETRY, STARTING, Note, Store, epoch_of
+from .store import Described as Stored
 
 __all__ = ["StoredChannel"]
 
@@ -61,13 +63,9 @@ HEADERS = 1024
 IDLE = 0.5
 
 
-class Described(Protocol):
+class Described(Stored, Protocol):
     """The attributes of a topic that its channel needs."""
 
-    name: str
-    history: int
-    history_bytes: int
-    max_age: float | None
     adapter: TrackedAdapter
     snapshots: TrackedAdapter
 
@@ -111,6 +109,8 @@ class StoredChannel:
         self._owner_subject = f"topic.{key}.owner"
         self._waiting: set[Reader[Any]] = set()
         self._reading = False
+        # Seconds on the loop's clock. The last time at which NATS had no further item.
+        self._complete = -math.inf
         # The state as a producer.
         self._id = ""
         self._last = 0
@@ -150,6 +150,9 @@ class StoredChannel:
     def left(self, reader: Reader[Any]) -> None:
         self.readers -= 1
         self._waiting.discard(reader)
+
+    def is_complete(self, since: float) -> bool:
+        return self._complete > since
 
     def wake(self) -> None:
         waiting, self._waiting = self._waiting, set()
@@ -213,8 +216,7 @@ class StoredChannel:
         ring = self.ring
         first, last = info.state.first_seq, info.state.last_seq
         if ring is None or ring.epoch != epoch or ring.last > last:
-            start = max(first, last - self._topic.history + 1, 1)
-            ring = self._fresh(epoch, start - 1)
+            ring = self._fresh(epoch, max(first, last - self._topic.history + 1, 1) - 1)
             self._look_for_end(ring)
         consumer = f"n{secrets.token_hex(8)}"
         # `pull_subscribe` would give it another name, and leave it behind.
@@ -240,12 +242,15 @@ class StoredChannel:
                     messages = await self._bus.run(
                         subscription.fetch, BATCH, timeout=FETCH, heartbeat=0.5
                     )
+                    pending = messages[-1].metadata.num_pending if messages else 1
                 except nats.errors.TimeoutError:
                     # This raises if the consumer is gone.
-                    await self._bus.run(subscription.consumer_info)
-                    continue
+                    info = await self._bus.run(subscription.consumer_info)
+                    messages, pending = [], info.num_pending
                 for message in messages:
                     self._take(ring, message)
+                if not pending:
+                    self._complete = self.runtime.now()
                 self._look_for_end(ring)
                 self._topics.trim()
                 self.wake()

@@ -180,6 +180,14 @@ class Source(Protocol):
     def left(self, reader: Reader[Any]) -> None:
         """Forget a reader that is through."""
 
+    def is_complete(self, since: float) -> bool:
+        """Whether the history was found to have all items that there are, after this time.
+
+        Args:
+            since: Seconds on the loop's clock.
+        """
+        ...
+
 
 class Reader(Stream[Tracked[T]]):
     """One reader of a topic; a slow one costs no more than its position.
@@ -192,13 +200,14 @@ class Reader(Stream[Tracked[T]]):
         overflow: The policy when the history has dropped items that it has not read.
         on_gap: The policy when items after its position are gone.
         wait: Seconds to wait for a producer while there is none; None: for ever.
-        ahead: Seconds to wait for items that another node has delivered already.
+        ahead: Seconds to wait for items that another node has delivered already. For as long as
+            this node cannot know all items, since NATS is away, it waits on.
     """
 
     __slots__ = (
         "_after",
         "_ahead",
-        "_ahead_until",
+        "_ahead_since",
         "_busy",
         "_closed",
         "_dropped",
@@ -238,7 +247,8 @@ class Reader(Stream[Tracked[T]]):
         self._dropped = 0
         # Seconds on the loop's clock. The time at which it has waited long enough.
         self._until: float | None = None
-        self._ahead_until: float | None = None
+        # Seconds on the loop's clock. The time since which this node has not had its position.
+        self._ahead_since: float | None = None
         self._waiter: Future | None = None
         self._closed = False
         self._busy = False
@@ -348,16 +358,28 @@ class Reader(Stream[Tracked[T]]):
             return self._snapshot(ring) if self._start == "snapshot" else None
         epoch, _, digits = asked.rpartition(".")
         position = int(digits) if digits.isdecimal() and len(digits) < 20 else -1
+        elsewhere = epoch != ring.epoch or position < 0 or position > ring.last
+        if elsewhere and ring.failure is not None:
+            # It is this node that cannot tell, or is going.
+            raise ring.failure
         if epoch != ring.epoch or position < 0:
             return self._gap(ring, asked, "epoch")
         if position > ring.last:
-            now = self._source.runtime.now()
-            if self._ahead_until is None:
-                self._ahead_until = self._until = now + self._ahead
-            return None if now < self._ahead_until else self._gap(ring, asked, "ahead")
+            return self._get_ahead(ring, asked)
         self._ring, self._pos = ring, position
-        self._until = self._ahead_until = None
+        self._until = self._ahead_since = None
         return self._overtaken(ring) if position + 1 < ring.first else None
+
+    def _get_ahead(self, ring: Ring, asked: str) -> Tracked[Any] | None:
+        """Wait for this node to get as far as the one that delivered the last item."""
+        now = self._source.runtime.now()
+        if self._ahead_since is None:
+            self._ahead_since = now
+        until = self._ahead_since + self._ahead
+        if now >= until and self._source.is_complete(self._ahead_since):
+            return self._gap(ring, asked, "ahead")
+        self._until = until if now < until else now + self._ahead
+        return None
 
     def _overtaken(self, ring: Ring) -> Tracked[Any] | None:
         """Apply the overflow policy: the history has dropped items that it has not read."""

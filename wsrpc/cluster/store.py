@@ -18,7 +18,7 @@ from .bus.thread import ThreadBus
 from .errors import BusDown, BusError, ClusterConfigError, NoResponders
 from .network import Network
 
-__all__ = ["AWAY", "NO_STATE", "RETRY", "STARTING", "Note", "Store", "epoch_of"]
+__all__ = ["AWAY", "NO_STATE", "RETRY", "STARTING", "Described", "Note", "Store", "epoch_of"]
 
 NAME_IN_USE = 10058
 

@@ -187,7 +187,9 @@ class NatsBus:
                 refusal = error
             if refusal is not None:
                 raise ClusterConfigError(
-                    f"NATS at {places} refuses the credentials of this node: {refusal}"
+                    f"NATS at {places} refuses the credentials of this node: {refusal}; give those of "
+                    "the cluster's account: nats://user:password@host, or NatsBus(url, user=…, "
+                    "password=…), token=…, nkeys_seed=… or user_credentials=…"
                 ) from None
             raise
         opened = True
