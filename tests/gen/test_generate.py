@@ -185,6 +185,12 @@ def test_a_type_that_is_not_known_is_named_with_what_it_becomes() -> None:
 # -------------------------------------------------------------------------------------- methods
 
 
+def test_a_language_that_is_not_known_is_refused() -> None:
+    unknown: Any = "typescript"
+    with pytest.raises(ValueError, match="language must be 'ts' or 'py', not 'typescript'"):
+        generate({"version": 1, "controllers": {}}, unknown)
+
+
 def test_methods_are_spelled_as_the_language_does_and_the_constant_has_the_wire_name() -> None:
     text = generate(CONTRACT, "ts")
     assert 'streamTokens: { kind: "stream", wire: "stream_tokens" }' in text

@@ -36,7 +36,10 @@ def generate(
     Raises:
         ContractError: The contract is broken, or has a name that cannot stand in code; its author
             is to blame.
+        ValueError: There is no such language.
     """
+    if language not in ("ts", "py"):
+        raise ValueError(f"language must be 'ts' or 'py', not {language!r}")
     text, warnings = (typescript if language == "ts" else python)(contract, **options)
     for line in warnings:
         warn(line)
