@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from .differences import differences
 from .names import ContractError
 from .subtypes import problems
 
@@ -157,6 +158,12 @@ def _type(where: str, *, reads: Any, writes: Any, old_reads: bool) -> Iterator[C
     for_callers = problems(reads, writes)
     for_handlers = problems(writes, reads)
     if not (for_callers or for_handlers):
+        was, now = (reads, writes) if old_reads else (writes, reads)
+        found = differences(was, now)
+        if found:
+            words = {one.change for one in found}
+            word = words.pop() if len(words) == 1 else "type"
+            yield Change(where, word, False, False, "; ".join(one.message for one in found))
         return
     if for_callers and for_handlers:
         word = "type"

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias
 
-__all__ = ["problems"]
+__all__ = ["MAX_DEPTH", "MOST", "problems", "resolved", "said"]
 
 Schema: TypeAlias = Mapping[str, Any]
 
@@ -43,6 +43,31 @@ def problems(reader: Any, writer: Any) -> list[str]:
     return list(_Comparison(reader, writer).run())[:MOST]
 
 
+def resolved(root: Any, schema: Any) -> tuple[Any, str]:
+    """A schema with its reference followed, and the reference's name.
+
+    Args:
+        root: The schema that has the definitions.
+        schema: The schema, a part of it.
+    """
+    name = ""
+    for _ in range(MAX_DEPTH):
+        if not isinstance(schema, Mapping):
+            return schema, name
+        if isinstance(schema.get("allOf"), list) and len(schema["allOf"]) == 1:
+            schema = {**schema["allOf"][0], **_without(schema, "allOf")}
+        elif "$ref" in schema:
+            name = str(schema["$ref"])
+            if name == "#":
+                schema = root
+            else:
+                definitions = root.get("$defs", {}) if isinstance(root, Mapping) else {}
+                schema = definitions.get(name.rpartition("/")[2], False)
+        else:
+            return schema, name
+    return False, name
+
+
 class _Comparison:
     def __init__(self, reader: Any, writer: Any) -> None:
         self._reader = reader
@@ -52,32 +77,13 @@ class _Comparison:
     def run(self) -> Iterator[str]:
         yield from self._compare(self._reader, self._writer, "", 0)
 
-    def _resolved(self, root: Any, schema: Any) -> tuple[Any, str]:
-        """A schema with its reference followed, and the reference's name."""
-        name = ""
-        for _ in range(MAX_DEPTH):
-            if not isinstance(schema, Mapping):
-                return schema, name
-            if isinstance(schema.get("allOf"), list) and len(schema["allOf"]) == 1:
-                schema = {**schema["allOf"][0], **_without(schema, "allOf")}
-            elif "$ref" in schema:
-                name = str(schema["$ref"])
-                if name == "#":
-                    schema = root
-                else:
-                    definitions = root.get("$defs", {}) if isinstance(root, Mapping) else {}
-                    schema = definitions.get(name.rpartition("/")[2], False)
-            else:
-                return schema, name
-        return False, name
-
     def _compare(self, reader: Any, writer: Any, at: str, depth: int) -> Iterator[str]:
-        reader, read_name = self._resolved(self._reader, reader)
-        writer, written_name = self._resolved(self._writer, writer)
+        reader, read_name = resolved(self._reader, reader)
+        writer, written_name = resolved(self._writer, writer)
         if writer is False or _is_any(reader):
             return
         if depth > MAX_DEPTH:
-            yield _said(at, "is nested too deeply to compare")
+            yield said(at, "is nested too deeply to compare")
             return
         if read_name and written_name:
             pair = (read_name, written_name)
@@ -85,13 +91,13 @@ class _Comparison:
                 return
             self._under_way.add(pair)
         if reader is False:
-            yield _said(at, "takes nothing any more")
+            yield said(at, "takes nothing any more")
             return
         if _is_any(writer):
-            yield _said(at, f"may be anything where {_name(reader)} is expected")
+            yield said(at, f"may be anything where {_name(reader)} is expected")
             return
         if not isinstance(reader, Mapping) or not isinstance(writer, Mapping):
-            yield _said(at, "cannot be compared")
+            yield said(at, "cannot be compared")
             return
         yield from self._choices(reader, writer, at, depth)
 
@@ -104,7 +110,7 @@ class _Comparison:
         read = _members(reader)
         if len(read) > 1:
             if not any(not list(self._compare_alone(one, writer, depth + 1)) for one in read):
-                yield _said(at, f"may be {_name(writer)}, which {_name(reader)} does not take")
+                yield said(at, f"may be {_name(writer)}, which {_name(reader)} does not take")
             return
         yield from self._one(
             read[0] if read else reader, written[0] if written else writer, at, depth
@@ -119,27 +125,27 @@ class _Comparison:
         yield from found
 
     def _one(self, reader: Any, writer: Any, at: str, depth: int) -> Iterator[str]:
-        reader, _ = self._resolved(self._reader, reader)
-        writer, _ = self._resolved(self._writer, writer)
+        reader, _ = resolved(self._reader, reader)
+        writer, _ = resolved(self._writer, writer)
         if len(_members(reader)) > 1 or len(_members(writer)) > 1:
             yield from self._choices(reader, writer, at, depth)
             return
         if "allOf" in reader or "allOf" in writer or "not" in reader or "not" in writer:
             if _plain(reader) != _plain(writer):
-                yield _said(at, "cannot be compared")
+                yield said(at, "cannot be compared")
             return
         values = _values(writer)
         if values is not None:
             for value in values:
                 if not _takes(reader, value):
-                    yield _said(at, f"may be {_json(value)}, which {_name(reader)} does not take")
+                    yield said(at, f"may be {_json(value)}, which {_name(reader)} does not take")
             return
         if _values(reader) is not None:
-            yield _said(at, f"may be {_name(writer)} where {_name(reader)} is expected")
+            yield said(at, f"may be {_name(writer)} where {_name(reader)} is expected")
             return
         read, written = reader.get("type"), writer.get("type")
         if read is not None and read != written and (read, written) != ("number", "integer"):
-            yield _said(at, f"may be {_name(writer)} where {_name(reader)} is expected")
+            yield said(at, f"may be {_name(writer)} where {_name(reader)} is expected")
             return
         yield from _bounds(reader, writer, at)
         if written == "string":
@@ -151,7 +157,7 @@ class _Comparison:
 
     def _arrays(self, reader: Schema, writer: Schema, at: str, depth: int) -> Iterator[str]:
         if reader.get("uniqueItems") and not writer.get("uniqueItems"):
-            yield _said(at, "is a set, in which equal items are one")
+            yield said(at, "is a set, in which equal items are one")
         read, written = reader.get("prefixItems", []), writer.get("prefixItems", [])
         rest_read = reader.get("items", True)
         rest_written = writer.get("items", not written)
@@ -172,7 +178,7 @@ class _Comparison:
             if name in read:
                 yield from self._compare(read[name], one, inside, depth + 1)
             elif rest_read is False:
-                yield _said(inside, "is not taken any more")
+                yield said(inside, "is not taken any more")
             else:
                 yield from self._compare(rest_read, one, inside, depth + 1)
         needed = set(writer.get("required", ()))
@@ -180,7 +186,7 @@ class _Comparison:
             own = read.get(name, {})
             if name not in needed and not (isinstance(own, Mapping) and "default" in own):
                 inside = f"{at}.{name}" if at else name
-                yield _said(inside, "is required, and may be left out" if name in written
+                yield said(inside, "is required, and may be left out" if name in written
                             else "is required, and is not there")  # fmt: skip
         if rest_written is not False:
             yield from self._compare(rest_read, rest_written, f"{at}{{}}", depth + 1)
@@ -195,7 +201,7 @@ class _Comparison:
             for one in others:
                 yield from self._compare(keys, one, f"{at}: its keys", depth + 1)
         if reader.get("patternProperties") and _plain(reader) != _plain(writer):
-            yield _said(at, "has keys by a pattern, which cannot be compared")
+            yield said(at, "has keys by a pattern, which cannot be compared")
 
 
 def _without(schema: Schema, word: str) -> dict[str, Any]:
@@ -306,9 +312,9 @@ def _bounds(reader: Schema, writer: Schema, at: str) -> Iterator[str]:
         bound, own = reader[word], writer.get(word)
         low = (word, words) in _LOWER
         if own is None or (own < bound if low else own > bound):
-            yield _said(at, f"must be {words.format(bound)}")
+            yield said(at, f"must be {words.format(bound)}")
     if "multipleOf" in reader and reader["multipleOf"] != writer.get("multipleOf"):
-        yield _said(at, f"must be a multiple of {reader['multipleOf']}")
+        yield said(at, f"must be a multiple of {reader['multipleOf']}")
 
 
 def _strings(reader: Schema, writer: Schema, at: str) -> Iterator[str]:
@@ -316,10 +322,10 @@ def _strings(reader: Schema, writer: Schema, at: str) -> Iterator[str]:
     bytes_now = "base64url" in (form, own)
     if form != own and (form is not None or bytes_now):
         # Bytes travel as they are in MessagePack, so that a string is no bytes and they are none.
-        yield _said(at, f"may be {_name(writer)} where {_name(reader)} is expected")
+        yield said(at, f"may be {_name(writer)} where {_name(reader)} is expected")
     pattern = reader.get("pattern")
     if pattern is not None and pattern != writer.get("pattern"):
-        yield _said(at, f"must match {_json(pattern)}")
+        yield said(at, f"must match {_json(pattern)}")
 
 
 def _name(schema: Any) -> str:
@@ -341,5 +347,6 @@ def _name(schema: Any) -> str:
     return f"{kind} ({form})" if form else kind
 
 
-def _said(at: str, problem: str) -> str:
+def said(at: str, problem: str) -> str:
+    """A sentence about a place in a schema; "" is the whole of it."""
     return f"{at} {problem}" if at else problem
