@@ -26,8 +26,8 @@ class HelloService:
 
 
 class HelloController:
-    def __init__(self, service: HelloService) -> None:
-        self.service = service
+    def __init__(self, service: HelloService | None = None) -> None:
+        self.service = service or HelloService()
 
     @wsrpc.method
     async def stream_tokens(self, hello: str) -> AsyncIterator[Token]:

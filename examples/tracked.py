@@ -16,8 +16,8 @@ LINES = [f"line {n} of the log" for n in range(1, 13)]
 
 
 class Log:
-    def __init__(self, asked: list[str | None]) -> None:
-        self.asked = asked
+    def __init__(self, asked: list[str | None] | None = None) -> None:
+        self.asked = [] if asked is None else asked
 
     @wsrpc.method
     async def follow(self) -> AsyncIterator[wsrpc.Tracked[str]]:

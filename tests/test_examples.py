@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import importlib
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -401,3 +403,13 @@ async def test_only_messages_of_the_declared_shape_get_as_far_as_the_model() -> 
         with pytest.raises(wsrpc.RpcError) as caught:
             await anext(relay.chat([{"role": "admin", "content": 1}]))  # type: ignore[list-item]
     assert caught.value.code == "invalid_argument"
+
+
+def test_the_controllers_that_the_docs_name_can_be_served_by_themselves() -> None:
+    text = Path("docs/examples.md").read_text("utf-8").partition("## In the explorer")[2]
+    named = [(m, c) for c, m in re.findall(r"`(\w+)` of\s+`([\w.]+)`", text)]
+    assert len(named) >= 6
+    for module, name in [("hello", "HelloController"), *named]:
+        controller = getattr(importlib.import_module(f"examples.{module}"), name)
+        contract = wsrpc.Server([controller]).contract()
+        assert list(contract["controllers"]) == [name]
