@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import typing
 from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
@@ -123,3 +124,9 @@ def test_the_text_of_a_quantity_begins_with_its_unit(thing: Any) -> None:
         kind = str(types.get(name, "")).replace(" | None", "")
         if kind in ("int", "float") and name not in NO_QUANTITIES:
             assert word.rstrip(".,;:") in UNITS, f"{name}: {word}"
+
+
+def test_the_reference_reads_the_type_of_on_state_as_it_is_written() -> None:
+    """On Python 3.11 a name in quotes inside a `Callable` makes it another type."""
+    hints = typing.get_type_hints(wsrpc.connect.__init__)
+    assert hints["on_state"] == Callable[[wsrpc.Session, wsrpc.StateChange], None] | None

@@ -818,4 +818,11 @@ FAULTS = [
         "",
         ALONE,
     ),
+    Fault(
+        "a session is ended for what others hold by now",
+        "session/pressure.py",
+        "        account.judge()\n",
+        "",
+        ("tests/session/test_pressure.py",),
+    ),
 ]
