@@ -38,6 +38,7 @@ from pydantic import (
     JsonValue,
     PlainSerializer,
     PlainValidator,
+    RootModel,
     Secret,
     SecretBytes,
     SecretStr,
@@ -534,6 +535,53 @@ def test_a_dataclass_that_would_lose_further_fields_is_refused() -> None:
 
     with pytest.raises(RegistrationError, match=r"Loose is a dataclass with extra='allow'.*BaseM"):
         Adapter(list[Loose], where="C.m")
+
+
+class Unknown(enum.Enum):
+    KNOWN = "known"
+    UNKNOWN = None
+
+
+class Perhaps(RootModel[int | None]):
+    pass
+
+
+class Holder(BaseModel):
+    state: Unknown | int | None = None
+
+
+@pytest.mark.parametrize(
+    ("annotation", "why"),
+    [
+        (Unknown | None, "Unknown or None.*null in JSON.*another value"),
+        (list[Unknown | None], "Unknown or None.*null in JSON.*another value"),
+        (Holder, r"Holder\.state is Unknown or None.*null in JSON.*another value"),
+        (Perhaps | None, "Perhaps or None.*null in JSON.*drop one None"),
+        (BaseModel, "BaseModel itself"),
+        (dict[str, BaseModel], "BaseModel itself"),
+        (tuple[int, *tuple[str, ...]], "any length"),
+        (list[tuple[*tuple[str, ...], int]], "any length"),
+    ],
+)
+def test_two_nones_fields_of_no_model_and_open_tuples_are_refused(
+    annotation: Any, why: str
+) -> None:
+    with pytest.raises(RegistrationError, match=why):
+        Adapter(annotation, where="C.m")
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value"),
+    [
+        (Unknown, Unknown.UNKNOWN),
+        (Perhaps, Perhaps(None)),
+        (Literal["x", None] | None, None),
+        (JsonValue | None, None),
+        (list[int | None] | None, [None]),
+    ],
+)
+def test_one_none_travels(annotation: Any, value: Any) -> None:
+    travels(annotation, value)
 
 
 def test_a_dict_of_any_keys_takes_strings_only() -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, cast, get_args, get_origin
 from weakref import WeakValueDictionary
 
 import msgspec
 from pydantic import PydanticSchemaGenerationError, PydanticUserError, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import SchemaError, SchemaSerializer, SchemaValidator, to_jsonable_python
+from typing_extensions import Unpack
 
 from ..errors import RegistrationError
 from .checks import BYTES, MOMENTS, check_moments, protected, with_bytes
@@ -174,6 +175,12 @@ def core_of(
 
 
 def _compiled(annotation: Any, where: str, approve: Callable[[Facts, str], None]) -> Core:
+    if _holds_unpacked(annotation):
+        # pydantic takes it for one element, which is a tuple itself.
+        raise RegistrationError(
+            f"{where}: a tuple with a part of any length in it (*tuple[…]) cannot be checked; "
+            "write tuple[X, ...], or a list beside the other elements"
+        )
     try:
         adapter = TypeAdapter(annotation)
         schema = simplified(dict(adapter.core_schema))
@@ -188,6 +195,13 @@ def _compiled(annotation: Any, where: str, approve: Callable[[Facts, str], None]
     facts = Facts(schema, where)
     approve(facts, where)
     return Core(adapter, facts)
+
+
+def _holds_unpacked(annotation: Any) -> bool:
+    return any(
+        get_origin(one) is Unpack or getattr(one, "__unpacked__", False) or _holds_unpacked(one)
+        for one in get_args(annotation)
+    )
 
 
 def _instead(what: str) -> str:

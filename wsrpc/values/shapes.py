@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from .pydantic_schema import FIELD_SETS, Schema, is_schema, takes_extras
+from .pydantic_schema import FIELD_SETS, Schema, fields_of, is_schema, takes_extras
 
 _ARRAYS = frozenset({"deque", "frozenset", "list", "named-tuple", "set", "tuple"})
 _MAPS = frozenset({"counter", "defaultdict", "dict", "ordered-dict"})
@@ -331,11 +331,9 @@ def _flat(alias: Any) -> Iterator[str]:
 
 
 def _root(model: Schema) -> Schema:
-    inside: Schema = model
-    while inside["type"] not in FIELD_SETS and is_schema(inside.get("schema")):
-        inside = inside["schema"]
-    field: Schema = inside["fields"]["root"]["schema"] if "fields" in inside else inside
-    return field
+    inside = fields_of(model)
+    root: Schema = inside["fields"]["root"]["schema"] if "fields" in inside else model["schema"]
+    return root
 
 
 def _has_root(*records: Schema) -> bool:

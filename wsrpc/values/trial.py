@@ -13,7 +13,7 @@ from decimal import Decimal
 from typing import Any, Protocol
 from uuid import UUID
 
-from pydantic import EncodedBytes, EncodedStr, Secret, SecretBytes, SecretStr
+from pydantic import BaseModel, EncodedBytes, EncodedStr, Secret, SecretBytes, SecretStr
 
 from ..errors import RegistrationError
 from .invalid import InvalidValue
@@ -131,6 +131,8 @@ class _Refusals:
             return _why_not_time(spot)
         if spot.is_key:
             return self._why_not_key(schema) or _why_not_function(schema)
+        if kind == "nullable":
+            return self._why_not_nullable(schema)
         if kind in ("set", "frozenset"):
             return self._why_not_items(schema.get("items_schema", {"type": "any"}))
         if kind in ("dataclass", "model", "typed-dict"):
@@ -180,6 +182,19 @@ class _Refusals:
                 "has keys of more than one type in a dict, which are all strings on the wire; "
                 "write dict[str, …] or a list of pairs"
             )
+        return None
+
+    def _why_not_nullable(self, schema: Schema) -> str | None:
+        for leaf in self._shapes.leaves(schema["schema"]):
+            if leaf["type"] in ("enum", "model") and "null" in self._shapes.forms(leaf):
+                name = describe(leaf, self._shapes)
+                cure = (
+                    "give that member another value" if leaf["type"] == "enum" else "drop one None"
+                )
+                return (
+                    f"is {name} or None, but {name} has a value that is null in JSON, too, and would "
+                    f"arrive as None; {cure}"
+                )
         return None
 
     def _why_not_union(self, union: Schema) -> str | None:
@@ -336,6 +351,10 @@ def _why_not_time(spot: _Spot) -> str | None:
 
 def _why_not_record(schema: Schema) -> str | None:
     inside = fields_of(schema)
+    if schema.get("cls") is BaseModel:
+        return (
+            "is BaseModel itself, which has no fields, so that all would be lost; declare the model"
+        )
     if schema["type"] == "dataclass" and takes_extras(schema):
         return (
             "is a dataclass with extra='allow', whose further fields would be lost on the way; use a "
