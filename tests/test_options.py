@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import anyio
@@ -42,6 +43,18 @@ def clustering(**options: Any) -> object:
     return Cluster(wsrpc.Server([Hello()]), **options)
 
 
+def listening(**options: Any) -> object:
+    return wsrpc.Server([Hello()]).listen(**options)
+
+
+def running(**options: Any) -> object:
+    return anyio.run(partial(wsrpc.Server([Hello()]).serve, **options))
+
+
+def declaring(**options: Any) -> object:
+    return wsrpc.method(**options)
+
+
 TYPOS: list[tuple[Callable[..., object], str, Any, str]] = [
     (connecting, "validate", "typo", "'both', 'arrival' or 'none'"),
     (serving, "validate", "typo", "'both', 'arrival' or 'none'"),
@@ -72,6 +85,39 @@ TYPOS: list[tuple[Callable[..., object], str, Any, str]] = [
     (serving, "authenticate", "token", "must be a function"),
     (serving, "authorize", {"admin"}, "must be a function"),
     (connecting, "authorize", {"admin"}, "must be a function"),
+    (connecting, "debug", "0", "must be True or False"),
+    (serving, "debug", "0", "must be True or False"),
+    (connecting, "reflection", None, "must be True or False"),
+    (serving, "reflection", 1, "must be True or False"),
+    (serving, "health", "no", "must be True or False"),
+    (serving, "explorer", "no", "must be True or False"),
+    (serving, "metrics", "prometheus", "True, False or a prometheus_client.CollectorRegistry"),
+    (serving, "hosts", 5, "must be a list"),
+    (serving, "hosts", [5], "each of hosts must be a text"),
+    (serving, "origins", 5, "must be a list, '*' or None"),
+    (serving, "trusted_proxies", 5, "must be a list"),
+    (serving, "trusted_proxies", [5], "each of trusted_proxies must be a text"),
+    (
+        serving,
+        "trusted_proxies",
+        ["proxy"],
+        "an address, a network such as '10.0.0.0/8', or 'unix'",
+    ),
+    (connecting, "ssl", True, "an ssl.SSLContext"),
+    (listening, "ssl", "cert.pem", "an ssl.SSLContext"),
+    (running, "ssl", "cert.pem", "an ssl.SSLContext"),
+    (connecting, "proxy", None, "True, False or the URL of a proxy"),
+    (listening, "port", "8000", "a number from 0 to 65535"),
+    (listening, "port", 8000.0, "a number from 0 to 65535"),
+    (listening, "port", None, "a number from 0 to 65535"),
+    (listening, "port", 65536, "a number from 0 to 65535"),
+    (running, "port", "8000", "a number from 0 to 65535"),
+    (listening, "host", 5, "a text, or None for every interface"),
+    (listening, "host", ["a", "b"], "a text, or None for every interface"),
+    (listening, "path", 5, "the path of a Unix socket"),
+    (running, "path", "", "the path of a Unix socket"),
+    (declaring, "oneway", "yes", "must be True or False"),
+    (declaring, "idempotent", 1, "must be True or False"),
 ]
 
 
@@ -82,6 +128,31 @@ def test_validate_typo_is_refused_by_connect_as_by_server_and_clientize(
     with pytest.raises(ValueError, match=option) as caught:
         enter(**{option: value})
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("url", [5, None, b"ws://a", ["ws://a", 5]])
+def test_connect_refuses_what_is_no_url_before_it_connects(url: Any) -> None:
+    with pytest.raises(TypeError, match="connect\\(\\) needs a URL or a list of them"):
+        wsrpc.connect(url)
+    with pytest.raises(ValueError, match="empty list"):
+        wsrpc.connect([])
+
+
+@pytest.mark.parametrize("option", ["origins", "hosts", "trusted_proxies"])
+def test_one_text_is_no_list_of_texts(option: str) -> None:
+    with pytest.raises(TypeError, match=rf"{option} is a list.*write \['a.example'\]"):
+        serving(**{option: "a.example"})
+
+
+@pytest.mark.parametrize("metadata", [5, "x", [("a", "b")], {"a": 1}])
+async def test_metadata_that_is_no_map_of_strings_is_refused_everywhere(metadata: Any) -> None:
+    with pytest.raises(TypeError, match="metadata is a map of strings"):
+        connecting(metadata=metadata)
+    async with connected_pair([Hello()]) as (_, client):
+        with pytest.raises(TypeError, match="metadata is a map of strings"):
+            client.clientize(Hello, metadata=metadata)
+        with pytest.raises(ValueError, match="name of a controller"):
+            client.clientize("")
 
 
 @pytest.mark.parametrize(

@@ -22,10 +22,12 @@ from .interfaces import Interceptor, Observer, OnState, Session, Validate
 from .limits import Limits
 from .options import (
     VALIDATES,
+    checked_bool,
     checked_function,
     checked_interceptors,
     checked_limits,
     checked_plain,
+    checked_tls,
     one_of,
 )
 from .protocol.codec import CODECS
@@ -134,6 +136,13 @@ class connect:
         self._interceptors = checked_interceptors(interceptors)
         checked_function("authorize", authorize)
         checked_plain("on_state", on_state)
+        checked_bool("debug", debug)
+        checked_bool("reflection", reflection)
+        checked_tls(ssl)
+        if not isinstance(proxy, (str, bool)):
+            raise ValueError(f"proxy must be True, False or the URL of a proxy, not {proxy!r}")
+        if not callable(url):
+            _checked_urls(url)
         if not isinstance(reconnect, (bool, Reconnect)):
             raise TypeError(
                 f"reconnect= takes True, False or a wsrpc.Reconnect, not {type(reconnect).__name__}"

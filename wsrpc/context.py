@@ -210,6 +210,8 @@ def metadata(values: Mapping[str, str] | None = None, /, **more: str) -> Iterato
 
 def checked_metadata(values: Mapping[str, str]) -> dict[str, str]:
     """Check that `values` are strings that can travel; returns a copy."""
+    if not isinstance(values, Mapping):
+        raise TypeError(f"metadata is a map of strings to strings; got {values!r}")
     for key, value in values.items():
         if not isinstance(key, str) or not isinstance(value, str):
             raise TypeError(f"metadata is a map of strings to strings; got {key!r}: {value!r}")

@@ -7,6 +7,8 @@ So a wrong value is refused where it was written, and everywhere in the same wor
 from __future__ import annotations
 
 import math
+import os
+import ssl as ssl_module
 from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
 from inspect import iscoroutinefunction
@@ -15,14 +17,17 @@ from typing import Any, TypeVar
 from .limits import Limits
 
 __all__ = [
+    "checked_address",
     "checked_bool",
     "checked_count",
     "checked_function",
     "checked_interceptors",
     "checked_limits",
+    "checked_list",
     "checked_plain",
     "checked_seconds",
     "checked_text",
+    "checked_tls",
     "one_of",
 ]
 
@@ -95,6 +100,52 @@ def checked_bool(name: str, value: bool) -> bool:
     if not isinstance(value, bool):
         raise ValueError(f"{name} must be True or False, not {value!r}")
     return value
+
+
+def checked_list(name: str, value: Iterable[str]) -> list[str]:
+    """A list of texts.
+
+    Raises:
+        ValueError: It is no list, or an entry is no text; the caller's fault.
+        TypeError: It is one text, which is a list of its letters to Python.
+    """
+    if isinstance(value, (str, bytes)):
+        raise TypeError(f"{name} is a list; write [{value!r}]")
+    if not isinstance(value, Iterable):
+        raise ValueError(f"{name} must be a list, not {value!r}")
+    found = list(value)
+    for one in found:
+        if not isinstance(one, str):
+            raise ValueError(f"each of {name} must be a text, not {one!r}")
+    return found
+
+
+def checked_tls(value: ssl_module.SSLContext | None) -> None:
+    """Refuse a value of `ssl=` that holds no TLS settings.
+
+    Raises:
+        ValueError: It is neither an `ssl.SSLContext` nor None; the caller's fault.
+    """
+    if value is not None and not isinstance(value, ssl_module.SSLContext):
+        raise ValueError(
+            f"ssl must be an ssl.SSLContext, as ssl.create_default_context() makes one, or None, not "
+            f"{value!r}"
+        )
+
+
+def checked_address(host: Any, port: Any, path: Any) -> None:
+    """Refuse what no server can listen at.
+
+    Raises:
+        ValueError: The host, port or path is of another type, or the port out of range; the
+            caller's fault.
+    """
+    if host is not None and not isinstance(host, str):
+        raise ValueError(f"host must be a text, or None for every interface, not {host!r}")
+    if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port <= 65535:
+        raise ValueError(f"a port is a number from 0 to 65535, not {port!r}")
+    if path is not None and not (isinstance(path, (str, os.PathLike)) and os.fspath(path)):
+        raise ValueError(f"path must be the path of a Unix socket, or None, not {path!r}")
 
 
 def checked_function(name: str, value: Callable[..., Any] | None) -> None:

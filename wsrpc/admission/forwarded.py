@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+
+from ..options import checked_list
 
 __all__ = ["Proxies", "bucket_of"]
 
@@ -30,10 +32,9 @@ class Proxies:
     """
 
     def __init__(self, trusted: Sequence[str] = ()) -> None:
-        if isinstance(trusted, str):
-            raise TypeError(f"trusted_proxies is a list; write [{trusted!r}]")
-        self._unix = UNIX in trusted
-        self._networks = [ip_network(one, strict=False) for one in trusted if one != UNIX]
+        listed = checked_list("trusted_proxies", trusted)
+        self._unix = UNIX in listed
+        self._networks = [_network(one) for one in listed if one != UNIX]
 
     def trust(self, address: str) -> bool:
         """Whether the peer with this address is a trusted proxy; "" is a peer on a Unix socket."""
@@ -86,6 +87,16 @@ class Proxies:
             if told:
                 return told.partition(",")[0].strip()
         return headers.get("host")
+
+
+def _network(one: str) -> IPv4Network | IPv6Network:
+    try:
+        return ip_network(one, strict=False)
+    except ValueError:
+        raise ValueError(
+            f"each of trusted_proxies must be an address, a network such as '10.0.0.0/8', or 'unix', "
+            f"not {one!r}"
+        ) from None
 
 
 @lru_cache(maxsize=1024)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from ipaddress import ip_address
 
+from ..options import checked_list
 from ..telemetry.logs import everyone
 from .origins import HOST
 
@@ -34,9 +35,8 @@ class Hosts:
     """
 
     def __init__(self, allowed: Sequence[str] | None = None) -> None:
-        if isinstance(allowed, str):
-            raise TypeError(f"hosts is a list; write [{allowed!r}]")
-        for name in allowed or ():
+        listed = checked_list("hosts", allowed or ())
+        for name in listed:
             parts = HOST.fullmatch(name.removeprefix("*."))
             if parts is None or parts.group(2) is not None or "*" in parts.group(1):
                 raise ValueError(
@@ -44,7 +44,7 @@ class Hosts:
                     "'*.app.example'"
                 )
         self._given = allowed is not None
-        names = [name.lower().rstrip(".") for name in allowed or ()]
+        names = [name.lower().rstrip(".") for name in listed]
         self._names = {name for name in names if not name.startswith("*.")}
         self._endings = tuple(name[1:] for name in names if name.startswith("*."))
         self._warned = False

@@ -8,7 +8,7 @@ user's network. Only the `Origin` header tells the server. Programs other than b
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple, TypeAlias
 from urllib.parse import urlsplit
 
@@ -45,6 +45,8 @@ class Origins:
             if not self._all:
                 raise TypeError(f"origins is a list, or '*' for all; write [{allowed!r}]")
         elif allowed is not None:
+            if not isinstance(allowed, Iterable):
+                raise ValueError(f"origins must be a list, '*' or None, not {allowed!r}")
             self._allowed = frozenset(map(_given, allowed))
 
     def allow(self, origin: str | None, host: str | None) -> bool:

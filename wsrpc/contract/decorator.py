@@ -21,7 +21,7 @@ from typing import Any, Literal, Protocol, TypeAlias, TypeVar, overload
 from typing_extensions import ParamSpec
 
 from ..errors import RegistrationError, RpcError
-from ..options import checked_seconds, one_of
+from ..options import checked_bool, checked_seconds, one_of
 from ..stream import Final, LocalStream, Stream
 from ..unary import UnaryCall
 from .annotations import is_stream, names_in, resolve_hints
@@ -196,6 +196,8 @@ def method(
             the author of the class is to blame.
     """
     one_of("on_disconnect", on_disconnect, ("detach", "cancel"))
+    checked_bool("oneway", oneway)
+    checked_bool("idempotent", idempotent)
     if on_drain is not None:
         one_of("on_drain", on_drain, ("finish", "end"))
     options = MethodOptions(

@@ -31,11 +31,14 @@ from ..interfaces import Interceptor, Observer, OnState, Session, StateChange, V
 from ..limits import Limits
 from ..options import (
     VALIDATES,
+    checked_address,
+    checked_bool,
     checked_function,
     checked_interceptors,
     checked_limits,
     checked_plain,
     checked_text,
+    checked_tls,
     one_of,
 )
 from ..telemetry.counters import Snapshot, Stats
@@ -173,6 +176,10 @@ class Server:
         ):
             checked_function(option, function)
         checked_plain("on_state", on_state)
+        for option, flag in (("health", health), ("debug", debug), ("reflection", reflection)):
+            checked_bool(option, flag)
+        if explorer is not None:
+            checked_bool("explorer", explorer)
         limits = checked_limits(limits)
         pending = PendingLinks(limits)
         if debug:
@@ -325,8 +332,14 @@ class Server:
 
         Raises:
             RuntimeError: There are sessions already; the caller's fault.
+            ValueError: It is no registry; the caller's fault.
             ImportError: prometheus-client is not installed; the message names the extra.
         """
+        if registry is not None and not callable(getattr(registry, "collect", None)):
+            raise ValueError(
+                "metrics must be True, False or a prometheus_client.CollectorRegistry, not "
+                f"{registry!r}"
+            )
         if self._counted:
             return
         service = self._service
@@ -423,11 +436,12 @@ class Server:
                 speed on asyncio. Peers do not notice.
 
         Raises:
-            ValueError: The port is out of range, or there is no such transport; the caller's fault.
+            ValueError: An argument is of another type, the port is out of range, or there is no such
+                transport; the caller's fault.
             ImportError: The transport is not installed; the message names the extra.
         """
-        if not 0 <= port <= 65535:
-            raise ValueError(f"a port is a number from 0 to 65535, not {port!r}")
+        checked_address(host, port, path)
+        checked_tls(ssl)
         return Listener(
             self, self._service, self._listeners, host, port, path, ssl, checked(transport)
         )

@@ -38,7 +38,7 @@ from ..interfaces import (
     Validate,
 )
 from ..limits import Limits
-from ..options import checked_interceptors
+from ..options import checked_interceptors, checked_text
 from ..protocol.endpoint import Endpoint
 from ..protocol.events import AuthReceived, GoawayReceived
 from ..protocol.frames import HelloBody
@@ -521,9 +521,10 @@ def interface_of(controller: Any) -> AnyInterface:
     Raises:
         RegistrationError: The class cannot be a controller.
         TypeError: `controller` is neither a controller nor a name.
+        ValueError: The name is empty.
     """
     if isinstance(controller, str):
-        return LooseInterface(controller)
+        return LooseInterface(checked_text("the name of a controller", controller))
     if isinstance(controller, Mapping):
         return interface_from_contract(controller)
     return interface(controller)
