@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import tempfile
+from typing import Any
 
 import anyio
 import pytest
@@ -138,6 +139,46 @@ async def test_a_restart_of_nats_loses_and_doubles_nothing() -> None:
             await until(lambda: len(got) >= 400 and bool(ended))
             assert got == list(range(400))
             nodes.end()
+
+
+async def topic_streams(bus: Any) -> list[str]:
+    """The streams of JetStream that hold items of topics."""
+    streams = await bus.run(bus.client.jetstream().streams_info)
+    return [one.config.name for one in streams if "_T_" in one.config.name]
+
+
+async def test_a_reader_that_begins_with_the_latest_gets_no_item_of_before() -> None:
+    async with net("nats", 2, jetstream=True) as nodes:
+        here, there = nodes.places
+        async with here.cluster.topic("n", int).produce() as producer:
+            for i in range(300):
+                producer.publish(i)
+                if i % 50 == 0:
+                    await producer.flush()
+            await producer.flush()
+            # At first this node has not read the topic, and then it has stopped to.
+            for turn in range(2):
+                reader = there.cluster.topic("n", int).subscribe(start="latest")
+                got: list[int] = []
+
+                async def read(reader: Any = reader, got: list[int] = got) -> None:
+                    got.extend([(await anext(reader)).value for _ in range(3)])
+
+                async with anyio.create_task_group() as group:
+                    group.start_soon(read)
+                    item = 1000 * (turn + 1)
+                    while len(got) < 3:
+                        await producer.durable(item)
+                        item += 1
+                assert got[0] >= 1000 * (turn + 1)
+                assert got == list(range(got[0], got[0] + 3))
+                await reader.aclose()
+                bus = nodes.buses[1]
+                js, (stream,) = bus.client.jetstream(), await topic_streams(bus)
+                while await bus.run(js.consumers_info, stream):
+                    await anyio.sleep(0.01)
+                for i in range(20):
+                    await producer.durable(i)
 
 
 async def test_a_reader_that_is_ahead_of_its_node_waits_while_nats_is_away() -> None:

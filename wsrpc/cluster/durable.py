@@ -182,10 +182,8 @@ class StoredChannel:
         ring.failure = RpcError(Code.FAILED_PRECONDITION, str(error))
 
     def _fresh(self, epoch: str, last: int) -> Ring:
-        old = self.ring
-        if old is not None:
-            while old.evict():
-                pass
+        while self.ring is not None and self.ring.evict():
+            pass
         topic = self._topic
         ring = self.ring = Ring(
             epoch,
@@ -218,6 +216,8 @@ class StoredChannel:
         if ring is None or ring.epoch != epoch or ring.last > last:
             ring = self._fresh(epoch, max(first, last - self._topic.history + 1, 1) - 1)
             self._look_for_end(ring)
+        ring.newest = last
+        self.wake()
         consumer = f"n{secrets.token_hex(8)}"
         # `pull_subscribe` would give it another name, and leave it behind.
         await self._bus.run(
@@ -255,6 +255,7 @@ class StoredChannel:
                 self._topics.trim()
                 self.wake()
         finally:
+            ring.newest = None
             with anyio.CancelScope(shield=True), anyio.move_on_after(1):
                 with suppress(*AWAY):
                     await self._bus.run(subscription.unsubscribe)
@@ -262,9 +263,7 @@ class StoredChannel:
                     await self._bus.run(self.store.js().delete_consumer, self.store.items, consumer)
 
     def _goes_on(self, generation: int) -> bool:
-        return bool(
-            self.readers and generation == self._bus.generation and not self._network.closed
-        )
+        return self.readers > 0 and not self._network.closed and generation == self._bus.generation
 
     def _take(self, ring: Ring, message: Any) -> None:
         sequence = message.metadata.sequence.stream
@@ -281,9 +280,8 @@ class StoredChannel:
             self._network.junk += 1
             ring.skip(sequence)
             return
-        item = Shared(id, value, self._topic.adapter)
         ring.ended = False
-        ring.add(item, len(data))
+        ring.add(Shared(id, value, self._topic.adapter), len(data))
 
     # ------------------------------------------------------------ the producer, as readers see it
 

@@ -62,6 +62,9 @@ class Ring:
     ) -> None:
         self.epoch = epoch
         self.last = last
+        # The newest position that is known of: the items up to it may be yet to come here. None
+        # while nobody looks.
+        self.newest: int | None = last
         self.bytes = 0
         self.most = most
         self.most_bytes = most_bytes
@@ -123,7 +126,7 @@ class Ring:
 
         Args:
             codec: A codec of text.
-            position: From `first - 1` to `last`.
+            position: From `first - 1` to `last - 1`.
             most: Items.
             size: Bytes of all of them.
         """
@@ -258,7 +261,7 @@ class Reader(Stream[Tracked[T]]):
 
     @property
     def lag(self) -> int:
-        return 0 if self._ring is None else self._ring.last - self._pos
+        return 0 if self._ring is None else max(0, self._ring.last - self._pos)
 
     @property
     def dropped(self) -> int:
@@ -298,7 +301,7 @@ class Reader(Stream[Tracked[T]]):
         ring = self._ring
         if self._closed or ring is not self._source.ring or self._overflow == "latest":
             return b"", 0
-        if ring is None or self._pos + 1 < ring.first:
+        if ring is None or not ring.first <= self._pos + 1 <= ring.last:
             return b"", 0
         pack, count = ring.pack(codec, self._pos, most, size)
         self._pos += count
@@ -350,10 +353,11 @@ class Reader(Stream[Tracked[T]]):
         if asked is None:
             if self._start == "snapshot" and ring.awaits_snapshot():
                 return None
-            self._ring = ring
             if self._start == "latest":
-                self._pos = ring.last
+                if ring.newest is not None:
+                    self._ring, self._pos = ring, max(ring.last, ring.newest)
                 return None
+            self._ring = ring
             self._pos = ring.first - 1
             return self._snapshot(ring) if self._start == "snapshot" else None
         epoch, _, digits = asked.rpartition(".")
