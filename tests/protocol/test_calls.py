@@ -660,7 +660,7 @@ def test_a_cancel_does_not_free_the_slot_but_the_terminal_does(codec: Codec) -> 
 def test_a_call_made_while_handling_one_never_waits(codec: Codec, oneway: bool) -> None:
     client, _ = full(codec)
     handled = client.call("call", 2, "Guest.name", {})
-    with pytest.raises(NoSlotError):
+    with pytest.raises(NoSlotError, match=r"all 9 slots .* made while handling one"):
         client.endpoint.call("A.b", client.dump({}), parent=handled, oneway=oneway)
     assert client.hear() == []
     client.endpoint.finish(handled)
@@ -706,7 +706,7 @@ def test_a_call_above_the_bound_is_refused_and_the_link_lives(codec: Codec) -> N
 def test_too_many_waiting_calls_fail_at_once(codec: Codec) -> None:
     client = Bare(codec, "connecting", limits=Limits(max_waiting=2))
     calls = [client.endpoint.call("A.b", client.dump({})) for _ in range(10)]
-    with pytest.raises(NoSlotError):
+    with pytest.raises(NoSlotError, match=r"^2 calls wait .* \(max_waiting\)$"):
         client.endpoint.call("A.b", client.dump({}))
     client.endpoint.cancel(calls[9])
     client.endpoint.call("A.b", client.dump({}))

@@ -151,6 +151,46 @@ async def test_values_nested_too_deeply_are_an_invalid_argument(codec: Codec) ->
         assert await echo.echo(1) == 1
 
 
+@pytest.mark.rule("VALUE-3", "ERROR-8")
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        (float("nan"), "NaN and Infinity cannot travel"),
+        (2**64, "Integers go from"),
+        ("\ud800", "A string with a lone surrogate cannot travel"),
+        (object(), "Unable to serialize"),
+    ],
+)
+async def test_the_error_for_a_value_that_cannot_travel_names_the_argument_once(
+    codec: Codec, value: object, says: str
+) -> None:
+    class Desk:
+        @wsrpc.method
+        async def put(self, first: Any, second: Any = None, more: list[Any] = []) -> None: ...  # noqa: B006
+
+        @wsrpc.method
+        async def pile(self, papers: AsyncIterator[Any]) -> None:
+            async for _ in papers:
+                pass
+
+    async with pair([Desk()], codec=codec) as (_, client):
+        for desk in (client.clientize(Desk), client.clientize("Desk")):
+            with error_of("invalid_argument") as refused:
+                await desk.put(first=1, second=value)
+            assert refused.value.message.startswith(f"the arguments of Desk.put: second: {says}")
+            with error_of("invalid_argument") as refused:
+                await desk.put(first=1, more=[[value]])
+            assert refused.value.message.startswith("the arguments of Desk.put: more: ")
+            assert says in refused.value.message
+        with error_of("invalid_argument") as refused:
+            await client.clientize(Desk).pile(wsrpc.stream_of([value]))
+        assert refused.value.message.startswith(f"an item of Desk.pile(papers=…): {says}")
+        with error_of("invalid_argument") as refused:
+            await client.clientize(Desk).put(1, more=3)  # type: ignore[arg-type]
+        assert refused.value.message.startswith("the arguments of Desk.put: more: Input")
+        await client.clientize(Desk).put(1)
+
+
 # ------------------------------------------------------------------------------------ calls
 
 

@@ -293,6 +293,34 @@ async def test_callbacks_inherit_what_remains() -> None:
         assert 20 < left <= 30.1
 
 
+async def test_errors_of_nested_calls_in_a_group_are_no_failure_of_a_handler_that_is_stopped(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Crowd:
+        @wsrpc.method
+        async def ask(self, also: bool) -> None:
+            async with anyio.create_task_group() as tasks:
+                for _ in range(3):
+                    tasks.start_soon(self._one, wsrpc.DeadlineExceeded("its time is over as well"))
+                if also:
+                    tasks.start_soon(self._one, ZeroDivisionError())
+
+        async def _one(self, error: Exception) -> None:
+            try:
+                await anyio.sleep_forever()
+            finally:
+                raise error
+
+    async with pair([Crowd()]) as (_, client):
+        crowd = client.clientize(Crowd, timeout=5)
+        with error_of("deadline_exceeded"):
+            await crowd.ask(also=False)
+        with error_of("deadline_exceeded"):
+            await crowd.ask(also=True)
+        await until(lambda: "failed while it was being stopped" in caplog.text)
+    assert caplog.text.count("failed while it was being stopped") == 1
+
+
 @pytest.mark.rule("TIME-1")
 async def test_a_handler_does_not_know_the_scopes_around_its_own_ends_connection() -> None:
     with soon():

@@ -187,7 +187,7 @@ class _Pump(LaneOwner):
         if isinstance(error, ValueTooLargeError):
             error = RpcError(Code.RESOURCE_EXHAUSTED, f"an item of {self._label}: {error}")
         elif isinstance(error, Unencodable):
-            error = RpcError(Code.INVALID_ARGUMENT, f"an item of {self._label}: {error}")
+            error = RpcError(Code.INVALID_ARGUMENT, f"an item of {self._label}: {error.reason}")
         if self._attachments.failure is None:
             self._attachments.failure = error
         if isinstance(error, RpcError) and error.origin in (None, self._hub.origin):

@@ -72,13 +72,8 @@ def begin(
         if len(payload) >= STEP:
             hub.settle()
         return call
-    except NoSlotError:
-        limit = hub.endpoint.slots.limit
-        error = RpcError(
-            Code.RESOURCE_EXHAUSTED,
-            f"{label}: all {limit} slots of the other end are taken, and a call made while "
-            "handling one of the same session does not wait",
-        )
+    except NoSlotError as no_slot:
+        error = RpcError(Code.RESOURCE_EXHAUSTED, f"{label}: {no_slot}")
     except PeerDrainingError:
         error = RpcError(Code.UNAVAILABLE, f"{label}: the other end is draining")
     except ValueTooLargeError as too_large:

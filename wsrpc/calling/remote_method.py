@@ -9,7 +9,7 @@ from ..context import is_unicode
 from ..errors import Code, RpcError
 from ..protocol.codec import Codec
 from ..protocol.splice import Encoded
-from ..values.adapter import Unencodable
+from ..values.adapter import Adapter, Unencodable
 from .attachments import Attachments
 from .observed import Kind, unsent
 from .options import Options
@@ -55,7 +55,8 @@ class RemoteMethod:
             return payload
         except Unencodable as error:
             raise RpcError(
-                Code.INVALID_ARGUMENT, f"the arguments of {self.label}: {error}"
+                Code.INVALID_ARGUMENT,
+                f"the arguments of {self.label}: {self._misfit(values, error)}",
             ) from None
 
     def unsent(self, kind: Kind, metadata: Mapping[str, str] | None, error: RpcError[Any]) -> None:
@@ -68,6 +69,21 @@ class RemoteMethod:
         """
         session, events = self.route.witnesses()
         unsent(session, events, self.label, kind, error.code, metadata, self.spec.tags)
+
+    def _misfit(self, values: dict[str, Any], error: Unencodable) -> str:
+        """The reason why the values cannot leave, with the name of the argument to blame."""
+        if error.names_field:
+            return error.reason
+        for name, value in values.items():
+            # One by one, since the encoder of all of them does not tell which one it refused.
+            param = self.spec.params.get(name)
+            annotation = Any if param is None else param.annotation
+            alone = Adapter(annotation, where=name)
+            try:
+                alone.dump(value, self.route.hub.codec, check=self._check_args)
+            except Unencodable as one:
+                return str(one)
+        return error.reason
 
     def attachments(self, uploads: dict[str, Any], callbacks: dict[str, Any]) -> Attachments | None:
         if not uploads and not callbacks:

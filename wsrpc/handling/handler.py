@@ -159,7 +159,8 @@ class Handler(CallState):
     def _fail(self, error: BaseException) -> None:
         if self.stopped is not None:
             rest = self._without_cancellations(error)
-            if rest is not None and not isinstance(rest, RpcError):
+            # A nested call whose time is over as well has failed for the same reason.
+            if rest is not None and not all(isinstance(leaf, RpcError) for leaf in _leaves(rest)):
                 self._log(rest, "failed while it was being stopped", self.stopped)
             self._fail_stopped()
             return

@@ -143,8 +143,16 @@ class Requests(Sending):
             self._outbox.add(call, call.pending_bytes)
         else:
             nested = running and target is None
-            if nested or len(slots.waiting) >= self.limits.max_waiting:
-                raise NoSlotError
+            if nested:
+                raise NoSlotError(
+                    f"all {slots.limit} slots of the other end are taken, and a call made while "
+                    "handling one of the same session does not wait"
+                )
+            if len(slots.waiting) >= self.limits.max_waiting:
+                raise NoSlotError(
+                    f"{len(slots.waiting)} calls wait for a slot of the other end already "
+                    "(max_waiting)"
+                )
             if fits:
                 self._fit(call)
             slots.waiting[call] = None

@@ -39,8 +39,11 @@ from .checks import (
 from .core import Core, WireSchema, builtins, core_of, exactly
 from .facts import Facts, is_flat, is_same_json
 from .invalid import (
+    SURROGATE,
+    SURROGATE_WORDS,
     TOO_DEEP_WORDS,
     UNDECODABLE,
+    WIDE_INT_WORDS,
     InvalidValue,
     Unencodable,
     from_decoder,
@@ -254,14 +257,22 @@ class Adapter:
         return data
 
     def _refusal(self, value: Any, error: Exception) -> Unencodable:
+        named = isinstance(error, ValidationError)
+        reason = self._reason(value, error)
+        return Unencodable(f"{self.where}: {reason}", reason, names_field=named)
+
+    def _reason(self, value: Any, error: Exception) -> str:
         if isinstance(error, ValidationError):
-            return Unencodable(f"{self.where}: {from_pydantic(error)}")
+            return str(from_pydantic(error))
         if any(word in f"{error!r}" for word in TOO_DEEP_WORDS):
-            return Unencodable(f"{self.where}: {too_deep()}, or in itself")
-        reason = error
+            return f"{too_deep()}, or in itself"
+        cause = error
         if isinstance(error, TypeError) and not self._is_any:
-            reason = self._serialization_error(value) or error
-        return Unencodable(f"{self.where}: {' '.join(str(reason).split())[:400]}")
+            cause = self._serialization_error(value) or error
+        text = " ".join(str(cause).split())
+        if SURROGATE_WORDS in text:
+            return SURROGATE
+        return WIDE_INT.text if WIDE_INT_WORDS in text else text[:400]
 
     def _serialization_error(self, value: Any) -> Exception | None:
         try:

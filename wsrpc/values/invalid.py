@@ -43,7 +43,17 @@ class InvalidValue(WsrpcError):
 
 
 class Unencodable(WsrpcError):
-    """A value must not leave: it does not fit its declared type, or cannot be encoded."""
+    """A value must not leave: it does not fit its declared type, or cannot be encoded.
+
+    Attributes:
+        reason: The message without the value's place, for a caller that names the place itself.
+        names_field: Whether the reason tells which part of the value is to blame.
+    """
+
+    def __init__(self, message: str, reason: str = "", *, names_field: bool = False) -> None:
+        super().__init__(message)
+        self.reason = reason or message
+        self.names_field = names_field
 
 
 def _summary(errors: list[dict[str, Any]], total: int) -> str:
@@ -97,5 +107,8 @@ def from_decoder(error: Exception) -> InvalidValue:
 
 # The words of pydantic and Python for a value that is nested too deeply.
 TOO_DEEP_WORDS = ("RecursionError", "serialization depth")
+SURROGATE_WORDS = "surrogates not allowed"
+SURROGATE = "A string with a lone surrogate cannot travel"
+WIDE_INT_WORDS = "can't serialize ints"
 
 UNDECODABLE = (InvalidValue, msgspec.MsgspecError, ValueError, RecursionError)
