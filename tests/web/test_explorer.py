@@ -577,6 +577,22 @@ async def test_history_restores_the_form() -> None:
 
 
 @pytest.mark.slow
+async def test_history_shows_the_outcome_of_a_call_with_long_arguments() -> None:
+    async with explored(link("Writer.greet", {"name": 300 * "A"})) as (page, _):
+        await page.run("document.querySelector('#t-history').click()")
+        await page.run("document.querySelector('#method .primary').click()")
+        await page.until_says("#calls time", "result")
+        seen = await page.run(
+            """(() => {
+                const box = document.querySelector('#calls time').getBoundingClientRect();
+                const x = box.right - 60, y = box.y + box.height / 2;
+                return box.right <= innerWidth && document.elementFromPoint(x, y).tagName;
+            })()"""
+        )
+        assert seen == "TIME"
+
+
+@pytest.mark.slow
 async def test_large_results_and_bytes_are_shown_in_parts() -> None:
     async with explored("Forms.large") as (page, _):
         await page.key("Enter", "Control")

@@ -569,7 +569,7 @@ function remember(entry) {
 }
 function saveHistory() {
   stored(keep.checked ? localStorage : sessionStorage, CALLS, jsonOf(calls));
-  refill(past, calls.map((entry) => h("li", {}, h("button", { type: "button", "data-name": entry.at, onclick: () => restore(entry) }, h("span", {}, String(entry.method)), h("time", {}, new Date(entry.at).toTimeString().slice(0, 8)), h("small", {}, `${jsonOf(entry.args).slice(0, 120)} → ${entry.outcome}`)))), keep);
+  refill(past, calls.map((entry) => h("li", {}, h("button", { type: "button", "data-name": entry.at, onclick: () => restore(entry) }, h("span", {}, String(entry.method)), h("time", {}, `${entry.outcome} · ${new Date(entry.at).toTimeString().slice(0, 8)}`), h("small", {}, jsonOf(entry.args).slice(0, 120))))), keep);
   passOn(forget, keep, () => (forget.hidden = !calls.length));
   if (forget.hidden) past.append(h("li.empty", {}, "No calls yet. Each call is noted here, without its result, its uploads and your credentials."));
 }
