@@ -88,6 +88,15 @@ def test_a_tally_counts_by_key_and_forgets() -> None:
     assert tally[Identity(User(1))] == tally[Identity([1])] == 0
 
 
+def test_a_tally_tells_principals_apart_that_python_takes_for_equal() -> None:
+    tally = Tally()
+    tally.add(Identity(True))
+    tally.add(Identity(1.0))
+    assert [tally[Identity(one)] for one in (True, 1.0, 1)] == [1, 1, 0]
+    tally.remove(Identity(True))
+    assert [tally[Identity(one)] for one in (True, 1.0, 1)] == [0, 1, 0]
+
+
 def test_a_key_is_a_string_or_a_whole_number() -> None:
     for key in (1.5, True, b"x", ("a",)):
         with pytest.raises(TypeError, match=r"Grant\.key"):
