@@ -56,7 +56,7 @@ class RemoteMethod:
         except Unencodable as error:
             raise RpcError(
                 Code.INVALID_ARGUMENT,
-                f"the arguments of {self.label}: {self._misfit(values, error)}",
+                f"the arguments of {self.label}: {self._misfit(values, codec, error)}",
             ) from None
 
     def unsent(self, kind: Kind, metadata: Mapping[str, str] | None, error: RpcError[Any]) -> None:
@@ -70,7 +70,7 @@ class RemoteMethod:
         session, events = self.route.witnesses()
         unsent(session, events, self.label, kind, error.code, metadata, self.spec.tags)
 
-    def _misfit(self, values: dict[str, Any], error: Unencodable) -> str:
+    def _misfit(self, values: dict[str, Any], codec: Codec, error: Unencodable) -> str:
         """The reason why the values cannot leave, with the name of the argument to blame."""
         if error.names_field:
             return error.reason
@@ -80,7 +80,7 @@ class RemoteMethod:
             annotation = Any if param is None else param.annotation
             alone = Adapter(annotation, where=name)
             try:
-                alone.dump(value, self.route.hub.codec, check=self._check_args)
+                alone.dump(value, codec, check=self._check_args)
             except Unencodable as one:
                 return str(one)
         return error.reason
