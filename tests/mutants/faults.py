@@ -566,14 +566,14 @@ FAULTS = [
     ),
     Fault(
         "bytes of items that nobody will take are held for ever",
-        "streams/consumer.py",
+        "streams/inbox.py",
         "        if self._held:\n            self._give_back(self._held)\n",
         "",
         ("tests/session/test_given_back.py",),
     ),
     Fault(
         "bytes of the items after one that is invalid are held for ever",
-        "streams/consumer.py",
+        "streams/inbox.py",
         "        self._give_back(self._held - self._taking)\n",
         "",
         ("tests/session/test_given_back.py",),
@@ -729,7 +729,7 @@ FAULTS = [
     ),
     Fault(
         "a stream whose time is up before it was numbered is said to have begun perhaps",
-        "streams/consumer.py",
+        "streams/inbox.py",
         "            error.not_started = not self._lane.is_numbered\n",
         "",
         ("tests/session/test_slots.py", "-k", "time_is_up"),
@@ -778,7 +778,7 @@ FAULTS = [
     ),
     Fault(
         "items that had to wait for credit are held for ever once they have gone",
-        "streams/producer.py",
+        "streams/pushing.py",
         "            self._hub.release(len(item))\n",
         "",
         GIVEN_BACK,

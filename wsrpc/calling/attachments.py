@@ -21,7 +21,8 @@ from ..runtime import Future, Task
 from ..runtime.by_hand import as_fault
 from ..runtime.containing import set_off_by_peer
 from ..runtime.timers import TimerEntry
-from ..streams.producer import Packer, Producer
+from ..streams.producer import Producer
+from ..streams.pushing import Packer
 from ..values.adapter import Adapter, Unencodable
 
 __all__ = ["Attachments"]

@@ -20,7 +20,8 @@ from ..protocol.splice import Encoded
 from ..runtime import Future
 from ..stream import NotFinished, Stream
 from ..streams.consumer import Consumer, ReceivedStream
-from ..streams.producer import Packer, Producer
+from ..streams.producer import Producer
+from ..streams.pushing import Packer
 from ..values.adapter import InvalidValue, Unencodable
 from .handler import OK, Handler
 from .live import LiveCalls
