@@ -8,6 +8,11 @@ These public modules are imported by their own names:
 - `wsrpc.telemetry.log_formats`: lines of the log as text or JSON
 - `wsrpc.telemetry.otel`: traces and durations for OpenTelemetry
 - `wsrpc.telemetry.prometheus`: metrics
+
+For annotations: `OnState` is the type of `on_state=`, which gets the session and a `StateChange`;
+`Authenticate` and `Authorize` are those of the arguments of their names, and `Next` that of an
+interceptor's second argument. `State` has the words for a session's state, `Validate` and `Overflow`
+those for the options `validate=` and `overflow=`.
 """
 
 from __future__ import annotations
