@@ -23,6 +23,7 @@ from wsrpc.cluster import (
 )
 from wsrpc.cluster.bus.embedded import NatsServer
 from wsrpc.cluster.bus.nats import NatsBus
+from wsrpc.cluster.ring import Start
 
 pytestmark = [
     pytest.mark.nats,
@@ -141,6 +142,14 @@ async def test_a_restart_of_nats_loses_and_doubles_nothing() -> None:
             nodes.end()
 
 
+STARTS: list[tuple[int, Start]] = [
+    (10, "earliest"),
+    (200, "earliest"),
+    (200, "snapshot"),
+    (30, "earliest"),
+]
+
+
 async def topic_streams(bus: Any) -> list[str]:
     """The streams of JetStream that hold items of topics."""
     streams = await bus.run(bus.client.jetstream().streams_info)
@@ -179,6 +188,33 @@ async def test_a_reader_that_begins_with_the_latest_gets_no_item_of_before() -> 
                     await anyio.sleep(0.01)
                 for i in range(20):
                     await producer.durable(i)
+
+
+async def test_a_latecomer_is_told_of_no_gap_by_a_node_that_has_not_read_for_a_while() -> None:
+    async with net("nats", 2, jetstream=True) as nodes:
+        here, there = nodes.places
+        topic = there.cluster.topic("n", int, int, history=50)
+        writing = here.cluster.topic("n", int, int, history=50)
+        async with writing.produce(snapshot=lambda: 7) as producer:
+            bus, item = nodes.buses[1], 0
+            for more, start in STARTS:
+                for _ in range(more):
+                    item += 1
+                    await producer.durable(item)
+                reader = topic.subscribe(start=start)
+                got = [await anext(reader)]
+                # The position of an item is its number.
+                while got[-1].id.rpartition(".")[2] != str(item):
+                    got.append(await anext(reader))
+                if start == "snapshot":
+                    assert got.pop(0).value == Snapshot(7)
+                assert [one.value for one in got] == list(range(item + 1 - len(got), item + 1))
+                if start == "earliest":
+                    assert len(got) == min(item, 50)
+                await reader.aclose()
+                js, (stream,) = bus.client.jetstream(), await topic_streams(bus)
+                while await bus.run(js.consumers_info, stream):
+                    await anyio.sleep(0.01)
 
 
 async def test_a_reader_that_is_ahead_of_its_node_waits_while_nats_is_away() -> None:

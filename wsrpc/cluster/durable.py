@@ -216,6 +216,7 @@ class StoredChannel:
         if ring is None or ring.epoch != epoch or ring.last > last:
             ring = self._fresh(epoch, max(first, last - self._topic.history + 1, 1) - 1)
             self._look_for_end(ring)
+        ring.drop_before(first)
         ring.newest = last
         self.wake()
         consumer = f"n{secrets.token_hex(8)}"

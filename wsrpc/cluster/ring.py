@@ -115,6 +115,13 @@ class Ring:
             pass
         self.last = last
 
+    def drop_before(self, position: int) -> None:
+        """Drop the items before a position, which are gone elsewhere, too."""
+        if position > self.last + 1:
+            self.skip(position - 1)
+        while self.first < position and self.evict():
+            pass
+
     def at(self, position: int) -> Shared[Any]:
         """The item at a position from `first` to `last`."""
         return self._items[position - self.last - 1][0]
@@ -353,11 +360,13 @@ class Reader(Stream[Tracked[T]]):
         if asked is None:
             if self._start == "snapshot" and ring.awaits_snapshot():
                 return None
-            if self._start == "latest":
-                if ring.newest is not None:
-                    self._ring, self._pos = ring, max(ring.last, ring.newest)
+            if ring.newest is None and ring.failure is None:
+                # It may be old: a reader that begins is owed no gap.
                 return None
             self._ring = ring
+            if self._start == "latest":
+                self._pos = max(ring.last, ring.newest or 0)
+                return None
             self._pos = ring.first - 1
             return self._snapshot(ring) if self._start == "snapshot" else None
         epoch, _, digits = asked.rpartition(".")
