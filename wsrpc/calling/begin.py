@@ -18,6 +18,7 @@ from ..protocol.frames import CallOptions
 from ..protocol.lanes import CallbackTarget, OutCall
 from ..protocol.splice import Encoded
 from ..runtime import Future
+from ..runtime.timers import TimerEntry
 from .attachments import Attachments
 from .timing import Timing
 
@@ -111,18 +112,42 @@ def _check_metadata(hub: Hub, label: str, carried: Mapping[str, str]) -> None:
 class Reply(LaneOwner):
     """The wait for one value.
 
-    Attributes:
-        call: The call, as long as its deadline may pass.
+    Args:
+        hub: The hub of the session.
+        label: The name of the call in messages.
+        call: The call, which has just begun.
+        attachments: Uploads and callbacks.
+        alarm: Seconds on the loop's clock. The time at which the call fails here, if it does.
     """
 
-    __slots__ = ("attachments", "call", "future", "hub", "label")
-    call: OutCall | None
+    __slots__ = ("_call", "_entry", "attachments", "future", "hub", "label")
 
-    def __init__(self, hub: Hub, label: str, attachments: Attachments | None) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        label: str,
+        call: OutCall,
+        attachments: Attachments | None,
+        alarm: float | None,
+    ) -> None:
         self.hub = hub
         self.label = label
         self.attachments = attachments
         self.future: Future = hub.runtime.future()
+        call.owner = self
+        self._call: OutCall | None = None
+        self._entry: TimerEntry | None = None
+        if alarm is not None:
+            self._call = call
+            self._entry = hub.timers.add(alarm, self.expire)
+
+    def end(self) -> None:
+        """Note that the wait is over."""
+        if self._entry is not None:
+            self.hub.timers.remove(self._entry)
+            # Call and reply refer to each other; without this, each call would be a cycle for the
+            # garbage collector.
+            self._entry = self._call = None
 
     def settle(self, outcome: Terminal | RpcError[Any]) -> None:
         if not self.future.done():
@@ -130,7 +155,7 @@ class Reply(LaneOwner):
 
     def expire(self) -> None:
         """Cancel the call at the far end and fail it here: its time is over (TIME-3)."""
-        call = self.call
+        call = self._call
         assert call is not None
         error = self.hub.overdue(self.label, "did not answer before its deadline")
         error.not_started = not call.is_numbered

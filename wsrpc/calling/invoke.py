@@ -108,13 +108,9 @@ async def invoke(
             attachments=attachments,
             target=target,
         )
-        reply = call.owner = Reply(hub, label, attachments)
+        reply = Reply(hub, label, call, attachments, timing.alarm)
         if attachments is not None:
             attachments.attach(hub, call)
-        entry = None
-        if timing.alarm is not None:
-            reply.call = call
-            entry = hub.timers.add(timing.alarm, reply.expire)
         hub.flush()
         try:
             outcome = await reply.future
@@ -124,11 +120,7 @@ async def invoke(
                 await attachments.close()
             raise
         finally:
-            if entry is not None:
-                hub.timers.remove(entry)
-                # Call and reply refer to each other; without this, each call would be a cycle for
-                # the garbage collector.
-                reply.call = None
+            reply.end()
         if attachments is not None:
             await attachments.close()
         if not isinstance(outcome, Result):

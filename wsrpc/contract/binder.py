@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import Any, Final
 
 from .binding import Param, near
 
 __all__ = ["Binder"]
+
+# More arguments than any call has.
+NEVER: Final = 2**31
 
 
 class Binder:
@@ -49,10 +51,10 @@ class Binder:
         self._callbacks = {param.name: param for param in params if param.kind == "callback"}
         self._simple = not (self._uploads or self._callbacks)
         # With this many arguments by position, all required parameters are given.
-        self._enough = 0.0
+        self._enough = 0
         for name in self._required:
             by_position = name in self._positional
-            place = float(self._positional.index(name) + 1) if by_position else math.inf
+            place = self._positional.index(name) + 1 if by_position else NEVER
             self._enough = max(self._enough, place)
 
     def bind(
@@ -65,7 +67,10 @@ class Binder:
         """
         if not kwargs and self._enough <= len(args) <= len(self._positional):
             # This takes a third of the time of the general way, which also finds errors.
-            given = dict(zip(self._positional, args, strict=False))
+            given = {}
+            positional = self._positional
+            for n, value in enumerate(args):
+                given[positional[n]] = value
         else:
             given = self._place(args, kwargs) if args or self._positional_only else kwargs
             names = given.keys()

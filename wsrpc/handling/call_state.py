@@ -46,6 +46,7 @@ class CallState(LaneOwner):
     __slots__ = (
         "_begun",
         "_code",
+        "_context",
         "_deadline",
         "_entry",
         "_error_id",
@@ -65,7 +66,9 @@ class CallState(LaneOwner):
         "stopped",
     )
 
-    def __init__(self, calls: LiveCalls, call: InCall, label: str) -> None:
+    def __init__(
+        self, calls: LiveCalls, call: InCall, label: str, context: Context | None = None
+    ) -> None:
         self.calls = calls
         self.hub = calls.hub
         self.call = call
@@ -88,6 +91,8 @@ class CallState(LaneOwner):
         self._entry: TimerEntry | None = None
         self._killer: TimerEntry | None = None
         self._task: Task | None = None
+        # The context variables of its task; None for a copy of the reader's.
+        self._context = context
         call.owner = self
 
     def __repr__(self) -> str:
@@ -97,11 +102,6 @@ class CallState(LaneOwner):
     def attached(self) -> bool:
         """Whether to cancel it when the connection is lost."""
         return False
-
-    @property
-    def allowed(self) -> float | None:
-        """Seconds that it may take, even if the caller allows more."""
-        return None
 
     @property
     def ends_on_drain(self) -> bool:
@@ -115,12 +115,13 @@ class CallState(LaneOwner):
 
     # ------------------------------------------------------------ start and stop
 
-    def start(self, complete: bool, baggage: int = 0) -> None:
+    def start(self, complete: bool, baggage: int = 0, allowed: float | None = None) -> None:
         """Run the call as soon as its arguments are here; its timeout counts from now.
 
         Args:
             complete: Whether the arguments are here.
             baggage: Bytes that are held for it besides its arguments.
+            allowed: Seconds that it may take, even if the caller allows more.
         """
         hub = self.hub
         if self.call.cancel_reason is not None:
@@ -130,7 +131,6 @@ class CallState(LaneOwner):
             self._report()
             return
         timeout: float | None = self.call.timeout
-        allowed = self.allowed
         if allowed is not None:
             timeout = allowed * 1000 if timeout is None else min(timeout, allowed * 1000)
         if timeout is not None:
@@ -143,7 +143,12 @@ class CallState(LaneOwner):
             size = len(self.call.args)
             if size >= LIGHT:
                 self._load(size)
-            self._launch()
+            # As `_launch`: a compiled method looks another one of an interpreted subclass up by its
+            # name, which takes several times as long as the call.
+            self.calls.events.handler_began()
+            self._task = hub.nursery.spawn_handler(
+                self._run, context=self._context, deadline=self._deadline, name=self.label
+            )
         else:
             self._await_arguments()
 
@@ -166,10 +171,10 @@ class CallState(LaneOwner):
     def _await_arguments(self) -> None:
         """Do the work that needs no arguments, before they are here."""
 
-    def _launch(self, context: Context | None = None) -> None:
+    def _launch(self) -> None:
         self.calls.events.handler_began()
         self._task = self.hub.nursery.spawn_handler(
-            self._run, context=context, deadline=self._deadline
+            self._run, context=self._context, deadline=self._deadline, name=self.label
         )
 
     def _refuse(self, reason: str) -> None:
@@ -303,32 +308,40 @@ class CallState(LaneOwner):
         elif self.observed is not None:
             events.call_ended(self.observed, end)
 
-    def _ended(self) -> None:
-        if self.observed is None and self._since >= 0.0:
-            self._gone()
-            return
-        try:
-            self._report()
-        finally:
-            self._gone()
+    def _ended(self, ran: bool = False) -> None:
+        """Count the call out, and let go of what it holds.
 
-    def _gone(self) -> None:
-        self.calls.end(self)
-        # Call and handler refer to each other; without this, each call would be a cycle for the
-        # garbage collector.
-        self.call.owner = None
-        if self.handled is not None:
-            self.handled.call = None
-        if self._entry is not None:
-            self.hub.timers.remove(self._entry)
-        if self._killer is not None:
-            self.hub.timers.remove(self._killer)
-        if self.call.callbacks:
-            self.hub.settle_abandoned()
-        if self.call.uploads:
-            self._close_uploads()
-        if self._weight:
-            self._unload()
+        Args:
+            ran: Whether its task ends with it.
+        """
+        hub, call, calls = self.hub, self.call, self.calls
+        try:
+            if ran:
+                calls.events.handler_ended()
+            if self.observed is not None or self._since < 0.0:
+                self._report()
+        finally:
+            # As `LiveCalls.end`, which is a function call more.
+            live = calls.live
+            live.pop(self, None)
+            if not live:
+                calls.emptied()
+            # Call and handler refer to each other; without this, each call would be a cycle for the
+            # garbage collector.
+            call.owner = None
+            handled = self.handled
+            if handled is not None:
+                handled.call = None
+            if self._entry is not None:
+                hub.timers.remove(self._entry)
+            if self._killer is not None:
+                hub.timers.remove(self._killer)
+            if call.callbacks:
+                hub.settle_abandoned()
+            if call.uploads:
+                self._close_uploads()
+            if self._weight:
+                self._unload()
 
     def _close_uploads(self) -> None:
         """Close the uploads that the method may still hold."""
@@ -345,12 +358,20 @@ class CallState(LaneOwner):
             return bytes(codec.null)
         return adapter.dump(value, codec, check=self.calls.check)
 
-    def _answer(self, payload: Encoded) -> None:
+    def _answer(self, payload: Encoded, waited: bool = False) -> bool:
+        """Send the answer, if there is room for it; returns whether there was.
+
+        Args:
+            payload: The encoded answer.
+            waited: Whether its handler has waited for room.
+        """
         hub, call = self.hub, self.call
+        if not waited and hub.endpoint.outbox_full:
+            return False
         if not call.takes_answer or self.stopped is not None or hub.lost is not None:
             # Asked, since the end of the handler tells why.
             self._halted()
-            return
+            return True
         self._code = OK
         if call.oneway:
             hub.endpoint.finish(call)
@@ -359,3 +380,4 @@ class CallState(LaneOwner):
             if len(payload) >= STEP:
                 hub.settle()
         hub.flush()
+        return True

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextvars import Context
 from functools import partial
 from inspect import isawaitable, iscoroutinefunction
 from typing import Any
@@ -30,11 +29,9 @@ class CallbackHandler(Handler):
     __slots__ = ("_offered",)
 
     def __init__(self, calls: LiveCalls, call: InCall, offered: Offered) -> None:
-        super().__init__(calls, call, f"{offered.label}({offered.param.name}=…)")
+        label = f"{offered.label}({offered.param.name}=…)"
+        super().__init__(calls, call, label, offered.context.copy())
         self._offered = offered
-
-    def _launch(self, context: Context | None = None) -> None:
-        super()._launch(self._offered.context.copy() if context is None else context)
 
     async def _handle(self) -> None:
         param = self._offered.param
@@ -51,9 +48,9 @@ class CallbackHandler(Handler):
         del arguments
         payload = self._dump_result(param.result, await called)
         del called
-        if self.hub.endpoint.outbox_full:
+        if not self._answer(payload):
             await self._room_for(payload)
-        self._answer(payload)
+            self._answer(payload, True)
 
     @property
     def _nested(self) -> bool:

@@ -112,7 +112,7 @@ class Dispatcher:
                 call, call.method, too_much_metadata(entry.label, self._hub.limits.max_metadata)
             )
         else:
-            MethodHandler(self._calls, call, entry).start(complete, baggage)
+            MethodHandler(self._calls, call, entry).start(complete, baggage, entry.spec.timeout)
 
     def _unknown(self, call: InCall, method: str) -> None:
         names: list[str] = []

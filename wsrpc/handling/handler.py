@@ -76,8 +76,7 @@ class Handler(CallState):
             if interrupted and not self.hub.runtime.interrupt():
                 raise
         finally:
-            self.calls.events.handler_ended()
-            self._ended()
+            self._ended(ran=True)
 
     def _own_task(self) -> Task:
         assert self._task is not None

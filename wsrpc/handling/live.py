@@ -145,7 +145,12 @@ class LiveCalls:
     def end(self, handler: Running) -> None:
         """Count out a handler that is through, its cleanup included."""
         self.live.pop(handler, None)
-        if self._idle and not self.live:
+        if not self.live:
+            self.emptied()
+
+    def emptied(self) -> None:
+        """Note that no handler runs any more."""
+        if self._idle:
             settle(self._idle)
 
     def stop_all(self, reason: str = "cancelled") -> None:

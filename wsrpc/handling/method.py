@@ -65,10 +65,6 @@ class MethodHandler(Handler):
         return self.entry.spec.options.on_disconnect == "cancel"
 
     @property
-    def allowed(self) -> float | None:
-        return self.entry.spec.timeout
-
-    @property
     def ends_on_drain(self) -> bool:
         return self.entry.spec.ends_on_drain
 
@@ -143,9 +139,9 @@ class MethodHandler(Handler):
         del outcome, pending
         if (len(payload) < STEP) is not entry.light:
             entry.weigh(len(payload), call.oneway)
-        if hub.endpoint.outbox_full:
+        if not self._answer(payload):
             await self._room_for(payload)
-        self._answer(payload)
+            self._answer(payload, True)
 
     def _observe(self) -> ObservedCall:
         spec = self.entry.spec

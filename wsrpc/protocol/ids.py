@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from typing import Literal
+from typing import Final, Literal
 
 from ..limits import Limits
 from .chunks import IncomingValues
@@ -14,6 +13,10 @@ from .sizes import Sizes
 from .window import violation
 
 __all__ = ["Ids"]
+
+# Milliseconds. The longest timeout that travels, and the noise of the clock's subtraction.
+LONGEST_LEFT: Final = 9007199254740991.0
+NOISE: Final = 0.0005
 
 
 class Ids(Sizes):
@@ -79,8 +82,14 @@ class Ids(Sizes):
             options = options or CallOptions()
             # Round up to whole milliseconds, unless only floating point noise is above the last
             # one.
-            remaining = round((call.deadline - self._now) * 1000, 3)
-            options.timeout = math.ceil(min(max(remaining, 0), LONGEST))
+            left = (call.deadline - self._now) * 1000.0
+            if left >= LONGEST_LEFT:
+                options.timeout = LONGEST
+            elif left <= 0.0:
+                options.timeout = 0
+            else:
+                whole = int(left)
+                options.timeout = whole if left - whole < NOISE else whole + 1
         call.id = id = self._next_id
         self._next_id = id + 2
         self._lanes[id] = call

@@ -69,6 +69,7 @@ class Nursery(Protocol):
         *,
         context: contextvars.Context | None = None,
         deadline: float | None = None,
+        name: str | None = None,
     ) -> Task:
         """Start a child that the caller itself keeps, cancels, and awaits before `close`.
 
@@ -78,6 +79,7 @@ class Nursery(Protocol):
             deadline: Seconds on the loop's clock. The result of
                 `anyio.current_effective_deadline()` in the child; the caller has to cancel the
                 child at that time.
+            name: The name of the task, on an event loop that has such names.
         """
         ...
 

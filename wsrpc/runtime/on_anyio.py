@@ -174,6 +174,7 @@ class _GenericNursery:
         *,
         context: contextvars.Context | None = None,
         deadline: float | None = None,
+        name: str | None = None,
     ) -> Task:
         visible = math.inf if deadline is None else deadline + SLACK
         return self._start_in_order(_GenericTask(visible, once=True), fn, (), context)

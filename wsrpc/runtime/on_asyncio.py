@@ -246,9 +246,11 @@ class _AsyncioNursery:
         *,
         context: contextvars.Context | None = None,
         deadline: float | None = None,
+        name: str | None = None,
     ) -> Task:
-        # Not in `_tasks`: removing it would cost a callback and a turn of the loop.
-        task: asyncio.Task[None] = asyncio.Task(fn(), loop=self._loop, context=context)
+        # Not in `_tasks`: removing it would cost a callback and a turn of the loop. Without a name
+        # asyncio would make one up, which costs more than the call's slot.
+        task: asyncio.Task[None] = asyncio.Task(fn(), loop=self._loop, context=context, name=name)
         if deadline is not None and _TABLE is not None:
             _STATES[ref(task, _forget)] = _Due(deadline)
         return task

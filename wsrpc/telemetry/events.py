@@ -120,8 +120,9 @@ class Events:
     def handler_began(self) -> None:
         """Count a handler that has begun."""
         stats = self.stats
-        stats.calls_live += 1
-        stats.calls_peak = max(stats.calls_peak, stats.calls_live)
+        stats.calls_live = live = stats.calls_live + 1
+        if live > stats.calls_peak:
+            stats.calls_peak = live
 
     def handler_ended(self) -> None:
         """Count a handler that is through."""
