@@ -305,7 +305,8 @@ class JsonCodec(Codec):
 
     def decode(self, data: bytes) -> list[Taken | Extension]:
         # The WebSocket library hands over text unchecked, and msgspec skips raw values unchecked.
-        _check_utf8(data)
+        if not data.isascii():
+            _check_utf8(data)
         if len(data) > LONG and (chunk := self._lone_chunk(data)) is not None:
             return [chunk]
         return super().decode(data)
@@ -331,7 +332,8 @@ class JsonCodec(Codec):
         return Chunk(id, head[2] == b"true", cast(Raw, piece))
 
     def split(self, data: bytes) -> list[Raw]:
-        _check_utf8(data)
+        if not data.isascii():
+            _check_utf8(data)
         try:
             return super().split(data)
         except ProtocolError:
@@ -368,13 +370,12 @@ def _lone_surrogate_as_bytes(escape: re.Match[bytes]) -> bytes:
 
 
 def _check_utf8(data: bytes) -> None:
-    if not data.isascii():
-        try:
-            data.decode()
-        except UnicodeDecodeError as error:
-            raise ProtocolError(
-                CloseCode.INVALID_DATA, f"a text message that is not UTF-8: {error}"[:120]
-            ) from None
+    try:
+        data.decode()
+    except UnicodeDecodeError as error:
+        raise ProtocolError(
+            CloseCode.INVALID_DATA, f"a text message that is not UTF-8: {error}"[:120]
+        ) from None
 
 
 def _refuse_extension_type(code: int, data: memoryview) -> Any:
