@@ -253,8 +253,8 @@ FAULTS = [
     Fault(
         "a timeout is rounded down",
         "protocol",
-        "            options.timeout = math.ceil(",
-        "            options.timeout = math.floor(",
+        "whole if left - whole < NOISE else whole + 1\n",
+        "whole\n",
         CALLS,
     ),
     Fault(
@@ -581,7 +581,7 @@ FAULTS = [
     Fault(
         "bytes of arguments are held after their call has ended",
         "handling/call_state.py",
-        "        if self._weight:\n            self._unload()\n",
+        "            if self._weight:\n                self._unload()\n",
         "",
         ("tests/session/test_given_back.py",),
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextvars import ContextVar
 from typing import Any
@@ -251,6 +252,18 @@ async def test_a_call_made_by_an_upload_or_from_a_callback_is_no_ones_child() ->
     async with pair([Who()]) as (_, client):
         who = client.clientize(Who)
         assert await who.upload(names()) == ["5"]
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_handlers_task_on_asyncio_has_the_name_of_its_method() -> None:
+    class Named:
+        @wsrpc.method
+        async def task(self) -> str | None:
+            current = asyncio.current_task()
+            return None if current is None else current.get_name()
+
+    async with connected_pair([Named()]) as (_, client):
+        assert await client.clientize(Named).task() == "Named.task"
 
 
 async def test_the_context_of_a_call_outlives_it() -> None:
