@@ -1042,6 +1042,36 @@ async def test_rows_stand_under_their_numbers_after_one_was_removed() -> None:
 
 
 @pytest.mark.slow
+async def test_no_control_is_cut_off_at_any_width() -> None:
+    cut_off = """[...document.querySelectorAll('main, main button, main input, main select, main textarea')]
+        .filter((one) => one.checkVisibility())
+        .filter((one) => {
+            const { left, right } = one.getBoundingClientRect();
+            const main = document.querySelector('main').getBoundingClientRect();
+            return left < main.left || right > main.right + 1 || right > innerWidth + 1;
+        })
+        .map((one) => one.outerHTML)"""
+    pets = [{"kind": "dog", "name": "Rex"}, {"kind": "cat"}]
+    shown = {
+        "import_file": "Writer.import_file",
+        "digest": "Forms.digest",
+        "scores": link("Forms.scores", {"scores": {"a": 1}}),
+        "point": link("Forms.point", {"at": [1, 2]}),
+        "pets": link("Forms.pets", {"pets": pets}),
+        "bidi_echo": "Interop.bidi_echo",
+    }
+    async with explored() as (page, _):
+        for width in (320, 390, 600, 821, 900, 1000, 1101, 1280):
+            await page.look(width=width, height=800)
+            for name, address in shown.items():
+                await page.run(f"location.hash = {address!r}")
+                await page.until(f"document.title.startsWith({name!r})")
+                await page.run("document.querySelector('.options').open = true")
+                assert await page.run(cut_off) == [], (width, name)
+                assert await page.run("document.scrollingElement.scrollWidth <= innerWidth")
+
+
+@pytest.mark.slow
 async def test_a_thousand_items_are_shown_and_all_are_counted_and_can_be_saved() -> None:
     async with explored("Interop.count?%7B%22n%22%3A1500%7D") as (page, _):
         await page.run(

@@ -26,7 +26,7 @@ export function setUp(tell) {
       method.value = value.value = "";
       showRules();
     } catch (error) {
-      wrong.textContent = (error).message;
+      wrong.textContent = error.message;
     }
   } }, method, value, h("button.quiet", { type: "submit" }, "Always"));
   $("asked").replaceChildren(cards, h("div.ask.plain", {}, h("h2", {}, "Answered without asking"), rules, add, wrong));
@@ -80,7 +80,7 @@ export function ask(method, args, signal) {
         if (keep.checked) always.set(method, text), showRules();
         gone(() => resolve(value));
       } catch (error) {
-        wrong.textContent = (error).message;
+        wrong.textContent = error.message;
         answer.setAttribute("aria-invalid", "true");
         answer.focus();
       }
@@ -100,7 +100,7 @@ export function ask(method, args, signal) {
           answer.value = wrong.textContent = "";
           wake();
         } catch (error) {
-          wrong.textContent = (error).message;
+          wrong.textContent = error.message;
         }
         answer.focus();
       };

@@ -9,7 +9,7 @@ const UNSEEN = /[\u0000-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u20
 export function shQuote(text) {
   if (/^[A-Za-z0-9_@%+:,./=-]+$/.test(text)) return text;
   const escaped = [...text].map((c) => {
-    const code = (c.codePointAt(0));
+    const code = c.codePointAt(0);
     if (c === "\\" || c === "'") return "\\" + c;
     if (c === "\n") return "\\n";
     if (code === 0) return "";
@@ -23,7 +23,7 @@ export function shQuote(text) {
 /** @param {string} text @param {(code: number) => string} wide */
 const escaped = (text, wide) =>
   [...text].map((c) => {
-    const code = (c.codePointAt(0));
+    const code = c.codePointAt(0);
     if (c === "\\" || c === '"') return "\\" + c;
     if (c === "\n") return "\\n";
     return c.length === 1 && UNSEEN.test(c) ? wide(code) : c;

@@ -136,7 +136,7 @@ export function field(name, raw, about) {
         if (value === undefined && !optional && !part.composite) throw new Error("This is required.");
         return value;
       } catch (error) {
-        throw error instanceof Wrong ? error : new Wrong(made, (error).message);
+        throw error instanceof Wrong ? error : new Wrong(made, error.message);
       }
     },
     write(value) {

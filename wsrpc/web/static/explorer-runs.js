@@ -173,7 +173,7 @@ export function start(session, { controller, name, method, args, options, secret
         number.textContent = `${++sent} sent`;
         one.focus();
       } catch (error) {
-        (error).field.fail((error).message);
+        error.field.fail(error.message);
       }
     };
     const number = h("small", {}, "0 sent");
@@ -259,7 +259,7 @@ export function start(session, { controller, name, method, args, options, secret
         end("result", "result");
       }
     } catch (problem) {
-      const error = (problem);
+      const error = problem;
       run.error = error;
       if (abort.signal.aborted) return end(cleaned, "stopped");
       run.card.classList.add("bad");

@@ -65,7 +65,7 @@ function follow() {
   dot.dataset.state = state;
   passOn($("cut"), dot, () => ($("cut").hidden = state !== "open"));
   const words = { connecting: "connecting …", open: "open", lost: "coming back …", closed: `closed: ${lastClose?.code ?? ""} ${lastClose?.reason ?? ""}` };
-  dot.textContent = words[(state)];
+  dot.textContent = words[state];
   if (state === "open") dot.append(h("i", {}, `session ${session.id.slice(0, 6)}${resumes ? ` · resumed ${resumes}×` : ""}`));
   if (state !== was) {
     const said = `${state}${state === "open" && resumes > resumed ? ": resumed" : ""}`;
@@ -191,7 +191,7 @@ function askCredentials(why) {
     try {
       credentials = typed === "" ? undefined : /^[[{"]/.test(typed) ? parse(typed) : typed;
     } catch (error) {
-      wrong.textContent = (error).message;
+      wrong.textContent = error.message;
       return;
     }
     stored(sessionStorage, `${HERE}.auth`, keep.checked && credentials !== undefined ? jsonOf(credentials) : null);
@@ -232,7 +232,7 @@ function markOpen() {
 }
 function filter() {
   const wanted = $("find").value.toLowerCase();
-  for (const group of (document.querySelectorAll("#tree details"))) {
+  for (const group of document.querySelectorAll("#tree details")) {
     let some = false;
     for (const a of group.querySelectorAll("a")) some = !(a.hidden = !a.dataset.name.toLowerCase().includes(wanted)) || some;
     group.hidden = !some;
@@ -287,7 +287,7 @@ function route(kept) {
   if (!method) {
     const [first, one] = Object.entries(contract.controllers).find(([, c]) => Object.keys(c.methods).length) ?? [];
     if (!one) return void $("method").replaceChildren();
-    controller = (first);
+    controller = first;
     name = Object.keys(one.methods)[0];
     args = undefined;
     method = find(controller, name);
@@ -366,7 +366,7 @@ function show(controller, name, method, args) {
       if (read === null || typeof read !== "object" || Array.isArray(read)) throw new Error("Arguments are one object, by name.");
       return read;
     } catch (error) {
-      throw new Wrong({ fail: (text) => ((wholeWrong.textContent = text), whole.setAttribute("aria-invalid", String(!!text))), focus: () => whole.focus() }, (error).message);
+      throw new Wrong({ fail: (text) => ((wholeWrong.textContent = text), whole.setAttribute("aria-invalid", String(!!text))), focus: () => whole.focus() }, error.message);
     }
   }
   function mode(text) {
@@ -405,7 +405,7 @@ function show(controller, name, method, args) {
       for (const key of Object.keys(given)) if (!fields.some((one) => one.path[0] === key && !one.how && !one.callback)) throw new Error(`There is no field ${key}.`);
       for (const one of fields) one.write(Object.hasOwn(given, one.path[0]) ? given[one.path[0]] : undefined);
     } catch (error) {
-      throw new Wrong({ fail: (text) => (wholeWrong.textContent = text), focus: () => whole.focus() }, (error).message);
+      throw new Wrong({ fail: (text) => (wholeWrong.textContent = text), focus: () => whole.focus() }, error.message);
     }
   }
   current = {
@@ -528,7 +528,7 @@ $("banner").onclick = () => (tab("asked"), $("asked").scrollIntoView(), look());
 
 // --- The right side ----------------------------------------------------------------------------------
 
-const tabs = ([...$("tabs").children]);
+const tabs = [...$("tabs").children];
 /** @param {string} name */
 function tab(name) {
   for (const one of tabs) {
@@ -546,7 +546,7 @@ function turn(step, focus = false) {
 }
 $("tabs").onclick = (event) => event.target.closest("button") && tab(event.target.closest("button").id.slice(2));
 $("tabs").onkeydown = (event) => {
-  const step = { ArrowRight: 1, ArrowLeft: -1 }[(event.key)];
+  const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
   if (step) event.preventDefault(), turn(step, true);
 };
 
@@ -600,7 +600,7 @@ function code() {
 
 setUp(state);
 document.addEventListener("keydown", (event) => {
-  const at = (event.target);
+  const at = event.target;
   const typing = /^(INPUT|TEXTAREA|SELECT)$/.test(at.tagName) && at.type !== "checkbox";
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && !$("dialog").open && !$("asked").contains(at)) call();
   else if (event.key === "Escape" && !$("dialog").open && current?.mine().length) current.mine().at(-1).stop();
