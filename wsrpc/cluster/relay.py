@@ -229,7 +229,7 @@ class Inbound(LaneOwner):
             if isinstance(error, PeerDrainingError):
                 self.refuse(Code.UNAVAILABLE, "its client is draining")
             else:
-                self.refuse(Code.RESOURCE_EXHAUSTED, str(error) or "its client has no slot free")
+                self.refuse(Code.RESOURCE_EXHAUSTED, str(error))
             return
         self._out = outbound = Outbound(self, hub, out, len(args))
         self._pipe.account = self.account(hub)
