@@ -157,8 +157,10 @@ class Reply(LaneOwner):
         """Cancel the call at the far end and fail it here: its time is over (TIME-3)."""
         call = self._call
         assert call is not None
-        error = self.hub.overdue(self.label, "did not answer before its deadline")
-        error.not_started = not call.is_numbered
+        sent = call.is_numbered
+        did_not = "did not answer" if sent else "was not sent"
+        error = self.hub.overdue(self.label, f"{did_not} before its deadline")
+        error.not_started = not sent
         self.hub.endpoint.cancel(call, "deadline_exceeded")
         self.hub.wake()
         self.settle(error)

@@ -182,7 +182,8 @@ class Inbox(LaneOwner):
         """End the stream at `when`, the call's deadline on this side (TIME-3)."""
 
         def expire() -> None:
-            error = self._hub.overdue(self._label, "did not end before its deadline")
+            did_not = "did not end" if self._lane.is_numbered else "was not sent"
+            error = self._hub.overdue(self._label, f"{did_not} before its deadline")
             error.not_started = not self._lane.is_numbered
             self.stop("deadline_exceeded")
             self.fail(error)
