@@ -100,6 +100,7 @@ def test_a_certificate_is_checked_with_an_authority_or_not_at_all(
         refused = run(*call)
         assert refused.exit_code == 3
         assert "TLS failed" in refused.stderr
+        assert "--cacert FILE trusts that authority" in refused.stderr
         assert lines(run(*call, f"--cacert={ca}")) == ['"Hello, Ann!"']
         assert lines(run(*call, "--insecure")) == ['"Hello, Ann!"']
         assert "Desk.greet" in run("ls", url, f"--cacert={ca}").stdout

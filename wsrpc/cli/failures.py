@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import sys
 import traceback
 from collections.abc import Iterable
@@ -15,6 +16,9 @@ from ..errors import ConnectError, RegistrationError, RpcError, WsrpcError
 from .text import printable, to_json
 
 __all__ = ["ExitCode", "Failure", "did_you_mean", "note", "report"]
+
+
+TRUST = "  --cacert FILE trusts that authority; --insecure trusts any certificate"
 
 
 class ExitCode(IntEnum):
@@ -74,6 +78,8 @@ def report(error: Exception, *, debug: bool) -> ExitCode:
         return error.code
     if isinstance(error, ConnectError):
         _say(str(error))
+        if isinstance(error.__cause__, ssl.SSLCertVerificationError):
+            typer.echo(TRUST, err=True)
         return ExitCode.UNREACHABLE
     if isinstance(error, RpcError):
         _say_remote(error)
