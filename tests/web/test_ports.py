@@ -308,6 +308,15 @@ async def test_a_page_that_let_its_name_point_here_gets_neither_page_nor_socket(
         caplog.clear()
 
 
+def contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """The TLS contexts of a server on this machine, and of a client that trusts it."""
+    authority = trustme.CA()
+    here, there = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), ssl.create_default_context()
+    authority.issue_cert("127.0.0.1").configure_cert(here)
+    authority.configure_trust(there)
+    return here, there
+
+
 @pytest.mark.rule("HOST-1")
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 @pytest.mark.parametrize("anyio_backend", [("asyncio", {"use_uvloop": True})], ids=["uvloop"])
@@ -315,15 +324,7 @@ async def test_it_gets_neither_on_an_event_loop_that_accepts_by_itself(
     transport: str, tls: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     pytest.importorskip("uvloop")
-    here = there = None
-    if tls:
-        authority = trustme.CA()
-        here, there = (
-            ssl.create_default_context(ssl.Purpose.CLIENT_AUTH),
-            ssl.create_default_context(),
-        )
-        authority.issue_cert("127.0.0.1").configure_cert(here)
-        authority.configure_trust(there)
+    here, there = contexts() if tls else (None, None)
     where = {"host": "127.0.0.1", "ssl": here}
     async with served([Hello()], listen=where) as listener:
         for path, more in (("/", {}), ("/wsrpc.js", {}), ("/", UPGRADE)):
@@ -339,6 +340,34 @@ async def test_it_gets_neither_on_an_event_loop_that_accepts_by_itself(
             assert answer.status == 421
         assert (await request(listener.url, "/", "GET", there)).status == 200
         caplog.clear()
+
+
+class Opener:
+    """Opens a server from within a call."""
+
+    answer: Answer | None = None
+
+    @wsrpc.method
+    async def open(self) -> None:
+        here, there = contexts()
+        where = {"host": "0.0.0.0", "ssl": here}
+        async with served([Hello()], listen=where) as listener:
+            port = listener.url.rpartition(":")[2]
+            self.answer = await request(f"wss://127.0.0.1:{port}", "/", "GET", there)
+
+
+@pytest.mark.parametrize("anyio_backend", [("asyncio", {"use_uvloop": True})], ids=["uvloop"])
+@pytest.mark.parametrize("transport", ["picows"], indirect=True)
+async def test_an_address_that_is_not_known_is_not_that_of_another_servers_connection(
+    transport: str,
+) -> None:
+    pytest.importorskip("uvloop")
+    opener = Opener()
+    async with served([opener]) as listener, wsrpc.connect(listener.url) as session:
+        await session.clientize(Opener).open()
+    assert opener.answer is not None
+    # The explorer is for this machine, as which the request is not known.
+    assert opener.answer.status == 426
 
 
 async def test_pages_of_origins_that_are_let_in_may_import_the_client(transport: str) -> None:

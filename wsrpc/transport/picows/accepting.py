@@ -65,10 +65,11 @@ async def listen(
 
     Leaving stops listening and waits until every `handle` has returned.
     """
-    porter = _Porter(handle, subprotocols, door, limits, ssl is not None)
+    fast = _needs_aiofastnet(path, ssl)
+    accepts = fast or isinstance(asyncio.get_running_loop(), asyncio.BaseEventLoop)
+    porter = _Porter(handle, subprotocols, door, limits, tls=ssl is not None, accepts=accepts)
     async with AsyncExitStack() as stack:
         kind = TcpListening if path is None else UnixListening
-        fast = _needs_aiofastnet(path, ssl)
         sockets = await listening_sockets(door, host, port, path, kind, asked=fast)
         for one in sockets:
             stack.callback(one.close)
@@ -169,13 +170,17 @@ class _Porter(Generic[P]):
         subprotocols: Sequence[str],
         door: Doorkeeper[P],
         limits: Limits,
+        *,
         tls: bool,
+        accepts: bool,
     ) -> None:
         self._handle = handle
         self._subprotocols = [Subprotocol(name) for name in subprotocols]
         self._door = door
         self._limits = limits
         self._tls = tls
+        # Whether `Listening.accept` is called; if not, `accepted` is of another server, if of any.
+        self._accepts = accepts
         self._inside: dict[PicowsLink, asyncio.Task[None]] = {}
         self._shut = False
         # Connections whose request was answered and whose body is still coming.
@@ -194,7 +199,7 @@ class _Porter(Generic[P]):
         for name, value in request.headers.items():
             headers[name] = value.encode("ascii", "surrogateescape").decode("latin-1")
         path = request.path.decode("ascii", "surrogateescape")
-        connection = accepted.get()
+        connection = accepted.get() if self._accepts else None
         method = request.method.decode("ascii", "surrogateescape")
         version = request.version.decode("ascii", "surrogateescape")
         asked = headers_of(headers.raw_items())
@@ -204,7 +209,7 @@ class _Porter(Generic[P]):
             if connection.head.body != "none":
                 connection.before_close = self._read_out
         rules = ServerProtocol(subprotocols=self._subprotocols, logger=muted)
-        answer = self._answer(listener, method, path, asked)
+        answer = self._answer(method, path, asked, _addresses(connection, listener))
         if answer is None:
             verdict = rules.accept(Request(path, headers, method, version))
             if verdict.status_code != 101:
@@ -229,12 +234,12 @@ class _Porter(Generic[P]):
         return WSUpgradeResponseWithListener(WSUpgradeResponse.create_101_response(chosen), link)
 
     def _answer(
-        self, listener: socket.socket, method: str, path: str, headers: dict[str, str]
+        self, method: str, path: str, headers: dict[str, str], addresses: tuple[str, str]
     ) -> HttpAnswer | None:
         """The answer to a request over HTTP, before its form as a WebSocket request is checked."""
         if self._shut:
             return STOPPING
-        local, peer = _addresses(accepted.get(), listener)
+        local, peer = addresses
         answer = self._door.answer(method, path, headers, local=local, peer=peer)
         if answer is None and self._door.forbids(headers):
             return FORBIDDEN_ORIGIN
