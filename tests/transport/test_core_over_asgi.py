@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import wsrpc
-from tests.session import test_endings
+from tests.session import test_endings, test_exiting_tasks
 from tests.support import soon
 from wsrpc.transport.websockets.link import on_asyncio
 
@@ -28,13 +28,18 @@ MODULES = [
         "calls",
         "cancellation",
         "chunks",
+        "closing",
         "context",
         "controllers",
+        "deadlines",
         "endings",
         "errors",
+        "exiting_tasks",
         "feeds",
         "fetchers",
         "interceptors",
+        "overflow",
+        "retry",
         "slots",
         "streams",
         "threads",
@@ -47,6 +52,10 @@ pytestmark = pytest.mark.slow
 
 # Fixtures of those modules.
 error = test_endings.error
+way = test_exiting_tasks.way
+
+# It cuts a link in memory.
+IN_MEMORY = "test_pending_calls_fail_with_unavailable_and_handlers_clean_up"
 
 
 @asynccontextmanager
@@ -108,7 +117,7 @@ def _tests() -> dict[str, Any]:
         f"{name}_{module.__name__.rpartition('_')[2]}": test
         for module in MODULES
         for name, test in vars(module).items()
-        if name.startswith("test_") and _uses_pair(test)
+        if name.startswith("test_") and name != IN_MEMORY and _uses_pair(test)
     }
 
 
