@@ -50,6 +50,13 @@ class Store:
             yield text
 
     @wsrpc.method
+    async def one_by_one(self, last: object) -> AsyncIterator[object]:
+        """Small items that come by themselves, since it waits before each."""
+        for item in ("a", "b", last):
+            yield item
+            await self.go.wait()
+
+    @wsrpc.method
     async def then_fails(self) -> AsyncIterator[str]:
         for _ in range(ITEMS):
             yield LARGE
@@ -86,6 +93,10 @@ class Typed(Store):
 
     @wsrpc.method
     async def one_wrong(self) -> AsyncIterator[str]:
+        yield ""
+
+    @wsrpc.method
+    async def one_by_one(self, last: object) -> AsyncIterator[str]:
         yield ""
 
 
@@ -138,6 +149,27 @@ async def test_the_items_of_a_stream_are_held_until_it_ends_in_one_way_or_anothe
             with pytest.raises(wsrpc.RpcError):
                 await anext(stream)
         await until(lambda: taken(client) == 0)
+
+
+@pytest.mark.parametrize("ending", ["read", "dropped", "wrong"])
+async def test_an_item_that_comes_by_itself_is_held_until_it_is_taken(ending: str) -> None:
+    service = Store()
+    async with pair([service]) as (_, client):
+        with anyio.fail_after(10):
+            stream = client.clientize(Typed).one_by_one(7 if ending == "wrong" else "c")
+            assert await anext(stream) == "a"
+            assert taken(client) == 0
+            service.go.set()
+            await until(lambda: taken(client) > 0)
+            if ending == "dropped":
+                stream.cancel()
+            elif ending == "read":
+                assert [item async for item in stream] == ["b", "c"]
+            else:
+                assert await anext(stream) == "b"
+                with pytest.raises(wsrpc.RpcError, match="string"):
+                    await anext(stream)
+            await until(lambda: taken(client) == 0)
 
 
 async def test_an_item_that_lacks_credit_is_held_at_its_producer_until_the_stream_ends() -> None:
