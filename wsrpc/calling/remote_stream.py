@@ -14,9 +14,10 @@ from ..interfaces import Request
 from ..protocol.lanes import OutCall
 from ..protocol.splice import Encoded
 from ..stream import LocalStream, NoItemYet, Stream
-from ..streams.consumer import Consumer, ReceivedStream
+from ..streams.consumer import Consumer
 from ..streams.items import Tally
 from ..streams.overflow import CONSUMERS, first_credit
+from ..streams.received_stream import ReceivedStream
 from .begin import begin
 from .invoke import invalid_answer
 from .observed import OutboundCall

@@ -19,9 +19,10 @@ from ..protocol.lanes import CallbackTarget, InCall, UploadReader
 from ..protocol.splice import Encoded
 from ..runtime import Future
 from ..stream import NotFinished, Stream
-from ..streams.consumer import Consumer, ReceivedStream
+from ..streams.consumer import Consumer
 from ..streams.producer import Producer
 from ..streams.pushing import Packer
+from ..streams.received_stream import ReceivedStream
 from ..values.adapter import InvalidValue, Unencodable
 from .handler import OK, Handler
 from .live import LiveCalls
