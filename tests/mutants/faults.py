@@ -536,14 +536,14 @@ FAULTS = [
     ),
     Fault(
         "a deadline disturbs the cleanup that it has set off",
-        "handling/call_state.py",
+        "handling/deadline.py",
         "            self.hub.runtime.forget_deadline(self._task)\n",
         "            pass\n",
         DEADLINES,
     ),
     Fault(
         "the deadline of a call is over for what its cleanup calls",
-        "handling/call_state.py",
+        "handling/deadline.py",
         "            if self.handled is not None:\n"
         "                self.handled.context.deadline = None\n",
         "",

@@ -1,6 +1,6 @@
 """The state of one inbound call, and all that its handler does without waiting.
 
-It is compiled where the core is; the waits are in `handler`.
+It is compiled where the core is; the waits are in `handler`, and what stops it in `deadline`.
 """
 
 from __future__ import annotations
@@ -9,21 +9,16 @@ from collections.abc import Coroutine
 from contextvars import Context
 from typing import Any
 
-from ..context import Handling
-from ..engine.lane_owner import LaneOwner
 from ..engine.ledger import STEP
-from ..errors import ConnectionLost
 from ..interfaces import CallEnd, ObservedCall
 from ..protocol.lanes import InCall
 from ..protocol.splice import Encoded
-from ..runtime import Task
 from ..runtime.compiling import mypyc_attr
-from ..runtime.timers import TimerEntry
-from ..streams.producer import Producer
 from ..values.adapter import Adapter
+from .deadline import StoppableCall
 from .live import LiveCalls
 
-__all__ = ["OK", "STOPPED", "CallState"]
+__all__ = ["OK", "CallState"]
 
 # The code of a call that did not fail.
 OK = "ok"
@@ -31,66 +26,33 @@ OK = "ok"
 # Bytes. Calls with less are not counted: there are at most `max_calls` of them.
 LIGHT = 256
 
-# The message to the caller of a handler that was stopped, by the code of its error.
-STOPPED = {
-    "cancelled": "cancelled",
-    "deadline_exceeded": "deadline exceeded",
-    "unavailable": "the other end is going away, and does not finish the call",
-}
-
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-class CallState(LaneOwner):
+class CallState(StoppableCall):
     """One inbound call while it runs, between two waits of its handler."""
 
     __slots__ = (
-        "_begun",
-        "_code",
         "_context",
-        "_deadline",
-        "_entry",
         "_error_id",
-        "_killer",
         "_since",
-        "_task",
-        "_threaded",
         "_waits_for_thread",
         "_weight",
-        "call",
         "calls",
-        "handled",
-        "hub",
-        "label",
         "observed",
-        "producer",
-        "stopped",
     )
 
     def __init__(
         self, calls: LiveCalls, call: InCall, label: str, context: Context | None = None
     ) -> None:
+        super().__init__(calls.hub, call, label)
         self.calls = calls
-        self.hub = calls.hub
-        self.call = call
-        self.label = label
-        self.producer: Producer | None = None
-        self.handled: Handling | None = None
-        self.stopped: str | None = None
-        self._begun = False
-        # The code with which it ended, and the time since which the method has run; negative before
-        # that.
-        self._code = ""
         self._error_id: str | None = None
+        # The time since which the method has run; negative before that.
         self._since = -1.0
         self.observed: ObservedCall | None = None
-        self._threaded = False
         self._waits_for_thread = False
         # Bytes that came with the call, and are held for it.
         self._weight = 0
-        self._deadline: float | None = None
-        self._entry: TimerEntry | None = None
-        self._killer: TimerEntry | None = None
-        self._task: Task | None = None
         # The context variables of its task; None for a copy of the reader's.
         self._context = context
         call.owner = self
@@ -177,108 +139,15 @@ class CallState(LaneOwner):
             self._run, context=self._context, deadline=self._deadline, name=self.label
         )
 
-    def _refuse(self, reason: str) -> None:
-        self._code = reason
-        if not self._open:
-            return
-        self.hub.endpoint.refuse(self.call, reason, f"{STOPPED[reason]} before it began")
-        self.hub.wake()
-
-    def on_cancel(self, reason: str) -> None:
-        self.stop(reason)
-
     def on_credit(self) -> None:
         if self.producer is not None:
             self.producer.wake()
-
-    def on_lost(self, error: ConnectionLost) -> None:
-        self.stop("cancelled")
-
-    def _expire(self) -> None:
-        self._entry = None
-        self.stop("deadline_exceeded")
-
-    def stop(self, reason: str) -> None:
-        """Cancel the handler; its cleanup then has `Limits.cleanup_timeout`."""
-        if self.stopped is not None:
-            return
-        self.stopped = reason
-        if self._task is None or self._dropped:
-            # The arguments never came, or the task does not run any more.
-            if self._open:
-                self._refuse(reason)
-            self._ended()
-            return
-        if self._deadline is not None and self._task is not None:
-            # From here on `cleanup_timeout` counts, and no other deadline may disturb the cleanup.
-            self.hub.runtime.forget_deadline(self._task)
-            if self.handled is not None:
-                self.handled.context.deadline = None
-        if self._begun and not (self.producer is not None and self.producer.closing):
-            assert self._task is not None
-            self.hub.runtime.cancel(self._task)
-        if self.producer is not None:
-            # After the cancellation: trio would deliver it too late, after the wait that this call
-            # ends.
-            self.producer.stop()
-        self._arm_killer()
-
-    @property
-    def _dropped(self) -> bool:
-        """Whether other code cancelled its task before its first step."""
-        task = self._task
-        return task is not None and not self._begun and self.hub.runtime.never_ran(task)
-
-    def reap(self) -> None:
-        """End it, if its task never will."""
-        if self._dropped:
-            self._ended()
-
-    def halt(self) -> None:
-        """Cancel the source, which waits, since the stream has failed."""
-        assert self._task is not None
-        self.hub.runtime.cancel(self._task)
-
-    def spare(self) -> None:
-        """Withdraw the cancellation: the stream has seen its end, and cleans up undisturbed."""
-        assert self._task is not None
-        self.hub.runtime.spare(self._task)
-
-    def _arm_killer(self) -> None:
-        when = self.hub.runtime.now() + self.hub.limits.cleanup_timeout
-        self._killer = self.hub.timers.add(when, self._kill)
-
-    def _kill(self) -> None:
-        """Cancel a cleanup that takes too long, and go on doing so."""
-        self.hub.log.warning(
-            "%s was still cleaning up after cleanup_timeout",
-            self.label,
-            method=self.label,
-            call_id=self.call.id,
-        )
-        if self._begun and not self._threaded:
-            assert self._task is not None
-            self._task.cancel()
-        self._arm_killer()
 
     # ------------------------------------------------------------ the task
 
     def _run(self) -> Coroutine[Any, Any, None]:
         """The task."""
         raise NotImplementedError
-
-    def _halted(self) -> bool:
-        """Whether the call was stopped, even if this handler has not been told yet.
-
-        The endpoint takes a message as a whole, and the session acts on its events in slices. A
-        `cancel` late in the message has changed the call's state before its event gets here.
-        """
-        if self.stopped is None and self.call.was_cancelled:
-            self.stopped = self.call.cancel_reason or "cancelled"
-        return self.stopped is not None
-
-    def _overdue(self) -> bool:
-        return self._deadline is not None and self.hub.runtime.now() >= self._deadline
 
     def _observe(self) -> ObservedCall:
         """This call, as observers get it."""
@@ -347,10 +216,6 @@ class CallState(LaneOwner):
         """Close the uploads that the method may still hold."""
 
     # ------------------------------------------------------------ terminals
-
-    @property
-    def _open(self) -> bool:
-        return self.hub.lost is None and not self.call.is_over
 
     def _dump_result(self, adapter: Adapter | None, value: Any) -> Encoded:
         codec = self.hub.codec

@@ -21,7 +21,8 @@ from ..protocol.frames import ErrorBody
 from ..protocol.splice import Encoded
 from ..runtime import Task
 from ..runtime.by_hand import as_fault
-from .call_state import OK, STOPPED, CallState
+from .call_state import OK, CallState
+from .deadline import STOPPED
 from .threads import NoThreadError, Place, Pool
 
 __all__ = ["OK", "Handler"]
