@@ -245,7 +245,7 @@ class Place:
         command = SMALLER.get(command, FINISHED.get(command, command))
         command = re.sub(r"^\.venv/bin/", "", command)
         if command.startswith("wsrpc serve"):
-            if "app:" not in command:
+            if not re.match(r"wsrpc serve [\w.]+:\w", command):
                 command = command.replace("serve", "serve app:server", 1)
             if command.endswith("--cluster"):
                 command += f" {self.known('nats')} --cluster-name other"
@@ -364,7 +364,10 @@ def test_a_command_that_a_text_names_does_its_work(
     folder: Path | None = None
     if re.search(r"nats-server\b|/cluster_|--cluster", command):
         needs_nats()
-    if re.match(r"(make|python -m (tests|benchmarks|examples)|python examples/)", command):
+    if re.match(
+        r"(make|python -m (tests|benchmarks|examples)|python examples/|wsrpc serve examples)",
+        command,
+    ):
         folder = ROOT
     if command in ("make compiled", "make wheels", "make docs"):
         if command != "make docs" and shutil.which("cc") is None:

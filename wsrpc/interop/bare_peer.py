@@ -311,9 +311,15 @@ class Bare:
         """The frames on an id that have come and were not asked for."""
         return [frame for frame in self._frames if frame[0] in ANSWERS and frame[1] == id]
 
-    async def closed(self) -> int:
-        """Wait until the other side closes; returns the code."""
+    async def closed(self, *last: Frame) -> int:
+        """Wait until the other side closes; returns the code.
+
+        Args:
+            last: Frames to send before, each as a batch; it may close before it has them all.
+        """
         try:
+            for frame in last:
+                await self.send(frame)
             while True:
                 self._frames.extend(await self.batch())
         except _Closed as closed:

@@ -210,9 +210,7 @@ async def chunks_that_are_wrong(at: Ground) -> None:
             ):
                 continue
             await bare.send(opening)
-            for frame in batch:
-                await bare.send(frame)
-            equal(await bare.closed(), 4505, f"the close code after {short(batch)}")
+            equal(await bare.closed(*batch), 4505, f"the close code after {short(batch)}")
 
 
 closes(
