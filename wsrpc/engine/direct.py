@@ -20,7 +20,7 @@ __all__ = ["DirectTurns", "Process", "slice_of"]
 
 # Events of one message that are acted on before other tasks have a turn. With all 64 answers of a
 # full batch in one go the two ends would take turns instead of working at the same time.
-SLICE = 16
+SLICE = 32
 
 # The same where they bring items of streams, or credit. Producers do not wait for answers, so both
 # ends work at the same time anyway, and each turn of the loop costs as much as several items.
