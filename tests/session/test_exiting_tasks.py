@@ -59,6 +59,12 @@ async def at_once() -> None:
 Way = Callable[[], Coroutine[Any, Any, None]]
 ANYWHERE: list[Way] = [in_group, in_nested_groups]
 ON_ASYNCIO: list[Way] = [in_task_group, in_task, gathered, with_timeout, at_once]
+# The others are variations of these, for the full run.
+TYPICAL: list[Way] = [in_group, in_task, with_timeout]
+WAYS = [
+    pytest.param(one, id=one.__name__, marks=[] if one in TYPICAL else [pytest.mark.slow])
+    for one in ANYWHERE + ON_ASYNCIO
+]
 
 
 class Works:
@@ -99,7 +105,7 @@ class Works:
         return "pong"
 
 
-@pytest.fixture(params=ANYWHERE + ON_ASYNCIO, ids=lambda way: way.__name__)
+@pytest.fixture(params=WAYS)
 def way(request: pytest.FixtureRequest, anyio_backend_name: str) -> Way:
     if anyio_backend_name == "trio" and request.param in ON_ASYNCIO:
         pytest.skip("asyncio's own")
