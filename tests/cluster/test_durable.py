@@ -156,6 +156,13 @@ async def topic_streams(bus: Any) -> list[str]:
     return [one.config.name for one in streams if "_T_" in one.config.name]
 
 
+async def until_nobody_reads(bus: Any) -> None:
+    """Wait until no node reads the one topic; NATS tells nobody, so it is asked again and again."""
+    js, (stream,) = bus.client.jetstream(), await topic_streams(bus)
+    while await bus.run(js.consumers_info, stream):
+        await anyio.sleep(0.01)
+
+
 async def test_a_reader_that_begins_with_the_latest_gets_no_item_of_before() -> None:
     async with net("nats", 2, jetstream=True) as nodes:
         here, there = nodes.places
@@ -182,10 +189,7 @@ async def test_a_reader_that_begins_with_the_latest_gets_no_item_of_before() -> 
                 assert got[0] >= 1000 * (turn + 1)
                 assert got == list(range(got[0], got[0] + 3))
                 await reader.aclose()
-                bus = nodes.buses[1]
-                js, (stream,) = bus.client.jetstream(), await topic_streams(bus)
-                while await bus.run(js.consumers_info, stream):
-                    await anyio.sleep(0.01)
+                await until_nobody_reads(nodes.buses[1])
                 for i in range(20):
                     await producer.durable(i)
 
@@ -212,9 +216,7 @@ async def test_a_latecomer_is_told_of_no_gap_by_a_node_that_has_not_read_for_a_w
                 if start == "earliest":
                     assert len(got) == min(item, 50)
                 await reader.aclose()
-                js, (stream,) = bus.client.jetstream(), await topic_streams(bus)
-                while await bus.run(js.consumers_info, stream):
-                    await anyio.sleep(0.01)
+                await until_nobody_reads(bus)
 
 
 async def test_a_reader_that_is_ahead_of_its_node_waits_while_nats_is_away() -> None:

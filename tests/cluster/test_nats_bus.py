@@ -105,7 +105,7 @@ async def test_messages_that_come_while_the_loop_is_busy_wait_and_none_is_droppe
         for _ in range(2000):
             await far.publish("a", b"x" * 1000)
             await anyio.sleep(0)
-        # What is read is handled at once; the rest waits in the socket, and in NATS.
+        # Each message is handled as soon as it is read; the others wait in the socket, and in NATS.
         time.sleep(0.2)  # noqa: ASYNC251
         await until(lambda: len(got) == 2001)
         assert near.dropped == 0

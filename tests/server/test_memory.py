@@ -493,7 +493,7 @@ async def test_what_a_session_held_in_small_parts_is_given_back_once_its_handler
             async with anyio.create_task_group() as group:
                 for _ in range(8):
                     group.start_soon(call)
-                # What it counts stays with its principal, of which other sessions may be there.
+                # These bytes count for the principal, which may have other sessions.
                 await until(lambda: account.held > 64 * 1024)
                 await server.sessions[session.id].aclose()
         await until(lambda: account.held == 0)

@@ -86,7 +86,7 @@ class Child:
     async def end(self, number: signal.Signals) -> float:
         """Send it a signal, and wait until it has ended; returns the seconds that it took.
 
-        Those in which it could have run, and other processes had the CPUs, do not count: a busy
+        The seconds in which it was ready to run, and other processes had the CPUs, do not count: a busy
         machine makes no process late. A thread watches for the end: this process may be busy with
         its clients just then.
         """

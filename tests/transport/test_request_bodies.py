@@ -1,4 +1,4 @@
-"""What a request's headers say of its body, and how the body is kept from the WebSocket libraries."""
+"""Headers tell whether a request has a body, and the WebSocket libraries never see it."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_a_body_is_hidden_however_the_bytes_come(
     for piece in pieces:
         before = head.held
         shown = head.take(piece)
-        # What is shown has room in the buffer that the piece came in.
+        # The bytes that are shown fit into the buffer that the piece came in.
         assert len(shown) + head.held <= len(piece) + before
         out.append(shown)
     assert b"".join(out) == seen

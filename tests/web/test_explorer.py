@@ -67,7 +67,7 @@ async def explored(
 
 
 def link(method: str, args: dict[str, Any]) -> str:
-    """What the address ends with after "#" to show a method with these arguments."""
+    """The part of the address after "#" that shows a method with these arguments."""
     return f"{method}?{quote(json.dumps(args))}"
 
 

@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 
 __all__ = ["Body", "HeadFilter", "body_of"]
 
-# What a request's headers say of its body. "unclear": two readers could disagree on where it ends,
+# Whether a request has a body, by its headers. "unclear": two readers could disagree on where it ends,
 # so that bytes of it could pass for another request.
 Body: TypeAlias = Literal["none", "some", "unclear"]
 
@@ -25,7 +25,7 @@ LONGEST_LINE = 256
 
 
 def body_of(headers: Mapping[str, str]) -> Body:
-    """What a request's headers say of its body (RFC 9112, 6.3).
+    """Whether a request has a body, by its headers (RFC 9112, 6.3).
 
     Args:
         headers: Names in lower case; several values of one name are joined by commas.

@@ -202,7 +202,7 @@ _MARK = "\udc80"
 
 
 class _Aside(threading.local):
-    """What functions that pydantic calls leave aside in this thread.
+    """Values that functions called by pydantic put aside, in this thread.
 
     Attributes:
         values: Bytes, each in the place that its stand-in names.

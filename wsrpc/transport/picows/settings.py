@@ -67,7 +67,7 @@ class TcpSocket(Accepted):
         vars(self)["recv_into"] = self._receive_head
 
     def _receive_head(self, buffer: Any, size: int = 0, flags: int = 0) -> int:
-        # What was held back comes first, so there has to be room for it.
+        # The bytes that were held back go in front of the new ones, so there has to be room for them.
         room = memoryview(buffer)[: len(buffer) - self.head.held]
         received = super().recv_into(room, 0, flags)
         if not received:
