@@ -140,7 +140,8 @@ async def test_frames_that_are_ready_together_go_together_after_the_first_messag
 async def test_a_peer_that_sends_faster_than_it_is_acted_upon_is_read_no_more_until_it_is() -> None:
     hub = Blind()
     task = await running(hub)
-    each, messages = 20, 12
+    # Each message takes two turns.
+    each, messages = SLICE + 4, 12
     calls = iter(range(1, 10_000))
     hub.unread = [
         encode(CODEC, [["call", 2 * next(calls), "Any.method", {}] for _ in range(each)])
