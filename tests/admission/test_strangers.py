@@ -254,6 +254,32 @@ async def test_a_revoked_peer_that_does_not_answer_or_read_is_dropped() -> None:
             await until(lambda: listener.server.snapshot().links == 0)
 
 
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"",
+        HALF,
+        b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET / HTTP/1.1\r\n%b\r\n"
+        % b"".join(b"%b: %b\r\n" % (k.encode(), v.encode()) for k, v in UPGRADE.items()),
+    ],
+    ids=["nothing", "half", "a request", "a handshake"],
+)
+async def test_a_server_stops_soon_whatever_strangers_do(sent: bytes) -> None:
+    limits = wsrpc.Limits(hello_timeout=30, close_timeout=1)
+    async with AsyncExitStack() as stack:
+        with anyio.fail_after(20):
+            async with served([Who()], limits=limits) as listener:
+                stream = await anyio.connect_tcp("127.0.0.1", port_of(listener.url))
+                await stack.enter_async_context(stream)
+                await until(lambda: listener.server.snapshot().unauthenticated == 1)
+                if sent:
+                    await stream.send(sent)
+                if sent.endswith(b"\r\n\r\n"):
+                    await stream.receive()
+            await hung_up(stream)
+
+
 @pytest.mark.rule("LIMIT-3")
 async def test_a_request_that_goes_on_and_on_is_dropped() -> None:
     """And nobody else with it."""

@@ -670,6 +670,20 @@ FAULTS = [
         ("tests/server/test_memory.py", "--full", "-k", "slowly_is_not"),
     ),
     Fault(
+        "a server that stops waits for peers within the opening handshake as long as they may take",
+        "server/listener.py",
+        "                door.hurry()\n",
+        "",
+        ("tests/admission/test_strangers.py", "-k", "stops_soon"),
+    ),
+    Fault(
+        "connections within the opening handshake outlive their server",
+        "server/listener.py",
+        "            door.close()\n",
+        "",
+        ("tests/admission/test_strangers.py", "-k", "stops_soon"),
+    ),
+    Fault(
         "a link is paused only when exactly as many messages wait as may",
         "engine/direct.py",
         "            if len(self._backlog) >= BACKLOG:\n                self._link.pause()\n",

@@ -28,6 +28,10 @@ IN_BETWEEN = 32
 # time. Otherwise the silent ones make room. Probes wait for a second.
 STANDSTILL = 0.75
 
+# Seconds that a server which stops has left for opening handshakes, and for peers to leave after an
+# answer over HTTP.
+LAST = 1.0
+
 # Seconds between two log lines about the same trouble.
 QUIET = 1.0
 
@@ -87,6 +91,8 @@ class Door:
         self._departures = 0
         self._seen = 0
         self._moved = now()
+        # Seconds that each connection has.
+        self._most = limits.hello_timeout
         self._loud = -math.inf
 
     def has_room(self) -> bool:
@@ -129,7 +135,6 @@ class Door:
             socket=connection,
             dismiss=end,
         )
-        most = self._limits.hello_timeout
         if pending is None:
             if self._answer is None:
                 self._refused("no_room")
@@ -142,7 +147,7 @@ class Door:
         due = None
         if self._deadlines is not None:
             late = partial(self._late, number, pending)
-            due = self._deadlines.add(pending.since + most, late)
+            due = self._deadlines.add(pending.since + self._most, late)
         self._arrived[number] = pending, due
         return True
 
@@ -161,6 +166,27 @@ class Door:
             # A connection that opens a WebSocket has to wait for a place like all others.
             return None
         return pending
+
+    def hurry(self) -> None:
+        """Let no opening handshake take longer than `LAST` from now: the server stops."""
+        until = self._now() + LAST
+        for number, (pending, due) in self._arrived.items():
+            if (
+                self._deadlines is not None
+                and due is not None
+                and pending.since + self._most > until
+            ):
+                self._deadlines.remove(due)
+                due = self._deadlines.add(until, partial(self._late, number, pending))
+                self._arrived[number] = pending, due
+        self._most = min(self._most, LAST)
+
+    def close(self) -> None:
+        """Close the connections that are still within the opening handshake: the server has stopped."""
+        for number, (pending, _) in list(self._arrived.items()):
+            self.opened(number)
+            self._pending.remove(pending)
+            pending.dismiss()
 
     def answered(self, number: int) -> None:
         """Free the place of a connection whose request was answered; its time still runs.

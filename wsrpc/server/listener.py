@@ -105,6 +105,7 @@ class Listener(Generic[S]):
         assert self._nursery is not None
         failure: Exception | None = None
         service = self._service
+        door = self._door(runtime, self._nursery)
         try:
             async with listen(
                 acceptor.serve,
@@ -113,7 +114,7 @@ class Listener(Generic[S]):
                 port=self._port,
                 path=self._path,
                 subprotocols=list(SUBPROTOCOLS),
-                door=self._door(runtime, self._nursery),
+                door=door,
                 limits=service.limits,
                 ssl=self._ssl,
             ) as self._bound:
@@ -121,11 +122,13 @@ class Listener(Generic[S]):
                 if not bound.done():
                     bound.set_result(self._bound.url)
                 await self._stop
+                door.hurry()
         except Exception as error:  # noqa: BLE001  (raised again in the listening task)
             failure = error
             if not bound.done():
                 bound.set_result(error)
         finally:
+            door.close()
             self._open_ones.discard(self)
             if not self._stopped.done():
                 self._stopped.set_result(failure)
