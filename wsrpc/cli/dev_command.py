@@ -19,6 +19,9 @@ __all__ = ["dev"]
 # Milliseconds without a further change after which a burst of changes is over.
 BURST = 50
 
+# Milliseconds after which the thread that watches looks whether it was cancelled; it is not woken.
+LOOK = 200
+
 MISSING = "wsrpc dev needs watchfiles, which is not installed: pip install 'wsrpc-anyio[cli]'"
 
 
@@ -102,7 +105,8 @@ class _Reloader:
             from watchfiles import PythonFilter, awatch
         except ImportError:
             raise Failure(MISSING) from None
-        async for changes in awatch(*self._paths, watch_filter=PythonFilter(), step=BURST):
+        watched = awatch(*self._paths, watch_filter=PythonFilter(), step=BURST, rust_timeout=LOOK)
+        async for changes in watched:
             self._files |= {path for _, path in changes}
             self._changed.set()
 
