@@ -372,7 +372,7 @@ async def refused(attempt: wsrpc.connect, code: int) -> None:
 async def test_those_who_say_nothing_are_bounded_by_the_address_of_the_client(
     trusted: list[str],
 ) -> None:
-    limits = wsrpc.Limits(max_unauthenticated_per_address=1)
+    limits = wsrpc.Limits(max_unauthenticated_per_address=1, hello_timeout=3)
     options: dict[str, Any] = {"limits": limits, "trusted_proxies": trusted}
     async with served([Who()], **options) as listener, AsyncExitStack() as stack:
         pending = listener.server._service.pending

@@ -145,6 +145,7 @@ async def test_a_bus_that_is_away_for_a_while_loses_nothing(bus: BusKind) -> Non
         assert await proxy.square(4) == 16
 
 
+@pytest.mark.slow
 async def test_dropped_messages_are_noticed_and_made_good() -> None:
     async with net("local") as nodes:
         here, there = nodes.places

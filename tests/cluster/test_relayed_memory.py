@@ -100,7 +100,9 @@ async def test_what_a_client_answers_a_node_that_does_not_read_counts_as_held_fo
 
 async def test_uploads_to_a_client_that_does_not_read_stay_within_its_bound() -> None:
     bound = 8 * SIZE
-    limits = wsrpc.Limits(max_session_bytes=bound, max_value=2 * SIZE, stall_timeout=3.0)
+    limits = wsrpc.Limits(
+        max_session_bytes=bound, max_value=2 * SIZE, stall_timeout=3.0, resume_window=1
+    )
     async with net("local", n=0, limits=small()) as nodes:
         here = await nodes.add()
         there = await nodes.add(limits=limits)
