@@ -416,6 +416,26 @@ async def test_a_producer_that_fails_in_its_cleanup_does_not_hide_the_answer(
     assert "while cleaning up" in caplog.text
 
 
+@pytest.mark.parametrize("grouped", [False, True])
+async def test_a_source_that_raises_an_rpc_error_while_it_is_stopped_is_no_failure(
+    grouped: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def numbers(failure: Exception) -> AsyncIterator[int]:
+        try:
+            yield 1
+            await anyio.sleep_forever()
+        finally:
+            raise ExceptionGroup("several", [failure]) if grouped else failure
+
+    async with pair([Uploads()]) as (_, client):
+        uploads = client.clientize(Uploads)
+        # As a handler, whose nested call has failed for the same reason.
+        assert await uploads.first(numbers(wsrpc.RpcError("unavailable", "it went too"))) == 1
+        assert "while it was being stopped" not in caplog.text
+        assert await uploads.first(numbers(KeyError("a fault"))) == 1
+    assert caplog.text.count("while it was being stopped") == 1
+
+
 # ------------------------------------------------------------------------------------ errors
 
 
@@ -463,6 +483,21 @@ async def test_an_error_that_a_source_raises_on_purpose_reaches_the_handler_as_i
     source, uploads = Source(then=failure, after=1), Uploads()
     async with pair([uploads]) as (_, client):
         assert await client.clientize(Uploads).survives(source.numbers()) == 1
+    (error,) = uploads.errors
+    assert (error.code, error.message, error.data) == ("out_of_range", "no more", [1])
+
+
+async def test_a_group_of_equal_errors_of_a_source_is_that_error_for_the_handler() -> None:
+    async def numbers() -> AsyncIterator[int]:
+        yield 1
+        same = [wsrpc.RpcError("out_of_range", "no more", [1]) for _ in range(3)]
+        raise ExceptionGroup("of a task group", same)
+
+    uploads = Uploads()
+    async with pair([uploads]) as (_, client):
+        with pytest.raises(ExceptionGroup, match="of a task group"):
+            await client.clientize(Uploads).total(numbers())
+        assert await client.clientize(Uploads).survives(numbers()) == 1
     (error,) = uploads.errors
     assert (error.code, error.message, error.data) == ("out_of_range", "no more", [1])
 

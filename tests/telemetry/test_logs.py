@@ -12,8 +12,9 @@ import pytest
 from pydantic import BaseModel
 
 import wsrpc
-from tests.support import Codec, bare_client, bare_server, error_of, pair, soon, until
+from tests.support import Codec, bare_client, bare_server, error_of, pair, served, soon, until
 from wsrpc.interfaces import Handshake
+from wsrpc.protocol.rates import Bucket
 from wsrpc.telemetry.log_formats import JsonFormatter, LineFormatter, TerminalFormatter
 from wsrpc.telemetry.logs import FIELDS, LONGEST, OF_A_SESSION, OF_THE_PROCESS, Log, _Tap, one_line
 
@@ -274,6 +275,82 @@ async def test_a_client_whose_calls_fail_fills_no_log_with_tracebacks(
     whole = [record for record in records(caplog) if record.exc_info]
     assert 1 <= len(whole) <= OF_A_SESSION + 5
     assert all(text.endswith(": ZeroDivisionError") for text in texts(caplog) if "(" not in text)
+
+
+class Raising(logging.Handler):
+    """A handler whose `emit` raises, as one whose destination is gone."""
+
+    def __init__(self, error: type[BaseException]) -> None:
+        super().__init__()
+        self._error = error
+        self.tried = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.tried += 1
+        raise self._error
+
+    filter = emit  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("error", [OSError, SystemExit])
+@pytest.mark.parametrize("place", ["handler", "filter"])
+async def test_a_handler_of_the_log_that_raises_changes_nothing_for_callers(
+    place: str, error: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wsrpc.telemetry.logs._tap", _Tap())
+    logger, raising = logging.getLogger("wsrpc"), Raising(error)
+    before = logger.level
+    logger.setLevel("DEBUG")
+    if place == "handler":
+        raising.filter = lambda record: True  # type: ignore[method-assign, assignment]
+        logger.addHandler(raising)
+    else:
+        logger.addFilter(raising)
+
+    async def answer() -> None:
+        raise ZeroDivisionError
+
+    try:
+        async with served([Broken()], authenticate=refusing) as listener:
+            with pytest.raises(wsrpc.ConnectError, match="4501"):
+                async with wsrpc.connect(listener.url, reconnect=False):
+                    pass
+            async with wsrpc.connect(listener.url, auth="in") as client:
+                broken = client.clientize(Broken)
+                for call in (broken.fail, broken.stream().collect, lambda: broken.ask(answer)):
+                    with error_of("internal") as caught:
+                        await call()
+                    assert caught.value.error_id
+                with error_of("unimplemented"):
+                    await client.clientize("Broken").missing()
+    finally:
+        logger.setLevel(before)
+        logger.removeHandler(raising)
+        logger.removeFilter(raising)
+    assert raising.tried > 5
+
+
+async def refusing(handshake: wsrpc.Handshake, auth: Any) -> str:
+    if auth != "in":
+        raise ZeroDivisionError
+    return "ann"
+
+
+def test_a_line_that_could_not_be_logged_is_told_on_stderr(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("wsrpc.telemetry.logs._reports", Bucket(1, 0))
+    raising = Raising(OSError)
+    logger = logging.getLogger("wsrpc")
+    logger.addFilter(raising)
+    try:
+        Log().error("one")
+        Log().error("two")
+    finally:
+        logger.removeFilter(raising)
+    told = capsys.readouterr().err
+    assert told.count("could not write a line of its log") == 1
+    assert "OSError" in told
 
 
 # ------------------------------------------------------------------------------------ no leaks

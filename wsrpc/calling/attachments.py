@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 
 from ..contract.signature import Param
-from ..engine.failures import as_text, error_body
+from ..engine.failures import as_text, error_body, only_leaf, unforeseen
 from ..engine.hub import Hub, Offered
 from ..engine.lane_owner import LaneOwner
 from ..errors import Code, ConnectionLost, RpcError
@@ -177,12 +177,14 @@ class _Pump(LaneOwner):
 
     def _failed(self, error: BaseException) -> ErrorBody:
         if self._stopped:
-            self._hub.log.error(
-                "the source of %s failed while it was stopped",
-                self._label,
-                error=error,
-                method=self._label,
-            )
+            rest = unforeseen(error, self._hub.runtime.cancelled_class())
+            if rest is not None:
+                self._hub.log.error(
+                    "the source of %s failed while it was being stopped",
+                    self._label,
+                    error=rest,
+                    method=self._label,
+                )
             return ErrorBody(Code.CANCELLED, "the upload was stopped")
         error = as_fault(error, f"the source of {self._label}")
         if isinstance(error, ValueTooLargeError):
@@ -191,11 +193,12 @@ class _Pump(LaneOwner):
             error = RpcError(Code.INVALID_ARGUMENT, f"an item of {self._label}: {error.reason}")
         if self._attachments.failure is None:
             self._attachments.failure = error
-        if isinstance(error, RpcError) and error.origin in (None, self._hub.origin):
+        single = only_leaf(error)
+        if isinstance(single, RpcError) and single.origin in (None, self._hub.origin):
             try:
-                return error_body(error, self._hub.codec)
+                return error_body(single, self._hub.codec)
             except Exception:  # noqa: BLE001  (its data cannot travel; the caller has it anyway)
-                return ErrorBody(str(error.code), as_text(error.message))
+                return ErrorBody(str(single.code), as_text(single.message))
         return ErrorBody(Code.ABORTED, "the source of the upload failed")
 
     def _terminate(self, body: ErrorBody | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from msgspec import Raw
@@ -11,7 +12,16 @@ from ..protocol.codec import Codec
 from ..protocol.frames import ErrorBody
 from ..values.adapter import Adapter, InvalidValue
 
-__all__ = ["WrongKindError", "as_text", "error_body", "error_from", "wrong_kind"]
+__all__ = [
+    "WrongKindError",
+    "as_text",
+    "error_body",
+    "error_from",
+    "leaves",
+    "only_leaf",
+    "unforeseen",
+    "wrong_kind",
+]
 
 
 class WrongKindError(RpcError[Any], TypeError):
@@ -79,3 +89,55 @@ def error_body(error: RpcError[Any], codec: Codec) -> ErrorBody:
     if error.retry_after is not None:
         body.retry_after = max(0, round(error.retry_after * 1000))
     return body
+
+
+def only_leaf(error: BaseException) -> BaseException:
+    """The only error of a group, or one of several that tell a caller the same.
+
+    A task group must not hide what was raised in it.
+    """
+    first: BaseException = error
+    while isinstance(first, BaseExceptionGroup):
+        first = first.exceptions[0]
+    return first if all(_alike(first, leaf) for leaf in leaves(error)) else error
+
+
+def leaves(error: BaseException) -> Iterator[BaseException]:
+    """The errors of a group, and of the groups in it; an error that is no group is its own."""
+    if isinstance(error, BaseExceptionGroup):
+        for one in error.exceptions:
+            yield from leaves(one)
+    else:
+        yield error
+
+
+def _alike(one: BaseException, other: BaseException) -> bool:
+    """Whether two errors tell a caller the same."""
+    if one is other:
+        return True
+    if not (isinstance(one, RpcError) and type(one) is type(other)):
+        return False
+    assert isinstance(other, RpcError)
+    same = (one.code, one.message) == (other.code, other.message) and one.origin is other.origin
+    return same and bool(one.data == other.data)
+
+
+def unforeseen(error: BaseException, cancelled: type[BaseException]) -> BaseException | None:
+    """The part of the failure of code that was stopped of which its author should know.
+
+    Args:
+        error: The failure.
+        cancelled: The event loop's exception for code that is cancelled.
+
+    Returns:
+        None where only the stop has led to it. A nested call whose time is over as well, for
+        instance, has failed for the same reason.
+    """
+    rest: BaseException | None
+    if isinstance(error, BaseExceptionGroup):
+        rest = error.split(cancelled)[1]
+    else:
+        rest = None if isinstance(error, cancelled) else error
+    if rest is None or all(isinstance(leaf, RpcError) for leaf in leaves(rest)):
+        return None
+    return rest

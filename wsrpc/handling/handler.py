@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import secrets
 import traceback
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import anyio.to_thread
 from msgspec import Raw
 
-from ..engine.failures import as_text, error_body
+from ..engine.failures import as_text, error_body, leaves, only_leaf, unforeseen
 from ..errors import Code, RpcError
 from ..protocol.endpoint import ValueTooLargeError
 from ..protocol.frames import ErrorBody
@@ -73,7 +73,7 @@ class Handler(CallState):
             # Base exceptions of the application, and groups that hold a cancellation among others,
             # as task groups raise them.
             self._fail(error)
-            interrupted = any(isinstance(leaf, KeyboardInterrupt) for leaf in _leaves(error))
+            interrupted = any(isinstance(leaf, KeyboardInterrupt) for leaf in leaves(error))
             if interrupted and not self.hub.runtime.interrupt():
                 raise
         finally:
@@ -158,9 +158,8 @@ class Handler(CallState):
 
     def _fail(self, error: BaseException) -> None:
         if self.stopped is not None:
-            rest = self._without_cancellations(error)
-            # A nested call whose time is over as well has failed for the same reason.
-            if rest is not None and not all(isinstance(leaf, RpcError) for leaf in _leaves(rest)):
+            rest = unforeseen(error, self.hub.runtime.cancelled_class())
+            if rest is not None:
                 self._log(rest, "failed while it was being stopped", self.stopped)
             self._fail_stopped()
             return
@@ -175,15 +174,9 @@ class Handler(CallState):
             self.hub.endpoint.fail(self.call, body)
             self.hub.wake()
 
-    def _without_cancellations(self, error: BaseException) -> BaseException | None:
-        cancelled = self.hub.runtime.cancelled_class()
-        if isinstance(error, BaseExceptionGroup):
-            return error.split(cancelled)[1]
-        return None if isinstance(error, cancelled) else error
-
     def _body(self, error: BaseException) -> ErrorBody:
         """The part of `error` that crosses the wire (ERROR-2, ERROR-3)."""
-        single = _only_leaf(error)
+        single = only_leaf(error)
         if isinstance(single, RpcError) and single.origin not in (None, self.hub.origin):
             # No code here has declared its data, or that this peer may see them.
             return self._internal(error, f"failed ({FOREIGN})")
@@ -253,33 +246,3 @@ class _Outcome:
         finally:
             # The error would hold this frame by its traceback, and this frame the error.
             del error
-
-
-def _only_leaf(error: BaseException) -> BaseException:
-    """The only error of a group, or one of several that tell a caller the same.
-
-    A handler's task group must not hide what was raised in it.
-    """
-    first: BaseException = error
-    while isinstance(first, BaseExceptionGroup):
-        first = first.exceptions[0]
-    return first if all(_alike(first, leaf) for leaf in _leaves(error)) else error
-
-
-def _leaves(error: BaseException) -> Iterator[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        for one in error.exceptions:
-            yield from _leaves(one)
-    else:
-        yield error
-
-
-def _alike(one: BaseException, other: BaseException) -> bool:
-    """Whether two errors tell a caller the same."""
-    if one is other:
-        return True
-    if not (isinstance(one, RpcError) and type(one) is type(other)):
-        return False
-    assert isinstance(other, RpcError)
-    same = (one.code, one.message) == (other.code, other.message) and one.origin is other.origin
-    return same and bool(one.data == other.data)

@@ -6,6 +6,9 @@ attributes `session`, `method`, `call_id`, `error_id`, `code` and `peer`, None w
 known, for handlers for JSON, Sentry or OpenTelemetry. `telemetry.log_formats` makes lines of
 records. The texts of a peer, in its errors and in the reasons of its close frames, are left out.
 
+A handler, a filter or a record factory that raises changes nothing for sessions and callers: its
+failure goes to stderr, as Python's own handlers do it.
+
 Beyond 5 records a second of a session, and 50 of the process, records are only counted, and the
 next one tells the count. A record with an error id is never left out, since a caller has that id
 and will ask about it; beyond the bound it has no traceback.
@@ -14,6 +17,9 @@ and will ask about it; beyond the bound it has no traceback.
 from __future__ import annotations
 
 import logging
+import sys
+import traceback
+from contextlib import suppress
 from time import monotonic
 from typing import TypedDict, Unpack
 from weakref import ref
@@ -23,6 +29,7 @@ from pydantic import ValidationError
 from ..errors import ConnectError, ConnectionLost, RpcError
 from ..interfaces import Session
 from ..protocol.rates import Bucket
+from ..runtime import current
 
 __all__ = ["DEBUGGING", "FIELDS", "Fields", "Log", "everyone", "named", "one_line"]
 
@@ -133,6 +140,23 @@ class Log:
     ) -> None:
         if not logger.isEnabledFor(level):
             return
+        try:
+            self._write(level, message, args, fields, error, secret)
+        except KeyboardInterrupt:
+            if not _interrupts():
+                raise
+        except BaseException as failure:  # noqa: BLE001  (a line of the log affects nothing else)
+            _report(failure)
+
+    def _write(
+        self,
+        level: int,
+        message: str,
+        args: tuple[object, ...],
+        fields: Fields,
+        error: BaseException | None,
+        secret: bool,
+    ) -> None:
         whole = self._may_speak(monotonic())
         if not whole and "error_id" not in fields:
             _tap.suppressed += 1
@@ -149,7 +173,7 @@ class Log:
             "%s",
             text,
             exc_info=told,
-            stacklevel=3,
+            stacklevel=4,
             extra={**dict.fromkeys(FIELDS), **self._known(), **_cleaned(fields)},
         )
 
@@ -159,6 +183,30 @@ class Log:
         if session is None:
             return {}
         return {"session": one_line(session.id[:64]), "peer": one_line(session.handshake.remote)}
+
+
+def _interrupts() -> bool:
+    """Pass an interruption on to the code that ends the process; see `Runtime.interrupt`."""
+    try:
+        return current().interrupt()
+    except RuntimeError:
+        # No event loop runs in this thread.
+        return False
+
+
+# Reports for each second of lines that could not be logged.
+_reports = Bucket(1, 1)
+
+
+def _report(failure: BaseException) -> None:
+    """Say on stderr that a line could not be logged, as `logging.Handler.handleError` does."""
+    if not logging.raiseExceptions or not _reports.take(monotonic()):
+        return
+    # It may be closed, or missing, and the failure's text may raise as well.
+    with suppress(Exception):
+        lines = "".join(traceback.format_exception(failure)).rstrip().split("\n")
+        text = "\n".join(one_line(line) for line in lines)
+        print(f"--- wsrpc could not write a line of its log ---\n{text}", file=sys.stderr)
 
 
 def _cleaned(fields: Fields) -> dict[str, object]:
