@@ -311,7 +311,10 @@ async def test_a_callback_called_wrongly_fails_at_the_callee() -> None:
     too_few, too_many, wrong_type = builder.errors
     assert isinstance(too_few, TypeError)
     assert isinstance(too_many, TypeError)
-    assert isinstance(wrong_type, wsrpc.WsrpcError)
+    # As for a call of a method (ERROR-8).
+    assert isinstance(wrong_type, wsrpc.RpcError)
+    assert wrong_type.code == "invalid_argument"
+    assert not wrong_type.not_started
 
 
 @pytest.mark.rule("CB-5")

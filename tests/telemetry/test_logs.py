@@ -16,7 +16,16 @@ from tests.support import Codec, bare_client, bare_server, error_of, pair, serve
 from wsrpc.interfaces import Handshake
 from wsrpc.protocol.rates import Bucket
 from wsrpc.telemetry.log_formats import JsonFormatter, LineFormatter, TerminalFormatter
-from wsrpc.telemetry.logs import FIELDS, LONGEST, OF_A_SESSION, OF_THE_PROCESS, Log, _Tap, one_line
+from wsrpc.telemetry.logs import (
+    DEBUG_TIMES,
+    FIELDS,
+    LONGEST,
+    OF_A_SESSION,
+    OF_THE_PROCESS,
+    Log,
+    _Tap,
+    one_line,
+)
 
 EVIL = "x\r\n2026-01-01 ERROR forged\x1b[31m\x00\u202e\u2028"
 
@@ -191,6 +200,19 @@ def test_a_process_logs_fifty_lines_a_second(
     assert texts(caplog)[-1] == "later (50 lines before this one were suppressed)"
 
 
+def test_lines_for_debugging_suppress_no_others(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wsrpc.telemetry.logs.monotonic", lambda: 1000.0)
+    caplog.set_level(logging.DEBUG, "wsrpc")
+    log = Log()
+    for n in range(1000):
+        log.debug("line %d", n)
+    assert len(texts(caplog)) == OF_A_SESSION * DEBUG_TIMES
+    log.error("a failure")
+    assert texts(caplog)[-1].startswith("a failure")
+
+
 def test_lines_that_nobody_wants_count_for_nothing(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING, "wsrpc")
     log = Log()
@@ -278,7 +300,7 @@ async def test_a_client_whose_calls_fail_fills_no_log_with_tracebacks(
 
 
 class Raising(logging.Handler):
-    """A handler whose `emit` raises, as one whose destination is gone."""
+    """A handler that raises, as one whose destination is gone; or a filter that does."""
 
     def __init__(self, error: type[BaseException]) -> None:
         super().__init__()
@@ -286,10 +308,11 @@ class Raising(logging.Handler):
         self.tried = 0
 
     def emit(self, record: logging.LogRecord) -> None:
+        self.refuse(record)
+
+    def refuse(self, record: logging.LogRecord) -> bool:
         self.tried += 1
         raise self._error
-
-    filter = emit  # type: ignore[assignment]
 
 
 @pytest.mark.parametrize("error", [OSError, SystemExit])
@@ -302,10 +325,9 @@ async def test_a_handler_of_the_log_that_raises_changes_nothing_for_callers(
     before = logger.level
     logger.setLevel("DEBUG")
     if place == "handler":
-        raising.filter = lambda record: True  # type: ignore[method-assign, assignment]
         logger.addHandler(raising)
     else:
-        logger.addFilter(raising)
+        logger.addFilter(raising.refuse)
 
     async def answer() -> None:
         raise ZeroDivisionError
@@ -326,7 +348,7 @@ async def test_a_handler_of_the_log_that_raises_changes_nothing_for_callers(
     finally:
         logger.setLevel(before)
         logger.removeHandler(raising)
-        logger.removeFilter(raising)
+        logger.removeFilter(raising.refuse)
     assert raising.tried > 5
 
 
@@ -342,15 +364,37 @@ def test_a_line_that_could_not_be_logged_is_told_on_stderr(
     monkeypatch.setattr("wsrpc.telemetry.logs._reports", Bucket(1, 0))
     raising = Raising(OSError)
     logger = logging.getLogger("wsrpc")
-    logger.addFilter(raising)
+    logger.addFilter(raising.refuse)
     try:
         Log().error("one")
         Log().error("two")
     finally:
-        logger.removeFilter(raising)
+        logger.removeFilter(raising.refuse)
     told = capsys.readouterr().err
     assert told.count("could not write a line of its log") == 1
     assert "OSError" in told
+
+
+@pytest.mark.parametrize("side", ["accepting", "connecting"])
+async def test_each_refused_call_has_a_line_with_the_fields_of_the_call(
+    side: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wsrpc.telemetry.logs._tap", _Tap())
+    caplog.set_level(logging.DEBUG, "wsrpc")
+    async with pair([Careful()], [Careful()]) as (server, client):
+        careful = (client if side == "accepting" else server).clientize("Careful")
+        for _ in range(10):
+            with error_of("invalid_argument"):
+                await careful.greet(name=1)
+            with error_of("unimplemented"):
+                await careful.missing()
+        session = server.id
+    told = [record for record in records(caplog) if "was refused" in record.getMessage()]
+    assert [record.code for record in told] == ["invalid_argument", "unimplemented"] * 10
+    assert len({record.call_id for record in told}) == 20
+    assert {record.session for record in told} == {session}
+    assert {record.method for record in told} == {"Careful.greet", None}
+    assert "" not in {record.peer for record in told}
 
 
 # ------------------------------------------------------------------------------------ no leaks

@@ -171,7 +171,7 @@ class CallState(StoppableCall):
         duration = self.hub.runtime.now() - self._since if begun else 0.0
         end = CallEnd(str(code), duration, not begun, self._error_id)
         if not begun:
-            events.call_refused(self.label, end, self.hub.log)
+            events.call_refused(self.label, end, self.hub.log, self.call.id)
             if events.observed:
                 events.refusal(self._observe(), end)
         elif self.observed is not None:

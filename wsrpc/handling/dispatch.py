@@ -142,7 +142,7 @@ class Dispatcher:
         events = self._hub.events
         end = CallEnd(str(code), not_started=True)
         known = known and (not method or method in self._entries)
-        events.call_refused(method or CALLBACK, end, self._hub.log, known=known)
+        events.call_refused(method or CALLBACK, end, self._hub.log, call.id, known=known)
         if not events.observed:
             return
         controller, _, name = method.rpartition(".")

@@ -308,10 +308,12 @@ class MethodHandler(Handler):
                     bytes(adapter.dump(argument, hub.codec))
                     for adapter, argument in zip(param.arguments, arguments, strict=True)
                 ]
-            except (RpcError, Unencodable) as error:
-                code = error.code if isinstance(error, RpcError) else Code.INVALID_ARGUMENT
-                unsent(hub.session, hub.events, label, "callback", code)
+            except RpcError as error:
+                unsent(hub.session, hub.events, label, "callback", error.code)
                 raise
+            except Unencodable as error:
+                unsent(hub.session, hub.events, label, "callback", Code.INVALID_ARGUMENT)
+                raise RpcError(Code.INVALID_ARGUMENT, str(error)) from None
             assert param.result is not None
             payload = hub.codec.join(parts)
             # Only the encoding is held while the call waits.

@@ -146,13 +146,16 @@ class Events:
         for observer in self._observers:
             self._tell(observer.call_ended, call, end)
 
-    def call_refused(self, label: str, end: CallEnd, log: Log, *, known: bool = True) -> None:
+    def call_refused(
+        self, label: str, end: CallEnd, log: Log, call_id: int, *, known: bool = True
+    ) -> None:
         """Count a refused call of the peer, and log a line.
 
         Args:
             label: The method, as the peer named it.
             end: The code and its details.
             log: The log of the session.
+            call_id: The id of the call on the wire.
             known: Whether there is such a method.
         """
         refused = self.stats.refused
@@ -161,10 +164,17 @@ class Events:
             key = (UNKNOWN_METHOD, end.code)
         refused[key] += 1
         if known:
-            log.debug("%s was refused: %s", label, end.code, method=label, code=end.code)
+            log.debug(
+                "%s was refused: %s",
+                label,
+                end.code,
+                method=label,
+                call_id=call_id,
+                code=end.code,
+            )
         else:
             # A name that the peer made up may be any text.
-            log.debug("an unknown method was refused: %s", end.code, code=end.code)
+            log.debug("an unknown method was refused: %s", end.code, call_id=call_id, code=end.code)
 
     def refusal(self, call: ObservedCall, end: CallEnd) -> None:
         """See `Observer.call_refused`."""

@@ -10,7 +10,8 @@ A handler, a filter or a record factory that raises changes nothing for sessions
 failure goes to stderr, as Python's own handlers do it.
 
 Beyond 5 records a second of a session, and 50 of the process, records are only counted, and the
-next one tells the count. A record with an error id is never left out, since a caller has that id
+next one tells the count. Records at DEBUG have bounds of their own, twenty times as high: they are
+there only if somebody asked for them, and must not suppress the others. A record with an error id is never left out, since a caller has that id
 and will ask about it; beyond the bound it has no traceback.
 """
 
@@ -44,6 +45,9 @@ DEBUGGING = (
 OF_A_SESSION = 5
 OF_THE_PROCESS = 50
 
+# Lines at DEBUG for each line of the others.
+DEBUG_TIMES = 20
+
 # Characters of a line.
 LONGEST = 16 * 1024
 
@@ -70,10 +74,12 @@ class _Tap:
 
     def __init__(self) -> None:
         self._bucket = Bucket(OF_THE_PROCESS, OF_THE_PROCESS)
+        most = OF_THE_PROCESS * DEBUG_TIMES
+        self._debugging = Bucket(most, most)
         self.suppressed = 0
 
-    def opens(self, own: Bucket, now: float) -> bool:
-        return own.take(now) and self._bucket.take(now)
+    def opens(self, own: Bucket, now: float, *, debug: bool) -> bool:
+        return own.take(now) and (self._debugging if debug else self._bucket).take(now)
 
 
 _tap = _Tap()
@@ -87,7 +93,7 @@ class Log:
         rate: Lines for each second, and at once.
     """
 
-    __slots__ = ("_bucket", "_rate", "_session")
+    __slots__ = ("_bucket", "_debugging", "_rate", "_session")
 
     def __init__(self, session: Session | None = None, *, rate: int = OF_A_SESSION) -> None:
         self._rate = rate
@@ -95,10 +101,15 @@ class Log:
         self._session = None if session is None else ref(session)
         # Most sessions never log a line.
         self._bucket: Bucket | None = None
+        self._debugging: Bucket | None = None
 
-    def _may_speak(self, now: float) -> bool:
-        self._bucket = self._bucket or Bucket(self._rate, self._rate)
-        return _tap.opens(self._bucket, now)
+    def _may_speak(self, level: int, now: float) -> bool:
+        if level > logging.DEBUG:
+            self._bucket = own = self._bucket or Bucket(self._rate, self._rate)
+        else:
+            most = self._rate * DEBUG_TIMES
+            self._debugging = own = self._debugging or Bucket(most, most)
+        return _tap.opens(own, now, debug=level <= logging.DEBUG)
 
     def debug(self, message: str, *args: object, **fields: Unpack[Fields]) -> None:
         self._say(logging.DEBUG, message, args, fields)
@@ -157,7 +168,7 @@ class Log:
         error: BaseException | None,
         secret: bool,
     ) -> None:
-        whole = self._may_speak(monotonic())
+        whole = self._may_speak(level, monotonic())
         if not whole and "error_id" not in fields:
             _tap.suppressed += 1
             return
@@ -182,7 +193,11 @@ class Log:
         session = None if self._session is None else self._session()
         if session is None:
             return {}
-        return {"session": one_line(session.id[:64]), "peer": one_line(session.handshake.remote)}
+        known: Fields = {"session": one_line(session.id[:64])}
+        # The connecting side knows no address of the server's.
+        if session.handshake.remote:
+            known["peer"] = one_line(session.handshake.remote)
+        return known
 
 
 def _interrupts() -> bool:
