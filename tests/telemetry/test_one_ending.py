@@ -517,7 +517,7 @@ async def callbacks(two: Two) -> Ends | None:
 
 @way
 async def callbacks_that_cannot_be_called(two: Two) -> Ends | None:
-    with error_of("internal"):
+    with error_of("invalid_argument"):
         await two.proxy.ask_wrongly(answer)
     await two.proxy.hoard(answer)
     with suppress(wsrpc.RpcError):
