@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, cast
 
 import anyio
 import pytest
@@ -39,6 +40,19 @@ class Large:
         for size in sizes:
             yield "x" * size
         yield wsrpc.Final("f" * max(sizes))
+
+    @wsrpc.method
+    async def last(self, size: int) -> AsyncIterator[str | wsrpc.Final[str]]:
+        yield wsrpc.Final("f" * size)
+
+    @wsrpc.method
+    async def pass_on(self, item: int, final: int) -> wsrpc.Stream[str, str]:
+        async def source() -> AsyncIterator[str | wsrpc.Final[str]]:
+            yield "x" * item
+            yield wsrpc.Final("f" * final)
+
+        stream: Any = wsrpc.stream_of(source())
+        return cast(wsrpc.Stream[str, str], stream)
 
     @wsrpc.method
     async def fail(self, size: int) -> None:
@@ -134,6 +148,30 @@ async def test_a_value_above_max_value_fails_its_call_alone(codec: Codec, what: 
                         await large.sizes(of_sizes(size))
             assert str(16 * MIB) in str(caught.value), "the limit is named"
         assert await large.size("still here") == 10
+
+
+@pytest.mark.rule("CHUNK-7")
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda large: large.size("x" * 200_000), "the arguments of Large.size: a value of"),
+        (lambda large: large.make(200_000), "the answer of Large.make: a value of"),
+        (lambda large: large.items([1, 200_000]).collect(), "an item of Large.items: a value of"),
+        (lambda large: large.last(200_000).collect(), "the final value of Large.last: a value of"),
+        (lambda large: large.pass_on(9, 200_000).collect(), "the final value of Large.pass_on: a"),
+        (lambda large: large.pass_on(200_000, 9).collect(), "an item of Large.pass_on: a value of"),
+        (lambda large: large.sizes(of_sizes(200_000)), "an item of Large.sizes(values=…): a value"),
+    ],
+    ids=["arguments", "answer", "item", "final", "passed_final", "passed_item", "upload"],
+)
+async def test_an_error_about_a_large_value_names_what_it_was(
+    codec: Codec, call: Callable[[Large], Awaitable[Any]], words: str
+) -> None:
+    limits = wsrpc.Limits(max_value=100_000)
+    async with pair([Large()], codec=codec, limits=limits) as (_, client):
+        with error_of("resource_exhausted") as caught:
+            await call(client.clientize(Large))
+        assert caught.value.message.startswith(words)
 
 
 @pytest.mark.rule("CHUNK-5")

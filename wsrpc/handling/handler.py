@@ -186,8 +186,15 @@ class Handler(CallState):
             except Exception as unusable:  # noqa: BLE001  (the call must end after any exception)
                 error = unusable
         if isinstance(error, ValueTooLargeError):
-            return ErrorBody(Code.RESOURCE_EXHAUSTED, f"the answer of {self.label}: {error}")
+            return ErrorBody(Code.RESOURCE_EXHAUSTED, f"{self._value_of} {self.label}: {error}")
         return self._internal(error)
+
+    @property
+    def _value_of(self) -> str:
+        """The value that was on its way when the call failed, in the words of its message."""
+        if self.producer is None:
+            return "the answer of"
+        return "an item of" if self.producer.final is None else "the final value of"
 
     def _internal(self, error: BaseException, what: str = "failed") -> ErrorBody:
         error_id = self._log(error, what)

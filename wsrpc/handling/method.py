@@ -251,7 +251,7 @@ class MethodHandler(Handler):
             self._code = OK
             final = self.producer.final
             if final is None and isinstance(source, Stream):
-                final = self._final_of(source, packer)
+                final = self.producer.final = self._final_of(source, packer)
             hub.endpoint.finish(call, final)
             hub.wake()
 

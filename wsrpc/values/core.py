@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
 from typing import Any, cast, get_args, get_origin
 from weakref import WeakValueDictionary
@@ -185,13 +186,17 @@ def _compiled(annotation: Any, where: str, approve: Callable[[Facts, str], None]
         adapter = TypeAdapter(annotation)
         schema = simplified(dict(adapter.core_schema))
     except PydanticSchemaGenerationError as error:
-        what = str(error).split(". Set `arbitrary")[0]
-        raise RegistrationError(f"{where}: {what}; {_instead(what)}") from error
-    except (PydanticUserError, SchemaError, TypeError, NameError) as error:
+        what = str(error).split("\n")[0].split(". Set `arbitrary")[0]
+        raise RegistrationError(f"{where}: {what}{_instead(what)}") from error
+    except (PydanticUserError, SchemaError) as error:
         lines = str(error).split("\n")
         # pydantic-core tells the cause on its second line.
         reason = " ".join(lines[:2] if isinstance(error, SchemaError) else lines[:1])
         raise RegistrationError(f"{where}: {reason}") from error
+    except Exception as error:
+        # A function of the user's raised it, or pydantic for want of a better one.
+        reason = " ".join(traceback.format_exception_only(error)[-1].split())
+        raise RegistrationError(f"{where}: pydantic made no schema of it: {reason}") from error
     facts = Facts(schema, where)
     approve(facts, where)
     return Core(adapter, facts)
@@ -205,12 +210,17 @@ def _holds_unpacked(annotation: Any) -> bool:
 
 
 def _instead(what: str) -> str:
-    """The type to write in place of one for which pydantic has no schema."""
+    """The advice after a sentence about a type for which pydantic has no schema."""
+    if "explicit default factory" in what:
+        # The sentence says how to write it.
+        return ""
     if "'bytearray'" in what or "'memoryview'" in what:
-        return "declare bytes"
+        return "; declare bytes"
     if "'range'" in what:
-        return "declare list[int]"
-    return "use a model, dataclass or TypedDict"
+        return "; declare list[int]"
+    if any(f".{name}[" in what for name in ("Iterator", "Collection", "Container", "Reversible")):
+        return "; declare list[…], or AsyncIterator[…] for a stream"
+    return "; use a model, dataclass or TypedDict"
 
 
 # --- Any -------------------------------------------------------------------------------------------

@@ -50,7 +50,7 @@ def for_validation(
             return _followed_by(schema, check_json_value if is_json_only(schema) else check_any)
         elif kind in SEQUENCES and fail_fast:
             schema["fail_fast"] = True
-        if strict_bytes and "keys_schema" in schema:
+        if "keys_schema" in schema:
             # A key is a string in both codecs.
             schema["keys_schema"] = rewrite(schema["keys_schema"], _loose)
         return schema
@@ -59,8 +59,8 @@ def for_validation(
 
 
 def _loose(key: Schema) -> Schema:
-    if key["type"] == "bytes":
-        key.pop("strict", None)
+    if "strict" in key:
+        key["strict"] = False
     return key
 
 

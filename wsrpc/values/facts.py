@@ -40,8 +40,9 @@ _TEXTUAL = CONFIGURED | FIELDS | FIELD_SETS | frozenset(
 # Types that strict python mode refuses in the form in which they travel.
 _STRICT_MATTERS = frozenset(
     {
-        "bytes", "dataclass", "date", "datetime", "decimal", "deque", "enum", "frozenset", "model",
-        "multi-host-url", "named-tuple", "set", "time", "timedelta", "tuple", "url", "uuid",
+        "bytes", "complex", "counter", "dataclass", "date", "datetime", "decimal", "defaultdict",
+        "deque", "enum", "fraction", "frozenset", "lax-or-strict", "model", "multi-host-url",
+        "named-tuple", "ordered-dict", "set", "time", "timedelta", "tuple", "url", "uuid",
     }
 )  # fmt: skip
 

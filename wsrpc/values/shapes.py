@@ -414,10 +414,24 @@ def _class_within(leaf: Schema) -> Any:
         inner = leaf.get(name)
         if isinstance(inner, dict):
             return inner.get("cls") or _class_within(inner)
-    return None
+    # A URL: its class writes it.
+    return getattr(leaf.get("serialization", {}).get("function"), "__self__", None)
 
 
-_NAMES = {"none": "None", "any": "Any", "literal": "Literal", "decimal": "Decimal", "uuid": "UUID"}
+_NAMES = {
+    "any": "Any",
+    "counter": "Counter",
+    "decimal": "Decimal",
+    "fraction": "Fraction",
+    "function-after": "a type with a validator",
+    "function-before": "a type with a validator",
+    "function-plain": "a type with a validator",
+    "function-wrap": "a type with a validator",
+    "literal": "Literal",
+    "none": "None",
+    "ordered-dict": "OrderedDict",
+    "uuid": "UUID",
+}
 
 IN_WORDS = {
     "array": "arrays",

@@ -5,6 +5,7 @@ The schema tells most faults. Functions of the user, and of pydantic, are tried 
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import json
 import re
@@ -249,6 +250,9 @@ class _Refusals:
             return None
         listed = schema["type"] in ("enum", "literal")
         left, refused = 0, None
+        misfit = self._misfit(schema, attempt)
+        if misfit is not None:
+            return misfit
         for sent in self._members(schema) if listed else self._values(schema):
             try:
                 arrived = list(attempt.send(sent))
@@ -265,6 +269,19 @@ class _Refusals:
                     return _changed(schema, sent, got)
         # Where some values leave and others do not, it is up to the values.
         return None if left else refused
+
+    def _misfit(self, schema: Schema, attempt: Attempt) -> str | None:
+        """Why no value fits a type: a constraint in it is for another type."""
+        samples = self._samples.of(schema, 0) if schema["type"] == "function-after" else []
+        if not samples:
+            return None
+        try:
+            attempt.read(json.dumps(samples[0]).encode())
+        except Exception as error:  # noqa: BLE001 - a function of the user's, surprised
+            words, _, rest = str(error).partition(" to supplied value")
+            if rest and words.startswith("Unable to apply constraint "):
+                return f"has the constraint {words.split()[-1]}, which is for other types; drop it"
+        return None
 
     def _attempt_of(self, schema: Schema) -> Attempt | None:
         whole: Schema = {key: value for key, value in schema.items() if key != "ref"}
@@ -317,7 +334,8 @@ def _spots(node: Any, path: str, config: Mapping[str, Any], key: bool = False) -
         kind = node["type"]
         if kind in CONFIGURED:
             config = node.get("config") or {}
-            path = node["cls"].__name__ if "cls" in node else path or node.get("cls_name", path)
+            if not key:
+                path = node["cls"].__name__ if "cls" in node else path or node.get("cls_name", path)
         elif kind == "dataclass-field":
             path = f"{path}.{node['name']}"
         yield _Spot(node, path, config, key)
@@ -360,6 +378,12 @@ def _why_not_record(schema: Schema) -> str | None:
             "is a dataclass with extra='allow', whose further fields would be lost on the way; use a "
             "BaseModel, or drop the setting"
         )
+    unset = _set_after_init(schema) if schema["type"] == "dataclass" else None
+    if unset is not None:
+        return (
+            f"has the field {unset!r} with init=False, so that a value given to it later would be "
+            "lost on the way; make the dataclass frozen, or drop init=False"
+        )
     computed = [one["property_name"] for one in inside.get("computed_fields", ())]
     if computed and (takes_extras(schema) or takes_extras(inside)):
         return (
@@ -377,6 +401,18 @@ def _why_not_record(schema: Schema) -> str | None:
         if written.count(name) > 1:
             return f"writes two fields under the name {name!r}; give each an alias of its own"
     return None
+
+
+def _set_after_init(schema: Schema) -> str | None:
+    """A field of a dataclass that is no argument of its constructor, and may be set at any time.
+
+    In a frozen one, `__post_init__` gives it a value; trying the type shows whether it is the same on
+    both sides.
+    """
+    cls = schema["cls"]
+    if cls.__dataclass_params__.frozen:
+        return None
+    return next((one.name for one in dataclasses.fields(cls) if not one.init), None)
 
 
 def _why_not_function(schema: Schema) -> str | None:
@@ -402,16 +438,27 @@ def _why_not_function(schema: Schema) -> str | None:
 def _is_record_to_be_tried(schema: Schema) -> bool:
     if schema.get("post_init") or schema.get("custom_init"):
         return True
-    inside = fields_of(schema)
-    fields = inside.get("fields", {})
-    for field in fields.values() if isinstance(fields, dict) else fields:
+    if _is_renamed(schema):
+        return True
+    for field in _listed_fields(schema):
         if field.get("init") is False or field.get("init_only"):
-            return True
-        if {"serialization_alias", "validation_alias"} & field.keys():
             return True
         if field["schema"].get("serialization", {}).get("is_field_serializer"):
             return True
     return bool((schema.get("config") or {}).get("use_enum_values"))
+
+
+def _listed_fields(record: Schema) -> list[Schema]:
+    fields = fields_of(record).get("fields", {})
+    return list(fields.values() if isinstance(fields, dict) else fields)
+
+
+def _is_renamed(record: Schema) -> bool:
+    """Whether a field of it travels under another name."""
+    return any(
+        {"serialization_alias", "validation_alias"} & field.keys()
+        for field in _listed_fields(record)
+    )
 
 
 # --- What its functions do -------------------------------------------------------------------------
@@ -486,6 +533,11 @@ def _culprit(schema: Schema) -> str:
         )
     if kind in _FUNCTIONS:
         return "; its validator must not change a value that it has already accepted"
+    if kind in ("dataclass", "model", "typed-dict") and _is_renamed(schema):
+        return (
+            "; each field must be read under the name under which it is written, which no other "
+            "field may have"
+        )
     return "; its validators and serializers must give back the value that they were given"
 
 
