@@ -292,6 +292,53 @@ async def test_a_stream_over_a_stream_passes_on_its_final_value_and_its_end() ->
     assert await outer.collect() == []
 
 
+@pytest.mark.parametrize("leave", ["left", "closed", "ended", "failed"])
+@pytest.mark.parametrize("kind", ["async", "plain", "class"])
+async def test_stream_of_closes_the_generator_that_it_was_given(kind: str, leave: str) -> None:
+    closed: list[str] = []
+
+    async def items() -> AsyncIterator[int]:
+        try:
+            yield 1
+            if leave == "failed":
+                raise KeyError("no more")
+        finally:
+            closed.append("async")
+
+    def plain_items() -> Iterator[int]:
+        try:
+            yield 1
+            if leave == "failed":
+                raise KeyError("no more")
+        finally:
+            closed.append("plain")
+
+    class Numbers:
+        async def __aiter__(self) -> AsyncIterator[int]:
+            try:
+                yield 1
+                if leave == "failed":
+                    raise KeyError("no more")
+            finally:
+                closed.append("class")
+
+    source: Any = {"async": items, "plain": plain_items, "class": Numbers}[kind]()
+    stream = stream_of(source)
+    match leave:
+        case "left":
+            async with stream:
+                assert await anext(stream) == 1
+        case "closed":
+            assert await anext(stream) == 1
+            await stream.aclose()
+        case "ended":
+            assert await stream.collect() == [1]
+        case _:
+            with pytest.raises(KeyError):
+                await stream.collect()
+    assert closed == [kind]
+
+
 async def test_stream_of_takes_any_iterable() -> None:
     assert [item async for item in stream_of([1, 2])] == [1, 2]
     assert [item async for item in stream_of(iter("ab"))] == ["a", "b"]

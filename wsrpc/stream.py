@@ -8,6 +8,7 @@ from collections.abc import (
     AsyncIterator,
     Awaitable,
     Callable,
+    Generator,
     Iterable,
     Iterator,
 )
@@ -514,15 +515,25 @@ def stream_of(items: Iterable[T] | AsyncIterable[T]) -> Stream[T]:
     """Make a stream over `items`, for a parameter that takes a stream.
 
     Args:
-        items: Any iterable, async or not.
+        items: Any iterable, async or not. A generator is closed when the stream ends, or is left.
     """
     return LocalStream(_each(items), "stream_of(…)")
 
 
 async def _each(items: Iterable[T] | AsyncIterable[T]) -> AsyncIterator[T]:
+    """The items of an iterable; a generator, or another source to be closed, is closed at the end."""
     if isinstance(items, AsyncIterable):
-        async for item in items:
-            yield item
+        source = aiter(items)
+        try:
+            async for item in source:
+                yield item
+        finally:
+            if (aclose := getattr(source, "aclose", None)) is not None:
+                await aclose()
     else:
-        for item in items:
-            yield item
+        try:
+            for item in items:
+                yield item
+        finally:
+            if isinstance(items, Generator):
+                items.close()

@@ -421,6 +421,24 @@ class Trimmed(BaseModel):
         return tags.split(",") if isinstance(tags, str) else tags
 
 
+class Checked(BaseModel):
+    """Each field has a validator, a serializer, and a kind of schema that is tried by itself."""
+
+    n: int
+    union: int | str = 0
+    member: Color | None = None
+    listed: Literal[1, 2] = 1
+
+    @field_validator("n", "union")
+    @classmethod
+    def check(cls, value: Any) -> Any:
+        return value
+
+    @field_serializer("n", "union", "member", "listed")
+    def write(self, value: Any) -> Any:
+        return value
+
+
 class Renamed(BaseModel):
     one: int = Field(1, alias="two")
     two: int = Field(2, alias="one")
@@ -474,6 +492,7 @@ TRAVELS: list[tuple[Any, Any]] = [
     (Annotated[Custom, PlainValidator(parse), PlainSerializer(lambda one: one.text)], Custom("a")),
     (set[tuple[int, ...]], {(1, 2)}),
     (Derived, Derived(2)),
+    (Checked, Checked(n=3, union="3", member=Color.RED, listed=2)),
     (dict[Annotated[int, Strict()], int], {5: 1}),
     (dict[Annotated[float, Strict()], int], {1.5: 1}),
     (dict[Annotated[bool, Strict()], int], {True: 1}),

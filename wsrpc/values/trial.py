@@ -232,6 +232,9 @@ class _Refusals:
 
     def _is_to_be_tried(self, schema: Schema) -> bool:
         kind = schema["type"]
+        if schema.get("serialization", {}).get("is_field_serializer"):
+            # Its serializer asks for the whole record, which is tried.
+            return False
         if kind in ("union", "tagged-union", "enum"):
             return True
         if kind == "literal":
@@ -239,7 +242,7 @@ class _Refusals:
         if kind in _FUNCTIONS or kind in ("fraction", "multi-host-url", "url"):
             return True
         if schema.get("serialization", {}).get("type", "").startswith("function"):
-            return not schema["serialization"].get("is_field_serializer")
+            return True
         if kind in ("dataclass", "model", "typed-dict"):
             return _is_record_to_be_tried(schema)
         return False
