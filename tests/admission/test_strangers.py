@@ -179,6 +179,37 @@ async def test_so_does_one_that_was_answered_over_http() -> None:
 
 
 @pytest.mark.rule("LIMIT-3")
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"\x16\x03\x01 is no request\r\n\r\n",
+        b"GET /" + 9000 * b"x" + b" HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\n" + 300 * b"X: y\r\n" + b"\r\n",
+    ],
+    ids=["none", "long", "many headers"],
+)
+async def test_so_does_one_that_sent_no_request_even_if_it_stays(request_: bytes) -> None:
+    limits = wsrpc.Limits(hello_timeout=60, close_timeout=60)
+    async with served([Who()], limits=limits) as listener:
+        async with await anyio.connect_tcp("127.0.0.1", port_of(listener.url)) as stream:
+            await until(lambda: listener.server.snapshot().unauthenticated == 1)
+            await stream.send(request_)
+            await until(lambda: listener.server.snapshot().unauthenticated == 0)
+
+
+@pytest.mark.rule("LIMIT-3")
+async def test_so_does_one_that_said_goodbye_even_if_it_stays() -> None:
+    limits = wsrpc.Limits(hello_timeout=60, close_timeout=60)
+    async with served([Who()], limits=limits) as listener:
+        async with knocking(listener.url) as peer:
+            await until(lambda: listener.server.snapshot().unauthenticated == 1)
+            await peer.close_frame(1000)
+            assert await peer.close_code() == 1000
+            await until(lambda: listener.server.snapshot().unauthenticated == 0)
+            assert listener.server.snapshot().links == 0
+
+
+@pytest.mark.rule("LIMIT-3")
 async def test_those_who_were_refused_take_up_room_until_they_are_gone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

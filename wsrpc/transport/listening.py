@@ -38,6 +38,7 @@ __all__ = [
     "remote_of",
     "removed_again",
     "say",
+    "stop_reading",
     "unix_listener",
 ]
 
@@ -46,6 +47,12 @@ def hang_up(connection: Socket) -> None:
     """Shut down a connection, so that the code that reads from it sees its end."""
     with suppress(OSError):
         connection.shutdown(socket.SHUT_RDWR)
+
+
+def stop_reading(connection: Socket) -> None:
+    """Shut down one half of a connection: its reader sees the end, and what waits is written."""
+    with suppress(OSError):
+        connection.shutdown(socket.SHUT_RD)
 
 
 async def bound_sockets(

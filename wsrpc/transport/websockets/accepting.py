@@ -28,6 +28,7 @@ from ..listening import (
     listening_sockets,
     refused,
     removed_again,
+    stop_reading,
     unix_listener,
 )
 from ..request_bodies import HeadFilter
@@ -71,6 +72,10 @@ class _Stranger:
             hang_up(socket_of(self))
         elif seen:
             type(self.protocol).receive_data(self.protocol, seen)
+            if self.protocol.handshake_exc is not None:
+                # This is no request, or a large one, which gets an answer. The library would wait
+                # until the peer leaves.
+                stop_reading(socket_of(self))
 
     def process_event(self, event: Any) -> None:
         if (filter := self._filter) is not None:

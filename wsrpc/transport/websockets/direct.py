@@ -233,6 +233,16 @@ class Tap(Connection, asyncio.BufferedProtocol):
             self.protocol.data_to_send()
         else:
             super().send_data()
+            protocol = self.protocol
+            if (
+                self._masked
+                and protocol.close_rcvd is not None
+                and protocol.close_sent is not None
+                and self.transport.can_write_eof()
+            ):
+                # Both have said goodbye. The library would wait until the peer leaves, and does so
+                # where it cannot close one direction alone (TLS).
+                self.transport.close()
 
     def process_event(self, event: Any) -> None:
         if type(event) is not Frame:

@@ -14,6 +14,7 @@ from collections import deque
 from typing import Any
 
 import trio
+from websockets.protocol import SERVER
 from websockets.trio.client import ClientConnection
 from websockets.trio.connection import Connection
 from websockets.trio.server import ServerConnection
@@ -78,8 +79,16 @@ class _Reading(Connection):
             await trio.aclose_forcefully(self.stream)
 
     async def _end_output(self) -> None:
-        """Half-close where that is possible, else close, as the library does."""
-        if isinstance(self.stream, trio.abc.HalfCloseableStream):
+        """Half-close where that is possible, else close, as the library does.
+
+        The accepting side closes once both have said goodbye: nothing more will come, and the
+        library would wait until the peer leaves.
+        """
+        protocol = self.protocol
+        parted = protocol.close_rcvd is not None and protocol.close_sent is not None
+        if parted and protocol.side is SERVER and isinstance(self.stream, trio.SocketStream):
+            await trio.aclose_forcefully(self.stream)
+        elif isinstance(self.stream, trio.abc.HalfCloseableStream):
             try:
                 await self.stream.send_eof()
             except (trio.BrokenResourceError, trio.ClosedResourceError):
