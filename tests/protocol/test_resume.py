@@ -380,9 +380,20 @@ def test_a_server_that_began_another_session_is_4010(client: Bare) -> None:
     assert client.rejects(["hello", {"version": 1, "session": "other", "token": "t9"}]) == 4010
 
 
-def test_a_server_that_resumes_what_never_was_is_4505(codec: Codec) -> None:
-    bare = Bare(codec, "connecting", hello={"resumed": True}, greet=False)
+@pytest.mark.rule("HELLO-12")
+@pytest.mark.parametrize("more", [{"resumed": True}, {"received": 1}], ids=str)
+def test_a_server_that_resumes_what_never_was_is_4505(codec: Codec, more: dict[str, Any]) -> None:
+    bare = Bare(codec, "connecting", hello=more, greet=False)
     assert bare.rejects(bare.hello) == 4505
+
+
+@pytest.mark.rule("HELLO-12")
+def test_a_client_that_has_received_something_in_a_session_that_never_was_is_4505(
+    codec: Codec,
+) -> None:
+    bare = Bare(codec, "accepting", hello={"received": 1}, greet=False)
+    bare.say(bare.hello)
+    assert rejected(bare.accept) == 4505
 
 
 @pytest.mark.rule("RESUME-2")

@@ -40,10 +40,29 @@ from .node import STATIC, run_script
         ("f = () => { if (a) b; return 'c'; };\n{ d[e]; }", "f=()=>{if(a)b;return'c'};{d[e]}"),
         (
             "{ if (a); } { while (b()); } { c(); } { if (a) b; else ; }",
-            "{if(a);}{while(b());}{c();}{if(a)b;else;}",
+            "{if(a);}{while(b());}{c()}{if(a)b;else;}",
         ),
         ("if (a) return\nb", "if(a)return\nb"),
         ('case "x": return', 'case"x":return'),
+        ("f((a) => b, async (c) => d); return (e) => g;", "f(a=>b,async c=>d);return e=>g;"),
+        ("((a, b) => c)(...(d) => e); (f) >= g; () => h", "((a,b)=>c)(...d=>e);(f)>=g;()=>h"),
+        ("f(a, { b, c, }, [d, ], [e, , ],);", "f(a,{b,c},[d],[e,,]);"),
+        (
+            "{ a(b); } { for (c; d; e(f)); } { if (g) h(i); } { do j; while (k); }",
+            "{a(b)}{for(c;d;e(f));}{if(g)h(i)}{do j;while(k);}",
+        ),
+        (
+            "const a = () => { let b; const [c] = d; };\nlet e; f(); let g;\nexport let h; let i;",
+            "let a=()=>{let b,[c]=d},e;f();let g;export let h;let i;",
+        ),
+        (
+            "let a = 1\nb();\nlet c; if (d) e; let f; for (let g; h; i) { const j = 1; let k; }",
+            "let a=1\nb();let c;if(d)e;let f;for(let g;h;i){let j=1,k}",
+        ),
+        (
+            "class A { let = 1; const = 2; } x = { let: a, const: b }; y.let; let z;",
+            "class A{let=1;const=2}x={let:a,const:b};y.let;let z;",
+        ),
     ],
 )
 def test_text_stays_and_what_is_around_it_goes(source: str, expected: str) -> None:

@@ -305,8 +305,11 @@ async def test_a_refusal_before_the_hello_fails_the_calls_that_wait(
         (["hello", {**HELLO, "version": 2}], 4507),
         (["hello", {"session": "s"}], 4500),
         (["hello", {**HELLO, "limits": {"max_batch": 1}}], 4500),
+        (["hello", {**HELLO, "resumed": True}], 4505),
+        (["hello", {**HELLO, "received": 1}], 4505),
     ],
 )
+@pytest.mark.rule("HELLO-12")
 async def test_the_first_frame_is_a_hello_of_this_version(frame: Frame, code: int) -> None:
     async def script(server: Server, link: Link) -> None:
         await link.frame("hello")
@@ -685,6 +688,101 @@ async def test_an_unknown_method_is_answered_with_near_names_and_reflection_with
         "question": True,
         "twice": False,
     }
+
+
+@pytest.mark.rule("CALL-3")
+async def test_reflection_takes_no_arguments() -> None:
+    got: list[Frame] = []
+
+    async def script(server: Server, link: Link) -> None:
+        await link.greet()
+        await link.send(["call", 2, "wsrpc.reflection.describe", {"of": "Page"}])
+        got.append(await link.frame("error", "result"))
+        await link.close(1000)
+
+    source = """
+        const session = client.connect(process.argv[1]);
+        await session.ready();
+        while (session.state !== "closed") await sleep(10);
+        process.exit(0);
+    """
+    async with scripted(script) as server:
+        await run_script(source, server.url)
+    assert got[0][0] == "error"
+    assert got[0][2]["code"] == "invalid_argument"
+    assert got[0][2]["data"]["errors"][0]["loc"] == ["of"]
+
+
+@pytest.mark.rule("MSG-2", "VALUE-4")
+async def test_items_before_one_that_cannot_be_used_arrive_in_whatever_frame_they_came() -> None:
+    async def script(server: Server, link: Link) -> None:
+        await link.greet()
+        for number in (1, 3):
+            call = await link.frame("call")
+            text = ("1,2,1e999,3", '["a",1],["b",2],["c"],["d",4]')[number // 2]
+            await link.raw(f'[["message",{call[1]},[{text}]]]')
+        while len(server.named("cancel")) < 2:
+            await link.frame()
+        await link.close(1000)
+
+    source = """
+        const session = client.connect(process.argv[1], { window: 9 });
+        const api = session.clientize({ name: "X", methods: { plain: { kind: "stream" }, tracked: { kind: "stream", tracked: true } } });
+        const got = [];
+        for (const stream of [api.plain(), api.tracked()]) {
+            const items = [];
+            try { for await (const one of stream) items.push(one); } catch (e) { items.push(e.code, stream.lastId ?? null); }
+            got.push(items);
+        }
+        await sleep(50);
+        console.log(JSON.stringify(got));
+        process.exit(0);
+    """
+    async with scripted(script) as server:
+        result = await told(server, source)
+    assert result == [[1, 2, "internal", None], [1, 2, "internal", "b"]]  # type: ignore[comparison-overlap]
+
+
+@pytest.mark.rule("GOAWAY-2")
+async def test_without_another_session_a_goaway_fails_the_calls_that_cannot_begin() -> None:
+    async def script(server: Server, link: Link) -> None:
+        await link.greet(limits={"max_calls": 8})
+        first = await link.frame("call")
+        await link.send(["goaway", {"last_id": first[1], "grace": 9000}])
+        await link.frame("hello")
+
+    source = """
+        const session = client.connect(process.argv[1], { reconnect: false });
+        const calls = Array.from({ length: 12 }, (_, i) => session.call("X.y", { i }));
+        const told = (call) => call.then((value) => value, (e) => [e.code, e.notStarted].join());
+        const early = await Promise.all(calls.slice(1).map(told));
+        const late = await told(session.call("X.z"));
+        console.log(JSON.stringify({ early, late, state: session.state }));
+        process.exit(0);
+    """
+    async with scripted(script) as server:
+        result = await told(server, source)
+    assert result == {
+        "early": ["unavailable,true"] * 11,
+        "late": "unavailable,true",
+        "state": "open",
+    }
+
+
+@pytest.mark.rule("ERROR-8")
+async def test_wrong_arguments_never_say_that_the_call_may_be_made_again() -> None:
+    async def script(server: Server, link: Link) -> None:
+        await link.greet()
+
+    source = """
+        const session = client.connect(process.argv[1]);
+        const told = (call) => call.then((value) => value, (e) => [e.code, e.notStarted].join());
+        console.log(JSON.stringify([await told(session.call("X.y", { a: NaN })), await told(session.call("X.y", [1])), await told(session.call("X.y", {}, 5))]));
+        process.exit(0);
+    """
+    async with scripted(script) as server:
+        result = await told(server, source)
+    assert result == ["invalid_argument,false"] * 3  # type: ignore[comparison-overlap]
 
 
 @pytest.mark.slow

@@ -37,6 +37,9 @@ GLUED = frozenset("+-/")
 GOES_ON_AFTER = frozenset("{([,;:?=&|<>*%^")
 GOES_ON_BEFORE = frozenset("})],;:?.=&|<>%^")
 
+# After `const` or `let`, where that is no name of a property.
+DECLARES = re.compile(r"\s*[\w$\[{]")
+
 STYLE = re.compile(
     r"""(?P<text>"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*')
     |(?P<comment>/\*.*?\*/)
@@ -108,8 +111,11 @@ EXPORT = re.compile(r"^export (?=const|let|class|function|async)", re.MULTILINE)
 
 
 def slim(source: str) -> str:
-    """The same program without comments, and with no more white space than it needs."""
+    """The same program without comments, and with no more characters than it needs."""
     out: list[str] = []
+    heads: list[str] = []  # What stands before each "(" that is open.
+    head = ""  # The same of the last that was closed.
+    begun = [""]  # The first word of the statement, in each bracket that is open.
     gap = ""
     at = 0
     while at < len(source):
@@ -117,17 +123,33 @@ def slim(source: str) -> str:
         if kind in ("space", "comment"):
             gap = "\n" if "\n" in gap + piece else " "
             continue
-        if gap:
-            left = _between(out[-1] if out else "", gap, piece)
-            if left:
-                out.append(left)
-            gap = ""
-        if kind == "word" and out[-2:] == ["const", " "]:
-            out[-2] = "let"
-        elif piece in ("{", "[") and out[-1:] == ["const"] and out[-2:-1] != ["."]:
-            out[-1] = "let"
-        if piece == "}" and out[-1:] == [";"] and _ends("".join(out[-2:-1])):
+        left = _between(out[-1] if out else "", gap, piece) if gap else ""
+        last, gap = out[-1] if out else "", ""
+        if left:
+            out.append(left)
+        declares = piece in ("const", "let") and last != "." and DECLARES.match(source, at)
+        if declares:
+            piece = "let"
+        if left == "\n" or last in ("", ";", "{") or (last == "}" and kind == "word"):
+            if declares and last == ";" and not left and begun[-1] == "let":
+                out[-1] = ","  # It is declared with what was declared before it.
+                continue
+            begun[-1] = "let" if declares else ""
+        if piece == "(":
+            heads.append(last)
+        elif piece == ")":
+            head = heads.pop() if heads else ""
+        elif piece == "}" and last == ";" and _ends("".join(out[-2:-1]), head):
             out.pop()
+        elif piece == ">" and last == "=" and _one_name(out[-4:-1]):
+            out[-4:] = [*([" "] if _in_word(out[-5:-4]) else []), out[-3], "="]
+        if piece in (")", "]", "}"):
+            if len(begun) > 1:
+                begun.pop()
+            if last == "," and out[-2] not in (",", "[", "("):
+                out.pop()
+        elif piece in ("(", "[", "{"):
+            begun.append("")
         out.append(piece)
     return "".join(out) + "\n"
 
@@ -309,9 +331,24 @@ def _hole(source: str, at: int) -> int:
     return at
 
 
-def _ends(piece: str) -> bool:
-    """Whether a statement that ends so needs no semicolon before "}": an empty one would need it."""
+def _ends(piece: str, head: str) -> bool:
+    """Whether a statement that ends so needs no semicolon before "}": an empty one would need it.
+
+    `head` is what stands before the parentheses that were closed last.
+    """
+    if piece == ")":
+        return head not in ("if", "for", "await", "while", "with")
     return piece not in ("", "else", "do") and (piece[-1].isalnum() or piece[-1] in "_$]}\"'`")
+
+
+def _one_name(pieces: list[str]) -> bool:
+    """Whether these are a name in parentheses."""
+    return len(pieces) == 3 and (pieces[0], pieces[2]) == ("(", ")") and _in_word(pieces[1:2])
+
+
+def _in_word(pieces: list[str]) -> bool:
+    """Whether a name that follows these at once would be read as a part of a word."""
+    return bool(pieces) and (pieces[0][-1].isalnum() or pieces[0][-1] in "_$#")
 
 
 def _between(left: str, gap: str, right: str) -> str:
@@ -320,5 +357,5 @@ def _between(left: str, gap: str, right: str) -> str:
         return ""
     if gap == "\n":
         return "" if left in GOES_ON_AFTER or right in GOES_ON_BEFORE else gap
-    words = (left[-1].isalnum() or left[-1] in "_$#") and (right[0].isalnum() or right[0] in "_$#")
+    words = _in_word([left]) and _in_word([right[0]])
     return " " if words or (left[-1] in GLUED and right[0] in GLUED) else ""

@@ -105,7 +105,7 @@ brand(RpcError, "wsrpc.RpcError");
 /** @param {any} code @param {string} message @param {boolean} [notStarted] @param {any} [more] */
 const failure = (code, message, notStarted, more) => new RpcError(code, message, null, { notStarted, ...more });
 /** @param {string} message @param {unknown} [cause] */
-const misuse = (message, cause) => failure("invalid_argument", message, true, cause && { cause });
+const misuse = (message, cause) => failure("invalid_argument", message, false, cause && { cause });
 /** The other side broke the protocol; the link closes with this code. @param {string} message @param {number} [code] */
 const violation = (message, code = 4505) => Object.assign(new Error(message), { violation: code });
 /** What an application's function throws is reported as any other error of the page. @param {(...args: any[]) => void} run @param {any[]} args */
@@ -692,15 +692,18 @@ const Call = {
     this.resolve(this.stream);
   },
   message(items, cost, bytes) {
-    const { inbox, stream, tracked } = this;
+    const { inbox, stream, tracked, kind } = this;
     const first = !this.streaming;
     this.streaming = true;
-    if (!this.stopped) {
-      if (this.kind === "unary") this.useless("a stream came where a value was due");
-      else if (outside(items)) this.useless("an item is outside of the value space");
-      else if (tracked && !items.every((/** @type {any} */ one) => list(one) && one.length === 2 && str(one[0]) && one[0].length <= 1024)) this.useless("an item of a tracked stream is no pair of an id and a value");
-    }
     if (this.stopped) return inbox.take(items, cost, bytes);
+    const at = kind === "unary" ? 0 : items.findIndex((/** @type {any} */ one) => outside(one) || (tracked && !(list(one) && one.length === 2 && str(one[0]) && one[0].length <= 1024)));
+    if (at >= 0) {
+      // What came before it is delivered, in whatever frames it came (MSG-2).
+      if (at) this.message(items.slice(0, at), cost, bytes);
+      items = items.slice(at);
+      this.useless(kind === "unary" ? "a stream came where a value was due" : outside(items[0]) ? "an item is outside of the value space" : "an item of a tracked stream is no pair of an id and a value");
+      return inbox.take(items, cost, bytes);
+    }
     if (tracked) {
       stream.lastId = items[items.length - 1][0];
       items = items.map((/** @type {any} */ one) => one[1]);
@@ -742,6 +745,8 @@ const received = ({ code, message, data = null, type, error_id, not_started, ret
 
 // --- Streams of this side: uploads, and what handlers yield
 
+/** Wrong arguments, as ERROR-4 tells them. @param {any[]} loc @param {string} msg */
+const invalid = (loc, msg, type = "value_error") => new RpcError("invalid_argument", msg, { errors: [{ loc, msg, type }], total: 1 });
 const reasonOf = (/** @type {any} */ why) => (why === "deadline_exceeded" ? why : "cancelled");
 /** @param {any} wire @param {any} id */
 const source = (wire, id) => ({ takes: "credit cancel", wire, id, core: wire.core, pending: [], bytes: 0, wake: nothing });
@@ -876,7 +881,7 @@ const Serving = {
   /** The arguments are here. */
   complete(args) {
     const { offer } = this, n = args?.length;
-    const wrong = (/** @type {any[]} */ loc, /** @type {string} */ msg, type = "value_error") => this.refuse("invalid_argument", msg, { data: { errors: [{ loc, msg, type }], total: 1 } });
+    const wrong = (/** @type {[any[], string, string?]} */ ...why) => this.refuse("invalid_argument", why[1], { data: invalid(...why).data });
     if (outside(args) || !(offer ? list : obj)(args)) return wrong([], "outside of the value space");
     if (offer && (n < offer.least || n > offer.most)) return wrong([Math.min(n, offer.most)], `expected ${offer.least} arguments, got ${n}`, "arguments"); // CB-5
     this.wire.starts.push(() => this.start(args)); // Once the batch is taken (CANCEL-2).
@@ -957,8 +962,7 @@ const Incoming = {
   message(items, cost, bytes) {
     const wrong = items.findIndex((/** @type {any} */ one) => outside(one));
     this.stream._.take(wrong < 0 ? items : items.slice(0, wrong), cost, bytes);
-    const msg = "an item is outside of the value space";
-    if (wrong >= 0) this.stop(new RpcError("invalid_argument", msg, { errors: [{ loc: [this.name], msg, type: "value_error" }], total: 1 })); // UP-5
+    if (wrong >= 0) this.stop(invalid([this.name], "an item is outside of the value space")); // UP-5
   },
   end() {
     this.finish();
@@ -1402,9 +1406,10 @@ const Wire = {
     if (this.up) throw violation("a second hello"); // HELLO-2
     if (hello.version != 1) throw violation(`version ${hello.version}`, 4507);
     const resuming = this.token !== null;
-    if (resuming && !hello.resumed) throw violation("not resumed", 4010); // RESUME-2
-    if (resuming) this.acknowledged(Number(hello.received ?? 0), 4010);
-    else {
+    const code = resuming ? 4010 : 4505;
+    if (resuming !== !!hello.resumed) throw violation(`resumed: ${!!hello.resumed}`, code); // RESUME-2, HELLO-12
+    this.acknowledged(Number(hello.received ?? 0), code);
+    if (!resuming) {
       const { max_batch = KIB64, max_value = max_batch, max_calls = 8, max_held = 0 } = JSON.parse(JSON.stringify(hello.limits ?? {}, (_, v) => (typeof v === "bigint" ? Number(v) : v ?? undefined)));
       this.id = hello.session ?? "";
       this.peer = { window: hello.window ?? 0, max_calls, max_batch, max_held, max_value: max_held ? Math.min(max_value, max_held) : max_value }; // HELLO-11
@@ -1439,7 +1444,7 @@ const Wire = {
     for (const call of this.calls()) {
       if (call.id <= body.last_id || !str(call.method) || call.parent?.wire === this) continue; // DRAIN-2
       call.closed();
-      this.core.retry(call, failure("unavailable", "the server is draining", true), true); // GOAWAY-2
+      this.core.retry(call, failure("unavailable", DRAINING, true), true); // GOAWAY-2
     }
     if (first) this.core.drains(this, Number(body.reconnect_after ?? 0));
   },
@@ -1502,6 +1507,7 @@ const Wire = {
   },
 };
 const TOO_LARGE = "wsrpc.size";
+const DRAINING = "the server is draining";
 
 /** Browsers take 1000 and 3000 to 4999 alone. @param {any} ws @param {number} code @param {string} reason */
 function closeSocket(ws, code, reason) {
@@ -1680,12 +1686,15 @@ const Core = {
   /** The server wants to go: what runs goes on there, and new calls begin in another session (DRAIN-4). */
   drains(wire, floor) {
     this.draining = true;
-    if (wire !== this.wire || this.options.reconnect === false) return this.tell();
-    this.old.add(wire);
-    this.wire = newWire(this);
-    this.failures = 0;
-    this.lastClose ??= { code: 1012, reason: "the server is draining" };
-    this.later(this.wire, Math.max(1, floor));
+    if (this.options.reconnect === false) for (const call of this.waiting.splice(0)) this.start(call); // No other session is for them (GOAWAY-2).
+    else if (wire === this.wire) {
+      this.old.add(wire);
+      this.wire = newWire(this);
+      this.failures = 0;
+      this.lastClose ??= { code: 1012, reason: DRAINING };
+      return this.later(this.wire, Math.max(1, floor));
+    }
+    this.tell();
   },
   /** The page is back, or the network: do not wait for a timer that a hidden tab has delayed. */
   poke() {
@@ -1741,6 +1750,7 @@ const Core = {
       call.slot = true;
       return wire.begin(call);
     }
+    if (this.wire.draining) return call.settle(failure("unavailable", DRAINING, true));
     // 65,536 calls may wait, and 64 MiB of them.
     if (this.waiting.length >= KIB64 || (this.waiting.length && this.waitingBytes + call.size > 64 * MIB)) return call.settle(failure("resource_exhausted", `${call.method}: ${this.waiting.length} calls wait already`, true));
     call.waits = true;
@@ -1852,7 +1862,7 @@ const Core = {
   },
   find(method) {
     const { reflection, fallback } = this.options;
-    if (method === "wsrpc.reflection.describe" && reflection !== false) return () => this.contract();
+    if (method === "wsrpc.reflection.describe" && reflection !== false) return (/** @type {any} */ args) => this.contract(args);
     const dot = method.lastIndexOf("."), controller = this.controllers.get(method.slice(0, dot)), name = method.slice(dot + 1);
     const found = controller && [name, camel(name)].find((one) => one && this.has(controller, one));
     if (found) return (/** @type {any} */ args, /** @type {any} */ ctx) => controller[found](args, ctx);
@@ -1875,7 +1885,8 @@ const Core = {
     return all.map((name) => [likeness(method, name), name]).filter(([like]) => like >= 0.6).sort((a, b) => b[0] - a[0]).slice(0, 3).map((one) => one[1]);
   },
   /** The answer to `wsrpc.reflection.describe` (REFLECT-1); JavaScript knows names, but no types. */
-  contract() {
+  contract(args) {
+    for (const name in args) throw invalid([name], "no such argument"); // CALL-3
     /** @type {any} */ const controllers = {};
     for (const [name, one] of this.controllers) {
       /** @type {any} */ const methods = {};
