@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import signal
+import ssl
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 
 import anyio
 import pytest
+import trustme
 
 from tests.support import until
 from wsrpc.cluster.bus.base import Handler
@@ -109,3 +113,64 @@ async def test_messages_that_come_while_the_loop_is_busy_wait_and_none_is_droppe
         time.sleep(0.2)  # noqa: ASYNC251
         await until(lambda: len(got) == 2001)
         assert near.dropped == 0
+
+
+async def test_messages_pass_over_tls(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    issued = authority.issue_cert("127.0.0.1")
+    issued.private_key_pem.write_to_path(tmp_path / "key")
+    issued.cert_chain_pems[0].write_to_path(tmp_path / "chain")
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    extra = ("--tls", "--tlscert", str(tmp_path / "chain"), "--tlskey", str(tmp_path / "key"))
+    with NatsServer(jetstream=False, extra=extra) as nats, anyio.fail_after(20):
+        buses = [NatsBus(nats.url, tls=context) for _ in range(2)]
+        for bus in buses:
+            await bus.open(lambda: None, lambda: None)
+        got: list[bytes] = []
+        await buses[0].subscribe("a", into(got))
+        for i in range(20):
+            await buses[1].publish("a", b"%d" % i)
+            await until(partial(has, got, i + 1))
+        assert buses[1].publish_nowait("a", b"x" * 500_000)
+        await until(partial(has, got, 21))
+        assert got == [*(b"%d" % i for i in range(20)), b"x" * 500_000]
+        for bus in buses:
+            await bus.close()
+
+
+async def test_messages_sent_without_a_wait_keep_their_place_among_the_others() -> None:
+    async with two() as (far, near):
+        got: list[bytes] = []
+        await near.subscribe("a", into(got))
+        for i in range(3000):
+            if i % 3:
+                assert far.publish_nowait("a", b"%d" % i)
+            else:
+                await far.publish("a", b"%d" % i)
+        await until(partial(has, got, 3000))
+        assert got == [b"%d" % i for i in range(3000)]
+
+
+async def test_a_server_that_reads_nothing_makes_messages_wait_and_loses_none() -> None:
+    with NatsServer(jetstream=False) as nats, anyio.fail_after(20):
+        bus = NatsBus(nats.url)
+        other = NatsBus(nats.url)
+        for one in (bus, other):
+            await one.open(lambda: None, lambda: None)
+        got: list[bytes] = []
+        await other.subscribe("a", into(got))
+        nats.signal(signal.SIGSTOP)
+        sent = 0
+        try:
+            while bus.publish_nowait("a", b"%d" % sent + b" " * 100_000):
+                sent += 1
+                assert sent < 1000
+        finally:
+            nats.signal(signal.SIGCONT)
+        await until(partial(has, got, sent))
+        assert bus.publish_nowait("a", b"%d" % sent)
+        await until(partial(has, got, sent + 1))
+        assert [int(data) for data in got] == list(range(sent + 1))
+        for one in (bus, other):
+            await one.close()

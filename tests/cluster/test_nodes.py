@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+from typing import Literal
 
 import anyio
 import pytest
@@ -496,3 +497,38 @@ async def test_what_a_node_says_of_itself_crosses_and_what_a_session_says_does_n
             await here.cluster.session(liar.id).clientize(Liar).lie()
         assert not isinstance(caught.value, SessionGone)
         assert (caught.value.code, caught.value.message) == ("unavailable", "so it says")
+
+
+class Messages(wsrpc.Observer):
+    """Counts the messages of sessions."""
+
+    def __init__(self) -> None:
+        self.sent: dict[str, int] = {}
+
+    def bytes(
+        self, session: wsrpc.Session, direction: Literal["sent", "received"], count: int
+    ) -> None:
+        if direction == "sent":
+            self.sent[session.id] = self.sent.get(session.id, 0) + 1
+
+
+async def test_calls_that_come_in_one_message_go_on_in_one(bus: BusKind) -> None:
+    messages = Messages()
+    async with net(bus, n=1) as nodes:
+        here = nodes.places[0]
+        there = await nodes.add(observers=[messages])
+        session = await there.connect(Worker())
+        proxy = here.cluster.session(session.id).clientize(Worker)
+        assert await proxy.square(2) == 4
+        before = messages.sent[session.id]
+        answers: list[int] = []
+
+        async def ask(n: int) -> None:
+            answers.append(await proxy.square(n))
+
+        async with anyio.create_task_group() as group:
+            for n in range(64):
+                group.start_soon(ask, n)
+        assert sorted(answers) == [n * n for n in range(64)]
+        # The calls of one message are acted on in a few portions. Each call by itself makes 64.
+        assert messages.sent[session.id] - before < 20

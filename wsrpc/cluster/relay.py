@@ -238,7 +238,7 @@ class Inbound(LaneOwner):
         if not plain:
             outbound.allowance = Allowance(self.relay.turns, hub, out, self.hub, granted - first)
             call.tell_grants(outbound.allowance.add)
-        hub.flush()
+        self.hub.flush_after(hub)
 
     def _observe(self, hub: Hub, method: str | int, meta: Mapping[str, str]) -> None:
         """Tell observers that the call goes out on the session that it names."""
@@ -345,7 +345,10 @@ class Inbound(LaneOwner):
                 (endpoint.decline if frame.body.not_started else endpoint.fail)(call, frame.body)
             else:
                 self._answer(frame)
-            self.hub.flush()
+            if self._out is None:
+                self.hub.flush()
+            else:
+                self._out.hub.flush_after(self.hub)
         self.ended()
 
     def _answer(self, frame: Result | End) -> None:
@@ -442,11 +445,11 @@ class Inbound(LaneOwner):
 class Outbound(LaneOwner):
     """The target's half of a relayed call: it goes out."""
 
-    __slots__ = ("_call", "_entry", "_hub", "_inbound", "_size", "_writers", "allowance")
+    __slots__ = ("_call", "_entry", "_inbound", "_size", "_writers", "allowance", "hub")
 
     def __init__(self, inbound: Inbound, hub: Hub, call: OutCall, size: int) -> None:
         self._inbound = inbound
-        self._hub = hub
+        self.hub = hub
         self._call = call
         self._size: int | None = size
         self.allowance: Allowance | None = None
@@ -471,7 +474,7 @@ class Outbound(LaneOwner):
 
     def withdraw(self) -> None:
         """Take back a call that has not begun."""
-        self._hub.endpoint.cancel(self._call)
+        self.hub.endpoint.cancel(self._call)
         self._begun()
 
     def stop(self) -> None:
@@ -488,15 +491,15 @@ class Outbound(LaneOwner):
     def _begun(self) -> None:
         """Note that the call no longer waits for the target."""
         if self._entry is not None:
-            self._hub.timers.remove(self._entry)
+            self.hub.timers.remove(self._entry)
             self._entry = None
         if self._size is not None:
-            self._inbound.relay.unread.taken(self._hub, self._size)
+            self._inbound.relay.unread.taken(self.hub, self._size)
             self._size = None
 
     def cancel(self, reason: str) -> None:
-        answered = self._hub.lost is None and self._hub.endpoint.cancel(self._call, reason)
-        self._hub.wake()
+        answered = self.hub.lost is None and self.hub.endpoint.cancel(self._call, reason)
+        self.hub.wake()
         if not answered:
             self._begun()
             self._inbound.refuse(reason, "cancelled before it began")

@@ -16,6 +16,7 @@ from ..contract.signature import Param
 from ..errors import Code, ConnectionLost, DeadlineExceeded
 from ..interfaces import Session
 from ..protocol.endpoint import Endpoint
+from ..protocol.events import Event
 from ..protocol.frames import Error, ErrorBody
 from ..protocol.lanes import InCall
 from ..protocol.sizes import LEAST_OUTBOX
@@ -44,14 +45,7 @@ SHARE = 1024
 
 NO_ERRORS: frozenset[str] = frozenset()
 
-__all__ = [
-    "Driver",
-    "Hub",
-    "LaneOwner",
-    "Offered",
-    "Terminal",
-    "settle",
-]
+__all__ = ["Driver", "Hub", "LaneOwner", "Offered", "Terminal", "settle"]
 
 
 class Driver(Protocol):
@@ -121,6 +115,8 @@ class Hub:
         flush: The same, where the caller adds no further frame: the output may be written at once.
         unlinked: Called instead of `wake` while there is no driver, from the next time on that one
             goes.
+        followers: The other sessions to which events of one message gave output, while these are acted
+            on; each of them is flushed after the last event.
         lost: The reason why the session is over, once it is.
         trouble: The reason why there is no link, where it is known.
         lost_class: The class of its calls' errors after that.
@@ -153,6 +149,7 @@ class Hub:
         "endpoint",
         "events",
         "flush",
+        "followers",
         "limits",
         "log",
         "lost",
@@ -209,6 +206,7 @@ class Hub:
         self.wake: Callable[[], None] = _nothing
         self.flush: Callable[[], None] = _nothing
         self.unlinked: Callable[[], None] = _nothing
+        self.followers: list[Hub] | None = None
         self._blocked: dict[Callable[[], None], None] = {}
         self._wakes = False
         self._room: list[Future] = []
@@ -238,6 +236,27 @@ class Hub:
     def _on_alone(self) -> None:
         self.settle()
         self.unlinked()
+
+    def gather(self, act: Callable[[list[Event]], None], events: list[Event]) -> None:
+        """Act on several events of one message, and then flush the sessions to which they lead."""
+        followers = self.followers = []
+        try:
+            act(events)
+        finally:
+            self.followers = None
+            for other in followers:
+                other.flush()
+
+    def flush_after(self, other: Hub) -> None:
+        """Flush another session, to which an event of this one gave output.
+
+        All events of one message make one message there, not each its own.
+        """
+        followers = self.followers
+        if followers is None:
+            other.flush()
+        elif other not in followers:
+            followers.append(other)
 
     # ------------------------------------------------------------ memory
 

@@ -49,11 +49,7 @@ from .blockages import blockages
 from .first_message import first_message
 from .pressure import Pressure
 
-__all__ = [
-    "STOPPING",
-    "Owner",
-    "WireSession",
-]
+__all__ = ["STOPPING", "Owner", "WireSession"]
 
 # Seconds for the goodbye of a link on which nothing has begun.
 GOODBYE = 0.1
@@ -520,6 +516,20 @@ class WireSession:
         if hub.lost is not None:
             # No call may begin any more on a session that has ended.
             return
+        if len(events) > 1:
+            hub.gather(self._act, events)
+        else:
+            self._act(events)
+        if hub.draining:
+            hub.settle_drained()
+        endpoint = self.endpoint
+        if endpoint.has_output:
+            hub.wake()
+        when = endpoint.next_alarm
+        if when is not None and (self._alarm is None or when < self._alarm_at):
+            self._arm()
+
+    def _act(self, events: list[Event]) -> None:
         handlers, receive = self._on, self._dispatcher.receive
         for event in events:
             # Most events are of three kinds, which go straight to where they belong.
@@ -533,14 +543,6 @@ class WireSession:
                     event.lane.owner.on_items(event.items)
             else:
                 handlers[type(event)](self, event)
-        if hub.draining:
-            hub.settle_drained()
-        endpoint = self.endpoint
-        if endpoint.has_output:
-            hub.wake()
-        when = endpoint.next_alarm
-        if when is not None and (self._alarm is None or when < self._alarm_at):
-            self._arm()
 
     def _on_hello(self, event: HelloReceived) -> None:
         self._owner.wire_opened(self, event.body)

@@ -1,54 +1,32 @@
-"""The client of nats-py, with a short way from the socket to the handlers of messages."""
+"""The client of nats-py, with short ways between the socket and those who send and take messages."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
-
 import nats.aio.client
+import nats.errors
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from ...telemetry.logs import everyone
 from .base import Handler
+from .connection import Connection
 
 __all__ = ["Client"]
-
-
-@dataclass
-class Arrival(Msg):
-    """A message that goes to its handler where it is read.
-
-    The library would put it into a queue, and wake a task that takes it from there. It drops a
-    message that is false; so this one is false once it has been handled.
-    """
-
-    handled: bool = False
-
-    def __post_init__(self) -> None:
-        client = self._client
-        if isinstance(client, Client):
-            handler = client.handlers.get(self.sid)
-            if handler is not None:
-                self.handled = True
-                _handle(handler, self)
-
-    def __bool__(self) -> bool:
-        return not self.handled
 
 
 class Client(nats.aio.client.Client):
     """The library's client.
 
-    Attributes:
-        handlers: The handlers that get messages where they are read, by the id of the subscription.
+    Args:
+        direct: Whether it is connected by TCP or TLS, and not by a WebSocket, which stays with the
+            library.
     """
 
-    msg_class = Arrival
-
-    def __init__(self) -> None:
+    def __init__(self, *, direct: bool) -> None:
         super().__init__()
-        self.handlers: dict[int, Handler] = {}
+        self.connection: Connection | None = None
+        if direct:
+            self._transport = self.connection = Connection()
 
     async def listen(self, subject: str, handler: Handler, messages: int, size: int) -> Listening:
         """Subscribe.
@@ -59,48 +37,78 @@ class Client(nats.aio.client.Client):
             messages: Messages that may wait for the handler.
             size: Bytes of messages that may wait for it.
         """
-        listening = Listening(self, handler)
+        listening = Listening(self.connection, handler)
         listening.subscription = await self.subscribe(
             subject, cb=listening.take, pending_msgs_limit=messages, pending_bytes_limit=size
         )
         return listening
+
+    def send(self, subject: str, data: bytes, most: int) -> bool:
+        """Send a message at once; returns False, and sends nothing, where it would have to wait.
+
+        Args:
+            subject: The subject.
+            data: The message.
+            most: Bytes that may wait for the socket.
+
+        Raises:
+            nats.errors.Error: The server does not take it.
+        """
+        connection, size = self.connection, len(data)
+        if connection is None or self.pending_data_size:
+            # Messages that the library holds go first.
+            return False
+        if connection.unsent and connection.unsent + size > most:
+            return False
+        if size > self.max_payload:
+            raise nats.errors.MaxPayloadError
+        connection.write(b"PUB %b %d\r\n%b\r\n" % (subject.encode(), size, data))
+        return True
 
 
 class Listening:
     """A subscription whose messages go to a handler.
 
     The first ones come through the library's queue: from these the subscription's id is known. As
-    soon as the queue is empty, messages take the short way; so none overtakes another.
+    soon as the library has no other message, they take the short way; so none overtakes another.
     """
 
-    def __init__(self, client: Client, handler: Handler) -> None:
-        self._client = client
-        self._handler = handler
-        self._id: int | None = None
+    def __init__(self, connection: Connection | None, handler: Handler) -> None:
+        self._connection = connection
+        self._handler = _Guarded(handler)
+        self._id: bytes | None = None
         self._over = False
         self.subscription: Subscription | None = None
 
-    async def take(self, message: Any) -> None:
+    async def take(self, message: Msg) -> None:
         """Take a message from the queue."""
-        if not message:
+        self._handler(message.subject, message.data, message.reply)
+        subscription, connection = self.subscription, self._connection
+        if subscription is None or connection is None or self._over:
             return
-        _handle(self._handler, message)
-        subscription = self.subscription
-        if subscription is not None and not subscription.pending_msgs and not self._over:
-            self._id = message.sid
-            self._client.handlers[message.sid] = self._handler
+        if connection.quiet and not subscription.pending_msgs:
+            self._id = b"%d" % message.sid
+            connection.handlers[self._id] = self._handler
 
     async def off(self) -> None:
         """End the subscription."""
         self._over = True
-        if self._id is not None:
-            self._client.handlers.pop(self._id, None)
+        if self._id is not None and self._connection is not None:
+            self._connection.handlers.pop(self._id, None)
         if self.subscription is not None:
             await self.subscription.unsubscribe()
 
 
-def _handle(handler: Handler, message: Msg) -> None:
-    try:
-        handler(message.subject, message.data, message.reply)
-    except Exception as error:  # noqa: BLE001  (it would end the task that reads the socket)
-        everyone.error("a message on %s could not be handled", message.subject[:256], error=error)
+class _Guarded:
+    """A handler whose exceptions are logged: they would end the task that reads the socket."""
+
+    __slots__ = ("_handler",)
+
+    def __init__(self, handler: Handler) -> None:
+        self._handler = handler
+
+    def __call__(self, subject: str, data: bytes, reply: str) -> None:
+        try:
+            self._handler(subject, data, reply)
+        except Exception as error:  # noqa: BLE001  (it would end the task that reads the socket)
+            everyone.error("a message on %s could not be handled", subject[:256], error=error)

@@ -126,7 +126,8 @@ class NatsBus:
             ClusterConfigError: NATS refuses the credentials; the operator's fault.
         """
         places = ", ".join(map(_without_secrets, self.urls))
-        client = Client()
+        # All of them have the same kind of scheme, or the library refuses them.
+        client = Client(direct=not self.urls[0].startswith(("ws://", "wss://")))
         opened = told = False
         refusal: Exception | None = None
 
@@ -247,6 +248,11 @@ class NatsBus:
         client = self.client
         if not client.is_connected:
             raise BusDown(subject)
+        try:
+            if client.send(subject, data, PENDING):
+                return True
+        except nats.errors.Error as error:
+            raise BusDown(f"{subject}: {error}") from None
         if client.pending_data_size + len(data) + HEADROOM > PENDING:
             return False
         # The library's coroutine waits only if too many bytes wait for the socket.
