@@ -15,11 +15,11 @@ from ..errors import ConnectionLost
 from ..protocol.codec import Codec
 from ..protocol.endpoint import ValueTooLargeError
 from ..protocol.frames import End, Error, ErrorBody, Result
-from ..protocol.lanes import Receiver, Sender, Upload, UploadReader
+from ..protocol.lanes import InCall, Receiver, Sender, Upload, UploadReader
 from .refusals import too_large
 from .waiting import Turns
 
-__all__ = ["Allowance", "Pipe", "Reader", "Terminal", "Writer", "whole"]
+__all__ = ["Allowance", "Pipe", "Reader", "Terminal", "Writer", "answer", "keep", "whole"]
 
 Terminal = Result | End | Error
 
@@ -38,6 +38,31 @@ def whole(raw: Raw | Any, codec: Codec) -> bytes:
         text = data.decode("utf-8", "surrogatepass")
         return _HALF.sub(lambda half: f"\\u{ord(half[0]):04x}", text).encode()
     return data
+
+
+def keep(frame: Terminal) -> int:
+    """Keep the value of a terminal without the message that brought it; returns its bytes."""
+    if isinstance(frame, Result):
+        frame.value = Raw(bytes(frame.value))
+        return len(frame.value)
+    if isinstance(frame, Error):
+        frame.body.data = Raw(bytes(frame.body.data))
+        return len(frame.body.data)
+    frame.final = [Raw(bytes(one)) for one in frame.final or ()] or None
+    return sum(map(len, frame.final or ()))
+
+
+def answer(hub: Hub, call: InCall, frame: Result | End) -> None:
+    """Answer a call with the value of a terminal.
+
+    Raises:
+        ValueTooLargeError: The peer does not take a value of this size.
+    """
+    if isinstance(frame, Result):
+        hub.endpoint.result(call, whole(frame.value, hub.codec))
+    else:
+        final = whole(frame.final[0], hub.codec) if frame.final else None
+        hub.endpoint.finish(call, final)
 
 
 class Pipe:
@@ -213,29 +238,25 @@ class Allowance:
         lane: The other lane.
         room: The hub of the session to which the items go: while it has no room, no credit is
             passed on.
-        due: Items of credit that are passed on once `release` is called.
     """
 
-    __slots__ = ("_due", "_held", "_hub", "_lane", "_room", "_turns", "_waits")
+    __slots__ = ("_due", "_hub", "_lane", "_room", "_turns", "_waits")
 
-    def __init__(self, turns: Turns, hub: Hub, lane: Receiver, room: Hub, due: int = 0) -> None:
+    def __init__(self, turns: Turns, hub: Hub, lane: Receiver, room: Hub) -> None:
         self._turns = turns
         self._waits = False
         self._hub = hub
         self._lane = lane
         self._room = room
-        self._due = due
-        self._held = due > 0
+        self._due = 0
 
     def add(self, n: int) -> None:
         """Pass on credit for `n` more items."""
         self._due += n
-        if not self._held:
-            self.release()
+        self.release()
 
     def release(self) -> None:
         """Pass on the credit that is due."""
-        self._held = False
         if self._due <= 0 or self._hub.lost is not None or self._room.lost is not None:
             return
         if self._waits:

@@ -28,7 +28,7 @@ from ..runtime.timers import TimerEntry
 from ..telemetry.events import Events
 from .errors import OWN_ERRORS
 from .limits import ClusterLimits
-from .pipes import Allowance, Pipe, Reader, Terminal, Writer, whole
+from .pipes import Allowance, Pipe, Reader, Terminal, Writer, answer, keep, whole
 from .refusals import own, refusal, too_large
 from .waiting import Turns, Unread
 
@@ -37,9 +37,6 @@ __all__ = ["TO", "WORKER", "Relay"]
 # Metadata of calls between nodes: the target session, and the pool for which it works.
 TO = "wsrpc-to"
 WORKER = "wsrpc-worker"
-
-# The code of a call that did not fail.
-OK = "ok"
 
 # Items. The credit that is passed on at most before the first item has come.
 FIRST_CREDIT = 8
@@ -128,7 +125,8 @@ class Inbound(LaneOwner):
             self._deadline = self.hub.runtime.now() + call.timeout / 1000
         self._late: TimerEntry | None = None
         self._out: Outbound | None = None
-        self._pipe = Pipe(relay.turns, self.hub, call, self._spoil)
+        # Most calls have one answer, and no items for which they need a pipe.
+        self._pipe: Pipe | None = None
         self._spoiled: ErrorBody | None = None
         # The call as observers know it, and its outcome.
         self._told: OutboundCall | None = None
@@ -192,14 +190,7 @@ class Inbound(LaneOwner):
         meta: Mapping[str, str],
         target: CallbackTarget | None = None,
     ) -> None:
-        """Make the call on another session.
-
-        Args:
-            hub: The hub of that session.
-            method: The method, or the id of a callback.
-            meta: The metadata that travels along.
-            target: The callback to invoke, if it is one.
-        """
+        """Make the call on the session of `hub`; `method` is the id of a callback if there is a `target`."""
         call = self.call
         self._observe(hub, method, meta)
         args = whole(call.args, self.hub.codec)
@@ -211,7 +202,9 @@ class Inbound(LaneOwner):
         granted = call.allowance
         first = min(granted, FIRST_CREDIT)
         plain = call.oneway or target is not None
-        options = CallOptions(metadata=dict(meta) or None, key=call.key, last_id=call.last_id)
+        options: CallOptions | None = None
+        if meta or call.key is not None or call.last_id is not None:
+            options = CallOptions(metadata=dict(meta) or None, key=call.key, last_id=call.last_id)
         try:
             out = hub.endpoint.call(
                 method,
@@ -232,12 +225,13 @@ class Inbound(LaneOwner):
                 self.refuse(Code.RESOURCE_EXHAUSTED, str(error))
             return
         self._out = outbound = Outbound(self, hub, out, len(args))
-        self._pipe.account = self.account(hub)
         for reader in self.readers.values():
-            reader.count_for(self._pipe.account)
+            reader.count_for(self.account(hub))
         if not plain:
-            outbound.allowance = Allowance(self.relay.turns, hub, out, self.hub, granted - first)
-            call.tell_grants(outbound.allowance.add)
+            outbound.first_credit = first
+            if granted == first:
+                # The target has all of it: whatever the caller grants is passed on at once.
+                outbound.pass_credit()
         self.hub.flush_after(hub)
 
     def _observe(self, hub: Hub, method: str | int, meta: Mapping[str, str]) -> None:
@@ -275,11 +269,7 @@ class Inbound(LaneOwner):
     def account(self, hub: Hub) -> Hub:
         """The hub of the session for which all that waits in this call counts as held.
 
-        It is that of the client: if its answers are too large, or it does not read, the other calls
-        between the two nodes shall not suffer.
-
-        Args:
-            hub: The hub of the session on which the call goes out.
+        It is the client's, given here, so that other calls between the nodes do not suffer from it.
         """
         return hub
 
@@ -295,7 +285,15 @@ class Inbound(LaneOwner):
         if self._told is not None:
             self.relay.events.items(self._told.call, "received", len(items))
         if self.open and self.call.may_send:
-            self._pipe.put(items)
+            self._pipe_in_use().put(items)
+
+    def _pipe_in_use(self) -> Pipe:
+        pipe = self._pipe
+        if pipe is None:
+            assert self._out is not None
+            turns, account = self.relay.turns, self.account(self._out.hub)
+            pipe = self._pipe = Pipe(turns, self.hub, self.call, self._spoil, account)
+        return pipe
 
     def uploaded(self, count: int) -> None:
         """Tell observers of items of the call's uploads, which were passed on."""
@@ -304,26 +302,19 @@ class Inbound(LaneOwner):
 
     def finished(self, frame: Terminal) -> None:
         """Pass on the call's terminal."""
-        self._end = frame.body if isinstance(frame, Error) else OK
+        self._end = frame.body if isinstance(frame, Error) else "ok"
+        pipe = self._pipe
+        if pipe is None and self.hub.lost is None and self.relay.turns.room(self.hub):
+            self._finish(frame)
+            return
+        pipe = pipe or self._pipe_in_use()
         if self.call.was_cancelled:
-            self._pipe.drop()
-        if self._pipe.is_clear:
+            pipe.drop()
+        if pipe.is_clear:
             self._finish(frame)
         else:
-            self._pipe.end(lambda: self._finish(frame), self._keep(frame))
-
-    def _keep(self, frame: Terminal) -> int:
-        """Bytes of the value of a terminal, which is kept without the message that brought it."""
-        if self.relay.turns.room(self.hub):
-            return 0
-        if isinstance(frame, Result):
-            frame.value = Raw(bytes(frame.value))
-            return len(frame.value)
-        if isinstance(frame, Error):
-            frame.body.data = Raw(bytes(frame.body.data))
-            return len(frame.body.data)
-        frame.final = [Raw(bytes(one)) for one in frame.final or ()] or None
-        return sum(map(len, frame.final or ()))
+            size = 0 if self.relay.turns.room(self.hub) else keep(frame)
+            pipe.end(lambda: self._finish(frame), size)
 
     def _finish(self, frame: Terminal) -> None:
         call, endpoint = self.call, self.hub.endpoint
@@ -345,22 +336,16 @@ class Inbound(LaneOwner):
                 (endpoint.decline if frame.body.not_started else endpoint.fail)(call, frame.body)
             else:
                 self._answer(frame)
-            if self._out is None:
-                self.hub.flush()
-            else:
-                self._out.hub.flush_after(self.hub)
+            source = self.hub if self._out is None else self._out.hub
+            source.flush_after(self.hub)
         self.ended()
 
     def _answer(self, frame: Result | End) -> None:
-        call, endpoint, codec = self.call, self.hub.endpoint, self.hub.codec
         try:
-            if isinstance(frame, Result):
-                endpoint.result(call, whole(frame.value, codec))
-            else:
-                endpoint.finish(call, whole(frame.final[0], codec) if frame.final else None)
+            answer(self.hub, self.call, frame)
         except ValueTooLargeError as error:
-            self._end = too_large(error)
-            endpoint.fail(call, too_large(error))
+            self._end = body = too_large(error)
+            self.hub.endpoint.fail(self.call, body)
 
     def _spoil(self, body: ErrorBody) -> None:
         """End the call with the error of an item that cannot be sent."""
@@ -387,20 +372,19 @@ class Inbound(LaneOwner):
     def decline(self, body: ErrorBody) -> None:
         """Refuse the call, which has not begun, with this error."""
         body.not_started = True
-        self._end = body
-        if self.open:
-            self.hub.endpoint.decline(self.call, body)
-            self.hub.wake()
-        self.ended()
+        self._fail(body)
 
     def lost(self, error: ConnectionLost) -> None:
         """End the call, since the target is gone."""
         body = refusal("ConnectionLost", "the session that it was for has ended")
         body.not_started = error.not_started or None
+        self._fail(body)
+
+    def _fail(self, body: ErrorBody) -> None:
         self._end = body
         if self.open:
             endpoint = self.hub.endpoint
-            (endpoint.decline if error.not_started else endpoint.fail)(self.call, body)
+            (endpoint.decline if body.not_started else endpoint.fail)(self.call, body)
             self.hub.wake()
         self.ended()
 
@@ -413,7 +397,8 @@ class Inbound(LaneOwner):
             self.calls.end(self)
             self.relay.live -= 1
             self._tell()
-            self._pipe.drop()
+            if self._pipe is not None:
+                self._pipe.drop()
             for reader in self.readers.values():
                 reader.stop()
             if self._out is not None:
@@ -421,10 +406,9 @@ class Inbound(LaneOwner):
             if self._back is not None:
                 self._back()
 
-    # ------------------------------------------------------------ what the caller says
-
     def on_credit(self) -> None:
-        self._pipe.flush()
+        if self._pipe is not None:
+            self._pipe.flush()
 
     def on_cancel(self, reason: str) -> None:
         self.stop(reason)
@@ -443,16 +427,32 @@ class Inbound(LaneOwner):
 
 
 class Outbound(LaneOwner):
-    """The target's half of a relayed call: it goes out."""
+    """The target's half of a relayed call: it goes out.
 
-    __slots__ = ("_call", "_entry", "_inbound", "_size", "_writers", "allowance", "hub")
+    Attributes:
+        hub: The hub of the target's session.
+        first_credit: Items of credit with which it went out; None where it has no items.
+    """
+
+    __slots__ = (
+        "_allowance",
+        "_call",
+        "_entry",
+        "_inbound",
+        "_size",
+        "_writers",
+        "first_credit",
+        "hub",
+    )
 
     def __init__(self, inbound: Inbound, hub: Hub, call: OutCall, size: int) -> None:
         self._inbound = inbound
         self.hub = hub
         self._call = call
         self._size: int | None = size
-        self.allowance: Allowance | None = None
+        self.first_credit: int | None = None
+        # Made when the first items come: until then no further credit is passed on.
+        self._allowance: Allowance | None = None
         call.owner = self
         self._writers: list[Writer] = []
         turns, uploaded = inbound.relay.turns, inbound.uploaded
@@ -509,10 +509,22 @@ class Outbound(LaneOwner):
         for writer in self._writers:
             writer.start()
 
+    def pass_credit(self, due: int = 0) -> None:
+        """Pass on `due` items of credit, and from now on all that the caller grants."""
+        inbound = self._inbound
+        allowance = Allowance(inbound.relay.turns, self.hub, self._call, inbound.hub)
+        self._allowance = allowance
+        inbound.call.tell_grants(allowance.add)
+        allowance.add(due)
+
     def on_items(self, items: list[Raw]) -> None:
+        # The credit that the caller has granted, before these items are taken from it.
+        granted = self._inbound.call.allowance
         self._inbound.items(items)
-        if self.allowance is not None:
-            self.allowance.release()
+        if self._allowance is not None:
+            self._allowance.release()
+        elif self.first_credit is not None:
+            self.pass_credit(granted - self.first_credit)
 
     def on_finished(self, frame: Terminal) -> None:
         self._begun()
