@@ -236,6 +236,7 @@ def test_picows_is_known_in_its_transport_only() -> None:
 
 def test_trio_and_asyncio_are_known_at_the_seams_only() -> None:
     assert users_of("trio", "asyncio") == {
+        "cluster.bus.connection",
         "cluster.bus.nats",
         "cluster.durable",
         "runtime",
