@@ -238,7 +238,7 @@ def test_trio_and_asyncio_are_known_at_the_seams_only() -> None:
     assert users_of("trio", "asyncio") == {
         "cluster.bus.connection",
         "cluster.bus.nats",
-        "cluster.durable",
+        "cluster.publishing",
         "runtime",
         "runtime.by_hand",
         "runtime.containing",
