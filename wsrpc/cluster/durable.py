@@ -101,7 +101,7 @@ class StoredChannel:
     @property
     def idle(self) -> bool:
         """Whether it has no producer and no reader."""
-        return not (self._publisher.owns or self.readers)
+        return self._publisher.idle and not self.readers
 
     # ------------------------------------------------------------ readers
 
@@ -116,6 +116,7 @@ class StoredChannel:
     def shut(self) -> None:
         """End readers with `unavailable`, since this node is going."""
         self.ring = closed_ring(self.ring)
+        self._publisher.shut()
         self.wake()
 
     def wait(self, reader: Reader[Any]) -> None:
@@ -265,7 +266,8 @@ class StoredChannel:
         while self.readers and not self._network.closed:
             before = self.produced
             try:
-                self.produced = publisher.owns or await publisher.is_owned(before)
+                owned = publisher.owns or await publisher.is_owned()
+                self.produced = before if owned is None else owned
                 if not self.produced:
                     await self._look_at_notes()
                     if self.ring is not None:
@@ -277,13 +279,9 @@ class StoredChannel:
             await anyio.sleep(LOOK_FOR_OWNER)
 
     async def _look_at_notes(self) -> None:
-        try:
-            message = await self._bus.run(
-                self.store.js().get_last_msg, self.store.notes, self.store.notes_subject
-            )
-        except nats.js.errors.NotFoundError:
-            return
-        self._noted("", message.data or b"", "")
+        note = (await self.store.last_note()).note
+        if note is not None:
+            self._put(note)
 
     def _noted(self, subject: str, data: bytes, reply: str) -> None:
         """A note of the topic's state."""
@@ -328,7 +326,7 @@ class StoredChannel:
     # ------------------------------------------------------------ the producer
 
     async def own(self, standby: bool, snapshot: Callable[[], Any] | None) -> None:
-        await self._publisher.own(standby, snapshot, lambda: self.produced)
+        await self._publisher.own(standby, snapshot)
 
     def publish(self, value: Any) -> str:
         return self._publisher.publish(value)
@@ -345,6 +343,5 @@ class StoredChannel:
             self.wake()
 
     def _put(self, note: Note) -> None:
-        """Take a note of this node's producer: a node does not hear itself."""
         self._note = note
         self.wake()

@@ -20,6 +20,7 @@ __all__ = [
     "Superseded",
     "TopicGap",
     "TopicTaken",
+    "gone_error",
 ]
 
 
@@ -120,3 +121,12 @@ class BusTimeout(BusError):
 
 class NoResponders(BusError):
     """No subscriber on the bus listens to that subject."""
+
+
+def gone_error(what: str) -> RpcError[Any]:
+    """`unavailable`, for what a node was asked for that has left its cluster, or is about to."""
+    error: RpcError[Any] = RpcError(
+        Code.UNAVAILABLE, f"this node has left the cluster, or is about to: {what}"
+    )
+    error.not_started = True
+    return error

@@ -102,7 +102,7 @@ class Network:
         self.gaps = 0
         self.closed = False
         self.on_forward: Callable[[bytes, str], None] | None = None
-        self._node = node
+        self.node = node
         self._bus = bus
         self._prefix = f"wsrpc.{name}."
         self._server = server
@@ -145,7 +145,7 @@ class Network:
         try:
             await self._bus.open(self._bus_up, self._bus_down)
             for subject, handler in (
-                (self.subject(f"to.{self._node}.>"), self._mail),
+                (self.subject(f"to.{self.node}.>"), self._mail),
                 (self.subject("beat"), self._beat),
                 (self.subject("load"), self._load),
                 (SUBJECTS, self._asked),
@@ -236,12 +236,12 @@ class Network:
             self._reply(reply, answer)
 
     def _bus_up(self) -> None:
-        self._events.tell("bus_up", self._node, "the connection to NATS is back")
+        self._events.tell("bus_up", self.node, "the connection to NATS is back")
         self.members.bus_up()
         self.spawn(self.members.beat)
 
     def _bus_down(self) -> None:
-        self._events.tell("bus_down", self._node, "the connection to NATS is lost")
+        self._events.tell("bus_down", self.node, "the connection to NATS is lost")
         for link in list(self._links.values()):
             link.lose("the bus is down")
 
@@ -260,7 +260,7 @@ class Network:
 
     def _mail(self, subject: str, data: bytes, reply: str) -> None:
         """Take a message for this node."""
-        kind, _, rest = subject[len(self._prefix) + len(self._node) + 4 :].partition(".")
+        kind, _, rest = subject[len(self._prefix) + len(self.node) + 4 :].partition(".")
         if kind == "link":
             link = self._links.get(rest)
             if link is not None and not link.deliver(data):
@@ -328,7 +328,7 @@ class Network:
         """
         link = self.link(secrets.token_hex(8), node, subprotocol, None)
         body: dict[str, Any] = {
-            "n": self._node,
+            "n": self.node,
             "g": self._bus.generation,
             "l": link.id,
             "p": subprotocol,

@@ -24,19 +24,16 @@ from ..values.adapter import Unencodable
 from ..values.tracked import Shared, TrackedAdapter
 from .bus.nats import NatsBus
 from .bus.thread import ThreadBus
-from .errors import BusDown, BusError, NoResponders, Superseded, TopicTaken
+from .errors import BusDown, BusTimeout, NoResponders, Superseded, TopicTaken, gone_error
 from .limits import ClusterLimits
 from .network import Network
 from .ring import Snapshot
-from .store import AWAY, NO_STATE, RETRY, STARTING, Note, Store, epoch_of
+from .store import AWAY, NO_STATE, PRODUCER, RETRY, STARTING, Note, Store, epoch_of
 from .store import Described as Stored
 
 __all__ = ["LOOK_FOR_OWNER", "Described", "Publisher"]
 
 JSON = CODECS["json"]
-
-# The header with the producer of a message.
-PRODUCER = "Wsrpc-Producer"
 
 # Seconds.
 ACK_TIMEOUT = 1.0
@@ -46,6 +43,9 @@ LOOK_FOR_OWNER = 0.5
 # Items sent together; items after which a snapshot is stored.
 TOGETHER = 64
 SNAPSHOT_EVERY = 64
+
+# JetStream's errors where a message does not come after the one that it names.
+WRONG_LAST_SEQUENCE = frozenset((10071, 10164))
 
 # Bytes of a message that are not the item's.
 HEADERS = 1024
@@ -95,7 +95,7 @@ class Publisher:
         self._store = store
         self._network = network
         self._bus = bus
-        self._owner_subject = f"topic.{key}.owner"
+        self._owner_subject = f"topic.{key}.owner."
         self._limits = limits
         self._noted = noted
         self._changed_hands = changed_hands
@@ -105,67 +105,146 @@ class Publisher:
         self._acked = 0
         self._most = 0
         self._queue: deque[tuple[int, bytes]] = deque()
+        # The number of this producer's last note.
+        self._sequence = 0
+        # Tasks that want to be the producer; one of them at a time claims the topic.
+        self._wanting = 0
+        self._claiming = False
         self._lost: RpcError[Any] | None = None
         self._changed = anyio.Event()
         self._state: Callable[[], Any] | None = None
         self._off: Any = None
 
-    async def is_owned(self, believed: bool) -> bool:
-        """Whether the topic has a producer, on any node.
+    @property
+    def idle(self) -> bool:
+        """Whether this node neither produces the topic nor wants to."""
+        return not (self.owns or self._wanting)
 
-        Args:
-            believed: The answer where nobody can tell.
-        """
+    def shut(self) -> None:
+        """Fail the producer, and those that wait to be one, since this node is going."""
+        if self._lost is None:
+            self._lose(gone_error(f"the producer of {self._topic.name!r} has ended"))
+
+    # ------------------------------------------------------------ being the producer
+
+    async def is_owned(self) -> bool | None:
+        """Whether the topic has a producer, on any node; None where that cannot be known yet."""
         try:
-            await self._network.ask(self._owner_subject, b"", ACK_TIMEOUT)
+            return await self._is_owned_after((await self._store.last_note()).note)
+        except AWAY:
+            return None
+
+    async def _is_owned_after(self, note: Note | None) -> bool | None:
+        """The same, where the last note is known.
+
+        A producer that does not answer may only be slow, or cut off from NATS for a moment. So it
+        is one until its node says otherwise, or counts as dead.
+        """
+        network = self._network
+        if note is None or note.ended or note.node in ("", network.node):
+            return False
+        peer = network.members.get(note.node)
+        if peer is None:
+            return False if network.settled_in else None
+        if peer.gone:
+            return False
+        owner = self._owner_subject + peer.id
+        try:
+            await network.ask(owner, b"", ACK_TIMEOUT)
+            return True
+        except BusTimeout:
+            return True
+        except NoResponders:
+            pass
+        try:
+            await network.ask(f"to.{peer.id}.ping", b"", ACK_TIMEOUT)
+        except NoResponders:
+            return False if network.members.is_missing(peer) else None
+        try:
+            # A moment ago it may have been on its way back to NATS.
+            await network.ask(owner, b"", ACK_TIMEOUT)
+            return True
         except NoResponders:
             return False
-        except BusError:
-            return believed
-        return True
 
-    async def own(
-        self, standby: bool, snapshot: Callable[[], Any] | None, believed: Callable[[], bool]
-    ) -> None:
+    async def own(self, standby: bool, snapshot: Callable[[], Any] | None) -> None:
         """Become the producer; see `Topic.produce`.
 
         Args:
             standby: Whether to wait while there is another producer.
             snapshot: Gives the state after all items published so far.
-            believed: Whether the topic has a producer, as far as this node knows.
         """
-        while self.owns or await self.is_owned(believed()):
-            if not standby:
-                raise TopicTaken(
-                    f"the topic {self._topic.name!r} has a producer; produce(standby=True) waits for it"
-                )
-            await anyio.sleep(LOOK_FOR_OWNER)
-        self.owns = True
+        self._wanting += 1
+        try:
+            while not self._network.closed:
+                taken: bool | None = True if self.owns else None
+                if not (self.owns or self._claiming):
+                    self._claiming = True
+                    try:
+                        taken = await self._claim(snapshot)
+                    finally:
+                        self._claiming = False
+                    if taken is False:
+                        return
+                if taken and not standby:
+                    raise TopicTaken(
+                        f"the topic {self._topic.name!r} has a producer; "
+                        "produce(standby=True) waits for it"
+                    )
+                await anyio.sleep(LOOK_FOR_OWNER if taken else RETRY)
+        finally:
+            self._wanting -= 1
+        raise gone_error(f"the topic {self._topic.name!r} has no producer here")
+
+    async def _claim(self, snapshot: Callable[[], Any] | None) -> bool | None:
+        """Become the producer, unless there is one.
+
+        Of several that try at once only one is the first to store a note after the last one.
+
+        Returns:
+            Whether another one is the producer; None where that cannot be known yet.
+        """
         try:
             info = await self._store.ensure()
-            self._epoch, self._last = epoch_of(info), info.state.last_seq
-            self._acked = self._last
-            self._id = secrets.token_hex(8)
-            self._lost = None
-            self._state = snapshot
-            self._most = self._bus.max_payload - HEADERS
+            last = await self._store.last_note()
+            taken = await self._is_owned_after(last.note)
+        except AWAY:
+            return None
+        if taken is not False:
+            return taken
+        self._epoch, self._last = epoch_of(info), info.state.last_seq
+        self._acked, self._sequence = self._last, last.sequence
+        self._id = secrets.token_hex(8)
+        self._lost = None
+        self._state = snapshot
+        self._most = self._bus.max_payload - HEADERS
+        claimed = False
+        try:
             note = self._noted_state()
-            subject = self._network.subject(self._owner_subject)
-            while True:
-                with suppress(*AWAY):
+            subject = self._network.subject(self._owner_subject + self._network.node)
+            while self._lost is None and not self._network.closed:
+                try:
                     if self._off is None:
+                        # From now on others wait; they would claim it too.
                         self._off = await self._bus.subscribe(subject, self._asked)
                     await self._put_note(note)
+                    # What came between is not this producer's.
+                    self._last = self._acked = (await self._store.items_info()).state.last_seq
+                    claimed = True
                     break
-                if self._network.closed:
-                    raise BusDown("this node is going")
-                await anyio.sleep(RETRY)
-        except BaseException:
-            self.owns = False
-            await self._stop_answering()
-            raise
+                except Superseded:
+                    break
+                except AWAY:
+                    await anyio.sleep(RETRY)
+            if not claimed:
+                return None
+            self.owns = True
+        finally:
+            if not claimed:
+                await self._stop_answering()
         self._changed_hands(True)
         self._network.spawn(self._send, self._id)
+        return False
 
     def _asked(self, subject: str, data: bytes, reply: str) -> None:
         if reply:
@@ -216,7 +295,7 @@ class Publisher:
                     await self._changed.wait()
                     continue
                 note = self._make_note(ended=False)
-                with suppress(*AWAY):
+                with suppress(Superseded, *AWAY):
                     await self._put_note(note)
                     noted = note.pos
                 note = None
@@ -239,7 +318,7 @@ class Publisher:
             if note is not None and self._acked >= note.pos:
                 noted, stored = note.pos, note
                 note = None
-                with suppress(*AWAY):
+                with suppress(Superseded, *AWAY):
                     await self._put_note(stored)
             self._tell()
 
@@ -289,6 +368,9 @@ class Publisher:
                         self._done(last)
                     else:
                         self._supersede("another producer has taken over")
+                else:
+                    # JetStream took none of them; it does not take them at once either.
+                    await anyio.sleep(RETRY)
                 return
             except nats.js.errors.NotFoundError:
                 self._supersede("its stream was deleted")
@@ -298,7 +380,12 @@ class Publisher:
                 wait = min(LONGEST_RETRY, wait * 2)
 
     def _supersede(self, why: str) -> None:
-        self._lost = Superseded(f"the producer of {self._topic.name!r} is none any more: {why}")
+        self._lose(Superseded(f"the producer of {self._topic.name!r} is none any more: {why}"))
+        # The producer that is left has to be found.
+        self._network.spawn(self._stop_answering)
+
+    def _lose(self, error: RpcError[Any]) -> None:
+        self._lost = error
         self._queue.clear()
         self._tell()
 
@@ -334,30 +421,73 @@ class Publisher:
             )
 
     async def _put_note(self, note: Note) -> None:
-        """Store a note; the items that it covers are stored already."""
-        await self._bus.run(
-            self._store.js().publish,
-            self._store.notes_subject,
-            msgspec.json.encode(note),
-            timeout=ACK_TIMEOUT,
-        )
+        """Store a note after this producer's last one; the items that it covers are stored already.
+
+        Raises:
+            Superseded: Another producer has stored one since.
+        """
+        note.node = self._network.node
+        while True:
+            try:
+                ack = await self._bus.run(
+                    self._store.js().publish,
+                    self._store.notes_subject,
+                    msgspec.json.encode(note),
+                    timeout=ACK_TIMEOUT,
+                    headers={
+                        "Nats-Expected-Last-Sequence": str(self._sequence),
+                        PRODUCER: self._id,
+                    },
+                )
+                break
+            except nats.js.errors.APIError as error:
+                if error.err_code not in WRONG_LAST_SEQUENCE:
+                    raise
+            last = await self._store.last_note()
+            if last.producer != self._id:
+                self._supersede("another producer has taken over")
+                raise self._lost or Superseded()
+            # An earlier note of this producer was stored, and only the answer was lost.
+            self._sequence = last.sequence
+        self._sequence = ack.seq
         # A node does not hear itself.
         self._noted(note)
 
     async def disown(self, *, ended: bool) -> None:
+        """Be the producer no longer.
+
+        Args:
+            ended: Whether the topic ends with it.
+
+        Raises:
+            Superseded: The topic has not ended, since another producer has taken over.
+        """
         if not self.owns:
             return
         try:
-            if ended and self._lost is None:
-                with anyio.move_on_after(STARTING), suppress(*AWAY):
-                    await self.flush()
-                    await self._put_note(self._make_note(ended=True))
+            if ended:
+                await self._end()
         finally:
             self.owns = False
             self._queue.clear()
             self._tell()
             await self._stop_answering()
             self._changed_hands(False)
+
+    async def _end(self) -> None:
+        """Store that the topic has ended."""
+        with anyio.move_on_after(STARTING):
+            while True:
+                await self.flush()
+                with suppress(*AWAY):
+                    await self._put_note(self._make_note(ended=True))
+                    return
+                await anyio.sleep(RETRY)
+        everyone.warning(
+            "the end of the topic %r is not stored, since NATS is away: its readers wait for another "
+            "producer",
+            self._topic.name,
+        )
 
     async def _stop_answering(self) -> None:
         """Say no more that the topic has a producer."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import anyio
 import msgspec
@@ -16,9 +16,20 @@ from nats.js.api import StorageType
 from .bus.nats import NatsBus
 from .bus.thread import ThreadBus
 from .errors import BusDown, BusError, ClusterConfigError, NoResponders
+from .members import BAD_JSON
 from .network import Network
 
-__all__ = ["AWAY", "NO_STATE", "RETRY", "STARTING", "Described", "Note", "Store", "epoch_of"]
+__all__ = [
+    "AWAY",
+    "NO_STATE",
+    "PRODUCER",
+    "RETRY",
+    "STARTING",
+    "Described",
+    "Note",
+    "Store",
+    "epoch_of",
+]
 
 NAME_IN_USE = 10058
 
@@ -30,6 +41,9 @@ STARTING = 3.0
 AWAY = (nats.errors.Error, nats.js.errors.Error, BusError, OSError)
 
 
+# The header with the producer of a message.
+PRODUCER = "Wsrpc-Producer"
+
 NO_STATE = msgspec.Raw(b"null")
 
 
@@ -39,8 +53,24 @@ class Note(msgspec.Struct):
     pos: int
     epoch: str
     ended: bool = False
+    # The id of the producer's node.
+    node: str = ""
     # `null` where the producer has no state.
     state: msgspec.Raw = NO_STATE
+
+
+class Noted(NamedTuple):
+    """The last note, as JetStream has it.
+
+    Attributes:
+        note: The note; None where there is none, or it is of unknown form.
+        sequence: Its number.
+        producer: The producer that stored it.
+    """
+
+    note: Note | None
+    sequence: int
+    producer: str
 
 
 class Described(Protocol):
@@ -102,7 +132,7 @@ class Store:
         while not self._network.closed:
             try:
                 with suppress(nats.js.errors.NotFoundError):
-                    return await self._bus.run(self.js().stream_info, self.items)
+                    return await self.items_info()
                 await self._make()
             except AWAY as error:
                 # JetStream may be starting, or choosing a leader.
@@ -110,6 +140,28 @@ class Store:
                     self._check(error)
                 await anyio.sleep(RETRY)
         raise BusDown("this node is going")
+
+    async def items_info(self) -> Any:
+        """The stream of items, as it is now."""
+        return await self._bus.run(self.js().stream_info, self.items)
+
+    async def last_note(self) -> Noted:
+        """The note that was stored last."""
+        while True:
+            try:
+                found = await self._bus.run(self.js().get_last_msg, self.notes, self.notes_subject)
+                break
+            except nats.js.errors.NotFoundError:
+                info = await self._bus.run(self.js().stream_info, self.notes)
+                if not info.state.messages:
+                    return Noted(None, info.state.last_seq, "")
+                # The first one has come since.
+        try:
+            note = msgspec.json.decode(found.data or b"", type=Note)
+        except BAD_JSON:
+            self._network.junk += 1
+            note = None
+        return Noted(note, found.seq or 0, (found.headers or {}).get(PRODUCER, ""))
 
     async def _make(self) -> None:
         topic = self._topic

@@ -294,10 +294,15 @@ class Producer(Generic[T]):
 
     async def end(self) -> None:
         """End the topic: its readers end after the last item."""
-        if not self._ended:
-            self._ended = True
+        if self._ended:
+            return
+        self._ended, stored = True, False
+        try:
             await self._channel.flush()
-            await self._channel.disown(ended=True)
+            stored = True
+        finally:
+            # In any case this is the topic's producer no longer.
+            await self._channel.disown(ended=stored)
 
     async def abandon(self) -> None:
         """Stop, and let readers wait for the next producer."""
