@@ -221,6 +221,8 @@ class Limits:
                 continue
             if not value >= floor:
                 raise ValueError(f"Limits.{field.name} must be at least {floor}, not {value!r}")
+        if self.window > MAX_CREDIT:
+            raise ValueError(f"Limits.window must be at most {MAX_CREDIT}, not {self.window!r}")
         if 0 < self.heartbeat_interval < FLOOR_HEARTBEAT:
             raise ValueError(
                 f"Limits.heartbeat_interval must be at least {FLOOR_HEARTBEAT:g} s, or 0 for none, "

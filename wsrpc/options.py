@@ -62,8 +62,12 @@ def checked_seconds(name: str, value: float | None) -> float | None:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ValueError(f"{name} must be a number of seconds, or None, not {value!r}")
     # A negative number is a deadline that has passed, such as the rest of another timeout.
-    if not math.isfinite(value):
-        raise ValueError(f"{name} must be a finite number, or None for no bound, not {value!r}")
+    try:
+        finite = math.isfinite(value)
+    except OverflowError:
+        finite = False
+    if not finite:
+        raise ValueError(f"{name} must be a finite number, or None for no bound, not {value!r:.80}")
     return value
 
 
@@ -78,8 +82,14 @@ def checked_text(name: str, value: str) -> str:
     return value
 
 
-def checked_count(name: str, value: int | None, unit: str) -> int | None:
+def checked_count(name: str, value: int | None, unit: str, most: int | None = None) -> int | None:
     """A whole number of at least 1, or None for the default.
+
+    Args:
+        name: The name of the option.
+        value: Its value.
+        unit: The unit of it, in words.
+        most: The largest number that it may be.
 
     Raises:
         ValueError: It is no such number; the caller's fault.
@@ -88,6 +98,8 @@ def checked_count(name: str, value: int | None, unit: str) -> int | None:
         return None
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ValueError(f"{name} must be at least 1 {unit}, not {value!r}")
+    if most is not None and value > most:
+        raise ValueError(f"{name} must be at most {most} {unit}s, not {value}")
     return value
 
 

@@ -8,6 +8,7 @@ from types import EllipsisType
 
 from ..context import checked_metadata
 from ..interfaces import Interceptor, Overflow, StreamFetcher, Validate
+from ..limits import MAX_CREDIT
 from ..options import VALIDATES, checked_count, checked_function, checked_seconds, one_of
 from ..streams.overflow import CONSUMERS
 
@@ -32,7 +33,7 @@ class Options:
     def __post_init__(self) -> None:
         one_of("validate", self.validate, VALIDATES)
         one_of("overflow", self.overflow, tuple(CONSUMERS))
-        checked_count("window", self.window, "item")
+        checked_count("window", self.window, "item", MAX_CREDIT)
         if self.timeout is not ...:
             checked_seconds("timeout", self.timeout)
         checked_seconds("idle_timeout", self.idle_timeout)

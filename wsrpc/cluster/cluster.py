@@ -13,6 +13,7 @@ from typing_extensions import TypeVar
 
 from ..errors import Code, RpcError
 from ..interfaces import Session
+from ..options import checked_function
 from ..server.server import Server
 from .bus.base import Bus
 from .directory import Entry
@@ -131,11 +132,16 @@ class Cluster:
         operators: Operators | None = None,
         on_event: OnEvent | None = None,
     ) -> None:
-        if not NAME.fullmatch(name):
+        if not isinstance(server, Server):
+            raise TypeError(f"a Cluster needs the wsrpc.Server of this node, not {server!r:.80}")
+        if not isinstance(name, str) or not NAME.fullmatch(name):
             raise ClusterConfigError(
                 f"a cluster's name is 1 to 32 of a-z, 0-9, - and _, not {name!r:.80}"
             )
-        self._limits = limits or ClusterLimits()
+        self._limits = ClusterLimits() if limits is None else limits
+        if not isinstance(self._limits, ClusterLimits):
+            raise ValueError(f"limits must be a wsrpc.cluster.ClusterLimits, not {limits!r:.80}")
+        checked_function("operators", operators)
         found = _bus(bus, name, self._limits.link_pending)
         self._node = Node(server, self._limits, found, name, meta, operators, on_event)
         self._pools = Pools(self._node)
@@ -153,6 +159,8 @@ class Cluster:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        # This raises if it was never entered.
+        _ = self._node.nursery
         self._topics.close()
         self._pools.close()
         self.presence.close()
@@ -169,6 +177,8 @@ class Cluster:
         Args:
             id: The id of the session.
         """
+        if not isinstance(id, str):
+            raise TypeError(f"a session is named by its id, as session.id gives it, not {id!r:.80}")
         return One(self._node, id)
 
     def principal(self, principal: Any) -> Target:
@@ -357,7 +367,7 @@ class Cluster:
 def _bus(bus: Bus | str | Sequence[str] | None, name: str, pending: int) -> Bus | None:
     if bus is None:
         return None
-    if isinstance(bus, (str, Sequence)):
+    if isinstance(bus, str | Sequence):
         try:
             from .bus.nats import NatsBus
         except ImportError as error:
@@ -365,4 +375,9 @@ def _bus(bus: Bus | str | Sequence[str] | None, name: str, pending: int) -> Bus 
                 "a cluster over NATS needs nats-py: pip install 'wsrpc-anyio[nats]'"
             ) from error
         return NatsBus(bus, name=name, pending=pending)
+    if isinstance(bus, type) or not (hasattr(bus, "publish") and hasattr(bus, "subscribe")):
+        raise ClusterConfigError(
+            "bus must be a URL of NATS such as nats://10.0.0.5:4222, a list of them, or a bus such "
+            f"as NatsBus(url, …), not {bus!r:.80}"
+        )
     return bus

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
+
+from ..limits import MAX_CREDIT
 
 __all__ = ["ClusterLimits"]
 
@@ -109,9 +112,18 @@ class ClusterLimits:
     def __post_init__(self) -> None:
         for field in fields(self):
             value, least = getattr(self, field.name), FLOORS.get(field.name, 1)
+            known = int if isinstance(field.default, int) else int | float
             if isinstance(value, bool) or not isinstance(value, int | float) or not value >= least:
                 raise ValueError(
                     f"ClusterLimits.{field.name} must be at least {least}, not {value!r}"
                 )
+            if not isinstance(value, known):
+                raise ValueError(
+                    f"ClusterLimits.{field.name} must be a whole number, not {value!r}"
+                )
+        if self.beat == math.inf:
+            raise ValueError("ClusterLimits.beat must be a finite number of seconds")
+        if self.member_window > MAX_CREDIT:
+            raise ValueError(f"ClusterLimits.member_window must be at most {MAX_CREDIT}")
         if self.suspect < self.beat:
             raise ValueError("ClusterLimits.suspect must be at least beat: every node would be one")

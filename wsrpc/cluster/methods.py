@@ -8,6 +8,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from ..contract.controller import interface
+from ..contract.decorator import mark_of
 
 __all__ = ["Wanted", "method_of", "wanted"]
 
@@ -53,8 +54,10 @@ def wanted(method: Callable[..., Any] | str) -> Wanted:
     """
     if isinstance(method, str):
         controller, _, name = method.rpartition(".")
-        if not controller:
-            raise TypeError(f"name the controller too: 'Controller.{method}', not {method!r}")
+        if not controller or not name:
+            raise TypeError(
+                f"name a method together with its controller: 'Worker.square', not {method!r}"
+            )
         return Wanted(controller, name, "untyped", False)
     try:
         found = _known.get(method)
@@ -68,7 +71,8 @@ def wanted(method: Callable[..., Any] | str) -> Wanted:
 
 def _find(method: Callable[..., Any]) -> Wanted:
     name = getattr(method, "__name__", None)
-    if name is None or getattr(method, "__self__", None) is not None:
+    bound = getattr(method, "__self__", None) is not None
+    if name is None or bound or isinstance(method, type):
         raise TypeError(
             f"give the method of the class, as in `group.call(Worker.square, 3)`, not {method!r}"
         )
@@ -77,6 +81,10 @@ def _find(method: Callable[..., Any]) -> Wanted:
         # A class that is defined inside of a function is known only by its name.
         title = method.__qualname__.split(".")[-2:][0]
         cls = type(title, (), {name: method})
+    if mark_of(method) is None:
+        raise TypeError(
+            f"{method.__qualname__} is no method of a controller: decorate it with @wsrpc.method"
+        )
     spec = interface(cls).specs[name]
     return Wanted(cls, name, spec.kind, spec.idempotent)
 

@@ -11,7 +11,7 @@ from typing import Any
 from .. import runtime as runtimes
 from ..admission.principals import key_of as admitted_key_of
 from ..calling.observed import Kind, unsent
-from ..context import handling
+from ..context import handling, is_unicode
 from ..interfaces import Session, StateChange
 from ..protocol.hello import Opening
 from ..runtime import Nursery, Runtime
@@ -21,7 +21,7 @@ from ..telemetry.logs import everyone
 from ..transport.base import Link
 from .bus.base import Bus
 from .directory import Directory
-from .errors import ClusterConfigError, SessionGone
+from .errors import ClusterConfigError, SessionGone, gone_error
 from .events import Events, OnEvent
 from .forward import Forwarding, owner_of
 from .limits import ClusterLimits
@@ -73,6 +73,7 @@ class Node:
         self.loads = Loads(self.id, limits.beat, self._owner)
         self._runtime: Runtime | None = None
         self._nursery: Nursery | None = None
+        self._opened = False
         self.began = time.time()
         self.network: Network | None = None
         self.forwarding: Forwarding | None = None
@@ -88,7 +89,23 @@ class Node:
     # ------------------------------------------------------------ begin and end
 
     async def open(self) -> None:
-        """Begin, on the event loop of the caller."""
+        """Begin, on the event loop of the caller.
+
+        Raises:
+            RuntimeError: It has begun already.
+        """
+        if self._opened:
+            raise RuntimeError(
+                "enter a Cluster once; to begin again, build a new Server and a new Cluster for it"
+            )
+        self._opened = True
+        try:
+            await self._open()
+        except BaseException:
+            self._nursery, self._opened = None, False
+            raise
+
+    async def _open(self) -> None:
         self._runtime = runtimes.current()
         self._nursery = await self._runtime.open_nursery()
         if self._bus is not None:
@@ -120,12 +137,13 @@ class Node:
 
     async def close(self) -> None:
         """End all tasks of this node."""
-        assert self._nursery is not None
+        # Before it is taken to be closed, it must have been open.
+        _ = self.nursery
         try:
             if self.network is not None:
                 await self.runtime.to_the_end(self.network.close)
         finally:
-            nursery, self._nursery = self._nursery, None
+            nursery, self._nursery = self.nursery, None
             await nursery.close()
 
     @property
@@ -134,6 +152,18 @@ class Node:
         if self._runtime is None:
             raise RuntimeError("enter the cluster first: `async with Cluster(server) as cluster`")
         return self._runtime
+
+    def check(self, what: str) -> None:
+        """Refuse what is asked of a node that has left its cluster.
+
+        Args:
+            what: The thing that is asked for, and that it does not have any more.
+
+        Raises:
+            RpcError: `unavailable`, not started.
+        """
+        if self._opened and self._nursery is None:
+            raise gone_error(what)
 
     @property
     def cluster(self) -> str:
@@ -190,6 +220,14 @@ class Node:
             if len(self._keyless) < MAX_KEYLESS:
                 self._keyless.add(type(principal))
             everyone.error("%s; until then its sessions are listed without it", _keyless(principal))
+        if key is not None and not is_unicode(key):
+            # It would stop this node's whole part of the directory.
+            everyone.error(
+                "the key %r of a principal holds a lone surrogate, which cannot travel: its session is "
+                "listed without it",
+                key[:80],
+            )
+            return None
         return key
 
     async def draining(self) -> None:
@@ -311,6 +349,8 @@ class Node:
             if handled is None:
                 raise RuntimeError("name a session: no call is being handled here")
             session = handled.context.session
+        if not isinstance(session, str | Session):
+            raise TypeError(f"name a session, or its id, not {session!r:.80}")
         id = session if isinstance(session, str) else session.id
         entry = self.directory.get(id)
         if entry is None or entry.node != self.id:
@@ -319,11 +359,8 @@ class Node:
 
     def set_meta(self, session: Session | str | None, meta: Mapping[str, str]) -> None:
         """Set the metadata of a session of this node."""
-        for key, value in meta.items():
-            if not isinstance(key, str) or not isinstance(value, str):
-                raise TypeError(f"meta is a map of strings to strings; got {key!r}: {value!r}")
-        checked_meta(meta, self.limits)
-        self.directory.local(["m", self.own(session), dict(meta)])
+        checked = checked_meta(meta, self.limits)
+        self.directory.local(["m", self.own(session), checked])
 
 
 def _fitting(bus: Bus, runtime: Runtime) -> Bus:
@@ -340,12 +377,14 @@ def checked_name(name: str, what: str, limits: ClusterLimits) -> str:
     """Check the name of a group, a pool or a topic; returns it.
 
     Raises:
-        ValueError: It is empty or too long; the caller's fault.
+        ValueError: It is empty or too long, or cannot travel; the caller's fault.
     """
     if not isinstance(name, str) or not 0 < len(name) <= limits.max_name:
         raise ValueError(
             f"a {what} is named by 1 to {limits.max_name} characters, not {name!r:.80}"
         )
+    if not is_unicode(name):
+        raise ValueError(f"the name of a {what} cannot hold lone surrogates; got {name!r:.80}")
     return name
 
 
@@ -353,8 +392,16 @@ def checked_meta(meta: Mapping[str, str], limits: ClusterLimits) -> dict[str, st
     """Check the metadata of a member or a node; returns a copy.
 
     Raises:
-        ValueError: It is too large; the caller's fault.
+        ValueError: It is too large, or cannot travel; the caller's fault.
+        TypeError: It is no map of strings to strings.
     """
+    if not isinstance(meta, Mapping):
+        raise TypeError(f"meta is a map of strings to strings, not {meta!r:.80}")
+    for key, value in meta.items():
+        if not isinstance(key, str) or not isinstance(value, str):
+            raise TypeError(f"meta is a map of strings to strings; got {key!r:.80}: {value!r:.80}")
+        if not (is_unicode(key) and is_unicode(value)):
+            raise ValueError(f"meta cannot hold lone surrogates; got {key!r:.80}: {value!r:.80}")
     size = sum(len(key.encode()) + len(value.encode()) for key, value in meta.items())
     if size > limits.max_meta:
         raise ValueError(f"{size} bytes of meta exceed ClusterLimits.max_meta")

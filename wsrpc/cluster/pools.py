@@ -12,6 +12,7 @@ import anyio
 
 from ..errors import Code, ConnectionLost, RpcError
 from ..interfaces import Session
+from ..options import checked_count, checked_seconds
 from ..stream import Stream
 from .choosing import Choice, choosing_proxy
 from .directory import PresenceChange
@@ -27,6 +28,10 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 Requeue: TypeAlias = Literal["not_started", "idempotent", "always"]
+
+
+# Calls that a worker may take at a time.
+MOST_CAPACITY = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,8 +240,10 @@ class Pool:
             raise ValueError(
                 f"requeue must be 'not_started', 'idempotent' or 'always', not {requeue!r}"
             )
-        if attempts < 1:
-            raise ValueError(f"attempts must be at least 1, not {attempts!r}")
+        if attempts is None:
+            raise ValueError("attempts must be at least 1 attempt, not None")
+        checked_count("attempts", attempts, "attempt")
+        checked_seconds("wait", wait)
         changed = copy(self)
         changed.settings = Settings(requeue, attempts, wait)
         return changed
@@ -252,8 +259,9 @@ class Pool:
         Raises:
             SessionGone: There is no such session on this node.
         """
-        if isinstance(capacity, bool) or not isinstance(capacity, int) or capacity < 1:
-            raise ValueError(f"capacity must be at least 1 call, not {capacity!r}")
+        if capacity is None:
+            raise ValueError("capacity must be at least 1 call, not None")
+        checked_count("capacity", capacity, "call", MOST_CAPACITY)
         self._node.directory.local(["w", self._node.own(session), self.name, capacity])
 
     async def remove(self, session: Session | str | None = None) -> None:

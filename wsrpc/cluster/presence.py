@@ -8,12 +8,14 @@ from typing import Any, TypeAlias
 import anyio
 
 from ..errors import Code, RpcError
-from .directory import Directory, Member, PresenceChange
+from ..options import checked_seconds
+from .directory import Directory, Entry, Member, PresenceChange
 from .limits import ClusterLimits
 
 __all__ = ["Presence"]
 
 Members: TypeAlias = list[Member]
+Entries: TypeAlias = list[Entry]
 Changes: TypeAlias = list[PresenceChange]
 
 
@@ -29,6 +31,7 @@ class Presence:
         self._limits = limits
         self.watchers = 0
         self._watching: set[_Watcher] = set()
+        self._closed = False
 
     def list(
         self, *, group: str | None = None, principal: str | None = None, node: str | None = None
@@ -40,14 +43,18 @@ class Presence:
             principal: The key of a principal.
             node: The id of a node.
         """
-        found = self._directory.find(group=group, principal=principal, node=node)
-        return [entry.member() for entry in found]
+        return [entry.member() for entry in self._find(group, principal, node)]
+
+    def _find(self, group: str | None, principal: str | None, node: str | None) -> Entries:
+        for name, value in (("group", group), ("principal", principal), ("node", node)):
+            _check_text(name, value)
+        return self._directory.find(group=group, principal=principal, node=node)
 
     def count(
         self, *, group: str | None = None, principal: str | None = None, node: str | None = None
     ) -> int:
         """The number of members that match; the arguments are those of `list`."""
-        return len(self._directory.find(group=group, principal=principal, node=node))
+        return len(self._find(group, principal, node))
 
     async def watch(
         self,
@@ -74,12 +81,18 @@ class Presence:
         Raises:
             RpcError: `resource_exhausted`: there are `ClusterLimits.max_watch` watchers already.
         """
+        for name, value in (("group", group), ("principal", principal), ("node", node)):
+            _check_text(name, value)
+        if linger is None or checked_seconds("linger", linger) is None or linger < 0:
+            raise ValueError(f"linger must be a number of seconds, 0 or more, not {linger!r}")
         if self.watchers >= self._limits.max_watch:
             raise RpcError(
                 Code.RESOURCE_EXHAUSTED,
                 f"presence has {self.watchers} watchers already (ClusterLimits.max_watch)",
             )
         watcher = _Watcher(self._directory, group, principal, node, linger)
+        if self._closed:
+            watcher.close()
         self.watchers += 1
         self._watching.add(watcher)
         self._directory.listeners.add(watcher.heard)
@@ -94,8 +107,14 @@ class Presence:
 
     def close(self) -> None:
         """End all watchers, since this node leaves the cluster."""
+        self._closed = True
         for watcher in self._watching:
             watcher.close()
+
+
+def _check_text(name: str, value: object) -> None:
+    if value is not None and not isinstance(value, str):
+        raise ValueError(f"{name} must be a text, or None for all, not {value!r:.80}")
 
 
 class _Watcher:

@@ -12,8 +12,10 @@ from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, cast, ov
 import anyio
 
 from ..calling.observed import Kind
+from ..calling.options import Options as CallOptions
 from ..errors import RpcError
 from ..interfaces import Overflow, Session
+from ..options import checked_list
 from ..stream import Stream
 from .choosing import Choice, choosing_proxy
 from .directory import Entry
@@ -144,17 +146,20 @@ class Target:
         """
         if isinstance(exclude, str):
             exclude = (exclude,)
+        # Refused here, where it is written, and not in each member's reply.
+        CallOptions(timeout=timeout, overflow=overflow, window=window, metadata=metadata or {})
         changed = copy(self)
         changed.settings = Options(
             timeout=timeout,
             overflow=overflow,
             window=window,
-            exclude=frozenset(exclude),
+            exclude=frozenset(checked_list("exclude", exclude)),
             metadata=metadata,
         )
         return changed
 
     def _members(self) -> list[Entry]:
+        self._node.check(f"{self._name} has no members here")
         left_out = self.settings.exclude
         return [entry for entry in self._find() if entry.session not in left_out]
 
@@ -353,7 +358,7 @@ class Target:
     ) -> None:
         session, node = entry.session, entry.node
         options = self.settings
-        window = options.window or self._node.limits.member_window
+        window = self._node.limits.member_window if options.window is None else options.window
         try:
             await self._room(entry, want, "stream")
             call = self._proxy(entry, want, "stream", overflow=options.overflow, window=window)

@@ -13,13 +13,14 @@ from typing_extensions import TypeVar
 
 from ..context import handling
 from ..errors import Code, RpcError
+from ..options import checked_bool, checked_count, checked_plain, checked_seconds
 from ..protocol.codec import CODECS
 from ..runtime import Runtime
 from ..runtime.timers import Timers
 from ..stream import Stream, Tracked
 from ..values.adapter import Unencodable
 from ..values.tracked import Shared, TrackedAdapter
-from .errors import Superseded, TopicTaken
+from .errors import Superseded, TopicTaken, gone_error
 from .limits import ClusterLimits
 from .node import Node, checked_name
 from .ring import OnGap, Overflow, Reader, Ring, Snapshot, Start, closed_ring
@@ -30,6 +31,9 @@ S = TypeVar("S", default=None)
 T = TypeVar("T")
 
 JSON = CODECS["json"]
+
+# Items or bytes of a history: JetStream counts in 64 bits.
+MOST = 2**63 - 1
 
 # Random bytes in the name of a history: 8 hex digits.
 EPOCH_BYTES = 4
@@ -54,11 +58,14 @@ class LocalChannel:
         self._latest: Shared[Any] | None = None
         self._waiting: set[Reader[Any]] = set()
         self._free: anyio.Event | None = None
+        # Tasks that wait to be the producer.
+        self._wanting = 0
+        self._gone = False
 
     @property
     def idle(self) -> bool:
         """Whether it has no producer and no reader."""
-        return not (self.produced or self.readers or self._free)
+        return not (self.produced or self.readers or self._wanting)
 
     # ------------------------------------------------------------ readers
 
@@ -67,8 +74,11 @@ class LocalChannel:
         self.readers += 1
 
     def shut(self) -> None:
-        """End readers with `unavailable`, since this node is going."""
+        """End readers and producers with `unavailable`, since this node is going."""
         self.ring = closed_ring(self.ring)
+        self._gone = True
+        if self._free is not None:
+            self._free.set()
         self.wake()
 
     def wait(self, reader: Reader[Any]) -> None:
@@ -90,13 +100,18 @@ class LocalChannel:
     # ------------------------------------------------------------ the producer
 
     async def own(self, standby: bool, snapshot: Callable[[], Any] | None) -> None:
-        while self.produced:
+        while self.produced and not self._gone:
             if not standby:
                 raise TopicTaken(
                     f"the topic {self.name!r} has a producer; produce(standby=True) waits for it"
                 )
             self._free = self._free or anyio.Event()
-            await self._free.wait()
+            self._wanting += 1
+            try:
+                await self._free.wait()
+            finally:
+                self._wanting -= 1
+        self._check()
         self._free = None
         self.produced = True
         if self.ring is None:
@@ -113,7 +128,12 @@ class LocalChannel:
         self.ring.snapshot = self._snapshot
         self.wake()
 
+    def _check(self) -> None:
+        if self._gone:
+            raise gone_error(f"the topic {self.name!r} has no producer here")
+
     def publish(self, value: Any) -> str:
+        self._check()
         ring = self.ring
         if ring is None or not self.produced:
             raise Superseded(f"the producer of {self.name!r} has ended")
@@ -131,6 +151,7 @@ class LocalChannel:
 
     async def flush(self) -> None:
         """Return at once, since no item is under way."""
+        self._check()
 
     async def disown(self, *, ended: bool) -> None:
         self.produced = False
@@ -175,6 +196,7 @@ class Topics:
         # The channels, those read least recently first.
         self._channels: dict[str, Channel] = {}
         self._deadlines: Timers | None = None
+        self._closed = False
 
     def __len__(self) -> int:
         return len(self._channels)
@@ -186,7 +208,8 @@ class Topics:
         return self._deadlines
 
     def close(self) -> None:
-        """End all readers, and stop the timer."""
+        """End all readers and producers, and stop the timer."""
+        self._closed = True
         for channel in self._channels.values():
             channel.shut()
         if self._deadlines is not None:
@@ -198,6 +221,10 @@ class Topics:
         Raises:
             RpcError: `resource_exhausted`: there are too many topics.
         """
+        if self._closed:
+            raise gone_error(f"the topic {topic.name!r} cannot be used here")
+        # This raises if the application has not entered the cluster.
+        _ = self.node.nursery
         found = self._channels.get(topic.name)
         if found is None:
             if len(self._channels) >= self._limits.max_topics:
@@ -331,9 +358,12 @@ class Topic(Generic[T, S]):
         max_age: float | None,
     ) -> None:
         self.name = checked_name(name, "topic", topics.node.limits)
-        for what, bound in (("history", history), ("history_bytes", history_bytes)):
-            if bound < 1:
-                raise ValueError(f"{what} of a topic must be at least 1, not {bound!r}")
+        checked_count("history of a topic", history, "item", MOST)
+        checked_count("history_bytes of a topic", history_bytes, "byte", MOST)
+        checked_seconds("max_age of a topic", max_age)
+        if max_age is not None and not max_age > 0:
+            raise ValueError(f"max_age of a topic must be more than 0 seconds, not {max_age!r}")
+        checked_bool("durable", durable)
         self.durable = durable
         self.history = history
         self.history_bytes = history_bytes
@@ -365,6 +395,8 @@ class Topic(Generic[T, S]):
         Raises:
             TopicTaken: There is another producer.
         """
+        checked_plain("snapshot", snapshot)
+        checked_bool("standby", standby)
         channel = self._topics.channel(self)
         await channel.own(standby, snapshot)
         producer: Producer[T] = Producer(channel)
@@ -429,6 +461,11 @@ class Topic(Generic[T, S]):
         ):
             if value not in known:
                 raise ValueError(f"{name} of a topic's reader is one of {known}, not {value!r}")
+        checked_seconds("wait", wait)
+        if not (after is None or after is ... or isinstance(after, str)):
+            raise ValueError(
+                f"after must be the position of an item, as Tracked.id gives it, or None, not {after!r:.80}"
+            )
         if after is ...:
             handled = handling.get()
             after = None if handled is None else handled.context.last_id

@@ -64,6 +64,8 @@ class LocalBus:
 
     async def open(self, on_up: Callable[[], None], on_down: Callable[[], None]) -> None:
         """See `Bus.open`."""
+        if self.connected:
+            raise RuntimeError("a LocalBus is for one Cluster; make another one for each")
         self._runtime = runtimes.current()
         self._on_up, self._on_down = on_up, on_down
         self._broker.buses.append(self)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import anyio
 import nats
@@ -65,14 +66,16 @@ class NatsBus:
         pending: int = 16 << 20,
         **options: Any,
     ) -> None:
+        if not isinstance(url, str | Sequence) or isinstance(url, bytes):
+            raise ClusterConfigError(f"{url!r:.80} is no address of NATS, and no list of them")
         self.urls = [url] if isinstance(url, str) else list(url)
         if not self.urls:
             raise ClusterConfigError("no address of NATS is given, such as nats://10.0.0.5:4222")
         for one in self.urls:
-            scheme, mark, rest = one.rpartition("://")
-            if not rest or (mark and scheme not in SCHEMES):
+            if not _is_address(one):
+                shown = _without_secrets(one) if isinstance(one, str) else one
                 raise ClusterConfigError(
-                    f"{_without_secrets(one)!r} is no address of NATS; one looks like "
+                    f"{shown!r:.80} is no address of NATS; one looks like "
                     "nats://10.0.0.5:4222, or tls://…, ws://… or wss://…"
                 )
         self.generation = 0
@@ -108,6 +111,8 @@ class NatsBus:
         return self.client.max_payload
 
     async def open(self, on_up: Callable[[], None], on_down: Callable[[], None]) -> None:
+        if self._client is not None:
+            raise RuntimeError("a NatsBus is for one Cluster; make another one for each")
         self._on_up, self._on_down = on_up, on_down
         self._closing = False
         await self._connect()
@@ -324,6 +329,20 @@ async def _abandon(client: Client, connecting: asyncio.Future[None]) -> None:
 
 def _is_refusal(error: Exception) -> bool:
     return isinstance(error, nats.errors.AuthorizationError) or "Authorization" in str(error)
+
+
+def _is_address(url: object) -> bool:
+    if not isinstance(url, str):
+        return False
+    scheme, mark, rest = url.rpartition("://")
+    if mark and scheme not in SCHEMES:
+        return False
+    try:
+        parts = urlsplit(f"nats://{rest}")
+        # Reading a port that is none raises.
+        return bool(parts.hostname) and parts.port != 0 and not any(map(str.isspace, url))
+    except ValueError:
+        return False
 
 
 def _without_secrets(url: str) -> str:
