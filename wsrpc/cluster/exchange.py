@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
 from typing import Any, Protocol
 
 import anyio
@@ -47,8 +48,10 @@ class Internal:
     @method
     async def directory(self) -> AsyncIterator[tuple[int, bool, list[list[Any]]]]:
         """This node's sessions, and then each change: version, whether it is whole, operations."""
-        async for batch in self._exchange.tell():
-            yield batch
+        # Closed here: a generator that is left to the garbage collector runs on for a while.
+        async with aclosing(self._exchange.tell()) as batches:
+            async for batch in batches:
+                yield batch
 
     @method
     async def reached(self, node: str, version: int) -> None:
@@ -93,7 +96,7 @@ class Exchange:
         for follower in self._followers:
             follower.add(self.version, op)
 
-    async def tell(self) -> AsyncIterator[tuple[int, bool, list[Op]]]:
+    async def tell(self) -> AsyncGenerator[tuple[int, bool, list[Op]], None]:
         """This node's part of the directory, and then each change."""
         follower = Follower()
         self._followers.add(follower)
