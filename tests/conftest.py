@@ -90,6 +90,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     kept = [item for item in items if not _is_picows_on_trio(item)]
+    # Tests that are run once more over ASGI are so under one value of each axis.
+    again = [item for item in kept if _params(item).get("carrier") == "asgi"]
+    spared = {item.nodeid for item in again} - {item.nodeid for item in _once_each(again, most=1)}
+    kept = [item for item in kept if item.nodeid not in spared]
     if not config.getoption("--full"):
         usual = list(_once_each(item for item in kept if not item.get_closest_marker("slow")))
         run = {item.nodeid for item in usual}
@@ -113,8 +117,8 @@ def _is_picows_on_trio(item: pytest.Item) -> bool:
     return "picows" in params.values() and "trio" in params.values()
 
 
-def _once_each(items: Iterable[pytest.Item]) -> Iterator[pytest.Item]:
-    """As few of the items as show each value of each axis.
+def _once_each(items: Iterable[pytest.Item], *, most: int | None = None) -> Iterator[pytest.Item]:
+    """As few of the items as show each value of each axis, and at most so many of one behaviour.
 
     Which ones they are depends on the test's name alone, so that over all tests each pair of
     values comes up, and the same ones in each run.
@@ -128,7 +132,7 @@ def _once_each(items: Iterable[pytest.Item]) -> Iterator[pytest.Item]:
         shown: set[tuple[str, str]] = set()
         turn = zlib.crc32(name.encode()) % len(versions)
         left = [(item, _values(item)) for item in versions[turn:] + versions[:turn]]
-        while True:
+        for _ in range(len(left) if most is None else most):
             # The one that shows most, the first of several: two show two values of two axes.
             best = max(left, key=lambda one: len(one[1] - shown))
             yield best[0]

@@ -132,7 +132,7 @@ async def end_by_oneself(server: wsrpc.Session, client: wsrpc.Session) -> int:
 
 
 async def end_by_cutting(server: wsrpc.Session, client: wsrpc.Session) -> int:
-    link = wire_of(server).link
+    link = wire_of(client).link
     assert isinstance(link, MemoryLink)
     link.cut()
     return 1006

@@ -188,7 +188,9 @@ async def test_items_that_have_to_wait_for_credit_are_held_until_they_go_or_thei
     store = Store()
     # Seconds. A stream that is stopped waits for none of its items: nothing here takes so long.
     limits = wsrpc.Limits(cleanup_timeout=30)
-    async with pair([store], limits=limits) as (server, client):
+    # A window that does not grow, so that half of the large items wait until others are taken.
+    steady = wsrpc.Limits(window_bytes=64)
+    async with pair([store], limits=limits, client_limits=steady) as (server, client):
         async with client.clientize(Store).grown(ending.endswith("on")) as stream:
             for _ in range(100):
                 assert await anext(stream) == ""

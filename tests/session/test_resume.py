@@ -406,18 +406,16 @@ async def test_of_two_that_race_with_one_token_one_lives() -> None:
 async def test_a_link_that_is_turned_away_leaves_no_trace() -> None:
     server = wsrpc.Server([Work()])
     async with visited(server) as visit:
-        [_, hello] = await visit().say_hello()
+        [_, hello] = await visit(address="1.1.1.1").say_hello()
         session = server.sessions[hello["session"]]
-        late = visit()
-        late.link._peer.handshake = wsrpc.Handshake(remote="elsewhere")
+        late = visit(address="1.1.1.2")
         await late.send(returning(hello["token"], 1))
         assert await late.closed() == 4506
-        assert session.handshake.remote == "memory"
-        again = visit()
-        again.link._peer.handshake = wsrpc.Handshake(remote="elsewhere")
+        assert session.handshake.address == "1.1.1.1"
+        again = visit(address="1.1.1.3")
         await again.send(returning(hello["token"], 2))
         await again.expect("hello")
-        assert session.handshake.remote == "elsewhere"
+        assert session.handshake.address == "1.1.1.3"
 
 
 @pytest.mark.rule("RESUME-2", "RESUME-5")

@@ -55,11 +55,8 @@ pytestmark = pytest.mark.slow
 error = test_endings.error
 way = test_exiting_tasks.way
 
-# They cut a link in memory, or see a state that lasts only until the next message comes.
-IN_MEMORY = (
-    "test_pending_calls_fail_with_unavailable_and_handlers_clean_up",
-    "test_items_that_have_to_wait_for_credit_are_held_until_they_go_or_their_stream_ends",
-)
+# They cut a link in memory.
+IN_MEMORY = ("test_pending_calls_fail_with_unavailable_and_handlers_clean_up",)
 
 
 @asynccontextmanager
