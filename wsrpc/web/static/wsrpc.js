@@ -1750,7 +1750,7 @@ const Core = {
       call.slot = true;
       return wire.begin(call);
     }
-    if (this.wire.draining) return call.settle(failure("unavailable", DRAINING, true));
+    if (this.wire.draining && this.options.reconnect === false) return call.settle(failure("unavailable", DRAINING, true));
     // 65,536 calls may wait, and 64 MiB of them.
     if (this.waiting.length >= KIB64 || (this.waiting.length && this.waitingBytes + call.size > 64 * MIB)) return call.settle(failure("resource_exhausted", `${call.method}: ${this.waiting.length} calls wait already`, true));
     call.waits = true;
