@@ -119,6 +119,41 @@ def test_a_link_that_lasts_for_a_hello_and_one_frame_makes_progress(
     assert got == ["x" * size] * sent
 
 
+@pytest.mark.rule("RESUME-9")
+def test_a_frame_gathers_no_more_bytes_of_items_than_the_peer_has_acked_on_this_link(
+    codec: Codec,
+) -> None:
+    bare = Bare(codec, "accepting", resume_window=WINDOW)
+    bare.say(["ack", 0])
+    call = bare.call("call", 1, "A.b", {}, {"credit": 10_000})
+
+    def sizes(count: int) -> list[int]:
+        for _ in range(count):
+            bare.endpoint.push(call, bare.dump("x" * 50))
+        return [len(bare.dump(frame[2])) for frame in bare.hear()]
+
+    first = sizes(100)
+    assert len(first) > 10
+    assert max(first) <= 512
+    bare.say(["ack", len(first)])
+    second = sizes(100)
+    assert max(second) == pytest.approx(sum(first), rel=0.2)
+    bare.say(["ack", len(first) + len(second)])
+    bare.lose()
+    bare.come_back(len(first) + len(second))
+    bare.hear()
+    assert max(sizes(100)) <= 512
+
+
+@pytest.mark.rule("RESUME-9")
+def test_frames_of_a_session_that_cannot_be_resumed_are_large_at_once(codec: Codec) -> None:
+    bare = Bare(codec, "accepting", resume_window=0)
+    call = bare.call("call", 1, "A.b", {}, {"credit": 10_000})
+    for _ in range(100):
+        bare.endpoint.push(call, bare.dump("x" * 50))
+    assert [len(frame[2]) for frame in bare.hear()] == [100]
+
+
 def taken(endpoint: Endpoint) -> bytes:
     data = endpoint.next_batch(0.0)
     assert data is not None

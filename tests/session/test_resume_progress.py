@@ -81,6 +81,35 @@ async def test_the_same_holds_for_what_the_client_sends(codec: Codec) -> None:
             assert proxy.resets > 10
 
 
+@pytest.mark.rule("RESUME-9")
+@pytest.mark.parametrize("upward", [False, True])
+@pytest.mark.parametrize("budget", [2_000, 6_000])
+async def test_items_are_gathered_in_frames_that_a_short_link_lets_through(
+    codec: Codec, budget: int, upward: bool
+) -> None:
+    """From the first connection on: a frame goes again as it was."""
+    async with served([Work()]) as listener, resetting_proxy(listener.url) as proxy:
+        if upward:
+            proxy.upward = budget
+        else:
+            proxy.budget = budget
+
+        async def lines() -> AsyncIterator[str]:
+            for _ in range(200):
+                yield "x" * 100
+
+        async with wsrpc.connect(proxy.url, codec=codec) as session:
+            begun = session.id
+            work = session.clientize(Work)
+            if upward:
+                assert await work.total(lines()) == 20_000
+            else:
+                assert [len(line) async for line in work.lines(200, 100)] == [100] * 200
+            proxy.budget = proxy.upward = None
+            assert session.id == begun, "the same session to the end"
+            assert proxy.resets > 2
+
+
 @pytest.mark.rule("RESUME-5")
 async def test_a_link_lost_before_the_clients_first_ack_arrives_loses_nothing_either(
     codec: Codec,

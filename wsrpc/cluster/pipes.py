@@ -23,8 +23,8 @@ __all__ = ["Allowance", "Pipe", "Reader", "Terminal", "Writer", "answer", "keep"
 
 Terminal = Result | End | Error
 
-# Bytes. The most that is pushed as one.
-PACK = 16 << 10
+# Bytes. A larger item goes only while the session has room.
+LARGE = 16 << 10
 
 # A lone surrogate, as the codec leaves it in a JSON value. As an escape it spoils only its own
 # value, for the receiver. As raw bytes it would spoil a whole message.
@@ -122,7 +122,7 @@ class Pipe:
         if not hub.codec.text or hub.lost is not None or len(items) > lane.allowance:
             return False
         pack = b",".join(items)
-        if len(pack) > PACK or not hub.endpoint.may_push(lane):
+        if len(pack) > hub.endpoint.share or not hub.endpoint.may_push(lane):
             return False
         hub.endpoint.push_pack(lane, whole(pack, hub.codec), len(items))
         return True
@@ -184,7 +184,7 @@ class Pipe:
         while items and endpoint.may_push(lane):
             if text and len(items) > 1 and self._push_together():
                 continue
-            if len(items[0]) > PACK and not self._has_room():
+            if len(items[0]) > LARGE and not self._has_room():
                 break
             try:
                 endpoint.push(lane, whole(items.popleft(), hub.codec))
@@ -217,9 +217,10 @@ class Pipe:
     def _push_together(self) -> bool:
         """Push several small items as one; False where the next one goes by itself."""
         items, most, size, count = self._items, self._lane.allowance, 0, 0
+        share = self._hub.endpoint.share
         for item in items:
             size += len(item) + 1
-            if size > PACK or count == most:
+            if size > share or count == most:
                 break
             count += 1
         if count < 2:

@@ -11,7 +11,7 @@ from typing import Any
 from .codec import Codec
 from .frames import CallOptions, Frame, LinkFrame
 
-__all__ = ["BATCH_TARGET", "FRAME_OVERHEAD", "QUANTUM", "Batch"]
+__all__ = ["BATCH_TARGET", "FRAME_OVERHEAD", "QUANTUM", "SMALLEST_QUANTUM", "Batch"]
 
 # Bytes. A batch that is this large takes no more frames. Larger batches would gain nothing per
 # item, and would delay the next lane.
@@ -19,6 +19,9 @@ BATCH_TARGET = 64 * 1024
 
 # Bytes of one stream that go into a batch before the next id has its turn (protocol.md OUT).
 QUANTUM = 16 * 1024
+
+# Bytes. The smallest share of one stream in a batch.
+SMALLEST_QUANTUM = 512
 
 # Bytes. No frame is as large.
 UNBOUNDED = 2**62

@@ -7,16 +7,12 @@ turns until it is paid.
 
 from __future__ import annotations
 
-from .batch import QUANTUM, Batch
+from .batch import QUANTUM, SMALLEST_QUANTUM, Batch
 from .chunks import OutgoingValues
 from .frames import Ack, Hello, LinkFrame, Pong
 from .lanes import Lane
 
 __all__ = ["Outbox"]
-
-# Bytes. The smallest share of one stream, where so many streams have something to send that a batch
-# has no room for a quantum of each.
-SMALLEST_QUANTUM = 512
 
 # Turns that have been, and leave the ring together: to take the first of many lanes out of a list
 # costs as much as to take out a thousand.
@@ -109,7 +105,9 @@ class Outbox:
         """Take the frames that the lanes have ready into `batch`."""
         ring, values = self.ring, self.values
         if len(ring) * QUANTUM > batch.target:
-            batch.quantum = max(SMALLEST_QUANTUM, min(QUANTUM, batch.target // len(ring)))
+            # There is no room for a quantum of each.
+            share = batch.target // len(ring)
+            batch.quantum = max(SMALLEST_QUANTUM, min(batch.quantum, share))
         turns = 0
         while turns < len(ring) and batch.size < batch.target:
             lane = ring[turns]

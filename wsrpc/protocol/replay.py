@@ -12,6 +12,8 @@ from collections import deque
 from math import inf
 from typing import TYPE_CHECKING, Any
 
+from .batch import QUANTUM, SMALLEST_QUANTUM
+
 if TYPE_CHECKING:
     from .batch import Batch
 
@@ -45,9 +47,24 @@ class Replay:
         bytes: Bytes of the frames kept, each with the separator after it.
         again: Frames of older links that this one has yet to carry.
         ample: Bytes of kept frames up to which there is room for any batch.
+        share: Bytes of items that may be gathered in one frame. It is no more than the peer has
+            acked on this link, and 512 at least. A frame that no link lets through ends the session
+            (RESUME-9), so where a middlebox cuts links that have carried little, frames must stay
+            smaller than that.
     """
 
-    __slots__ = ("_batches", "acked", "again", "ample", "bytes", "keeping", "limit", "numbered")
+    __slots__ = (
+        "_batches",
+        "_proven",
+        "acked",
+        "again",
+        "ample",
+        "bytes",
+        "keeping",
+        "limit",
+        "numbered",
+        "share",
+    )
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -56,6 +73,9 @@ class Replay:
         self.numbered = 0
         self.acked = 0
         self.bytes = 0
+        self.share = SMALLEST_QUANTUM
+        # Bytes that the peer has acked on this link, up to a quantum.
+        self._proven = 0
         self.again: deque[bytes] = NOTHING
         # The batches that this link has carried and the peer has not acked: the number of the last
         # frame, the bytes, the frames.
@@ -86,6 +106,7 @@ class Replay:
         self.keeping = False
         self.ample = inf
         self.bytes = 0
+        self.share = QUANTUM
         self.again = self._batches = NOTHING
 
     def rewind(self, received: int) -> None:
@@ -94,6 +115,8 @@ class Replay:
         kept += self.again
         del kept[: len(kept) - (self.numbered - received)]
         self.acked = received
+        self.share = SMALLEST_QUANTUM
+        self._proven = 0
         self.again = deque(kept) if kept else NOTHING
         self._batches = NOTHING
         self.bytes = sum(map(len, kept)) + len(kept)
@@ -103,7 +126,11 @@ class Replay:
         self.acked = received
         batches = self._batches
         while batches and batches[0][0] <= received:
-            self.bytes -= batches.popleft()[1]
+            size = batches.popleft()[1]
+            self.bytes -= size
+            if self.share < QUANTUM:
+                self._proven += size
+                self.share = min(QUANTUM, max(SMALLEST_QUANTUM, self._proven))
         if not batches:
             self._batches = NOTHING
 

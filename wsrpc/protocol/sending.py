@@ -98,7 +98,7 @@ class Sending(Ids):
     def push_pack(self, lane: Sender, pack: bytes, count: int) -> None:
         """Queue `count` items of JSON encoded as one, with commas between them.
 
-        Together they have at most 16 KiB, so that each costs 1; `may_push` must hold, and the
+        Together they have at most `share` bytes, so that each costs 1; `may_push` must hold, and the
         balance be at least `count`.
         """
         if lane.state not in UNDER_WAY:

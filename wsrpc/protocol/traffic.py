@@ -376,6 +376,11 @@ class Traffic:
         return max(0.0, now - self._waits_since) if self._replay.bytes else 0.0
 
     @property
+    def share(self) -> int:
+        """Bytes of items that may be gathered in one frame now; see `Replay.share`."""
+        return self._replay.share
+
+    @property
     def has_output(self) -> bool:
         """Whether it is time for `next_batch`; its frames may still have to wait for acks."""
         outbox, replay = self._outbox, self._replay
@@ -394,6 +399,7 @@ class Traffic:
         outbox, replay = self._outbox, self._replay
         target = min(CAREFUL_TARGET if self._careful else BATCH_TARGET, self.peer_max_batch)
         batch = Batch(self.codec, target, self._open_call)
+        batch.quantum = replay.share
         if self._careful and outbox.greets:
             # The hello goes alone, so that it gets through however soon this link is lost
             # (RESUME-4).

@@ -25,7 +25,7 @@ from sys import getrefcount
 from typing import Any, NoReturn
 
 from ..stream import Final, LocalStream
-from .pushing import PACK, Pushing
+from .pushing import Pushing
 
 __all__ = ["Producer"]
 
@@ -212,7 +212,8 @@ class Producer(Pushing):
                     return
                 turn = 0
             if at_hand is not None and self._open():
-                pack, n = at_hand(codec, min(self.lane.allowance, TURN), PACK)
+                most = min(self.lane.allowance, TURN)
+                pack, n = at_hand(codec, most, self._hub.endpoint.share)
                 if n:
                     self._hub.endpoint.push_pack(self.lane, pack, n)
                     self._hub.wake()

@@ -17,11 +17,7 @@ from ..runtime import Future
 from ..runtime.compiling import mypyc_attr
 from ..values.adapter import Adapter, Unencodable
 
-__all__ = ["PACK", "Packer", "Pushing"]
-
-# Bytes. Items that were gathered go as one pack only if all of them together are not larger than a
-# lane's turn in the outbox.
-PACK = 16 * 1024
+__all__ = ["Packer", "Pushing"]
 
 
 class Packer:
@@ -162,7 +158,8 @@ class Pushing:
             except Unencodable:
                 # One item does not validate. The items before it go.
                 pass
-        if pack is not None and len(pack) <= PACK:
+        # As one only if all of them may go in one frame.
+        if pack is not None and len(pack) <= self._hub.endpoint.share:
             self._mean = len(pack) / n
             self._hub.endpoint.push_pack(self.lane, pack, n)
             if self._observed is not None:
