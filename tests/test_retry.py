@@ -173,6 +173,8 @@ def test_delays_before_a_connection_are_uniform_below_a_bound_that_doubles() -> 
     backoff.reset()
     assert backoff.next() == 0.9
     assert Backoff(lambda: 0.0).next() == 0
+    # Not even the first delay is longer than the longest.
+    assert Backoff(lambda: 1.0, longest=0.05).next() == 0.05
 
 
 @pytest.mark.rule("RETRY-2")

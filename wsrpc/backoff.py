@@ -23,7 +23,7 @@ class Backoff:
     Args:
         uniform: Gives random numbers from 0 to 1.
         first: Seconds. The bound of the first delay.
-        longest: Seconds to which the bound doubles at most.
+        longest: Seconds. The bound is never above it, not even the first one.
         jitter: Seconds that come on top of a floor at most.
     """
 
@@ -36,7 +36,7 @@ class Backoff:
         jitter: float = JITTER,
     ) -> None:
         self._uniform = uniform
-        self._first = self._bound = first
+        self._first = self._bound = min(first, longest)
         self._longest = longest
         self._jitter = jitter
 

@@ -63,6 +63,18 @@ def test_batches_stay_small_until_an_ack_says_that_something_got_through(codec: 
 
 
 @pytest.mark.rule("RESUME-4")
+def test_a_batch_is_no_larger_than_all_before_it_until_something_got_through(codec: Codec) -> None:
+    bare = held(codec)
+    bare.come_back(0)
+    _, first, *others = [len(bare.dump(batch)) for batch in bare.batches()]
+    carried = first
+    for size in others:
+        assert size <= carried + 2
+        carried += size
+    assert max(others) > SMALL // 2
+
+
+@pytest.mark.rule("RESUME-4")
 def test_the_connecting_side_begins_as_carefully(codec: Codec) -> None:
     bare = Bare(
         codec, "connecting", resume_window=WINDOW, hello={"limits": {"max_batch": 1024 * 1024}}

@@ -87,6 +87,11 @@ class Replay:
         return self.numbered - len(self.again)
 
     @property
+    def under_way(self) -> int:
+        """Bytes of the frames that this link has carried, and that the peer has not acked."""
+        return sum(size for _, size, _ in self._batches)
+
+    @property
     def full(self) -> bool:
         """Whether further frames wait until the peer acks some."""
         return self.bytes >= self.limit

@@ -13,7 +13,7 @@ from typing import Literal
 from ..close_codes import CloseCode
 from ..errors import ProtocolError
 from ..limits import FLOOR_MAX_BATCH, Limits
-from .batch import BATCH_TARGET, Batch
+from .batch import BATCH_TARGET, SMALLEST_QUANTUM, Batch
 from .codec import Codec
 from .drain import Drain
 from .events import AuthReceived, Event, SessionExpired, TokenConfirmed
@@ -397,7 +397,7 @@ class Traffic:
         """
         self._now = now
         outbox, replay = self._outbox, self._replay
-        target = min(CAREFUL_TARGET if self._careful else BATCH_TARGET, self.peer_max_batch)
+        target = min(self._careful_target() if self._careful else BATCH_TARGET, self.peer_max_batch)
         batch = Batch(self.codec, target, self._open_call)
         batch.quantum = replay.share
         if self._careful and outbox.greets:
@@ -421,6 +421,15 @@ class Traffic:
             # Frames get their numbers here and nowhere else (NUM-2).
             replay.number(batch)
         return batch.join()
+
+    def _careful_target(self) -> int:
+        """Bytes of the next batch, until the peer has acked something on this link.
+
+        The first batch holds one frame of those that go again. Each of the others may be as large
+        as all before it: however soon the link is lost, half of what it carried was of use.
+        """
+        carried = self._replay.under_way
+        return min(CAREFUL_TARGET, max(SMALLEST_QUANTUM, carried)) if carried else CAREFUL_TARGET
 
     # ---------------------------------------------------------------- what the layers above know
 
