@@ -213,6 +213,9 @@ class connect:
         try:
             await session.ready()
         except BaseException:
+            # As long as its tasks run: on trio the library's reader, once cancelled, drops the
+            # connection without a word, and the server would keep the session for `resume_window`.
+            await session.abandon()
             await session.finish()
             raise
         return session

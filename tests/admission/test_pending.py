@@ -6,6 +6,7 @@ import anyio
 
 from tests.support import turns
 from wsrpc.admission.handshakes import PATIENCE, Pending, PendingLinks
+from wsrpc.admission.principals import Identity
 from wsrpc.limits import Limits
 
 
@@ -126,11 +127,12 @@ def test_removing_twice_does_no_harm() -> None:
 def test_those_who_are_there_learn_of_a_revocation() -> None:
     crowd = Crowd(2)
     first = crowd.come("a")
-    crowd.links.revoke("ann")
+    ann = Identity("ann")
+    crowd.links.revoke(ann)
     second = crowd.come("b")
     assert first
     assert second
-    assert (first.revoked, second.revoked) == (["ann"], [])
+    assert (first.revoked, second.revoked) == ([ann], [])
 
 
 def test_links_whose_addresses_became_known_are_no_crowd_from_nowhere() -> None:

@@ -9,13 +9,14 @@ from typing import Any
 
 import anyio
 import anyio.abc
+import anyio.lowlevel
 import pytest
 from websockets.http11 import Request
 from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
 import wsrpc
-from tests.support import served, soon
+from tests.support import served, soon, until
 from wsrpc.transport.registry import Transport, open_link
 
 # Seconds: a caller that waits for the closing handshake fails.
@@ -88,3 +89,25 @@ async def test_a_message_that_nobody_took_does_not_hold_up_the_end(transport: An
             await link.receive()
             await link.send(b'[["ping"]]')
             await anyio.sleep(0.05)
+
+
+async def test_a_connect_that_is_cancelled_at_any_turn_leaves_no_session_behind(
+    transport: Transport,
+) -> None:
+    async with served([]) as listener:
+
+        async def connect() -> None:
+            async with wsrpc.connect(listener.url):
+                met.set()
+
+        met = anyio.Event()
+        for turn in range(300):
+            async with anyio.create_task_group() as group:
+                group.start_soon(connect)
+                for _ in range(turn):
+                    await anyio.lowlevel.checkpoint()
+                group.cancel_scope.cancel()
+            await until(lambda: not listener.server.sessions)
+            if met.is_set():
+                return
+        raise AssertionError("no connection in so many turns")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import anyio
@@ -16,7 +16,7 @@ from ..interfaces import Handshake
 from ..limits import FLOOR_MAX_BATCH, Limits
 from ..protocol.codec import SUBPROTOCOLS
 from ..protocol.hello import Opening, read_opening
-from ..runtime.by_hand import never_cancels
+from ..runtime.by_hand import as_fault, never_cancels
 from ..runtime.containing import set_off_by_peer
 from ..session.first_message import first_message
 from ..telemetry.logs import everyone
@@ -57,6 +57,7 @@ class Grant:
     principal: Any
     expires_in: float | None = None
     key: str | int | None = None
+    _identity: Identity | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         seconds = self.expires_in
@@ -70,7 +71,12 @@ class Grant:
     @property
     def identity(self) -> Identity:
         """The principal in a form that can be compared with others."""
-        return Identity(self.principal, self.key)
+        found = self._identity
+        if found is None:
+            found = Identity(self.principal, self.key)
+            # Once: later, a function of the principal's might raise.
+            object.__setattr__(self, "_identity", found)
+        return found
 
 
 Authenticate: TypeAlias = Callable[[Handshake, Any], Awaitable[Any]]
@@ -203,6 +209,13 @@ def _checked(grant: Grant) -> Grant:
     """Check that a grant has not expired; returns it."""
     if grant.expires_in is not None and not grant.expires_in > 0:
         raise ProtocolError(CloseCode.UNAUTHENTICATED, "the credentials have expired")
+    try:
+        grant.identity  # noqa: B018  (found here, where what the principal raises refuses the peer)
+    except BaseException as error:
+        fault = as_fault(error, "the sub or id of the principal")
+        if fault is error:
+            raise
+        raise fault from error
     return grant
 
 

@@ -19,6 +19,7 @@ import anyio
 
 from ..limits import Limits
 from .forwarded import bucket_of
+from .principals import Identity
 
 __all__ = ["Pending", "PendingLinks"]
 
@@ -58,7 +59,7 @@ class Pending:
         self.waits = True
         self.dismiss = dismiss
         self.dismissed = False
-        self.revoked: list[Any] = []
+        self.revoked: list[Identity] = []
 
     @property
     def gone(self) -> bool:
@@ -178,10 +179,10 @@ class PendingLinks:
             self._left(pending)
             self._seat()
 
-    def revoke(self, principal: Any) -> None:
+    def revoke(self, who: Identity) -> None:
         """Do not let in a peer that turns out to be this principal by an earlier check."""
         for pending in self._all:
-            pending.revoked.append(principal)
+            pending.revoked.append(who)
 
     def _count_down(self, address: str) -> None:
         self._counts[address] -= 1

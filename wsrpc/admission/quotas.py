@@ -57,7 +57,7 @@ class Quotas:
         self._links += 1
         self._by_address[address] += 1
         if known:
-            self._by_principal.add(who)
+            who = self._by_principal.add(who)
         return Visit(self, who, address)
 
     def leave(self, who: Identity, address: str) -> None:

@@ -20,7 +20,7 @@ from ..protocol.endpoint import ValueTooLargeError
 from ..protocol.frames import ErrorBody
 from ..protocol.splice import Encoded
 from ..runtime import Task
-from ..runtime.by_hand import as_fault
+from ..runtime.by_hand import as_fault, text_of
 from .call_state import OK, CallState
 from .deadline import STOPPED
 from .threads import NoThreadError, Place, Pool
@@ -201,7 +201,7 @@ class Handler(CallState):
         body = ErrorBody(Code.INTERNAL, "internal error")
         body.error_id = error_id
         if self.calls.debug:
-            body.message = as_text(f"{type(error).__name__}: {error}")
+            body.message = as_text(f"{type(error).__name__}: {text_of(error)}")
             lines = as_text("".join(traceback.format_exception(error))[-32_768:])
             body.data = Raw(self.hub.codec.dump({"traceback": lines}))
         return body

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import anyio
 
-__all__ = ["as_fault", "exits", "never_cancels"]
+__all__ = ["as_fault", "exits", "never_cancels", "text_of"]
 
 T = TypeVar("T")
 
@@ -30,10 +30,20 @@ def as_fault(error: BaseException, where: str) -> BaseException:
     trios = type(error).__name__ == "Cancelled" and type(error).__module__.startswith("trio")
     if not trios and not isinstance(error, SPECIAL) and not exits(error):
         return error
-    said = f": {error}" if str(error) else ""
-    fault = RuntimeError(f"{where} raised {type(error).__name__}{said}")
+    said = text_of(error)
+    fault = RuntimeError(f"{where} raised {type(error).__name__}{said and ': '}{said}")
     fault.__cause__ = error
     return fault
+
+
+def text_of(error: BaseException) -> str:
+    """The text of an exception of the user's, whose `__str__` may raise."""
+    try:
+        return str(error)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001  (no exception may hide the other one)
+        return "(its text cannot be told)"
 
 
 def exits(error: BaseException) -> bool:

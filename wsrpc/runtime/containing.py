@@ -20,6 +20,8 @@ from contextvars import ContextVar
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from .by_hand import text_of
+
 __all__ = ["enter", "leave", "mark", "set_off_by_peer"]
 
 Factory = Callable[..., Any]
@@ -93,8 +95,10 @@ class _Contained(Coroutine[Any, Any, Any]):
         return (yield from self._inner.__await__())
 
     def _fault(self, error: SystemExit) -> RuntimeError:
-        said = f": {error}" if str(error) else ""
-        return RuntimeError(f"the task of {self.__qualname__} raised SystemExit{said}")
+        said = text_of(error)
+        return RuntimeError(
+            f"the task of {self.__qualname__} raised SystemExit{said and ': '}{said}"
+        )
 
 
 def _contained(coroutine: Any) -> Any:

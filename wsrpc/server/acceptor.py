@@ -15,7 +15,7 @@ from ..admission.door import Door
 from ..admission.forwarded import Proxies
 from ..admission.handshakes import Pending, PendingLinks
 from ..admission.origins import Origins
-from ..admission.principals import Identity
+from ..admission.principals import Identity, is_equal
 from ..admission.quotas import Quotas, Visit
 from ..close_codes import CloseCode
 from ..context import Authorize, Visible
@@ -424,14 +424,13 @@ def _nothing() -> None:
     """Do nothing: there is no connection to end."""
 
 
-def is_meant(given: Any, principal: Any, key: str | None) -> bool:
+def is_meant(meant: Identity, principal: Any, key: str | None) -> bool:
     """Whether `Server.revoke` was given this principal, or its key."""
-    if given == key and isinstance(given, str):
+    if isinstance(meant.principal, str) and is_equal(meant.principal, key):
         return True
-    meant = Identity(given)
     if meant.key is not None and meant.key == key:
         return True
-    return type(given) is type(principal) and bool(given == principal)
+    return type(meant.principal) is type(principal) and is_equal(meant.principal, principal)
 
 
 def _check_revoked(pending: Pending, grant: Grant) -> None:

@@ -19,6 +19,7 @@ from ..admission.forwarded import Proxies
 from ..admission.handshakes import PendingLinks
 from ..admission.hosts import Hosts
 from ..admission.origins import AllowedOrigins, Origins
+from ..admission.principals import Identity
 from ..admission.quotas import Quotas
 from ..close_codes import CloseCode
 from ..context import Authorize, Visible, current
@@ -527,9 +528,10 @@ class Server:
         Returns:
             The number of sessions that it ended.
         """
-        self._service.pending.revoke(principal)
+        meant = Identity(principal)
+        self._service.pending.revoke(meant)
         live = self._service.sessions.values()
-        found = [one for one in live if is_meant(principal, one.principal, one.principal_key)]
+        found = [one for one in live if is_meant(meant, one.principal, one.principal_key)]
         for session in found:
             self._service.sessions.remove(session)
             session.expel(CloseCode.UNAUTHENTICATED, REVOKED, within=FAREWELL)

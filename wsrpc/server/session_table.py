@@ -205,12 +205,9 @@ def holder_of(session: Kept) -> Hashable:
         return "principal", session.principal_key
     if session.principal is None:
         return "address", bucket_of(session.handshake.address)
-    try:
-        hash(session.principal)
-    except TypeError:
-        # A principal that cannot be compared in time.
-        return "object", id(session.principal)
-    return type(session.principal), session.principal
+    who = Identity.known(session.principal, None)
+    # Others could not be compared in time.
+    return who if who.hashable else ("object", id(session.principal))
 
 
 def _digest(token: str) -> bytes:

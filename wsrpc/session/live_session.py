@@ -43,10 +43,11 @@ from ..protocol.endpoint import Endpoint
 from ..protocol.events import AuthReceived, GoawayReceived
 from ..protocol.frames import HelloBody
 from ..runtime import Future, Nursery, Runtime
+from ..runtime.by_hand import text_of
 from ..runtime.containing import set_off_by_peer
 from ..telemetry.events import Events
 from ..telemetry.logs import one_line
-from .wire_session import WireSession
+from .wire_session import GOODBYE, WireSession
 
 __all__ = ["LiveSession", "interface_of"]
 
@@ -475,11 +476,18 @@ class LiveSession(Session):
         if self._is_ready(error):
             # Now, so that its end has this reason.
             self._closing = True
-            self.wire.lose(CloseCode.NORMAL, "", what=str(error), cause=error)
+            self.wire.lose(CloseCode.NORMAL, "", what=text_of(error), cause=error)
         elif not self.closed:
             self.wire.hub.log.error("a fault in wsrpc itself ended %r", self, error=error)
             self._closing = True
             self.wire.lose(CloseCode.SERVER_TROUBLE, "internal error")
+
+    async def abandon(self) -> None:
+        """Connecting side: say goodbye on a link whose session the caller does not want any more."""
+        link = self.wire.link
+        if link is not None:
+            with anyio.move_on_after(GOODBYE, shield=True):
+                await link.close(CloseCode.NORMAL)
 
     async def idle(self) -> None:
         """Wait until handlers and uploads have cleaned up; the session itself has ended by now."""

@@ -15,9 +15,10 @@ import anyio
 from .. import runtime as runtimes
 from ..backoff import LONGEST, Backoff
 from ..close_codes import CloseCode, may_reconnect
+from ..engine.failures import leaves
 from ..errors import ConnectError, ConnectionLost, WsrpcError
 from ..runtime import Nursery
-from ..runtime.by_hand import never_cancels
+from ..runtime.by_hand import as_fault, text_of
 from ..telemetry.logs import one_line
 from ..transport.base import Link
 from .live_session import LiveSession
@@ -95,12 +96,17 @@ class AskedError(Exception):
     Attributes:
         name: The argument of `connect` that it is.
         error: The exception that it raised, or one that says why its result is no good.
+        kind: The name of the class of the exception that it raised.
     """
 
-    def __init__(self, name: str, error: Exception) -> None:
-        super().__init__(f"{name}= raised {type(error).__name__}: {error}")
+    def __init__(
+        self, name: str, error: Exception, raised: type[BaseException] | None = None
+    ) -> None:
+        said = text_of(error)
+        super().__init__(said if raised else f"{name}= raised {type(error).__name__}: {said}")
         self.name = name
         self.error = error
+        self.kind = (raised or type(error)).__name__
 
 
 async def asked(name: str, ask: Callable[[], Any], timeout: float) -> Any:
@@ -114,14 +120,26 @@ async def asked(name: str, ask: Callable[[], Any], timeout: float) -> Any:
     Raises:
         AskedError: It raised, or took too long.
     """
-    try:
-        with anyio.move_on_after(timeout):
+    with anyio.move_on_after(timeout):
+        try:
             found = ask()
-            if not isawaitable(found):
-                return found
-            return await never_cancels(found, f"{name}=", runtimes.current().is_being_cancelled)
-    except Exception as error:
-        raise AskedError(name, error) from error
+            return await found if isawaitable(found) else found
+        except Exception as error:
+            raise AskedError(name, error) from error
+        except BaseException as error:
+            runtime = runtimes.current()
+            cancelled = runtime.cancelled_class()
+            is_cancellation = any(isinstance(leaf, cancelled) for leaf in leaves(error))
+            if is_cancellation and runtime.is_being_cancelled():
+                raise
+            for leaf in leaves(error):
+                if isinstance(leaf, (KeyboardInterrupt, SystemExit)):
+                    # The application ends its own process. In a group, asyncio would not see it.
+                    raise leaf from None
+            fault = as_fault(error, f"{name}=")
+            if not isinstance(fault, Exception):
+                fault = RuntimeError(f"{name}= raised {type(error).__name__}: {text_of(error)}")
+            raise AskedError(name, fault, type(error)) from error
     late = f"{name}= did not return within {timeout:g} s (Limits.connect_timeout)"
     raise AskedError(name, ConnectError(late))
 
@@ -493,7 +511,7 @@ def _refuses_credentials(error: Exception) -> bool:
 def _for_logs(error: Exception) -> str:
     """The cause of a failure, without text of a server or of a function with credentials."""
     if isinstance(error, AskedError):
-        return f"{error.name}= raised {type(error.error).__name__}"
+        return f"{error.name}= raised {error.kind}"
     if isinstance(error, (ConnectError, ConnectionLost)) and error.close_code is not None:
         return f"the server closed the connection with {error.close_code}"
     return one_line(str(error) or type(error).__name__)

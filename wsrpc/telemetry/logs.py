@@ -31,6 +31,7 @@ from ..errors import ConnectError, ConnectionLost, RpcError
 from ..interfaces import Session
 from ..protocol.rates import Bucket
 from ..runtime import current
+from ..runtime.by_hand import text_of
 
 __all__ = ["DEBUGGING", "FIELDS", "Fields", "Log", "everyone", "named", "one_line"]
 
@@ -298,10 +299,7 @@ def _text_of(error: BaseException) -> str:
         return f"{error.code}, as the other end said (error id {error.error_id})"
     if isinstance(error, ValidationError):
         return f"{error.error_count()} validation errors for {error.title}"
-    try:
-        return str(error)
-    except Exception:  # noqa: BLE001  (no exception may hide the other one)
-        return "(its text cannot be told)"
+    return text_of(error)
 
 
 class _Likenesses:
