@@ -220,9 +220,10 @@ def test_a_method_that_a_client_in_javascript_never_has_is_renamed() -> None:
     greet = methods["greet"]
     names = [name for name in never.split() if name.isidentifier()]
     methods.update(dict.fromkeys(names, greet))
-    text = generate(contract, "ts")
-    for name in names:
-        assert f'  {name}_: {{ kind: "unary", wire: "{name}" }}' in text
+    for case in ("camel", "exact"):
+        text = generate(contract, "ts", case=case)
+        for name in names:
+            assert f'  {name}_: {{ kind: "unary", wire: "{name}" }}' in text
 
 
 def test_two_controllers_that_would_have_one_name_keep_their_own() -> None:

@@ -74,6 +74,23 @@ async def test_handlers_and_declarations_pass_the_strict_compiler(tmp_path: Path
     assert code == 0, said
 
 
+async def test_methods_arguments_and_fields_may_have_any_name(tmp_path: Path) -> None:
+    inherited = (
+        "constructor hasOwnProperty isPrototypeOf propertyIsEnumerable toLocaleString toString "
+        "valueOf arguments await class default delete enum eval function import in let new null "
+        "prototype static super this typeof undefined var void with yield any never type größe 名前"
+    )
+    names = inherited.split()
+    fields = {"type": "object", "properties": {name: {"type": "string"} for name in names}}
+    params = {name: {"kind": "value", "required": True, "schema": fields} for name in names}
+    contract = one_method(params=params, result=fields)
+    simple = one_method()["controllers"]["Hello"]["methods"]["greet"]
+    contract["controllers"]["Hello"]["methods"].update(dict.fromkeys(names, simple))
+    project(tmp_path, camel=generate(contract, "ts"), exact=generate(contract, "ts", case="exact"))
+    code, said = await compiled(tmp_path, "camel", "exact")
+    assert code == 0, said
+
+
 LEAVES: st.SearchStrategy[Any] = st.sampled_from([int, str, float, bool, bytes, type(None)])
 TYPES: st.SearchStrategy[Any] = st.recursive(
     LEAVES,

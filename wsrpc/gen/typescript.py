@@ -47,6 +47,10 @@ TAKEN_METHODS = {
     "toJSON", "toString", "valueOf",
 }  # fmt: skip
 
+# Properties of every object, by which the compiler judges a literal that has one of these names, so
+# that a text there would lose its exact type.
+_INHERITED = {"hasOwnProperty", "isPrototypeOf", "propertyIsEnumerable", "toLocaleString"}
+
 _BYTES = {
     "either": "string | Uint8Array",
     "string": "string",
@@ -297,13 +301,12 @@ class _Printer:
 
     def _method_names(self, controller: Controller) -> dict[str, str]:
         """The spelling of each method; two methods with one spelling keep their exact names."""
-        exact = {method.name: method.name for method in controller.methods}
-        if not self._camel:
-            return exact
-        counts = Counter(camel_case(name) for name in exact)
+        names = [method.name for method in controller.methods]
+        spell = camel_case if self._camel else str
+        counts = Counter(map(spell, names))
         shown: dict[str, str] = {}
-        for name in exact:
-            made = camel_case(name)
+        for name in names:
+            made = spell(name)
             if counts[made] > 1:
                 self.warnings.append(
                     f"{controller.name}.{name}: another method is {made} too; both keep their names"
@@ -316,7 +319,7 @@ class _Printer:
         return shown
 
     def _method(self, method: Method, shown: str) -> tuple[str, str]:
-        facts = [f"kind: {literal(method.kind)}"]
+        facts = [f"kind: {literal(method.kind)}{' as const' if shown in _INHERITED else ''}"]
         if shown != method.name:
             facts.append(f"wire: {literal(method.name)}")
         facts += ["idempotent: true"] if method.idempotent else []
