@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from typing import Any
 
 import pytest
@@ -71,7 +72,15 @@ def a_string(principal: Any, method: str) -> Any:
     return "yes"
 
 
-@pytest.mark.parametrize("broken", [raising, a_string])
+def exiting(principal: Any, method: str) -> bool:
+    sys.exit(3)
+
+
+def closing(principal: Any, method: str) -> bool:
+    raise GeneratorExit
+
+
+@pytest.mark.parametrize("broken", [raising, a_string, exiting, closing])
 async def test_a_method_is_not_shown_where_visible_raises_or_gives_no_bool(
     caplog: pytest.LogCaptureFixture, broken: Any
 ) -> None:

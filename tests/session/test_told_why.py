@@ -600,3 +600,27 @@ async def test_a_server_that_cannot_resume_what_was_never_asked_for_is_not_diall
         async with wsrpc.connect("ws://memory", on_state=watched):
             await until(lambda: len(watched.failed()) >= 2)
     assert len(dials) <= 4
+
+
+async def test_a_session_that_cannot_be_resumed_tells_what_ended_its_connection(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("wsrpc.backoff.FIRST", 0.01)
+
+    met = anyio.Event()
+
+    async def on_connect(session: wsrpc.Session) -> None:
+        await met.wait()
+        raise KeyError("no database")
+
+    async with served([], on_connect=on_connect) as listener:
+        async with wsrpc.connect(listener.url) as session:
+            met.set()
+            with pytest.raises(wsrpc.ConnectionLost) as caught:
+                await session.clientize("Shop").price()
+            lost = caught.value
+            assert lost.close_code == 4010
+            assert isinstance(lost.__cause__, wsrpc.ConnectionLost)
+            assert lost.__cause__.close_code == 1011
+            assert "on_connect failed" in str(lost.__cause__)
+    caplog.clear()

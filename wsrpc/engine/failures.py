@@ -61,7 +61,7 @@ def error_from(body: ErrorBody, codec: Codec, origin: object) -> RpcError[Any]:
     if len(body.data):
         try:
             data = Adapter(cls.data_type, where=cls.__name__).load(body.data, codec)
-        except InvalidValue:
+        except Exception:  # noqa: BLE001  (whatever the type's functions raise, the error stays one)
             cls = RpcError
             try:
                 data = Adapter(Any, where="error data").load(body.data, codec)

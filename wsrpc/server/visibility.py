@@ -30,7 +30,9 @@ def failing_closed(visible: Visible | None) -> Visible | None:
                 # A coroutine would count as yes.
                 raise TypeError(f"visible is a plain function that gives a bool, not {answer!r}")
             return answer
-        except Exception as error:  # noqa: BLE001
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001  (a peer may have set it off: it ends no server)
             everyone.error("visible raised for %s, which is not shown", method, error=error)
             return False
 

@@ -279,7 +279,8 @@ class WireSession:
             self._arm()
             self._owner.wire_detached(self, _lost(code, reason, "the connection was lost"))
         else:
-            self.lose(code, reason, cause=verdict)
+            # Or what ended the link before, which this one was to resume.
+            self.lose(code, reason, cause=verdict or self.hub.trouble)
 
     def _is_last(self, code: int) -> bool:
         """Whether no other link follows one that ended with this code, since a side drains.
@@ -443,8 +444,7 @@ class WireSession:
         error.__cause__ = cause
         self._events.frames_ignored(self.endpoint.ignored)
         self.hub.lose(error)
-        # The driver has the link, with all that came over it and nobody has read.
-        self.hub.driver = None
+        self.hub.driver = None  # It has the link, with all that came over it and nobody has read.
         self.calls.stop_all()
         self._owner.wire_ended(self, error)
 

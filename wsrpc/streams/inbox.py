@@ -20,6 +20,7 @@ from ..interfaces import ObservedCall
 from ..protocol.frames import End, Error, Result
 from ..protocol.lanes import OutCall, Receiver, UploadReader
 from ..runtime import Future
+from ..runtime.by_hand import as_fault
 from ..runtime.compiling import mypyc_attr
 from ..runtime.timers import TimerEntry
 from ..values.adapter import Adapter, InvalidValue
@@ -312,6 +313,12 @@ class Inbox(LaneOwner):
                 except UNDECODABLE as error:
                     self._refuse(from_decoder(error))
                     continue
+                except BaseException as error:
+                    # A function of the type raised it, which means no end.
+                    fault = as_fault(error, f"{self._label}: a function of an item's type")
+                    if fault is error:
+                        raise
+                    raise fault from error
                 self.taken += 1
                 if self.taken >= self._window.threshold:
                     self.report(waiting=False)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, Literal, cast
+from typing import Any, Literal, NoReturn, cast
 
 import msgspec
 from msgspec import Raw
@@ -19,6 +19,7 @@ from ..errors import RegistrationError
 from ..protocol.codec import CODECS, Codec
 from ..protocol.splice import Encoded, Spliced
 from ..protocol.value_space import MAX_DEPTH, NO_STRING_KEY, NOT_FINITE, WIDE_INT
+from ..runtime.by_hand import as_fault
 from .checks import (
     BYTES,
     check_within,
@@ -174,6 +175,8 @@ class Adapter:
                 self._core.serializer(exact_keys=True).to_json(value)
         except Exception as error:
             raise self._refusal(value, error) from error
+        except BaseException as error:  # noqa: BLE001  (raised again there)
+            self._raise_as_fault(error)
         return data
 
     def dump_many(self, values: list[Any]) -> bytes:
@@ -195,6 +198,8 @@ class Adapter:
                 _refuse_odd_numbers(data)
         except Exception as error:
             raise Unencodable(f"{self.where}: one of several values does not fit") from error
+        except BaseException as error:  # noqa: BLE001  (raised again there)
+            self._raise_as_fault(error)
         return data[1:-1]
 
     def _dump_otherwise(self, value: Any, codec: Codec, check: bool) -> Encoded:
@@ -307,11 +312,14 @@ class Adapter:
             return codec.load(data)
         except UNDECODABLE as error:
             raise from_decoder(error) from None
+        except BaseException as error:  # noqa: BLE001  (raised again there)
+            self._raise_as_fault(error)
 
     def loader(self, codec: Codec, *, check: bool) -> Callable[[bytes], Any]:
         """The shortest way to do as `load` for values of at most `FAIL_FAST_BYTES`.
 
-        It raises InvalidValue, or one of `UNDECODABLE` where it is the validator itself.
+        It raises InvalidValue, or where it is the validator itself, one of `UNDECODABLE` or what a
+        function of the type raises.
         """
         if self._simple and check and codec.text:
             return self._validate_json
@@ -335,7 +343,16 @@ class Adapter:
                 several = codec.load(data)
         except UNDECODABLE as error:
             raise from_decoder(error) from None
+        except BaseException as error:  # noqa: BLE001  (raised again there)
+            self._raise_as_fault(error)
         return several
+
+    def _raise_as_fault(self, error: BaseException) -> NoReturn:
+        """Raise what a function of the type has raised, which neither ends nor cancels anything."""
+        fault = as_fault(error, f"{self.where}: a function of the type")
+        if fault is error:
+            raise error
+        raise fault from error
 
     def _load(self, data: Encoded, codec: Codec, *, many: bool) -> Any:
         if self._is_any:
