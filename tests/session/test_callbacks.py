@@ -189,6 +189,32 @@ async def test_by_bare_name_a_function_is_a_callback() -> None:
         assert await client.clientize("Builder").apply(numbers=[1, 2], fn=double) == [2, 4]
 
 
+async def test_by_bare_name_a_callback_takes_the_arguments_that_its_function_can_take() -> None:
+    async def any_number(*numbers: int) -> int:
+        return sum(numbers)
+
+    async def with_default(n: int, factor: int = 3) -> int:
+        return n * factor
+
+    async def two(n: int, factor: int) -> int:
+        return n * factor
+
+    async def none() -> int:
+        return 0
+
+    async def one_to_two(a: int, b: int, c: int = 0) -> int:
+        return 0
+
+    async with pair([Builder()]) as (_, client):
+        builder = client.clientize("Builder")
+        assert await builder.apply(numbers=[1, 2], fn=any_number) == [1, 2]
+        assert await builder.apply(numbers=[1, 2], fn=with_default) == [3, 6]
+        assert await builder.apply(numbers=[1, 2], fn=abs) == [1, 2]
+        for fn, expected in ((two, "2"), (none, "0"), (one_to_two, "2 to 3")):
+            with pytest.raises(wsrpc.RpcError, match=f"expected {expected} arguments, got 1"):
+                await builder.apply(numbers=[1], fn=fn)
+
+
 async def test_something_that_cannot_be_called_is_a_type_error(wire: Wire) -> None:
     async with pair([Builder()]) as (_, client):
         optional: Any = client.clientize(Builder).optional

@@ -47,26 +47,39 @@ class LooseMethod:
                 self.params[name] = Param(name, "upload", Any, True, item=self.item)
             elif callable(value):
                 callbacks[name] = value
-                arguments = (self.item,) * _arity(value)
-                self.params[name] = Param(
-                    name, "callback", Any, True, arguments=arguments, result=self.result
-                )
+                self.params[name] = self._callback(name, value)
             else:
                 values[name] = value
         return values, uploads, callbacks
+
+    def _callback(self, name: str, function: Callable[..., Any]) -> Param:
+        """A function as it can be called: with defaults fewer arguments do, with `*args` more."""
+        least, most, more = _arity(function)
+        return Param(
+            name,
+            "callback",
+            Any,
+            True,
+            arguments=(self.item,) * most,
+            result=self.result,
+            least=least,
+            more=self.item if more else None,
+        )
 
     def dump_args(self, values: dict[str, Any], codec: Codec, check: bool = True) -> Encoded:
         return self.item.dump(values, codec, check=check)
 
 
-def _arity(function: Callable[..., Any]) -> int:
-    """The number of a callback's positional arguments; 1 where that is unknown."""
+def _arity(function: Callable[..., Any]) -> tuple[int, int, bool]:
+    """How many positional arguments a callback needs and takes, and whether it takes any number."""
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):
-        return 1
+        return 0, 0, True  # Some builtins do not tell: they find out by themselves.
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return sum(parameter.kind in positional for parameter in parameters)
+    places = [one for one in parameters if one.kind in positional]
+    least = sum(one.default is inspect.Parameter.empty for one in places)
+    return least, len(places), any(one.kind is one.VAR_POSITIONAL for one in parameters)
 
 
 class LooseInterface:

@@ -35,6 +35,8 @@ class Param:
         optional_stream: Whether an upload or callback may be None.
         default: The value where the caller leaves it out; `NO_DEFAULT` if it has to be given.
         names: The names of a callback's arguments, where its type has them.
+        least: How many of a callback's arguments have to come; None: all of them.
+        more: The adapter of further arguments, for a callback that takes any number.
     """
 
     name: str
@@ -47,6 +49,8 @@ class Param:
     optional_stream: bool = False
     default: Any = NO_DEFAULT
     names: tuple[str, ...] = ()
+    least: int | None = None
+    more: Adapter | None = None
 
 
 # Characters. A longer name is no typing error, and takes long to compare.

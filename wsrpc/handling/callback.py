@@ -70,11 +70,18 @@ class CallbackHandler(Handler):
 
     def _arguments(self, param: Param) -> list[Any]:
         raws: list[Raw] = self.hub.codec.split_array(self.call.args)
-        if len(raws) != len(param.arguments):
-            message = f"expected {len(param.arguments)} arguments, got {len(raws)}"
-            raise bad((min(len(raws), len(param.arguments)),), message, "arguments")
+        most, came = len(param.arguments), len(raws)
+        least = most if param.least is None else param.least
+        if came < least or (came > most and param.more is None):
+            wanted = str(most) if least == most else f"{least} to {most}"
+            if param.more is not None:
+                wanted = f"at least {least}"
+            message = f"expected {wanted} arguments, got {came}"
+            raise bad((min(came, most),), message, "arguments")
+        further = () if param.more is None else (param.more,) * (came - most)
+        adapters = (*param.arguments[:came], *further)
         arguments: list[Any] = []
-        for position, (adapter, raw) in enumerate(zip(param.arguments, raws, strict=True)):
+        for position, (adapter, raw) in enumerate(zip(adapters, raws, strict=True)):
             try:
                 arguments.append(adapter.load(raw, self.hub.codec))
             except InvalidValue as invalid:
