@@ -7,9 +7,8 @@ import nats.errors
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
-from ...telemetry.logs import everyone
 from .base import Handler
-from .connection import Connection
+from .connection import Connection, not_handled
 
 __all__ = ["Client"]
 
@@ -58,7 +57,7 @@ class Client(nats.aio.client.Client):
         if connection is None or self.pending_data_size:
             # Messages that the library holds go first.
             return False
-        if connection.unsent and connection.unsent + size > most:
+        if (unsent := connection.unsent) and unsent + size > most:
             return False
         if size > self.max_payload:
             raise nats.errors.MaxPayloadError
@@ -75,14 +74,17 @@ class Listening:
 
     def __init__(self, connection: Connection | None, handler: Handler) -> None:
         self._connection = connection
-        self._handler = _Guarded(handler)
+        self._handler = handler
         self._id: bytes | None = None
         self._over = False
         self.subscription: Subscription | None = None
 
     async def take(self, message: Msg) -> None:
         """Take a message from the queue."""
-        self._handler(message.subject, message.data, message.reply)
+        try:
+            self._handler(message.subject, message.data, message.reply)
+        except Exception as error:  # noqa: BLE001  (it would end the subscription's task)
+            not_handled(message.subject, error)
         subscription, connection = self.subscription, self._connection
         if subscription is None or connection is None or self._over:
             return
@@ -97,18 +99,3 @@ class Listening:
             self._connection.handlers.pop(self._id, None)
         if self.subscription is not None:
             await self.subscription.unsubscribe()
-
-
-class _Guarded:
-    """A handler whose exceptions are logged: they would end the task that reads the socket."""
-
-    __slots__ = ("_handler",)
-
-    def __init__(self, handler: Handler) -> None:
-        self._handler = handler
-
-    def __call__(self, subject: str, data: bytes, reply: str) -> None:
-        try:
-            self._handler(subject, data, reply)
-        except Exception as error:  # noqa: BLE001  (it would end the task that reads the socket)
-            everyone.error("a message on %s could not be handled", subject[:256], error=error)

@@ -16,7 +16,7 @@ from nats.aio.transport import Transport
 from ...telemetry.logs import everyone
 from .base import Handler
 
-__all__ = ["Connection"]
+__all__ = ["Connection", "not_handled"]
 
 # Bytes that wait for the library's reader, from which on the socket is not read.
 UNREAD = 128 << 10
@@ -90,7 +90,7 @@ class Connection(Transport):
 
     @property
     def unsent(self) -> int:
-        """Bytes that wait until the socket takes them."""
+        """Bytes that wait until the socket takes them; 0 where they are few."""
         return self._wire.unsent
 
     @property
@@ -179,7 +179,11 @@ class Wire(asyncio.Protocol):
                 handler = handlers.get(words[2]) if words[0] == b"MSG" else None
                 if handler is not None:
                     reply = words[3].decode() if len(words) == 5 else ""
-                    handler(words[1].decode(), data[end + 2 : stop - 2], reply)
+                    subject = words[1].decode()
+                    try:
+                        handler(subject, data[end + 2 : stop - 2], reply)
+                    except Exception as error:  # noqa: BLE001  (it would end the connection)
+                        not_handled(subject, error)
                     start = stop
                     continue
             self._unread += memoryview(data)[start:stop]
@@ -242,8 +246,10 @@ class Wire(asyncio.Protocol):
 
     @property
     def unsent(self) -> int:
-        """Bytes that wait until the socket takes them."""
-        return 0 if self._transport is None else self._transport.get_write_buffer_size()
+        """Bytes that wait until the socket takes them; 0 where they are few."""
+        if self._writable.is_set() or self._transport is None:
+            return 0
+        return self._transport.get_write_buffer_size()
 
     async def drain(self) -> None:
         """Wait until little waits for the socket.
@@ -277,3 +283,8 @@ class Wire(asyncio.Protocol):
         """Wait until the connection is closed."""
         if self._transport is not None:
             await self._over.wait()
+
+
+def not_handled(subject: str, error: Exception) -> None:
+    """Log what a handler of messages raised."""
+    everyone.error("a message on %s could not be handled", subject[:256], error=error)

@@ -250,8 +250,8 @@ class NatsBus:
             raise BusDown(f"{subject}: {error}") from None
 
     def publish_nowait(self, subject: str, data: bytes) -> bool:
-        client = self.client
-        if not client.is_connected:
+        client = self._client
+        if client is None or not client.is_connected:
             raise BusDown(subject)
         try:
             if client.send(subject, data, PENDING):
