@@ -299,6 +299,18 @@ def test_the_window_doubles_for_a_consumer_that_keeps_up_until_the_byte_target()
     assert all(2500 < n <= 2621 for n in rounds[8:]), rounds
 
 
+def test_a_window_for_long_ways_needs_half_the_steps_to_the_same_target() -> None:
+    stream = Stream(32)
+    stream.window.growth = 4
+    rounds = []
+    for _ in range(9):
+        rounds.append(stream.send(100))
+        stream.take()
+    assert rounds[:4] == [32, 128, 512, 2048]
+    assert stream.window.size == 256 * 1024 // 100
+    assert all(2500 < n <= 2621 for n in rounds[5:]), rounds
+
+
 def test_the_window_grows_however_the_consumer_reports() -> None:
     for reports in (1, 7, 32):
         window = ReceiveWindow(32, 256 * 1024)

@@ -26,6 +26,10 @@ from .link import BusLink
 
 __all__ = ["RemoteRoute", "RoutedSession", "Tunnel", "codec_of", "node_of", "tunnel_limits"]
 
+# By how much the window of a stream from another node grows in one step, each of which costs the
+# long way there and back.
+GROWTH = 4
+
 # Seconds.
 FIRST_REDIAL = 0.05
 LONGEST_REDIAL = 1.0
@@ -169,6 +173,7 @@ class Tunnel:
         self.hub = hub = self.session.wire.hub
         hub.lost_class = NodeLost
         hub.own_errors = OWN_ERRORS
+        hub.growth = GROWTH
         # Seconds on the loop's clock. The time since which it has been without calls.
         self.idle_since: float | None = None
         self._network = network

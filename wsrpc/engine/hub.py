@@ -115,6 +115,7 @@ class Hub:
         flush: The same, where the caller adds no further frame: the output may be written at once.
         unlinked: Called instead of `wake` while there is no driver, from the next time on that one
             goes.
+        growth: By how much the window of a stream grows in one step.
         followers: The other sessions to which events of one message gave output, while these are acted
             on; each of them is flushed after the last event.
         lost: The reason why the session is over, once it is.
@@ -150,6 +151,7 @@ class Hub:
         "events",
         "flush",
         "followers",
+        "growth",
         "limits",
         "log",
         "lost",
@@ -207,6 +209,7 @@ class Hub:
         self.flush: Callable[[], None] = _nothing
         self.unlinked: Callable[[], None] = _nothing
         self.followers: list[Hub] | None = None
+        self.growth = 2
         self._blocked: dict[Callable[[], None], None] = {}
         self._wakes = False
         self._room: list[Future] = []

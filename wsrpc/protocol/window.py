@@ -10,7 +10,8 @@ A window that never changes is either too small for fast streams (each round tri
 or too large for slow consumers of large items. So it starts small and follows the consumer:
 
 - It doubles when the sender has used up most of its credit and the consumer has emptied the queue
-  all the same: then the round trip limits the stream, and neither end does.
+  all the same: then the round trip limits the stream, and neither end does. Where round trips are
+  long it grows fourfold instead, since each step costs one.
 - It never grows beyond `target` bytes divided by the mean number of bytes that one credit moves,
   and comes down to that when items get larger. Credit once granted is not taken back: a shrinking
   window just withholds the credit that consumption would return.
@@ -108,9 +109,20 @@ class ReceiveWindow:
         mean: Bytes that one credit has moved, a moving average; 0 before the first item.
         depleted: Whether the sender has used up most of its credit since the window last grew.
         threshold: Items. The credit that must be missing before a grant is worth a frame.
+        growth: By how much the window grows in one step.
     """
 
-    __slots__ = ("balance", "depleted", "mean", "most", "queued", "size", "target", "threshold")
+    __slots__ = (
+        "balance",
+        "depleted",
+        "growth",
+        "mean",
+        "most",
+        "queued",
+        "size",
+        "target",
+        "threshold",
+    )
 
     def __init__(self, initial: int, target: int) -> None:
         self.size = self.balance = initial
@@ -119,6 +131,7 @@ class ReceiveWindow:
         self.target = target
         self.mean = 0.0
         self.depleted = False
+        self.growth = 2
         self.threshold = initial // 4 or 1
 
     def arrived(self, items: Sequence[Sized]) -> None:
@@ -157,7 +170,7 @@ class ReceiveWindow:
         self.queued -= cost
         if waiting and self.depleted:
             self.depleted = False
-            self.size = min(self.size * 2 or 1, self.most)
+            self.size = min(self.size * self.growth or 1, self.most)
         if self.mean:
             self.size = min(self.size, int(self.target / self.mean) or 1)
         self.threshold = self.size // 4 or 1

@@ -109,6 +109,7 @@ class Inbox(LaneOwner):
         self._check = check
         self._lane = lane
         self._window = lane.window
+        self._window.growth = hub.growth
         self._adapter = adapter
         self._final_adapter = final_adapter
         self._invalid = invalid
