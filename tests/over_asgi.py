@@ -7,6 +7,7 @@ cut and delayed as before, and the session runs over the link that `server.asgi(
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import AsyncIterator, Callable, MutableMapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -14,6 +15,7 @@ from unittest.mock import patch
 from urllib.parse import unquote
 
 import anyio
+import pytest
 
 from wsrpc.admission.handshakes import Pending
 from wsrpc.close_codes import CloseCode
@@ -27,6 +29,9 @@ from wsrpc.transport.base import Link, LinkClosed
 __all__ = ["AsgiAcceptor", "WebSocket", "over_asgi"]
 
 Message = MutableMapping[str, Any]
+
+# Events that wait for the application; hypercorn holds as many.
+QUEUE = 10
 
 
 class WebSocket:
@@ -42,7 +47,10 @@ class WebSocket:
     def __init__(self, link: Link) -> None:
         self._link = link
         self._text = link.subprotocol is None or SUBPROTOCOLS[link.subprotocol].text
-        self._connected = False
+        # The events for the application that have arrived, as in a host's queue.
+        self._events: deque[Message] = deque([{"type": "websocket.connect"}])
+        self._arrived = anyio.Event()
+        self._taken = anyio.Event()
         self._closed: LinkClosed | None = None
         handshake = link.handshake
         path, _, query = handshake.path.partition("?")
@@ -66,29 +74,39 @@ class WebSocket:
             "extensions": {"websocket.http.response": {}},
         }
 
+    async def read(self) -> None:
+        """Read ahead of the application, to the end of the link."""
+        while self._closed is None:
+            while len(self._events) >= QUEUE:
+                self._taken = anyio.Event()
+                await self._taken.wait()
+            self._events.append(await self._next())
+            self._arrived.set()
+
+    async def _next(self) -> Message:
+        try:
+            data = await self._link.receive()
+            if self._text:
+                return {"type": "websocket.receive", "text": data.decode()}
+            return {"type": "websocket.receive", "bytes": data}
+        except LinkClosed as gone:
+            self._closed = gone
+        except UnicodeDecodeError:
+            self._closed = await self._failed(CloseCode.INVALID_DATA, "not UTF-8")
+        except ProtocolError as error:
+            self._closed = await self._failed(error.close_code, error.reason)
+        code, reason = self._closed.code, self._closed.reason
+        return {"type": "websocket.disconnect", "code": code, "reason": reason}
+
     async def receive(self) -> Message:
         """The next event of the application."""
-        if not self._connected:
-            self._connected = True
-            return {"type": "websocket.connect"}
-        if self._closed is None:
-            try:
-                data = await self._link.receive()
-                if self._text:
-                    return {"type": "websocket.receive", "text": data.decode()}
-                return {"type": "websocket.receive", "bytes": data}
-            except LinkClosed as gone:
-                self._closed = gone
-            except UnicodeDecodeError:
-                await self._fail(CloseCode.INVALID_DATA, "not UTF-8")
-            except ProtocolError as error:
-                await self._fail(error.close_code, error.reason)
-        assert self._closed is not None
-        return {
-            "type": "websocket.disconnect",
-            "code": self._closed.code,
-            "reason": self._closed.reason,
-        }
+        while not self._events:
+            self._arrived = anyio.Event()
+            await self._arrived.wait()
+        if self._events[0]["type"] == "websocket.disconnect":
+            return self._events[0]
+        self._taken.set()
+        return self._events.popleft()
 
     async def send(self, message: Message) -> None:
         """Take an event of the application.
@@ -97,6 +115,8 @@ class WebSocket:
             OSError: The WebSocket is closed.
         """
         kind = message["type"]
+        if self._closed is not None:
+            raise OSError("the peer is gone")
         if kind == "websocket.accept":
             assert message.get("subprotocol") == self._link.subprotocol
         elif kind == "websocket.send":
@@ -114,14 +134,11 @@ class WebSocket:
 
     async def left(self, failure: Exception | None) -> None:
         """The application has returned, or failed; a host closes what it left open."""
-        if failure is not None:
-            await self._link.close(1011, "")
-        else:
-            await self._link.close(1000, "")
+        await self._link.close(CloseCode.NORMAL if failure is None else CloseCode.SERVER_TROUBLE)
 
-    async def _fail(self, code: int, reason: str) -> None:
-        self._closed = LinkClosed(code, reason)
+    async def _failed(self, code: int, reason: str) -> LinkClosed:
         await self._link.close(code, reason)
+        return LinkClosed(code, reason)
 
 
 class AsgiAcceptor(Acceptor):
@@ -138,15 +155,12 @@ class AsgiAcceptor(Acceptor):
     ) -> None:
         super().__init__(service, runtime)
         self._start = start
-        self._pending = service.pending
         self._blocks: set[Running] = set()
         self._app = AsgiApp(service, self._blocks, self._block)
-        self._service_there = service
         self._lifespan: Lifespan | None = None
-        self.links = 0
 
     def _block(self) -> Running:
-        return Running(self._service_there, self._blocks, _no_signal)
+        return Running(self._service, self._blocks, _no_signal)
 
     def refuse(self, code: int) -> None:
         super().refuse(code)
@@ -164,7 +178,7 @@ class AsgiAcceptor(Acceptor):
             return
         if pending is not None:
             # The application finds a place for it by itself.
-            self._pending.remove(pending)
+            self._service.pending.remove(pending)
         if self._lifespan is None:
             self._lifespan = Lifespan(self._app)
             self._start(self._lifespan)
@@ -172,7 +186,10 @@ class AsgiAcceptor(Acceptor):
         websocket = WebSocket(link)
         failure: Exception | None = None
         try:
-            await self._app(websocket.scope, websocket.receive, websocket.send)
+            async with anyio.create_task_group() as group:
+                group.start_soon(websocket.read)
+                await self._app(websocket.scope, websocket.receive, websocket.send)
+                group.cancel_scope.cancel()
         except Exception as error:
             failure = error
             raise
@@ -230,6 +247,7 @@ async def over_asgi() -> AsyncIterator[list[Link]]:
     """Let the links of all servers run over ASGI; gives those that did."""
     lifespans: list[Lifespan] = []
     links: list[Link] = []
+    failure: BaseException | None = None
     async with anyio.create_task_group() as group:
 
         def start(lifespan: Lifespan) -> None:
@@ -250,7 +268,12 @@ async def over_asgi() -> AsyncIterator[list[Link]]:
         ):
             try:
                 yield links
+            except (Exception, pytest.skip.Exception) as error:  # noqa: BLE001
+                # As it was raised, in no group.
+                failure = error
             finally:
                 with anyio.CancelScope(shield=True):
                     for lifespan in lifespans:
                         await lifespan.end()
+    if failure is not None:
+        raise failure

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 import socket
 import subprocess
@@ -15,9 +16,11 @@ from typing import Any
 import anyio
 import anyio.to_thread
 import pytest
+import websockets
 from fastapi import FastAPI
 from starlette.applications import Starlette
 from starlette.routing import Mount, WebSocketRoute
+from websockets import Subprotocol
 
 import wsrpc
 from tests.proxy import resetting_proxy
@@ -50,6 +53,12 @@ class Echo:
         for i in range(n):
             self.made = i + 1
             yield i
+
+    @wsrpc.method
+    async def flood(self) -> AsyncIterator[str]:
+        while True:
+            yield "x" * 1000
+            await anyio.sleep(0)
 
     @wsrpc.method
     async def total(self, numbers: AsyncIterator[int], most: int) -> int:
@@ -370,6 +379,30 @@ async def test_a_handler_that_does_not_consume_holds_up_the_upload() -> None:
     work = Echo()
     async with hosted(wsrpc.Server([work], limits=NARROW).asgi()) as address:
         await hold_up_the_upload(f"ws://{address}/", work)
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("ws", UVICORN)
+@pytest.mark.filterwarnings("ignore")  # uvicorn warns of its own implementation
+async def test_a_client_that_leaves_amid_a_stream_ends_its_session(ws: str) -> None:
+    """The host refuses further items before the application has come to the close."""
+    server = wsrpc.Server([Echo()])
+    with soon():
+        async with on_uvicorn(server.asgi(), ws) as address:
+            async with websockets.connect(
+                f"ws://{address}/", subprotocols=[Subprotocol("wsrpc.v1.json")], max_queue=None
+            ) as client:
+                await client.send('[["hello",{"version":1}]]')
+                await client.recv()
+                flood = ["call", 1, "Echo.flood", {}, {"credit": 100_000}]
+                await client.send(json.dumps([["ack", 0], flood]))
+                for _ in range(3):
+                    await client.recv()
+                for id in range(3, 43, 2):
+                    await client.send(json.dumps([["notify", id, "Echo.echo", {"value": 1}]]))
+                await client.close(1000)
+            await until(lambda: not server.sessions)
+            assert server.stats.closes == {1000: 1}
 
 
 async def test_leaving_the_block_closes_the_sessions_and_their_handlers_clean_up() -> None:

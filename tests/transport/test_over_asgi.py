@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from collections.abc import AsyncIterator
 from importlib import import_module
 from typing import Any
 
@@ -12,7 +13,7 @@ import anyio
 import wsrpc
 from tests.over_asgi import over_asgi
 from tests.session.left_out import ALWAYS, LEFT_OUT
-from tests.support import pair, soon, turns
+from tests.support import bare_client, pair, soon, turns, until
 from wsrpc.testing import server as hosted
 
 
@@ -25,6 +26,12 @@ class Work:
         handshake = wsrpc.current().session.handshake
         assert handshake is not None
         self.scopes.append(handshake.scope)
+
+    @wsrpc.method
+    async def flood(self) -> AsyncIterator[str]:
+        while True:
+            yield "x" * 1000
+            await anyio.sleep(0)
 
 
 async def test_a_pair_in_memory_runs_over_an_asgi_application() -> None:
@@ -48,6 +55,20 @@ async def test_a_session_over_asgi_that_is_over_is_forgotten() -> None:
             while gone() is not None:
                 await turns()
                 gc.collect()
+
+
+async def test_the_close_code_of_a_peer_counts_though_the_host_refuses_messages_before_it_is_read() -> (
+    None
+):
+    server = wsrpc.Server([Work()])
+    async with over_asgi(), bare_client(server, resume=True) as peer:
+        await peer.send(["call", 1, "Work.flood", {}, {"credit": 100_000}])
+        await peer.expect("message")
+        for id in range(3, 15, 2):
+            await peer.send(["notify", id, "Work.ping", {}])
+        await peer.link.close(1000)
+        await until(lambda: not server.sessions)
+        assert server.stats.closes == {1000: 1}
 
 
 def test_the_tables_of_tests_over_asgi_name_tests_that_exist() -> None:

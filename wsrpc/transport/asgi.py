@@ -137,6 +137,9 @@ class AsgiLink:
             try:
                 await self._send(message)
             except Exception:  # noqa: BLE001  (each server has its own for a peer that is gone)
+                # `receive` tells with which code, after all that the peer sent before.
+                with anyio.move_on_after(self._close_timeout):
+                    await self._over.wait()
                 self._end(LinkClosed(CloseCode.CONNECTION_LOST))
             finally:
                 self._scopes.discard(scope)
