@@ -206,7 +206,7 @@ async def test_so_does_one_that_said_goodbye_even_if_it_stays() -> None:
             await peer.close_frame(1000)
             assert await peer.close_code() == 1000
             await until(lambda: listener.server.snapshot().unauthenticated == 0)
-            assert listener.server.snapshot().links == 0
+            await until(lambda: listener.server.snapshot().links == 0)
 
 
 @pytest.mark.rule("LIMIT-3")

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import socket
+import struct
+from contextlib import suppress
+
 import anyio
+import anyio.abc
 import pytest
 from websockets.frames import Opcode
 
@@ -48,6 +53,28 @@ async def test_a_message_of_the_wrong_type_is_refused(
         async with anyio.create_task_group() as group:
             group.start_soon(link.close, error.close_code, error.reason)
             assert await peer.close_code() == 4500
+
+
+@pytest.mark.rule("RESUME-9")
+async def test_a_message_that_had_arrived_when_a_write_failed_is_delivered(
+    transport: Transport, side: str
+) -> None:
+    if transport == "picows":
+        pytest.skip("its transport closes by itself after a failed write")
+    async with by_hand(transport, side) as (link, peer):
+        await peer.text(b"first")
+        assert await link.receive() == b"first"
+        await peer.text(b"second")
+        sock = peer.stream.extra(anyio.abc.SocketAttribute.raw_socket)
+        # Closed so, a connection is reset.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        await peer.stream.aclose()
+        with suppress(LinkClosed):
+            for _ in range(100):
+                await link.send(b"[]")
+                await anyio.sleep(0)
+        assert await link.receive() == b"second"
+        assert (await end_of(link)).code == 1006
 
 
 @pytest.mark.rule("BATCH-5")

@@ -57,7 +57,14 @@ class _Reading(Connection):
             while self._unsent:
                 data = self._unsent.popleft()
                 if data:
-                    await self.stream.send_all(data)
+                    try:
+                        await self.stream.send_all(data)
+                    except trio.BrokenResourceError:
+                        # What had arrived by then is still to be read. The reader meets the end of
+                        # the connection after it.
+                        self._unsent.clear()
+                        if not self.stream_closed.is_set():
+                            self.say()
                 else:
                     await self._end_output()
 
