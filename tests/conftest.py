@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 import wsrpc
 import wsrpc_pytest
@@ -20,6 +21,10 @@ from wsrpc.transport.registry import Transport
 
 from .leaks import leaks_since, snapshot, watched_logs
 from .support import Codec, Wire
+
+# No test fails because the machine is slow.
+settings.register_profile("wsrpc", deadline=None)
+settings.load_profile("wsrpc")
 
 # Numbers the tests that have ended.
 _ended = itertools.count(1)
