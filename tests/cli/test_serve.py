@@ -141,3 +141,24 @@ def test_serve_writes_one_escaped_line_a_record(run: Run) -> None:
     assert len([line for line in lines if " wsrpc.access INFO " in line]) >= 2
     (failure,) = [line for line in lines if " wsrpc ERROR " in line]
     assert "Traceback (most recent call last):\\n" in failure
+
+
+def test_a_clusters_name_without_its_nats_is_refused(run: Run) -> None:
+    result = run("serve", "tests.cli.service:Desk", "--cluster-name", "prod")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "--cluster-name needs --cluster nats://" in result.stderr
+
+
+def test_a_server_that_its_application_made_a_node_is_not_made_one_again(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "node_app.py").write_text(
+        "import wsrpc\n"
+        "from wsrpc.cluster import Cluster\n"
+        "server = wsrpc.Server([])\n"
+        "cluster = Cluster(server)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    result = run("serve", "node_app:server", "--cluster", "nats://127.0.0.1:1")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "the application has done so" in result.stderr

@@ -15,7 +15,9 @@ from ..server.server import Server
 from ..transport.registry import Transport
 from .failures import ExitCode, Failure, note
 
-__all__ = ["Binding", "node_of_cluster", "serve", "tls_of"]
+__all__ = ["CLUSTER_NAME", "Binding", "node_of_cluster", "serve", "tls_of"]
+
+CLUSTER_NAME = "wsrpc"
 
 
 def node_of_cluster(server: Server, urls: Sequence[str], name: str, host: str = "") -> Cluster:
@@ -24,7 +26,8 @@ def node_of_cluster(server: Server, urls: Sequence[str], name: str, host: str = 
     On a loopback address all peers are on this machine, and may ask about the cluster.
 
     Raises:
-        Failure: The name is invalid, or nats-py is not installed.
+        Failure: The name is invalid, nats-py is not installed, or the application has made the
+            server a node by itself.
     """
     try:
         return Cluster(
@@ -32,6 +35,11 @@ def node_of_cluster(server: Server, urls: Sequence[str], name: str, host: str = 
         )
     except (ClusterConfigError, ImportError) as error:
         raise Failure(str(error), ExitCode.USAGE) from error
+    except RuntimeError as error:
+        raise Failure(
+            f"--cluster makes a Cluster of the server, and the application has done so: {error}",
+            ExitCode.USAGE,
+        ) from error
 
 
 @dataclass(frozen=True, slots=True)

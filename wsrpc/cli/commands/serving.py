@@ -10,12 +10,13 @@ import typer
 from ...admission.hosts import is_loopback
 from ...telemetry.access import AccessLog
 from ...transport.registry import Transport
+from ..failures import ExitCode, Failure, note
 from ..loading import load_server
 from ..logs import LogFormat, LogLevel, log_to_stderr
 from ..options import What
 from ..project import named_app
 from ..running import run
-from ..serve_command import Binding, node_of_cluster, tls_of
+from ..serve_command import CLUSTER_NAME, Binding, node_of_cluster, tls_of
 from ..serve_command import serve as serve_until_stopped
 
 __all__ = ["serve"]
@@ -68,8 +69,11 @@ def serve(
         ),
     ] = [],  # noqa: B006
     cluster_name: Annotated[
-        str, typer.Option(metavar="NAME", help="The cluster's name on that NATS.")
-    ] = "wsrpc",
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            metavar="NAME", help="The cluster's name on that NATS.", show_default=CLUSTER_NAME
+        ),
+    ] = None,
     access_log: Annotated[
         bool, typer.Option("--access-log", help="Log a line for each call, at its end.")
     ] = False,
@@ -128,8 +132,12 @@ def serve(
         if access_log:
             server.observe(AccessLog())
         if not cluster:
+            if cluster_name is not None:
+                raise Failure("--cluster-name needs --cluster nats://… beside it", ExitCode.USAGE)
             return await serve_until_stopped(server, binding, drain_grace)
-        async with node_of_cluster(server, cluster, cluster_name, host):
+        name = CLUSTER_NAME if cluster_name is None else cluster_name
+        async with node_of_cluster(server, cluster, name, host) as node:
+            note(f"node {node.id} of the cluster {name!r}")
             return await serve_until_stopped(server, binding, drain_grace)
 
     run(body, debug=debug, cancelled="stopping")
