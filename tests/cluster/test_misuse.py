@@ -13,7 +13,7 @@ import pytest
 import wsrpc
 from tests.cluster.support import BusKind, Worker, as_given, net, node
 from tests.support import error_of, soon, until
-from wsrpc.cluster import Cluster, ClusterLimits, LocalBus
+from wsrpc.cluster import Cluster, ClusterConfigError, ClusterLimits, LocalBus, SessionGone
 
 LONE = "a\ud800"
 
@@ -138,6 +138,27 @@ async def test_a_window_that_no_credit_can_hold_is_refused_and_the_session_lives
         with pytest.raises(ValueError, match="member_window must be at most"):
             ClusterLimits(member_window=2**31)
         assert await place.has(session).clientize(Worker).square(3) == 9
+
+
+async def test_a_wrong_option_of_a_call_to_another_node_is_refused_as_at_home() -> None:
+    async with net("local", 2) as nodes:
+        here, there = nodes.places
+        session = await here.connect(Worker())
+        await until(lambda: there.cluster.presence.count() == 1)
+        target = there.cluster.session(session.id)
+        for options in ({"window": 0}, {"window": 2**31}):
+            with pytest.raises(ValueError, match="window must be at"):
+                target.clientize(Worker, **options)
+        with pytest.raises(TypeError, match="map of strings"):
+            target.clientize(Worker, metadata="x")
+        for id in (session.id + LONE, session.id + "0" * 100_000):
+            with error_of("unavailable") as caught:
+                there.cluster.session(id).clientize(Worker)
+            assert isinstance(caught.value, SessionGone)
+        for principal in (LONE, {"id": LONE}):
+            with pytest.raises(ClusterConfigError, match="lone surrogate"):
+                await there.cluster.revoke(principal)
+        assert await target.clientize(Worker).square(3) == 9
 
 
 @pytest.mark.parametrize("value", [2.5, math.inf])

@@ -328,7 +328,9 @@ class Cluster:
         if network is None:
             return self._node.server.revoke(principal)
         # A string may be a principal or the key of one; each node finds out.
-        key = principal if isinstance(principal, str) else key_of_principal(principal)
+        key = key_of_principal(principal)
+        if isinstance(principal, str):
+            key = principal
         ended = self._node.server.revoke(principal)
         more, missed = await network.revoking.revoke(key)
         if missed:

@@ -11,8 +11,9 @@ from typing import Any
 from .. import runtime as runtimes
 from ..admission.principals import key_of as admitted_key_of
 from ..calling.observed import Kind, unsent
-from ..context import handling, is_unicode
+from ..context import checked_metadata, handling, is_unicode
 from ..interfaces import Session, StateChange
+from ..options import checked_count
 from ..protocol.hello import Opening
 from ..runtime import Nursery, Runtime
 from ..server.server import Server
@@ -38,6 +39,9 @@ POLL = 1.0
 
 # Types without a key that are remembered.
 MAX_KEYLESS = 64
+
+# Characters of the id of a session, at most.
+LONGEST_ID = 64
 
 # Random bytes in the id of a node: 10 hex digits.
 ID_BYTES = 5
@@ -263,7 +267,11 @@ class Node:
         if session is not None:
             given = {key: value for key, value in options.items() if key != "worker_of"}
             return session.clientize(controller, **given)
-        if self.network is not None and node_of(id) not in ("", self.id):
+        possible = len(id) <= LONGEST_ID and id.isascii()
+        if self.network is not None and possible and node_of(id) not in ("", self.id):
+            # Checked before the node's own metadata is added, and its own window where there is none.
+            checked_metadata(options.get("metadata") or {})
+            checked_count("window", options.get("window"), "item")
             return self.network.clientize(id, controller, options)
         raise SessionGone(f"there is no session {id[:64]!r}: it has ended, or its node is gone")
 
@@ -417,6 +425,10 @@ def key_of_principal(principal: Any) -> str:
     key = admitted_key_of(principal)
     if key is None:
         raise ClusterConfigError(_keyless(principal))
+    if not is_unicode(key):
+        raise ClusterConfigError(
+            f"the key {key!r:.80} of a principal holds a lone surrogate, and no other node knows it"
+        )
     return key
 
 

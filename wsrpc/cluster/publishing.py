@@ -393,11 +393,15 @@ class Publisher:
         """The state after all items published so far.
 
         Raises:
-            RpcError: `resource_exhausted`: it is too large for NATS.
+            RpcError: `resource_exhausted`: it is too large for NATS; `invalid_argument`: it does
+                not fit the topic's type.
         """
         state = NO_STATE
         if self._state is not None:
-            pair = Shared("", Snapshot(self._state()), self._topic.snapshots).encoded(JSON)
+            try:
+                pair = Shared("", Snapshot(self._state()), self._topic.snapshots).encoded(JSON)
+            except Unencodable as error:
+                raise RpcError(Code.INVALID_ARGUMENT, f"a snapshot: {error}") from None
             self._check_size("a snapshot", pair)
             state = JSON.split_array(pair)[1]
         return Note(pos=self._last, epoch=self._epoch, state=state)
