@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 import anyio
 import pytest
 
 import wsrpc
-from tests.cluster.support import Worker, as_given, node
+from tests.cluster.support import Worker, as_given, net, node
 from tests.support import error_of, until, visited
 from wsrpc.cluster import Cluster, ClusterConfigError, ClusterLimits, NoMember, SessionGone
 
@@ -309,3 +310,78 @@ def test_what_is_no_address_of_nats_is_said_at_once(url: str | list[str]) -> Non
     with pytest.raises(ClusterConfigError, match="address of NATS") as caught:
         Cluster(wsrpc.Server([]), url)
     assert "secret" not in str(caught.value)
+
+
+async def test_one_member_is_one_in_every_way_of_calling_it() -> None:
+    async with node() as place:
+        workers = await place.workers(3)
+        one = place.cluster.everyone().one()
+        assert [reply.value for reply in await one.call(Worker.whoami)] == ["w2"]
+        assert [reply.value async for reply in one.replies(Worker.whoami)] == ["w2"]
+        assert [item.item async for item in one.stream(Worker.count, 2)] == [0, 1, None]
+        assert (await one.notify(Worker.note, "a")).sessions == 1
+        await until(lambda: workers[2][1].notes == ["a"])
+        assert [worker.notes for _, worker in workers[:2]] == [[], []]
+
+
+async def test_the_options_of_a_target_hold_for_its_proxies() -> None:
+    async with net("local", 2) as nodes:
+        here, there = nodes.places
+        session = await here.connect(Telling(), auth=None)
+        await until(lambda: there.cluster.presence.count() == 1)
+        for cluster in (here.cluster, there.cluster):
+            for target in (cluster.session(session.id), cluster.everyone().one()):
+                told = target.options(metadata={"a": "b"}, timeout=20).clientize(Telling)
+                assert await told.told() == {"a": "b"}
+                with error_of("deadline_exceeded"):
+                    await target.options(timeout=0.05).clientize(Telling).hang()
+                # What `clientize` is given itself comes first.
+                own = target.options(timeout=0.01).clientize(
+                    Telling, timeout=20, metadata={"c": "d"}
+                )
+                assert await own.told() == {"c": "d"}
+
+
+class Telling:
+    """What tells with which metadata it was called."""
+
+    @wsrpc.method
+    async def told(self) -> dict[str, str]:
+        return dict(wsrpc.current().metadata)
+
+    @wsrpc.method
+    async def hang(self) -> None:
+        await anyio.sleep_forever()
+
+
+async def test_an_upload_that_is_read_once_is_not_shared_by_many() -> None:
+    async def numbers() -> AsyncIterator[int]:
+        yield 1
+        yield 2
+
+    class Again:
+        def __aiter__(self) -> AsyncIterator[int]:
+            return numbers()
+
+    async with node() as place:
+        for _ in range(2):
+            await place.connect(Adding())
+        everyone = place.cluster.everyone()
+        await until(lambda: place.cluster.presence.count() == 2)
+        for ask in (everyone.call, everyone.replies, everyone.notify):
+            with pytest.raises(TypeError, match="an upload is read once"):
+                found: Any = ask(Adding.total, numbers())
+                if hasattr(found, "__await__"):
+                    await found
+        again: Any = Again()
+        replies = await everyone.call(Adding.total, again)
+        assert [reply.value for reply in replies] == [3, 3]
+        assert [one.value for one in await everyone.one().call(Adding.total, numbers())] == [3]
+
+
+class Adding:
+    """What takes an upload."""
+
+    @wsrpc.method
+    async def total(self, numbers: AsyncIterator[int]) -> int:
+        return sum([number async for number in numbers])

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 import anyio
+import anyio.lowlevel
 import pytest
 
 import wsrpc
-from tests.cluster.support import Place, Worker, node
+from tests.cluster.support import Place, Worker, net, node
 from tests.support import error_of, until, visited
 from wsrpc.cluster import ClusterLimits, Pool
 
@@ -189,6 +192,104 @@ async def test_a_call_that_may_have_run_is_repeated_only_where_that_was_asked_fo
             (error,) = outcomes
             assert isinstance(error, wsrpc.ConnectionLost)
             assert not error.not_started
+
+
+class Summing(Worker):
+    """A worker that takes uploads."""
+
+    controller_name = "Summing"
+
+    def __init__(self, name: str = "") -> None:
+        super().__init__(name)
+        self.read: list[int] = []
+
+    @wsrpc.method(idempotent=True)
+    async def total(self, numbers: AsyncIterator[int]) -> int:
+        self.read.clear()
+        async for number in numbers:
+            self.read.append(number)
+        return sum(self.read)
+
+
+async def some(n: int) -> AsyncIterator[int]:
+    for number in range(n):
+        yield number
+        await anyio.lowlevel.checkpoint()
+
+
+@pytest.mark.parametrize("form", ["typed", "by name"])
+async def test_a_call_whose_upload_was_begun_is_not_repeated_with_the_rest_of_it(form: str) -> None:
+    async with node() as place:
+        pool = place.cluster.pool("jobs").options(requeue="always")
+        workers = [Summing(), Summing()]
+        for worker in workers:
+            await pool.add((await place.connect(worker)).id)
+        go_on = anyio.Event()
+
+        async def numbers() -> AsyncIterator[int]:
+            yield 1
+            await go_on.wait()
+            yield 2
+
+        outcomes: list[object] = []
+
+        async def call() -> None:
+            proxy = pool.clientize(Summing if form == "typed" else "Summing")
+            try:
+                outcomes.append(await proxy.total(numbers=numbers()))
+            except wsrpc.ConnectionLost as error:
+                outcomes.append(error)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(call)
+            await until(lambda: any(worker.read for worker in workers))
+            first = next(worker for worker in workers if worker.read)
+            sessions = list(place.server.sessions.values())
+            await sessions[workers.index(first)].aclose()
+            await until(lambda: bool(outcomes))
+            go_on.set()
+        (error,) = outcomes
+        assert isinstance(error, wsrpc.ConnectionLost)
+        # A worker that has begun none of it gets all of it.
+        assert await pool.clientize(Summing).total(some(10)) == 45
+
+
+async def test_an_upload_goes_whole_to_the_next_worker_where_the_first_had_no_room() -> None:
+    async with net("local", 2) as nodes:
+        here, there = nodes.places
+        for place in (here, there):
+            await place.cluster.pool("jobs").add((await place.connect(Summing())).id)
+        await until(lambda: here.cluster.pool("jobs").stats.workers == 2)
+        totals: list[int] = []
+
+        async def call(place: Place) -> None:
+            totals.append(await place.cluster.pool("jobs").clientize(Summing).total(some(10)))
+
+        async with anyio.create_task_group() as group:
+            for place in (here, there) * 10:
+                group.start_soon(call, place)
+        assert totals == [45] * 20
+
+
+async def test_a_call_of_the_only_worker_which_dies_waits_for_the_next_one() -> None:
+    async with node() as place:
+        pool, (worker,) = await staffed(place, 1)
+        found: list[str] = []
+
+        async def call() -> None:
+            found.append(await pool.call(Worker.wait_safely))
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(call)
+            await until(lambda: worker.live == 1)
+            await next(iter(place.server.sessions.values())).aclose()
+            await until(lambda: pool.stats.workers == 0)
+            await anyio.wait_all_tasks_blocked()
+            assert pool.stats.waiting == 1
+            second = Worker("second")
+            second.release.set()
+            await pool.add((await place.connect(second)).id)
+        assert found == ["second"]
 
 
 async def test_a_worker_without_its_connection_is_not_picked_and_then_given_up() -> None:

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Collection, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Collection,
+    Mapping,
+)
 from types import EllipsisType
 from typing import Any, Protocol
 
@@ -23,6 +30,9 @@ UNARY_TIMEOUT = 30.0
 
 # Seconds until members that had no room are asked again.
 ROUND = 0.05
+
+# Items of an upload that are kept until its call is known to have begun.
+KEPT = 4
 
 # Proxies that one choosing proxy keeps.
 PROXIES = 1024
@@ -164,45 +174,58 @@ class _ChoosingMethod:
         raise AssertionError("neither a value nor a deadline")
 
     async def _repeated(self, args: Any, kwargs: Any) -> Any:
-        tries = _Tries(self._proxy, self._idempotent)
-        while True:
-            choice = await tries.next()
-            try:
-                with anyio.CancelScope() as scope:
-                    choice.stop = scope.cancel
-                    return await self._proxy.method(choice.session, self._name)(*args, **kwargs)
-                tries.failed(choice, _gone(self._label))
-            except RpcError as error:
-                tries.failed(choice, error)
-            finally:
-                choice.back()
+        tries = _Tries(self._proxy, self._idempotent, args, kwargs)
+        try:
+            while True:
+                choice = await tries.next()
+                args, kwargs = tries.arguments()
+                try:
+                    with anyio.CancelScope() as scope:
+                        choice.stop = scope.cancel
+                        method = self._proxy.method(choice.session, self._name)
+                        return await method(*args, **kwargs)
+                    tries.failed(choice, _gone(self._label))
+                except RpcError as error:
+                    tries.failed(choice, error)
+                finally:
+                    choice.back()
+        finally:
+            await tries.close()
 
     async def _items(self, args: Any, kwargs: Any) -> AsyncGenerator[Any, None]:
-        tries = _Tries(self._proxy, self._idempotent)
-        while True:
-            choice = await tries.next()
-            begun = False
-            try:
-                async with self._proxy.method(choice.session, self._name)(*args, **kwargs) as items:
-                    choice.stop = items.cancel
-                    async for item in items:
-                        begun = True
-                        yield item
-                    if not choice.lost:
-                        return
-                    raise _gone(self._label)
-            except RpcError as error:
-                if begun:
-                    raise
-                tries.failed(choice, error)
-            finally:
-                choice.back()
+        tries = _Tries(self._proxy, self._idempotent, args, kwargs)
+        try:
+            while True:
+                choice = await tries.next()
+                args, kwargs = tries.arguments()
+                begun = False
+                try:
+                    method = self._proxy.method(choice.session, self._name)
+                    async with method(*args, **kwargs) as items:
+                        choice.stop = items.cancel
+                        async for item in items:
+                            begun = True
+                            yield item
+                        if not choice.lost:
+                            return
+                        raise _gone(self._label)
+                except RpcError as error:
+                    if begun:
+                        raise
+                    tries.failed(choice, error)
+                finally:
+                    choice.back()
+        finally:
+            await tries.close()
 
 
 class _Tries:
     """The attempts at one call."""
 
-    def __init__(self, proxy: _ChoosingProxy, idempotent: bool) -> None:
+    def __init__(self, proxy: _ChoosingProxy, idempotent: bool, args: Any, kwargs: Any) -> None:
+        self._args = args
+        self._kwargs = kwargs
+        self._uploads: dict[int, _Upload] = {}
         self._proxy = proxy
         self._idempotent = idempotent
         self._tried: set[str] = set()
@@ -221,6 +244,33 @@ class _Tries:
             self._full.clear()
             await anyio.sleep(ROUND)
 
+    def arguments(self) -> tuple[list[Any], dict[str, Any]]:
+        """The arguments of the next attempt."""
+        args = [self._upload(one) for one in self._args]
+        return args, {name: self._upload(one) for name, one in self._kwargs.items()}
+
+    def _upload(self, value: Any) -> Any:
+        if not isinstance(value, AsyncIterable):
+            return value
+        upload = self._uploads.get(id(value))
+        if upload is None:
+            upload = self._uploads[id(value)] = _Upload(value)
+        return upload.attempt()
+
+    async def close(self) -> None:
+        """Close the sources of uploads, since the call is over."""
+        if not self._uploads:
+            return
+        with anyio.CancelScope(shield=True):
+            for upload in self._uploads.values():
+                await upload.close()
+
+    def _is_whole(self, error: RpcError[Any]) -> bool:
+        """Whether another member would get all of each upload."""
+        if error.not_started:
+            return not any(upload.spoilt for upload in self._uploads.values())
+        return not any(upload.read for upload in self._uploads.values())
+
     def failed(self, choice: Choice, error: RpcError[Any]) -> None:
         """Go on to the next member, or raise the error."""
         full = error.not_started and error.code == Code.RESOURCE_EXHAUSTED
@@ -228,8 +278,61 @@ class _Tries:
         self._last = error
         if not error.not_started:
             self._left -= 1
-        if self._left <= 0 or not self._proxy.chooser.may_repeat(error, self._idempotent):
+        if (
+            not self._is_whole(error)
+            or self._left <= 0
+            or not self._proxy.chooser.may_repeat(error, self._idempotent)
+        ):
             raise error
+
+
+class _Upload:
+    """An upload of a call that may go to another member.
+
+    The node of a worker that has no room refuses the call after it was sent, and by then the first
+    items may have been read. They are kept, and the next member gets them again.
+
+    Attributes:
+        read: Whether an attempt has read any of it.
+        spoilt: Whether a part is lost to further attempts.
+    """
+
+    __slots__ = ("_items", "_kept", "_source", "read", "spoilt")
+
+    def __init__(self, source: AsyncIterable[Any]) -> None:
+        self.read = self.spoilt = False
+        self._source = source
+        self._items: AsyncIterator[Any] | None = None
+        self._kept: list[Any] = []
+
+    async def attempt(self) -> AsyncGenerator[Any, None]:
+        """The whole of it, for one member."""
+        self.read = True
+        for item in list(self._kept):
+            yield item
+        if self._items is None:
+            self._items = aiter(self._source)
+        while True:
+            try:
+                item = await anext(self._items)
+            except StopAsyncIteration:
+                return
+            except BaseException:
+                # What waits for its next item does not outlive being cancelled.
+                self.spoilt = True
+                raise
+            if self.spoilt or len(self._kept) >= KEPT:
+                self.spoilt = True
+                self._kept.clear()
+            else:
+                self._kept.append(item)
+            yield item
+
+    async def close(self) -> None:
+        """Close the source."""
+        close = getattr(self._items, "aclose", None)
+        if close is not None:
+            await close()
 
 
 class _Untyped:

@@ -80,14 +80,15 @@ class State:
         return len(self.granted.get(session, ())) + self._node.others(self.name, session)
 
     def grant(self, tried: Collection[str]) -> Choice | None:
-        """Choose the least busy worker that has room; None where none has.
+        """Choose the least busy worker that has room; None where none has, or where there is none.
 
         Raises:
-            NoMember: There are no workers but those that were tried.
+            NoMember: All workers were tried, and some of them are still there.
         """
-        best, least, left = None, (0.0, 0), False
+        best, least, left, refused = None, (0.0, 0), False, False
         for entry in self._node.directory.pool(self.name):
             if entry.session in tried:
+                refused = refused or entry.state != "detached"
                 continue
             left = True
             capacity, busy = entry.pools[self.name], self.busy(entry.session)
@@ -97,7 +98,7 @@ class State:
             if best is None or load < least:
                 best, least = entry.session, load
         if best is None:
-            if tried and not left:
+            if refused and not left:
                 raise NoMember(f"the pool {self.name!r} has no other worker")
             return None
         self._turn += 1

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Mapping,
+    Sequence,
+)
 from copy import copy
 from dataclasses import dataclass
 from functools import partial
@@ -116,6 +124,9 @@ class Target:
         settings: Its options.
     """
 
+    # Whether it may stand for more than one member.
+    _many = True
+
     def __init__(self, node: Node, name: str, find: Callable[[], list[Entry]]) -> None:
         self._node = node
         self._name = name
@@ -162,6 +173,28 @@ class Target:
         self._node.check(f"{self._name} has no members here")
         left_out = self.settings.exclude
         return [entry for entry in self._find() if entry.session not in left_out]
+
+    def _given(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The options of a proxy: this target's own, and those that `clientize` was given."""
+        own = self.settings
+        given: dict[str, Any] = {} if own.timeout is ... else {"timeout": own.timeout}
+        if own.metadata is not None:
+            given["metadata"] = own.metadata
+        if own.window is not None:
+            given["window"] = own.window
+        if own.overflow != "block":
+            given["overflow"] = own.overflow
+        return {**given, **options}
+
+    def _wanted(self, method: Any, args: Any, kwargs: Any) -> Wanted:
+        """The method, after a look at the arguments that it is to be called with."""
+        want = wanted(method)
+        if self._many and any(isinstance(one, AsyncIterator) for one in (*args, *kwargs.values())):
+            raise TypeError(
+                f"{want.label} at {self._name}: an upload is read once, so it cannot go to many; call "
+                "each member by itself, or give an object whose `__aiter__` begins anew"
+            )
+        return want
 
     # ------------------------------------------------------------ one of them
 
@@ -212,7 +245,7 @@ class Target:
             args: Its arguments.
             kwargs: Its arguments.
         """
-        want = wanted(method)
+        want = self._wanted(method, args, kwargs)
         if want.kind == "stream":
             raise TypeError(f"{want.label} streams: use `.stream(…)`")
         replies: list[Reply[R]] = []
@@ -243,7 +276,7 @@ class Target:
             args: Its arguments.
             kwargs: Its arguments.
         """
-        want = wanted(method)
+        want = self._wanted(method, args, kwargs)
         if want.kind == "stream":
             raise TypeError(f"{want.label} streams: use `.stream(…)`")
         limits = self._node.limits
@@ -272,7 +305,7 @@ class Target:
             args: Its arguments.
             kwargs: Its arguments.
         """
-        want = wanted(method)
+        want = self._wanted(method, args, kwargs)
         if want.kind == "stream":
             raise TypeError(f"{want.label} streams, and cannot be notified")
         failed: list[Reply[None]] = []
@@ -306,7 +339,7 @@ class Target:
             args: Its arguments.
             kwargs: Its arguments.
         """
-        want = wanted(method)
+        want = self._wanted(method, args, kwargs)
         if want.kind not in ("stream", "untyped"):
             raise TypeError(f"{want.label} returns a value: use `.call(…)`")
         sources = [partial(self._follow, entry, want, args, kwargs) for entry in self._members()]
@@ -392,6 +425,8 @@ async def _side_by_side(jobs: Sequence[Callable[[], Awaitable[None]]]) -> None:
 class One(Target):
     """One session, by its id."""
 
+    _many = False
+
     def __init__(self, node: Node, id: str) -> None:
         super().__init__(node, f"session {id[:64]}", self._find_it)
         self._id = id
@@ -404,7 +439,7 @@ class One(Target):
         return self
 
     def clientize(self, controller: Any, /, **options: Any) -> Any:
-        return self._node.clientize(self._id, controller, options)
+        return self._node.clientize(self._id, controller, self._given(options))
 
 
 class Principal(Target):
@@ -417,6 +452,8 @@ class Principal(Target):
 class Newest(Target):
     """One member of many: the one that connected last."""
 
+    _many = False
+
     def __init__(
         self, node: Node, name: str, find: Callable[[], list[Entry]], options: Options
     ) -> None:
@@ -424,19 +461,27 @@ class Newest(Target):
         self.settings = options
 
     def clientize(self, controller: Any, /, **options: Any) -> Any:
-        return choosing_proxy(self._node, self, controller, options)
+        return choosing_proxy(self._node, self, controller, self._given(options))
 
     def one(self) -> Target:
         return self
 
-    async def choose(self, tried: Collection[str]) -> Choice:
+    def _members(self) -> list[Entry]:
+        best = self._best(())
+        return [] if best is None else [best]
+
+    def _best(self, tried: Collection[str]) -> Entry | None:
         best: Entry | None = None
-        for entry in self._members():
+        for entry in super()._members():
             if entry.session in tried:
                 continue
             if best is None or (entry.state, -entry.since) < (best.state, -best.since):
                 # "connected" comes before "detached".
                 best = entry
+        return best
+
+    async def choose(self, tried: Collection[str]) -> Choice:
+        best = self._best(tried)
         if best is None:
             raise NoMember(f"{self._name} has no member{' left' if tried else ''}")
         return Choice(best.session)
