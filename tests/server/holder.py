@@ -36,6 +36,14 @@ class Holder:
         return "x" * size
 
     @wsrpc.method
+    async def fail(self, size: int) -> None:
+        raise wsrpc.RpcError("aborted", "too much to tell", "x" * size)
+
+    @wsrpc.method
+    async def last(self, size: int) -> AsyncIterator[str | wsrpc.Final[str]]:
+        yield wsrpc.Final("x" * size)
+
+    @wsrpc.method
     async def texts(self, size: int) -> AsyncIterator[str]:
         while True:
             yield "x" * size

@@ -174,6 +174,16 @@ async def answers_read_slowly(
             await anyio.sleep(0.05)
 
 
+async def errors_unread(link: RawLink, *, calls: int, size: int) -> None:
+    await hello(link)
+    await link.send(*(["call", 2 * n + 1, "Holder.fail", {"size": size}] for n in range(calls)))
+
+
+async def finals_unread(link: RawLink, *, calls: int, size: int) -> None:
+    await hello(link)
+    await link.send(*(["call", 2 * n + 1, "Holder.last", {"size": size}] for n in range(calls)))
+
+
 async def streams_unread(link: RawLink, *, calls: int, size: int) -> None:
     await hello(link)
     options = {"credit": 1_000_000}
@@ -241,6 +251,8 @@ ATTACKS = {
     "waiting arguments": partial(waiting_arguments, calls=60, size=MIB),
     "small arguments": partial(small_arguments, calls=250, size=50_000 * 4),
     "answers": partial(answers_unread, calls=100, size=MIB),
+    "errors": partial(errors_unread, calls=200, size=3 * MIB),
+    "final values": partial(finals_unread, calls=200, size=3 * MIB),
     "streams": partial(streams_unread, calls=60, size=MIB),
     "items": partial(items_never_taken, calls=60, size=50_000),
     "uploads in chunks": partial(uploads_in_chunks, calls=60, size=MIB),

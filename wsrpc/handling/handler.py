@@ -15,6 +15,7 @@ import anyio.to_thread
 from msgspec import Raw
 
 from ..engine.failures import as_text, error_body, leaves, only_leaf, unforeseen
+from ..engine.ledger import STEP
 from ..errors import Code, RpcError
 from ..protocol.endpoint import ValueTooLargeError
 from ..protocol.frames import ErrorBody
@@ -170,9 +171,18 @@ class Handler(CallState):
             return
         body = self._body(error)
         self._code, self._error_id = body.code, body.error_id
+        size = len(body.data)
+        if size >= STEP:
+            self._weigh(size)
         if self._open:
             self.hub.endpoint.fail(self.call, body)
+            if size >= STEP:
+                # An answer as any other, so the next calls are to know of it.
+                self.hub.settle()
             self.hub.wake()
+
+    def _weigh(self, size: int) -> None:
+        """Note that an answer has `size` bytes."""
 
     def _body(self, error: BaseException) -> ErrorBody:
         """The part of `error` that crosses the wire (ERROR-2, ERROR-3)."""

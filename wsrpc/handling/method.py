@@ -73,6 +73,9 @@ class MethodHandler(Handler):
     def waits(self) -> bool:
         return self._unauthorized or super().waits
 
+    def _weigh(self, size: int) -> None:
+        self.entry.weigh(size, self.call.oneway)
+
     def _await_arguments(self) -> None:
         if self._unauthorized:
             # The decision need not wait for the arguments, and after a refusal they need no memory.
@@ -170,6 +173,7 @@ class MethodHandler(Handler):
             self._code, self._error_id = body.code, body.error_id
             if self._open:
                 self.hub.endpoint.decline(self.call, body)
+                self.hub.settle()
                 self.hub.wake()
             return False
         if self._arguments is not None:
@@ -253,6 +257,8 @@ class MethodHandler(Handler):
             if final is None and isinstance(source, Stream):
                 final = self.producer.final = self._final_of(source, packer)
             hub.endpoint.finish(call, final)
+            if final is not None and len(final) >= STEP:
+                hub.settle()
             hub.wake()
 
     def _final_of(self, source: Stream[Any, Any], packer: Packer) -> Encoded | None:
