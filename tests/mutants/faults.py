@@ -481,8 +481,8 @@ FAULTS = [
     Fault(
         "a value goes on waiting for room when the one before it is given up",
         "protocol/chunks.py",
-        "            self.parked.pop(lane, None)\n            self._wake_first()\n",
-        "            self.parked.pop(lane, None)\n",
+        "            self.unasked_parked.pop(lane, None)\n            self._wake_first()\n",
+        "            self.unasked_parked.pop(lane, None)\n",
         CHUNKS,
     ),
     Fault(

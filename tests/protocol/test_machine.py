@@ -581,7 +581,7 @@ class TwoEndpoints(RuleBasedStateMachine):
             assert endpoint.slots.live <= endpoint.slots.limit
             assert len(endpoint.slots.waiting) <= max(endpoint.limits.max_waiting, 0)
             outbox = endpoint._outbox
-            lanes = {*outbox.ring, *outbox.values.parked}
+            lanes = {*outbox.ring, *outbox.values.waiting}
             assert outbox.bytes == sum(lane.pending_bytes for lane in lanes)
             self.values_are_accounted_for(end, lanes)
             assert len(set(outbox.ring)) == len(outbox.ring)
@@ -665,7 +665,7 @@ class TwoEndpoints(RuleBasedStateMachine):
             assert not endpoint._arriving
             assert endpoint._incoming.held == endpoint._outbox.values.held == 0
             assert not endpoint._outbox.values.terminals
-            assert not endpoint._outbox.values.parked
+            assert not endpoint._outbox.values.waiting
             assert not end.wire
             assert not endpoint.has_output
             assert not endpoint._lanes

@@ -32,6 +32,13 @@ class Nested:
     async def there_and_back(self, value: str, callback: Callable[[str], Awaitable[str]]) -> str:
         return await callback(value)
 
+    @wsrpc.method
+    async def deeper(self, value: str, levels: int) -> str:
+        if levels == 0:
+            return value
+        other = wsrpc.current().session.clientize(Nested)
+        return await other.deeper(value, levels - 1)
+
 
 class Process:
     """A server in a process of its own."""
@@ -401,19 +408,39 @@ async def test_answers_that_are_ready_at_once_all_get_through_however_far_above_
     assert found == [size] * calls
 
 
-async def test_calls_nested_both_ways_go_on_under_pressure(codec: Codec) -> None:
-    limits = wsrpc.Limits(max_session_bytes=MIB)
-    text = "x" * (MIB // 2)
+# Four values of half the bound.
+PRESSED = wsrpc.Limits(max_session_bytes=MIB, stall_timeout=3)
+HALF = "x" * (MIB // 2)
 
+
+@pytest.mark.parametrize("bound", ["both", "server", "client"])
+async def test_calls_nested_both_ways_go_on_under_pressure(codec: Codec, bound: str) -> None:
     async def callback(value: str) -> str:
         return value
 
-    async with served([Nested()], limits=limits) as listener:
+    usual = wsrpc.Limits()
+    async with served([Nested()], limits=usual if bound == "client" else PRESSED) as listener:
+        limits = usual if bound == "server" else PRESSED
         async with wsrpc.connect(listener.url, codec=codec, limits=limits) as client:
             proxy = client.clientize(Nested)
             async with anyio.create_task_group() as group:
                 for _ in range(4):
-                    group.start_soon(proxy.there_and_back, text, callback)
+                    group.start_soon(proxy.there_and_back, HALF, callback)
+            assert listener.server.snapshot().closes.get(4001, 0) == 0
+
+
+@pytest.mark.parametrize("levels", [2, 3])
+async def test_calls_nested_several_levels_deep_go_on_under_pressure(
+    codec: Codec, levels: int
+) -> None:
+    async with served([Nested()], limits=PRESSED) as listener:
+        async with wsrpc.connect(
+            listener.url, codec=codec, limits=PRESSED, controllers=[Nested()]
+        ) as client:
+            proxy = client.clientize(Nested)
+            async with anyio.create_task_group() as group:
+                for _ in range(4):
+                    group.start_soon(proxy.deeper, HALF, levels)
             assert listener.server.snapshot().closes.get(4001, 0) == 0
 
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import anyio
 
+from ..context import handling
 from ..engine.failures import error_from, wrong_kind
 from ..engine.hub import Hub
 from ..engine.lane_owner import Terminal
@@ -97,7 +98,7 @@ async def invoke(
     call: OutCall | None = None
     try:
         if hub.endpoint.outbox_full:
-            await hub.room(timing.alarm, len(payload))
+            await hub.room(timing.alarm, len(payload), awaited=_is_nested(hub, target))
         call = begin(
             hub,
             label,
@@ -224,6 +225,13 @@ def invalid_answer(label: str, invalid: InvalidValue) -> RpcError[Any]:
     return RpcError(
         Code.INTERNAL, f"the answer of {label} does not validate: {invalid}", invalid.data()
     )
+
+
+def _is_nested(hub: Hub, target: CallbackTarget | None) -> bool:
+    """Whether a call of this session's peer waits for a call that is about to be made."""
+    handled = handling.get()
+    nested = handled is not None and handled.parent_in(hub.endpoint) is not None
+    return nested or target is not None
 
 
 def _abandon(hub: Hub, call: OutCall, attachments: Attachments | None, reason: str) -> None:

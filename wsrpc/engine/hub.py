@@ -140,6 +140,7 @@ class Hub:
         "_blocked",
         "_closing",
         "_driver",
+        "_needed",
         "_room",
         "_waited_for_partly",
         "_waiting_bytes",
@@ -189,6 +190,7 @@ class Hub:
         self.waiting_calls: list[_Turn] = []
         self._waiting_bytes = 0
         self._admits = False
+        self._needed = 0
         self.session = session
         self.own_errors = NO_ERRORS
         self.origin = origin or object()
@@ -276,8 +278,7 @@ class Hub:
         if not (held and -STEP < held - account.held < STEP):
             account.settle(held)
         if endpoint.crowded:
-            # Incomplete values have to be read on, or they would never be complete.
-            self._hesitate(endpoint.outgoing + self.taken >= LEAST_OUTBOX)
+            self._hesitate(self._is_reluctant())
         if self.waiting_calls:
             self._admit()
 
@@ -311,6 +312,23 @@ class Hub:
             # The replay buffer has room again.
             self.wake()
 
+    @property
+    def free_willed(self) -> bool:
+        """Whether the session holds what it does since this side sends so much by itself."""
+        return self.endpoint.side == "connecting" and self.taken <= self.limits.max_session_bytes
+
+    def _is_reluctant(self) -> bool:
+        """Whether what comes would only be held here, now that the session is above its bound."""
+        if self.free_willed:
+            return False
+        needed = self.endpoint.needed
+        if needed != self._needed:
+            # Handlers wait for this part of an answer, or of a nested call, and hold values meanwhile.
+            self._needed = needed
+            return False
+        # Incomplete values have to be read on, or they would never be complete.
+        return self.endpoint.outgoing + self.taken >= LEAST_OUTBOX
+
     def _hesitate(self, reluctant: bool) -> None:
         if self.endpoint.reluctant != reluctant:
             self.endpoint.hesitate(reluctant)
@@ -323,7 +341,7 @@ class Hub:
         Args:
             size: Bytes of the last message; 0 where the wait for it is over.
         """
-        if not self.endpoint.crowded:
+        if not self.endpoint.crowded or self.free_willed:
             return 0.0
         if self.account.stopped:
             if not self._awaits_acks:
@@ -407,6 +425,8 @@ class Hub:
             self.settle_abandoned()
         if (self._blocked or self._room) and not endpoint.outbox_full:
             self._make_room()
+        elif self._room and endpoint.crowded and not endpoint.awaited_full:
+            settle(self._room)
         if self.draining:
             self.settle_drained()
 
@@ -489,20 +509,22 @@ class Hub:
         outbound, inbound = self.endpoint.live_calls()
         return not outbound and inbound == [but]
 
-    async def room(self, alarm: float | None = None, size: int = 0) -> None:
+    async def room(self, alarm: float | None = None, size: int = 0, awaited: bool = False) -> None:
         """Wait until the outbox takes another value.
 
         Args:
             alarm: Seconds on the loop's clock. The time at which the wait fails (TIME-4).
             size: Bytes of the value, which is held meanwhile.
+            awaited: Whether the peer waits for the value: an answer, or a nested call.
 
         Raises:
             ConnectionLost: The session ended meanwhile.
             DeadlineExceeded: There was no room before `alarm`.
         """
+        endpoint = self.endpoint
         self.hold(size)
         try:
-            while self.endpoint.outbox_full and self.lost is None:
+            while (endpoint.awaited_full if awaited else endpoint.outbox_full) and not self.lost:
                 waiter = self.runtime.future()
                 self._room.append(waiter)
                 if alarm is None:

@@ -231,7 +231,7 @@ class CallState(StoppableCall):
             waited: Whether its handler has waited for room.
         """
         hub, call = self.hub, self.call
-        if not waited and hub.endpoint.outbox_full:
+        if not waited and hub.endpoint.awaited_full:
             return False
         if not call.takes_answer or self.stopped is not None or hub.lost is not None:
             # Asked, since the end of the handler tells why.

@@ -143,7 +143,7 @@ class Handler(CallState):
     async def _room_for(self, payload: Encoded) -> None:
         """Wait until there is room for the answer; until then only its encoding is held."""
         self._unload()
-        await self.hub.room(size=len(payload))
+        await self.hub.room(size=len(payload), awaited=True)
 
     # ------------------------------------------------------------ terminals
 

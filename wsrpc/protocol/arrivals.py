@@ -68,7 +68,7 @@ class Arrivals(Requests):
 
     def _await_arguments(self, call: InCall, frame: SizedCall | SizedNotify, size: int) -> None:
         if call.state != "finished":
-            self._incoming.begin(frame, size)
+            self._incoming.begin(frame, size, needed=self.serves_live(call))
 
     def _open(self, call: InCall, options: NotifyOptions | None) -> None:
         """Open the call's id, then its upload and callback ids, checking every one (ID-2)."""

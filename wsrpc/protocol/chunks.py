@@ -53,12 +53,14 @@ class Outgoing:
         part: The next chunk, encoded, if it had to wait for the next batch.
         begun: Whether its frame has gone.
         dropped: Whether the rest will not be sent. The receiver holds it until a frame says so.
+        unasked: Whether it is the arguments of a call that this side makes by itself.
     """
 
-    __slots__ = ("begun", "data", "dropped", "frame", "offset", "part")
+    __slots__ = ("begun", "data", "dropped", "frame", "offset", "part", "unasked")
 
-    def __init__(self, data: Encoded, frame: Sized | None = None) -> None:
+    def __init__(self, data: Encoded, frame: Sized | None = None, unasked: bool = False) -> None:
         self.data = data
+        self.unasked = unasked
         self.frame = frame
         self.offset = 0
         self.part: bytes | None = None
@@ -85,50 +87,109 @@ class OutgoingValues(Generic[C]):
     Attributes:
         bytes: Bytes of these values that have not gone.
         kept: Bytes of memory that they take up here. Each is kept whole until all of it has gone.
+        unasked: Bytes of these in arguments of calls that this side makes by itself.
+        awaited: Whether the peer may wait for other values: one went in chunks, or a callback was given.
         limit: Bytes. The receiver's `max_held`.
         held: Bytes. The sizes of the values begun and unfinished.
+        unasked_held: Bytes of these in arguments of calls that this side makes by itself.
         piece: Bytes. The largest piece whose frame is sure to fit the receiver's `max_batch`.
-        parked: The lanes whose values wait until they may begin, first to last.
+        parked: The lanes whose values wait until they may begin, first to last, without the next.
+        unasked_parked: The lanes of calls that this side makes by itself, after the others.
         terminals: The calls whose answer is not out completely, by id.
     """
 
-    __slots__ = ("bytes", "held", "kept", "limit", "parked", "piece", "terminals", "wake")
+    __slots__ = (
+        "awaited",
+        "bytes",
+        "held",
+        "kept",
+        "limit",
+        "parked",
+        "piece",
+        "terminals",
+        "unasked",
+        "unasked_held",
+        "unasked_parked",
+        "wake",
+    )
 
     def __init__(self, wake: Callable[[C], None]) -> None:
         self.wake = wake
         self.bytes = 0
         self.kept = 0
+        self.unasked = 0
+        self.awaited = False
         self.limit = 0
         self.held = 0
         self.piece = LARGEST_PIECE
+        self.unasked_held = 0
         self.parked: dict[C, None] = {}
+        self.unasked_parked: dict[C, None] = {}
         self.terminals: dict[int, C] = {}
 
     def add(self, value: Outgoing) -> None:
         """Count in a value that is to go."""
         self.bytes += len(value.data)
-        self.kept += len(value.data)
+        self._keep(value, len(value.data))
+        if not value.unasked:
+            self.awaited = True
 
     def remove(self, value: Outgoing) -> None:
         """Count out a value of which nothing has gone, and nothing will."""
         self.bytes -= len(value.data)
-        self.kept -= len(value.data)
+        self._keep(value, -len(value.data))
 
-    def may_begin(self, lane: C, size: int) -> bool:
-        """Reserve `size` bytes of the receiver's `max_held`, or park the lane until then."""
-        parked = self.parked
-        if self.held + size > self.limit or (parked and next(iter(parked)) is not lane):
-            parked[lane] = None
+    def _keep(self, value: Outgoing, size: int) -> None:
+        self.kept += size
+        if value.unasked:
+            self.unasked += size
+
+    def may_begin(self, lane: C, value: Outgoing) -> bool:
+        """Reserve the value's bytes of the receiver's `max_held`, or park the lane until then."""
+        size = len(value.data)
+        queue = self.unasked_parked if value.unasked else self.parked
+        late = (value.unasked and self.parked) or next(iter(queue), lane) is not lane
+        if late or not self._has_room(value.unasked, size):
+            queue[lane] = None
             return False
-        parked.pop(lane, None)
-        self.held += size
+        queue.pop(lane, None)
+        self._hold(value, size)
         self._wake_first()
         return True
 
+    def _has_room(self, unasked: bool, size: int) -> bool:
+        """Whether the receiver is ready to hold another value of this size.
+
+        Half of what it takes is left to the values that it waits for, once there were any. Otherwise
+        those would wait for the arguments of calls that it cannot begin without them.
+        """
+        if unasked and self.awaited:
+            beside = self.unasked_held
+            if beside and beside + size > self.limit // 2:
+                return False
+        return self.held + size <= self.limit
+
+    def _hold(self, value: Outgoing, size: int) -> None:
+        self.held += size
+        if value.unasked:
+            self.unasked_held += size
+
     def _wake_first(self) -> None:
-        for lane in self.parked:
+        for lane in self.parked or self.unasked_parked:
             self.wake(lane)
             break
+
+    def _unpark(self, lane: C) -> None:
+        """Let the lane wait no more: its value will not go."""
+        if self.parked or self.unasked_parked:
+            self.parked.pop(lane, None)
+            self.unasked_parked.pop(lane, None)
+            self._wake_first()
+
+    @property
+    def waiting(self) -> list[C]:
+        """The lanes whose values wait until they may begin."""
+        return [*self.parked, *self.unasked_parked]
 
     def take(self, lane: C, batch: Batch) -> bool:
         """Put the next piece of the lane's value into `batch`; True when that was the last."""
@@ -138,7 +199,7 @@ class OutgoingValues(Generic[C]):
             return True
         if not value.begun:
             assert value.frame is not None
-            if not batch.fits(0) or not self.may_begin(lane, len(value.data)):
+            if not batch.fits(0) or not self.may_begin(lane, value):
                 return False
             value.begun = True
             batch.add(batch.codec.encode(value.frame))
@@ -174,11 +235,10 @@ class OutgoingValues(Generic[C]):
         """Free what was reserved: the receiver holds nothing of the lane's value any more."""
         value, lane.value = lane.value, None
         if value is not None:
-            self.kept -= len(value.data)
+            self._keep(value, -len(value.data))
         if value is not None and value.begun:
-            self.held -= len(value.data)
-            if self.parked:
-                self._wake_first()
+            self._hold(value, -len(value.data))
+            self._wake_first()
         if self.terminals:
             self.terminals.pop(lane.id, None)
 
@@ -193,14 +253,13 @@ class OutgoingValues(Generic[C]):
             value.part = None
             return
         lane.value = None
-        self.kept -= len(value.data)
-        if self.parked:
-            self.parked.pop(lane, None)
-            self._wake_first()
+        self._keep(value, -len(value.data))
+        self._unpark(lane)
 
     def clear(self) -> None:
         """Forget them all: none will go."""
         self.parked.clear()
+        self.unasked_parked.clear()
         self.terminals.clear()
 
     def forget(self, lane: C) -> None:
@@ -218,12 +277,16 @@ class Incoming:
         size: Bytes that it will have.
         received: Bytes that have come.
         whole: The pieces that have come, or None where nobody wants the value.
+        needed: Whether a call of this side cannot end without it.
     """
 
-    __slots__ = ("frame", "received", "size", "whole")
+    __slots__ = ("frame", "needed", "received", "size", "whole")
 
-    def __init__(self, frame: Sized, size: int, whole: Gathering | None) -> None:
+    def __init__(
+        self, frame: Sized, size: int, whole: Gathering | None, needed: bool = False
+    ) -> None:
         self.frame = frame
+        self.needed = needed
         self.size = size
         self.received = 0
         self.whole = whole
@@ -239,16 +302,18 @@ class IncomingValues:
     Attributes:
         held: Bytes. The sizes of the values that were begun, are unfinished and are wanted.
         come: Bytes of these values that have come.
+        needed: Bytes that ever came of values without which calls of this side cannot end.
         by_id: All unfinished values, those that nobody wants included.
     """
 
-    __slots__ = ("_gathering", "by_id", "come", "held", "limit")
+    __slots__ = ("_gathering", "by_id", "come", "held", "limit", "needed")
 
     def __init__(self, limit: int, gathering: type[Gathering]) -> None:
         self._gathering = gathering
         self.limit = limit
         self.held = 0
         self.come = 0
+        self.needed = 0
         self.by_id: dict[int, Incoming] = {}
 
     def check(self, id: int, frame: str) -> None:
@@ -269,8 +334,11 @@ class IncomingValues:
         if not self.limit:
             raise violation(f"a value in chunks on id {frame.id}, which this side does not take")
 
-    def begin(self, frame: Sized, size: int) -> Incoming:
+    def begin(self, frame: Sized, size: int, needed: bool) -> Incoming:
         """Expect a value.
+
+        Args:
+            needed: Whether a call of this side cannot end without it.
 
         Raises:
             ProtocolError: 4505, it is more than this side is ready to hold; the peer's fault.
@@ -278,7 +346,7 @@ class IncomingValues:
         if self.held + size > self.limit:
             raise violation(f"a value of {size} bytes, with {self.held} of {self.limit} held")
         self.held += size
-        value = Incoming(frame, size, self._gathering(size))
+        value = Incoming(frame, size, self._gathering(size), needed)
         self.by_id[frame.id] = value
         return value
 
@@ -307,6 +375,8 @@ class IncomingValues:
         whole = value.whole
         if whole is not None:
             self.come += size
+            if value.needed:
+                self.needed += size
             whole.add(cast(Any, piece))
         if not chunk.last:
             return None

@@ -318,7 +318,7 @@ class Endpoint(Arrivals):
             self._incoming.skip(frame, size)
             self._give_up(lane, size)
         else:
-            self._incoming.begin(frame, size)
+            self._incoming.begin(frame, size, needed=name != "message")
 
     def _give_up(self, lane: Receiver, size: int) -> None:
         """Fail this call and no other, since its value is larger than this side takes (CHUNK-7)."""
@@ -408,6 +408,11 @@ class Endpoint(Arrivals):
         return outbox.bytes + outbox.values.kept + self._queued
 
     @property
+    def needed(self) -> int:
+        """Bytes that ever came in chunks of values without which calls of this side cannot end."""
+        return self._incoming.needed
+
+    @property
     def half_gone(self) -> int:
         """Bytes that have gone of values that are still held, since the rest has yet to go."""
         values = self._outbox.values
@@ -417,7 +422,7 @@ class Endpoint(Arrivals):
     def quiescent(self) -> bool:
         """Whether no id is live and no frame waits: only counters are left."""
         outbox = self._outbox
-        waits = outbox or outbox.values.parked or self._replay.again or self.slots.waiting
+        waits = outbox or outbox.values.waiting or self._replay.again or self.slots.waiting
         return not self._lanes and not waits
 
     def close(self) -> list[OutCall]:

@@ -386,7 +386,7 @@ class OutCall(Receiver):
             if not batch.fits(self.pending_bytes):
                 return False
             value = self.value
-            if value is not None and not values.may_begin(self, len(value.data)):
+            if value is not None and not values.may_begin(self, value):
                 return True
             options = batch.open_call(self)
             frame: Call | Notify

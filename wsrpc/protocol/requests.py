@@ -188,7 +188,7 @@ class Requests(Sending):
     def _unsent(self) -> list[OutCall]:
         """The calls of this side that hold a slot, and have not been numbered."""
         outbox = self._outbox
-        lanes = dict.fromkeys([*outbox.ring, *outbox.values.parked])
+        lanes = dict.fromkeys([*outbox.ring, *outbox.values.waiting])
         unsent = [lane for lane in lanes if isinstance(lane, OutCall) and lane.id == 0]
         return [call for call in unsent if call.state != "finished"]
 

@@ -94,6 +94,18 @@ class Sizes(Continuity):
             return True
         return self.crowded and outbox.bytes + outbox.values.kept >= LEAST_OUTBOX
 
+    @property
+    def awaited_full(self) -> bool:
+        """Whether a value that the peer waits for should wait: an answer, or a nested call.
+
+        Where the peer is above its bound on memory, such a value does not wait for the arguments of
+        calls that this side makes by itself: the peer may need it before it can take them.
+        """
+        outbox, values = self._outbox, self._outbox.values
+        if outbox.bytes >= self.limits.outbox:
+            return True
+        return self.crowded and outbox.bytes + values.kept - values.unasked >= LEAST_OUTBOX
+
     def check_size(self, size: int) -> None:
         """Refuse a size that `push` would refuse.
 
@@ -130,7 +142,10 @@ class Sizes(Continuity):
             raise ValueTooLargeError(size, self.peer_max_batch - head)
         if size > self.peer_max_value:
             raise ValueTooLargeError(size, self.peer_max_value)
-        call.value = Outgoing(args)
+        call.value = Outgoing(args, unasked=not call.serves_live)
         call.args = None
         call.pending_bytes = head
-        self._outbox.values.add(call.value)
+        values = self._outbox.values
+        values.add(call.value)
+        if call.callbacks:
+            values.awaited = True

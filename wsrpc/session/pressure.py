@@ -62,13 +62,11 @@ class Pressure:
         account.judge()
         if hub.lost is not None or not account.crowded:
             return
-        limits = hub.limits
-        # The connecting side sends its values of its own will; the peer does not make it hold them.
-        own = hub.endpoint.side == "connecting" and hub.taken <= limits.max_session_bytes
-        if own or self._returned() >= enough:
+        # The peer does not make this side hold what it sends of its own will.
+        if hub.free_willed or self._returned() >= enough:
             self._press()
             return
-        seconds = limits.stall_timeout
+        seconds = hub.limits.stall_timeout
         hub.log.warning(
             "%r holds %d bytes and has been above its bound for %g s: ending it",
             hub.session,
