@@ -245,8 +245,8 @@ FAULTS = [
     Fault(
         "a sender begins a value while another waits for room",
         "protocol/chunks.py",
-        "        if self.held + size > self.limit or (parked and next(iter(parked)) is not lane):\n",
-        "        if self.held + size > self.limit:\n",
+        "        if late or not self._has_room(value.unasked, size):\n",
+        "        if not self._has_room(value.unasked, size):\n",
         CHUNKS,
     ),
     # ---------------------------------------------------------------- time, heartbeat, drain
@@ -602,8 +602,8 @@ FAULTS = [
     Fault(
         "a session that gives bytes back is ended all the same when its time is over",
         "session/pressure.py",
-        "        if own or self._returned() >= enough:\n",
-        "        if own:\n",
+        "        if hub.free_willed or self._returned() >= enough:\n",
+        "        if hub.free_willed:\n",
         ("tests/server/test_memory.py", "tests/session/test_stalled.py"),
     ),
     Fault(
@@ -730,8 +730,8 @@ FAULTS = [
     Fault(
         "of the values that there is room for only the first begins",
         "protocol/chunks.py",
-        "        self.held += size\n        self._wake_first()\n        return True\n",
-        "        self.held += size\n        return True\n",
+        "        self._hold(value, size)\n        self._wake_first()\n        return True\n",
+        "        self._hold(value, size)\n        return True\n",
         CHUNKS,
     ),
     Fault(
@@ -849,8 +849,29 @@ FAULTS = [
     Fault(
         "principals that Python takes for equal share one count",
         "admission/principals.py",
-        "(type(who.principal), who.principal)",
-        "who.principal",
+        "type(self.principal) is type(principal) and is_equal(",
+        "is_equal(",
         ("tests/admission/test_principals.py",),
+    ),
+    Fault(
+        "answers wait for the arguments of calls that their receiver cannot begin without them",
+        "protocol/sizes.py",
+        " - values.unasked >= LEAST_OUTBOX\n",
+        " >= LEAST_OUTBOX\n",
+        ("tests/server/test_memory.py", "tests/protocol/test_pressure.py"),
+    ),
+    Fault(
+        "nothing is left of max_held to the values that the receiver waits for",
+        "protocol/chunks.py",
+        "            if beside and beside + size > self.limit // 2:\n",
+        "            if False:\n",
+        CHUNKS,
+    ),
+    Fault(
+        "values that calls of this side wait for are read as slowly as new calls",
+        "engine/held_bytes.py",
+        "        if needed != self._needed:\n",
+        "        if False:\n",
+        ("tests/server/test_memory.py", "tests/protocol/test_pressure.py"),
     ),
 ]

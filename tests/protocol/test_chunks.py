@@ -234,6 +234,43 @@ def test_values_wait_until_the_receiver_can_hold_them(codec: Codec) -> None:
     assert client.endpoint._outbox.values.held == 0
 
 
+@pytest.mark.rule("CHUNK-6")
+def test_an_answer_goes_before_the_arguments_of_calls_that_wait(codec: Codec) -> None:
+    hello = {"limits": {"max_value": 300_000, "max_held": 600_000, "max_calls": 100}}
+    client = Bare(codec, "connecting", hello=hello)
+    endpoint = client.endpoint
+    calling = endpoint.call("A.b", client.dump({}), callbacks=("c",))
+    client.hear()
+    asked = client.call("call", 2, calling.callbacks["c"].id, [], {"parent": calling.id})
+    args = client.dump({"x": "y" * 290_000})
+    calls = [endpoint.call("A.b", args) for _ in range(3)]
+    endpoint.next_batch(0.0)
+    assert [call.id for call in calls] == [5, 7, 0]
+    endpoint.result(asked, args)
+    heard = client.hear()
+    began = [frame[:2] for frame in heard if frame[0] in ("call", "result")]
+    assert began == [["result", 2], ["call", 9]]
+
+
+@pytest.mark.rule("CHUNK-6")
+def test_half_is_left_to_the_values_that_the_receiver_waits_for(codec: Codec) -> None:
+    hello = {"limits": {"max_value": 300_000, "max_held": 600_000, "max_calls": 100}}
+    client = Bare(codec, "connecting", hello=hello)
+    endpoint = client.endpoint
+    args = client.dump({"x": "y" * 290_000})
+    first = endpoint.call("A.b", args, callbacks=("c",))
+    second = endpoint.call("A.b", args)
+    endpoint.next_batch(0.0)
+    assert (first.id, second.id) == (1, 0)
+    asked = client.call("call", 2, first.callbacks["c"].id, [], {"parent": first.id})
+    endpoint.result(asked, args)
+    endpoint.next_batch(0.0)
+    assert asked.value is not None
+    assert asked.value.begun, "there is room for it beside the first call"
+    client.hear()
+    assert second.id == 5
+
+
 @pytest.mark.rule("CHUNK-6", "CANCEL-1")
 def test_a_value_that_waits_can_be_taken_back(codec: Codec) -> None:
     hello = {"limits": {"max_value": 300_000, "max_held": 300_000, "max_calls": 100}}

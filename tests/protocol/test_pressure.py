@@ -80,3 +80,18 @@ def test_the_lag_of_acks_counts_from_the_first_frame_that_waits_for_one(
         assert endpoint.ack_lag(lasting.now) == 0.0, "it acks"
         lasting.say(["ack", endpoint.sent])
         assert endpoint.ack_lag(lasting.now + 9.0) == 0.0, "it has acked all"
+
+
+@pytest.mark.rule("OUT-4")
+def test_an_answer_to_a_peer_above_its_bound_does_not_wait_for_arguments(codec: Codec) -> None:
+    client = Bare(codec, "connecting", hello={"limits": {"max_value": 2**20, "max_held": 2**20}})
+    endpoint = client.endpoint
+    endpoint.squeeze(True)
+    endpoint.call("A.b", client.dump({"x": "y" * 200 * KIB}))
+    assert endpoint.outbox_full
+    assert not endpoint.awaited_full
+    call = client.call("call", 2, "A.b", {})
+    endpoint.result(call, client.dump("y" * 200 * KIB))
+    assert endpoint.awaited_full, "one answer waits for another"
+    client.hear()
+    assert not endpoint.outbox_full, "both are gone"

@@ -19,24 +19,13 @@ from ..protocol.endpoint import Endpoint
 from ..protocol.events import Event
 from ..protocol.frames import Error, ErrorBody
 from ..protocol.lanes import InCall
-from ..protocol.sizes import LEAST_OUTBOX
 from ..runtime import Future, Nursery, Runtime
 from ..runtime.timers import Timers
 from ..telemetry.events import Events
 from ..telemetry.logs import Log
+from .held_bytes import HeldBytes
 from .lane_owner import LaneOwner, Terminal
-from .ledger import STEP, Account, Ledger
-
-# Bytes a second that are read from a peer above its bound on memory; smaller messages, mostly acks,
-# do not count. Seconds until the next look where no message is read.
-TRICKLE = 2 * 1024 * 1024
-TINY = 4096
-
-# The same for a peer far above its bound, which is read only for its acks: it gives back more than
-# it adds, or it is closed.
-LEAST_TRICKLE = 32 * 1024
-LEAST = 128
-LOOK_AGAIN = 0.05
+from .ledger import Ledger
 
 # Streams that are woken in one turn of the event loop at most, when the outbox has room again; and
 # bytes of room for each.
@@ -88,37 +77,23 @@ class Driver(Protocol):
         """Stop reading and writing; events of messages taken already are acted on at once."""
 
 
-class _Turn:
-    """The place of a call that waits to begin."""
-
-    __slots__ = ("waiter",)
-
-    def __init__(self) -> None:
-        self.waiter: Future | None = None
-
-
-class Hub:
+class Hub(HeldBytes):
     """The loop-side state of one session.
 
     Attributes:
         origin: An object that marks the errors of this session's peer. A session may have several hubs,
             one after another, and one mark.
         own_errors: Types of errors that the peer makes on this side's behalf; no other code there can.
-        endpoint: The protocol.
-        runtime: The event loop.
         nursery: The parent of all tasks of this session.
         events: Passes events to counters and observers.
         log: The log with this session's fields.
-        timers: Calls that are due at certain times.
         driver: Moves bytes between the endpoint and the link, while there is a link.
-        wake: Tells the driver that the endpoint may have output.
         flush: The same, where the caller adds no further frame: the output may be written at once.
         unlinked: Called instead of `wake` while there is no driver, from the next time on that one
             goes.
         growth: By how much the window of a stream grows in one step.
         followers: The other sessions to which events of one message gave output, while these are acted
             on; each of them is flushed after the last event.
-        lost: The reason why the session is over, once it is.
         trouble: The reason why there is no link, where it is known.
         lost_class: The class of its calls' errors after that.
         on_lost: The futures that wait for the loss.
@@ -127,35 +102,23 @@ class Hub:
         unsent: Notifications that were waiting when the session ended, for the next wire session.
         producers: The number of this side's streams that run.
         draining: The futures that wait for the end of a drain.
-        account: The session's account of bytes held for the peer.
-        taken: Bytes of values that were handed over and are still held: arguments until their call
-            has ended, items until they are taken.
-        waiting_calls: Calls of the peer that wait to begin until its bounds on memory allow it, in
-            their order.
     """
 
     # A server has one for each session, most of them idle: slots, and nothing that few of them need.
     __slots__ = (
-        "_admits",
         "_blocked",
         "_closing",
         "_driver",
-        "_needed",
         "_room",
         "_waited_for_partly",
-        "_waiting_bytes",
         "_wakes",
-        "account",
         "codec",
         "draining",
-        "endpoint",
         "events",
         "flush",
         "followers",
         "growth",
-        "limits",
         "log",
-        "lost",
         "lost_class",
         "notifications",
         "nursery",
@@ -164,15 +127,10 @@ class Hub:
         "own_errors",
         "producers",
         "pumps",
-        "runtime",
         "session",
-        "taken",
-        "timers",
         "trouble",
         "unlinked",
         "unsent",
-        "waiting_calls",
-        "wake",
     )
 
     def __init__(
@@ -185,29 +143,19 @@ class Hub:
         ledger: Ledger | None = None,
         origin: object | None = None,
     ) -> None:
-        self.account: Account = (ledger or Ledger(endpoint.limits)).open()
-        self.taken = 0
-        self.waiting_calls: list[_Turn] = []
-        self._waiting_bytes = 0
-        self._admits = False
-        self._needed = 0
+        account = (ledger or Ledger(endpoint.limits)).open()
+        super().__init__(endpoint, runtime, Timers(runtime, nursery), account)
         self.session = session
         self.own_errors = NO_ERRORS
         self.origin = origin or object()
-        self.endpoint = endpoint
         self.codec = endpoint.codec
-        self.limits = endpoint.limits
-        self.runtime = runtime
         self.nursery = nursery
         self.events = events or Events()
         self.log = Log(session)
-        self.timers = Timers(runtime, nursery)
-        self.lost: ConnectionLost | None = None
         self.trouble: Exception | None = None
         self.lost_class = ConnectionLost
         self.on_lost: list[Future] = []
         self._driver: Driver | None = None
-        self.wake: Callable[[], None] = _nothing
         self.flush: Callable[[], None] = _nothing
         self.unlinked: Callable[[], None] = _nothing
         self.followers: list[Hub] | None = None
@@ -263,153 +211,10 @@ class Hub:
         elif other not in followers:
             followers.append(other)
 
-    # ------------------------------------------------------------ memory
-
-    @property
-    def held(self) -> int:
-        """Bytes that the session holds for its peer."""
-        return self.endpoint.held + self.taken
-
-    def settle(self) -> None:
-        """Report the bytes held to the ledger, after each message and each large change."""
-        endpoint, account = self.endpoint, self.account
-        held = endpoint.held + self.taken
-        # The account asks the same; asking here saves a function call for each message.
-        if not (held and -STEP < held - account.held < STEP):
-            account.settle(held)
-        if endpoint.crowded:
-            self._hesitate(self._is_reluctant())
-        if self.waiting_calls:
-            self._admit()
-
-    def hold(self, size: int) -> None:
-        """Count in a value that was handed over and stays in memory.
-
-        Args:
-            size: Bytes.
-        """
-        self.taken += size
-        if size >= STEP:
-            self.settle()
-
-    def release(self, size: int) -> None:
-        """Count out a value that has gone.
-
-        Args:
-            size: Bytes.
-        """
-        self.taken -= size
-        if size >= STEP or self.endpoint.crowded or self.lost is not None:
-            self.settle()
-
-    def squeeze(self, crowded: bool) -> None:
-        """Note that the session is above its bound, or within it again."""
-        self.endpoint.squeeze(crowded)
-        self._hesitate(crowded)
-        if not crowded:
-            self._make_room()
-            self._admit()
-            # The replay buffer has room again.
-            self.wake()
-
-    @property
-    def free_willed(self) -> bool:
-        """Whether the session holds what it does since this side sends so much by itself."""
-        return self.endpoint.side == "connecting" and self.taken <= self.limits.max_session_bytes
-
-    def _is_reluctant(self) -> bool:
-        """Whether what comes would only be held here, now that the session is above its bound."""
-        if self.free_willed:
-            return False
-        needed = self.endpoint.needed
-        if needed != self._needed:
-            # Handlers wait for this part of an answer, or of a nested call, and hold values meanwhile.
-            self._needed = needed
-            return False
-        # Incomplete values have to be read on, or they would never be complete.
-        return self.endpoint.outgoing + self.taken >= LEAST_OUTBOX
-
-    def _hesitate(self, reluctant: bool) -> None:
-        if self.endpoint.reluctant != reluctant:
-            self.endpoint.hesitate(reluctant)
-            if not reluctant:
-                self.wake()
-
-    def delay(self, size: int) -> float:
-        """Seconds to wait before the next message is read.
-
-        Args:
-            size: Bytes of the last message; 0 where the wait for it is over.
-        """
-        if not self.endpoint.crowded or self.free_willed:
-            return 0.0
-        if self.account.stopped:
-            if not self._awaits_acks:
-                return LOOK_AGAIN
-            # Without acks the values that wait to go would stay, and no byte would be given back.
-            return 0.0 if size <= LEAST else size / LEAST_TRICKLE
-        if not self.endpoint.reluctant or size < TINY:
-            return 0.0
-        return size / TRICKLE
-
-    @property
     def _awaits_acks(self) -> bool:
         """Whether values wait to go on a link that takes bytes."""
         driver = self._driver
         return self.endpoint.outgoing > 0 and driver is not None and driver.blocked_since is None
-
-    async def admitted(self, size: int, *, light: bool = False) -> None:
-        """Wait until a call may begin, while the session is above its bound.
-
-        The first call begins as soon as no other bytes are held, however many it brings.
-
-        Args:
-            size: Bytes of its arguments, which are held.
-            light: Whether the call is known to hold little, so that it need not wait for what the
-                other sessions of its principal hold.
-        """
-        shut = self.account.shut and not light
-        if not (self.endpoint.crowded or self.waiting_calls or shut):
-            return
-        turn = _Turn()
-        self.waiting_calls.append(turn)
-        self._waiting_bytes += size
-        try:
-            while True:
-                turn.waiter = self.runtime.future()
-                self._admit()
-                await turn.waiter
-                if light or not self.account.shut or self.lost is not None:
-                    return
-                # Calls of other sessions were let in at the same moment, and have filled the room.
-        finally:
-            self.waiting_calls.remove(turn)
-            self._waiting_bytes -= size
-            if self.waiting_calls and not self._admits:
-                self._admits = True
-                self.timers.add(0.0, self._admit_next)
-
-    def _admit(self) -> None:
-        """Let the first of the waiting calls begin, if it may; the others follow one by one."""
-        if not self.waiting_calls or self._admits:
-            return
-        # Incomplete values may wait for this call to make room, and acks for its answer.
-        rest = self.endpoint.outgoing + self.taken - self._waiting_bytes
-        if self.endpoint.crowded and rest >= LEAST_OUTBOX and self.lost is None:
-            return
-        if self.account.shut and self.lost is None:
-            # The call may go on without any change in this session.
-            self._admits = True
-            self.timers.add(self.runtime.now() + LOOK_AGAIN, self._admit_next)
-            return
-        # It keeps its place until it has begun, so that no later call overtakes it.
-        waiter = self.waiting_calls[0].waiter
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
-
-    def _admit_next(self) -> None:
-        self._admits = False
-        self._admit()
 
     # ------------------------------------------------------------ room
 
