@@ -84,6 +84,11 @@ class NatsServer:
         self.close()
         raise ClusterConfigError(f"nats-server did not start: {said}")
 
+    @property
+    def pid(self) -> int | None:
+        """The process's id, while it runs."""
+        return None if self._process is None else self._process.pid
+
     def stop(self, number: int = signal.SIGTERM) -> None:
         """Stop the server; the data of JetStream stay until `close`."""
         process, self._process = self._process, None
