@@ -94,6 +94,13 @@ async def test_messages_arrive_whole_byte_by_byte_and_in_random_pieces() -> None
         assert await one.read() == b"".join(FOR_THE_LIBRARY) * 3
 
 
+async def test_messages_arrive_as_bytes_from_event_loops_that_bring_something_else() -> None:
+    one, _, got = wire()
+    one.data_received(bytearray(mixed()))  # type: ignore[arg-type]
+    assert got == ARRIVED
+    assert {type(data) for _, data, _ in got} == {bytes}
+
+
 async def test_a_message_that_cannot_be_read_is_left_to_the_library() -> None:
     one, _, got = wire()
     one.data_received(FOR_HANDLERS[0] + b"MSG mine 1 many\r\n" + FOR_HANDLERS[0])

@@ -45,7 +45,12 @@ class Connection(Transport):
         wire = Wire(self.handlers)
         host, port = uri.hostname or "", uri.port or 4222
         dialling = loop.create_connection(lambda: wire, host, port)
-        await asyncio.wait_for(dialling, connect_timeout)
+        try:
+            await asyncio.wait_for(dialling, connect_timeout)
+        except BaseException:
+            # It may have come about at the same moment.
+            wire.abort()
+            raise
         self._wire = wire
 
     async def connect_tls(
@@ -127,6 +132,8 @@ class Wire(asyncio.Protocol):
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
+        # The event loop of Windows may bring a bytearray; of bytes this makes no copy.
+        data = bytes(data)
         partial = self._partial
         if partial:
             partial += data
