@@ -260,6 +260,17 @@ async def test_mounted_it_has_its_pages_health_and_metrics(
         assert "rpc/" in answer.partition("location: ")[2].splitlines()[0]
 
 
+@pytest.mark.parametrize("path", ["/rpc/", "/shop/rpc/"], ids=["taken away", "left"])
+async def test_it_has_its_pages_where_a_proxy_takes_a_prefix_away_or_leaves_it(path: str) -> None:
+    app = fastapi_app(wsrpc.Server([Echo()]))
+    app.root_path = "/shop"
+    async with hosted(app) as address:
+        for name in ("", "healthz", "wsrpc.js"):
+            assert " 200 " in (await get(address, f"{path}{name}")).splitlines()[0], name
+        assert " 404 " in (await get(address, f"{path}nothing")).splitlines()[0]
+        await exercise(f"ws://{address}{path}")
+
+
 async def get(address: str, path: str, *lines: str) -> str:
     """The head of the answer to a request over HTTP."""
     host, _, port = address.partition(":")

@@ -20,6 +20,7 @@ from ..transport.asgi import (
     Send,
     deny,
     headers_of,
+    mount_of,
     path_of,
     respond,
     typed_with_slash,
@@ -190,9 +191,9 @@ class AsgiApp:
         return FORBIDDEN_ORIGIN if door.forbids(headers) else None
 
     def _answer(self, scope: Scope) -> HttpAnswer:
-        path, root = scope["path"], scope.get("root_path", "")
-        if root and path == root:
-            return HttpAnswer(308, (("Location", f"{root}/"),))
+        path, mount = scope["path"], mount_of(scope)
+        if mount and path == mount:
+            return HttpAnswer(308, (("Location", f"{scope['root_path']}/"),))
         if path == "/" and not typed_with_slash(scope):
             # A host that takes its mount's path away, as Litestar does. Links of the page are
             # relative, so that it has to be asked for with the slash.
@@ -209,7 +210,7 @@ class AsgiApp:
             local=str(server[0]) if server else "",
             peer=str(client[0]) if client else "",
             draining=self._service.drains > 0,
-            mount=f"{scope.get('root_path', '')}/",
+            mount=f"{mount_of(scope)}/",
         )
 
     def _door_on(self, runtime: Runtime) -> Door:

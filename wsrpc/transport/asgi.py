@@ -27,6 +27,7 @@ __all__ = [
     "Send",
     "deny",
     "headers_of",
+    "mount_of",
     "path_of",
     "respond",
     "typed_with_slash",
@@ -181,6 +182,18 @@ def path_of(scope: Scope) -> str:
         # Litestar has added it.
         path = path.rstrip("/")
     return f"{path}?{query}" if query else path
+
+
+def mount_of(scope: Scope) -> str:
+    """The path at which the application is mounted, without a slash at its end.
+
+    It is a prefix of the request's path, which need not begin with `root_path`: a proxy may have
+    taken a prefix away that the application was told of, as by `FastAPI(root_path=…)`.
+    """
+    root: str = scope.get("root_path", "")
+    if f"{scope['path']}/".startswith(f"{root}/"):
+        return root
+    return root.removeprefix(scope.get("app_root_path", ""))
 
 
 def typed_with_slash(scope: Scope) -> bool:
