@@ -116,6 +116,36 @@ async def transcript(page: Page) -> str:
     return copied
 
 
+class Counted:
+    @wsrpc.method
+    async def total(self, numbers: list[Annotated[int, Field(ge=0)]], name: str = "") -> int:
+        return sum(numbers)
+
+
+@pytest.mark.slow
+async def test_an_error_stands_at_its_own_row_and_under_the_json_where_there_are_no_rows() -> None:
+    numbers = [*range(10), -1, 11]
+    method = link("Counted.total", {"numbers": numbers})
+    async with explored(method, server=wsrpc.Server([Counted()], explorer=True)) as (page, _):
+        await page.key("Enter", "Control")
+        await outcome(page, "invalid_argument")
+        wrong = "[...document.querySelectorAll('main [aria-invalid=true]')]"
+        assert await page.run(f"{wrong}.map((one) => one.value).join()") == "-1"
+        assert await page.run(f"{wrong}[0] === document.activeElement")
+        await press(page, "JSON", "main"), await page.key("Enter", "Control")
+        said = await page.until("document.getElementById('whole-wrong').innerText")
+        assert said == "numbers.10: Input should be greater than or equal to 0"
+        assert await page.run(f"{wrong}.map((one) => one.className).join()") == "whole"
+        assert await page.run("document.activeElement.className") == "whole"
+        await page.key("a", "Control"), await page.type('{"numbers": [1], "nam": ""}')
+        await page.key("Enter", "Control")
+        await page.until_says("#whole-wrong", "nam: Extra inputs are not permitted")
+        await page.key("a", "Control"), await page.type('{"numbers": [1]}')
+        await page.key("Enter", "Control")
+        await outcome(page, "result")
+        assert await page.run(f"{wrong}.length") == 0
+
+
 async def test_a_person_without_a_mouse_finds_a_method_calls_it_and_stops_it() -> None:
     """The smoke test: of all tests of the explorer, `make test` runs this one."""
     async with explored() as (page, server):

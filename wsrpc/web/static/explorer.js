@@ -348,6 +348,11 @@ function show(controller, name, method, args) {
   const asJson = button("JSON", () => toJson());
   const whole = h("textarea.whole", { rows: 8, spellcheck: "false", "aria-label": "Arguments, as JSON", "aria-describedby": "whole-wrong", oninput: changed });
   const wholeWrong = h("div.wrong", { id: "whole-wrong" });
+  /** The arguments as JSON, where something is wrong with them. */
+  const text = {
+    fail: (words) => ((wholeWrong.textContent = words), whole.setAttribute("aria-invalid", String(!!words))), focus: () => whole.focus(),
+    holds: (one) => asJsonNow() && !one?.node.offsetParent,
+  };
   const box = h("div", {}, fields.map((one) => one.node));
   const jsonBox = h("div", { hidden: true }, whole, wholeWrong);
   const values = fields.some((one) => !one.callback && !one.how);
@@ -366,7 +371,7 @@ function show(controller, name, method, args) {
       if (read === null || typeof read !== "object" || Array.isArray(read)) throw new Error("Arguments are one object, by name.");
       return read;
     } catch (error) {
-      throw new Wrong({ fail: (text) => ((wholeWrong.textContent = text), whole.setAttribute("aria-invalid", String(!!text))), focus: () => whole.focus() }, error.message);
+      throw new Wrong(text, error.message);
     }
   }
   function mode(text) {
@@ -389,9 +394,7 @@ function show(controller, name, method, args) {
     return true;
   };
   const clear = () => {
-    wholeWrong.textContent = "";
-    whole.removeAttribute("aria-invalid");
-    for (const one of flat(fields)) one.fail("");
+    for (const one of [text, ...flat(fields)]) one.fail("");
   };
   function toJson() {
     if (!asJsonNow()) guarded(() => ((whole.value = jsonOf(readForm(), 2)), mode(true)));
@@ -405,11 +408,11 @@ function show(controller, name, method, args) {
       for (const key of Object.keys(given)) if (!fields.some((one) => one.path[0] === key && !one.how && !one.callback)) throw new Error(`There is no field ${key}.`);
       for (const one of fields) one.write(Object.hasOwn(given, one.path[0]) ? given[one.path[0]] : undefined);
     } catch (error) {
-      throw new Wrong({ fail: (text) => (wholeWrong.textContent = text), focus: () => whole.focus() }, error.message);
+      throw new Wrong(text, error.message);
     }
   }
   current = {
-    controller, name, method, fields, mine, guarded, clear, go, another, running, word, options,
+    controller, name, method, fields, text, mine, guarded, clear, go, another, running, word, options,
     args: () => (asJsonNow() ? readJson() : readForm()),
     hide: (args) => masked(args, hidden(method, args)),
   };
@@ -491,14 +494,15 @@ function call() {
       entry.outcome = run.outcome;
       saveHistory();
       if (run.error?.code !== "invalid_argument" || current !== mine) return;
-      let first = true;
+      const { text } = mine, blamed = [], lines = [];
       for (const { loc, msg } of Array.isArray(run.error.data?.errors) ? run.error.data.errors : []) {
-        const path = JSON.stringify(loc);
         // A union's place names the chosen member as well; the nearest field that holds it will do.
-        const at = flat(fields).filter((one) => path.startsWith(JSON.stringify(one.path).slice(0, -1))).sort((a, b) => b.path.length - a.path.length)[0];
-        at?.fail(String(msg));
-        if (at && first) at.focus?.(), (first = false);
+        let [at] = flat(fields).filter((one) => one.path.every((step, i) => step === loc?.[i])).sort((a, b) => b.path.length - a.path.length);
+        if (text.holds(at)) (at = text), lines.push(`${[loc].flat().join(".")}: ${msg}`);
+        at?.fail(at === text ? lines.join("\n") : String(msg));
+        if (at) blamed.push(at);
       }
+      blamed[0]?.focus?.();
     },
   });
 }
