@@ -132,15 +132,18 @@ async def test_an_error_stands_at_its_own_row_and_under_the_json_where_there_are
         wrong = "[...document.querySelectorAll('main [aria-invalid=true]')]"
         assert await page.run(f"{wrong}.map((one) => one.value).join()") == "-1"
         assert await page.run(f"{wrong}[0] === document.activeElement")
-        await press(page, "JSON", "main"), await page.key("Enter", "Control")
+        await press(page, "JSON", "main")
+        await page.key("Enter", "Control")
         said = await page.until("document.getElementById('whole-wrong').innerText")
         assert said == "numbers.10: Input should be greater than or equal to 0"
         assert await page.run(f"{wrong}.map((one) => one.className).join()") == "whole"
         assert await page.run("document.activeElement.className") == "whole"
-        await page.key("a", "Control"), await page.type('{"numbers": [1], "nam": ""}')
+        await page.key("a", "Control")
+        await page.type('{"numbers": [1], "nam": ""}')
         await page.key("Enter", "Control")
         await page.until_says("#whole-wrong", "nam: Extra inputs are not permitted")
-        await page.key("a", "Control"), await page.type('{"numbers": [1]}')
+        await page.key("a", "Control")
+        await page.type('{"numbers": [1]}')
         await page.key("Enter", "Control")
         await outcome(page, "result")
         assert await page.run(f"{wrong}.length") == 0
