@@ -236,3 +236,39 @@ async def test_a_cluster_that_was_left_refuses_what_it_is_asked_for() -> None:
         assert [one async for one in cluster.presence.watch()] == []
         with error_of("unavailable"):
             await holding.aclose()
+
+
+async def test_a_cluster_that_is_used_from_another_event_loop_says_so(
+    anyio_backend_name: str,
+) -> None:
+    async with node() as place:
+        session = await place.connect(Worker())
+        await until(lambda: place.cluster.presence.count() == 1)
+        cluster, pool = place.cluster, place.cluster.pool("p")
+        await pool.add(session.id)
+
+        async def subscribe() -> None:
+            cluster.topic("t", int).subscribe()
+
+        async def one() -> None:
+            await cluster.everyone().one().clientize(Worker).square(3)
+
+        for use in (
+            lambda: produce(cluster),
+            subscribe,
+            lambda: cluster.group("g").join(session.id),
+            lambda: cluster.group("g").leave(session.id),
+            lambda: pool.add(session.id),
+            lambda: pool.remove(session.id),
+            lambda: pool.call(Worker.square, 3),
+            lambda: cluster.everyone().call(Worker.square, 3),
+            lambda: cluster.everyone().notify(Worker.note, "a"),
+            one,
+        ):
+
+            def elsewhere(use: Any = use) -> None:
+                anyio.run(use, backend=anyio_backend_name)
+
+            with pytest.raises(RuntimeError, match="another event loop, or another thread"):
+                await anyio.to_thread.run_sync(elsewhere)
+        assert await pool.call(Worker.square, 3) == 9

@@ -43,6 +43,11 @@ MAX_KEYLESS = 64
 # Characters of the id of a session, at most.
 LONGEST_ID = 64
 
+ELSEWHERE = (
+    "this cluster belongs to another event loop, or another thread: use it where it was entered, from "
+    "a thread that anyio started by anyio.from_thread.run(fn)"
+)
+
 # Random bytes in the id of a node: 10 hex digits.
 ID_BYTES = 5
 
@@ -158,16 +163,19 @@ class Node:
         return self._runtime
 
     def check(self, what: str) -> None:
-        """Refuse what is asked of a node that has left its cluster.
+        """Refuse what is asked of a node that has left its cluster, or from another event loop.
 
         Args:
             what: The thing that is asked for, and that it does not have any more.
 
         Raises:
             RpcError: `unavailable`, not started.
+            RuntimeError: The caller does not run where the cluster was entered.
         """
         if self._opened and self._nursery is None:
             raise gone_error(what)
+        if self._runtime is not None and self._runtime.effective_deadline() is None:
+            raise RuntimeError(ELSEWHERE)
 
     @property
     def cluster(self) -> str:

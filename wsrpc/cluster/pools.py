@@ -263,6 +263,7 @@ class Pool:
         if capacity is None:
             raise ValueError("capacity must be at least 1 call, not None")
         checked_count("capacity", capacity, "call", MOST_CAPACITY)
+        self._node.check(f"the pool {self.name!r} has no workers here")
         self._node.directory.local(["w", self._node.own(session), self.name, capacity])
 
     async def remove(self, session: Session | str | None = None) -> None:
@@ -272,6 +273,7 @@ class Pool:
             session: The session, or its id; if left out, the session of the call that is being
                 handled.
         """
+        self._node.check(f"the pool {self.name!r} has no workers here")
         self._node.directory.local(["w", self._node.own(session), self.name, 0])
 
     @property
@@ -354,6 +356,7 @@ class Pool:
         """See `Chooser.choose`."""
         state = self._pools.state(self.name)
         state.check()
+        self._node.check(f"the pool {self.name!r} has no workers here")
         if not state.waiting:
             choice = state.grant(tried)
             if choice is not None:

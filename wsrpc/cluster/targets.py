@@ -509,6 +509,7 @@ class Group(Target):
             SessionGone: There is no such session on this node.
             RpcError: `resource_exhausted`: it is in `ClusterLimits.max_groups` groups already.
         """
+        self._node.check(f"{self._name} has no members here")
         id = self._node.own(session)
         entry = self._node.directory.get(id)
         most = self._node.limits.max_groups
@@ -530,4 +531,5 @@ class Group(Target):
         Raises:
             SessionGone: There is no such session on this node.
         """
+        self._node.check(f"{self._name} has no members here")
         self._node.directory.local(["l", self._node.own(session), self._group])

@@ -225,6 +225,7 @@ class Topics:
             raise gone_error(f"the topic {topic.name!r} cannot be used here")
         # This raises if the application has not entered the cluster.
         _ = self.node.nursery
+        self.node.check(f"the topic {topic.name!r} cannot be used here")
         found = self._channels.get(topic.name)
         if found is None:
             if len(self._channels) >= self._limits.max_topics:
