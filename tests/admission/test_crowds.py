@@ -13,6 +13,7 @@ import pytest
 
 import wsrpc
 from tests.support import full_only, served, soon, until
+from tests.transport.test_handshakes import UPGRADE
 from wsrpc.transport.registry import Transport
 
 CROWD = 500
@@ -99,6 +100,27 @@ async def test_so_do_many_more_than_a_server_takes_at_a_time(
     async with serving(limits=few) as listener:
         assert await come_in(listener.url, 100, limits=limits) == 100
         await until(lambda: listener.server.snapshot().unauthenticated == 0)
+
+
+@pytest.mark.rule("LIMIT-3")
+async def test_so_does_a_crowd_whose_machine_is_too_busy_to_ask_at_once(
+    transport: Transport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wsrpc.admission.handshakes.PATIENCE", 1000.0)
+    monkeypatch.setattr("wsrpc.admission.door.STANDSTILL", 0.0)
+    limits = wsrpc.Limits(max_unauthenticated=50, hello_timeout=60)
+    async with served([Hi()], limits=limits) as listener, AsyncExitStack() as stack:
+        host, _, port = listener.url.split("/")[2].rpartition(":")
+        crowd = [
+            await stack.enter_async_context(await anyio.connect_tcp(host, int(port)))
+            for _ in range(98)
+        ]
+        await until(lambda: listener.server.snapshot().unauthenticated == 50)
+        for stream in crowd:
+            lines = [f"{name}: {value}" for name, value in UPGRADE.items()]
+            await stream.send("\r\n".join(["GET / HTTP/1.1", *lines, "", ""]).encode())
+        for stream in crowd:
+            assert (await stream.receive()).startswith(b"HTTP/1.1 101 ")
 
 
 @pytest.mark.rule("LIMIT-3")

@@ -24,8 +24,9 @@ from .principals import Identity
 __all__ = ["Pending", "PendingLinks"]
 
 # Seconds. A connection that has kept us waiting for so long makes room for a newcomer of the same
-# kind. In a rush of honest peers none has, and the newcomer waits.
-PATIENCE = 1.0
+# kind. In a rush of honest peers none has, and the newcomer waits: hundreds of clients of one busy
+# machine may take seconds for their hellos.
+PATIENCE = 3.0
 
 # Seconds after which a waiting link looks anew for a connection that has kept us waiting for too
 # long.
