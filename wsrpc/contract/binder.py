@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Collection, Sequence
+from types import MethodType
 from typing import Any, Final
 
 from .binding import Param, near
@@ -143,15 +145,47 @@ class Binder:
     def _as_upload(self, name: str, value: Any) -> Any:
         if hasattr(value, "__aiter__"):
             return value
-        raise TypeError(
-            f"{self._label}() argument '{name}' is a stream and takes an async iterator, not "
-            f"{type(value).__name__}: pass wsrpc.stream_of(…)"
-        )
+        takes = f"{self._label}() argument '{name}' is a stream and takes an async iterator, not "
+        if inspect.isasyncgenfunction(value) or inspect.isgeneratorfunction(value):
+            # The generator that it makes was meant.
+            raise TypeError(f"{takes}a function: call it, {value.__name__}(…)")
+        raise TypeError(f"{takes}{type(value).__name__}: pass wsrpc.stream_of(…)")
 
     def _as_callback(self, name: str, value: Any) -> Any:
-        if callable(value):
-            return value
-        raise TypeError(
-            f"{self._label}() argument '{name}' is a callback and takes an async function, not "
-            f"{type(value).__name__}"
-        )
+        if not callable(value):
+            raise TypeError(
+                f"{self._label}() argument '{name}' is a callback and takes an async function, not "
+                f"{type(value).__name__}"
+            )
+        wanted = len(self._callbacks[name].arguments)
+        if not takes_positional(value, wanted):
+            raise TypeError(
+                f"{self._label}() argument '{name}' is a callback that is called with {wanted} "
+                f"argument{'s' * (wanted != 1)}, which {shown(value)} does not take"
+            )
+        return value
+
+
+def takes_positional(function: Any, number: int) -> bool:
+    """Whether a function can be called with so many positional arguments, as far as it tells."""
+    code = getattr(function, "__code__", None)
+    if (
+        code is not None
+        and code.co_argcount == number + isinstance(function, MethodType)
+        and not code.co_kwonlyargcount
+        and not hasattr(function, "__wrapped__")
+    ):
+        # The usual function; to read a signature takes ten microseconds.
+        return True
+    try:
+        inspect.signature(function).bind(*range(number))
+    except TypeError:
+        return False
+    except Exception:  # noqa: BLE001  (built-in functions need not have a signature)
+        return True
+    return True
+
+
+def shown(function: Any) -> str:
+    name = getattr(function, "__qualname__", type(function).__qualname__)
+    return f"{name}()"
