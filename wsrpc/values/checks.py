@@ -266,12 +266,13 @@ def check_moments(plain: Any) -> None:
             whole_minutes(key)
 
 
-_OFFSET = re.compile(rb":\d\d(?:\.\d+)?[+-]\d\d:\d\d")
+# An offset of less than half a minute is written as that of UTC.
+_OFFSET = re.compile(rb":\d\d(?:\.\d+)?(?:[+-]\d\d:\d\d|Z)")
 
 
 def may_say_offset(data: bytes) -> bool:
     """Whether an encoding may hold the text of a moment with an offset from UTC."""
-    return (0x2B in data or 0x2D in data) and _OFFSET.search(data) is not None
+    return (0x2B in data or 0x2D in data or 0x5A in data) and _OFFSET.search(data) is not None
 
 
 def stand_in(value: bytes | bytearray | memoryview) -> str:
