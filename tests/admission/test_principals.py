@@ -69,6 +69,7 @@ def test_principals_are_compared_by_a_key_not_by_equality_of_whatever_authentica
     assert not same(Identity(User(1)), Identity(Robot(1)))
     assert not same(Identity(User(1)), Identity(User(2)))
     assert not same(Identity(1), Identity(True))
+    assert not same(Identity(1.0), Identity(True))
     assert not same(Identity(1), Identity("1"))
     assert same(Identity(Odd("x")), Identity(Odd("x")))
     assert not same(Identity(Odd("x")), Identity(Odd("y")))
