@@ -444,6 +444,25 @@ async def test_calls_nested_several_levels_deep_go_on_under_pressure(
             assert listener.server.snapshot().closes.get(4001, 0) == 0
 
 
+async def test_a_session_above_its_bound_that_gives_bytes_back_goes_on(codec: Codec) -> None:
+    limits = wsrpc.Limits(max_session_bytes=MIB, stall_timeout=1)
+    async with served([Holder()], limits=limits) as listener:
+        async with raw_link(listener.url, codec) as link:
+            await hello(link)
+            size = 400 * 1024
+            ids = {2 * n + 1 for n in range(8)}
+            await link.send(*(["call", id, "Holder.text", {"size": size}] for id in ids))
+            taken = 0
+            while ids:
+                frame = await link.verdict("result", "chunk", "error")
+                assert isinstance(frame, list), f"{frame} with {len(ids)} answers to come"
+                taken += 1
+                if frame[0] == "chunk" and frame[2]:
+                    ids.remove(frame[1])
+                await link.send(["ack", taken])
+                await anyio.sleep(0.03)
+
+
 # One principal may hold little, and nobody is closed for it here.
 SHARED = wsrpc.Limits(max_principal_bytes=2 * MIB, stall_timeout=1000)
 
