@@ -272,3 +272,20 @@ async def test_a_cluster_that_is_used_from_another_event_loop_says_so(
             with pytest.raises(RuntimeError, match="another event loop, or another thread"):
                 await anyio.to_thread.run_sync(elsewhere)
         assert await pool.call(Worker.square, 3) == 9
+
+
+async def test_a_session_that_the_full_directory_left_out_is_not_said_to_be_gone() -> None:
+    async with node(limits=ClusterLimits(max_members=1)) as place:
+        await place.connect()
+        left_out = await place.connect()
+        await until(lambda: place.cluster.snapshot().members_refused == 1)
+        with error_of("resource_exhausted") as caught:
+            await place.cluster.group("g").join(left_out.id)
+        assert "ClusterLimits.max_members" in str(caught.value)
+
+
+@pytest.mark.parametrize("bound", ["tunnel_replay", "link_pending"])
+def test_a_bound_under_which_no_message_would_pass_is_refused(bound: str) -> None:
+    bounds: dict[str, Any] = {bound: 1000}
+    with pytest.raises(ValueError, match=rf"ClusterLimits\.{bound} must be at least"):
+        ClusterLimits(**bounds)

@@ -22,6 +22,10 @@ FLOORS = {
     "tunnel_calls": 8,
     "tunnel_idle": 0.1,
     "worker_grace": 0,
+    # Less than one message with a piece of a value would have to wait for an answer to each.
+    "tunnel_replay": 72 << 10,
+    # A larger message than fits would never arrive.
+    "link_pending": 258 << 10,
 }
 
 
@@ -56,7 +60,7 @@ class ClusterLimits:
         replicas: Copies of a topic that JetStream keeps.
         ahead: Seconds that a reader waits for an item that its node should get soon.
         tunnel_replay: Bytes of frames that are kept of a session between two nodes until the other
-            node has them.
+            node has them. At least 72 KiB.
         tunnel_outbox: Bytes that may wait in such a session's outbox; while more wait, no credit is
             passed on.
         tunnel_idle: Seconds after which a session between two nodes without calls is closed.
@@ -69,7 +73,8 @@ class ClusterLimits:
         relay_waiting: Calls from other nodes to one session that it has not begun to read.
         relay_bytes: Bytes of the arguments of such calls.
         slot_timeout: Seconds that a call from another node waits for a slot of its session.
-        link_pending: Bytes that may wait in this process for one subscription of NATS.
+        link_pending: Bytes that may wait in this process for one subscription of NATS. At least
+            258 KiB.
         worker_grace: Seconds that a worker of a pool may be without its connection before its calls
             go to another worker, if their policy allows that.
         pool_waiting: Calls on a node that wait for a worker of one pool.

@@ -12,6 +12,7 @@ from .. import runtime as runtimes
 from ..admission.principals import key_of as admitted_key_of
 from ..calling.observed import Kind, unsent
 from ..context import checked_metadata, handling, is_unicode
+from ..errors import Code, RpcError
 from ..interfaces import Session, StateChange
 from ..options import checked_count
 from ..protocol.hello import Opening
@@ -358,6 +359,7 @@ class Node:
 
         Raises:
             SessionGone: There is no such session here.
+            RpcError: `resource_exhausted`: it was left out of the directory, which is full.
             RuntimeError: `session` is None, and no call is being handled.
         """
         if session is None:
@@ -369,6 +371,11 @@ class Node:
             raise TypeError(f"name a session, or its id, not {session!r:.80}")
         id = session if isinstance(session, str) else session.id
         entry = self.directory.get(id)
+        if entry is None and id in self.server.sessions and self.directory.refused:
+            raise RpcError(
+                Code.RESOURCE_EXHAUSTED,
+                f"session {id} is not in the directory, which is full (ClusterLimits.max_members)",
+            )
         if entry is None or entry.node != self.id:
             raise SessionGone(f"there is no session {id[:64]!r} on this node")
         return id
