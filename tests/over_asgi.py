@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncIterator, Callable, MutableMapping
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 from unittest.mock import patch
 from urllib.parse import unquote
@@ -156,7 +157,7 @@ class AsgiAcceptor(Acceptor):
         super().__init__(service, runtime)
         self._start = start
         self._blocks: set[Running] = set()
-        self._app = AsgiApp(service, self._blocks, self._block)
+        self._app = AsgiApp(service, self._blocks, self._block, partial(Acceptor, service, runtime))
         self._lifespan: Lifespan | None = None
 
     def _block(self) -> Running:

@@ -434,6 +434,25 @@ async def test_leaving_the_block_closes_the_sessions_and_their_handlers_clean_up
     assert not server.sessions
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_client_that_has_said_nothing_is_sent_away_by_a_drain_without_a_lifespan() -> None:
+    server = wsrpc.Server([Echo()])
+    asgi = server.asgi()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        assert scope["type"] == "websocket"
+        await asgi(scope, receive, send)
+
+    async with hosted(app) as address:
+        async with websockets.connect(
+            f"ws://{address}/", subprotocols=[Subprotocol("wsrpc.v1.json")]
+        ) as client:
+            await until(lambda: server.snapshot().unauthenticated == 1)
+            await server.drain()
+            await client.wait_closed()
+            assert client.close_code == 1013
+
+
 SERVER = """
 import anyio, wsrpc
 

@@ -114,14 +114,21 @@ class AsgiApp:
         service: The server's shared state.
         open_ones: The `running()` blocks that are open.
         running: Makes such a block, for the lifespan of a stand-alone application.
+        acceptor: Makes an acceptor that a drain reaches, for a link that comes while no such block
+            is open.
     """
 
     def __init__(
-        self, service: Service, open_ones: set[Running], running: Callable[[], Running]
+        self,
+        service: Service,
+        open_ones: set[Running],
+        running: Callable[[], Running],
+        acceptor: Callable[[], Acceptor],
     ) -> None:
         self._service = service
         self._open_ones = open_ones
         self._running = running
+        self._acceptor = acceptor
         self._door: Door | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -168,9 +175,9 @@ class AsgiApp:
         )
         await send({"type": "websocket.accept", "subprotocol": offered[0]})
         link = AsgiLink(receive, send, offered[0], handshake, self._service.limits)
-        await self._serve(link, runtime)
+        await self._serve(link)
 
-    async def _serve(self, link: AsgiLink, runtime: Runtime) -> None:
+    async def _serve(self, link: AsgiLink) -> None:
         """Serve a link until it is over; its session goes on if a `running()` block is open."""
         if self._open_ones:
             next(iter(self._open_ones)).begin(link)
@@ -179,7 +186,7 @@ class AsgiApp:
         # A session that waits to be resumed keeps this request open.
         async with anyio.create_task_group() as group:
             group.start_soon(link.wait_over)
-            await _serve(Acceptor(self._service, runtime), link)
+            await _serve(self._acceptor(), link)
 
     def _refusal(self, door: Door, scope: Scope, headers: dict[str, str]) -> HttpAnswer | None:
         # Over HTTP/2 no header says that the request is for a WebSocket.

@@ -406,7 +406,7 @@ class Server:
         An ASGI host hides some things: a connection cannot be dropped without a goodbye, pings and
         fragments are bounded by the host, and there are no client certificates.
         """
-        return AsgiApp(self._service, self._running, self.running)
+        return AsgiApp(self._service, self._running, self.running, self.acceptor)
 
     def running(self) -> Running:
         """Serve WebSockets that a hosting application accepts, while an `async with` block runs.
