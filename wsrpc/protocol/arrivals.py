@@ -44,6 +44,8 @@ class Arrivals(Requests):
         call = InCall(frame, self.peer_window)
         options = frame.options
         self._open(call, options)
+        if self.crowded and self.serves_live(call):
+            self._incoming.needed += 1
         if isinstance(frame.method, int):
             self._join_callback(call, frame.method)
             if frame.size is not None:

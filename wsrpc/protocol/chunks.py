@@ -302,7 +302,7 @@ class IncomingValues:
     Attributes:
         held: Bytes. The sizes of the values that were begun, are unfinished and are wanted.
         come: Bytes of these values that have come.
-        needed: Bytes that ever came of values without which calls of this side cannot end.
+        needed: Grows whenever something comes without which a call of this side cannot end.
         by_id: All unfinished values, those that nobody wants included.
     """
 

@@ -211,6 +211,8 @@ class Endpoint(Arrivals):
             self._incoming.discard(frame.id)
         if isinstance(lane, OutCall):
             self._release(lane)
+            if self.crowded:
+                self._incoming.needed += 1
         else:
             assert isinstance(lane, UploadReader)
         if type(frame) is SizedEnd:
@@ -409,7 +411,10 @@ class Endpoint(Arrivals):
 
     @property
     def needed(self) -> int:
-        """Bytes that ever came in chunks of values without which calls of this side cannot end."""
+        """Grows whenever something comes without which a call of this side cannot end.
+
+        What comes in frames of its own counts only while the peer is above its bound on memory.
+        """
         return self._incoming.needed
 
     @property
