@@ -45,7 +45,10 @@ LEFT_OUT: dict[str, dict[str, tuple[str, ...]]] = {
             "metadata_that_is_too_large",
             "too_many_calls_that_wait",
         ),
-        "no_zombie": ("neither_does_one_of_auth_url_or_headers",),
+        "no_zombie": (
+            "an_exception_without_a_text_reaches_the_code_that_connects",
+            "neither_does_one_of_auth_url_or_headers",
+        ),
         "overflow": (
             "a_local_stream_has_neither_lag_nor_losses",
             "items_that_come_behind_the_end_are_not_kept",
@@ -104,6 +107,9 @@ LEFT_OUT: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "the application, which lives on, holds the pair, and the pair its sessions": {
         "closing": ("a_session_that_is_over_is_forgotten",),
+    },
+    "a port closes after the application, so that an attempt to come back may still meet it": {
+        "told_why": ("each_failed_attempt_to_come_back_is_visible",),
     },
     "while the application runs, the factory is set": {
         "exiting_tasks": (
