@@ -149,6 +149,42 @@ async def test_an_error_stands_at_its_own_row_and_under_the_json_where_there_are
         assert await page.run(f"{wrong}.length") == 0
 
 
+# What a server may say of what it offers, and the words that the page then shows.
+BROKEN: list[tuple[Any, str]] = [
+    (None, "did not tell what it offers"),
+    ("none", "did not tell what it offers"),
+    ({"version": 1}, "did not tell what it offers"),
+    ({"controllers": [1]}, "offers no methods"),
+    ({"controllers": {"A": None, "B": {}, "C": {"methods": {"m": 7}}}}, "offers no methods"),
+    *(
+        ({"controllers": {"A": {"methods": {"m": {"params": {"p": {"schema": one}}}}}}}, "A.m")
+        for one in (
+            {"anyOf": 5},
+            {"enum": 5},
+            {"type": "object", "properties": {"a": {}}, "required": 5},
+            {"$ref": "#/$defs/A", "$defs": {"A": {"allOf": [{"$ref": "#/$defs/A"}]}}},
+        )
+    ),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("contract", "says"), BROKEN, ids=lambda one: json.dumps(one)[:70])
+async def test_a_contract_that_is_broken_leaves_no_blank_page(contract: Any, says: str) -> None:
+    """The page is shown a contract of another server's, which may say anything."""
+    async with explored(ready="true", server=wsrpc.Server([Counted()], explorer=True)) as (page, _):
+        await page.send("Page.addScriptToEvaluateOnNewDocument", source=f"""
+            const made = JSON.parse;
+            JSON.parse = (text) => {{
+                const read = made(text);
+                for (const one of Array.isArray(read) ? read : []) if (one[0] === "result" && one[2]?.controllers) one[2] = made({json.dumps(json.dumps(contract))});
+                return read;
+            }};
+        """)  # fmt: skip
+        await page.send("Page.reload")
+        await page.until_says("main", says)
+
+
 async def test_a_person_without_a_mouse_finds_a_method_calls_it_and_stops_it() -> None:
     """The smoke test: of all tests of the explorer, `make test` runs this one."""
     async with explored() as (page, server):

@@ -1,7 +1,7 @@
 """Scripts and styles as they travel, without comments and needless white space.
 
 This knows only as much of JavaScript as tells comments and white space from text. No statement
-changes, but `const` is `let`, which is shorter: the same code runs. `shorten` gives variables shorter
+changes, but `const` is `let`, and `true` is `!0`, which is shorter: the same code runs. `shorten` gives variables shorter
 names, in all places of a program alike.
 """
 
@@ -36,6 +36,10 @@ GLUED = frozenset("+-/")
 # "/" and ")" it may mean something, and so it may before "(", "[", "+", "-" and a template.
 GOES_ON_AFTER = frozenset("{([,;:?=&|<>*%^")
 GOES_ON_BEFORE = frozenset("})],;:?.=&|<>%^")
+
+# Shorter ways to write these words, where they are values. Before ":" they may be names of properties.
+WRITTEN = {"true": "!0", "false": "!1", "undefined": "void 0"}
+NAMED = re.compile(r"\s*[:(]|\s*=(?!=)")
 
 # After `const` or `let`, where that is no name of a property.
 DECLARES = re.compile(r"\s*[\w$\[{]")
@@ -123,8 +127,11 @@ def slim(source: str) -> str:
         if kind in ("space", "comment"):
             gap = "\n" if "\n" in gap + piece else " "
             continue
-        left = _between(out[-1] if out else "", gap, piece) if gap else ""
-        last, gap = out[-1] if out else "", ""
+        last = out[-1] if out else ""
+        if piece in WRITTEN and last not in (".", "?.") and not NAMED.match(source, at):
+            piece = WRITTEN[piece]
+        left = _between(last, gap, piece) if gap else ""
+        gap = ""
         if left:
             out.append(left)
         declares = piece in ("const", "let") and last != "." and DECLARES.match(source, at)

@@ -16,10 +16,10 @@ const DEEPEST = 8;
 const DOTS = "••••";
 const own = (object, name) => (object && Object.hasOwn(object, name) ? object[name] : undefined);
 
-/** What a schema refers to, with what stands beside the reference. @param {any} schema @param {any} defs @returns {any} */
-export function resolve(schema, defs) {
+/** What a schema refers to, with what stands beside the reference. A server may say anything: what should be a list is one. @param {any} schema @param {any} defs @returns {any} */
+export function resolve(schema, defs, steps = 20) {
   let now = schema;
-  for (let steps = 0; steps < 20; steps++) {
+  while (steps-- > 0) {
     if (now === null || typeof now !== "object") return {};
     const { $ref, ...rest } = now;
     if (typeof $ref === "string") {
@@ -27,8 +27,11 @@ export function resolve(schema, defs) {
       now = { ...own(defs, name), ...rest };
     } else if (Array.isArray(rest.allOf) && rest.allOf.length === 1) {
       const { allOf, ...beside } = rest;
-      now = { ...resolve(allOf[0], defs), ...beside };
-    } else return now;
+      now = { ...resolve(allOf[0], defs, steps), ...beside };
+    } else {
+      const wrong = ["enum", "anyOf", "oneOf", "required", "prefixItems", "examples"].filter((key) => !Array.isArray(now[key] ?? []));
+      return { ...now, ...Object.fromEntries(wrong.map((key) => [key])) };
+    }
   }
   return {};
 }

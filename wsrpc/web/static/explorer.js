@@ -86,11 +86,16 @@ function follow() {
   if (state !== "lost" || attempt > 1) notice();
 }
 
+/** What of this is an object, by name, and within each the same of these keys: a server may say anything. @param {any} all @param {string[]} keys */
+const parts = (all, key, ...more) =>
+  Object.fromEntries(Object.entries(all ?? {}).filter(([, one]) => one instanceof Object && !Array.isArray(one)).map(([name, one]) => [name, key ? { ...one, [key]: parts(one[key], ...more) } : one]));
+
 async function describe() {
   silent = undefined;
   try {
     const told = await session.call("wsrpc.reflection.describe", {}, { timeout: 15000, idempotent: true });
-    contract = told;
+    contract = { controllers: parts(told?.controllers, "methods", "params") };
+    if (!told?.controllers) throw new Error("no contract");
     const same = current && jsonOf(find(current.controller, current.name)) === jsonOf(current.method);
     $("url").textContent = [told.server?.name, told.server?.version, location.host].filter(Boolean).join(" ");
     showTree();
@@ -110,7 +115,7 @@ async function again() {
 /** One sentence and one action for whatever is not as it should be. */
 function notice() {
   const { state, lastClose, draining } = session.snapshot;
-  const none = contract && !Object.keys(contract.controllers).length;
+  const none = contract && Object.values(contract.controllers).every((one) => !Object.keys(one.methods).length);
   
   let told;
   if (state === "closed" && lastClose?.code === 4501) told = ["The server does not know you: it wants credentials.", "Credentials", () => askCredentials()];
@@ -351,7 +356,6 @@ function show(controller, name, method, args) {
   /** The arguments as JSON, where something is wrong with them. */
   const text = {
     fail: (words) => ((wholeWrong.textContent = words), whole.setAttribute("aria-invalid", String(!!words))), focus: () => whole.focus(),
-    holds: (one) => asJsonNow() && !one?.node.offsetParent,
   };
   const box = h("div", {}, fields.map((one) => one.node));
   const jsonBox = h("div", { hidden: true }, whole, wholeWrong);
@@ -498,9 +502,9 @@ function call() {
       for (const { loc, msg } of Array.isArray(run.error.data?.errors) ? run.error.data.errors : []) {
         // A union's place names the chosen member as well; the nearest field that holds it will do.
         let [at] = flat(fields).filter((one) => one.path.every((step, i) => step === loc?.[i])).sort((a, b) => b.path.length - a.path.length);
-        if (text.holds(at)) (at = text), lines.push(`${[loc].flat().join(".")}: ${msg}`);
-        at?.fail(at === text ? lines.join("\n") : String(msg));
-        if (at) blamed.push(at);
+        if (!at || at.node.closest("[hidden]")) (at = text), lines.push(`${[loc].flat().join(".")}: ${msg}`);
+        at.fail(at === text ? lines.join("\n") : String(msg));
+        blamed.push(at);
       }
       blamed[0]?.focus?.();
     },
