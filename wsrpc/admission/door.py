@@ -254,9 +254,9 @@ class Door:
     def _in_between(self, address: str, connection: Socket, end: Callable[[], None]) -> Pending:
         """Let a connection for which there is no room send a request: it may be a probe.
 
-        A flood may take these places, but gains nothing by them: once it is at a standstill, and
-        has taken all, each newcomer takes the place of the oldest. A connection that sends its request at once is
-        answered before it has to leave.
+        A flood may take these places, but gains nothing by them: once it is at a standstill, and has
+        taken all, each newcomer takes the place of the oldest. A connection that sends its request at
+        once is answered before it has to leave.
         """
         pending = Pending(address, self._now(), connection, end)
         if len(self._crowd) >= max(IN_BETWEEN, self._limits.max_unauthenticated):
