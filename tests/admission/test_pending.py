@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import socket
+import sys
+
 import anyio
+import pytest
 
 from tests.support import turns
 from wsrpc.admission.handshakes import PATIENCE, Pending, PendingLinks
@@ -64,6 +68,21 @@ def test_who_waits_for_the_server_never_makes_room() -> None:
     assert other is None
     crowd.links.remove(checked)
     assert crowd.come("b", "1.1.1.2")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="nothing tells how many bytes wait there")
+def test_who_has_sent_what_the_server_has_yet_to_read_never_makes_room() -> None:
+    crowd = Crowd(1)
+    near, far = socket.socketpair()
+    with near, far:
+        gone = crowd.gone
+        assert crowd.links.add("1.1.1.1", 0, socket=near, dismiss=lambda: gone.append("heard"))
+        far.send(b"GET /")
+        crowd.now = 100
+        assert crowd.come("a", "1.1.1.2") is None
+        near.recv(100)
+        assert crowd.come("b", "1.1.1.2")
+        assert gone == ["heard"]
 
 
 def test_a_crowd_from_one_address_makes_room_for_others_at_once() -> None:

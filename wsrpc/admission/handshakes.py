@@ -4,13 +4,14 @@ A connection is pending from the moment in which it is accepted until its peer i
 and the opening handshake included. So this module bounds all that a stranger can hold without
 credentials. When there is no room, a connection that keeps us waiting makes room for the newcomer,
 so that a crowd of silent connections cannot lock others out. A connection that waits for us,
-because its credentials are being checked, never has to leave. A link for which there is no room yet
-waits for its turn, in a queue that is bounded too.
+because its credentials are being checked or its bytes have yet to be read, never has to leave. A
+link for which there is no room yet waits for its turn, in a queue that is bounded too.
 """
 
 from __future__ import annotations
 
 import math
+import sys
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -20,6 +21,10 @@ import anyio
 from ..limits import Limits
 from .forwarded import bucket_of
 from .principals import Identity
+
+if sys.platform != "win32":
+    import fcntl
+    import termios
 
 __all__ = ["Pending", "PendingLinks"]
 
@@ -66,6 +71,17 @@ class Pending:
     def gone(self) -> bool:
         """Whether its socket was closed by the code that owns it."""
         return self.socket is not None and self.waits and self.socket.fileno() < 0
+
+    @property
+    def unheard(self) -> bool:
+        """Whether bytes have come that this side has yet to read: its peer keeps nobody waiting."""
+        if sys.platform == "win32" or self.socket is None:
+            return False
+        try:
+            return any(fcntl.ioctl(self.socket.fileno(), termios.FIONREAD, bytes(4)))
+        except (OSError, ValueError):
+            # It is closed.
+            return False
 
 
 class _Waiting:
@@ -262,6 +278,8 @@ class PendingLinks:
             if pending.waits and address in (None, pending.address):
                 if pending.since > latest:
                     return False
+                if pending.unheard:
+                    continue
                 self._left(pending)
                 pending.dismissed = True
                 pending.dismiss()
