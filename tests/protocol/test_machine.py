@@ -516,7 +516,8 @@ class TwoEndpoints(RuleBasedStateMachine):
                     end.endpoint.refuse(lane, event.reason, "")
             elif isinstance(event, ArgumentsReceived):
                 assert event.call.size is None
-                assert event.call.state in ("running", "notified", "invoked")
+                # A cancel may have come in the same message, as with a call that came whole.
+                assert event.call.state in ("running", "notified", "invoked", "cancelled")
                 self.codec.load_value(event.call.args)
             else:
                 assert isinstance(event, CreditReceived)
