@@ -71,6 +71,7 @@ async def url_of(server: Talk) -> str:
     return found.group()
 
 
+@pytest.mark.slow
 async def test_a_terminal_chats_stops_approves_and_sees_the_usage() -> None:
     async with program("examples.ai_chat", "--port", "0") as server:
         url = await url_of(server)

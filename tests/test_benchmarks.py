@@ -146,6 +146,7 @@ async def test_a_client_that_answers_wrongly_is_refused() -> None:
             await verify(client)
 
 
+@pytest.mark.slow
 def test_the_peers_do_their_works_and_one_that_cannot_run_is_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

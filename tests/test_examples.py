@@ -207,6 +207,7 @@ async def test_progress_only_rises_and_ends_with_all_of_the_file(tmp_path: Path)
     assert drawn == [65_536, 131_072, 196_608, 200_000]
 
 
+@pytest.mark.slow
 async def test_a_transfer_goes_on_where_it_was_when_its_server_is_killed() -> None:
     with anyio.fail_after(60):  # it starts three processes
         outcome = await file_transfer.main(size=8 * 1024 * 1024)
@@ -270,6 +271,7 @@ async def test_the_job_of_a_worker_that_dies_is_done_by_another() -> None:
     assert pool.results[500_000] == sum(n for n in range(1, 500_001) if 500_000 % n == 0)
 
 
+@pytest.mark.slow
 async def test_a_fleet_loses_a_worker_and_restarts_another_and_every_job_is_done_once() -> None:
     with anyio.fail_after(60):  # it starts four processes
         fleet, restarted = await worker_fleet.main()

@@ -231,6 +231,7 @@ async def test_out_of_file_descriptors_a_server_logs_a_line_a_second_and_goes_on
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.parametrize("kind", ["tcp", "unix"])
+@pytest.mark.slow
 async def test_out_of_file_descriptors_it_does_so_where_picows_accepts_on_uvloop(
     kind: str, tmp_path: Path
 ) -> None:

@@ -219,6 +219,7 @@ def test_interrupting_it_shows_what_was_measured_so_far(run: Run) -> None:
     assert 0 < work["seconds"] < 60
 
 
+@pytest.mark.slow
 def test_interrupting_its_whole_process_group_leaves_no_process_behind() -> None:
     words = ["bench", "--self", "--work", "calls,stream,upload", "--duration", "1"]
     with subprocess.Popen(
@@ -246,6 +247,7 @@ def test_interrupting_its_whole_process_group_leaves_no_process_behind() -> None
 # ------------------------------------------------------------------------------------ terminals
 
 
+@pytest.mark.slow
 def test_on_a_terminal_there_is_a_bar(interop_url: str) -> None:
     leader, follower = pty.openpty()
     words = ["bench", interop_url, "--auth", "sesame", "--work", "calls", "-d", "1"]

@@ -48,7 +48,9 @@ def completed(environ: Mapping[str, str]) -> list[str]:
     return done.stdout.splitlines()
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+@pytest.mark.parametrize(
+    "shell", ["bash", *(pytest.param(shell, marks=pytest.mark.slow) for shell in ("zsh", "fish"))]
+)
 def test_shell_completion_includes_remote_method_names(url: str, shell: str) -> None:
     found = offered(["wsrpc", "call", url, "Desk.gr"], shell)
     assert (

@@ -83,6 +83,7 @@ async def test_dev_reloads_and_sessions_come_back_by_themselves(tmp_path: Path) 
         assert codes[0] == 1012
 
 
+@pytest.mark.slow
 def test_dev_leaves_no_process_behind(tmp_path: Path) -> None:
     (tmp_path / "shop.py").write_text(APP.format(price=1))
     for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 0)):

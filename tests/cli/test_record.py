@@ -109,6 +109,7 @@ def test_a_proxy_that_is_killed_leaves_what_passed_a_second_before(
     assert "Hello, Ann!" in run("replay", str(path)).stdout
 
 
+@pytest.mark.slow
 def test_values_are_masked_or_left_out_by_the_proxy(run: Run, url: str, tmp_path: Path) -> None:
     for words, hidden in ((["--mask", "Desk.*=name"], '"***"'), (["--no-values"], "$left_out")):
         path = tmp_path / f"{len(words)}.wsrec"
@@ -210,6 +211,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_credentials_are_written_into_a_test_only_where_they_are_named(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

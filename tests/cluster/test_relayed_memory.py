@@ -98,6 +98,7 @@ async def test_what_a_client_answers_a_node_that_does_not_read_counts_as_held_fo
         assert wire.hub.taken == 0
 
 
+@pytest.mark.slow
 async def test_uploads_to_a_client_that_does_not_read_stay_within_its_bound() -> None:
     bound = 8 * SIZE
     limits = wsrpc.Limits(

@@ -11,6 +11,9 @@ from tests.docs.pages import BLOCK, ROOT, Reader
 from tests.test_layout import FOLDERS
 
 PAGES = sorted((ROOT / "docs").glob("*.md"))
+
+# Pages whose programs take long.
+LONG = ("recording", "observability")
 TEXTS = [*PAGES, ROOT / "docs" / "llms.txt", *sorted(ROOT.glob("*.md"))]
 
 LINK = re.compile(r"\]\(([^)\s:]+)\)")
@@ -27,7 +30,13 @@ def anchors(page: Path) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, marks=pytest.mark.slow if page.stem in LONG else (), id=page.stem)
+        for page in PAGES
+    ],
+)
 def test_what_a_page_shows_comes_true(page: Path, tmp_path: Path) -> None:
     Reader(tmp_path).follow(page)
 

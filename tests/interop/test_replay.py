@@ -70,6 +70,7 @@ async def played(path: Path, **options: Any) -> Replayed:
 
 
 @codecs
+@pytest.mark.slow
 async def test_a_recorded_session_of_the_interop_service_replays_without_a_difference_against_the_service_in_both_codecs(
     tmp_path: Path, codec: Codec
 ) -> None:

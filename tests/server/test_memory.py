@@ -450,7 +450,7 @@ async def test_a_session_above_its_bound_that_gives_bytes_back_goes_on(codec: Co
         async with raw_link(listener.url, codec) as link:
             await hello(link)
             size = 400 * 1024
-            ids = {2 * n + 1 for n in range(8)}
+            ids = {2 * n + 1 for n in range(5)}
             await link.send(*(["call", id, "Holder.text", {"size": size}] for id in ids))
             taken = 0
             while ids:
@@ -460,7 +460,7 @@ async def test_a_session_above_its_bound_that_gives_bytes_back_goes_on(codec: Co
                 if frame[0] == "chunk" and frame[2]:
                     ids.remove(frame[1])
                 await link.send(["ack", taken])
-                await anyio.sleep(0.03)
+                await anyio.sleep(0.02)
 
 
 # One principal may hold little, and nobody is closed for it here.

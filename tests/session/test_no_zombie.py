@@ -187,7 +187,13 @@ async def test_no_exception_of_a_principals_own_functions_leaves_a_zombie(
     caplog.clear()
 
 
-@pytest.mark.parametrize("kind", [Exotic, GeneratorExit, Unspeakable])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        Exotic,
+        *(pytest.param(kind, marks=pytest.mark.slow) for kind in (GeneratorExit, Unspeakable)),
+    ],
+)
 @pytest.mark.parametrize("option", ["auth", "url", "headers"])
 async def test_an_odd_exception_of_auth_url_or_headers_is_a_failed_attempt_to_come_back(
     option: str,

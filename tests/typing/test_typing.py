@@ -138,7 +138,7 @@ async def use(session: wsrpc.Session) -> None:
     "config",
     [
         pytest.param("", marks=pytest.mark.slow, id="without"),
-        pytest.param("[mypy]\nplugins = wsrpc_mypy\n", id="with"),
+        pytest.param("[mypy]\nplugins = wsrpc_mypy\n", marks=pytest.mark.slow, id="with"),
     ],
 )
 def test_under_mypy_too_items_of_asynciterator_t_u_final_v_are_t_u(
