@@ -1,16 +1,15 @@
 """Where a call to another node spends its time: ``python -m benchmarks.between``.
 
 The works of `benchmarks.clusters` over NATS, with the CPU time of each process for one operation: the
-caller, NATS, the node that passes calls on, and the client. Beside it the same for the node's own
-calls, of which only two processes know. ``--only`` names works by the beginnings of their names.
+caller, NATS, the node that passes calls on, and the client. A second row has the same for the node's own
+calls, in which only the node and the client take part. ``--only`` takes the first letters of the works
+to do.
 """
 
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import statistics
-from typing import Any
 
 import anyio
 import psutil
@@ -24,9 +23,9 @@ from benchmarks.clusters import (
     WORKS,
     Other,
     Worker,
-    client,
-    other_node,
+    far_away,
     sequential,
+    until_present,
 )
 from wsrpc.cluster import Cluster
 from wsrpc.cluster.bus.embedded import NatsServer, nats_server_path
@@ -62,8 +61,7 @@ async def measure(
     """
     async with Cluster(wsrpc.Server([]), urls[0]) as cluster, wsrpc.connect(urls[1]) as session:
         other = session.clientize(Other, timeout=None)
-        while id not in {member.session for member in cluster.presence.list()}:  # noqa: ASYNC110
-            await anyio.sleep(0.02)
+        await until_present(cluster, lambda present: id in present)
         worker = cluster.session(id).clientize(Worker, timeout=None)
         await sequential(worker)
         for work in works:
@@ -96,28 +94,16 @@ def main() -> None:
         return
     beginnings = tuple(given.only.split(","))
     works = [work for work in WORKS if work.startswith(beginnings)]
-    spawn: Any = multiprocessing.get_context("spawn")
-    with NatsServer() as server:
-        pipe, theirs = spawn.Pipe()
-        node = spawn.Process(target=other_node, args=(server.url, theirs), daemon=True)
-        node.start()
-        url = pipe.recv()
-        peer = spawn.Process(target=client, args=(url, theirs), daemon=True)
-        peer.start()
-        id = pipe.recv()
+    with NatsServer() as server, far_away(server.url) as far:
         processes = {
             "caller": psutil.Process(),
             "NATS": psutil.Process(server.pid),
-            "node": psutil.Process(node.pid),
-            "client": psutil.Process(peer.pid),
+            "node": psutil.Process(far.node.pid),
+            "client": psutil.Process(far.peer.pid),
         }
         print("| µs for one operation | it takes | " + " | ".join(processes) + " | all |")
         print("|---|" + "---:|" * (len(processes) + 2))
-        try:
-            anyio.run(measure, given.rounds, works, (server.url, url), id, processes)
-        finally:
-            peer.terminate()
-            node.terminate()
+        anyio.run(measure, given.rounds, works, (server.url, far.url), far.id, processes)
 
 
 if __name__ == "__main__":

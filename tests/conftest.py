@@ -123,7 +123,11 @@ def _is_picows_on_trio(item: pytest.Item) -> bool:
 
 
 def _once_each(items: Iterable[pytest.Item], *, most: int | None = None) -> Iterator[pytest.Item]:
-    """As few of the items as show each value of each axis, and at most so many of one behaviour.
+    """As few of the items as show each value of each axis.
+
+    Args:
+        items: The tests.
+        most: Items of one behaviour at most; None: as many as it takes.
 
     Which ones they are depends on the test's name alone, so that over all tests each pair of
     values comes up, and the same ones in each run.

@@ -269,8 +269,8 @@ async def over_asgi() -> AsyncIterator[list[Link]]:
         ):
             try:
                 yield links
-            except (Exception, pytest.skip.Exception) as error:  # noqa: BLE001
-                # As it was raised, in no group.
+            except (Exception, pytest.skip.Exception) as error:  # noqa: BLE001  (raised again below)
+                # Out of the task group it would come in an exception group.
                 failure = error
             finally:
                 with anyio.CancelScope(shield=True):

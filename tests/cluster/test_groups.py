@@ -343,7 +343,7 @@ async def test_the_options_of_a_target_hold_for_its_proxies() -> None:
 
 
 class Telling:
-    """What tells with which metadata it was called."""
+    """A controller that tells the metadata of its call."""
 
     @wsrpc.method
     async def told(self) -> dict[str, str]:
@@ -380,7 +380,7 @@ async def test_an_upload_that_is_read_once_is_not_shared_by_many() -> None:
 
 
 class Adding:
-    """What takes an upload."""
+    """A controller that takes an upload."""
 
     @wsrpc.method
     async def total(self, numbers: AsyncIterator[int]) -> int:

@@ -1,4 +1,4 @@
-"""What a newcomer does wrong has an error of its own, where it was done, and harms nothing else."""
+"""Each mistake of a newcomer gets an error of its own, at the wrong line, and harms nothing else."""
 
 from __future__ import annotations
 

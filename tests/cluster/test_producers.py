@@ -1,4 +1,4 @@
-"""Who produces a topic over many nodes: exactly one node at a time."""
+"""The producer of a topic over many nodes: there is exactly one at a time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 import wsrpc
 from tests.cluster.support import QUICK, Net, net
 from tests.proxy import resetting_proxy
-from tests.support import until
+from tests.support import turns, until
 from wsrpc.cluster import Cluster, ClusterLimits, Superseded, TopicTaken
 from wsrpc.cluster.bus.embedded import NatsServer
 from wsrpc.cluster.bus.nats import NatsBus
@@ -198,7 +198,7 @@ async def test_what_waits_for_a_topic_fails_when_its_node_leaves() -> None:
                         pass
 
                 group.start_soon(keep, "standby", stand_by)
-                await anyio.sleep(0.1)
+                await turns()
                 producer.publish(1)
             await until(lambda: "standby" in outcomes)
             await keep("flush", producer.flush)

@@ -110,4 +110,4 @@ async def test_a_connect_that_is_cancelled_at_any_turn_leaves_no_session_behind(
             await until(lambda: not listener.server.sessions)
             if met.is_set():
                 return
-        raise AssertionError("no connection in so many turns")
+        raise AssertionError("no connection in 300 turns")

@@ -1,4 +1,4 @@
-"""What the functions of a type raise while a value of it travels: never an end, never a cancel."""
+"""Functions of a type that raise while a value travels: that never ends a stream, or cancels a call."""
 
 from __future__ import annotations
 

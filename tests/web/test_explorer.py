@@ -149,7 +149,7 @@ async def test_an_error_stands_at_its_own_row_and_under_the_json_where_there_are
         assert await page.run(f"{wrong}.length") == 0
 
 
-# What a server may say of what it offers, and the words that the page then shows.
+# Answers of a server that is asked for its contract, and the words that the page then shows.
 BROKEN: list[tuple[Any, str]] = [
     (None, "did not tell what it offers"),
     ("none", "did not tell what it offers"),

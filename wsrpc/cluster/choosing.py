@@ -318,7 +318,7 @@ class _Upload:
             except StopAsyncIteration:
                 return
             except BaseException:
-                # What waits for its next item does not outlive being cancelled.
+                # A generator that was cancelled while it waited is over: it has no further items.
                 self.spoilt = True
                 raise
             if self.spoilt or len(self._kept) >= KEPT:

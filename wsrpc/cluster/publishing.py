@@ -199,7 +199,8 @@ class Publisher:
     async def _claim(self, snapshot: Callable[[], Any] | None) -> bool | None:
         """Become the producer, unless there is one.
 
-        Of several that try at once only one is the first to store a note after the last one.
+        Several nodes may try at once. The store takes a note only from the node that knows the number of
+        the last one, so that exactly one of them succeeds.
 
         Returns:
             Whether another one is the producer; None where that cannot be known yet.
@@ -228,7 +229,7 @@ class Publisher:
                         # From now on others wait; they would claim it too.
                         self._off = await self._bus.subscribe(subject, self._asked)
                     await self._put_note(note)
-                    # What came between is not this producer's.
+                    # Items stored before this note are those of an earlier producer.
                     self._last = self._acked = (await self._store.items_info()).state.last_seq
                     claimed = True
                     break

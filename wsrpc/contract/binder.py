@@ -167,7 +167,7 @@ class Binder:
 
 
 def takes_positional(function: Any, number: int) -> bool:
-    """Whether a function can be called with so many positional arguments, as far as it tells."""
+    """Whether a function takes this number of positional arguments; True where that is unknown."""
     code = getattr(function, "__code__", None)
     if (
         code is not None

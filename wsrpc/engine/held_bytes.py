@@ -138,13 +138,13 @@ class HeldBytes(ABC):
             self.wake()
 
     @property
-    def free_willed(self) -> bool:
-        """Whether the session holds what it does since this side sends so much by itself."""
+    def exempt(self) -> bool:
+        """Whether nothing waits for the bounds: the connecting side sends its values of its own will."""
         return self.endpoint.side == "connecting" and self.taken <= self.limits.max_session_bytes
 
     def _is_reluctant(self) -> bool:
         """Whether what comes would only be held here, now that the session is above its bound."""
-        if self.free_willed:
+        if self.exempt:
             return False
         needed = self.endpoint.needed
         if needed != self._needed:
@@ -166,7 +166,7 @@ class HeldBytes(ABC):
         Args:
             size: Bytes of the last message; 0 where the wait for it is over.
         """
-        if not self.endpoint.crowded or self.free_willed:
+        if not self.endpoint.crowded or self.exempt:
             return 0.0
         if self.account.stopped:
             if not self._awaits_acks():

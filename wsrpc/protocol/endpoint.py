@@ -413,7 +413,7 @@ class Endpoint(Arrivals):
     def needed(self) -> int:
         """Grows whenever something comes without which a call of this side cannot end.
 
-        What comes in frames of its own counts only while the peer is above its bound on memory.
+        A value that comes whole counts only while the peer is above its bound on memory.
         """
         return self._incoming.needed
 

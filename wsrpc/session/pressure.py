@@ -63,7 +63,7 @@ class Pressure:
         if hub.lost is not None or not account.crowded:
             return
         # The peer does not make this side hold what it sends of its own will.
-        if hub.free_willed or self._returned() >= enough:
+        if hub.exempt or self._returned() >= enough:
             self._press()
             return
         seconds = hub.limits.stall_timeout

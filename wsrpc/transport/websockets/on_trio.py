@@ -60,8 +60,8 @@ class _Reading(Connection):
                     try:
                         await self.stream.send_all(data)
                     except trio.BrokenResourceError:
-                        # What had arrived by then is still to be read. The reader meets the end of
-                        # the connection after it.
+                        # Bytes that had arrived before are read all the same. The reader meets the
+                        # end of the connection after them.
                         self._unsent.clear()
                         if not self.stream_closed.is_set():
                             self.say()
