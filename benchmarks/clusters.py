@@ -416,6 +416,7 @@ async def restarted(table: Table, rounds: int, nats_server: NatsServer, id: str)
         worker = cluster.session(id).clientize(Worker, timeout=30)
         for _ in range(rounds):
             took: list[float] = []
+            outage = 0.0
             async with anyio.create_task_group() as group:
                 group.start_soon(_calls, worker, took)
                 await anyio.sleep(1)
