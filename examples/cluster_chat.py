@@ -42,6 +42,14 @@ class Room:
         # `everywhere`: the other node knows of it, too, when this returns.
         await self.cluster.group("room").join(session, everywhere=True)
 
+    async def full(self) -> None:
+        """Wait until this node knows of both members."""
+        presence = self.cluster.presence
+        async with aclosing(presence.watch(group="room")) as changes:
+            async for _ in changes:
+                if presence.count(group="room") == 2:
+                    return
+
     @wsrpc.method
     async def say(self, line: str) -> int:
         """Tell all; returns how many that was."""
@@ -62,10 +70,8 @@ async def main() -> dict[str, list[str]]:
             wsrpc.connect(here.url, controllers=[ann]) as anns,
             wsrpc.connect(there.url, controllers=[bob]) as bobs,
         ):
-            async with aclosing(rooms[0].cluster.presence.watch(group="room")) as changes:
-                async for _ in changes:
-                    if rooms[0].cluster.presence.count(group="room") == 2:
-                        break
+            for room in rooms:
+                await room.full()
             await anns.clientize(Room).say("Is anybody there?")
             await bob.news.wait()
             await bobs.clientize(Room).say("I am, on the other node.")

@@ -78,6 +78,8 @@ SMALLER = {
     "python -m benchmarks --repetitions 3 --only raw,wsrpc,wsrpc_compiled,wsrpc_picows,raw_uvloop,"
     "wsrpc_uvloop,wsrpc_uvloop_compiled --work sequential,outstanding,stream,streams,yielding,upload,"
     "idle,open_100,open_10000,calm,busy": "python -m benchmarks --quick --only raw,wsrpc --work upload",
+    "python -m benchmarks --repetitions 3 --only raw,wsrpc,wsrpc_compiled --work "
+    "sequential,outstanding,stream,streams,upload,yielding": "python -m benchmarks --quick --only raw,wsrpc --work yielding",
     "python -m benchmarks.fan_out": "python -m benchmarks.fan_out --sessions 4 --repetitions 1",
     "python -m benchmarks.mounting": "python -m benchmarks.mounting --rounds 1",
     "python -m benchmarks.observing": "python -m benchmarks.observing --rounds 1",
@@ -400,6 +402,9 @@ def test_each_exception_has_its_command() -> None:
     assert set(NOT_RUN) <= named, set(NOT_RUN) - named
     assert set(SMALLER) <= named, set(SMALLER) - named
     assert set(FINISHED) <= named, set(FINISHED) - named
+    long = re.compile(r"make (fuzz|soak|bench|test)|python -m benchmarks( |$)")
+    short = {*SMALLER, *NOT_RUN, *SMALLER.values()}
+    assert {one for one in named if long.match(one)} <= short, "SMALLER says what runs instead"
 
 
 def test_the_extras_that_texts_name_are_there() -> None:
