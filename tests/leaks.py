@@ -41,11 +41,11 @@ def _trio_tasks() -> dict[int, str]:
 
 def _objects() -> dict[int, str]:
     """Sessions and async generators that are alive."""
-    return {
-        id(one): repr(one)
-        for one in gc.get_objects()
-        if issubclass(type(one), LiveSession) or type(one) is types.AsyncGeneratorType
-    }
+    return {id(one): repr(one) for one in gc.get_objects() if _is_watched(one)}
+
+
+def _is_watched(one: object) -> bool:
+    return issubclass(type(one), LiveSession) or type(one) is types.AsyncGeneratorType
 
 
 def snapshot() -> set[int]:
@@ -76,7 +76,31 @@ async def leaks_since(before: set[int]) -> list[str]:
         objects = [text for one, text in _objects().items() if one not in before]
         if not objects:
             break
+    if objects:
+        objects += _holders(before)
     return left + objects
+
+
+def _holders(before: set[int]) -> list[str]:
+    """The types of what refers to the objects left behind, and of what refers to that, and so on."""
+    level = [one for one in gc.get_objects() if _is_watched(one) and id(one) not in before]
+    seen = {id(one) for one in level} | {id(level)}
+    found: list[str] = []
+    for depth in range(6):
+        above: list[object] = []
+        for one in gc.get_referrers(*level):
+            if id(one) not in seen and one is not above and not isinstance(one, types.FrameType):
+                seen.add(id(one))
+                above.append(one)
+        found.append(f"held at {depth + 1} by " + ", ".join(sorted({_named(one) for one in above})))
+        level = above[:50]
+        seen.add(id(level))
+    return found
+
+
+def _named(one: object) -> str:
+    name = type(one).__name__
+    return repr(one)[:120] if name in ("coroutine", "Task", "method", "function") else name
 
 
 def _forget_timers() -> None:
