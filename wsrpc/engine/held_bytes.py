@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import Protocol
 
 from ..errors import ConnectionLost
 from ..protocol.endpoint import Endpoint
@@ -12,7 +13,7 @@ from ..runtime import Future, Runtime
 from ..runtime.timers import Timers
 from .ledger import STEP, Account
 
-__all__ = ["HeldBytes"]
+__all__ = ["TAKEN", "HeldBytes", "Unread"]
 
 # Bytes a second that are read from a peer above its bound on memory; smaller messages, mostly acks,
 # do not count. Seconds until the next look where no message is read.
@@ -35,6 +36,27 @@ class _Turn:
         self.waiter: Future | None = None
 
 
+class Unread(Protocol):
+    """A stream of which items have come that the application has not taken."""
+
+    @property
+    def held(self) -> int:
+        """Bytes of these items."""
+        ...
+
+    @property
+    def decoded(self) -> int:
+        """Items that are ready to be taken; fewer with each one that is."""
+        ...
+
+    def overrun(self, reason: str) -> None:
+        """Drop the items, and end the stream with an error."""
+
+
+# In the place of `Unread.decoded`: items were taken since.
+TAKEN = -1
+
+
 class HeldBytes(ABC):
     """The part of a hub that keeps its session within the bounds on memory.
 
@@ -42,6 +64,8 @@ class HeldBytes(ABC):
         account: The session's account of bytes held for the peer.
         taken: Bytes of values that were handed over and are still held: arguments until their call
             has ended, items until they are taken.
+        unread: The streams with items that were not taken, and the value of `decoded` that each of
+            them had at the last look; `TAKEN` where items were taken after it.
         waiting_calls: Calls of the peer that wait to begin until its bounds on memory allow it, in
             their order.
         endpoint: The protocol.
@@ -62,6 +86,7 @@ class HeldBytes(ABC):
         "runtime",
         "taken",
         "timers",
+        "unread",
         "waiting_calls",
         "wake",
     )
@@ -71,6 +96,7 @@ class HeldBytes(ABC):
     ) -> None:
         self.account = account
         self.taken = 0
+        self.unread: dict[Unread, int] = {}
         self.waiting_calls: list[_Turn] = []
         self._waiting_bytes = 0
         self._admits = False
@@ -126,6 +152,33 @@ class HeldBytes(ABC):
         self.taken -= size
         if size >= STEP or self.endpoint.crowded or self.lost is not None:
             self.settle()
+
+    def look(self) -> None:
+        """Note how far each stream with items has been read."""
+        for stream in self.unread:
+            self.unread[stream] = stream.decoded
+
+    def shed(self, reason: str) -> int:
+        """End streams that nobody has read since the last look, until the bounds hold again.
+
+        Those with the most bytes go first.
+
+        Args:
+            reason: The text of their error.
+
+        Returns:
+            The number of these streams.
+        """
+        still = [stream for stream, mark in self.unread.items() if mark == stream.decoded]
+        still.sort(key=_held_by, reverse=True)
+        ended = 0
+        for stream in still:
+            if not self.account.crowded:
+                break
+            stream.overrun(reason)
+            self.settle()
+            ended += 1
+        return ended
 
     def squeeze(self, crowded: bool) -> None:
         """Note that the session is above its bound, or within it again."""
@@ -229,6 +282,10 @@ class HeldBytes(ABC):
     def _admit_next(self) -> None:
         self._admits = False
         self._admit()
+
+
+def _held_by(stream: Unread) -> int:
+    return stream.held
 
 
 def _nothing() -> None:

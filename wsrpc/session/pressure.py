@@ -13,7 +13,9 @@ __all__ = ["Pressure"]
 
 
 class Pressure:
-    """Gives a session time while it is above its bound, and ends it if it stays there (OUT-4).
+    """Gives a session time while it is above its bound, and acts if it stays there (OUT-4).
+
+    Streams that this side does not read are ended first. Where there is none, the session is.
 
     Args:
         hub: The session's.
@@ -44,6 +46,7 @@ class Pressure:
         """Give the session some time to come within its bound again."""
         hub = self._hub
         enough = self._returned() + max(hub.account.held // 32, 1)
+        hub.look()
         when = hub.runtime.now() + hub.limits.stall_timeout
         self._entry = hub.timers.add(when, partial(self._look, enough))
 
@@ -67,10 +70,28 @@ class Pressure:
             self._press()
             return
         seconds = hub.limits.stall_timeout
+        held = hub.held
+        ended = hub.shed(
+            f"its items were not taken for {seconds:g} s, while the session held {held} bytes, more "
+            "than the bounds on memory allow (Limits.max_session_bytes): take items as they come, "
+            "close the stream, or give it a smaller window"
+        )
+        if ended:
+            hub.log.warning(
+                "%r held %d bytes and has been above its bound for %g s: %d of its streams, of which "
+                "no item was taken meanwhile, have been ended",
+                hub.session,
+                held,
+                seconds,
+                ended,
+            )
+            if account.crowded:
+                self._press()
+            return
         hub.log.warning(
             "%r holds %d bytes and has been above its bound for %g s: ending it",
             hub.session,
-            hub.held,
+            held,
             seconds,
         )
         self._expel(

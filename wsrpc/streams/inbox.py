@@ -12,10 +12,11 @@ from typing import Any
 from msgspec import Raw
 
 from ..engine.failures import error_from, wrong_kind
+from ..engine.held_bytes import TAKEN
 from ..engine.hub import Hub
 from ..engine.lane_owner import LaneOwner, Terminal
 from ..engine.ledger import STEP
-from ..errors import ConnectionLost, DeadlineExceeded, RpcError
+from ..errors import Code, ConnectionLost, DeadlineExceeded, RpcError
 from ..interfaces import ObservedCall
 from ..protocol.frames import End, Error, Result
 from ..protocol.lanes import OutCall, Receiver, UploadReader
@@ -156,6 +157,7 @@ class Inbox(LaneOwner):
                 self._groups.append(group)
                 size = len(group.data)
                 self._held += size
+                hub.unread.setdefault(self, TAKEN)
                 hub.hold(size)
             # As `_notify`, which is a function call more for each message.
             waiter, self._waiter = self._waiter, None
@@ -164,6 +166,10 @@ class Inbox(LaneOwner):
 
     def _give_back(self, size: int) -> None:
         self._held -= size
+        if self._groups:
+            self._hub.unread[self] = TAKEN
+        else:
+            self._hub.unread.pop(self, None)
         self._hub.release(size)
 
     def _observe(self, items: int) -> None:
@@ -230,6 +236,18 @@ class Inbox(LaneOwner):
         self._forget()
         self._terminate(error)
 
+    def overrun(self, reason: str) -> None:
+        """Drop the queued items and fail, even where the terminal has come.
+
+        Args:
+            reason: The text of the error.
+        """
+        error = RpcError(Code.RESOURCE_EXHAUSTED, f"{self._label}: {reason}")
+        self.stop("cancelled")
+        self._forget()
+        self._end = error
+        self._terminate(error)
+
     def _terminate(self, terminal: Terminal | RpcError[Any]) -> None:
         if self._terminal is None:
             self._terminal = terminal
@@ -261,6 +279,11 @@ class Inbox(LaneOwner):
     def held(self) -> int:
         """Bytes of items that wait to be taken."""
         return self._held
+
+    @property
+    def decoded(self) -> int:
+        """Items that are ready to be taken."""
+        return len(self.items)
 
     @property
     def ended(self) -> bool:

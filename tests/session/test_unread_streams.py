@@ -1,0 +1,153 @@
+"""Streams that nobody reads, of which so many are open that the session is above its bound on memory."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+import pytest
+
+import wsrpc
+from tests.support import Codec
+from tests.support import virtual_anyio_backend as anyio_backend  # noqa: F401
+from wsrpc.testing.pairs import connected_pair
+
+MIB = 2**20
+ITEM = 60_000
+STREAMS = 50
+
+# Their first windows alone, of 32 items each, are 11 times the bound.
+LIMITS = wsrpc.Limits(max_session_bytes=8 * MIB, max_principal_bytes=1024 * MIB)
+
+
+@asynccontextmanager
+async def long_pair(**options: Any) -> AsyncIterator[Any]:
+    """A pair for a service, and a proxy of it; virtual minutes may pass."""
+    with anyio.fail_after(1000):
+        async with connected_pair(**options) as (_, client):
+            yield client.clientize(Pictures, timeout=900)
+            assert client.state == "connected"
+
+
+class Pictures:
+    def __init__(self) -> None:
+        self.pause = anyio.Event()
+
+    @wsrpc.method
+    async def show(self, items: int) -> AsyncIterator[str]:
+        for _ in range(items):
+            yield "x" * ITEM
+
+    @wsrpc.method
+    async def look(self, pictures: AsyncIterator[str]) -> int:
+        """Take one of them, and the others later; returns how many there were."""
+        items = 0
+        async for _ in pictures:
+            items += 1
+            await self.pause.wait()
+        return items
+
+    @wsrpc.method
+    async def greet(self, name: str) -> str:
+        return f"Hello, {name}!"
+
+
+async def opened(proxy: Any, items: int) -> list[wsrpc.Stream[str]]:
+    """Streams of which one item was taken."""
+    streams = [proxy.show(items) for _ in range(STREAMS)]
+    async with anyio.create_task_group() as group:
+        for stream in streams:
+            group.start_soon(stream.__anext__)
+    return streams
+
+
+async def drained(streams: list[wsrpc.Stream[str]]) -> list[int | str]:
+    """The number of items that each stream had, or its error."""
+    found: list[int | str] = []
+    for stream in streams:
+        items = 1
+        try:
+            async for _ in stream:
+                items += 1
+            found.append(items)
+        except wsrpc.RpcError as error:
+            found.append(str(error))
+    return found
+
+
+def assert_some_were_ended(outcomes: list[int | str], items: int, label: str) -> None:
+    """As many streams as fit were kept, and have lost nothing."""
+    kept = outcomes.count(items)
+    assert 0 < kept <= 8 * MIB // ITEM
+    errors = {outcome for outcome in outcomes if outcome != items}
+    assert len(outcomes) == STREAMS
+    for error in errors:
+        told = f"resource_exhausted: {label}: its items were not taken for 10 s, while the session held"
+        assert str(error).startswith(told)
+        assert "Limits.max_session_bytes" in str(error)
+
+
+@pytest.mark.rule("OUT-4")
+@pytest.mark.parametrize("items", [30, 100], ids=["ended", "open"])
+async def test_streams_that_nobody_reads_end_with_an_error_and_the_session_goes_on(
+    codec: Codec, items: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with long_pair(controllers=[Pictures()], codec=codec, client_limits=LIMITS) as proxy:
+        streams = await opened(proxy, items)
+        await anyio.sleep(60)
+        assert (
+            "of its streams, of which no item was taken meanwhile, have been ended" in caplog.text
+        )
+        with anyio.fail_after(5):
+            assert await proxy.greet("Ann") == "Hello, Ann!"
+        assert_some_were_ended(await drained(streams), items, "Pictures.show")
+        assert await proxy.show(items).collect() == ["x" * ITEM] * items
+
+
+@pytest.mark.rule("OUT-4")
+async def test_a_stream_that_is_read_slowly_goes_on_beside_streams_that_nobody_reads(
+    codec: Codec,
+) -> None:
+    async with long_pair(controllers=[Pictures()], codec=codec, client_limits=LIMITS) as proxy:
+        slow = proxy.show(20)
+
+        async def read() -> None:
+            async for _ in slow:
+                await anyio.sleep(4)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(read)
+            streams = await opened(proxy, 100)
+        assert_some_were_ended(await drained(streams), 100, "Pictures.show")
+
+
+@pytest.mark.rule("OUT-4")
+async def test_uploads_that_no_handler_reads_end_with_an_error_and_the_session_goes_on(
+    codec: Codec,
+) -> None:
+    service = Pictures()
+    outcomes: list[int | str] = []
+
+    async def items() -> AsyncIterator[str]:
+        for _ in range(100):
+            yield "x" * ITEM
+
+    async with long_pair(controllers=[service], codec=codec, limits=LIMITS) as proxy:
+
+        async def upload() -> None:
+            try:
+                outcomes.append(await proxy.look(items()))
+            except wsrpc.RpcError as error:
+                outcomes.append(str(error))
+
+        async with anyio.create_task_group() as group:
+            for _ in range(STREAMS):
+                group.start_soon(upload)
+            await anyio.sleep(60)
+            with anyio.fail_after(5):
+                assert await proxy.greet("Ann") == "Hello, Ann!"
+            assert outcomes == []
+            service.pause.set()
+        assert_some_were_ended(outcomes, 100, "Pictures.look(pictures=…)")
