@@ -78,12 +78,12 @@ class Limits:
             their call has ended, items until they are taken, values in chunks, the outbox, frames
             for replay. A peer above the bound waits: little is read from it, its calls begin one
             after the other, and streams to it pause. If it is still above the bound after
-            `stall_timeout`, and has not given back a 32nd of it meanwhile, streams of which this side
-            has taken no item in that time end with `resource_exhausted`, the largest first; if there
-            is none, its connection is closed with 4001, and its session ends. One value of
-            `max_value` always gets through. At least 65,536; if left out, 64 MiB or four times
-            `max_value`. On the connecting side, values that this side sends by itself only make its
-            calls wait.
+            `stall_timeout`, and has not given back a 32nd of it meanwhile, streams of this side's own
+            calls of which it has taken no item in that time end with `resource_exhausted`, the
+            largest first; if there is none, its connection is closed with 4001, and its session ends.
+            One value of `max_value` always gets through. At least 65,536; if left out, 64 MiB or four
+            times `max_value`. On the connecting side, values that this side sends by itself only make
+            its calls wait.
         max_principal_bytes: Bytes that all sessions of one principal make a server hold, with those
             without a connection; without `authenticate`, all sessions of one address. The largest
             of them wait. At least 65,536; if left out, 256 MiB or four times `max_session_bytes`.

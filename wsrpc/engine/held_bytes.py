@@ -40,6 +40,11 @@ class Unread(Protocol):
     """A stream of which items have come that the application has not taken."""
 
     @property
+    def asked_for(self) -> bool:
+        """Whether this side's own call opened it, and not the peer."""
+        ...
+
+    @property
     def held(self) -> int:
         """Bytes of these items."""
         ...
@@ -161,7 +166,8 @@ class HeldBytes(ABC):
     def shed(self, reason: str) -> int:
         """End streams that nobody has read since the last look, until the bounds hold again.
 
-        Those with the most bytes go first.
+        Only those that this side has asked for: for others the peer answers with its session. Those
+        with the most bytes go first.
 
         Args:
             reason: The text of their error.
@@ -169,7 +175,11 @@ class HeldBytes(ABC):
         Returns:
             The number of these streams.
         """
-        still = [stream for stream, mark in self.unread.items() if mark == stream.decoded]
+        still = [
+            stream
+            for stream, mark in self.unread.items()
+            if stream.asked_for and mark == stream.decoded
+        ]
         still.sort(key=_held_by, reverse=True)
         ended = 0
         for stream in still:

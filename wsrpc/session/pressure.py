@@ -15,7 +15,8 @@ __all__ = ["Pressure"]
 class Pressure:
     """Gives a session time while it is above its bound, and acts if it stays there (OUT-4).
 
-    Streams that this side does not read are ended first. Where there is none, the session is.
+    Streams that this side has asked for and does not read are ended first. Where there is none, the
+    session is.
 
     Args:
         hub: The session's.

@@ -281,6 +281,11 @@ class Inbox(LaneOwner):
         return self._held
 
     @property
+    def asked_for(self) -> bool:
+        """Whether it is a stream of this side's own call, and no upload of the peer's."""
+        return isinstance(self._lane, OutCall)
+
+    @property
     def decoded(self) -> int:
         """Items that are ready to be taken."""
         return len(self.items)
