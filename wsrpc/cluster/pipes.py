@@ -124,7 +124,7 @@ class Pipe:
         pack = b",".join(items)
         if len(pack) > hub.endpoint.share or not hub.endpoint.may_push(lane):
             return False
-        hub.endpoint.push_pack(lane, whole(pack, hub.codec), len(items))
+        hub.endpoint.push_packs(lane, (whole(pack, hub.codec),), len(items))
         return True
 
     @property
@@ -226,7 +226,7 @@ class Pipe:
         if count < 2:
             return False
         pack = b",".join([items.popleft() for _ in range(count)])
-        self._hub.endpoint.push_pack(self._lane, whole(pack, self._hub.codec), count)
+        self._hub.endpoint.push_packs(self._lane, (whole(pack, self._hub.codec),), count)
         return True
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, Protocol, TypeAlias
 
@@ -25,6 +25,10 @@ T = TypeVar("T")
 Start: TypeAlias = Literal["snapshot", "earliest", "latest"]
 Overflow: TypeAlias = Literal["fail", "drop_oldest", "latest"]
 OnGap: TypeAlias = Literal["raise", "snapshot"]
+
+
+# Bytes. The most that is handed over at a time.
+PACKED = 16 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +82,7 @@ class Ring:
         self._items: deque[tuple[Shared[Any], int]] = deque()
         # What the last reader got, if the one before it got the same.
         self._wanted: tuple[int, int, int, str] | None = None
-        self._pack: tuple[bytes, int] | None = None
+        self._packs: tuple[Sequence[bytes], int] | None = None
 
     @property
     def first(self) -> int:
@@ -126,35 +130,44 @@ class Ring:
         """The item at a position from `first` to `last`."""
         return self._items[position - self.last - 1][0]
 
-    def pack(self, codec: Codec, position: int, most: int, size: int) -> tuple[bytes, int]:
-        """Items after a position, encoded, with commas between them; and how many they are.
-
-        Readers that are at one place share it.
+    def packs(
+        self, codec: Codec, position: int, most: int, share: int
+    ) -> tuple[Sequence[bytes], int]:
+        """The items after a position, encoded in packs, and their number.
 
         Args:
             codec: A codec of text.
             position: From `first - 1` to `last - 1`.
             most: Items.
-            size: Bytes of all of them.
+            share: Bytes of a pack.
         """
-        wanted = (position, min(most, self.last - position), size, codec.name)
-        if wanted == self._wanted and self._pack is not None:
-            return self._pack
+        wanted = (position, min(most, self.last - position), share, codec.name)
+        if wanted == self._wanted and self._packs is not None:
+            return self._packs
+        packs: list[bytes] = []
         parts: list[bytes] = []
+        count, size, left = 0, 0, PACKED
         for at in range(position + 1, position + 1 + wanted[1]):
             data = self.at(at).encoded(codec)
-            size -= len(data) + 1
-            if size < 0:
+            more = len(data) + 1
+            left -= more
+            if left < 0 or more > share:
                 break
+            size += more
+            if size > share:
+                packs.append(b",".join(parts))
+                parts, size = [], more
             parts.append(data)
-        pack = b",".join(parts), len(parts)
-        # It is kept from the second reader on: one that is alone needs none.
-        self._pack = pack if wanted == self._wanted else None
+            count += 1
+        if parts:
+            packs.append(b",".join(parts))
+        # They are kept from the second reader on: one that is alone needs none.
+        self._packs = (packs, count) if wanted == self._wanted else None
         self._wanted = wanted
-        return pack
+        return packs, count
 
     def _unpack(self) -> None:
-        self._pack = self._wanted = None
+        self._packs = self._wanted = None
 
     def gap(self, asked: str, why: str) -> TopicGap:
         """The error of a reader that cannot go on after `asked`."""
@@ -295,24 +308,24 @@ class Reader(Stream[Tracked[T]]):
         finally:
             self._busy = False
 
-    def at_hand(self, codec: Codec, most: int, size: int) -> tuple[bytes, int]:
-        """The next items that are there, encoded with commas between them, and their number.
+    def at_hand(self, codec: Codec, most: int, share: int) -> tuple[Sequence[bytes], int]:
+        """The next items that are there, encoded in packs with commas between them, and their number.
 
         None if the next step is no plain item.
 
         Args:
             codec: A codec of text.
             most: Items to return at most.
-            size: Bytes to return at most.
+            share: Bytes of a pack at most.
         """
         ring = self._ring
         if self._closed or ring is not self._source.ring or self._overflow == "latest":
-            return b"", 0
+            return (), 0
         if ring is None or not ring.first <= self._pos + 1 <= ring.last:
-            return b"", 0
-        pack, count = ring.pack(codec, self._pos, most, size)
+            return (), 0
+        packs, count = ring.packs(codec, self._pos, most, share)
         self._pos += count
-        return pack, count
+        return packs, count
 
     def _take(self) -> Tracked[T] | None:
         """The next item, if there is one now.

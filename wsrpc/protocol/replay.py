@@ -12,7 +12,7 @@ from collections import deque
 from math import inf
 from typing import TYPE_CHECKING, Any
 
-from .batch import QUANTUM, SMALLEST_QUANTUM
+from .batch import QUANTUM
 
 if TYPE_CHECKING:
     from .batch import Batch
@@ -25,6 +25,9 @@ ACK_FRAMES = 32
 ACK_BYTES = 64 * 1024
 ACK_DELAY = 1.0
 
+# Bytes of items that are gathered in one frame before the peer has acked any on this link. Smaller
+# frames would cost a fast producer twice the time for the first items of each link.
+FIRST_SHARE = 1024
 
 # Most sessions never have to send a frame again, and an empty deque takes 760 bytes.
 NOTHING: deque[Any] = deque(maxlen=0)
@@ -48,7 +51,7 @@ class Replay:
         again: Frames of older links that this one has yet to carry.
         ample: Bytes of kept frames up to which there is room for any batch.
         share: Bytes of items that may be gathered in one frame. It is no more than the peer has
-            acked on this link, and 512 at least. A frame that no link lets through ends the session
+            acked on this link, and 1,024 at least. A frame that no link lets through ends the session
             (RESUME-9), so where a middlebox cuts links that have carried little, frames must stay
             smaller than that.
     """
@@ -73,7 +76,7 @@ class Replay:
         self.numbered = 0
         self.acked = 0
         self.bytes = 0
-        self.share = SMALLEST_QUANTUM
+        self.share = FIRST_SHARE
         # Bytes that the peer has acked on this link, up to a quantum.
         self._proven = 0
         self.again: deque[bytes] = NOTHING
@@ -120,7 +123,7 @@ class Replay:
         kept += self.again
         del kept[: len(kept) - (self.numbered - received)]
         self.acked = received
-        self.share = SMALLEST_QUANTUM
+        self.share = FIRST_SHARE
         self._proven = 0
         self.again = deque(kept) if kept else NOTHING
         self._batches = NOTHING
@@ -135,7 +138,7 @@ class Replay:
             self.bytes -= size
             if self.share < QUANTUM:
                 self._proven += size
-                self.share = min(QUANTUM, max(SMALLEST_QUANTUM, self._proven))
+                self.share = min(QUANTUM, max(FIRST_SHARE, self._proven))
         if not batches:
             self._batches = NOTHING
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from msgspec import Raw
@@ -95,18 +96,19 @@ class Sending(Ids):
             self._outbox.values.add(lane.value)
             self._outbox.add(lane)
 
-    def push_pack(self, lane: Sender, pack: bytes, count: int) -> None:
-        """Queue `count` items of JSON encoded as one, with commas between them.
+    def push_packs(self, lane: Sender, packs: Sequence[bytes], count: int) -> None:
+        """Queue `count` items of JSON that were encoded in packs, each with commas between its items.
 
-        Together they have at most `share` bytes, so that each costs 1; `may_push` must hold, and the
-        balance be at least `count`.
+        A pack has at most `share` bytes, and all of them together 16 KiB, so that each item costs 1;
+        `may_push` must hold, and the balance be at least `count`.
         """
         if lane.state not in UNDER_WAY:
             lane.send("message")
         lane.credit.spend_many(count)
-        lane.items.append(pack)
-        lane.pending_bytes += len(pack)
-        self._outbox.add(lane, len(pack))
+        lane.items.extend(packs)
+        size = sum(map(len, packs)) if len(packs) > 1 else len(packs[0])
+        lane.pending_bytes += size
+        self._outbox.add(lane, size)
 
     # ---------------------------------------------------------------- terminals
 

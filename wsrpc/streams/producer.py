@@ -213,9 +213,9 @@ class Producer(Pushing):
                 turn = 0
             if at_hand is not None and self._open():
                 most = min(self.lane.allowance, TURN)
-                pack, n = at_hand(codec, most, self._hub.endpoint.share)
+                packs, n = at_hand(codec, most, self._hub.endpoint.share)
                 if n:
-                    self._hub.endpoint.push_pack(self.lane, pack, n)
+                    self._hub.endpoint.push_packs(self.lane, packs, n)
                     self._hub.wake()
                     turn += n
                     if turn >= TURN:

@@ -161,7 +161,7 @@ class Pushing:
         # As one only if all of them may go in one frame.
         if pack is not None and len(pack) <= self._hub.endpoint.share:
             self._mean = len(pack) / n
-            self._hub.endpoint.push_pack(self.lane, pack, n)
+            self._hub.endpoint.push_packs(self.lane, (pack,), n)
             if self._observed is not None:
                 self._count(self._observed, n)
             self._hub.wake()
