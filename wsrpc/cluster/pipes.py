@@ -28,7 +28,7 @@ LARGE = 16 << 10
 
 # A lone surrogate, as the codec leaves it in a JSON value. As an escape it spoils only its own
 # value, for the receiver. As raw bytes it would spoil a whole message.
-_HALF = re.compile("[\ud800-\udfff]")
+_HALF = re.compile(f"[{chr(0xD800)}-{chr(0xDFFF)}]")
 
 
 def whole(raw: Raw | Any, codec: Codec) -> bytes:

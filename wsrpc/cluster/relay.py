@@ -24,6 +24,7 @@ from ..interfaces import CallEnd, ObservedCall
 from ..protocol.endpoint import NoSlotError, PeerDrainingError, ValueTooLargeError
 from ..protocol.frames import CallOptions, End, Error, ErrorBody, Result
 from ..protocol.lanes import CallbackTarget, InCall, OutCall
+from ..runtime.compiling import mypyc_attr
 from ..runtime.timers import TimerEntry
 from ..telemetry.events import Events
 from .errors import OWN_ERRORS
@@ -42,6 +43,7 @@ WORKER = "wsrpc-worker"
 FIRST_CREDIT = 8
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Relay:
     """Passes calls on to the sessions of this node.
 
@@ -65,8 +67,7 @@ class Relay:
         limits: ClusterLimits,
         events: Events,
     ) -> None:
-        self.live = 0
-        self.total = 0
+        self.live = self.total = 0
         self.find = find
         self.enter = enter
         self.limits = limits
@@ -90,6 +91,7 @@ class Relay:
         return True
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Inbound(LaneOwner):
     """The caller's half of a relayed call: it came in."""
 
@@ -329,15 +331,13 @@ class Inbound(LaneOwner):
                 self._end = self._spoiled
                 endpoint.fail(call, self._spoiled)
             elif call.was_cancelled and not isinstance(frame, Error):
-                reason = call.cancel_reason or "cancelled"
-                self._end = reason
+                self._end = reason = call.cancel_reason or "cancelled"
                 endpoint.fail(call, ErrorBody(reason, "cancelled"))
             elif isinstance(frame, Error):
                 (endpoint.decline if frame.body.not_started else endpoint.fail)(call, frame.body)
             else:
                 self._answer(frame)
-            source = self.hub if self._out is None else self._out.hub
-            source.flush_after(self.hub)
+            (self.hub if self._out is None else self._out.hub).flush_after(self.hub)
         self.ended()
 
     def _answer(self, frame: Result | End) -> None:

@@ -28,7 +28,7 @@ __all__ = ["RemoteRoute", "RoutedSession", "Tunnel", "codec_of", "node_of", "tun
 
 # By how much the window of a stream from another node grows in one step, each of which costs the
 # long way there and back.
-GROWTH = 4
+GROWTH = 8
 
 # Seconds.
 FIRST_REDIAL = 0.05

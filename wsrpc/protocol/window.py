@@ -11,7 +11,7 @@ or too large for slow consumers of large items. So it starts small and follows t
 
 - It doubles when the sender has used up most of its credit and the consumer has emptied the queue
   all the same: then the round trip limits the stream, and neither end does. Where round trips are
-  long it grows fourfold instead, since each step costs one.
+  long it grows eightfold instead, since each step costs one.
 - It never grows beyond `target` bytes divided by the mean number of bytes that one credit moves,
   and comes down to that when items get larger. Credit once granted is not taken back: a shrinking
   window just withholds the credit that consumption would return.
