@@ -27,6 +27,7 @@ def test_a_session_that_others_have_left_far_behind_is_not_ended_when_its_time_i
     hub: Any = SimpleNamespace(
         account=account,
         squeeze=lambda crowded: None,
+        look=lambda: None,
         lost=None,
         session=None,
         limits=LIMITS,
