@@ -26,7 +26,6 @@ Start: TypeAlias = Literal["snapshot", "earliest", "latest"]
 Overflow: TypeAlias = Literal["fail", "drop_oldest", "latest"]
 OnGap: TypeAlias = Literal["raise", "snapshot"]
 
-
 # Bytes. The most that is handed over at a time.
 PACKED = 16 * 1024
 

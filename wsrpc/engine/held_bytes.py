@@ -13,7 +13,7 @@ from ..runtime import Future, Runtime
 from ..runtime.timers import Timers
 from .ledger import STEP, Account
 
-__all__ = ["TAKEN", "HeldBytes", "Unread"]
+__all__ = ["TAKEN", "HeldBytes", "UnreadStream"]
 
 # Bytes a second that are read from a peer above its bound on memory; smaller messages, mostly acks,
 # do not count. Seconds until the next look where no message is read.
@@ -36,7 +36,7 @@ class _Turn:
         self.waiter: Future | None = None
 
 
-class Unread(Protocol):
+class UnreadStream(Protocol):
     """A stream of which items have come that the application has not taken."""
 
     @property
@@ -58,7 +58,7 @@ class Unread(Protocol):
         """Drop the items, and end the stream with an error."""
 
 
-# In the place of `Unread.decoded`: items were taken since.
+# In the place of `UnreadStream.decoded`: items were taken since.
 TAKEN = -1
 
 
@@ -101,7 +101,7 @@ class HeldBytes(ABC):
     ) -> None:
         self.account = account
         self.taken = 0
-        self.unread: dict[Unread, int] = {}
+        self.unread: dict[UnreadStream, int] = {}
         self.waiting_calls: list[_Turn] = []
         self._waiting_bytes = 0
         self._admits = False
@@ -166,8 +166,8 @@ class HeldBytes(ABC):
     def shed(self, reason: str) -> int:
         """End streams that nobody has read since the last look, until the bounds hold again.
 
-        Only those that this side has asked for: for others the peer answers with its session. Those
-        with the most bytes go first.
+        Only streams that this side has asked for: the peer's own uploads end with its session. The
+        streams with the most bytes go first.
 
         Args:
             reason: The text of their error.
@@ -180,7 +180,7 @@ class HeldBytes(ABC):
             for stream, mark in self.unread.items()
             if stream.asked_for and mark == stream.decoded
         ]
-        still.sort(key=_held_by, reverse=True)
+        still.sort(key=lambda stream: stream.held, reverse=True)
         ended = 0
         for stream in still:
             if not self.account.crowded:
@@ -292,10 +292,6 @@ class HeldBytes(ABC):
     def _admit_next(self) -> None:
         self._admits = False
         self._admit()
-
-
-def _held_by(stream: Unread) -> int:
-    return stream.held
 
 
 def _nothing() -> None:
