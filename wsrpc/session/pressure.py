@@ -79,8 +79,8 @@ class Pressure:
         )
         if ended:
             hub.log.warning(
-                "%r held %d bytes and has been above its bound for %g s: %d of its streams, of which "
-                "no item was taken meanwhile, have been ended",
+                "%r held %d bytes and has been above its bound for %g s: ended %d streams of its calls "
+                "that nobody has read meanwhile",
                 hub.session,
                 held,
                 seconds,
