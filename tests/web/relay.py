@@ -6,16 +6,18 @@ pointed at any server. It can also reset the connections that it carries.
 
 from __future__ import annotations
 
-import asyncio
 import socket
-import ssl
-import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
+
+import anyio
+import anyio.abc
+from anyio.streams.buffered import BufferedByteReceiveStream
 
 from wsrpc.web.slim import slim
 
+from ..proxy import GONE, NO_LINGER
 from .node import ROOT, STATIC
 
 FILES = {
@@ -24,7 +26,8 @@ FILES = {
     "/interop.js": ROOT / "tests" / "web" / "interop.js",
     "/chaos.js": ROOT / "tests" / "web" / "chaos.js",
 }
-RESET = struct.pack("ii", 1, 0)
+# A page's origin is this relay, which is nothing to the server.
+DROPPED = ("origin:", "host:")
 
 
 class Relay:
@@ -42,38 +45,34 @@ class Relay:
         self.target = target
         self.cuts = 0
         self.open = True
-        self._carried: set[asyncio.StreamWriter] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._carried: dict[anyio.abc.SocketStream, anyio.CancelScope] = {}
 
     def cut(self) -> None:
         """Reset all connections that are carried."""
-        for writer in list(self._carried):
-            self._reset(writer)
+        for page, scope in list(self._carried.items()):
+            self._reset(page)
+            scope.cancel()
 
-    def _reset(self, writer: asyncio.StreamWriter) -> None:
+    def _reset(self, page: anyio.abc.SocketStream) -> None:
         self.cuts += 1
-        raw = writer.get_extra_info("socket")
+        raw = page.extra(anyio.abc.SocketAttribute.raw_socket)
         with suppress(OSError):
-            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-        writer.transport.abort()
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
 
-    async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def accept(self, page: anyio.abc.SocketStream) -> None:
         """One connection."""
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
         try:
-            with suppress(OSError, asyncio.IncompleteReadError):
-                await self._serve(reader, writer)
+            with suppress(*GONE, anyio.IncompleteRead):
+                await self._serve(page)
         finally:
-            self._tasks.discard(task)
-            writer.transport.abort()
+            await anyio.aclose_forcefully(page)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+    async def _serve(self, page: anyio.abc.SocketStream) -> None:
+        source = BufferedByteReceiveStream(page)
+        head = (await source.receive_until(b"\r\n\r\n", 1 << 20)).decode("latin-1")
         request, *headers = head.split("\r\n")
         if any(line.lower().startswith("upgrade:") for line in headers):
-            await self._carry(headers, reader, writer)
+            await self._carry(headers, source, page)
             return
         path = request.split(" ")[1].partition("?")[0]
         file = FILES.get(path)
@@ -82,68 +81,70 @@ class Relay:
             # As servers send it.
             body = slim(file.read_text(encoding="utf-8")).encode()
         kind = "text/html" if file is None else "text/javascript"
-        writer.write(
+        await page.send(
             f"HTTP/1.1 {200 if file or path == '/' else 404} OK\r\nContent-Type: {kind}; "
             f"charset=utf-8\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode()
             + body
         )
-        await writer.drain()
-        writer.close()
-        await writer.wait_closed()
+        await page.send_eof()
+        while True:
+            await source.receive()
 
     async def _carry(
-        self, headers: list[str], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self,
+        headers: list[str],
+        source: BufferedByteReceiveStream,
+        page: anyio.abc.SocketStream,
     ) -> None:
         if not self.open:
-            self._reset(writer)
+            self._reset(page)
             return
         target = urlsplit(self.target)
-        secure = target.scheme in ("wss", "https")
-        port = target.port or (443 if secure else 80)
-        there_in, there = await asyncio.open_connection(
-            target.hostname, port, ssl=ssl.create_default_context() if secure else None
-        )
-        kept = [line for line in headers if not line.lower().startswith(("origin:", "host:"))]
+        there = await _connected(target)
+        kept = [line for line in headers if line and not line.lower().startswith(DROPPED)]
         path = (target.path or "/") + (f"?{target.query}" if target.query else "")
-        lines = [f"GET {path} HTTP/1.1", f"Host: {target.netloc}", *kept]
-        there.write("\r\n".join(lines).encode("latin-1"))
-        self._carried.add(writer)
-        both = [
-            asyncio.ensure_future(_pump(reader, there)),
-            asyncio.ensure_future(_pump(there_in, writer)),
-        ]
+        lines = [f"GET {path} HTTP/1.1", f"Host: {target.netloc}", *kept, "\r\n"]
         try:
-            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+            await there.send("\r\n".join(lines).encode("latin-1"))
+            async with anyio.create_task_group() as group:
+                self._carried[page] = group.cancel_scope
+                group.start_soon(_pump, there, page, group.cancel_scope)
+                await _pump(source, there, group.cancel_scope)
         finally:
-            self._carried.discard(writer)
-            for task in both:
-                task.cancel()
-            await asyncio.gather(*both, return_exceptions=True)
-            with suppress(OSError):
-                there.close()
-
-    async def stop(self) -> None:
-        """End what is under way."""
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+            self._carried.pop(page, None)
+            await anyio.aclose_forcefully(there)
 
 
-async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-    while data := await source.read(65536):
-        sink.write(data)
-        await sink.drain()
+async def _connected(target: SplitResult) -> anyio.abc.ByteStream:
+    assert target.hostname is not None
+    # Cancelled when it has just connected, it would leave an open socket.
+    with anyio.CancelScope(shield=True):
+        if target.scheme in ("wss", "https"):
+            return await anyio.connect_tcp(
+                target.hostname, target.port or 443, tls=True, tls_standard_compatible=False
+            )
+        return await anyio.connect_tcp(target.hostname, target.port or 80)
+    raise AssertionError
+
+
+async def _pump(
+    source: anyio.abc.ByteReceiveStream, sink: anyio.abc.ByteSendStream, scope: anyio.CancelScope
+) -> None:
+    with suppress(*GONE):
+        while True:
+            await sink.send(await source.receive())
+    scope.cancel()
 
 
 @asynccontextmanager
 async def relay(target: str) -> AsyncIterator[Relay]:
     """A relay on the loopback interface, to a server at `ws://…` or `wss://…`."""
     made = Relay(target)
-    server = await asyncio.start_server(made.accept, "127.0.0.1", 0, limit=1 << 20)
-    made.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
-    try:
-        yield made
-    finally:
-        server.close()
-        await made.stop()
-        await server.wait_closed()
+    listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+    made.url = f"http://127.0.0.1:{listener.extra(anyio.abc.SocketAttribute.local_port)}/"
+    async with listener, anyio.create_task_group() as group:
+        group.start_soon(listener.serve, made.accept)
+        try:
+            yield made
+        finally:
+            group.cancel_scope.cancel()
