@@ -13,7 +13,9 @@ def command(role: str, *address: str) -> list[str]:
     client = [node(), "--expose-gc", script("signalr.mjs", "@microsoft/signalr")]
     dotnet = shutil.which("dotnet")
     if dotnet is None:
-        raise ImportError("dotnet is not installed: its server needs the .NET SDK, version 10")
+        raise ImportError(
+            "dotnet is not installed: its server needs the .NET SDK, version 3.1 or later"
+        )
     built = sorted(BUILT.glob("net*/Bench.dll"))
     if not built:
         raise ImportError(
