@@ -164,7 +164,7 @@ async def _pump(
             if not silent():
                 await sink.send(data)
     if not silent():
-        # Behind a whole closing handshake there is nothing left to carry.
+        # After a whole closing handshake there is nothing left to carry.
         scope.cancel()
 
 

@@ -178,7 +178,7 @@ def test_however_frames_arrive_both_ways_deliver_the_same(
 
 
 @pytest.mark.parametrize("side", [SERVER, CLIENT])
-async def test_behind_a_ping_the_short_way_goes_on(side: Side, anyio_backend_name: str) -> None:
+async def test_after_a_ping_the_short_way_goes_on(side: Side, anyio_backend_name: str) -> None:
     if anyio_backend_name != "asyncio":
         pytest.skip("the short way is asyncio's")
     tap = connection(side, plain=True)

@@ -77,7 +77,7 @@ def test_a_delay_that_was_asked_for_is_kept_with_jitter_on_top() -> None:
 
 
 @pytest.mark.rule("RETRY-1")
-def test_no_repeat_that_would_begin_behind_the_deadline() -> None:
+def test_no_repeat_that_would_begin_after_the_deadline() -> None:
     tried = attempts(deadline=10.0)
     assert tried.delay(error(retry_after=5), 4.0, 0) == 5 + JITTER
     assert tried.delay(error(retry_after=5), 5.0, 0) is None

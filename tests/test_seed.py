@@ -357,7 +357,7 @@ async def test_the_default_stream_fetcher_is_public_and_does_what_happens_withou
     assert error.data == "x"
 
 
-async def test_an_error_passes_through_a_custom_fetcher_behind_its_items() -> None:
+async def test_an_error_passes_through_a_custom_fetcher_after_its_items() -> None:
     async with pair([Streams()]) as (_, client):
         streams = client.clientize(Streams, stream_fetcher=doubled)
         items, error = await received(streams.throw_after(3, {"reason": "x"}))

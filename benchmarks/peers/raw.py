@@ -73,7 +73,7 @@ async def _handle(websocket: ServerConnection) -> None:
                 continue
             if method == "upload":
                 uploads[message["id"]] = asyncio.Queue()
-            # A task a call: a handler may wait, and the calls behind it must not. Answering in
+            # A task a call: a handler may wait, and the calls after it must not. Answering in
             # place would save the server about a tenth of its CPU time on outstanding calls.
             task = asyncio.create_task(methods[method](message["id"], message["value"]))
             tasks.add(task)

@@ -236,7 +236,7 @@ def _types() -> Iterator[Case]:
         yield _bad(f"a goaway of {away!r}", ["goaway", away])
     yield _bad("an auth of nothing", ["auth"])
     # Nothing of a batch acts where one frame is malformed.
-    yield Case("a good call, and garbage behind it", ([call(), ["nonsense"]],), 4500, 4505)
+    yield Case("a good call, and garbage after it", ([call(), ["nonsense"]],), 4500, 4505)
 
 
 # ------------------------------------------------------------------------------- hellos
@@ -292,9 +292,9 @@ def _hellos() -> Iterator[Case]:
     yield Case("two hellos in one message",
                ([["hello", {"version": 1, "auth": GOOD}]] * 2,), 4505, 4505)  # fmt: skip
     yield Case("two hellos", ([["hello", {"version": 1, "auth": GOOD}]],) * 2, 4505, 4505)
-    yield Case("a good call behind the wrong credentials",
+    yield Case("a good call after the wrong credentials",
                ([["hello", {"version": 1, "auth": "wrong"}], call()],), 4505, 4501)  # fmt: skip
-    yield Case("garbage behind a good hello",
+    yield Case("garbage after a good hello",
                ([["hello", {"version": 1, "auth": GOOD}], ["nonsense"]],), 4500, 4500)  # fmt: skip
     yield _illegal("a call before the hello", [call()], after="result")
     yield _illegal("an ack before the hello", [["ack", 0]], after=None)
@@ -408,7 +408,7 @@ def _chunks() -> Iterator[Case]:
     yield _illegal("pieces beyond the size", [begun], *[_piece(b"x" * 50_000, last=False)] * 3)
     yield _illegal("a last piece beyond the size",
                    [begun], _piece(b"x" * 50_000, last=False), _piece(b"x" * 50_001))  # fmt: skip
-    yield _illegal("a piece behind the last one", Bytes(
+    yield _illegal("a piece after the last one", Bytes(
         b'[["call",1,"Target.wait",null,null,2],["chunk",1,true,"{}"],["chunk",1,true,"x"]]',
         b"\x93\x96\xa4call\x01\xabTarget.wait\xc0\xc0\x01"
         b"\x94\xa5chunk\x01\xc3\xc4\x01\x80\x94\xa5chunk\x01\xc3\xc4\x01x"))  # fmt: skip

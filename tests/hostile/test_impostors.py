@@ -179,7 +179,7 @@ async def test_a_token_is_good_in_its_own_subprotocol_only(codec: Codec) -> None
 
 
 @pytest.mark.rule("RESUME-4")
-async def test_a_resume_with_frames_behind_it_is_none(codec: Codec) -> None:
+async def test_a_resume_with_frames_after_it_is_none(codec: Codec) -> None:
     async with serving(codec) as (url, friend):
         token = await begun(url, codec)
         async with raw_link(url, codec) as link:

@@ -836,7 +836,7 @@ async def test_a_ninth_invocation_of_a_callback_is_refused() -> None:
 
 
 @pytest.mark.rule("CB-4")
-async def test_an_invocation_behind_the_end_of_its_call_is_refused() -> None:
+async def test_an_invocation_after_the_end_of_its_call_is_refused() -> None:
     async with bare_client([Burst()]) as bare:
         work, callback = await handed_work(bare)
         await bare.send(["result", work, "done"], call(3, callback, [1, ""]))

@@ -361,7 +361,7 @@ async def test_a_stream_where_a_value_was_expected_fails_the_call_and_is_cancell
 
 
 @pytest.mark.rule("RESULT-1")
-async def test_a_result_behind_items_closes_with_4505() -> None:
+async def test_a_result_after_items_closes_with_4505() -> None:
     async with conversation() as (session, bare), Background() as background:
         items = background.start(far(session).items().collect)
         await bare.called()
@@ -940,7 +940,7 @@ async def test_the_end_of_a_session_cancels_its_handlers() -> None:
 
 
 @pytest.mark.rule("CLOSE-2")
-async def test_leaving_a_session_closes_with_1000_behind_all_that_was_queued() -> None:
+async def test_leaving_a_session_closes_with_1000_after_all_that_was_queued() -> None:
     async with bare_server() as server, Background() as background:
 
         async def greet() -> Bare:

@@ -130,25 +130,25 @@ class Bare:
         self.endpoint.detach(self.now)
 
     def come_back(
-        self, received: int, *behind: Frame, link: int = 2, token: str = "t1", new: str = "t2"
+        self, received: int, *more: Frame, link: int = 2, token: str = "t1", new: str = "t2"
     ) -> list[Event]:
         """Resume on a new link, where the bare side has taken `received` frames.
 
         Args:
             received: What the bare side's hello says.
-            behind: Further frames in the message with the hello.
+            more: Further frames in the message with the hello.
             link: The number of the link, where the bare side counts them.
             token: The one presented, where the bare side does.
             new: The one issued.
         """
         if self.endpoint.side == "accepting":
             body = {**self.hello[1], "link": link, "token": token, "received": received}
-            opening = read_opening(self.codec, encode(self.codec, [["hello", body], *behind]))
+            opening = read_opening(self.codec, encode(self.codec, [["hello", body], *more]))
             return self.endpoint.resume(opening, token=new, now=self.now)
         body = {**self.hello[1], "resumed": True, "token": new, "received": received}
         if self.endpoint.state != "greeting":
             self.endpoint.connect(now=self.now)
-        return self.say(["hello", body], *behind)
+        return self.say(["hello", body], *more)
 
     def receive(self, data: bytes) -> list[Event]:
         """Hand the endpoint one message; an accepting one's first is only read."""

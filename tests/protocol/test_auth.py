@@ -29,7 +29,7 @@ def test_fresh_credentials_are_reported_and_not_believed(codec: Codec, value: An
 
 
 @pytest.mark.rule("AUTH-1", "HELLO-6")
-def test_credentials_may_come_right_behind_the_hello(codec: Codec) -> None:
+def test_credentials_may_come_right_after_the_hello(codec: Codec) -> None:
     server = Bare(codec, "accepting", greet=False)
     data = encode(codec, [server.hello, ["auth", "newer"]])
     hello, *events = server.endpoint.accept(read_opening(codec, data), "s1", now=server.now)

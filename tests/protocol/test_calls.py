@@ -225,14 +225,14 @@ def test_the_grouping_of_items_does_not_show(codec: Codec) -> None:
 
 
 @pytest.mark.rule("RESULT-1")
-def test_a_result_behind_items_closes_with_4505(client: Bare) -> None:
+def test_a_result_after_items_closes_with_4505(client: Bare) -> None:
     begin(client)
     client.say(["message", 1, [1]])
     assert client.rejects(["result", 1, None]) == 4505
 
 
 @pytest.mark.rule("RESULT-1")
-def test_a_result_behind_items_is_taken_once_cancel_was_sent(client: Bare) -> None:
+def test_a_result_after_items_is_taken_once_cancel_was_sent(client: Bare) -> None:
     call = begin(client)
     client.say(["message", 1, [1]])
     client.endpoint.cancel(call)
@@ -787,7 +787,7 @@ def test_a_second_cancel_is_ignored_and_counted(server: Bare) -> None:
 
 
 @pytest.mark.rule("CANCEL-4")
-def test_a_cancel_behind_the_terminal_is_ignored_and_counted(server: Bare) -> None:
+def test_a_cancel_after_the_terminal_is_ignored_and_counted(server: Bare) -> None:
     server.endpoint.result(server.call("call", 1, "A.b", {}), server.dump(5))
     assert server.say(["cancel", 1]) == [], "the terminal waits in the outbox, and stands"
     assert server.endpoint.ignored == 1
@@ -795,7 +795,7 @@ def test_a_cancel_behind_the_terminal_is_ignored_and_counted(server: Bare) -> No
 
 
 @pytest.mark.rule("CANCEL-5")
-def test_no_item_is_numbered_behind_a_cancel(server: Bare) -> None:
+def test_no_item_is_numbered_after_a_cancel(server: Bare) -> None:
     call = server.call("call", 1, "A.b", {})
     server.endpoint.push(call, server.dump(1))
     assert server.hear() == [["message", 1, [1]]]

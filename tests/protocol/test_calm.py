@@ -113,7 +113,7 @@ FLOODS: dict[str, tuple[Callable[[Bare], None], Callable[[int], Frame], int]] = 
     "pings": (nothing, fixed("ping", 1), 0),
     "calls beyond the slots": (busy, lambda n: ["call", 101 + 2 * n, "A.b", {}], 0),
     "notifies beyond the slots": (busy, lambda n: ["notify", 101 + 2 * n, "A.b", {}], 0),
-    "calls behind a goaway": (draining, lambda n: ["call", 101 + 2 * n, "A.b", {}], 0),
+    "calls after a goaway": (draining, lambda n: ["call", 101 + 2 * n, "A.b", {}], 0),
     "calls that are too large": (
         nothing,
         lambda n: ["call", 101 + 2 * n, "A.b", None, None, 70_001],

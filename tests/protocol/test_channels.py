@@ -81,7 +81,7 @@ def test_the_caller_closes_an_upload_with_end_or_error(client: Bare) -> None:
 
 
 @pytest.mark.rule("UP-2")
-def test_the_end_of_an_upload_comes_behind_its_items(server: Bare) -> None:
+def test_the_end_of_an_upload_comes_after_its_items(server: Bare) -> None:
     call = server.call("call", 1, "A.b", {}, {"uploads": {"u": 3, "v": 5}})
     events = server.say(["message", 3, [1]], ["end", 3], ["message", 5, [2]], ["error", 5, ABORTED])
     assert values(server.codec, events) == [1, 2]

@@ -538,7 +538,7 @@ WRONG: list[tuple[str, list[Any], int]] = [
     ("an end in between", [["message", 1, [None], 70_000], ["end", 1]], 4505),
     ("a result in between", [["result", 1, None, 70_000], ["result", 1, 5]], 4505),
     ("a second value", [["message", 1, [None], 70_000], ["message", 1, [None], 70_000]], 4505),
-    ("a result behind items", [["message", 1, [1]], ["result", 1, None, 70_000]], 4505),
+    ("a result after items", [["message", 1, [1]], ["result", 1, None, 70_000]], 4505),
     ("a size of 0", [["result", 1, None, 0]], 4500),
     ("a size that is no int", [["result", 1, None, "5"]], 4500),
     ("a value beside the size", [["result", 1, 5, 70_000]], 4500),

@@ -161,7 +161,7 @@ def test_a_waiting_application_never_lacks_credit(codec: Codec, window: int) -> 
 
 
 @pytest.mark.rule("CREDIT-5")
-def test_a_grant_before_the_call_is_numbered_goes_out_behind_it(client: Bare) -> None:
+def test_a_grant_before_the_call_is_numbered_goes_out_after_it(client: Bare) -> None:
     call = client.endpoint.call("A.b", client.dump({}), window=0)
     assert client.endpoint.consumed(call, 0, waiting=True) is True or call.credit_due
     assert client.hear() == [["call", 1, "A.b", {}, {"credit": 0}], ["credit", 1, 1]]

@@ -127,7 +127,7 @@ def test_a_late_cancel_cuts_an_answer_short_once_and_what_follows_is_ignored(
 
 @pytest.mark.rule("CANCEL-4")
 @pytest.mark.parametrize("size", [10, 400_000])
-def test_a_cancel_behind_the_whole_of_an_answer_brings_no_second_terminal(
+def test_a_cancel_after_the_whole_of_an_answer_brings_no_second_terminal(
     codec: Codec, size: int
 ) -> None:
     bare = Bare(codec, "accepting", hello=CHUNKS)

@@ -343,7 +343,7 @@ def test_a_second_message_is_not_to_be_taken_before_the_client_is_accepted(codec
 
 
 @pytest.mark.rule("ACK-1")
-def test_the_first_frame_behind_the_servers_hello_is_an_ack(early: Bare) -> None:
+def test_the_first_frame_after_the_servers_hello_is_an_ack(early: Bare) -> None:
     early.endpoint.call("A.b", early.dump({}))
     early.hear()
     early.say(early.hello, ["ping", 7])

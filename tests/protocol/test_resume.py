@@ -168,7 +168,7 @@ def test_a_batch_may_be_acked_in_part(lasting: Bare, acked: int) -> None:
 
 
 @pytest.mark.rule("RESUME-4")
-def test_new_frames_go_behind_the_replay(lasting: Bare) -> None:
+def test_new_frames_go_after_the_replay(lasting: Bare) -> None:
     call = stream(lasting)
     send(lasting, call, 1, 2, 3)
     lasting.lose()
@@ -235,7 +235,7 @@ def test_a_client_that_does_not_wait_for_the_hello_is_closed_with_4505(server: B
 
 
 @pytest.mark.rule("RESUME-4", "HELLO-6")
-def test_link_frames_may_stand_behind_the_hello_of_a_resume(server: Bare) -> None:
+def test_link_frames_may_stand_after_the_hello_of_a_resume(server: Bare) -> None:
     server.lose()
     assert len(server.come_back(0, ["ping", 3], ["x-y"])) == 1
     assert [frame[0] for frame in server.hear()] == ["hello", "pong"]
@@ -256,7 +256,7 @@ def test_calls_made_while_detached_go_out_on_the_next_link(lasting: Bare) -> Non
 
 
 @pytest.mark.rule("RESUME-4")
-def test_cancels_and_credits_of_a_detached_side_come_behind_the_replay(lasting: Bare) -> None:
+def test_cancels_and_credits_of_a_detached_side_come_after_the_replay(lasting: Bare) -> None:
     endpoint = lasting.endpoint
     call = endpoint.call("A.b", lasting.dump({}), window=4)
     lasting.hear()

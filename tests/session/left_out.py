@@ -21,7 +21,7 @@ LEFT_OUT: dict[str, dict[str, tuple[str, ...]]] = {
         ),
         "controllers": ("a_controller_can_be_called_locally_as_it_is_called_remotely",),
         "drain": (
-            "a_1012_behind_a_goaway_ends_what_is_left",
+            "a_1012_after_a_goaway_ends_what_is_left",
             "a_session_that_ended_with_1012_is_not_asked_for_again",
             "times_below_0_are_refused",
         ),
@@ -51,7 +51,7 @@ LEFT_OUT: dict[str, dict[str, tuple[str, ...]]] = {
         ),
         "overflow": (
             "a_local_stream_has_neither_lag_nor_losses",
-            "items_that_come_behind_the_end_are_not_kept",
+            "items_that_come_after_the_end_are_not_kept",
         ),
         "prompt_connect": (
             "cancelling_connect_is_prompt",

@@ -449,7 +449,7 @@ async def test_a_call_and_its_cancel_in_one_batch_never_begin(codec: Codec) -> N
 
 
 @pytest.mark.rule("CANCEL-2", "CANCEL-3")
-async def test_a_cancel_right_behind_its_call_is_not_lost(wire: Wire) -> None:
+async def test_a_cancel_right_after_its_call_is_not_lost(wire: Wire) -> None:
     work = Work()
     async with bare_client(wsrpc.Server([work])) as peer:
         for n in range(30):

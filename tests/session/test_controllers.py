@@ -312,7 +312,7 @@ async def test_a_sync_stream_never_runs_ahead_of_its_consumer_by_more_than_its_c
 
 
 @pytest.mark.rule("ERROR-2")
-async def test_an_error_of_a_sync_stream_comes_behind_its_items() -> None:
+async def test_an_error_of_a_sync_stream_comes_after_its_items() -> None:
 
     class Fails:
         @wsrpc.method

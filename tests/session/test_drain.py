@@ -335,7 +335,7 @@ async def test_without_reconnect_calls_are_refused() -> None:
 
 
 @pytest.mark.rule("DRAIN-3", "CLOSE-4")
-async def test_a_1012_behind_a_goaway_ends_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_1012_after_a_goaway_ends_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     hello = {"token": "t", "resume_window": 60_000}
     async with bare_server(monkeypatch, hello=hello, reconnect=False) as (peer, session):
         async with anyio.create_task_group() as group:

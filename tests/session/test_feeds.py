@@ -204,7 +204,7 @@ async def test_an_item_that_cannot_be_sent_fails_the_upload_while_its_source_wai
 
 
 @pytest.mark.rule("CHUNK-1")
-async def test_a_large_item_and_one_that_is_too_large_behind_it(codec: Codec) -> None:
+async def test_a_large_item_and_one_that_is_too_large_after_it(codec: Codec) -> None:
     limits = wsrpc.Limits(max_value=200_000)
     async with pair([Points()], codec=codec, client_limits=limits) as (_, client):
         got: list[int] = []
@@ -216,7 +216,7 @@ async def test_a_large_item_and_one_that_is_too_large_behind_it(codec: Codec) ->
 
 
 @pytest.mark.rule("ERROR-2")
-async def test_what_a_source_raises_comes_behind_items_that_have_to_wait(codec: Codec) -> None:
+async def test_what_a_source_raises_comes_after_items_that_have_to_wait(codec: Codec) -> None:
     async with pair([Points()], codec=codec) as (_, client):
         got: list[int] = []
         with error_of("aborted"):
@@ -227,7 +227,7 @@ async def test_what_a_source_raises_comes_behind_items_that_have_to_wait(codec: 
 
 @pytest.mark.rule("ERROR-2")
 @pytest.mark.parametrize("at", [0, 1, 20, 32, 100])
-async def test_what_a_source_raises_comes_behind_all_that_it_yielded(codec: Codec, at: int) -> None:
+async def test_what_a_source_raises_comes_after_all_that_it_yielded(codec: Codec, at: int) -> None:
     async with pair([Points()], codec=codec) as (_, client):
         got: list[int] = []
         with error_of("aborted"):
@@ -238,7 +238,7 @@ async def test_what_a_source_raises_comes_behind_all_that_it_yielded(codec: Code
 
 @pytest.mark.rule("END-1")
 @pytest.mark.parametrize("n", [0, 1, 31, 32, 33, 100])
-async def test_a_final_value_comes_behind_all_items(codec: Codec, n: int) -> None:
+async def test_a_final_value_comes_after_all_items(codec: Codec, n: int) -> None:
     async with pair([Points()], codec=codec) as (_, client):
         stream = client.clientize(Points).with_final(n=n)
         assert len([item async for item in stream]) == n

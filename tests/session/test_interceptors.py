@@ -306,12 +306,12 @@ async def test_an_exception_in_an_interceptor_is_the_calls(
             await client.clientize(Shop).items(1).collect()
 
 
-async def test_an_exception_behind_the_call_does_not_lose_the_handlers_stream() -> None:
+async def test_an_exception_after_the_call_does_not_lose_the_handlers_stream() -> None:
     shop = Shop()
 
     async def broken(request: wsrpc.Request, call_next: wsrpc.Next) -> Any:
         await call_next(request)
-        raise wsrpc.RpcError("aborted", "behind it")
+        raise wsrpc.RpcError("aborted", "after it")
 
     async with pair([shop], interceptors=[broken]) as (_, client):
         with error_of("aborted"):

@@ -100,7 +100,7 @@ async def test_the_newest_items_are_kept_and_the_end_still_comes(
 
 
 @pytest.mark.parametrize("overflow", LOSSY)
-async def test_an_error_comes_behind_the_newest_items(overflow: Lossy) -> None:
+async def test_an_error_comes_after_the_newest_items(overflow: Lossy) -> None:
     async with pair([Ticker()]) as (_, client):
         stream = client.clientize(Ticker, overflow=overflow, window=4).then_fail(100)
         await anext(stream)
@@ -338,7 +338,7 @@ async def test_leaving_such_a_stream_runs_the_generators_finally(overflow: Lossy
 
 
 @pytest.mark.parametrize("overflow", ["block", *POLICIES])
-async def test_items_that_come_behind_the_end_are_not_kept(
+async def test_items_that_come_after_the_end_are_not_kept(
     overflow: Literal["block", "latest", "drop_oldest", "fail"], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The session acts on a message in slices, and the consumer may leave between two of them."""
@@ -372,7 +372,7 @@ async def test_dropping_the_last_reference_runs_the_generators_finally() -> None
         await until(lambda: ticker.cleaned == 1)
 
 
-async def test_a_lost_connection_comes_behind_the_newest_item() -> None:
+async def test_a_lost_connection_comes_after_the_newest_item() -> None:
     connection = connected_pair([Ticker()])
     with anyio.fail_after(20):
         async with connection as (_, client):

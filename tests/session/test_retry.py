@@ -319,7 +319,7 @@ async def test_all_calls_of_a_session_share_one_budget() -> None:
 
 
 @pytest.mark.rule("RETRY-1")
-async def test_no_repeat_begins_behind_the_first_calls_deadline() -> None:
+async def test_no_repeat_begins_after_the_first_calls_deadline() -> None:
     """The handler's `retry_after` would be too late."""
 
     class Busy:
@@ -569,7 +569,7 @@ async def test_an_idempotent_stream_is_opened_again_unless_an_item_was_delivered
 
 @pytest.mark.rule("RETRY-3")
 @pytest.mark.parametrize("overflow", ["block", "latest"])
-async def test_a_tracked_stream_goes_on_behind_the_last_item_delivered(
+async def test_a_tracked_stream_goes_on_after_the_last_item_delivered(
     codec: Codec, overflow: Any
 ) -> None:
     """Over a dozen restarts, without a gap or a duplicate."""

@@ -110,7 +110,7 @@ class Tokens:
         for i in range(n):
             yield Token(message=str(i))
         yield wsrpc.Final(Usage(tokens=n))
-        self.cleaned.append("behind Final")
+        self.cleaned.append("after Final")
 
     @wsrpc.method
     async def with_final(self, value: object) -> AsyncIterator[int | wsrpc.Final[object]]:
@@ -571,7 +571,7 @@ async def test_an_error_before_the_first_item_is_raised_by_the_first_iteration(
 
 @pytest.mark.rule("ERROR-2")
 @pytest.mark.parametrize("n", [1, 31, 32, 33, 300])
-async def test_an_error_after_n_items_comes_behind_exactly_n_items(codec: Codec, n: int) -> None:
+async def test_an_error_after_n_items_comes_after_exactly_n_items(codec: Codec, n: int) -> None:
     items: list[int] = []
     async with pair([Tokens()], codec=codec) as (_, client):
         with error_of("aborted") as caught:
@@ -596,7 +596,7 @@ async def test_an_unforeseen_error_of_a_stream_is_internal(
 
 
 @pytest.mark.rule("VALUE-3")
-async def test_an_item_that_does_not_fit_its_type_ends_the_stream_behind_those_before_it(
+async def test_an_item_that_does_not_fit_its_type_ends_the_stream_after_those_before_it(
     codec: Codec,
 ) -> None:
     items: list[int] = []

@@ -466,7 +466,7 @@ async def test_a_source_that_raises_no_exception_but_worse_is_no_different() -> 
 
 
 @pytest.mark.rule("UP-2")
-async def test_the_handler_sees_an_error_behind_the_items_that_came_before_it(
+async def test_the_handler_sees_an_error_after_the_items_that_came_before_it(
     codec: Codec,
 ) -> None:
     source, uploads = Source(then=ValueError("secret"), after=40), Uploads()

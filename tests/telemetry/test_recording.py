@@ -317,7 +317,7 @@ def test_a_recording_is_readable_up_to_its_last_complete_block_wherever_it_break
     assert pings(torn) == [0, 1, 2, 3, 4][: len(pings(torn))]
 
 
-def test_a_recording_goes_on_behind_what_a_crash_has_left(tmp_path: Path) -> None:
+def test_a_recording_goes_on_after_what_a_crash_has_left(tmp_path: Path) -> None:
     path = tmp_path / "x.wsrec"
     filled(path, 3)
     with path.open("ab") as file:

@@ -81,7 +81,7 @@ async def test_what_arrived_before_is_delivered_first(transport: Transport, side
         assert driver.heard == numbers(1, 40)
 
 
-async def test_the_end_comes_once_and_behind_the_last_message(
+async def test_the_end_comes_once_and_after_the_last_message(
     transport: Transport, side: str
 ) -> None:
     async with driven(transport, side) as (driver, other):
@@ -117,7 +117,7 @@ async def test_an_end_that_came_before_is_told_where_it_is_attached(
         assert driver.end.code == 4500
 
 
-async def test_its_own_close_is_told_and_nothing_else_behind_it(
+async def test_its_own_close_is_told_and_nothing_else_after_it(
     transport: Transport, side: str
 ) -> None:
     async with driven(transport, side) as (driver, other):

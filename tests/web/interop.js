@@ -135,7 +135,7 @@ export const cases = [
   ["tracked streams pairs of an id and a number, from the one after the named id", async (at) => {
     const pairs = range(5).map((i) => [String(i), i]);
     equal(await at.interop.tracked({ n: 5 }).collect(), pairs);
-    equal(await at.interop.tracked({ n: 5, last_id: "2" }).collect(), pairs.slice(3), "behind item 2");
+    equal(await at.interop.tracked({ n: 5, last_id: "2" }).collect(), pairs.slice(3), "after item 2");
     const stream = at.session.clientize(CONSTANT).tracked({ n: 5 });
     equal(await stream.collect(), range(5), "the values alone");
     equal(stream.lastId, "4", "the last id");

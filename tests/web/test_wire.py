@@ -443,7 +443,7 @@ async def test_the_budget_ends_repeats_when_a_server_is_in_trouble() -> None:
 
 @pytest.mark.slow
 @pytest.mark.rule("RETRY-3")
-async def test_a_tracked_stream_is_reopened_behind_its_last_item() -> None:
+async def test_a_tracked_stream_is_reopened_after_its_last_item() -> None:
     async def script(server: Server, link: Link) -> None:
         await link.greet(token=f"t{link.number}", window=1)
         call = await link.frame("call")
@@ -470,7 +470,7 @@ async def test_a_tracked_stream_is_reopened_behind_its_last_item() -> None:
 
 @pytest.mark.slow
 @pytest.mark.rule("GOAWAY-2", "DRAIN-4", "DRAIN-2")
-async def test_behind_a_goaway_new_calls_go_to_another_session_while_old_ones_finish() -> None:
+async def test_after_a_goaway_new_calls_go_to_another_session_while_old_ones_finish() -> None:
     async def script(server: Server, link: Link) -> None:
         await link.greet(session=f"s{link.number}", token=f"t{link.number}")
         if link.number == 1:

@@ -146,9 +146,9 @@ class Bare:
         for chunk in self.chunks(frame[1], value, piece):
             await self.send(chunk)
 
-    async def hello(self, *behind: Frame, **fields: Any) -> dict[str, Any]:
+    async def hello(self, *more: Frame, **fields: Any) -> dict[str, Any]:
         """Open the conversation from the connecting side; returns the other's hello."""
-        await self.send(hello(**fields), *behind)
+        await self.send(hello(**fields), *more)
         await self.greeted()
         await self.send(["ack", 0])
         return self.peer

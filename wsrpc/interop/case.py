@@ -109,15 +109,15 @@ class Ground:
         return open_bare(self.url, self.codec, subprotocols=subprotocols)
 
     @asynccontextmanager
-    async def bare(self, *behind: list[Any], **fields: Any) -> AsyncIterator[Bare]:
+    async def bare(self, *more: list[Any], **fields: Any) -> AsyncIterator[Bare]:
         """A WebSocket on which both have said hello.
 
         Args:
-            behind: Frames to send right after the hello.
+            more: Frames to send right after the hello.
             fields: Further fields of the hello.
         """
         async with open_bare(self.url, self.codec) as bare:
-            await bare.hello(*behind, auth=self.auth, **fields)
+            await bare.hello(*more, auth=self.auth, **fields)
             yield bare
 
     async def stats(self) -> Stats:

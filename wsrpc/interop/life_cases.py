@@ -235,7 +235,7 @@ async def nested_on_the_wire(at: Ground) -> None:
 
 
 @wire_cases("RESULT-1")
-async def result_behind_items(at: Ground) -> None:
+async def result_after_items(at: Ground) -> None:
     """a result after a message closes with 4505"""
     async with at.bare() as bare:
         await bare.send(call(1, "Interop.call_back", {"times": 1}))

@@ -125,7 +125,7 @@ async def malformed_hello(at: Ground) -> None:
 
 
 @wire_cases("HELLO-4", "BATCH-5")
-async def frames_right_behind_hello(at: Ground) -> None:
+async def frames_right_after_hello(at: Ground) -> None:
     """frames right after the hello, in the same message, are acted on"""
     async with at.bare(call(1, ECHO, {"value": "early"})) as bare:
         equal(await bare.terminal(1), ["result", 1, "early"])

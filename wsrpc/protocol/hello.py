@@ -31,13 +31,13 @@ class Opening:
     Attributes:
         codec: The link's subprotocol.
         hello: Its body. `auth` is decoded, but not yet verified.
-        behind: The frames that follow the hello, still encoded.
+        rest: The frames that follow the hello, still encoded.
         message: The whole message, as it came.
     """
 
     codec: Codec
     hello: HelloBody
-    behind: list[Raw]
+    rest: list[Raw]
     message: bytes = b""
 
     def frames(self) -> list[Taken | Extension]:
@@ -46,12 +46,12 @@ class Opening:
         Raises:
             ProtocolError: 4500, one of them is malformed.
         """
-        return [self.codec.decode_one(raw) for raw in self.behind]
+        return [self.codec.decode_one(raw) for raw in self.rest]
 
     @property
     def size(self) -> int:
         """Bytes of the frames after the hello."""
-        return sum(map(len, self.behind))
+        return sum(map(len, self.rest))
 
 
 def read_opening(codec: Codec, data: bytes) -> Opening:
@@ -64,14 +64,14 @@ def read_opening(codec: Codec, data: bytes) -> Opening:
     """
     if len(data) > FLOOR_MAX_BATCH:
         raise ProtocolError(CloseCode.TOO_BIG, f"{len(data)} bytes before authentication")
-    first, *behind = codec.split(data)
+    first, *rest = codec.split(data)
     hello = hello_of(codec.decode_one(first))
     try:
         hello.auth = codec.load_value(hello.auth)
     except ValueError as error:
         reason = f"credentials that are no value: {error}"
         raise ProtocolError(CloseCode.UNAUTHENTICATED, reason[:120]) from None
-    return Opening(codec, hello, behind, bytes(data))
+    return Opening(codec, hello, rest, bytes(data))
 
 
 def hello_of(frame: Taken | Extension) -> HelloBody:

@@ -206,7 +206,7 @@ class Continuity(Traffic):
 
     def _receive_hello(self, data: bytes) -> list[Event]:
         """Connecting side: take the first message of a link."""
-        first, *behind = self.codec.decode(data)
+        first, *rest = self.codec.decode(data)
         hello = hello_of(first)
         hello.auth = None
         resumed = self.established
@@ -235,7 +235,7 @@ class Continuity(Traffic):
         events: list[Event] = [HelloReceived(hello)]
         if not resumed:
             self._catch_up(events)
-        events = self._apply(behind, len(data), events)
+        events = self._apply(rest, len(data), events)
         self._tell()
         return events
 

@@ -106,7 +106,7 @@ export function programs({ url, controller, name, kind, args, attached }) {
 
   const words = entries.map(([k, v]) => shQuote(typeof v === "string" && v !== "-" ? `${k}=${v}` : `${k}:=${jsonOf(v)}`));
   for (const [k, how] of extra) if (how !== "callback") words.push(shQuote(how === "file" ? `${k}@your-file` : `${k}:=-`));
-  // Behind "--" nothing is an option, whatever a method or an argument is called.
+  // After "--" nothing is an option, whatever a method or an argument is called.
   const guard = [full, ...entries.map(([k]) => k)].some((word) => word.startsWith("-")) ? ["--"] : [];
   const cli = ["wsrpc", "call", ...guard, url, full].map(shQuote).concat(words).join(" ") + "\n";
   return [["Python", python], ["JavaScript and TypeScript", script], ["Command line", cli]];
