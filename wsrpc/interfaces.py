@@ -55,7 +55,8 @@ class Handshake:
     Attributes:
         path: The request's path with its query, such as "/rpc".
         headers: The request's headers, names in lower case.
-        remote: The peer's address as text, such as "127.0.0.1:50312"; "" where there is none.
+        remote: The peer's address as text, such as "127.0.0.1:50312"; "" where there is none. For
+            the connecting side the host and the port of the URL, or the path of the Unix socket.
         tls: Whether the connection is encrypted.
         address: The client's address, without a port: the peer's own, or the address that trusted
             proxies report; "" where there is none.
@@ -111,7 +112,8 @@ class Session:
         principal_key: A string that is the same for the same principal, such as "s:ann" or "n:1";
             None where there is none. See `Grant`.
         peer: The agent that the peer's hello names.
-        handshake: The accepting side's facts about the newest connection.
+        handshake: The facts about the newest connection. The connecting side knows the path, the
+            server's address, and whether there is TLS.
         interceptors: The interceptors around every outbound call of this session, outermost first.
     """
 
@@ -418,7 +420,7 @@ class ObservedCall:
         session: The session that carries it.
         session_id: The session's id.
         principal: The peer's identity, as `authenticate` returned it; None at the connecting side.
-        peer: The peer's address as text, "" where it is not known.
+        peer: The peer's address as text, as in `Handshake.remote`.
         id: The call's id on the wire; 0 while an outbound call has none.
         tags: The tags of the method.
         metadata: The metadata of an inbound call, or the metadata that the caller gave for an

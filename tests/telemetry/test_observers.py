@@ -162,6 +162,27 @@ HANDLED = {
 }
 
 
+@pytest.mark.parametrize("transport", ["websockets", "picows"])
+async def test_a_call_names_the_address_of_its_peer_at_both_ends(
+    transport: Any, anyio_backend_name: str
+) -> None:
+    if transport == "picows" and anyio_backend_name == "trio":
+        pytest.skip("picows runs on asyncio")
+    told, asked = Told(), Told()
+    async with served([Work()], observers=[told], listen={"transport": transport}) as listener:
+        async with wsrpc.connect(
+            listener.url, controllers=[Work()], observers=[asked], transport=transport
+        ) as session:
+            await session.clientize(Work).add(1, 2)
+            assert session.handshake.remote == listener.url.removeprefix("ws://")
+            accepted = told.started[0].session
+            await accepted.clientize(Work).add(1, 2)
+    for observer in (told, asked):
+        assert {call.direction for call in observer.started} == {"inbound", "outbound"}
+    assert {call.peer for call in asked.started} == {listener.url.removeprefix("ws://")}
+    assert {call.peer for call in told.started} == {accepted.handshake.remote}
+
+
 async def test_every_call_has_exactly_one_ending_those_that_were_refused_included(
     codec: Codec,
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -116,9 +117,55 @@ async def test_a_call_has_a_client_span_and_a_server_span_in_one_trace(traced: T
         assert found["wsrpc.session.id"] == session_id
         assert "error.type" not in found
         assert span.status.status_code is StatusCode.UNSET
+    for name in ("server.address", "network.peer.address"):
+        assert attributes(client)[name] == "127.0.0.1"
+    for name in ("server.port", "network.peer.port"):
+        assert attributes(client)[name] == int(listener.url.rpartition(":")[2])
     assert attributes(server)["client.address"] == "127.0.0.1"
     assert attributes(server)["network.peer.address"] == "127.0.0.1"
     assert attributes(server)["network.peer.port"] > 0
+
+
+async def test_the_span_of_a_call_names_the_server_to_which_it_goes(
+    traced: Traced, tmp_path: Path
+) -> None:
+    socket = str(tmp_path / "s.sock")
+    listens: list[dict[str, Any]] = [{}, {"path": socket}]
+    for listen in listens:
+        async with served([Work()], listen=listen) as listener:
+            url = listener.url.replace("127.0.0.1", "localhost")
+            async with wsrpc.connect(url, observers=[traced.observer], reconnect=False) as session:
+                assert await session.clientize(Work).add(1, 2) == 3
+    by_name, by_path = (attributes(span) for span in traced.spans if span.kind is SpanKind.CLIENT)
+    assert by_name["server.address"] == "localhost"
+    assert by_name["server.port"] > 0
+    assert "network.peer.address" not in by_name
+    assert by_path["server.address"] == by_path["network.peer.address"] == socket
+    assert "server.port" not in by_path
+
+
+async def test_durations_of_methods_beyond_a_thousand_share_one_name(
+    traced: Traced, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A program may pass on names that it got from others."""
+    monkeypatch.setattr("wsrpc.telemetry.otel.MOST_METHODS", 3)
+    async with served([Work()]) as listener:
+        async with wsrpc.connect(
+            listener.url, observers=[traced.observer], reconnect=False
+        ) as session:
+            assert await session.clientize(Work).add(1, 2) == 3
+            for i in range(5):
+                with error_of("unimplemented"):
+                    await session.clientize(f"Made{i}").up()
+            assert await session.clientize(Work).add(1, 2) == 3
+    measured = traced.durations("rpc.client.call.duration")
+    assert {point.attributes["rpc.method"]: point.count for point in measured} == {
+        "Work.add": 2,
+        "Made0.up": 1,
+        "Made1.up": 1,
+        "_OTHER": 3,
+    }
+    assert len({span.name for span in traced.spans}) == 6
 
 
 async def test_every_kind_of_end_is_told_by_the_current_rpc_conventions(traced: Traced) -> None:

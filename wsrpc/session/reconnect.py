@@ -357,6 +357,7 @@ class Reconnector:
                     return None
                 if wire is self._session.wire:
                     self._address = way.address
+                    self._session.handshake = link.handshake
                 way.began = self._session.runtime.now()
                 way.before = wire.endpoint.received + wire.endpoint.acked
                 try:

@@ -195,7 +195,7 @@ class Log:
         if session is None:
             return {}
         known: Fields = {"session": one_line(session.id[:64])}
-        # The connecting side knows no address of the server's.
+        # There is none before the first connection, and none of a client at a Unix socket.
         if session.handshake.remote:
             known["peer"] = one_line(session.handshake.remote)
         return known

@@ -15,7 +15,6 @@ from __future__ import annotations
 from contextlib import suppress
 from contextvars import ContextVar, Token
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 from weakref import finalize
 
@@ -50,6 +49,9 @@ __all__ = ["Instrumentation", "instrument"]
 
 # The context of a trace may take up one part in so many of the metadata that a call may have.
 SHARE = 2
+
+# Methods whose durations are told apart. A program may call methods by names that others make up.
+MOST_METHODS = 1_000
 
 Key: TypeAlias = tuple[tuple[str, str], ...]
 
@@ -106,8 +108,21 @@ class _Spans:
                 ("outbound", names.CLIENT_DURATION, "Duration of calls made."),
             )
         }
+        # The methods of which durations are told apart.
+        self._measured: set[str] = set()
         # By the part of the trace's context that travels with the call.
         self.waiting: dict[Key, Span] = {}
+
+    def measure(self, call: ObservedCall, end: CallEnd, span: Span) -> None:
+        """Record the duration of a call; those of methods beyond the first thousand share a name."""
+        attributes = names.at_the_end(call, end)
+        if call.known and call.name not in self._measured:
+            if len(self._measured) < MOST_METHODS:
+                self._measured.add(call.name)
+            else:
+                attributes[names.METHOD] = names.UNKNOWN_METHOD
+        context = trace.set_span_in_context(span)
+        self.durations[call.direction].record(end.duration, attributes, context)
 
     def key_of(self, metadata: Any) -> Key:
         """The key by which a call's span is found when the call begins."""
@@ -135,9 +150,10 @@ class _Interceptor:
             return await call_next(request)
         spans = self._spans
         name = f"{request.controller}.{request.method}"
-        span = spans.tracer.start_span(
-            name, kind=SpanKind.CLIENT, attributes={names.SYSTEM: names.WSRPC, names.METHOD: name}
-        )
+        # A sampler decides by what is known here.
+        known: names.Attributes = {names.SYSTEM: names.WSRPC, names.METHOD: name}
+        known.update(names.of_server(request.session.handshake.remote))
+        span = spans.tracer.start_span(name, kind=SpanKind.CLIENT, attributes=known)
         if not span.get_span_context().is_valid:
             return await call_next(request)
         carrier: dict[str, str] = {}
@@ -253,15 +269,13 @@ class _Observer(Observer):
             self._end(self._server_span(call), call, end)
 
     def _end(self, span: Span, call: ObservedCall, end: CallEnd) -> None:
-        attributes = names.at_the_end(call, end)
-        span.set_attributes(attributes)
+        span.set_attributes(names.at_the_end(call, end))
         if end.error_id is not None:
             span.set_attribute(names.ERROR_ID, end.error_id)
         if names.failed(call, end):
             span.set_status(Status(StatusCode.ERROR))
         span.end()
-        record = partial(self._spans.durations[call.direction].record, end.duration, attributes)
-        record(context=trace.set_span_in_context(span))
+        self._spans.measure(call, end, span)
 
 
 def _remote(call: ObservedCall) -> Context:

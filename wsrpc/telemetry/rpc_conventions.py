@@ -5,6 +5,7 @@ See https://opentelemetry.io/docs/specs/semconv/rpc/. Nothing here needs OpenTel
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from typing import Final, TypeAlias
 
 from ..interfaces import CallEnd, ObservedCall
@@ -17,10 +18,13 @@ __all__ = [
     "SECONDS",
     "SERVER_DURATION",
     "SYSTEM",
+    "UNKNOWN_METHOD",
     "WSRPC",
+    "Attributes",
     "at_the_end",
     "at_the_start",
     "failed",
+    "of_server",
     "span_name",
 ]
 
@@ -69,18 +73,28 @@ def at_the_start(call: ObservedCall) -> Attributes:
     if not call.known:
         found[METHOD_ORIGINAL] = call.name
     address, port = _split(call.peer)
-    if address:
+    if address and (call.direction == "inbound" or _is_of_a_socket(address)):
         found[PEER_ADDRESS] = address
         if port:
             found[PEER_PORT] = port
     if call.direction == "inbound":
         if client := call.session.handshake.address or address:
             found[CLIENT_ADDRESS] = client
-    elif address:
-        found[SERVER_ADDRESS] = address
-        if port:
-            found[SERVER_PORT] = port
+    else:
+        found.update(of_server(call.peer))
     return found
+
+
+def of_server(peer: str) -> Attributes:
+    """The attributes that name the end to which a call goes.
+
+    Args:
+        peer: Its address, as in `Handshake.remote`.
+    """
+    address, port = _split(peer)
+    if not address:
+        return {}
+    return {SERVER_ADDRESS: address, **({SERVER_PORT: port} if port else {})}
 
 
 def at_the_end(call: ObservedCall, end: CallEnd) -> Attributes:
@@ -100,6 +114,15 @@ def failed(call: ObservedCall, end: CallEnd) -> bool:
 
 def _of_method(call: ObservedCall) -> Attributes:
     return {SYSTEM: WSRPC, METHOD: call.name if call.known else UNKNOWN_METHOD}
+
+
+def _is_of_a_socket(address: str) -> bool:
+    """Whether an address is a number or a path; a caller may know its server by a name."""
+    try:
+        ip_address(address)
+    except ValueError:
+        return address.startswith("/")
+    return True
 
 
 def _split(peer: str) -> tuple[str, int | None]:

@@ -7,13 +7,15 @@ import re
 import ssl as ssl_module
 from collections.abc import Mapping
 from ipaddress import IPv6Address, ip_address
-from urllib.parse import SplitResult, urljoin, urlsplit
+from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 
 from ..errors import ConnectError
+from ..interfaces import Handshake
 from ..telemetry.logs import one_line
 
 __all__ = [
     "by",
+    "handshake_with",
     "is_loopback",
     "refused",
     "shown",
@@ -47,6 +49,22 @@ def split_url(url: str) -> SplitResult:
             f"{shown(url)!r} is no WebSocket URL: it must begin with ws://, wss:// or ws+unix://"
         )
     return parts
+
+
+def handshake_with(parts: SplitResult) -> Handshake:
+    """The facts about a connection to a URL that its connecting side knows.
+
+    Args:
+        parts: The parts of the URL; where it names a Unix socket, its path is the socket's.
+    """
+    if parts.scheme == "ws+unix":
+        return Handshake(remote=unquote(parts.path))
+    tls = parts.scheme == "wss"
+    host = parts.hostname or ""
+    if ":" in host:
+        host = f"[{host}]"
+    port = parts.port or (443 if tls else 80)
+    return Handshake(path=parts.path or "/", remote=f"{host}:{port}", tls=tls)
 
 
 HINTS = {

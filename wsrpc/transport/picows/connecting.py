@@ -29,9 +29,8 @@ from websockets.uri import WebSocketURI, parse_uri
 
 from ...close_codes import CloseCode
 from ...errors import ConnectError
-from ...interfaces import Handshake
 from ...limits import Limits
-from ..urls import by, refused, shown, split_url, unreachable, wrong_subprotocol
+from ..urls import by, handshake_with, refused, shown, split_url, unreachable, wrong_subprotocol
 from ..websockets.connecting import proxy_of
 from .link import PicowsLink
 from .settings import UnixSocket, options
@@ -75,7 +74,7 @@ async def open_link(
         if link.subprotocol != subprotocol:
             await link.close(CloseCode.PROTOCOL_ERROR, "no subprotocol")
             raise wrong_subprotocol(url, subprotocol, link.subprotocol)
-        link.handshake = Handshake(path=parts.path or "/", tls=parts.scheme == "wss")
+        link.handshake = handshake_with(parts)
         yield link
     finally:
         with anyio.CancelScope(shield=True):

@@ -26,7 +26,16 @@ from ...errors import ConnectError
 from ...interfaces import Handshake
 from ...limits import Limits
 from ..listening import headers_of
-from ..urls import by, is_loopback, refused, shown, split_url, unreachable, wrong_subprotocol
+from ..urls import (
+    by,
+    handshake_with,
+    is_loopback,
+    refused,
+    shown,
+    split_url,
+    unreachable,
+    wrong_subprotocol,
+)
 from . import direct
 from .link import WRITE_AHEAD, Watch, bounded, link_over, on_asyncio, options_of
 
@@ -87,8 +96,7 @@ async def open_link(
                 CloseCode.PROTOCOL_ERROR, "no subprotocol"
             )
             raise wrong_subprotocol(url, subprotocol, connection.subprotocol)
-        handshake = Handshake(path=parts.path or "/", tls=parts.scheme == "wss")
-        yield link_over(connection, handshake, limits)
+        yield link_over(connection, handshake_with(parts), limits)
     finally:
         await manager.__aexit__(None, None, None)
 
