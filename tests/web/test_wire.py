@@ -471,20 +471,24 @@ async def test_a_tracked_stream_is_reopened_after_its_last_item() -> None:
 @pytest.mark.slow
 @pytest.mark.rule("GOAWAY-2", "DRAIN-4", "DRAIN-2")
 async def test_after_a_goaway_new_calls_go_to_another_session_while_old_ones_finish() -> None:
+    others = anyio.Event()
+
     async def script(server: Server, link: Link) -> None:
         await link.greet(session=f"s{link.number}", token=f"t{link.number}")
         if link.number == 1:
             first = await link.frame("call")
             second = await link.frame("call")
             await link.send(["goaway", {"last_id": first[1], "grace": 9000}])
-            await anyio.sleep(1.5)
+            await others.wait()
             await link.send(["result", first[1], "old"])
             assert second[2] == "X.second"
             await link.close(1012)
         else:
-            while True:
+            for _ in range(2):
                 call = await link.frame("call")
                 await link.send(["result", call[1], f"new {call[2]}"])
+            others.set()
+            await link.frame("call")
 
     source = """
         const session = client.connect(process.argv[1]);
@@ -495,7 +499,7 @@ async def test_after_a_goaway_new_calls_go_to_another_session_while_old_ones_fin
         while (!session.draining) await sleep(5);
         all.push(note(x.third()));
         await Promise.all(all);
-        await sleep(100);
+        while (session.draining) await sleep(5);
         console.log(JSON.stringify({ order: order.slice(0, 2).sort(), last: order[2], draining: session.draining, state: session.state }));
         process.exit(0);
     """
