@@ -79,8 +79,8 @@ class Limits:
             for replay. A peer above the bound waits: little is read from it, its calls begin one
             after the other, and streams to it pause. If it is still above the bound after
             `stall_timeout`, and has not given back a 32nd of it meanwhile, streams of this side's own
-            calls of which it has taken no item in that time end with `resource_exhausted`, the
-            largest first; if there is none, its connection is closed with 4001, and its session ends.
+            calls of which it has taken no item in that time (half of it, if the session is so far above
+            that nothing is read) end with `resource_exhausted`, the largest first; if there is none, its connection is closed with 4001, and its session ends.
             One value of `max_value` always gets through. At least 65,536; if left out, 64 MiB or four
             times `max_value`. On the connecting side, values that this side sends by itself only make
             its calls wait.

@@ -151,6 +151,27 @@ async def test_the_items_of_a_stream_are_held_until_it_ends_in_one_way_or_anothe
         await until(lambda: taken(client) == 0)
 
 
+@pytest.mark.parametrize("overflow", ["latest", "drop_oldest", "fail"])
+@pytest.mark.parametrize("ending", ["read", "cancelled"])
+async def test_items_that_may_be_dropped_count_as_held_until_they_are_taken_or_dropped(
+    overflow: wsrpc.Overflow, ending: str
+) -> None:
+    async with pair([Store()]) as (_, client):
+        store = client.clientize(Typed, overflow=overflow)
+        # More than there is room for, unless the stream would fail.
+        stream = store.items(10 if overflow == "fail" else ITEMS)
+        assert await anext(stream) == LARGE
+        if overflow != "latest":
+            # Of it, at most the last item waits.
+            await until(lambda: taken(client) >= len(LARGE))
+        if ending == "cancelled":
+            stream.cancel()
+        else:
+            async for _ in stream:
+                assert taken(client) >= 0
+        await until(lambda: taken(client) == 0)
+
+
 @pytest.mark.parametrize("ending", ["read", "dropped", "wrong"])
 async def test_an_item_that_comes_by_itself_is_held_until_it_is_taken(ending: str) -> None:
     service = Store()

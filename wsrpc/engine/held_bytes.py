@@ -50,8 +50,13 @@ class UnreadStream(Protocol):
         ...
 
     @property
+    def lag(self) -> int:
+        """Items that wait to be taken."""
+        ...
+
+    @property
     def decoded(self) -> int:
-        """Items that are ready to be taken; fewer with each one that is."""
+        """Those of them that are decoded; fewer with each one that is taken."""
         ...
 
     def overrun(self, reason: str) -> None:
@@ -178,7 +183,7 @@ class HeldBytes(ABC):
         still = [
             stream
             for stream, mark in self.unread.items()
-            if stream.asked_for and mark == stream.decoded
+            if stream.asked_for and stream.lag and mark == stream.decoded
         ]
         still.sort(key=lambda stream: stream.held, reverse=True)
         ended = 0

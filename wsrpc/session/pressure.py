@@ -11,6 +11,10 @@ from ..runtime.timers import TimerEntry
 
 __all__ = ["Pressure"]
 
+# How often a session is looked at in the time that it has. Once would be too late where nothing
+# more is read of the peer, which has no more time than this side.
+LOOKS = 2
+
 
 class Pressure:
     """Gives a session time while it is above its bound, and acts if it stays there (OUT-4).
@@ -46,10 +50,13 @@ class Pressure:
     def _press(self) -> None:
         """Give the session some time to come within its bound again."""
         hub = self._hub
-        enough = self._returned() + max(hub.account.held // 32, 1)
         hub.look()
-        when = hub.runtime.now() + hub.limits.stall_timeout
-        self._entry = hub.timers.add(when, partial(self._look, enough))
+        self._wait(0, self._returned() + max(hub.account.held // 32, 1))
+
+    def _wait(self, looks: int, enough: int) -> None:
+        hub = self._hub
+        when = hub.runtime.now() + hub.limits.stall_timeout / LOOKS
+        self._entry = hub.timers.add(when, partial(self._look, looks + 1, enough))
 
     def _returned(self) -> int:
         """Bytes that were given back so far, those of values of which the rest has yet to go too."""
@@ -60,17 +67,24 @@ class Pressure:
             self._hub.timers.remove(self._entry)
             self._entry = None
 
-    def _look(self, enough: int) -> None:
+    def _look(self, looks: int, enough: int) -> None:
         self._entry = None
         hub, account = self._hub, self._hub.account
         account.judge()
         if hub.lost is not None or not account.crowded:
             return
         # The peer does not make this side hold what it sends of its own will.
-        if hub.exempt or self._returned() >= enough:
-            self._press()
-            return
-        seconds = hub.limits.stall_timeout
+        goes_on = hub.exempt or self._returned() >= enough
+        if not account.stopped:
+            if goes_on:
+                self._press()
+                return
+            if looks < LOOKS:
+                self._wait(looks, enough)
+                return
+        # A peer of which nothing is read gives up the link before long. Streams end before that,
+        # even where others go on.
+        seconds = hub.limits.stall_timeout * looks / LOOKS
         held = hub.held
         ended = hub.shed(
             f"its items were not taken for {seconds:g} s, while the session held {held} bytes, more "
@@ -86,8 +100,12 @@ class Pressure:
                 seconds,
                 ended,
             )
+        if ended or goes_on:
             if account.crowded:
                 self._press()
+            return
+        if looks < LOOKS:
+            self._wait(looks, enough)
             return
         hub.log.warning(
             "%r holds %d bytes and has been above its bound for %g s: ending it",

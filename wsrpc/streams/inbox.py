@@ -155,14 +155,17 @@ class Inbox(LaneOwner):
             else:
                 group = ItemGroup(items, hub.codec)
                 self._groups.append(group)
-                size = len(group.data)
-                self._held += size
-                hub.unread.setdefault(self, TAKEN)
-                hub.hold(size)
+                self._keep(len(group.data))
             # As `_notify`, which is a function call more for each message.
             waiter, self._waiter = self._waiter, None
             if waiter is not None and not waiter.done():
                 waiter.set_result(None)
+
+    def _keep(self, size: int) -> None:
+        """Count in items that wait as a group."""
+        self._held += size
+        self._hub.unread.setdefault(self, TAKEN)
+        self._hub.hold(size)
 
     def _give_back(self, size: int) -> None:
         self._held -= size
@@ -335,6 +338,8 @@ class Inbox(LaneOwner):
             lone = self._lone
             if lone is not None:
                 self._lone = None
+                if self._groups:
+                    self._hub.unread[self] = TAKEN
                 self._held -= len(lone)
                 self._hub.release(len(lone))
                 try:
@@ -387,9 +392,14 @@ class Inbox(LaneOwner):
         codec, check = self._hub.codec, self._check
         self._costs = group.costs
         self._taking = len(group.data)
+        self._hub.unread[self] = TAKEN
         try:
             if group.count == 1:
                 self.items.append(self._adapter.load(group.data, codec, check=check))
+                if self.asked_for:
+                    # The application has it now. How long it keeps it is no affair of the peer's.
+                    taking, self._taking = self._taking, 0
+                    self._give_back(taking)
             else:
                 assert isinstance(group.data, bytes)
                 self.items = self._adapter.load_many(group.data, codec, check=check)

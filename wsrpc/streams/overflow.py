@@ -56,17 +56,23 @@ class DropOldest(Consumer):
         groups = self._groups
         gone = max(0, len(items) - self._room)
         self._append(items[gone:])
-        oldest = 0
+        oldest, before = 0, self._bytes
         while self._exceeds(len(groups) - oldest, self._bytes - len(groups[-1].data)):
             self._bytes -= len(groups[oldest].data)
             oldest += 1
         del groups[:oldest]
+        if oldest:
+            # Not as `_give_back`, which says that the application took them.
+            self._held -= before - self._bytes
+            self._hub.release(before - self._bytes)
         self._tally.add(gone + oldest)
 
     def _append(self, items: list[Raw]) -> None:
         codec = self._hub.codec
         self._groups.extend([ItemGroup([item], codec) for item in items])
-        self._bytes += sum(map(len, items))
+        size = sum(map(len, items))
+        self._bytes += size
+        self._keep(size)
 
     def _exceeds(self, count: int, older: int) -> bool:
         """Whether more items or bytes wait than may.
