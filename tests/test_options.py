@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -194,3 +195,39 @@ async def test_clientize_refuses_an_option_that_has_none_of_its_values(
 def test_the_decorator_refuses_a_typo_too(option: str) -> None:
     with pytest.raises((ValueError, TypeError), match=option):
         wsrpc.method(**{option: "typo"})  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize(
+    ("bound", "value", "words"),
+    [
+        ("max_calls", 256.5, "must be a whole number, not 256.5"),
+        ("max_batch", math.inf, "must be a whole number, not inf"),
+        ("window", 32.0, "must be a whole number, not 32.0"),
+        ("max_links", 10.5, "must be a whole number, not 10.5"),
+        ("max_value", 2**53, "must be at most 9007199254740991"),
+        ("resume_window", math.inf, "must be at most 9007199254740, not inf"),
+        ("heartbeat_timeout", 1e300, "must be at most 9007199254740, not 1e+300"),
+        ("drain_grace", math.inf, "must be at most 9007199254740, not inf"),
+        ("stall_timeout", math.nan, "must be at least 0, not nan"),
+    ],
+)
+def test_a_bound_that_no_peer_could_be_told_is_refused_where_it_is_written(
+    bound: str, value: Any, words: str
+) -> None:
+    with pytest.raises((TypeError, ValueError), match=f"Limits.{bound} {re.escape(words)}"):
+        wsrpc.Limits(**{bound: value})
+
+
+@pytest.mark.parametrize("seconds", [-1, math.inf, math.nan, "5", True, 1e300])
+async def test_a_drain_refuses_what_is_no_time_before_it_begins(seconds: Any) -> None:
+    server = wsrpc.Server([Hello()])
+    told = "must be a number of seconds, at least 0"
+    with anyio.fail_after(10):
+        async with server.listen() as listener, wsrpc.connect(listener.url) as session:
+            with pytest.raises(ValueError, match=f"grace {told}"):
+                await server.drain(seconds)
+            with pytest.raises(ValueError, match=f"grace {told}"):
+                await server.drained_on_signal(seconds)
+            with pytest.raises(ValueError, match=f"reconnect_after {told}"):
+                await server.drain(reconnect_after=seconds)
+            assert await session.clientize(Hello).greet("Ann") == "Hello, Ann!"

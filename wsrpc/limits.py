@@ -35,6 +35,20 @@ MAX_CALLBACK_CALLS = 8
 MAX_CREDIT = 2**31 - 1
 COST_UNIT = 64 * 1024
 
+# The most that the peer can be told; it gets seconds as milliseconds.
+MAX_SECONDS = MAX_ID // 1000
+MOST = {
+    "max_calls": MAX_ID,
+    "max_batch": MAX_ID,
+    "max_value": MAX_ID,
+    "max_held": MAX_ID,
+    "window": MAX_CREDIT,
+    "resume_window": MAX_SECONDS,
+    "heartbeat_interval": MAX_SECONDS,
+    "heartbeat_timeout": MAX_SECONDS,
+    "drain_grace": MAX_SECONDS,
+}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
@@ -80,10 +94,10 @@ class Limits:
             after the other, and streams to it pause. If it is still above the bound after
             `stall_timeout`, and has not given back a 32nd of it meanwhile, streams of this side's own
             calls of which it has taken no item in that time (half of it, if the session is so far above
-            that nothing is read) end with `resource_exhausted`, the largest first; if there is none, its connection is closed with 4001, and its session ends.
-            One value of `max_value` always gets through. At least 65,536; if left out, 64 MiB or four
-            times `max_value`. On the connecting side, values that this side sends by itself only make
-            its calls wait.
+            that nothing is read) end with `resource_exhausted`, the largest first; if there is none,
+            its connection is closed with 4001, and its session ends. One value of `max_value` always
+            gets through. At least 65,536; if left out, 64 MiB or four times `max_value`. On the
+            connecting side, values that this side sends by itself only make its calls wait.
         max_principal_bytes: Bytes that all sessions of one principal make a server hold, with those
             without a connection; without `authenticate`, all sessions of one address. The largest
             of them wait. At least 65,536; if left out, 256 MiB or four times `max_session_bytes`.
@@ -218,13 +232,16 @@ class Limits:
             value = getattr(self, field.name)
             if not isinstance(value, (int, float)) or isinstance(value, bool):
                 raise TypeError(f"Limits.{field.name} must be a number, not {value!r}")
+            if isinstance(field.default, int) and not isinstance(value, int):
+                raise TypeError(f"Limits.{field.name} must be a whole number, not {value!r}")
             floor = floors.get(field.name, 0)
             if field.name == "max_held" and value == TWICE_MAX_VALUE:
                 continue
             if not value >= floor:
                 raise ValueError(f"Limits.{field.name} must be at least {floor}, not {value!r}")
-        if self.window > MAX_CREDIT:
-            raise ValueError(f"Limits.window must be at most {MAX_CREDIT}, not {self.window!r}")
+            most = MOST.get(field.name)
+            if most is not None and value > most:
+                raise ValueError(f"Limits.{field.name} must be at most {most}, not {value!r}")
         if 0 < self.heartbeat_interval < FLOOR_HEARTBEAT:
             raise ValueError(
                 f"Limits.heartbeat_interval must be at least {FLOOR_HEARTBEAT:g} s, or 0 for none, "

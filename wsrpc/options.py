@@ -14,7 +14,7 @@ from difflib import get_close_matches
 from inspect import iscoroutinefunction
 from typing import Any, TypeVar
 
-from .limits import Limits
+from .limits import MAX_SECONDS, Limits
 
 __all__ = [
     "checked_address",
@@ -28,6 +28,7 @@ __all__ = [
     "checked_seconds",
     "checked_text",
     "checked_tls",
+    "checked_wait",
     "one_of",
 ]
 
@@ -68,6 +69,18 @@ def checked_seconds(name: str, value: float | None) -> float | None:
         finite = False
     if not finite:
         raise ValueError(f"{name} must be a finite number, or None for no bound, not {value!r:.80}")
+    return value
+
+
+def checked_wait(name: str, value: float) -> float:
+    """A number of seconds to give the peer, which is told them in milliseconds.
+
+    Raises:
+        ValueError: It is no such number; the caller's fault.
+    """
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not 0 <= value <= MAX_SECONDS:
+        raise ValueError(f"{name} must be a number of seconds, at least 0, not {value!r:.80}")
     return value
 
 

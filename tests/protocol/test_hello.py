@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
 from wsrpc.limits import Limits
-from wsrpc.protocol.codec import Codec
+from wsrpc.protocol.codec import CODECS, Codec
 from wsrpc.protocol.endpoint import Endpoint
 from wsrpc.protocol.events import (
     CallReceived,
@@ -23,6 +24,9 @@ from wsrpc.protocol.lane_states import LocalProtocolError
 from .harness import Bare, Side, decode, encode, only, rejected
 
 SIDES: list[Side] = ["accepting", "connecting"]
+
+# A number of JSON that no float can hold.
+HUGE = 10**400
 
 
 @pytest.fixture(params=SIDES)
@@ -125,6 +129,34 @@ def test_a_limit_below_its_floor_closes_with_4500(fresh: Bare) -> None:
 @pytest.mark.parametrize("heartbeat", [[999, 1000], [1000, 999], [1000], [], 1000, {"a": 1}])
 def test_a_heartbeat_out_of_its_range_closes_with_4500(early: Bare, heartbeat: Any) -> None:
     assert early.rejects(["hello", {"version": 1, "heartbeat": heartbeat}]) == 4500
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"resume_window": HUGE},
+        {"heartbeat": [HUGE, HUGE]},
+        {"limits": {"max_batch": HUGE, "max_value": HUGE, "max_held": HUGE, "max_calls": HUGE}},
+    ],
+)
+def test_a_number_beyond_all_floats_in_the_servers_hello_means_the_same_as_the_longest(
+    fields: dict[str, Any],
+) -> None:
+    hello = [["hello", {"version": 1, **fields}]]
+    early = Bare(CODECS["json"], "connecting", greet=False)
+    # The encoder of the other tests has no such numbers.
+    early.receive(json.dumps(hello).encode())
+    assert early.endpoint.established
+    assert early.endpoint.resume_window in (0, (2**53 - 1) / 1000)
+    assert [frame[0] for frame in early.hear()] == ["hello", "ack"]
+
+
+@pytest.mark.rule("GOAWAY-1")
+def test_a_number_beyond_all_floats_in_a_goaway_means_the_same_as_the_longest() -> None:
+    bare = Bare(CODECS["json"], "connecting")
+    goaway = ["goaway", {"last_id": HUGE, "grace": HUGE, "reconnect_after": HUGE}]
+    bare.receive(json.dumps([goaway]).encode())
+    assert bare.endpoint.peer_draining
 
 
 @pytest.mark.rule("BATCH-4")

@@ -306,6 +306,34 @@ async def test_an_error_that_cannot_be_told_is_internal(caplog: pytest.LogCaptur
     assert "'teapot' is no status code" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "arrives"),
+    [
+        ("retry_after", 1e300, (2**53 - 1) / 1000),
+        ("retry_after", -1.0, 0),
+        ("error_id", 7, "7"),
+        ("error_id", "\ud800", "?"),
+        ("error_id", "x" * 300_000, "x" * 200),
+    ],
+)
+async def test_whatever_stands_in_an_error_only_its_own_call_fails(
+    codec: Codec, field: str, value: Any, arrives: Any
+) -> None:
+    class Careless:
+        @wsrpc.method
+        async def fail(self) -> None:
+            error = wsrpc.RpcError("aborted", "no")
+            setattr(error, field, value)
+            raise error
+
+    async with pair([Careless()], codec=codec) as (_, client):
+        careless = client.clientize(Careless)
+        for _ in range(2):
+            with error_of("aborted") as caught:
+                await careless.fail()
+            assert getattr(caught.value, field) == arrives
+
+
 @pytest.mark.rule("ERROR-7")
 async def test_a_handler_can_say_when_to_try_again_but_not_that_it_never_began() -> None:
     async with pair([Failing()]) as (_, client):

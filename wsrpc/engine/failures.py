@@ -8,6 +8,7 @@ from typing import Any
 from msgspec import Raw
 
 from ..errors import Code, ConnectionLost, RpcError, error_class, revive
+from ..limits import MAX_ID
 from ..protocol.codec import Codec
 from ..protocol.frames import ErrorBody
 from ..values.adapter import Adapter, InvalidValue
@@ -22,6 +23,9 @@ __all__ = [
     "unforeseen",
     "wrong_kind",
 ]
+
+# Characters of the id of an error that cross at most; ids of this package have 16.
+LONGEST_ID = 200
 
 
 class WrongKindError(RpcError[Any], TypeError):
@@ -77,7 +81,7 @@ def error_from(body: ErrorBody, codec: Codec, origin: object) -> RpcError[Any]:
 
 def error_body(error: RpcError[Any], codec: Codec) -> ErrorBody:
     """The part of an error raised on purpose that crosses the wire (ERROR-2)."""
-    body = ErrorBody(str(error.code), as_text(error.message))
+    body = ErrorBody(as_text(error.code), as_text(error.message))
     cls = type(error)
     if cls is not RpcError and cls is not ConnectionLost:
         body.type = cls.type_name
@@ -85,9 +89,11 @@ def error_body(error: RpcError[Any], codec: Codec) -> ErrorBody:
         adapter = Adapter(cls.data_type, where=f"the data of {cls.__name__}")
         body.data = Raw(bytes(adapter.dump(error.data, codec)))
     # The id under which another side logged the error, which helps the next caller to find it.
-    body.error_id = error.error_id
+    if error.error_id is not None:
+        body.error_id = as_text(error.error_id)[:LONGEST_ID]
     if error.retry_after is not None:
-        body.retry_after = max(0, round(error.retry_after * 1000))
+        # A longer time means the same, and not every codec has a number for it (protocol.md, Words).
+        body.retry_after = min(max(0, round(error.retry_after * 1000)), MAX_ID)
     return body
 
 

@@ -58,7 +58,7 @@ from __future__ import annotations
 import math
 from typing import Any, Literal
 
-from ..limits import FLOOR_MAX_BATCH, FLOOR_MAX_CALLS, Limits
+from ..limits import FLOOR_MAX_BATCH, FLOOR_MAX_CALLS, MAX_ID, Limits
 from .arrivals import Arrivals
 from .batch import BATCH_TARGET
 from .chunks import Outgoing
@@ -90,6 +90,7 @@ from .frames import (
     SizedNotify,
     SizedResult,
     Taken,
+    seconds,
 )
 from .lanes import (
     LONGEST,
@@ -154,7 +155,8 @@ class Endpoint(Arrivals):
         """Take over the limits in the peer's first hello, which hold for the whole session."""
         self.peer_window = hello.window or 0
         limits = hello.limits or HelloLimits()
-        self.peer_max_batch = limits.max_batch or FLOOR_MAX_BATCH
+        # No message is larger, and not every number has a float.
+        self.peer_max_batch = min(limits.max_batch or FLOOR_MAX_BATCH, MAX_ID)
         self._replay.expect(self.peer_max_batch + BATCH_TARGET)
         self._agree_on_chunks(limits)
         self.slots.limit = limits.max_calls or FLOOR_MAX_CALLS
@@ -283,12 +285,13 @@ class Endpoint(Arrivals):
         """The peer drains: finish the calls that it will not begin (GOAWAY-2)."""
         body = frame.body
         self.peer_draining = True
-        self._events.append(GoawayReceived(body.grace / 1000, (body.reconnect_after or 0) / 1000))
+        away = seconds(body.reconnect_after or 0)
+        self._events.append(GoawayReceived(seconds(body.grace), away))
         if body.last_id >= self._last_begun:
             # The frame comes again on each new link; the calls that it concerned have their answer.
             self._patience.idle += 1
             return
-        self._last_begun = float(body.last_id)
+        self._last_begun = float(min(body.last_id, MAX_ID))
         sent = [lane for lane in self._lanes.values() if isinstance(lane, OutCall)]
         for call in [*self.slots.waiting, *self._unsent(), *sent]:
             if call.serves_live or 0 < call.id <= body.last_id:

@@ -51,6 +51,7 @@ __all__ = [
     "Taken",
     "fill",
     "place_of",
+    "seconds",
 ]
 
 ABSENT = Raw(b"")
@@ -120,6 +121,11 @@ class ErrorBody(Body):
     error_id: str | None = None
     not_started: bool | None = None
     retry_after: Count | None = None
+
+
+def seconds(duration: int) -> float:
+    """The seconds of a duration in milliseconds; a longer one than 2^53 - 1 means the same as that."""
+    return min(duration, MAX_ID) / 1000
 
 
 class GoawayBody(Body):

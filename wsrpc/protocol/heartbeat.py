@@ -48,7 +48,7 @@ class Heartbeat:
     @classmethod
     def announced_as(cls, field: frames.Heartbeat) -> Self:
         """The heartbeat in the accepting side's hello."""
-        return cls(field.interval / 1000, field.timeout / 1000)
+        return cls(frames.seconds(field.interval), frames.seconds(field.timeout))
 
     def announced(self) -> frames.Heartbeat:
         """The heartbeat in the accepting side's hello."""

@@ -16,7 +16,7 @@ from ..limits import FLOOR_MAX_BATCH
 from .batch import FRAME_OVERHEAD
 from .drain import Drain
 from .events import Event, HelloReceived
-from .frames import NUMBERED, Auth, HelloBody
+from .frames import NUMBERED, Auth, HelloBody, seconds
 from .heartbeat import Heartbeat
 from .hello import VERSION, Opening, announce, hello_of
 from .lane_states import LocalProtocolError
@@ -225,7 +225,7 @@ class Continuity(Traffic):
         self._expires = None
         self.established = self._numbering = True
         self.token = hello.token
-        self.resume_window = (hello.resume_window or 0) / 1000
+        self.resume_window = seconds(hello.resume_window or 0)
         if not self.resume_window:
             self._replay.forgo()
         self._heartbeat = None

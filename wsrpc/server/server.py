@@ -40,6 +40,7 @@ from ..options import (
     checked_plain,
     checked_text,
     checked_tls,
+    checked_wait,
     one_of,
 )
 from ..telemetry.counters import Snapshot, Stats
@@ -487,11 +488,10 @@ class Server:
             reconnect_after: Seconds for which peers are asked to stay away from this server.
 
         Raises:
-            ValueError: An argument is negative; the caller's fault.
+            ValueError: An argument is no number of seconds, or is negative; the caller's fault.
         """
-        grace = self.limits.drain_grace if grace is None else grace
-        if not (grace >= 0 and reconnect_after >= 0):
-            raise ValueError(f"seconds are at least 0, not {grace!r} and {reconnect_after!r}")
+        grace = checked_wait("grace", self.limits.drain_grace if grace is None else grace)
+        checked_wait("reconnect_after", reconnect_after)
         self._service.drains += 1
         self._health.changed()
         self._service.events.drain("begun", len(self._service.sessions))
@@ -553,7 +553,12 @@ class Server:
             grace: Seconds, as for `drain`.
             ready: Called when signals no longer meet Python's default.
             on_signal: Called with the number of each signal.
+
+        Raises:
+            ValueError: `grace` is no number of seconds, or is negative; the caller's fault.
         """
+        if grace is not None:
+            checked_wait("grace", grace)
         if threading.current_thread() is not threading.main_thread():
             if ready is not None:
                 ready()
