@@ -856,7 +856,8 @@ async def test_each_view_is_pictured_and_none_has_a_fault_for_screen_readers() -
                 assert wide, f"{name} scrolls sideways"
                 if not await AXE.exists():
                     missing("no axe-core: npm install --no-package-lock --prefix .web axe-core")
-                await page.run(await AXE.read_text(encoding="utf-8"))
+                axe = await AXE.read_text(encoding="utf-8")
+                await page.run(f"(() => {{ {axe} }})()")
                 faults = await page.run(
                     """axe.run().then((found) => found.violations.map((one) =>
                         `${one.id}: ${one.nodes.map((n) => n.html.slice(0, 120)).join(' | ')}`))"""
