@@ -44,15 +44,31 @@ def test_what_cannot_be_served(run: Run, spec: str, says: str) -> None:
         assert len(result.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("source", "error", "place"),
+    [
+        ("import math\nmath.sqrt(-1)\n", "ValueError", "broken_app.py:2"),
+        ("import math\nmath.sqrt((\n", "SyntaxError", "broken_app.py, line 2"),
+        ("import math\n  x = 1\n", "IndentationError", "broken_app.py, line 2"),
+        ("import math\nimport no_such_module_at_all\n", "ModuleNotFoundError", "broken_app.py:2"),
+        ("import math\nfrom math import no_such\n", "ImportError", "broken_app.py:2"),
+    ],
+)
 def test_a_module_that_fails_is_blamed_by_file_and_line(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    source: str,
+    error: str,
+    place: str,
+    run: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    (tmp_path / "broken_app.py").write_text("import math\nmath.sqrt(-1)\n")
+    (tmp_path / "broken_app.py").write_text(source)
     monkeypatch.syspath_prepend(tmp_path)
     result = run("serve", "broken_app:server")
     assert result.exit_code == 2
-    assert "importing broken_app failed: ValueError" in result.stderr
-    assert "broken_app.py:2" in result.stderr
+    assert f"importing broken_app failed: {error}" in result.stderr
+    assert place in result.stderr
+    assert "loading.py" not in result.stderr
 
 
 def test_a_port_that_is_taken_exits_3(run: Run) -> None:

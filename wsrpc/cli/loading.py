@@ -118,7 +118,9 @@ def _import(name: str) -> Any:
 
 def _broken(name: str, error: Exception) -> Failure:
     """The error for a module that cannot be imported, with the place of the fault."""
-    frames = traceback.extract_tb(error.__traceback__)
+    # The first frame is of this file. A module that Python cannot parse has none, but its error
+    # names the place.
+    frames = traceback.extract_tb(error.__traceback__)[1:]
     last = next((one for one in reversed(frames) if "importlib" not in one.filename), None)
     where = f" ({last.filename}:{last.lineno})" if last else ""
     return Failure(
