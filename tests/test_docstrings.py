@@ -37,7 +37,10 @@ UNITS = {
 
 # Numbers without a unit, such as codes, ports and shares.
 NO_QUANTITIES = frozenset(
-    {"address", "bus_generation", "rate", "seed", "close_code", "code", "id", "port", "status"}
+    {
+        *("address", "bus_generation", "call_id", "rate", "seed", "close_code", "code", "id"),
+        *("port", "status"),
+    }
 )
 
 # Classes whose objects only this package makes, so that their constructors are no interface.

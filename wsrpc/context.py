@@ -9,10 +9,12 @@ from types import MappingProxyType
 from typing import Any, Generic, TypeAlias, get_origin, is_typeddict, overload
 from weakref import ref
 
+from msgspec import Struct
 from typing_extensions import TypeVar
 
 from .interfaces import Session
 from .protocol.endpoint import Endpoint
+from .protocol.frames import NotifyOptions
 from .protocol.lanes import InCall
 from .runtime import containing
 
@@ -26,7 +28,7 @@ Principal = TypeVar("Principal", default=Any)
 U = TypeVar("U")
 
 
-class CallContext(Generic[Principal]):
+class CallContext(Struct, Generic[Principal], eq=False):
     """The call that is being handled, as `wsrpc.current()` gives it to its handler.
 
     Attributes:
@@ -44,37 +46,20 @@ class CallContext(Generic[Principal]):
             should come to an end.
     """
 
-    __slots__ = (
-        "_options",
-        "_session",
-        "call_id",
-        "controller",
-        "deadline",
-        "metadata",
-        "method",
-        "tags",
-    )
+    # Context variables live on in timers, idle threads and tasks that outlive the handler. None of
+    # these may keep a session, or the call's arguments, in memory.
+    _session: ref[Session]
+    call_id: int
+    _options: NotifyOptions
+    controller: str
+    method: str
+    deadline: float | None
+    tags: frozenset[str] = NO_TAGS
 
-    def __init__(
-        self,
-        session: Session,
-        call: InCall,
-        controller: str,
-        method: str,
-        deadline: float | None,
-        tags: frozenset[str] = NO_TAGS,
-    ) -> None:
-        # Context variables live on in timers, idle threads and tasks that outlive the handler. None
-        # of these may keep a session, or the call's arguments, in memory.
-        self._session = ref(session)
-        self.call_id = call.id
-        self._options = options = call.options
-        self.controller = controller
-        self.method = method
-        self.deadline = deadline
-        self.tags = tags
-        sent = options.metadata
-        self.metadata: Mapping[str, str] = MappingProxyType(sent) if sent else NO_METADATA
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        sent = self._options.metadata
+        return MappingProxyType(sent) if sent else NO_METADATA
 
     @property
     def session(self) -> Session:
@@ -117,23 +102,16 @@ Visible: TypeAlias = Callable[[Any, str], bool]
 """Whether a principal is told of a method, which is given by its full name ("Shop.refund")."""
 
 
-class Handling:
+class Handling(Struct, eq=False):
     """A call while it is being handled, for outbound calls of its handler.
-
-    Args:
-        call: The call.
-        context: The call's context in its handler.
 
     Attributes:
         call: The call; None once its handler has ended.
         context: The call's context in its handler.
     """
 
-    __slots__ = ("call", "context")
-
-    def __init__(self, call: InCall, context: CallContext) -> None:
-        self.call: InCall | None = call
-        self.context = context
+    call: InCall | None
+    context: CallContext
 
     def parent_in(self, endpoint: Endpoint) -> InCall | None:
         """The call, if it is still being handled and came in at `endpoint`."""

@@ -27,24 +27,52 @@ from .observed import OutboundCall, told
 from .route import Retry
 from .timing import Timing
 
-__all__ = ["invalid_answer", "invoke"]
+__all__ = ["Callee", "invalid_answer", "invoke"]
+
+
+class Callee:
+    """What a unary call calls; all calls of one method or callback share it.
+
+    Attributes:
+        label: Its name in messages.
+        method: Its name on the wire, or the id of a callback.
+        result: The type of the answer.
+        timeout: Seconds that a call may take, or None.
+        check: Whether the answer is validated.
+        target: The callback to invoke, if it is one.
+        tags: The tags of the method, for observers.
+    """
+
+    __slots__ = ("check", "label", "method", "result", "tags", "target", "timeout")
+
+    def __init__(
+        self,
+        label: str,
+        method: str | int,
+        result: Adapter,
+        timeout: float | None,
+        *,
+        check: bool = True,
+        target: CallbackTarget | None = None,
+        tags: frozenset[str] = frozenset(),
+    ) -> None:
+        self.label = label
+        self.method = method
+        self.result = result
+        self.timeout = timeout
+        self.check = check
+        self.target = target
+        self.tags = tags
 
 
 async def invoke(
     hub: Hub,
-    label: str,
-    method: str | int,
+    callee: Callee,
     payload: Encoded,
-    result: Adapter,
-    timeout: float | None,
-    *,
-    check: bool = True,
     metadata: Mapping[str, str] | None = None,
     attachments: Attachments | None = None,
-    target: CallbackTarget | None = None,
-    timing: Timing | None = None,
     retry: Retry | None = None,
-    tags: frozenset[str] = frozenset(),
+    timing: Timing | None = None,
     observed: ObservedCall | None = None,
 ) -> Any:
     """Make a unary call and return its validated answer.
@@ -53,48 +81,28 @@ async def invoke(
 
     Args:
         hub: The hub of the session.
-        label: The name of the call in messages.
-        method: Its name on the wire, or the id of a callback.
+        callee: The method, or the callback.
         payload: The encoded arguments.
-        result: The type of the answer.
-        timeout: Seconds, if `timing` is not given.
-        check: Whether the answer is validated.
         metadata: The metadata that travels with it.
         attachments: Uploads and callbacks.
-        target: The callback to invoke, if it is one.
-        timing: The timing of the first attempt, for a later one.
         retry: Decides whether to repeat the call after a failure that makes that safe. It costs
             nothing before a failure.
-        tags: The tags of the method, for observers.
+        timing: The timing of the first attempt, for a later one.
         observed: The call, if observers have been told of it.
 
     Raises:
         RpcError: The error that the handler raised, or the reason why there is no answer.
     """
+    label, target = callee.label, callee.target
     if timing is None:
-        timing = Timing(hub, timeout)
+        timing = Timing(hub, callee.timeout)
         if hub.events.observed:
             kind: Literal["unary", "callback"] = "unary" if target is None else "callback"
-            told_of = OutboundCall(hub, label, kind, metadata, tags)
+            told_of = OutboundCall(hub, label, kind, metadata, callee.tags)
             if attachments is not None:
                 attachments.observed = told_of.call
-            again = partial(
-                invoke,
-                hub,
-                label,
-                method,
-                payload,
-                result,
-                None,
-                check=check,
-                metadata=metadata,
-                attachments=attachments,
-                target=target,
-                timing=timing,
-                retry=retry,
-                observed=told_of.call,
-            )
-            return await told(told_of, again(), timing)
+            again = invoke(hub, callee, payload, metadata, attachments, retry, timing, told_of.call)
+            return await told(told_of, again, timing)
     call: OutCall | None = None
     try:
         if hub.endpoint.outbox_full:
@@ -102,7 +110,7 @@ async def invoke(
         call = begin(
             hub,
             label,
-            method,
+            callee.method,
             payload,
             timing,
             metadata=metadata,
@@ -135,7 +143,7 @@ async def invoke(
             finally:
                 del failure
         try:
-            return result.load(outcome.value, hub.codec, check=check)
+            return callee.result.load(outcome.value, hub.codec, check=callee.check)
         except InvalidValue as invalid:
             # The other end is to blame (ERROR table).
             raise invalid_answer(label, invalid) from None
@@ -149,12 +157,8 @@ async def invoke(
     # Not a closure: each variable in it would cost time in every call.
     repeat = partial(
         invoke,
-        label=label,
-        method=method,
+        callee=callee,
         payload=payload,
-        result=result,
-        timeout=None,
-        check=check,
         metadata=metadata,
         attachments=attachments,
         timing=timing,

@@ -25,7 +25,7 @@ from ..streams.items import Tally
 from ..unary import UnaryCall, UntypedCall
 from ..values.tracked import TrackedAdapter
 from .begin import begin
-from .invoke import invoke
+from .invoke import Callee, invoke
 from .notification import Notification
 from .observed import OutboundCall, told
 from .options import Options
@@ -84,6 +84,14 @@ class ProxyMethod(RemoteMethod):
         self._controller = controller
         self._bind = spec.bind
         self._timeout = options.unary_timeout(spec.timeout)
+        self._callee = Callee(
+            self.label,
+            self.label,
+            spec.result,
+            self._timeout,
+            check=self.check_results,
+            tags=spec.tags,
+        )
         self._interceptors = (*session.interceptors, *options.interceptors)
         self.__name__ = spec.name
         self.__doc__ = spec.doc
@@ -142,16 +150,11 @@ class ProxyMethod(RemoteMethod):
             raise
         return invoke(
             hub,
-            self.label,
-            self.label,
+            self._callee,
             payload,
-            self.spec.result,
-            self._timeout,
-            check=self.check_results,
-            metadata=metadata,
-            attachments=self.attachments(uploads, callbacks) if uploads or callbacks else None,
-            retry=self.retry,
-            tags=self.spec.tags,
+            metadata,
+            self.attachments(uploads, callbacks) if uploads or callbacks else None,
+            self.retry,
         )
 
     async def _notify(self, values: dict[str, Any], metadata: Mapping[str, str]) -> None:

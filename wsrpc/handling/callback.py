@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from inspect import isawaitable, iscoroutinefunction
 from typing import Any
+from weakref import ref
 
 from msgspec import Raw
 
@@ -35,8 +36,11 @@ class CallbackHandler(Handler):
 
     async def _handle(self) -> None:
         param = self._offered.param
-        context = CallContext(self.calls.session, self.call, "", param.name, self._deadline)
-        self.handled = Handling(self.call, context)
+        call = self.call
+        context = CallContext(
+            ref(self.calls.session), call.id, call.options, "", param.name, self._deadline
+        )
+        self.handled = Handling(call, context)
         handling.set(self.handled)
         try:
             arguments = self._arguments(param)

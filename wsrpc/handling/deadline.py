@@ -49,21 +49,20 @@ class StoppableCall(LaneOwner):
         "stopped",
     )
 
-    def __init__(self, hub: Hub, call: InCall, label: str) -> None:
-        self.hub = hub
-        self.call = call
-        self.label = label
-        self.producer: Producer | None = None
-        self.handled: Handling | None = None
-        self.stopped: str | None = None
-        self._begun = False
-        self._threaded = False
-        # The code with which it ended.
-        self._code = ""
-        self._deadline: float | None = None
-        self._entry: TimerEntry | None = None
-        self._killer: TimerEntry | None = None
-        self._task: Task | None = None
+    hub: Hub
+    call: InCall
+    label: str
+    producer: Producer | None
+    handled: Handling | None
+    stopped: str | None
+    _begun: bool
+    _threaded: bool
+    # The code with which it ended.
+    _code: str
+    _deadline: float | None
+    _entry: TimerEntry | None
+    _killer: TimerEntry | None
+    _task: Task | None
 
     def on_cancel(self, reason: str) -> None:
         self.stop(reason)

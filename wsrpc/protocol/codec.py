@@ -10,6 +10,7 @@ import re
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
+from struct import Struct
 from typing import Any, ClassVar, TypeAlias, cast
 
 import msgspec
@@ -36,6 +37,9 @@ __all__ = ["CODECS", "Codec", "JsonCodec", "MsgpackCodec", "codec_for"]
 
 # More bytes than any message has.
 MANY = 2**63
+
+# Half of the instructions that a view of the bytes and its first element would take.
+_first_byte = Struct("B").unpack_from
 
 # The exceptions that msgspec raises for bytes that it cannot decode.
 Undecodable = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
@@ -178,7 +182,7 @@ class Codec:
         """Check that a callback's arguments are an array, and all others an object (CALL-1)."""
         positional = type(frame.method) is int
         begin = self._arrays if positional else self._objects
-        if memoryview(frame.args)[0] not in begin:
+        if _first_byte(frame.args)[0] not in begin:
             wanted = "a callback must be an array" if positional else "a call must be an object"
             raise ProtocolError(CloseCode.BAD_FRAME, f"the arguments of {wanted}")
 

@@ -14,6 +14,7 @@ from typing import Any
 from weakref import WeakKeyDictionary, ref
 
 import anyio
+from msgspec import Struct
 
 from . import containing
 from .base import Future, Nursery, Start, Task, Timer
@@ -58,15 +59,15 @@ class _NoTasks(set[Any]):
 _NO_TASKS = _NoTasks()
 
 
-class _Due:
+_UNASKED = object()
+
+
+class _Due(Struct, eq=False, weakref=True):
     """anyio's record of a handler's task: a `TaskState` whose scope has a deadline."""
 
-    __slots__ = ("__weakref__", "_deadline", "_scope", "parent_id")
-
-    def __init__(self, deadline: float) -> None:
-        self.parent_id: int | None = None
-        self._deadline = deadline
-        self._scope: Any = _UNASKED
+    _deadline: float
+    parent_id: int | None = None
+    _scope: Any = _UNASKED
 
     @property
     def cancel_scope(self) -> Any:
@@ -80,8 +81,6 @@ class _Due:
     def cancel_scope(self, scope: Any) -> None:
         self._scope = scope
 
-
-_UNASKED = object()
 
 # anyio's table is a `WeakKeyDictionary`, which is filled and emptied through Python functions.
 # Access to its inner dictionary takes half of that microsecond.

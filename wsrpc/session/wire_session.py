@@ -536,8 +536,8 @@ class WireSession:
             if type(event) is CallReceived:
                 receive(event.call, event.complete)
             elif type(event) is StreamFinished:
-                if event.lane.owner is not None:
-                    event.lane.owner.on_finished(event.frame)
+                if (owner := event.lane.owner) is not None:
+                    owner.on_finished(event.frame)
             elif type(event) is ItemsReceived:
                 if event.lane.owner is not None:
                     event.lane.owner.on_items(event.items)
