@@ -918,3 +918,30 @@ def test_most_types_without_unions_are_taken() -> None:
                 continue
             taken += 1
     assert taken >= 3 * (len(SCALARS) - 7)
+
+
+@pytest.mark.parametrize("codec", CODECS.values(), ids=CODECS)
+@pytest.mark.parametrize("annotation", [Any, list[Any], dict[str, Any], object])
+@pytest.mark.parametrize(
+    "lossy",
+    [
+        {1: "a", "1": "b"},
+        {1.5: "a", "1.5": "b"},
+        {dt.date(2020, 1, 1): "a", "2020-01-01": "b"},
+        {"a": [({-1: 0, "-1": 1},)]},
+    ],
+)
+def test_two_keys_of_one_text_are_refused_and_no_entry_is_lost(
+    annotation: Any, lossy: Any, codec: Codec
+) -> None:
+    value = [lossy] if annotation == list[Any] else {"in": lossy}
+    with pytest.raises(Unencodable, match="Two keys of an object are the same text in JSON"):
+        adapter(annotation).dump(value, codec)
+
+
+@pytest.mark.parametrize("codec", CODECS.values(), ids=CODECS)
+def test_keys_that_are_numbers_travel_as_their_texts_where_no_type_is_declared(
+    codec: Codec,
+) -> None:
+    data = adapter(Any).dump({1: {2.5: "a", "2": "b"}, "x": 3}, codec)
+    assert adapter(Any).load(bytes(data), codec) == {"1": {"2.5": "a", "2": "b"}, "x": 3}

@@ -30,11 +30,11 @@ from .checks import (
     holds_wide_int,
     is_deeper,
     is_json_deeper,
+    may_have_changed,
     may_hold_bin,
     may_hold_not_finite,
     may_hold_replaced,
     may_say_nan,
-    may_say_offset,
     with_whole_minutes,
 )
 from .core import Core, WireSchema, builtins, core_of, exactly
@@ -167,8 +167,8 @@ class Adapter:
             data = self._encode(value)
             if self._floats and (_N in data or _I in data or self._free):
                 _refuse_odd_numbers(data)
-                if self._free and may_say_offset(data):
-                    self._refuse_moments(value)
+                if self._free and may_have_changed(data):
+                    self._refuse_changed(value)
             if self._deep and is_json_deeper(data, self._depth):
                 raise too_deep()
             if self._keys and may_hold_replaced(data):
@@ -209,8 +209,8 @@ class Adapter:
                 data: Encoded = self._surely(_ANY_TO_JSON(plain, fallback=bytes))
             else:
                 data = self._dump_plain(plain, codec)
-            if may_say_offset(_beside(data)):
-                self._refuse_moments(value)
+            if may_have_changed(_beside(data)):
+                self._refuse_changed(value)
             return data
         if self._is_bytes and isinstance(value, BYTES):
             value = bytes(value)
@@ -220,8 +220,8 @@ class Adapter:
             if codec.text:
                 return self._encode(value)
             data = self._dump_plain(self._core.to_plain(value), codec)
-            if self._free and may_say_offset(_beside(data)):
-                self._refuse_moments(value)
+            if self._free and may_have_changed(_beside(data)):
+                self._refuse_changed(value)
             if self._keys and may_hold_replaced(_beside(data)):
                 self._core.serializer(exact_keys=True).to_json(value)
             return data
@@ -231,11 +231,11 @@ class Adapter:
         else:
             plain = with_whole_minutes(lambda: self._core.to_plain(value, warnings=False))
             data = self._dump_plain(plain, codec, surely=True)
-        if self._free and may_say_offset(_beside(data)):
-            self._refuse_moments(value)
+        if self._free and may_have_changed(_beside(data)):
+            self._refuse_changed(value)
         return data
 
-    def _refuse_moments(self, value: Any) -> None:
+    def _refuse_changed(self, value: Any) -> None:
         if self._is_any:
             exactly(value)
         else:

@@ -10,6 +10,7 @@ import datetime as dt
 import re
 import threading
 from collections.abc import Callable, Collection, Iterator
+from itertools import chain
 from math import isfinite
 from typing import Any, Final, TypeVar, cast
 
@@ -22,6 +23,9 @@ BYTES: Final = (bytes, bytearray, memoryview)
 MOMENTS: Final = (dt.datetime, dt.time)
 
 MINUTE: Final = dt.timedelta(minutes=1)
+
+# Containers of one level, from which on each is looked at once.
+MANY = 1000
 
 T = TypeVar("T")
 
@@ -104,6 +108,30 @@ def holds_odd_key(value: Any) -> bool:
     return not all(
         set(map(type, one)) <= _TYPES_OF_TEXT for one in _leaves(value, frozenset({dict}))
     )
+
+
+def dicts_with_odd_keys(value: Any) -> list[dict[Any, Any]]:
+    """The dicts with keys that are no strings, in lists, tuples and dicts however deep.
+
+    A value that has yet to be encoded may hold itself: nobody looks deeper than values may be.
+    """
+    if type(value) not in _CONTAINERS:
+        return []
+    found: list[dict[Any, Any]] = []
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        dicts = [one for one in level if type(one) is dict]
+        # All keys of a level at once, which takes a fifth of the time.
+        if not set(map(type, chain.from_iterable(dicts))) <= _TYPES_OF_TEXT:
+            found += [one for one in dicts if not set(map(type, one)) <= _TYPES_OF_TEXT]
+        values = chain.from_iterable(map(dict.values, dicts))
+        items = chain.from_iterable(one for one in level if type(one) is not dict)
+        level = [one for one in chain(values, items) if type(one) in _CONTAINERS]
+        if not level:
+            break
+        if len(level) > MANY:
+            level = list({id(one): one for one in level}.values())
+    return found
 
 
 def is_deeper(value: Any, limit: int) -> bool:
@@ -273,6 +301,15 @@ _OFFSET = re.compile(rb":\d\d(?:\.\d+)?(?:[+-]\d\d:\d\d|Z)")
 def may_say_offset(data: bytes) -> bool:
     """Whether an encoding may hold the text of a moment with an offset from UTC."""
     return (0x2B in data or 0x2D in data or 0x5A in data) and _OFFSET.search(data) is not None
+
+
+# The key of an object in JSON, or a text in MessagePack, that may have been a number or a date.
+_NUMBER = re.compile(rb'"-?\d[^"]*":|[\xa1-\xbf]-?\d')
+
+
+def may_have_changed(data: bytes) -> bool:
+    """Whether an encoding may hold the text of a moment with an offset, or a key that was a number."""
+    return _NUMBER.search(data) is not None or may_say_offset(data)
 
 
 def stand_in(value: bytes | bytearray | memoryview) -> str:

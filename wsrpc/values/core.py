@@ -14,7 +14,7 @@ from pydantic_core import SchemaError, SchemaSerializer, SchemaValidator, to_jso
 from typing_extensions import Unpack
 
 from ..errors import RegistrationError
-from .checks import BYTES, MOMENTS, check_moments, protected, with_bytes
+from .checks import BYTES, MOMENTS, check_moments, dicts_with_odd_keys, protected, with_bytes
 from .edits import for_serialization, for_validation
 from .facts import Facts
 from .pydantic_schema import CONFIG, Schema, rewrite, simplified
@@ -237,10 +237,15 @@ def exactly(value: Any) -> Any:
     """The same.
 
     Raises:
-        ValueError: It holds a moment whose text would be another one.
+        ValueError: It holds a moment whose text would be another one, or an object with two keys of
+            one text.
     """
     kept = msgspec.to_builtins(value, builtin_types=(*BYTES, *MOMENTS), enc_hook=_builtins_of_other)
     check_moments(kept)
+    for one in dicts_with_odd_keys(value):
+        if len(builtins(dict.fromkeys(one))) != len(one):
+            keys = ", ".join(map(repr, one))
+            raise ValueError(f"Two keys of an object are the same text in JSON: {keys:.200}")
     return builtins(value)
 
 
