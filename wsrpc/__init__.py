@@ -61,8 +61,9 @@ from .server.listener import Listener
 from .server.server import Server
 from .session.reconnect import Reconnect
 from .stream import Final, NotFinished, Stream, Tracked, stream_of
-from .telemetry.counters import Snapshot, Stats
+from .telemetry.counters import Stats
 from .telemetry.recording import Recording
+from .telemetry.snapshot import Snapshot
 
 __all__ = [
     "Authenticate",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from ..telemetry.counters import Snapshot
 from ..telemetry.events import Events
+from ..telemetry.snapshot import Snapshot
 from ..transport.base import HttpAnswer
 from .http_routes import FRESH, HttpRoutes
 

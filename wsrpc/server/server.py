@@ -43,10 +43,11 @@ from ..options import (
     checked_wait,
     one_of,
 )
-from ..telemetry.counters import Snapshot, Stats
+from ..telemetry.counters import Stats
 from ..telemetry.events import Events
 from ..telemetry.logs import DEBUGGING, everyone
 from ..telemetry.recording import Recording, checked_recording
+from ..telemetry.snapshot import Snapshot
 from ..transport.registry import Transport, checked
 from .acceptor import Acceptor, Service, is_meant
 from .asgi_app import AsgiApp, Running

@@ -16,10 +16,10 @@ from ..context import current
 from ..contract.decorator import method
 from ..errors import Code, RpcError
 from ..session.live_session import LiveSession
-from ..telemetry.counters import Snapshot
 from ..telemetry.events import Events
 from ..telemetry.method_counts import MethodCounts
 from ..telemetry.session_counts import SessionCounts
+from ..telemetry.snapshot import Snapshot
 
 __all__ = ["STATS", "Order", "StatsController", "StatsFor"]
 

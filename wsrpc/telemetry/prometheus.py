@@ -32,7 +32,7 @@ from ..close_codes import CloseCode
 from ..errors import CODES
 from ..interfaces import CallEnd, Handshake, ObservedCall, Observer, Session, StateChange
 from ..protocol.rates import Bucket
-from .counters import Snapshot
+from .snapshot import Snapshot
 
 __all__ = ["BUCKETS", "REGISTRY", "Exposition", "Metrics", "client_metrics", "server_metrics"]
 
