@@ -1,8 +1,10 @@
-"""The bytes that a session holds for its peer: what waits while they are above the bounds."""
+"""The bytes that a session holds for its peer: what waits while they are above the bounds.
+
+It is compiled where the core is; the waits are in `hub`.
+"""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Protocol
 
@@ -10,10 +12,11 @@ from ..errors import ConnectionLost
 from ..protocol.endpoint import Endpoint
 from ..protocol.sizes import LEAST_OUTBOX
 from ..runtime import Future, Runtime
+from ..runtime.compiling import mypyc_attr
 from ..runtime.timers import Timers
 from .ledger import STEP, Account
 
-__all__ = ["TAKEN", "HeldBytes", "UnreadStream"]
+__all__ = ["TAKEN", "HeldBytes", "Turn", "UnreadStream"]
 
 # Bytes a second that are read from a peer above its bound on memory; smaller messages, mostly acks,
 # do not count. Seconds until the next look where no message is read.
@@ -27,7 +30,7 @@ LEAST = 128
 LOOK_AGAIN = 0.05
 
 
-class _Turn:
+class Turn:
     """The place of a call that waits to begin."""
 
     __slots__ = ("waiter",)
@@ -67,7 +70,8 @@ class UnreadStream(Protocol):
 TAKEN = -1
 
 
-class HeldBytes(ABC):
+@mypyc_attr(allow_interpreted_subclasses=True)
+class HeldBytes:
     """The part of a hub that keeps its session within the bounds on memory.
 
     Attributes:
@@ -107,7 +111,7 @@ class HeldBytes(ABC):
         self.account = account
         self.taken = 0
         self.unread: dict[UnreadStream, int] = {}
-        self.waiting_calls: list[_Turn] = []
+        self.waiting_calls: list[Turn] = []
         self._waiting_bytes = 0
         self._admits = False
         self._needed = 0
@@ -118,13 +122,13 @@ class HeldBytes(ABC):
         self.lost: ConnectionLost | None = None
         self.wake: Callable[[], None] = _nothing
 
-    @abstractmethod
     def _make_room(self) -> None:
         """Wake all that wait for room in the outbox."""
+        raise NotImplementedError
 
-    @abstractmethod
     def _awaits_acks(self) -> bool:
         """Whether values wait to go on a link that takes bytes."""
+        raise NotImplementedError
 
     @property
     def held(self) -> int:
@@ -244,37 +248,6 @@ class HeldBytes(ABC):
         if not self.endpoint.reluctant or size < TINY:
             return 0.0
         return size / TRICKLE
-
-    async def admitted(self, size: int, *, light: bool = False) -> None:
-        """Wait until a call may begin, while the session is above its bound.
-
-        The first call begins as soon as no other bytes are held, however many it brings.
-
-        Args:
-            size: Bytes of its arguments, which are held.
-            light: Whether the call is known to hold little, so that it need not wait for what the
-                other sessions of its principal hold.
-        """
-        shut = self.account.shut and not light
-        if not (self.endpoint.crowded or self.waiting_calls or shut):
-            return
-        turn = _Turn()
-        self.waiting_calls.append(turn)
-        self._waiting_bytes += size
-        try:
-            while True:
-                turn.waiter = self.runtime.future()
-                self._admit()
-                await turn.waiter
-                if light or not self.account.shut or self.lost is not None:
-                    return
-                # Calls of other sessions were let in at the same moment, and have filled the room.
-        finally:
-            self.waiting_calls.remove(turn)
-            self._waiting_bytes -= size
-            if self.waiting_calls and not self._admits:
-                self._admits = True
-                self.timers.add(0.0, self._admit_next)
 
     def _admit(self) -> None:
         """Let the first of the waiting calls begin, if it may; the others follow one by one."""

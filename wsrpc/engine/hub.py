@@ -23,7 +23,7 @@ from ..runtime import Future, Nursery, Runtime
 from ..runtime.timers import Timers
 from ..telemetry.events import Events
 from ..telemetry.logs import Log
-from .held_bytes import HeldBytes
+from .held_bytes import HeldBytes, Turn
 from .lane_owner import LaneOwner, Terminal
 from .ledger import Ledger
 
@@ -360,6 +360,37 @@ class Hub(HeldBytes):
             return outcome != "expired"
         finally:
             self.timers.remove(entry)
+
+    async def admitted(self, size: int, *, light: bool = False) -> None:
+        """Wait until a call may begin, while the session is above its bound.
+
+        The first call begins as soon as no other bytes are held, however many it brings.
+
+        Args:
+            size: Bytes of its arguments, which are held.
+            light: Whether the call is known to hold little, so that it need not wait for what the
+                other sessions of its principal hold.
+        """
+        shut = self.account.shut and not light
+        if not (self.endpoint.crowded or self.waiting_calls or shut):
+            return
+        turn = Turn()
+        self.waiting_calls.append(turn)
+        self._waiting_bytes += size
+        try:
+            while True:
+                turn.waiter = self.runtime.future()
+                self._admit()
+                await turn.waiter
+                if light or not self.account.shut or self.lost is not None:
+                    return
+                # Calls of other sessions were let in at the same moment, and have filled the room.
+        finally:
+            self.waiting_calls.remove(turn)
+            self._waiting_bytes -= size
+            if self.waiting_calls and not self._admits:
+                self._admits = True
+                self.timers.add(0.0, self._admit_next)
 
     def lose(self, error: ConnectionLost) -> None:
         """Fail all that waits on this session, which is over."""

@@ -9,6 +9,7 @@ bound. The other sessions never notice.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from typing import Final
 from weakref import WeakValueDictionary
 
 from ..limits import Limits
@@ -16,7 +17,7 @@ from ..limits import Limits
 __all__ = ["STEP", "Account", "Ledger"]
 
 # Bytes. Smaller changes are not reported, so that small calls cost no more than a subtraction.
-STEP = 16 * 1024
+STEP: Final = 16 * 1024
 
 
 def _relaxed(bound: int) -> int:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 __all__ = ["Stats"]
 
 
-@dataclass(slots=True)
+# Without slots, since it is compiled where the core is.
+@dataclass
 class Stats:
     """Counts of one server and all its sessions, or of one connecting session.
 
