@@ -231,3 +231,49 @@ async def test_a_drain_refuses_what_is_no_time_before_it_begins(seconds: Any) ->
             with pytest.raises(ValueError, match=f"reconnect_after {told}"):
                 await server.drain(reconnect_after=seconds)
             assert await session.clientize(Hello).greet("Ann") == "Hello, Ann!"
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "words"),
+    [
+        *((code, "", "code must be a close code") for code in (99, 1005, 1006, 1015, 2999, 5000)),
+        *((code, "", "code must be a close code") for code in (None, True, 4001.5, "1000", 2**70)),
+        *((1000, reason, "reason must be a text") for reason in (None, 7, b"bye")),
+    ],
+)
+async def test_a_session_refuses_a_close_code_or_a_reason_that_cannot_be_sent_and_goes_on(
+    code: Any, reason: Any, words: str
+) -> None:
+    with anyio.fail_after(10):
+        async with connected_pair([Hello()]) as ends:
+            for end in ends:
+                with pytest.raises(ValueError, match=words):
+                    await end.aclose(code, reason)
+            assert await ends[1].clientize(Hello).greet("Ann") == "Hello, Ann!"
+
+
+@pytest.mark.parametrize(
+    ("auth", "words"),
+    [
+        (math.nan, "NaN and Infinity cannot travel"),
+        ("\ud800", "a lone surrogate"),
+        (object(), "object is no kind of value"),
+        ({"token": {1: 2}}, "The keys of an object are strings"),
+        ("x" * 70_000, "at most 64 KiB"),
+    ],
+)
+async def test_credentials_that_cannot_travel_are_refused_where_they_are_given(
+    auth: Any, words: str
+) -> None:
+    told = f"auth cannot travel: .*{words}"
+    with pytest.raises(ValueError, match=told):
+        wsrpc.connect("ws://127.0.0.1:1", auth=auth)
+    with anyio.fail_after(10):
+        async with wsrpc.Server([Hello()]).listen() as listener:
+            with pytest.raises(ValueError, match=told):
+                async with wsrpc.connect(listener.url, auth=lambda: auth, reconnect=False):
+                    pass
+            async with wsrpc.connect(listener.url) as session:
+                with pytest.raises(ValueError, match=told):
+                    await session.refresh_auth(auth)
+                assert await session.clientize(Hello).greet("Ann") == "Hello, Ann!"

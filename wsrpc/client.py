@@ -32,6 +32,7 @@ from .options import (
 )
 from .protocol.codec import CODECS
 from .protocol.endpoint import Endpoint
+from .protocol.hello import dump_credentials
 from .session.live_session import LiveSession
 from .session.reconnect import AskedError, Reconnect, Reconnector, asked, checked_headers
 from .telemetry.events import Events
@@ -129,6 +130,8 @@ class connect:
         record: str | PathLike[str] | Recording | None = None,
     ) -> None:
         self._codec = CODECS[one_of("codec", codec, tuple(CODECS))]
+        if not callable(auth):
+            dump_credentials(self._codec, auth)
         self._auth = auth
         self._authorize = authorize
         self._metadata = checked_metadata(metadata or {})

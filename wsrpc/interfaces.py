@@ -288,8 +288,11 @@ class Session:
         cancelled, the session ends at once, and queued frames may be lost.
 
         Args:
-            code: The WebSocket close code.
+            code: The WebSocket close code, 1000 to 4999.
             reason: A sentence for people, at most 123 bytes.
+
+        Raises:
+            ValueError: The code cannot be sent, or the reason is no text; the caller's fault.
         """
         raise NotImplementedError
 

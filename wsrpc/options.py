@@ -19,6 +19,7 @@ from .limits import MAX_SECONDS, Limits
 __all__ = [
     "checked_address",
     "checked_bool",
+    "checked_close",
     "checked_count",
     "checked_function",
     "checked_interceptors",
@@ -33,6 +34,9 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+
+# The close codes below 3000 that may stand in a close frame (RFC 6455, and its registry).
+SENDABLE = frozenset((1000, 1001, 1002, 1003, *range(1007, 1015)))
 
 VALIDATES = ("both", "arrival", "none")
 
@@ -82,6 +86,22 @@ def checked_wait(name: str, value: float) -> float:
     if not number or not 0 <= value <= MAX_SECONDS:
         raise ValueError(f"{name} must be a number of seconds, at least 0, not {value!r:.80}")
     return value
+
+
+def checked_close(code: int, reason: str) -> None:
+    """Refuse a close code that no application may send, and a reason that is no text.
+
+    Raises:
+        ValueError: They are no such code and text; the caller's fault.
+    """
+    whole = isinstance(code, int) and not isinstance(code, bool)
+    if not whole or not (code in SENDABLE or 3000 <= code <= 4999):
+        raise ValueError(
+            f"code must be a close code that can be sent (1000 for a normal end, or 3000 to 4999), not "
+            f"{code!r:.80}"
+        )
+    if not isinstance(reason, str):
+        raise ValueError(f"reason must be a text, not {reason!r:.80}")
 
 
 def checked_text(name: str, value: str) -> str:

@@ -9,17 +9,19 @@ one that its token names.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from msgspec import Raw
 
 from ..close_codes import CloseCode
 from ..errors import ProtocolError
 from ..limits import FLOOR_MAX_BATCH, Limits
+from .batch import FRAME_OVERHEAD
 from .codec import Codec
 from .frames import Extension, Hello, HelloBody, HelloLimits, Taken
 from .window import violation
 
-__all__ = ["VERSION", "Opening", "announce", "hello_of", "read_opening"]
+__all__ = ["VERSION", "Opening", "announce", "dump_credentials", "hello_of", "read_opening"]
 
 VERSION = 1
 
@@ -101,3 +103,20 @@ def announce(body: HelloBody, limits: Limits, agent: str | None) -> Hello:
     body.features = []
     body.agent = agent
     return Hello(body)
+
+
+def dump_credentials(codec: Codec, auth: Any) -> bytes:
+    """The encoding of a client's credentials.
+
+    Raises:
+        ValueError: They are outside the value space, or too large; the caller's fault.
+    """
+    try:
+        encoded = codec.dump_value(auth)
+    except UnicodeEncodeError:
+        raise ValueError("auth cannot travel: it holds a lone surrogate") from None
+    except ValueError as error:
+        raise ValueError(f"auth cannot travel: {error}") from None
+    if len(encoded) > FLOOR_MAX_BATCH - FRAME_OVERHEAD:
+        raise ValueError(f"auth cannot travel: it has {len(encoded)} bytes; at most 64 KiB can")
+    return encoded

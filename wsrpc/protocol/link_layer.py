@@ -12,13 +12,11 @@ from msgspec import Raw
 
 from ..close_codes import CloseCode
 from ..errors import ProtocolError
-from ..limits import FLOOR_MAX_BATCH
-from .batch import FRAME_OVERHEAD
 from .drain import Drain
 from .events import Event, HelloReceived
 from .frames import NUMBERED, Auth, HelloBody, seconds
 from .heartbeat import Heartbeat
-from .hello import VERSION, Opening, announce, hello_of
+from .hello import VERSION, Opening, announce, dump_credentials, hello_of
 from .lane_states import LocalProtocolError
 from .link_states import LINK
 from .traffic import Traffic
@@ -70,12 +68,12 @@ class Continuity(Traffic):
                 breaks before the accepting side has that ack (RESUME-5).
 
         Raises:
-            ValueError: `auth` is no value.
+            ValueError: `auth` is no value, or too large.
         """
         again = self.state == "detached"
         if self.side != "connecting" or (again and not self.resumable):
             raise LocalProtocolError("this endpoint cannot connect, or not again")
-        credentials = Raw(self.codec.dump_value(auth))
+        credentials = Raw(dump_credentials(self.codec, auth))
         self._step("connect")
         self._now = self._now if now is None else now
         self.link += 1
@@ -282,9 +280,7 @@ class Continuity(Traffic):
         """
         if self.side != "connecting" or self.state != "open":
             raise LocalProtocolError("this endpoint has no credentials to refresh, or no link")
-        encoded = self.codec.dump_value(auth)
-        if len(encoded) > FLOOR_MAX_BATCH - FRAME_OVERHEAD:
-            raise ValueError(f"credentials of {len(encoded)} bytes; at most 64 KiB can travel")
+        encoded = dump_credentials(self.codec, auth)
         links = self._outbox.links
         links[:] = [frame for frame in links if type(frame) is not Auth]
         links.append(Auth(Raw(encoded)))

@@ -38,7 +38,7 @@ from ..interfaces import (
     Validate,
 )
 from ..limits import Limits
-from ..options import checked_interceptors, checked_text
+from ..options import checked_close, checked_interceptors, checked_text
 from ..protocol.endpoint import Endpoint
 from ..protocol.events import AuthReceived, GoawayReceived
 from ..protocol.frames import HelloBody
@@ -304,6 +304,7 @@ class LiveSession(Session):
             wire.refresh(value)
 
     async def aclose(self, code: int = CloseCode.NORMAL, reason: str = "") -> None:
+        checked_close(code, reason)
         self._closing = True
         with anyio.CancelScope(shield=True):
             async with anyio.create_task_group() as group:

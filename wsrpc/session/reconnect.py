@@ -366,7 +366,7 @@ class Reconnector:
                     if callable(self._auth):
                         return AskedError("auth", error)
                     # The error would recur with the next link.
-                    wire.lose(CloseCode.NORMAL, f"auth cannot travel: {error}")
+                    wire.lose(CloseCode.NORMAL, str(error))
                 except anyio.get_cancelled_exc_class():
                     if not way.opened:
                         with anyio.move_on_after(GOODBYE, shield=True):
