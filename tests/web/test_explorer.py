@@ -600,7 +600,8 @@ async def test_a_recording_is_shown_as_frames_that_pass_are(tmp_path: Path) -> N
         await page.files(choose, [str(path)])
         await page.until_says("#rows", "connection 2 closed by C: 1000")
         shown = await page.run("document.querySelector('#rows').innerText")
-        assert "connection 1: /, json, recorded at C" in shown
+        address = listener.url.split("/")[2]
+        assert f"connection 1: / with {address}, json, recorded at C" in shown
         assert "jsonjsonjson" in shown
         assert "msgpackmsgpackmsgpack" in shown
         assert "hidden" not in shown

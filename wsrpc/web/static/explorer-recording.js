@@ -56,7 +56,7 @@ export async function readRecording(file, most, frameOf) {
       add({ note: `recorded by ${agent}, ${new Date(zero).toLocaleString()}`, at: zero + time / 1000 });
     },
     link: (time, link, codec, at, remote, path) => {
-      if (!codecs.has(link)) links++, add({ note: `connection ${link}: ${path}${remote ? ` from ${remote}` : ""}, ${codec}, recorded at ${at}`, at: zero + time / 1000 });
+      if (!codecs.has(link)) links++, add({ note: `connection ${link}: ${path}${remote ? ` with ${remote}` : ""}, ${codec}, recorded at ${at}`, at: zero + time / 1000 });
       codecs.set(link, codec);
     },
     batch: (time, link, sender, frames) => {
