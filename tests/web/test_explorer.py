@@ -1142,6 +1142,21 @@ async def test_no_control_is_cut_off_at_any_width() -> None:
 
 
 @pytest.mark.slow
+async def test_no_word_is_cut_where_a_field_is_left_out() -> None:
+    cut_off = """[...document.querySelectorAll('.how')].filter((one) => {
+        const width = one.offsetWidth;
+        one.style.maxWidth = 'none';
+        return one.offsetWidth > width;
+    }).map((one) => one.value)"""
+    async with explored("Forms.tree") as (page, _):
+        for width in (390, 1280):
+            await page.look(width=width, height=800)
+            await page.run("document.querySelector('.options').open = true")
+            assert await page.run("document.querySelectorAll('.how').length") > 2
+            assert await page.run(cut_off) == []
+
+
+@pytest.mark.slow
 async def test_a_thousand_items_are_shown_and_all_are_counted_and_can_be_saved() -> None:
     async with explored("Interop.count?%7B%22n%22%3A1500%7D") as (page, _):
         await page.run(

@@ -116,6 +116,7 @@ FLOWS: list[Callable[..., Awaitable[None]]] = [
     test_explorer.test_no_control_does_nothing,
     test_explorer.test_the_focus_is_never_lost_with_the_control_that_had_it,
     test_explorer.test_no_control_is_cut_off_at_any_width,
+    test_explorer.test_no_word_is_cut_where_a_field_is_left_out,
     test_explorer.test_a_thousand_items_are_shown_and_all_are_counted_and_can_be_saved,
     test_sleep.test_a_hidden_page_goes_on_and_comes_back_at_once,
     test_sleep.test_a_page_that_may_come_back_is_detached_at_once_and_goes_on_when_it_does,
