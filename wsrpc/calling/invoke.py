@@ -120,7 +120,8 @@ async def invoke(
         reply = Reply(hub, label, call, attachments, timing.alarm)
         if attachments is not None:
             attachments.attach(hub, call)
-        hub.flush()
+        flush = hub.flush
+        flush()
         try:
             outcome = await reply.future
         except BaseException as error:

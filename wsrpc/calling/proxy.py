@@ -100,7 +100,9 @@ class ProxyMethod(RemoteMethod):
         return f"<remote method {self.label}>"
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        values, uploads, callbacks = self._bind(args, kwargs)
+        # By a name of its own: CPython 3.11 looks up what an attribute holds anew for each call.
+        bind = self._bind
+        values, uploads, callbacks = bind(args, kwargs)
         kind = self.spec.kind
         if kind == "stream":
             return self._open_stream(values, uploads, callbacks)

@@ -51,7 +51,8 @@ class RemoteMethod:
     def dump_args(self, values: dict[str, Any], codec: Codec) -> Encoded:
         """The encoded arguments; a value that must not leave fails here, on this call (VALUE-3)."""
         try:
-            payload: Encoded = self._dump_args(values, codec, check=self._check_args)
+            dump = self._dump_args
+            payload: Encoded = dump(values, codec, check=self._check_args)
             return payload
         except Unencodable as error:
             raise RpcError(

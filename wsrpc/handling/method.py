@@ -122,7 +122,8 @@ class MethodHandler(Handler):
         if (squeezed or hub.waiting_calls) and not self._nested:
             await self._admitted(light=entry.light)
         try:
-            arguments = spec.load_args(call.args, hub.codec)
+            load = spec.load_args
+            arguments = load(call.args, hub.codec)
             call.forget_arguments()
             if entry.channels or call.uploads or call.callbacks:
                 self._add_channels(spec, arguments)

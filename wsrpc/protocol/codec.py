@@ -62,13 +62,13 @@ class Codec:
 
     name: ClassVar[str]
     subprotocol: ClassVar[str]
-    text: ClassVar[bool]
+    text: bool
     null: ClassVar[Raw]
     gathering: ClassVar[type[Gathering]] = Gathering
 
     # The bytes with which arrays begin, and those with which objects begin.
     _arrays: ClassVar[bytes]
-    _objects: ClassVar[bytes]
+    _objects: bytes
 
     _frames: ClassVar[Decoder]
     _frame: ClassVar[Decoder]
@@ -77,6 +77,9 @@ class Codec:
     _encoder: ClassVar[msgspec.json.Encoder | msgspec.msgpack.Encoder]
 
     def __init__(self) -> None:
+        # CPython 3.11 has caches for attributes of an object, and none for those of its class.
+        self.text = self.text
+        self._objects = self._objects
         # The encoder's own method: a Python function around it would cost half as much again.
         self.encode: Callable[[Frame], bytes] = self._encoder.encode
         self.dump: Callable[[Any], bytes] = self._encoder.encode

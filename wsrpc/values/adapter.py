@@ -163,8 +163,10 @@ class Adapter:
         try:
             if self._special or not (check and codec.text):
                 return self._dump_otherwise(value, codec, check)
-            value = self._validate_python(value)
-            data = self._encode(value)
+            # By names of their own: CPython 3.11 looks up what a slot holds anew for each call.
+            validate, encode = self._validate_python, self._encode
+            value = validate(value)
+            data = encode(value)
             if self._floats and (_N in data or _I in data or self._free):
                 _refuse_odd_numbers(data)
                 if self._free and may_have_changed(data):
@@ -304,7 +306,8 @@ class Adapter:
             # A third cheaper than bytes(raw), and a tenth of the cost of a small model.
             data: Any = raw if type(raw) is Spliced else b"" + raw
             if self._simple and check and codec.text and len(data) <= FAIL_FAST_BYTES:
-                return self._validate_json(data)
+                validate = self._validate_json
+                return validate(data)
             if check:
                 return self._load(data, codec, many=False)
             if self._is_bytes and codec.text:
