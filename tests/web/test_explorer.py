@@ -1142,6 +1142,30 @@ async def test_no_control_is_cut_off_at_any_width() -> None:
 
 
 @pytest.mark.slow
+async def test_a_browser_that_keeps_nothing_shows_the_page_all_the_same() -> None:
+    async with explored("Writer.greet", quiet=False) as (page, _):
+        await page.send("Page.addScriptToEvaluateOnNewDocument", source="""
+            for (const name of ["localStorage", "sessionStorage"])
+                Object.defineProperty(window, name, { get() { throw new DOMException("", "SecurityError"); } });
+        """)  # fmt: skip
+        await page.send("Page.reload")
+        await page.until("window.performance.getEntriesByType('navigation')[0].type === 'reload'")
+        await page.until_says("main", "Writer.greet")
+        await page.run("document.querySelector('#theme').click()")
+        await fill(page, "name", "Ada")
+        await page.key("Enter")
+        assert '"Hello, Ada!"' in await outcome(page, "result")
+        await page.run("document.querySelector('#t-history').click()")
+        await page.until_says("#calls", "Writer.greet")
+        await page.run(
+            "document.querySelector('#calls').parentElement.querySelector('input').click()"
+        )
+        await page.run("document.querySelector('#auth').click()")
+        assert await page.run("document.querySelector('#dialog').open")
+        assert page.messages == []
+
+
+@pytest.mark.slow
 async def test_no_word_is_cut_where_a_field_is_left_out() -> None:
     cut_off = """[...document.querySelectorAll('.how')].filter((one) => {
         const width = one.offsetWidth;

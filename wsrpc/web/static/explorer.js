@@ -8,9 +8,10 @@ import { live, start, trace } from "./explorer-runs.js";
 import { programs } from "./explorer-copy.js";
 
 const HERE = `wsrpc.${location.host}${location.pathname}`;
-/** What a browser keeps, where it keeps anything. @param {Storage} where @param {string} key @param {string|null} [value] */
+/** What a browser keeps, where it keeps anything: one that keeps nothing refuses to name its storage. @param {any} where "local" or "session" @param {string} key @param {string|null} [value] */
 function stored(where, key, value) {
   try {
+    where = window[where + "Storage"];
     if (value === undefined) return where.getItem(key);
     if (value === null) where.removeItem(key);
     else where.setItem(key, value);
@@ -23,7 +24,7 @@ function stored(where, key, value) {
 // --- The session -----------------------------------------------------------------------------------
 
 let credentials;
-const remembered = stored(sessionStorage, `${HERE}.auth`);
+const remembered = stored("session", `${HERE}.auth`);
 if (remembered !== null) credentials = parse(remembered);
 let away = 0;
 
@@ -146,9 +147,9 @@ $("theme").onclick = () => {
   const root = document.documentElement;
   const dark = (root.dataset.theme ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
   root.dataset.theme = dark ? "light" : "dark";
-  stored(localStorage, "wsrpc.theme", root.dataset.theme);
+  stored("local", "wsrpc.theme", root.dataset.theme);
 };
-const theme = stored(localStorage, "wsrpc.theme");
+const theme = stored("local", "wsrpc.theme");
 if (theme === "light" || theme === "dark") document.documentElement.dataset.theme = theme;
 $("skip").onclick = (event) => (event.preventDefault(), $("main").focus());
 
@@ -188,7 +189,7 @@ function dialog(title, ...content) {
 /** @param {string} [why] */
 function askCredentials(why) {
   const text = h("textarea", { id: "c", rows: 4, spellcheck: "false", autocomplete: "off" }, credentials === undefined ? "" : typeof credentials === "string" ? credentials : jsonOf(credentials));
-  const keep = h("input", { type: "checkbox", checked: stored(sessionStorage, `${HERE}.auth`) !== null });
+  const keep = h("input", { type: "checkbox", checked: stored("session", `${HERE}.auth`) !== null });
   const wrong = h("p.wrong", { role: "alert" });
   const use = (event) => {
     event.preventDefault();
@@ -199,7 +200,7 @@ function askCredentials(why) {
       wrong.textContent = error.message;
       return;
     }
-    stored(sessionStorage, `${HERE}.auth`, keep.checked && credentials !== undefined ? jsonOf(credentials) : null);
+    stored("session", `${HERE}.auth`, keep.checked && credentials !== undefined ? jsonOf(credentials) : null);
     $("dialog").close();
     again();
   };
@@ -559,14 +560,13 @@ $("tabs").onkeydown = (event) => {
 };
 
 const CALLS = `${HERE}.calls`;
-const keeps = () => stored(localStorage, CALLS) !== null;
 let calls = [];
 try {
-  calls = parse(stored(localStorage, CALLS) ?? stored(sessionStorage, CALLS) ?? "[]").slice(0, 100);
+  calls = parse(stored("local", CALLS) ?? stored("session", CALLS) ?? "[]").slice(0, 100);
 } catch {
   // Somebody else's: begin anew.
 }
-const keep = h("input", { type: "checkbox", checked: keeps(), onchange: () => (stored(keep.checked ? sessionStorage : localStorage, CALLS, null), saveHistory()) });
+const keep = h("input", { type: "checkbox", checked: stored("local", CALLS) !== null, onchange: () => (stored(keep.checked ? "session" : "local", CALLS, null), saveHistory()) });
 const past = h("ol", { id: "calls" });
 const forget = button("Clear", () => ((calls = []), saveHistory()));
 $("history").append(h("div.tools", {}, h("label", { title: "Without it, history ends with this tab" }, keep, " keep after this tab is closed"), h("span.grow"), forget), past);
@@ -576,7 +576,7 @@ function remember(entry) {
   saveHistory();
 }
 function saveHistory() {
-  stored(keep.checked ? localStorage : sessionStorage, CALLS, jsonOf(calls));
+  stored(keep.checked ? "local" : "session", CALLS, jsonOf(calls));
   refill(past, calls.map((entry) => h("li", {}, h("button", { type: "button", "data-name": entry.at, onclick: () => restore(entry) }, h("span", {}, String(entry.method)), h("time", {}, `${entry.outcome} · ${new Date(entry.at).toTimeString().slice(0, 8)}`), h("small", {}, jsonOf(entry.args).slice(0, 120))))), keep);
   passOn(forget, keep, () => (forget.hidden = !calls.length));
   if (forget.hidden) past.append(h("li.empty", {}, "No calls yet. Each call is noted here, without its result, its uploads and your credentials."));
