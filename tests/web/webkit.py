@@ -280,7 +280,7 @@ async def display(path: str) -> AsyncIterator[dict[str, str]]:
             yield {
                 "DISPLAY": f":{number.strip()}",
                 # The language of a page is made of it; "C" is none.
-                "LANG": "en_US.UTF-8",
+                "LC_ALL": "en_US.UTF-8",
                 "HOME": home,
                 "XDG_RUNTIME_DIR": home,
                 # Its sandbox needs rights that containers withhold.
