@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import Any
 
@@ -127,6 +127,7 @@ TYPOS: list[tuple[Callable[..., object], str, Any, str]] = [
     (clustering, "bus", "nats://a b", "no address of NATS"),
     (declaring, "oneway", "yes", "must be True or False"),
     (declaring, "idempotent", 1, "must be True or False"),
+    (declaring, "deprecated", 7, "must be True or False"),
 ]
 
 
@@ -277,3 +278,23 @@ async def test_credentials_that_cannot_travel_are_refused_where_they_are_given(
                 with pytest.raises(ValueError, match=told):
                     await session.refresh_auth(auth)
                 assert await session.clientize(Hello).greet("Ann") == "Hello, Ann!"
+
+
+@pytest.mark.parametrize("timeout", [math.nan, math.inf, "5", True, [5]])
+async def test_next_refuses_what_is_no_time_and_the_stream_goes_on(timeout: Any) -> None:
+    class Numbers:
+        @wsrpc.method
+        async def count(self) -> AsyncIterator[int]:
+            yield 1
+
+    with anyio.fail_after(10):
+        async with connected_pair([Numbers()]) as (_, client):
+            for stream in (client.clientize(Numbers).count(), wsrpc.stream_of(Numbers().count())):
+                with pytest.raises(ValueError, match="timeout must be a"):
+                    await stream.next(timeout=timeout)
+                assert await stream.collect() == [1]
+
+
+def test_half_an_attempt_is_none() -> None:
+    with pytest.raises(ValueError, match=r"Reconnect\.attempts is a whole number, not 1\.5"):
+        wsrpc.Reconnect(attempts=1.5)  # type: ignore[arg-type]

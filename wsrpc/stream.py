@@ -22,6 +22,7 @@ from typing_extensions import TypeVar
 
 from . import runtime as runtimes
 from .errors import Code, RpcError, WsrpcError
+from .options import checked_seconds
 from .runtime.by_hand import as_fault, exits
 
 __all__ = [
@@ -148,6 +149,7 @@ class Stream(AsyncIterator[T_co], Generic[T_co, U_co]):
 
         Raises:
             TimeoutError: No item came in time. The stream goes on, and no item is lost.
+            ValueError: `timeout` is no number of seconds; the caller's fault.
             StopAsyncIteration: The stream has ended.
             RpcError: The stream has failed.
         """
@@ -290,7 +292,7 @@ class LocalStream(Stream[T_co, U_co]):
         return await self._next(None)
 
     async def next(self, timeout: float | None = None) -> T_co:
-        return await self._next(timeout)
+        return await self._next(checked_seconds("timeout", timeout))
 
     async def _next(self, timeout: float | None) -> T_co:
         if self._busy:

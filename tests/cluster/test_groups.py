@@ -385,3 +385,22 @@ class Adding:
     @wsrpc.method
     async def total(self, numbers: AsyncIterator[int]) -> int:
         return sum([number async for number in numbers])
+
+
+async def test_next_with_a_timeout_leaves_a_merged_stream_alone_and_no_item_is_lost() -> None:
+    async with node() as place:
+        await place.workers(2)
+        got: list[int] = []
+        waits = 0
+        async with place.cluster.everyone().stream(Worker.count, 20) as items:
+            while True:
+                try:
+                    one = await items.next(timeout=0.0005)
+                except TimeoutError:
+                    waits += 1
+                except StopAsyncIteration:
+                    break
+                else:
+                    if one.item is not None:
+                        got.append(one.item)
+        assert sorted(got) == sorted([*range(20), *range(20)])

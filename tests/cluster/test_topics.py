@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -42,6 +43,39 @@ async def test_a_latecomer_gets_the_history_and_then_what_is_live() -> None:
             assert [one.value.cents for one in got] == list(range(6))
             assert reader.lag == 0
         assert await reader.collect() == []
+
+
+async def test_next_with_a_timeout_leaves_a_reader_alone_and_no_item_is_lost() -> None:
+    async with node() as place:
+        topic = place.cluster.topic("prices", Price)
+        async with topic.produce() as producer:
+            reader = topic.subscribe()
+            for i in range(3):
+                for _ in range(3):
+                    with pytest.raises(TimeoutError, match="no item came in time"):
+                        await reader.next(timeout=0.001)
+                with pytest.raises(ValueError, match="timeout must be a finite number"):
+                    await reader.next(timeout=math.nan)
+                producer.publish(price(i))
+                assert (await reader.next(timeout=5)).value == price(i)
+        with pytest.raises(StopAsyncIteration):
+            await reader.next(timeout=5)
+
+
+async def test_a_reader_whose_wait_was_cancelled_says_so_and_does_not_look_complete() -> None:
+    async with node() as place:
+        topic = place.cluster.topic("prices", Price)
+        async with topic.produce() as producer:
+            reader = topic.subscribe()
+            with anyio.move_on_after(0.01):
+                await anext(reader)
+            producer.publish(price(0))
+            for _ in range(2):
+                with error_of("cancelled") as caught:
+                    await anext(reader)
+                assert "stream.next(timeout=…)" in caught.value.message
+            await reader.aclose()
+            assert await reader.collect() == []
 
 
 async def test_a_latecomer_begins_with_the_producers_snapshot() -> None:

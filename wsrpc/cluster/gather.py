@@ -6,10 +6,12 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, TypeAlias
 
+import anyio
 from typing_extensions import TypeVar
 
+from ..options import checked_seconds
 from ..runtime import Future, Task
-from ..stream import Stream
+from ..stream import NoItemYet, Stream
 from .node import Node
 
 __all__ = ["Merged", "Put"]
@@ -75,6 +77,13 @@ class Merged(Stream[T]):
         if self._room:
             _settle(self._room.popleft())
         return self._items.popleft()
+
+    async def next(self, timeout: float | None = None) -> T:
+        checked_seconds("timeout", timeout)
+        # Nothing is lost with the wait, since an item is taken without one.
+        with anyio.move_on_after(timeout):
+            return await self.__anext__()
+        raise NoItemYet(f"{self._label}: no item came in time")
 
     def _start(self) -> None:
         sources, self._sources = self._sources, None

@@ -7,13 +7,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, Protocol, TypeAlias
 
+import anyio
 from typing_extensions import TypeVar
 
 from ..errors import Code, RpcError
+from ..options import checked_seconds
 from ..protocol.codec import Codec
 from ..runtime import Future, Runtime
 from ..runtime.timers import TimerEntry, Timers
-from ..stream import Stream, Tracked
+from ..stream import NoItemYet, Stream, Tracked
 from ..values.tracked import Shared
 from .errors import Gap, TopicGap
 
@@ -292,20 +294,33 @@ class Reader(Stream[Tracked[T]]):
             self._waiter.set_result(None)
 
     async def __anext__(self) -> Tracked[T]:
+        return await self._following(None)
+
+    async def next(self, timeout: float | None = None) -> Tracked[T]:
+        return await self._following(checked_seconds("timeout", timeout))
+
+    async def _following(self, timeout: float | None) -> Tracked[T]:
         if self._busy:
             self._refuse_second()
         self._busy = True
         try:
             item = self._take()
-            while item is None:
-                await self._changed()
-                item = self._take()
-            return item
-        except BaseException:
-            self.cancel()
+            if item is None:
+                with anyio.move_on_after(timeout):
+                    while item is None:
+                        await self._changed()
+                        item = self._take()
+        except BaseException as error:
+            if not self._closed:
+                self.cancel()
+                # Like any stream's: the rest is lost, and must not look complete.
+                self._cut = not isinstance(error, Exception)
             raise
         finally:
             self._busy = False
+        if item is None:
+            raise NoItemYet(f"{self._label}: no item came in time")
+        return item
 
     def at_hand(self, codec: Codec, most: int, share: int) -> tuple[Sequence[bytes], int]:
         """The next items that are there, encoded in packs with commas between them, and their number.
@@ -334,6 +349,7 @@ class Reader(Stream[Tracked[T]]):
             StopAsyncIteration: The topic has ended.
         """
         if self._closed:
+            self._raise_if_cut()
             raise StopAsyncIteration
         ring = self._source.ring
         item: Tracked[Any] | None = None
@@ -462,6 +478,7 @@ class Reader(Stream[Tracked[T]]):
                 source.deadlines.remove(entry)
 
     def cancel(self) -> None:
+        self._cut = False
         if not self._closed:
             self._closed = True
             self.wake()

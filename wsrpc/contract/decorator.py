@@ -198,6 +198,8 @@ def method(
     one_of("on_disconnect", on_disconnect, ("detach", "cancel"))
     checked_bool("oneway", oneway)
     checked_bool("idempotent", idempotent)
+    if not isinstance(deprecated, str):
+        checked_bool("deprecated", deprecated)
     if on_drain is not None:
         one_of("on_drain", on_drain, ("finish", "end"))
     options = MethodOptions(

@@ -56,6 +56,8 @@ class Reconnect:
         for name, value in {"max_delay": self.max_delay, **wanted}.items():
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
                 raise ValueError(f"Reconnect.{name} is a number above 0, not {value!r}")
+        if self.attempts is not None and not isinstance(self.attempts, int):
+            raise ValueError(f"Reconnect.attempts is a whole number, not {self.attempts!r}")
 
 
 class Dial(Protocol):

@@ -11,6 +11,7 @@ from typing import Any
 import anyio
 
 from ..errors import RpcError
+from ..options import checked_seconds
 from ..stream import NoItemYet, Stream
 from .consumer import Consumer
 from .inbox import NOT_YET
@@ -67,6 +68,7 @@ class ReceivedStream(Stream[Any, Any]):
             self._busy = False
 
     async def next(self, timeout: float | None = None) -> Any:
+        checked_seconds("timeout", timeout)
         return await self._next(None if timeout is None else anyio.current_time() + timeout)
 
     async def _next(self, until: float | None = None, failed: BaseException | None = None) -> Any:
