@@ -194,13 +194,12 @@ class Tap(Connection, asyncio.BufferedProtocol):
 
     def data_received(self, data: bytes) -> None:
         # uvloop takes a connection that is both kinds of protocol for the plain kind.
-        for begin in range(0, len(data), READ_SIZE):
-            part = data[begin : begin + READ_SIZE]
-            _shared.buffer[: len(part)] = part
-            self.buffer_updated(len(part))
+        self._read(memoryview(data))
 
     def buffer_updated(self, nbytes: int) -> None:
-        data = _shared.buffer[:nbytes]
+        self._read(_shared.buffer[:nbytes])
+
+    def _read(self, data: memoryview) -> None:
         self._burst = 0
         if self._rest:
             data = memoryview(self._rest + data)
