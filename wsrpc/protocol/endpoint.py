@@ -287,14 +287,16 @@ class Endpoint(Arrivals):
         self.peer_draining = True
         away = seconds(body.reconnect_after or 0)
         self._events.append(GoawayReceived(seconds(body.grace), away))
-        if body.last_id >= self._last_begun:
+        # No id is above it, and not every number has a float.
+        last_id = min(body.last_id, MAX_ID)
+        if last_id >= self._last_begun:
             # The frame comes again on each new link; the calls that it concerned have their answer.
             self._patience.idle += 1
             return
-        self._last_begun = float(min(body.last_id, MAX_ID))
+        self._last_begun = float(last_id)
         sent = [lane for lane in self._lanes.values() if isinstance(lane, OutCall)]
         for call in [*self.slots.waiting, *self._unsent(), *sent]:
-            if call.serves_live or 0 < call.id <= body.last_id:
+            if call.serves_live or 0 < call.id <= last_id:
                 continue
             if call.id:
                 # The terminal that still comes is a frame for a finished id.
