@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Awaitable, Callable, Generator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,8 @@ import pytest
 from tests.over_asgi import over_asgi
 
 from .left_out import ALWAYS, LEFT_OUT
+
+HERE = Path(__file__).parent
 
 
 def _listed(table: Mapping[str, tuple[str, ...]], test: Any) -> bool:
@@ -37,6 +40,27 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             ],
             indirect=True,
         )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # Here all parameters of a test are known.
+    items[:] = [one for one in items if not _left_out(one)]
+
+
+def _left_out(item: pytest.Item) -> bool:
+    """Whether it would run over ASGI with a parameter with which it is left out."""
+    if not isinstance(item, pytest.Function) or item.path.parent != HERE:
+        return False
+    parameters = item.callspec.params if hasattr(item, "callspec") else {}
+    if parameters.get("carrier") != "asgi":
+        return False
+    module, name = item.module.__name__.rpartition(".test_")[2], item.originalname
+    return any(
+        f"{name.removeprefix('test_')}[{value}]" in table.get(module, ())
+        for table in LEFT_OUT.values()
+        for value in parameters.values()
+        if isinstance(value, str)
+    )
 
 
 @pytest.fixture(autouse=True)
