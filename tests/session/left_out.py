@@ -108,9 +108,6 @@ LEFT_OUT: dict[str, dict[str, tuple[str, ...]]] = {
     "the application, which lives on, holds the pair, and the pair its sessions": {
         "closing": ("a_session_that_is_over_is_forgotten",),
     },
-    "a port closes after the application, so that an attempt to come back may still meet it": {
-        "told_why": ("each_failed_attempt_to_come_back_is_visible",),
-    },
     "while the application runs, the factory is set": {
         "exiting_tasks": (
             "the_loop_has_its_own_task_factory_again_when_the_last_session_has_gone",

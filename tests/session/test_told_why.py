@@ -134,18 +134,20 @@ async def test_each_failed_attempt_to_come_back_is_visible(
     async with hosting() as host:
         async with wsrpc.connect(host.url, reconnect=reconnect, on_state=watched) as session:
             await host.stop()
-            await until(lambda: len(watched.failed()) >= 3)
+            await until(lambda: sum("refused" in one.cause for one in watched.failed()) >= 3)
     failed = watched.failed()
-    assert [one.attempt for one in failed[:3]] == [1, 2, 3]
-    for change in failed[:3]:
+    assert [one.attempt for one in failed] == list(range(1, len(failed) + 1))
+    for change in failed:
         assert change.state in ("detached", "connecting")
         assert isinstance(change.error, wsrpc.ConnectError)
-        assert "refused" in change.cause
         assert change.next_attempt_in is not None
+    # The first attempt may still meet the port, which closes last. Nobody is let in there.
+    at_the_port = 0 if "refused" in failed[0].cause else 1
+    assert all("refused" in change.cause for change in failed[at_the_port:])
     assert session.closed
     lines = warnings_of(caplog)
-    assert len(lines) == 1, lines
-    assert "refused" in lines[0]
+    assert len(lines) == 1 + at_the_port, lines
+    assert "refused" in lines[-1]
     caplog.clear()
 
 
