@@ -54,7 +54,7 @@ def _left_out(item: pytest.Item) -> bool:
     parameters = item.callspec.params if hasattr(item, "callspec") else {}
     if parameters.get("carrier") != "asgi":
         return False
-    module, name = item.module.__name__.rpartition(".test_")[2], item.originalname
+    module, name = item.path.stem.removeprefix("test_"), item.originalname
     return any(
         f"{name.removeprefix('test_')}[{value}]" in table.get(module, ())
         for table in LEFT_OUT.values()
