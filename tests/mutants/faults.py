@@ -208,8 +208,8 @@ FAULTS = [
     Fault(
         "the last item of a message may come without credit",
         "protocol/window.py",
-        "        if self.balance - begun < 1:\n",
-        "        if self.balance - begun < 0:\n",
+        "            needed = cost - costs[-1] + 1\n",
+        "            needed = cost - costs[-1]\n",
         CREDIT,
     ),
     Fault(
@@ -567,8 +567,9 @@ FAULTS = [
     Fault(
         "bytes of items that nobody will take are held for ever",
         "streams/inbox.py",
-        "        if self._held:\n            self._give_back(self._held)\n",
-        "",
+        "            self._held = 0\n            self._hub.unread.pop(self, None)\n"
+        "            self._hub.release(held)\n",
+        "            pass\n",
         ("tests/session/test_given_back.py",),
     ),
     Fault(

@@ -34,13 +34,12 @@ Process = Callable[[list[Event]], None]
 
 def slice_of(events: list[Event]) -> int:
     """The number of the events that are acted on before other tasks have a turn."""
-    count = others = 0
-    for event in events:
-        count += 1
-        if type(event) is not ItemsReceived and type(event) is not CreditReceived:
-            others += 1
-        if others == SLICE or count == STREAMS_SLICE:
-            break
+    kinds = list(map(type, events[:STREAMS_SLICE]))
+    count = len(kinds)
+    others = count - kinds.count(ItemsReceived) - kinds.count(CreditReceived)
+    while others > SLICE:
+        count -= 1
+        others -= kinds[count] is not ItemsReceived and kinds[count] is not CreditReceived
     return count
 
 

@@ -41,7 +41,6 @@ class Batch:
     Attributes:
         contended: Whether other lanes wait for their turn.
         size: Bytes so far.
-        numbered: Numbered frames so far.
         freed: Bytes of the outbox that this batch gives back.
         full: Whether a frame had to be left for the next batch.
         alone: Bytes that a frame may have which goes in a batch of its own.
@@ -58,7 +57,6 @@ class Batch:
         "full",
         "head",
         "links",
-        "numbered",
         "open_call",
         "parts",
         "quantum",
@@ -79,7 +77,6 @@ class Batch:
         self.parts: list[bytes] = []
         self.size = self.head = 2
         self.links = 0
-        self.numbered = 0
         self.freed = 0
         self.full = False
         self.alone = UNBOUNDED
@@ -95,13 +92,6 @@ class Batch:
             return False
         return True
 
-    def takes(self, part: bytes) -> bool:
-        """Whether this frame may still join."""
-        if self.size + len(part) + 1 > (self.target if self.parts else self.alone):
-            self.full = True
-            return False
-        return True
-
     def room(self) -> int:
         """Bytes of values that the next frame may have, if the batch already holds a frame."""
         return self.target - self.size - FRAME_OVERHEAD
@@ -111,19 +101,21 @@ class Batch:
         self.alone = self.size + room
         self.target = min(self.target, self.alone)
 
-    def repeat(self, part: bytes) -> bool:
-        """Append a frame that already has its number, unless it should wait for the next batch."""
-        if not self.takes(part):
+    def put(self, part: bytes) -> bool:
+        """Append an encoded frame, unless it should wait for the next batch."""
+        size = self.size + len(part) + 1
+        parts = self.parts
+        if size > (self.target if parts else self.alone):
+            self.full = True
             return False
-        self.parts.append(part)
-        self.size += len(part) + 1
+        parts.append(part)
+        self.size = size
         return True
 
     def add(self, part: bytes) -> None:
-        """Append an encoded numbered frame."""
+        """Append an encoded frame, for which there is room."""
         self.parts.append(part)
         self.size += len(part) + 1
-        self.numbered += 1
 
     def add_link(self, frame: LinkFrame) -> None:
         """Append a link frame, which is not numbered."""

@@ -211,11 +211,10 @@ class OutgoingValues(Generic[C]):
                 batch.full = True
                 return False
             part = self._cut(lane.id, value, batch)
-        if not batch.takes(part):
+        if not batch.put(part):
             value.part = part
             return False
         value.part = None
-        batch.add(part)
         if value.offset < len(value.data):
             return False
         self.release(lane)

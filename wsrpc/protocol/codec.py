@@ -35,6 +35,9 @@ from .value_space import why_outside
 
 __all__ = ["CODECS", "Codec", "JsonCodec", "MsgpackCodec", "codec_for"]
 
+# The frames whose types do not say all, besides those with a size.
+CHECKED = frozenset((Chunk, SizedCall, SizedNotify))
+
 # More bytes than any message has.
 MANY = 2**63
 
@@ -124,9 +127,7 @@ class Codec:
         if not frames:
             raise ProtocolError(CloseCode.BAD_FRAME, "an empty batch")
         for frame in frames:
-            if (type(frame) is SizedCall or type(frame) is SizedNotify) and frame.size is None:
-                self._check_args(frame)
-            elif frame.size is not None or type(frame) is Chunk:
+            if frame.size is not None or type(frame) in CHECKED:
                 self._check(frame, len(data))
         return frames
 
@@ -156,9 +157,7 @@ class Codec:
             if self._is_extension(raw):
                 return Extension()
             raise _bad_frame("bad frame", error) from None
-        if (type(frame) is SizedCall or type(frame) is SizedNotify) and frame.size is None:
-            self._check_args(frame)
-        elif frame.size is not None or type(frame) is Chunk:
+        if frame.size is not None or type(frame) in CHECKED:
             self._check(frame, MANY)
         return frame
 
@@ -176,6 +175,8 @@ class Codec:
             piece = self._piece(frame.piece)
             # A piece that is a view keeps its whole message in memory.
             frame.piece = cast(Raw, piece if 2 * len(piece) >= message else bytes(piece))
+        elif frame.size is None:
+            self._check_args(cast(SizedCall | SizedNotify, frame))
         elif place_of(cast(Sized, frame)) not in (self.null, ABSENT):
             raise ProtocolError(
                 CloseCode.BAD_FRAME, "a value besides the size of one that is to come"

@@ -190,13 +190,15 @@ class Endpoint(Arrivals):
         if frame.size is not None:
             self._announced(lane, frame, "message", frame.size)
             return
-        # Only the first item changes the state.
-        if lane.state not in ITEMS:
+        items, wanted = frame.items, lane.state in ITEMS
+        if not wanted:
+            # Only the first item changes the state.
             lane.receive("message")
+            wanted = lane.state in ITEMS
         assert isinstance(lane, Receiver)
-        lane.window.arrived(frame.items)
-        if lane.state in ITEMS:
-            self._events.append(ItemsReceived(lane, frame.items))
+        lane.window.arrived(items)
+        if wanted:
+            self._events.append(ItemsReceived(lane, items))
 
     def _on_terminal(self, frame: SizedResult | SizedEnd | SizedError) -> None:
         name = TERMINALS[type(frame)]

@@ -220,33 +220,28 @@ class Sender(Lane):
         if self.debt > 0 and batch.contended:
             self.debt -= batch.quantum
             return False
-        items = self.items
-        size = len(items[0])
-        if not batch.fits(size + 1):
+        group, quantum = self.items, batch.quantum
+        size, n, count = len(group[0]), 1, len(group)
+        room = quantum
+        if count > 1:
+            room = min(quantum, batch.room())
+            while n < count and size + n + len(group[n]) < room:
+                size += len(group[n])
+                n += 1
+            group = group[:n]
+        if not batch.put(batch.codec.message(self.id, group)):
             return False
-        quantum = batch.quantum
-        n, count = 1, len(items)
-        if count == 1:
-            self.items = []
-            batch.add(batch.codec.message(self.id, items))
-            self.debt = size - quantum
-            self.pending_bytes -= size
-            batch.freed += size
-            return True
-        room = min(quantum, batch.room())
-        while n < count and size + n + len(items[n]) < room:
-            size += len(items[n])
-            n += 1
-        group = items[:n]
-        del items[:n]
-        batch.add(batch.codec.message(self.id, group))
         self.debt = size - quantum
         self.pending_bytes -= size
         batch.freed += size
-        if items and room < quantum:
+        if n == count:
+            self.items = []
+            return True
+        del self.items[:n]
+        if room < quantum:
             # The batch cut the turn short, so it goes on in the next one.
             batch.full = True
-        return not items
+        return False
 
     def drop(self) -> int:
         self.items.clear()

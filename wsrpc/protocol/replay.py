@@ -153,7 +153,7 @@ class Replay:
         probe = probe and not self._batches
         while again:
             frame = again[0]
-            if not batch.repeat(frame):
+            if not batch.put(frame):
                 return False
             again.popleft()
             # Until `number` puts it back.
@@ -170,9 +170,9 @@ class Replay:
             batch.target = min(batch.target, batch.size + self.limit)
         return True
 
-    def number(self, batch: Batch) -> None:
-        """Number the new frames of a batch that goes out, and keep it."""
-        self.numbered += batch.numbered
+    def number(self, batch: Batch, new: int) -> None:
+        """Number the last `new` frames of a batch that goes out, and keep it."""
+        self.numbered += new
         if self.keeping:
             frames = batch.parts[batch.links :] if batch.links else batch.parts
             if frames:

@@ -212,7 +212,7 @@ class Requests(Sending):
         """
         if lane.state not in ("streaming", "reading", "calling"):
             return False
-        lane.window.balance += n
+        lane.window.grant(n)
         lane.credit_due += n
         if lane.id:
             self._outbox.add(lane)

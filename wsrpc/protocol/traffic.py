@@ -414,12 +414,14 @@ class Traffic:
             outbox.fill_links(batch)
         if self._numbering:
             ample = replay.bytes <= replay.ample and not replay.again
-            if ample or replay.fill(batch, probe=self._careful):
+            new_ones = ample or replay.fill(batch, probe=self._careful)
+            before = len(batch.parts)
+            if new_ones:
                 outbox.fill(batch)
             if not replay.bytes:
                 self._waits_since = now
             # Frames get their numbers here and nowhere else (NUM-2).
-            replay.number(batch)
+            replay.number(batch, len(batch.parts) - before)
         return batch.join()
 
     def _careful_target(self) -> int:

@@ -101,9 +101,9 @@ class ReceiveWindow:
     """The receiver's account of a stream: credit granted, items arrived, items consumed.
 
     Attributes:
-        size: Items. The present window: `balance + queued` is brought back up to it.
+        size: Items. The present window: `granted` is brought back up to it.
         balance: Items. The items that the sender may still begin, as far as this side has told it.
-        queued: Items. The items that have arrived and are not yet consumed.
+        granted: Items. `balance` and the items that have arrived and are not yet consumed.
         most: Items. The bound beyond which the window never grows.
         target: Bytes. The bytes that the window may hold, once it has grown.
         mean: Bytes that one credit has moved, a moving average; 0 before the first item.
@@ -115,24 +115,33 @@ class ReceiveWindow:
     __slots__ = (
         "balance",
         "depleted",
+        "granted",
         "growth",
         "mean",
         "most",
-        "queued",
         "size",
         "target",
         "threshold",
     )
 
     def __init__(self, initial: int, target: int) -> None:
-        self.size = self.balance = initial
-        self.queued = 0
+        self.size = self.balance = self.granted = initial
         self.most = MAX_CREDIT
         self.target = target
         self.mean = 0.0
         self.depleted = False
         self.growth = 2
         self.threshold = initial // 4 or 1
+
+    @property
+    def queued(self) -> int:
+        """The cost of the items that have arrived and are not yet consumed."""
+        return self.granted - self.balance
+
+    def grant(self, n: int) -> None:
+        """Allow the sender `n` more items."""
+        self.balance += n
+        self.granted += n
 
     def arrived(self, items: Sequence[Sized]) -> None:
         """Count the items of a message frame, at least one.
@@ -144,21 +153,20 @@ class ReceiveWindow:
         # Most messages of a stream that waits before each item bring one.
         total = sum(map(len, items)) if count > 1 else len(items[0])
         if total < COST_UNIT:
-            cost = count
-            begun = cost - 1
+            cost = needed = count
         else:
             costs = [cost_of(len(item)) for item in items]
             cost = sum(costs)
-            begun = cost - costs[-1]
-        # All but the last item must leave a balance of 1 or more for the one after them.
-        if self.balance - begun < 1:
+            # All but the last item must leave a balance of 1 or more for the one after them.
+            needed = cost - costs[-1] + 1
+        balance = self.balance
+        if balance < needed:
             raise violation("an item beyond the credit granted")
-        self.balance -= cost
-        self.queued += cost
-        if self.balance * 2 <= self.size:
+        self.balance = balance = balance - cost
+        if balance * 2 <= self.size:
             self.depleted = True
-        mean = total / cost
-        self.mean += (mean - self.mean) / 4 if self.mean else mean
+        mean = self.mean
+        self.mean = mean + (total / cost - mean) / 4 if mean else total / cost
 
     def consumed(self, cost: int, *, waiting: bool) -> int:
         """Count items that the application took; returns the credit to grant now, often 0.
@@ -167,17 +175,17 @@ class ReceiveWindow:
             cost: The cost of the items consumed since the last call.
             waiting: Whether the queue is empty and the application asks for more.
         """
-        self.queued -= cost
+        self.granted -= cost
         if waiting and self.depleted:
             self.depleted = False
             self.size = min(self.size * self.growth or 1, self.most)
         if self.mean:
             self.size = min(self.size, int(self.target / self.mean) or 1)
         self.threshold = self.size // 4 or 1
-        missing = self.size - self.balance - self.queued
+        missing = self.size - self.granted
         if waiting and self.balance < 1:
             missing = max(missing, 1 - self.balance)
         elif missing < self.threshold:
             return 0
-        self.balance += missing
+        self.grant(missing)
         return missing

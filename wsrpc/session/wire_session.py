@@ -531,18 +531,20 @@ class WireSession:
 
     def _act(self, events: list[Event]) -> None:
         handlers, receive = self._on, self._dispatcher.receive
+        event: Any
         for event in events:
+            kind = type(event)
             # Most events are of three kinds, which go straight to where they belong.
-            if type(event) is CallReceived:
+            if kind is ItemsReceived:
+                if (owner := event.lane.owner) is not None:
+                    owner.on_items(event.items)
+            elif kind is CallReceived:
                 receive(event.call, event.complete)
-            elif type(event) is StreamFinished:
+            elif kind is StreamFinished:
                 if (owner := event.lane.owner) is not None:
                     owner.on_finished(event.frame)
-            elif type(event) is ItemsReceived:
-                if event.lane.owner is not None:
-                    event.lane.owner.on_items(event.items)
             else:
-                handlers[type(event)](self, event)
+                handlers[kind](self, event)
 
     def _on_hello(self, event: HelloReceived) -> None:
         self._owner.wire_opened(self, event.body)

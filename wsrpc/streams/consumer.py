@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..runtime import Future
 from ..stream import NoItemYet
 from .inbox import NOT_YET, Inbox
 
@@ -32,20 +31,19 @@ class Consumer(Inbox):
             item = self.take()
             if item is not NOT_YET:
                 return item
-            waiter = self.arrival()
             if idle_timeout is None and until is None:
-                await waiter
+                await self.arrival
             else:
-                await self._wait(waiter, idle_timeout, until)
+                await self._wait(idle_timeout, until)
 
-    async def _wait(self, waiter: Future, idle_timeout: float | None, until: float | None) -> None:
+    async def _wait(self, idle_timeout: float | None, until: float | None) -> None:
         entries = []
         if until is not None:
             entries.append(self._hub.timers.add(until, self._notify))
         if idle_timeout is not None:
             entries.append(self._arm_idle(idle_timeout))
         try:
-            await waiter
+            await self.arrival
         finally:
             for entry in entries:
                 self._hub.timers.remove(entry)

@@ -20,7 +20,6 @@ from ..errors import Code, ConnectionLost, DeadlineExceeded, RpcError
 from ..interfaces import ObservedCall
 from ..protocol.frames import End, Error, Result
 from ..protocol.lanes import OutCall, Receiver, UploadReader
-from ..runtime import Future
 from ..runtime.by_hand import as_fault
 from ..runtime.compiling import mypyc_attr
 from ..runtime.timers import TimerEntry
@@ -57,6 +56,7 @@ class Inbox(LaneOwner):
         on_dropped: Called when the user dropped the stream without closing it.
         taken: Credit of the items consumed and not yet reported to the endpoint.
         final: The stream's final value, once it has ended with one.
+        arrival: The future for the next item, or the end, where `take` found neither.
     """
 
     __slots__ = (
@@ -80,8 +80,8 @@ class Inbox(LaneOwner):
         "_taking",
         "_tally",
         "_terminal",
-        "_waiter",
         "_window",
+        "arrival",
         "final",
         "items",
         "observed",
@@ -124,12 +124,12 @@ class Inbox(LaneOwner):
         self._lone: bytes | None = None
         # Lists, since an empty deque takes 760 bytes of each open stream.
         self._groups: list[ItemGroup] = []
-        # Bytes of the items that were not taken, and those of the group that is being taken.
+        # Bytes of the groups that were not taken, and those of the one that is being taken.
         self._held = self._taking = 0
         self._costs: deque[int] | None = None
         self._terminal: Terminal | RpcError[Any] | None = None
         self._end: RpcError[Any] | StopAsyncIteration | None = None
-        self._waiter: Future | None = None
+        self.arrival: Any = None
         self.items: list[Any] = []
         self.taken = 0
         self.final: Any = None
@@ -149,7 +149,6 @@ class Inbox(LaneOwner):
                 # A third cheaper than bytes(first).
                 nothing: Any = b""
                 self._lone = lone = nothing + first
-                self._held += len(lone)
                 # As `hold`, which would do no more for a small item.
                 hub.taken += len(lone)
             else:
@@ -157,9 +156,9 @@ class Inbox(LaneOwner):
                 self._groups.append(group)
                 self._keep(len(group.data))
             # As `_notify`, which is a function call more for each message.
-            waiter, self._waiter = self._waiter, None
-            if waiter is not None and not waiter.done():
-                waiter.set_result(None)
+            arrival = self.arrival
+            if arrival is not None and not arrival.done():
+                arrival.set_result(None)
 
     def _keep(self, size: int) -> None:
         """Count in items that wait as a group."""
@@ -220,13 +219,16 @@ class Inbox(LaneOwner):
 
     def _forget(self) -> None:
         """Drop the queued items."""
+        held = self.held
         self._lone = None
         self._groups.clear()
         self.items.clear()
         self._costs = None
         self._taking = 0
-        if self._held:
-            self._give_back(self._held)
+        if held:
+            self._held = 0
+            self._hub.unread.pop(self, None)
+            self._hub.release(held)
 
     def discard(self) -> None:
         """Drop the queued items and end: the application wants no more."""
@@ -261,9 +263,9 @@ class Inbox(LaneOwner):
             self._notify()
 
     def _notify(self) -> None:
-        waiter, self._waiter = self._waiter, None
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
+        arrival = self.arrival
+        if arrival is not None and not arrival.done():
+            arrival.set_result(None)
 
     # ------------------------------------------------------------ to the application
 
@@ -281,7 +283,7 @@ class Inbox(LaneOwner):
     @property
     def held(self) -> int:
         """Bytes of items that wait to be taken."""
-        return self._held
+        return self._held if self._lone is None else self._held + len(self._lone)
 
     @property
     def asked_for(self) -> bool:
@@ -319,7 +321,7 @@ class Inbox(LaneOwner):
             self._hub.wake()
 
     def take(self) -> Any:
-        """The next item, or `NOT_YET` where the application has to wait for it.
+        """The next item, or `NOT_YET` where the application has to await `arrival` first.
 
         Raises:
             StopAsyncIteration: The stream is complete.
@@ -340,7 +342,6 @@ class Inbox(LaneOwner):
                 self._lone = None
                 if self._groups:
                     self._hub.unread[self] = TAKEN
-                self._held -= len(lone)
                 self._hub.release(len(lone))
                 try:
                     item = self._load_one(lone)
@@ -366,12 +367,8 @@ class Inbox(LaneOwner):
                 # A wait changes the credit to grant only then.
                 if window.depleted or window.balance < 1 or self.taken >= window.threshold:
                     self.report(waiting=True)
+                self.arrival = self._hub.runtime.future()
                 return NOT_YET
-
-    def arrival(self) -> Future:
-        """A new future for the next item or the end, after `take` found neither."""
-        self._waiter = waiter = self._hub.runtime.future()
-        return waiter
 
     def _arrived(self) -> bool:
         """Whether an item, or the end, can be given at once."""

@@ -58,7 +58,7 @@ class ReceivedStream(Stream[Any, Any]):
         self._busy = True
         try:
             while (item := consumer.take()) is NOT_YET:
-                await consumer.arrival()
+                await consumer.arrival
             self.fresh = True
             return item
         except BaseException as error:  # noqa: BLE001  (raised again there)
