@@ -529,9 +529,7 @@ class WireSession:
         if when is not None and (self._alarm is None or when < self._alarm_at):
             self._arm()
 
-    def _act(self, events: list[Event]) -> None:
-        handlers, receive = self._on, self._dispatcher.receive
-        event: Any
+    def _act(self, events: list[Any]) -> None:
         for event in events:
             kind = type(event)
             # Most events are of three kinds, which go straight to where they belong.
@@ -539,12 +537,12 @@ class WireSession:
                 if (owner := event.lane.owner) is not None:
                     owner.on_items(event.items)
             elif kind is CallReceived:
-                receive(event.call, event.complete)
+                self._dispatcher.receive(event.call, event.complete)
             elif kind is StreamFinished:
                 if (owner := event.lane.owner) is not None:
                     owner.on_finished(event.frame)
             else:
-                handlers[kind](self, event)
+                self._on[kind](self, event)
 
     def _on_hello(self, event: HelloReceived) -> None:
         self._owner.wire_opened(self, event.body)
