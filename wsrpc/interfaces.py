@@ -6,7 +6,7 @@ below know a session only by it.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import EllipsisType
 from typing import Any, Literal, Protocol, Self, TypeAlias, TypeVar, overload
@@ -154,10 +154,11 @@ class Session:
         """Frames of the peer that were ignored: for finished ids, and unknown extensions."""
         raise NotImplementedError
 
-    def states(self) -> AsyncGenerator[StateChange, None]:
-        """Iterate the present state, and then each change with its cause; ends after "closed".
+    def states(self) -> Stream[StateChange]:
+        """A stream of the present state, and then of each change with its cause, until "closed".
 
-        A consumer that is more than 100 changes late misses the oldest of them.
+        A consumer that is more than 100 changes late misses the oldest of them. Wait for a limited
+        time with `next(timeout=…)`; a wait that is cancelled ends the stream.
         """
         raise NotImplementedError
 

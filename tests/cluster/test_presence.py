@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-
 import anyio
 import pytest
 
@@ -13,7 +11,7 @@ from tests.support import error_of, until, visited
 from wsrpc.cluster import Cluster, ClusterLimits, PresenceChange, SessionGone
 
 
-async def take(changes: AsyncGenerator[PresenceChange, None], n: int) -> list[tuple[str, str, str]]:
+async def take(changes: wsrpc.Stream[PresenceChange], n: int) -> list[tuple[str, str, str]]:
     """The next `n` changes: kind, session and reason."""
     found: list[tuple[str, str, str]] = []
     for _ in range(n):
@@ -173,6 +171,20 @@ async def test_there_are_so_many_watchers_at_most() -> None:
         third = place.cluster.presence.watch()
         await anext(third)
         await third.aclose()
+
+
+async def test_a_watcher_waits_for_a_limited_time_and_never_looks_complete_when_cancelled() -> None:
+    async with node() as place:
+        changes = place.cluster.presence.watch()
+        with pytest.raises(TimeoutError):
+            await changes.next(timeout=0.01)
+        client = await place.connect()
+        assert await take(changes, 1) == [("join", client.id, "connected")]
+        with anyio.move_on_after(0.01):
+            await anext(changes)
+        with pytest.raises(wsrpc.RpcError, match=r"presence\.watch\(\) was cancelled"):
+            await anext(changes)
+        assert place.cluster.presence.watchers == 0
 
 
 async def test_the_directory_is_bounded_and_says_what_it_left_out() -> None:

@@ -216,6 +216,19 @@ async def test_states_come_with_their_causes() -> None:
     assert changes[2].cause == "the session goes on"
 
 
+async def test_after_a_wait_for_a_state_was_cancelled_iterating_again_raises_an_error() -> None:
+    with soon():
+        async with connected_pair() as (_, client):
+            states = client.states()
+            assert (await anext(states)).state == "connected"
+            with pytest.raises(TimeoutError):
+                await states.next(timeout=0.01)
+            with anyio.move_on_after(0.01):
+                await anext(states)
+            with pytest.raises(wsrpc.RpcError, match=r"session\.states\(\) was cancelled"):
+                await anext(states)
+
+
 # ------------------------------------------------------------------------- while there is no link
 
 

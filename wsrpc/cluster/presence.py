@@ -9,6 +9,7 @@ import anyio
 
 from ..errors import Code, RpcError
 from ..options import checked_seconds
+from ..stream import LocalStream, Stream
 from .directory import Directory, Entry, Member, PresenceChange
 from .limits import ClusterLimits
 
@@ -56,19 +57,20 @@ class Presence:
         """The number of members that match; the arguments are those of `list`."""
         return len(self._find(group, principal, node))
 
-    async def watch(
+    def watch(
         self,
         *,
         group: str | None = None,
         principal: str | None = None,
         node: str | None = None,
         linger: float = 0.0,
-    ) -> AsyncGenerator[PresenceChange, None]:
+    ) -> Stream[PresenceChange]:
         """Watch members: the present ones come as joins with the reason "initial", then changes.
 
         A slow watcher gets only the latest state of each member, not each step to it. A member that
         came and went meanwhile is left out. So a watcher never holds more than one change for each
-        member. The iteration ends when this node leaves the cluster.
+        member. The stream ends when this node leaves the cluster. Wait for a limited time with
+        `next(timeout=…)`; a wait that is cancelled ends the stream.
 
         Args:
             group: Only members of this group; joining it is a join, leaving it a leave.
@@ -79,12 +81,19 @@ class Presence:
                 "moved".
 
         Raises:
-            RpcError: `resource_exhausted`: there are `ClusterLimits.max_watch` watchers already.
+            ValueError: An argument is none of these; the caller's fault.
+            RpcError: With the first item: `resource_exhausted`: there are `ClusterLimits.max_watch`
+                watchers already.
         """
         for name, value in (("group", group), ("principal", principal), ("node", node)):
             _check_text(name, value)
         if linger is None or checked_seconds("linger", linger) is None or linger < 0:
             raise ValueError(f"linger must be a number of seconds, 0 or more, not {linger!r}")
+        return LocalStream(self._changes(group, principal, node, linger), "presence.watch()")
+
+    async def _changes(
+        self, group: str | None, principal: str | None, node: str | None, linger: float
+    ) -> AsyncGenerator[PresenceChange, None]:
         if self.watchers >= self._limits.max_watch:
             raise RpcError(
                 Code.RESOURCE_EXHAUSTED,

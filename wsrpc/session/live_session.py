@@ -45,6 +45,7 @@ from ..protocol.frames import HelloBody
 from ..runtime import Future, Nursery, Runtime
 from ..runtime.by_hand import text_of
 from ..runtime.containing import set_off_by_peer
+from ..stream import LocalStream, Stream
 from ..telemetry.events import Events
 from ..telemetry.logs import one_line
 from .wire_session import GOODBYE, WireSession
@@ -239,7 +240,10 @@ class LiveSession(Session):
     def frames_ignored(self) -> int:
         return sum(wire.endpoint.ignored for wire in self._wires())
 
-    async def states(self) -> AsyncGenerator[StateChange, None]:
+    def states(self) -> Stream[StateChange]:
+        return LocalStream(self._changes(), "session.states()")
+
+    async def _changes(self) -> AsyncGenerator[StateChange, None]:
         watcher = _Watcher(self.runtime)
         watcher.changes.append(self.change)
         self._watchers = (*self._watchers, watcher)
