@@ -268,8 +268,8 @@ FAULTS = [
     Fault(
         "a goaway fails a call that the other side has begun",
         "protocol",
-        "            if call.serves_live or 0 < call.id <= body.last_id:\n",
-        "            if call.serves_live or 0 < call.id < body.last_id:\n",
+        "            if call.serves_live or 0 < call.id <= last_id:\n",
+        "            if call.serves_live or 0 < call.id < last_id:\n",
         ("tests/protocol/test_drain.py",),
     ),
     Fault(
@@ -603,8 +603,8 @@ FAULTS = [
     Fault(
         "a session that gives bytes back is ended all the same when its time is over",
         "session/pressure.py",
-        "        if hub.exempt or self._returned() >= enough:\n",
-        "        if hub.exempt:\n",
+        "        goes_on = hub.exempt or self._returned() >= enough\n",
+        "        goes_on = hub.exempt\n",
         ("tests/server/test_memory.py", "tests/session/test_stalled.py"),
     ),
     Fault(

@@ -325,6 +325,8 @@ async def test_a_sync_method_that_is_cancelled_runs_to_its_end_and_its_result_is
     async with pair([work]) as (_, client):
         await cancelled_while_it_runs(client, work, "sync")
         assert not wire.frames("error", "result")
+        # What comes after the cancel is answered, so the cancel has arrived.
+        assert await client.clientize(Work).ping() == "pong"
         work.thread_go.set()
         await until(lambda: len(wire.frames("error")) == 1)
         assert work.events == ["thread done"]
