@@ -20,8 +20,8 @@ ROOT = Path(wsrpc.__file__).parent
 FOLDERS = [
     "version",
     "limits",
-    "options",
     "close_codes",
+    "options",
     "errors",
     "backoff",
     "protocol",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-__all__ = ["CloseCode", "may_reconnect", "may_resume"]
+__all__ = ["CloseCode", "may_reconnect", "may_resume", "may_send"]
 
 
 class CloseCode(IntEnum):
@@ -92,6 +92,9 @@ class CloseCode(IntEnum):
     __repr__ = int.__repr__
 
 
+# Those of WebSocket itself (RFC 6455, and its registry).
+_SENDABLE = frozenset((*range(1000, 1004), *range(1007, 1015)))
+
 _DETACHING = frozenset((1001, 1005, 1006, *range(1011, 1016), *range(4000, 4500)))
 
 
@@ -103,3 +106,8 @@ def may_resume(code: int) -> bool:
 def may_reconnect(code: int) -> bool:
     """Whether the connecting side comes back after this close code, perhaps with a new session."""
     return code in _DETACHING
+
+
+def may_send(code: int) -> bool:
+    """Whether this code may stand in a close frame (RFC 6455, section 7.4)."""
+    return code in _SENDABLE or 3000 <= code <= 4999

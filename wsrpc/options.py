@@ -14,6 +14,7 @@ from difflib import get_close_matches
 from inspect import iscoroutinefunction
 from typing import Any, TypeVar
 
+from .close_codes import may_send
 from .limits import MAX_SECONDS, Limits
 
 __all__ = [
@@ -34,9 +35,6 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-
-# The close codes below 3000 that may stand in a close frame (RFC 6455, and its registry).
-SENDABLE = frozenset((1000, 1001, 1002, 1003, *range(1007, 1015)))
 
 VALIDATES = ("both", "arrival", "none")
 
@@ -95,7 +93,7 @@ def checked_close(code: int, reason: str) -> None:
         ValueError: They are no such code and text; the caller's fault.
     """
     whole = isinstance(code, int) and not isinstance(code, bool)
-    if not whole or not (code in SENDABLE or 3000 <= code <= 4999):
+    if not whole or not may_send(code):
         raise ValueError(
             f"code must be a close code that can be sent (1000 for a normal end, or 3000 to 4999), not "
             f"{code!r:.80}"

@@ -182,7 +182,7 @@ async def test_chaos(codec: Codec, seed: int, end: str, wire: Wire) -> None:
                 group.start_soon(driver.run, 25)
             if end != "quiet":
                 await anyio.sleep(0.03)
-                await server.aclose(1006 if end == "cut" else 1000)
+                await server.aclose(1001 if end == "cut" else 1000)
         await until(lambda: mine.opened == mine.closed and theirs.opened == theirs.closed)
         await until(
             lambda: all(driver.sources_opened == driver.sources_closed for driver in drivers)
