@@ -7,6 +7,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
+import anyio
 import pytest
 
 from tests.protocol.harness import Bare, decode, encode
@@ -15,6 +16,7 @@ from wsrpc.engine.driver import DirectDriver
 from wsrpc.protocol.codec import CODECS
 from wsrpc.protocol.events import CallReceived, CreditReceived, Event, ItemsReceived
 from wsrpc.telemetry.events import Events
+from wsrpc.transport.base import LinkClosed
 
 CODEC = CODECS["json"]
 
@@ -39,7 +41,7 @@ class Blind:
         self.acted = 0
         self.unread: list[bytes] = []
         self.delivered = 0
-        self.paused = False
+        self.paused = self.gone = False
         self.driver = DirectDriver(self, self, self.act, self.fault)  # type: ignore[arg-type]
 
     def fault(self, error: Exception) -> None:
@@ -52,7 +54,7 @@ class Blind:
         """What was waited for has been written."""
 
     def attach(self, on_message: Callable[[bytes], None], on_lost: Any, on_drained: Any) -> None:
-        self.arrive = on_message
+        self.arrive, self.lose = on_message, on_lost
 
     def send_nowait(self, data: bytes) -> bool:
         self.written.append(len(decode(CODEC, data)))
@@ -69,6 +71,8 @@ class Blind:
         while self.unread and not self.paused:
             self.delivered += 1
             self.arrive(self.unread.pop(0))
+        if self.gone and not self.paused:
+            self.lose(LinkClosed(1006))
 
     def answer(self, frames: int) -> None:
         """One message comes in, and so many frames answer it, each asking for a flush."""
@@ -157,6 +161,25 @@ async def test_a_peer_that_sends_faster_than_it_is_acted_upon_is_read_no_more_un
     assert (hub.delivered, hub.acted) == (messages, messages * each)
     assert not hub.paused
     task.cancel()
+
+
+async def test_a_driver_that_is_stopped_while_messages_wait_hears_of_the_end_of_its_link() -> None:
+    hub = Blind()
+    task = await running(hub)
+    hub.unread = [
+        encode(
+            CODEC,
+            [["call", 2 * (SLICE + 1) * n + 2 * m, "Any.method", {}] for m in range(1, SLICE + 2)],
+        )
+        for n in range(BACKLOG + 2)
+    ]
+    hub.resume()
+    assert hub.paused
+    hub.gone = True
+    hub.driver.stop()
+    with anyio.fail_after(5), pytest.raises(LinkClosed):
+        await task
+    assert hub.acted == SLICE + 1, "nothing after that was acted on"
 
 
 def test_items_and_credit_take_longer_turns_than_calls_and_answers() -> None:

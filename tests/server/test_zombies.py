@@ -1,4 +1,4 @@
-"""No exception of user code leaves a process that neither serves nor ends."""
+"""No exception of user code, and no peer that breaks off, leaves a process that neither serves nor ends."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ import anyio.abc
 import pytest
 
 import wsrpc
-from tests.support import error_of
+from tests.support import error_of, soon, turns
+from wsrpc.interop.bare_peer import open_bare
+from wsrpc.transport.registry import Transport
 
 from .faulty import Faulty, Made, Switch
 
@@ -220,3 +222,26 @@ async def test_keyboardinterrupt_ends_the_process(
                 with suppress(wsrpc.RpcError, wsrpc.ConnectError, AssertionError):
                     await PLACES[place](session, target.url)
         await target.process.wait()
+
+
+class Ping:
+    @wsrpc.method
+    async def ping(self) -> None:
+        """Answer."""
+
+
+@pytest.mark.parametrize("later", range(8))
+async def test_a_server_closes_although_messages_of_a_connection_that_broke_wait(
+    transport: Transport, later: int, anyio_backend_name: str
+) -> None:
+    if anyio_backend_name == "trio":
+        pytest.skip("on trio no messages wait in a driver")
+    with soon():
+        async with wsrpc.Server([Ping()]).listen(port=0) as listener:
+            async with open_bare(listener.url, "json") as bare:
+                await bare.hello()
+                for first in range(1, 2_000, 100):
+                    calls = range(first, first + 100, 2)
+                    await bare.send(*[["notify", id, "Ping.ping", {}] for id in calls])
+                await bare.cut()
+            await turns(later)

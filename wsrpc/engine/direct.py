@@ -135,7 +135,7 @@ class DirectTurns:
                 del events[count:]
             self._process(events)
             self._hub.settle()
-            if self._hub.endpoint.crowded:
+            if self._hub.endpoint.crowded and not self._over:
                 self._slow_down(len(data))
         except Exception as error:  # noqa: BLE001  (raised by `run`)
             self._fail(error)
@@ -271,10 +271,16 @@ class DirectTurns:
             self._blocked = False
             hub = self._hub
             hub.events.backpressure(hub.session, hub.runtime.now() - self._blocked_since)
+        paused = self._rest is not None or len(self._backlog) >= BACKLOG
         if self._rest is not None:
             self._hub.timers.remove(self._rest)
+            self._rest = None
         settle(self._flushed)
         settle(self._caught_up)
         self._backlog.clear()
         events, self._events = self._events, []
         self._process(events)
+        if paused:
+            # Messages are dropped from here on, but `run` waits for the end of the link, which may
+            # have come already.
+            self._link.resume()
