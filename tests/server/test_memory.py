@@ -80,6 +80,7 @@ async def process(backend: str, *options: str, **limits: Any) -> AsyncIterator[P
                 async with wsrpc.connect(target.url, auth="friend") as friend:
                     proxy = friend.clientize(Holder)
                     assert await proxy.greet("Ann") == "Hello, Ann!"
+                    known = friend.id
                     async with anyio.create_task_group() as group:
 
                         async def greet() -> None:
@@ -90,7 +91,9 @@ async def process(backend: str, *options: str, **limits: Any) -> AsyncIterator[P
                         group.start_soon(greet)
                         yield target
                         group.cancel_scope.cancel()
-                    assert friend.state == "connected"
+                    # On a busy machine its connection may have to come back; its session lives on.
+                    assert await proxy.greet("Ann") == "Hello, Ann!"
+                    assert (friend.state, friend.id) == ("connected", known)
             finally:
                 running.kill()
 
