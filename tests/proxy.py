@@ -15,7 +15,7 @@ import socket
 import struct
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from urllib.parse import urlsplit, urlunsplit
 
@@ -169,20 +169,28 @@ async def _pump(
 
 
 @asynccontextmanager
+async def serving(
+    handle: Callable[[anyio.abc.SocketStream], Awaitable[None]],
+) -> AsyncIterator[int]:
+    """A listener on the loopback interface, whose connections go to `handle`; its port."""
+    listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+    async with listener, anyio.create_task_group() as group:
+        group.start_soon(listener.serve, handle)
+        try:
+            yield listener.extra(anyio.abc.SocketAttribute.local_port)
+        finally:
+            group.cancel_scope.cancel()
+
+
+@asynccontextmanager
 async def resetting_proxy(
     target: str, *, seed: int = 0, on_reset: OnReset | None = None
 ) -> AsyncIterator[Proxy]:
     """A proxy in front of a server on the loopback interface."""
     proxy = Proxy(target, random.Random(seed), on_reset)
-    listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
-    port = listener.extra(anyio.abc.SocketAttribute.local_port)
-    proxy.url = urlunsplit(urlsplit(target)._replace(netloc=f"127.0.0.1:{port}"))
-    async with listener, anyio.create_task_group() as group:
-        group.start_soon(listener.serve, proxy.handle)
-        try:
-            yield proxy
-        finally:
-            group.cancel_scope.cancel()
+    async with serving(proxy.handle) as port:
+        proxy.url = urlunsplit(urlsplit(target)._replace(netloc=f"127.0.0.1:{port}"))
+        yield proxy
 
 
 async def _main(target: str, seed: int) -> None:

@@ -92,7 +92,7 @@ class CloseCode(IntEnum):
     __repr__ = int.__repr__
 
 
-# Those of WebSocket itself (RFC 6455, and its registry).
+# The codes below 3000 that a close frame may carry (RFC 6455, and its registry).
 _SENDABLE = frozenset((*range(1000, 1004), *range(1007, 1015)))
 
 _DETACHING = frozenset((1001, 1005, 1006, *range(1011, 1016), *range(4000, 4500)))

@@ -92,7 +92,7 @@ async def exchange(
 ) -> tuple[list[tuple[int, bytes]], int]:
     """The bytes that come back for these, and the code of the close frame after them.
 
-    After so many frames a close frame asks for it; None: it comes by itself.
+    After `answers` frames this side sends a close frame; with None the peer closes by itself.
     """
     async with echoing("127.0.0.1", 0, transport=transport, limits=limits) as url:
         port = int(url.rpartition(":")[2])

@@ -325,7 +325,7 @@ async def test_a_sync_method_that_is_cancelled_runs_to_its_end_and_its_result_is
     async with pair([work]) as (_, client):
         await cancelled_while_it_runs(client, work, "sync")
         assert not wire.frames("error", "result")
-        # What comes after the cancel is answered, so the cancel has arrived.
+        # Frames are acted on in their order, so the cancel has arrived by this answer.
         assert await client.clientize(Work).ping() == "pong"
         work.thread_go.set()
         await until(lambda: len(wire.frames("error")) == 1)

@@ -75,5 +75,5 @@ def test_the_tables_of_tests_over_asgi_name_tests_that_exist() -> None:
     for table in (*LEFT_OUT.values(), ALWAYS):
         for module, names in table.items():
             there = vars(import_module(f"tests.session.test_{module}"))
-            # Of some only the tests with one parameter are listed.
+            # An entry may name one parameter of a test, in brackets.
             assert [name for name in names if f"test_{name.partition('[')[0]}" not in there] == []

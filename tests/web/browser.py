@@ -18,6 +18,8 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from .page import PATIENCE, BrowserPage
+
 FLAGS = [
     "--headless",
     "--no-sandbox",
@@ -36,8 +38,6 @@ FLAGS = [
     "--remote-debugging-port=0",
 ]
 
-# Seconds for anything that a page is to do; a busy machine needs more than one would think.
-PATIENCE = 30.0
 
 KEYS = {
     "Enter": (13, "\r"),
@@ -133,7 +133,7 @@ class Chromium:
         return page
 
 
-class Page:
+class Page(BrowserPage):
     """One page.
 
     Attributes:
@@ -200,26 +200,6 @@ class Page:
             what = details.get("exception", {}).get("description") or details["text"]
             raise AssertionError(f"{expression}: {what}")
         return answer["result"].get("value")
-
-    async def until(self, expression: str) -> Any:
-        """Wait until an expression gives something true, and give that."""
-        try:
-            with anyio.fail_after(PATIENCE):
-                while not (value := await self.run(expression)):
-                    await anyio.sleep(0.02)
-        except TimeoutError:
-            text = await self.run("document.body?.innerText.slice(0, 1500)")
-            raise AssertionError(
-                f"never: {expression}\n{text}\n" + "\n".join(self.messages)
-            ) from None
-        return value
-
-    async def until_says(self, selector: str, words: str) -> None:
-        """Wait until an element says some words."""
-        await self.until(
-            f"document.querySelector({json.dumps(selector)})"
-            f"?.innerText.includes({json.dumps(words)})"
-        )
 
     async def key(self, key: str, *held: str) -> None:
         """Press a key, such as "Enter", "a", or "Enter" with "Control"."""

@@ -17,7 +17,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from .browser import PATIENCE
+from .page import PATIENCE, BrowserPage
 
 # No request to anyone but the tested page.
 SETTINGS = {
@@ -42,7 +42,7 @@ def require_firefox() -> str:
     return path
 
 
-class Firefox:
+class Firefox(BrowserPage):
     """A running browser with one page.
 
     Attributes:
@@ -103,25 +103,6 @@ class Firefox:
             raise AssertionError(f"{expression}: {answer['exceptionDetails']['text']}")
         value = answer["result"].get("value")
         return None if value is None else json.loads(value)
-
-    async def until(self, expression: str) -> Any:
-        """Wait until an expression gives something true, and give that."""
-        try:
-            with anyio.fail_after(PATIENCE):
-                while not (value := await self.run(expression)):
-                    await anyio.sleep(0.02)
-        except TimeoutError:
-            text = await self.run("document.body?.innerText.slice(0, 1500)")
-            said = "\n".join(self.messages)
-            raise AssertionError(f"never: {expression}\n{text}\n{said}") from None
-        return value
-
-    async def until_says(self, selector: str, words: str) -> None:
-        """Wait until an element says some words."""
-        await self.until(
-            f"document.querySelector({json.dumps(selector)})"
-            f"?.innerText.includes({json.dumps(words)})"
-        )
 
     async def press(self, *keys: str) -> None:
         """Press keys together, such as "Control" and "Enter"; or one after the other by calls."""

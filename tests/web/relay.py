@@ -17,7 +17,7 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 
 from wsrpc.web.slim import slim
 
-from ..proxy import GONE, NO_LINGER
+from ..proxy import GONE, NO_LINGER, serving
 from .node import ROOT, STATIC
 
 FILES = {
@@ -124,6 +124,7 @@ async def _connected(target: SplitResult) -> anyio.abc.ByteStream:
                 target.hostname, target.port or 443, tls=True, tls_standard_compatible=False
             )
         return await anyio.connect_tcp(target.hostname, target.port or 80)
+    # Nobody cancels that scope, which type checkers cannot know.
     raise AssertionError
 
 
@@ -140,11 +141,6 @@ async def _pump(
 async def relay(target: str) -> AsyncIterator[Relay]:
     """A relay on the loopback interface, to a server at `ws://…` or `wss://…`."""
     made = Relay(target)
-    listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
-    made.url = f"http://127.0.0.1:{listener.extra(anyio.abc.SocketAttribute.local_port)}/"
-    async with listener, anyio.create_task_group() as group:
-        group.start_soon(listener.serve, made.accept)
-        try:
-            yield made
-        finally:
-            group.cancel_scope.cancel()
+    async with serving(made.accept) as port:
+        made.url = f"http://127.0.0.1:{port}/"
+        yield made

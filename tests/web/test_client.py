@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -20,7 +18,8 @@ from ..support import Codec
 from .browser import chromium, require_chromium
 from .drive import in_chromium
 from .node import ROOT, STATIC, node_with_websocket, older_node, other_runtime, run
-from .relay import Relay, relay
+from .page import cuts, judged, outlives_cuts
+from .relay import relay
 
 pytestmark = pytest.mark.web
 
@@ -91,24 +90,6 @@ async def test_the_client_passes_the_interop_service_in_chromium(codec: Codec) -
     assert len(results) > 50
 
 
-async def cuts(carrier: Relay, seconds: float, seed: int) -> None:
-    """Reset the connections at random moments."""
-    rng = random.Random(seed)
-    with anyio.move_on_after(seconds):
-        while True:
-            await anyio.sleep(rng.uniform(0.02, 1.2))
-            carrier.cut()
-
-
-def judged(said: str) -> None:
-    """What the chaos came to."""
-    result = json.loads(said)
-    assert not result["bad"], "\n".join(result["bad"])
-    assert result["sameSession"], "the session was lost"
-    assert result["resumes"] > 0, "nothing was cut"
-    assert min(result["done"].values()) > 0, result["done"]
-
-
 CHAOS = """
 import {{ chaos }} from {module!r};
 import * as client from {client!r};
@@ -172,20 +153,5 @@ async def test_thirty_seconds_of_cuts_lose_double_and_reorder_nothing_in_chromiu
     require_chromium()
     async with interop() as url, relay(url) as carrier, chromium() as browser:
         page = await browser.page(carrier.url)
-        await page.run(
-            f"""(async () => {{
-                const client = await import("/wsrpc.js");
-                const {{ msgpack }} = await import("/wsrpc-msgpack.js");
-                const {{ chaos }} = await import("/chaos.js");
-                const codec = {json.dumps(codec)} === "msgpack" ? msgpack : undefined;
-                chaos({{ client, url: ".", seconds: 30, codec }}).then(
-                    (result) => (window.result = JSON.stringify(result)),
-                    (error) => (window.result = JSON.stringify({{ bad: [String(error)] }})));
-            }})()"""
-        )
-        async with anyio.create_task_group() as group:
-            group.start_soon(cuts, carrier, 30.0, 3)
-            with anyio.fail_after(150):
-                while not await page.run("window.result"):
-                    await anyio.sleep(0.2)
-            judged(await page.run("window.result"))
+        with anyio.fail_after(180):
+            await outlives_cuts(page, carrier, codec, 30, seed=3)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -14,9 +13,9 @@ from wsrpc.interop.service import Interop, interop_server
 
 from ..support import Codec
 from .firefox import Firefox, firefox, require_firefox
+from .page import outlives_cuts, passes_the_interop_service
 from .relay import Relay, relay
 from .showcase import Forms, Writer
-from .test_client import cuts, judged
 
 pytestmark = [pytest.mark.web, pytest.mark.slow]
 
@@ -29,12 +28,6 @@ def anyio_backend() -> str:
 @pytest.fixture(autouse=True)
 def browser_is_there() -> None:
     require_firefox()
-
-
-IMPORTS = """
-    const client = await import("/wsrpc.js");
-    const { msgpack } = await import("/wsrpc-msgpack.js");
-"""
 
 
 @asynccontextmanager
@@ -52,40 +45,13 @@ async def in_firefox() -> AsyncIterator[tuple[Firefox, Relay]]:
 async def test_the_client_passes_the_interop_service_in_firefox(codec: Codec) -> None:
     with anyio.fail_after(400):
         async with in_firefox() as (page, _):
-            await page.run(
-                f"""(async () => {{
-                    {IMPORTS}
-                    const {{ run }} = await import("/interop.js");
-                    run({{ client, msgpack, url: ".", codec: {json.dumps(codec)} }}).then(
-                        (results) => (window.results = results));
-                }})()"""
-            )
-            while not await page.run("!!window.results"):
-                await anyio.sleep(0.5)
-            results = await page.run("window.results")
-            failed = [f"{one['title']}: {one['why']}" for one in results if one["why"]]
-            assert not failed, "\n".join(failed)
-            assert len(results) > 50
+            await passes_the_interop_service(page, codec)
 
 
 async def test_cuts_lose_double_and_reorder_nothing_in_firefox(codec: Codec) -> None:
     with anyio.fail_after(200):
         async with in_firefox() as (page, carrier):
-            await page.run(
-                f"""(async () => {{
-                    {IMPORTS}
-                    const {{ chaos }} = await import("/chaos.js");
-                    const codec = {json.dumps(codec)} === "msgpack" ? msgpack : undefined;
-                    chaos({{ client, url: ".", seconds: 8, codec }}).then(
-                        (result) => (window.result = JSON.stringify(result)),
-                        (error) => (window.result = JSON.stringify({{ bad: [String(error)] }})));
-                }})()"""
-            )
-            async with anyio.create_task_group() as group:
-                group.start_soon(cuts, carrier, 8.0, 4)
-                while not await page.run("window.result"):
-                    await anyio.sleep(0.2)
-            judged(await page.run("window.result"))
+            await outlives_cuts(page, carrier, codec, 8, seed=4)
 
 
 async def test_a_stream_is_begun_cut_continued_and_stopped_in_firefox() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,8 +15,8 @@ from wsrpc.interop.service import interop_server
 
 from ..support import Codec
 from . import test_example, test_explorer, test_sleep
+from .page import outlives_cuts, passes_the_interop_service
 from .relay import Relay, relay
-from .test_client import cuts, judged
 from .webkit import Page, display, require_webkit, started, webkit
 
 pytestmark = [pytest.mark.web, pytest.mark.slow]
@@ -34,12 +33,6 @@ def browser_is_there() -> None:
     require_webkit()
 
 
-IMPORTS = """
-    const client = await import("/wsrpc.js");
-    const { msgpack } = await import("/wsrpc-msgpack.js");
-"""
-
-
 @asynccontextmanager
 async def in_webkit() -> AsyncIterator[tuple[Page, Relay]]:
     """A page of the interop server, and the relay by which it gets there."""
@@ -54,40 +47,13 @@ async def in_webkit() -> AsyncIterator[tuple[Page, Relay]]:
 async def test_the_client_passes_the_interop_service_in_webkit(codec: Codec) -> None:
     with anyio.fail_after(400):
         async with in_webkit() as (page, _):
-            await page.run(
-                f"""(async () => {{
-                    {IMPORTS}
-                    const {{ run }} = await import("/interop.js");
-                    run({{ client, msgpack, url: ".", codec: {json.dumps(codec)} }}).then(
-                        (results) => (window.results = results));
-                }})()"""
-            )
-            while not await page.run("!!window.results"):
-                await anyio.sleep(0.5)
-            results = await page.run("window.results")
-            failed = [f"{one['title']}: {one['why']}" for one in results if one["why"]]
-            assert not failed, "\n".join(failed)
-            assert len(results) > 50
+            await passes_the_interop_service(page, codec)
 
 
 async def test_cuts_lose_double_and_reorder_nothing_in_webkit(codec: Codec) -> None:
     with anyio.fail_after(200):
         async with in_webkit() as (page, carrier):
-            await page.run(
-                f"""(async () => {{
-                    {IMPORTS}
-                    const {{ chaos }} = await import("/chaos.js");
-                    const codec = {json.dumps(codec)} === "msgpack" ? msgpack : undefined;
-                    chaos({{ client, url: ".", seconds: 8, codec }}).then(
-                        (result) => (window.result = JSON.stringify(result)),
-                        (error) => (window.result = JSON.stringify({{ bad: [String(error)] }})));
-                }})()"""
-            )
-            async with anyio.create_task_group() as group:
-                group.start_soon(cuts, carrier, 8.0, 4)
-                while not await page.run("window.result"):
-                    await anyio.sleep(0.2)
-            judged(await page.run("window.result"))
+            await outlives_cuts(page, carrier, codec, 8, seed=4)
 
 
 # Tests of what a person sees and can do, written for Chromium, which use nothing that only it has.

@@ -23,7 +23,7 @@ import pytest
 from anyio.abc import Process
 from anyio.streams.text import TextReceiveStream
 
-from .browser import PATIENCE
+from .page import PATIENCE, BrowserPage
 
 KEYS = {
     "Backspace": "\ue003",
@@ -117,7 +117,7 @@ class WebKit:
         return page
 
 
-class Page:
+class Page(BrowserPage):
     """One page.
 
     Attributes:
@@ -194,25 +194,6 @@ class Page:
         if "error" in answer:
             raise AssertionError(f"{expression}: {answer['error']}")
         return json.loads(answer["value"])[0]
-
-    async def until(self, expression: str) -> Any:
-        """Wait until an expression gives something true, and give that."""
-        try:
-            with anyio.fail_after(PATIENCE):
-                while not (value := await self.run(expression)):
-                    await anyio.sleep(0.02)
-        except TimeoutError:
-            text = await self.run("document.body?.innerText.slice(0, 1500)")
-            said = "\n".join(self.messages)
-            raise AssertionError(f"never: {expression}\n{text}\n{said}") from None
-        return value
-
-    async def until_says(self, selector: str, words: str) -> None:
-        """Wait until an element says some words."""
-        await self.until(
-            f"document.querySelector({json.dumps(selector)})"
-            f"?.innerText.includes({json.dumps(words)})"
-        )
 
     async def _act(self, kind: str, *actions: Mapping[str, Any]) -> None:
         source = {"type": kind, "id": kind, "actions": actions}

@@ -31,7 +31,7 @@ __all__ = ["Callee", "invalid_answer", "invoke"]
 
 
 class Callee:
-    """What a unary call calls; all calls of one method or callback share it.
+    """A method or a callback, as a unary call needs it; all calls of one share this object.
 
     Attributes:
         label: Its name in messages.

@@ -59,7 +59,7 @@ class UnreadStream(Protocol):
 
     @property
     def decoded(self) -> int:
-        """Those of them that are decoded; fewer with each one that is taken."""
+        """Items that wait and are decoded already; fewer with each one that is taken."""
         ...
 
     def overrun(self, reason: str) -> None:
