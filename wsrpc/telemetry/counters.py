@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 __all__ = ["Stats"]
 
 
-# Without slots, since it is compiled where the core is.
-@dataclass
+@dataclass(slots=True)
 class Stats:
     """Counts of one server and all its sessions, or of one connecting session.
 
