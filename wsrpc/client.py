@@ -183,7 +183,7 @@ class connect:
         return _open_link
 
     def _callable(self, entries: Mapping[str, MethodEntry]) -> Mapping[str, MethodEntry]:
-        """The methods that the server may call, by name; a subclass may add to its controllers'."""
+        """The methods that the server may call, by name; a subclass may add further ones."""
         return entries
 
     async def __aenter__(self) -> Session:
@@ -216,8 +216,9 @@ class connect:
         try:
             await session.ready()
         except BaseException:
-            # As long as its tasks run: on trio the library's reader, once cancelled, drops the
-            # connection without a word, and the server would keep the session for `resume_window`.
+            # The session closes while its tasks still run. On trio the library's reader drops the
+            # connection without a close frame once it is cancelled, and the server would keep the
+            # session for `resume_window`.
             await session.abandon()
             await session.finish()
             raise

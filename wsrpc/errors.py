@@ -143,8 +143,8 @@ class RpcError(WsrpcError, Generic[D]):
         not_started: Whether the other end guarantees that the handler never ran.
         retry_after: Seconds after which trying again makes sense, or None.
         remote: Whether the other end raised it, and worded its text.
-        origin: A mark of the session from which it came, while it may not cross to another one;
-            None for an error that was raised here.
+        origin: A mark of the session from which it came, as long as it must not cross to another
+            one; None for an error that was raised here.
 
     Raises:
         ValueError: `code` is none of the sixteen; the caller's fault.

@@ -302,8 +302,8 @@ class Session:
         raise NotImplementedError
 
 
-# After the class, not before it with its name in quotes: `typing.get_type_hints`, and with it the
-# reference, reads `Callable[["Session", …], …]` wrongly on Python 3.11.
+# These stand after the class, not before it with its name in quotes: on Python 3.11
+# `typing.get_type_hints`, which the reference uses, reads `Callable[["Session", …], …]` wrongly.
 OnState: TypeAlias = Callable[[Session, StateChange], None]
 
 

@@ -92,15 +92,17 @@ class Limits:
             their call has ended, items until they are taken, values in chunks, the outbox, frames
             for replay. A peer above the bound waits: little is read from it, its calls begin one
             after the other, and streams to it pause. If it is still above the bound after
-            `stall_timeout`, and has not given back a 32nd of it meanwhile, streams of this side's own
-            calls of which it has taken no item in that time (half of it, if the session is so far above
-            that nothing is read) end with `resource_exhausted`, the largest first; if there is none,
-            its connection is closed with 4001, and its session ends. One value of `max_value` always
-            gets through. At least 65,536; if left out, 64 MiB or four times `max_value`. On the
-            connecting side, values that this side sends by itself only make its calls wait.
-        max_principal_bytes: Bytes that all sessions of one principal make a server hold, with those
-            without a connection; without `authenticate`, all sessions of one address. The largest
-            of them wait. At least 65,536; if left out, 256 MiB or four times `max_session_bytes`.
+            `stall_timeout`, and has not given back a 32nd of it meanwhile, streams of this side's
+            own calls end with `resource_exhausted`, the largest first: those of which this side has
+            taken no item in that time, or in half of it if the session is so far above that nothing
+            is read. If there is none, the connection is closed with 4001, and the session ends. One
+            value of `max_value` always gets through. At least 65,536; if left out, 64 MiB or four
+            times `max_value`. On the connecting side, values that this side sends by itself only
+            make its calls wait.
+        max_principal_bytes: Bytes that all sessions of one principal make a server hold, including
+            sessions without a connection; without `authenticate`, all sessions of one address. The
+            largest of them wait. At least 65,536; if left out, 256 MiB or four times
+            `max_session_bytes`.
         max_total_bytes: Bytes that all sessions make a server hold. The sessions of the principals
             with the most bytes wait. At least 65,536; if left out, 1 GiB or four times
             `max_principal_bytes`.

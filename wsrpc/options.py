@@ -150,7 +150,7 @@ def checked_list(name: str, value: Iterable[str]) -> list[str]:
 
     Raises:
         ValueError: It is no list, or an entry is no text; the caller's fault.
-        TypeError: It is one text, which is a list of its letters to Python.
+        TypeError: It is one text, which Python would take for a list of its letters.
     """
     if isinstance(value, (str, bytes)):
         raise TypeError(f"{name} is a list; write [{value!r}]")
@@ -177,7 +177,7 @@ def checked_tls(value: ssl_module.SSLContext | None) -> None:
 
 
 def checked_address(host: Any, port: Any, path: Any) -> None:
-    """Refuse what no server can listen at.
+    """Refuse an address at which no server can listen.
 
     Raises:
         ValueError: The host, port or path is of another type, or the port out of range; the

@@ -459,7 +459,7 @@ class LocalStream(Stream[T_co, U_co]):
 
 
 class _End(Exception):
-    """The source of a stream has ended, as iterators do."""
+    """Raised where the source of a stream has ended."""
 
 
 class _Step:

@@ -74,7 +74,7 @@ class Grant:
         found = self._identity
         if found is None:
             found = Identity(self.principal, self.key)
-            # Once: later, a function of the principal's might raise.
+            # It is computed once: later a function of the principal's might raise.
             object.__setattr__(self, "_identity", found)
         return found
 
@@ -167,7 +167,7 @@ class Authentication:
             if error.code == "unavailable":
                 raise UnavailableError from None
             if error.origin is not None:
-                # Nobody here has said whether this peer may read what another one answered.
+                # No code here has said that this peer may read another peer's answer.
                 everyone.error(
                     "authenticate raised an error of another session, which crosses on only as "
                     "`raise error.forward()`; the peer is refused",

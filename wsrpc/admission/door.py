@@ -20,17 +20,17 @@ from .origins import Origins
 __all__ = ["Answer", "Door"]
 
 
-# Connections beyond all bounds that are accepted all the same until they send a request: they may
-# be probes.
+# Connections that are accepted although there is no room for them, until they send a request: they
+# may be probes.
 IN_BETWEEN = 32
 
 # Seconds. New connections wait to be accepted as long as any pending one makes progress within this
-# time. Otherwise they come in between all the same, as many as there are places, and after that the
-# silent ones make room. Probes wait for a second; honest clients of a busy machine may be silent for
+# time. Otherwise up to `IN_BETWEEN` of them are accepted without a place, and after that the silent
+# ones make room. Probes wait for a second; honest clients of a busy machine may be silent for
 # longer.
 STANDSTILL = 0.75
 
-# Seconds that a server which stops has left for opening handshakes, and for peers to leave after an
+# Seconds that a stopping server leaves for opening handshakes, and for peers to leave after an
 # answer over HTTP.
 LAST = 1.0
 
@@ -254,9 +254,9 @@ class Door:
     def _in_between(self, address: str, connection: Socket, end: Callable[[], None]) -> Pending:
         """Let a connection for which there is no room send a request: it may be a probe.
 
-        A flood may take these places, but gains nothing by them: once it is at a standstill, and has
-        taken all, each newcomer takes the place of the oldest. A connection that sends its request at
-        once is answered before it has to leave.
+        A flood may take all of these places, but gains nothing by them: once it is at a standstill,
+        each newcomer takes the place of the oldest connection. A connection that sends its request
+        at once is answered before it has to leave.
         """
         pending = Pending(address, self._now(), connection, end)
         if len(self._crowd) >= max(IN_BETWEEN, self._limits.max_unauthenticated):

@@ -29,15 +29,16 @@ if sys.platform != "win32":
 __all__ = ["Pending", "PendingLinks"]
 
 # Seconds. A connection that has kept us waiting for so long makes room for a newcomer of the same
-# kind. In a rush of honest peers none has, and the newcomer waits: hundreds of clients of one busy
-# machine may take seconds for their hellos.
+# kind. In a rush of honest peers no connection has done so, and the newcomer waits: hundreds of
+# clients of one busy machine may take seconds for their hellos.
 PATIENCE = 3.0
 
 # Seconds after which a waiting link looks anew for a connection that has kept us waiting for too
 # long.
 LOOK_AGAIN = 0.1
 
-# Links that may wait in any case; where there are more places, as many as there are places.
+# Links that may wait in any case. Where there are more places, as many links may wait as there are
+# places.
 QUEUE = 32
 
 
@@ -197,7 +198,7 @@ class PendingLinks:
             self._seat()
 
     def revoke(self, who: Identity) -> None:
-        """Do not let in a peer that turns out to be this principal by an earlier check."""
+        """Let in no pending peer that turns out to be this principal."""
         for pending in self._all:
             pending.revoked.append(who)
 

@@ -71,7 +71,7 @@ class Identity:
     Attributes:
         principal: The principal that `authenticate` returned.
         key: See `key_of`.
-        hashable: Whether it has a key or a hash, so that it is found in time among many.
+        hashable: Whether it has a key or a hash, so that it is found quickly among many.
 
     Raises:
         Exception: Reading the principal's `sub` or `id` failed.

@@ -157,7 +157,8 @@ class _Pump(LaneOwner):
         finally:
             self._ended()
         self._terminate(body)
-        # The lane refers to this; without that, each upload would be a cycle for the collector.
+        # The lane and this upload refer to each other; without this line, each upload would be a
+        # cycle for the garbage collector.
         self._lane.owner = None
 
     def _ended(self) -> None:
@@ -218,7 +219,8 @@ class _Pump(LaneOwner):
         if self._stopped or self.done.done():
             return
         self._stopped = True
-        # asyncio drops a task that is cancelled before its first step; `run` looks itself.
+        # asyncio drops a task that is cancelled before its first step; `run` checks `_stopped`
+        # itself.
         if self.task is not None and self._begun:
             if not self._producer.closing:
                 self._hub.runtime.cancel(self.task)

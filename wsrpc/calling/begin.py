@@ -83,7 +83,7 @@ def begin(
     try:
         raise error
     finally:
-        # By its traceback it holds this frame and those of the callers, with the arguments.
+        # Its traceback holds this frame and those of the callers, with the arguments.
         del error
 
 
@@ -117,7 +117,8 @@ class Reply(LaneOwner):
         label: The name of the call in messages.
         call: The call, which has just begun.
         attachments: Uploads and callbacks.
-        alarm: Seconds on the loop's clock. The time at which the call fails here, if it does.
+        alarm: Seconds on the loop's clock. The time at which the call fails on this side; None:
+            never.
     """
 
     __slots__ = ("_call", "_entry", "attachments", "future", "hub", "label")

@@ -178,7 +178,7 @@ async def _repeated(
     repeat: Callable[[Hub], Coroutine[Any, Any, Any]],
     observed: ObservedCall | None,
 ) -> Any:
-    """Repeat a failed call, as often as that may be, over the session's present wire session."""
+    """Repeat a failed call as often as is allowed, over the session's present wire session."""
     attempts = retry.attempts(timing.deadline)
     while (delay := retry.delay(attempts, error, hub)) is not None:
         await anyio.sleep(delay)

@@ -17,7 +17,7 @@ __all__ = ["Notification"]
 
 
 class Notification(LaneOwner):
-    """A notification under way: its sender waits for a slot at most; `aclose` waits for its end."""
+    """A notification under way: its sender waits only for a slot; `aclose` waits for its end."""
 
     __slots__ = ("_again", "_call", "_future", "_hub", "_label")
 

@@ -41,11 +41,11 @@ class Options:
         checked_metadata(self.metadata)
 
     def unary_timeout(self, declared: float | None) -> float | None:
-        """Seconds for a call of a method that is cancelled after `declared` seconds there."""
+        """Seconds for a call of a method that the other end cancels after `declared` seconds."""
         if self.timeout is not ...:
             return self.timeout
         return UNARY_TIMEOUT if declared is None else declared
 
     def stream_timeout(self, declared: float | None) -> float | None:
-        """The same for a stream."""
+        """Seconds for a stream of a method that the other end cancels after `declared` seconds."""
         return declared if self.timeout is ... else self.timeout

@@ -100,7 +100,7 @@ class ProxyMethod(RemoteMethod):
         return f"<remote method {self.label}>"
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        # By a name of its own: CPython 3.11 looks up what an attribute holds anew for each call.
+        # It gets a local name: CPython 3.11 looks up a callable in an attribute anew for each call.
         bind = self._bind
         values, uploads, callbacks = bind(args, kwargs)
         kind = self.spec.kind
@@ -176,7 +176,7 @@ class ProxyMethod(RemoteMethod):
         await queued
 
     async def _queue(self, payload: Encoded, timing: Timing, metadata: Mapping[str, str]) -> None:
-        """Queue it until a wire session has taken it, or none will."""
+        """Queue a notification anew until a wire session has taken it, or none will."""
         retry = self.retry
         attempts: Attempts | None = None
         while True:

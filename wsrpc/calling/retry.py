@@ -78,7 +78,7 @@ class Attempts:
     Args:
         budget: The session's.
         most: Attempts, the first one included.
-        idempotent: Whether the call may be repeated though it may have begun.
+        idempotent: Whether the call may be repeated even if it may have begun.
         deadline: Seconds on the clock of `delay`. The deadline of the first attempt, or None.
         uniform: Gives random numbers from 0 to 1.
 

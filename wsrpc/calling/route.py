@@ -43,7 +43,7 @@ class Route:
         return self.hub
 
     def witnesses(self) -> tuple[Session, Events]:
-        """The session, and its observers; also where there is no hub to call over."""
+        """The session and its observers; they are known even where there is no hub."""
         return self.hub.session, self.hub.events
 
     def lead_to(self, hub: Hub) -> None:

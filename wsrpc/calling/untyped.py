@@ -53,7 +53,7 @@ class LooseMethod:
         return values, uploads, callbacks
 
     def _callback(self, name: str, function: Callable[..., Any]) -> Param:
-        """A function as it can be called: with defaults fewer arguments do, with `*args` more."""
+        """A function as a callback: defaults allow fewer arguments, and `*args` allows more."""
         least, most, more = _arity(function)
         return Param(
             name,
@@ -75,7 +75,7 @@ def _arity(function: Callable[..., Any]) -> tuple[int, int, bool]:
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):
-        return 0, 0, True  # Some builtins do not tell: they find out by themselves.
+        return 0, 0, True  # Some builtins have no signature; they check their arguments themselves.
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     places = [one for one in parameters if one.kind in positional]
     least = sum(one.default is inspect.Parameter.empty for one in places)

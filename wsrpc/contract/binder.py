@@ -147,7 +147,7 @@ class Binder:
             return value
         takes = f"{self._label}() argument '{name}' is a stream and takes an async iterator, not "
         if inspect.isasyncgenfunction(value) or inspect.isgeneratorfunction(value):
-            # The generator that it makes was meant.
+            # The caller meant the generator that the function makes.
             raise TypeError(f"{takes}a function: call it, {value.__name__}(…)")
         raise TypeError(f"{takes}{type(value).__name__}: pass wsrpc.stream_of(…)")
 

@@ -166,7 +166,7 @@ class DirectTurns:
                 return
             data = self._backlog.pop(0)
             if len(self._backlog) == BACKLOG - 1:
-                # Only now: on resuming, the link delivers until there are enough again.
+                # Not earlier: on resuming, the link delivers messages until there are enough again.
                 self._link.resume()
             self._take(data)
         else:
@@ -267,7 +267,7 @@ class DirectTurns:
         self._stopped = self._over = True
         self._end_stall()
         if self._blocked:
-            # It was never read again, as with a peer that has stalled.
+            # The peer took no more bytes until the end, as one that has stalled.
             self._blocked = False
             hub = self._hub
             hub.events.backpressure(hub.session, hub.runtime.now() - self._blocked_since)

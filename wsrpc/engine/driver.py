@@ -130,7 +130,7 @@ class TaskDriver:
                     try:
                         await send(data)
                     except BaseException:
-                        # As with a peer that has stalled, and whose connection is given up.
+                        # The peer may have stalled, so that its connection is given up.
                         _tell_blocked(hub, now() - began)
                         raise
                     self._writing_since = None

@@ -129,7 +129,7 @@ def _alike(one: BaseException, other: BaseException) -> bool:
 
 
 def unforeseen(error: BaseException, cancelled: type[BaseException]) -> BaseException | None:
-    """The part of the failure of code that was stopped of which its author should know.
+    """The part of a failure that the author of stopped code should know.
 
     Args:
         error: The failure.

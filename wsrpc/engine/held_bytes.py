@@ -1,6 +1,6 @@
-"""The bytes that a session holds for its peer: what waits while they are above the bounds.
+"""The bytes that a session holds for its peer, and the waits while they are above the bounds.
 
-It is compiled where the core is; the waits are in `hub`.
+The module is compiled where the core is; the waiting itself is in `hub`.
 """
 
 from __future__ import annotations
@@ -175,8 +175,8 @@ class HeldBytes:
     def shed(self, reason: str) -> int:
         """End streams that nobody has read since the last look, until the bounds hold again.
 
-        Only streams that this side has asked for: the peer's own uploads end with its session. The
-        streams with the most bytes go first.
+        Only streams that this side has asked for are ended: the peer's own uploads end with its
+        session. The streams with the most bytes go first.
 
         Args:
             reason: The text of their error.
@@ -211,11 +211,11 @@ class HeldBytes:
 
     @property
     def exempt(self) -> bool:
-        """Whether nothing waits for the bounds: the connecting side sends its values of its own will."""
+        """Whether no wait is needed: the connecting side sends its own values of its own will."""
         return self.endpoint.side == "connecting" and self.taken <= self.limits.max_session_bytes
 
     def _is_reluctant(self) -> bool:
-        """Whether what comes would only be held here, now that the session is above its bound."""
+        """Whether input would only be held here, now that the session is above its bound."""
         if self.exempt:
             return False
         needed = self.endpoint.needed
@@ -273,4 +273,4 @@ class HeldBytes:
 
 
 def _nothing() -> None:
-    """Before there is a driver."""
+    """Do nothing: there is no driver yet."""

@@ -88,14 +88,14 @@ class Hub(HeldBytes):
         events: Passes events to counters and observers.
         log: The log with this session's fields.
         driver: Moves bytes between the endpoint and the link, while there is a link.
-        flush: The same, where the caller adds no further frame: the output may be written at once.
-        unlinked: Called instead of `wake` while there is no driver, from the next time on that one
-            goes.
+        flush: Like `wake`, for a caller that adds no further frame: the output may be written at
+            once.
+        unlinked: Called where `wake` or `flush` is, while there is no driver.
         growth: By how much the window of a stream grows in one step.
         followers: The other sessions to which events of one message gave output, while these are acted
             on; each of them is flushed after the last event.
         trouble: The reason why there is no link, where it is known.
-        lost_class: The class of its calls' errors after that.
+        lost_class: The class of the errors of its calls after its end.
         on_lost: The futures that wait for the loss.
         pumps: The uploads of this side that run.
         notifications: The notifications of this side that the other end has not finished.
@@ -104,7 +104,8 @@ class Hub(HeldBytes):
         draining: The futures that wait for the end of a drain.
     """
 
-    # A server has one for each session, most of them idle: slots, and nothing that few of them need.
+    # A server has one hub for each session, and most are idle. So it has slots, and holds nothing
+    # that only few sessions need.
     __slots__ = (
         "_blocked",
         "_closing",
@@ -173,7 +174,7 @@ class Hub(HeldBytes):
         self._waited_for_partly = False
 
     def origin_of(self, type_name: str | None) -> object | None:
-        """The mark of an error of the peer; None for what may cross to other sessions."""
+        """The mark of an error of the peer; None for an error that may cross to other sessions."""
         return None if type_name in self.own_errors else self.origin
 
     @property
@@ -340,7 +341,7 @@ class Hub(HeldBytes):
                     try:
                         raise error
                     finally:
-                        # By its traceback it holds this frame.
+                        # Its traceback holds this frame.
                         del error
         finally:
             self.release(size)
@@ -411,7 +412,8 @@ class Hub(HeldBytes):
 
         Args:
             label: The name of the call in messages.
-            what: The thing that the call has not done, for the message where there is a link.
+            what: The rest of the message after the label, such as "was not sent before its
+                deadline".
         """
         trouble = self.trouble
         if self.driver is not None or trouble is None:

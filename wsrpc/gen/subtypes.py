@@ -321,7 +321,8 @@ def _strings(reader: Schema, writer: Schema, at: str) -> Iterator[str]:
     form, own = reader.get("format"), writer.get("format")
     bytes_now = "base64url" in (form, own)
     if form != own and (form is not None or bytes_now):
-        # Bytes travel as they are in MessagePack, so that a string is no bytes and they are none.
+        # MessagePack has a type for bytes, so there a string is no value for bytes, and bytes are
+        # none for a string.
         yield said(at, f"may be {_name(writer)} where {_name(reader)} is expected")
     pattern = reader.get("pattern")
     if pattern is not None and pattern != writer.get("pattern"):

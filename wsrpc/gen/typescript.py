@@ -47,8 +47,8 @@ TAKEN_METHODS = {
     "toJSON", "toString", "valueOf",
 }  # fmt: skip
 
-# Properties of every object, by which the compiler judges a literal that has one of these names, so
-# that a text there would lose its exact type.
+# Properties that every object has. The compiler judges a literal that has one of these names by
+# them, so a text there would lose its exact type.
 _INHERITED = {"hasOwnProperty", "isPrototypeOf", "propertyIsEnumerable", "toLocaleString"}
 
 _BYTES = {

@@ -1,6 +1,7 @@
 """The state of one inbound call, and all that its handler does without waiting.
 
-It is compiled where the core is; the waits are in `handler`, and what stops it in `deadline`.
+The module is compiled where the core is; the waits are in `handler`, and the causes that stop a
+call in `deadline`.
 """
 
 from __future__ import annotations
@@ -118,8 +119,8 @@ class CallState(StoppableCall):
             size = len(self.call.args)
             if size >= LIGHT:
                 self._load(size)
-            # As `_launch`: a compiled method looks another one of an interpreted subclass up by its
-            # name, which takes several times as long as the call.
+            # This is `_launch`, written out: a compiled method looks up a method of an interpreted
+            # subclass by its name, which takes several times as long as the call.
             self.calls.events.handler_began()
             self._task = hub.nursery.spawn_handler(
                 self._run, context=self._context, deadline=self._deadline, name=self.label
@@ -203,7 +204,7 @@ class CallState(StoppableCall):
             if self.observed is not None or self._since < 0.0:
                 self._report()
         finally:
-            # As `LiveCalls.end`, which is a function call more.
+            # This is `LiveCalls.end`, written out to save a function call.
             live = calls.live
             live.pop(self, None)
             if not live:
@@ -247,7 +248,7 @@ class CallState(StoppableCall):
         if not waited and hub.endpoint.awaited_full:
             return False
         if not call.takes_answer or self.stopped is not None or hub.lost is not None:
-            # Asked, since the end of the handler tells why.
+            # This notes a cancel, so that the end of the handler tells the reason.
             self._halted()
             return True
         self._code = OK

@@ -1,7 +1,4 @@
-"""The deadline of a handler that runs, and what else may stop it: a cancel, or a lost connection.
-
-Its cleanup then has a time of its own.
-"""
+"""The deadline of a handler, and the other causes that stop it: a cancel, or a lost connection."""
 
 from __future__ import annotations
 

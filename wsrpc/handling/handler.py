@@ -177,7 +177,8 @@ class Handler(CallState):
         if self._open:
             self.hub.endpoint.fail(self.call, body)
             if size >= STEP:
-                # An answer as any other, so the next calls are to know of it.
+                # It counts like any other answer, so the ledger has to know of it before the next
+                # calls.
                 self.hub.settle()
             self.hub.wake()
 
@@ -261,5 +262,5 @@ class _Outcome:
         try:
             raise error
         finally:
-            # The error would hold this frame by its traceback, and this frame the error.
+            # Otherwise the error's traceback would hold this frame, and this frame the error.
             del error

@@ -96,7 +96,7 @@ class InOrder:
             try:
                 raise error
             finally:
-                # It would hold this frame by its traceback, and this frame it.
+                # Otherwise the error's traceback would hold this frame, and this frame the error.
                 del error
 
     def _next_thread(self) -> None:

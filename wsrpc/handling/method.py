@@ -46,14 +46,14 @@ class MethodHandler(Handler):
     __slots__ = ("_arguments", "_consumers", "_sources", "_unauthorized", "entry")
 
     def __init__(self, calls: LiveCalls, call: InCall, entry: MethodEntry) -> None:
-        # Not by `super()`, which takes 800 instructions more.
+        # Without `super()`, which takes 800 instructions more.
         Handler.__init__(self, calls, call, entry.label)
         self.entry = entry
         self._arguments: Future | None = None
         self._unauthorized = calls.authorize is not None and entry.guarded
         self._consumers: dict[str, Consumer] = {}
         self._sources: tuple[Any, ...] = ()
-        # Now, not when the task begins: items may come in the same message as the call.
+        # They open now, not when the task begins: items may come in the same message as the call.
         if call.uploads:
             self._open_consumers()
 
@@ -134,7 +134,7 @@ class MethodHandler(Handler):
             for consumer in self._consumers.values():
                 consumer.observed = self.observed
         else:
-            # As `_runs` has it, which is a function call more.
+            # This is `_runs`, written out to save a function call.
             self._since = 0.0
         if entry.interceptors:
             pending = self._intercepted(arguments, context)

@@ -90,7 +90,7 @@ class ThreadIterator:
                     try:
                         raise error
                     finally:
-                        # By its traceback it holds this frame.
+                        # Its traceback holds this frame.
                         del error
                 if self._over or self._closed:
                     raise StopAsyncIteration

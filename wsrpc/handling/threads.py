@@ -149,7 +149,7 @@ class Pool:
                 return
             queue = self._waiting[session]
             waiting = queue.popleft()
-            # Among sessions that hold as many, the next turn is another one's.
+            # Among sessions that hold equally many, the next turn is another one's.
             del self._waiting[session]
             if queue:
                 self._waiting[session] = queue
