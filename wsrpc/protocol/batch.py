@@ -43,7 +43,7 @@ class Batch:
         size: Bytes so far.
         freed: Bytes of the outbox that this batch gives back.
         full: Whether a frame had to be left for the next batch.
-        alone: Bytes that a frame may have which goes in a batch of its own.
+        alone: Bytes that a frame in a batch of its own may have.
         links: Link frames, ahead of the others.
         head: Bytes up to the end of the link frames.
         quantum: Bytes that one lane may take in its turn.

@@ -36,7 +36,8 @@ SMALLEST_PIECE = 16 * 1024
 LARGEST_PIECE = 64 * 1024
 LARGEST_TEXT_PIECE = 32 * 1024
 
-# Bytes. A piece cut back to a code point loses up to three, and must not fall below the least.
+# Bytes. A piece that is cut back to a code point loses up to three bytes, and must not fall below
+# the least.
 SHORT_PIECE = SMALLEST_PIECE + 3
 
 # The frames that may come on an id from a side whose value on it is not complete (CHUNK-4).
@@ -52,7 +53,8 @@ class Outgoing:
         offset: Bytes that have gone.
         part: The next chunk, encoded, if it had to wait for the next batch.
         begun: Whether its frame has gone.
-        dropped: Whether the rest will not be sent. The receiver holds it until a frame says so.
+        dropped: Whether the rest will not be sent. The receiver holds the value until a frame says
+            so.
         unasked: Whether it is the arguments of a call that this side makes by itself.
     """
 
@@ -93,8 +95,10 @@ class OutgoingValues(Generic[C]):
         held: Bytes. The sizes of the values begun and unfinished.
         unasked_held: Bytes of these in arguments of calls that this side makes by itself.
         piece: Bytes. The largest piece whose frame is sure to fit the receiver's `max_batch`.
-        parked: The lanes whose values wait until they may begin, first to last, without the next.
-        unasked_parked: The lanes of calls that this side makes by itself, after the others.
+        parked: The lanes whose values wait until they may begin, first to last, except those in
+            `unasked_parked`.
+        unasked_parked: The parked lanes of calls that this side makes by itself; they come after
+            the others.
         terminals: The calls whose answer is not out completely, by id.
     """
 
@@ -160,8 +164,9 @@ class OutgoingValues(Generic[C]):
     def _has_room(self, unasked: bool, size: int) -> bool:
         """Whether the receiver is ready to hold another value of this size.
 
-        Half of what it takes is left to the values that it waits for, once there were any. Otherwise
-        those would wait for the arguments of calls that it cannot begin without them.
+        Half of the bytes that it takes is left to the values that it waits for, once there were
+        any. Otherwise those would wait for the arguments of calls that it cannot begin without
+        them.
         """
         if unasked and self.awaited:
             beside = self.unasked_held
@@ -275,7 +280,7 @@ class Incoming:
         frame: The frame that announced it.
         size: Bytes that it will have.
         received: Bytes that have come.
-        whole: The pieces that have come, or None where nobody wants the value.
+        whole: The pieces that have come, or None where no code wants the value.
         needed: Whether a call of this side cannot end without it.
     """
 

@@ -35,13 +35,13 @@ from .value_space import why_outside
 
 __all__ = ["CODECS", "Codec", "JsonCodec", "MsgpackCodec", "codec_for"]
 
-# The frames whose types do not say all, besides those with a size.
+# The frames that their types do not describe fully, besides those with a size.
 CHECKED = frozenset((Chunk, SizedCall, SizedNotify))
 
 # More bytes than any message has.
 MANY = 2**63
 
-# Half of the instructions that a view of the bytes and its first element would take.
+# It takes half of the instructions that a view of the bytes and its first element would take.
 _first_byte = Struct("B").unpack_from
 
 # The exceptions that msgspec raises for bytes that it cannot decode.
@@ -101,14 +101,14 @@ class Codec:
         """The bytes of a `chunk` frame with the next piece of a value.
 
         Args:
-            id: Whose value it is.
+            id: The id on which the value goes.
             value: All of its encoding.
-            start: Bytes. Where the piece begins.
-            size: Bytes. How long it is at most; it may be up to three shorter, and the last one
-                more than that.
+            start: Bytes. The place in `value` where the piece begins.
+            size: Bytes. The largest size of the piece. It may have up to three bytes less, and the
+                last piece may have even less.
 
         Returns:
-            The frame, and where in `value` its piece ends.
+            The frame, and the place in `value` where its piece ends.
         """
         raise NotImplementedError
 
@@ -358,7 +358,7 @@ class JsonCodec(Codec):
 # characters.
 _SPACES = (b"\n", b"\r", b"\t")
 
-# Bytes. Only longer messages are worth a look at whether they bring just a chunk.
+# Bytes. Only longer messages are checked for being nothing but a chunk.
 LONG = 8 * 1024
 
 _LONE_CHUNK = re.compile(rb'\[\["chunk",([1-9][0-9]{0,15}),(true|false),"')

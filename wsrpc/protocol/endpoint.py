@@ -44,12 +44,12 @@ without; the frames come out of `next_batch`. While the replay buffer is full, `
 link frames only, until the peer has acked.
 
 Tokens are opaque here. On the accepting side the hub hands a fresh one to `accept` and `resume`;
-from then on that one and the one presented are good and no other, and with `TokenConfirmed` the
-fresh one alone (RESUME-5).
+from then on only that one and the one presented are good, and after `TokenConfirmed` only the fresh
+one (RESUME-5).
 
 To drain, call `goaway`, send the frame that it queues, and close with 1012 once `drained` is true
 after a batch has gone, or when the grace is over. The peer gets the event `GoawayReceived`. After
-it the endpoint finishes the peer's calls that will not be answered with `unavailable`,
+it the endpoint finishes this side's calls that the peer will not begin, with `unavailable` and
 `not_started`.
 """
 

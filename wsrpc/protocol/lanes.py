@@ -343,8 +343,8 @@ class OutCall(Receiver):
         deadline: float | None,
         options: CallOptions | None,
     ) -> None:
-        # The attributes of a lane and a receiver too: calling both constructors costs a call 0.6
-        # µs.
+        # This sets the attributes of a lane and a receiver too: calling both constructors costs a
+        # call 0.6 µs.
         self.id = 0
         self.state = "notifying" if oneway else "invoking" if type(method) is int else "calling"
         self.queued = False
@@ -453,7 +453,7 @@ class InCall(Sender):
     role: ClassVar[str] = "the callee"
 
     def __init__(self, frame: SizedCall | SizedNotify, credit: int) -> None:
-        # The attributes of a lane and a sender too, as with `OutCall`.
+        # This sets the attributes of a lane and a sender too, as in `OutCall`.
         self.id = frame.id
         self.queued = False
         self.pending_bytes = 0

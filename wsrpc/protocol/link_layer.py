@@ -40,7 +40,7 @@ class Continuity(Traffic):
         """Whether the session outlives the loss of its link.
 
         It does not without a resume window, after a violation, when a token was never confirmed
-        although frames were taken (RESUME-5), and when the last links carried nothing (RESUME-9).
+        although frames were taken (RESUME-5), or when the last links carried nothing (RESUME-9).
         """
         if not self.resume_window or self._broken or self.closed:
             return False
@@ -316,7 +316,7 @@ class Continuity(Traffic):
         """Whether this side takes no new calls."""
         return self._drain is not None
 
-    # ---------------------------------------------------------------- what the layers above know
+    # ----------------------------------------------------------------- known to the layers above
 
     # The highest id that was taken from the peer.
     _peer_highest: int

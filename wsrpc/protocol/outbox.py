@@ -14,8 +14,8 @@ from .lanes import Lane
 
 __all__ = ["Outbox"]
 
-# Turns that have been, and leave the ring together: to take the first of many lanes out of a list
-# costs as much as to take out a thousand.
+# Turns that are over leave the ring together, this many at a time: taking the first of many lanes
+# out of a list costs as much as taking out a thousand.
 MANY = 1024
 
 

@@ -156,7 +156,7 @@ class Replay:
             if not batch.put(frame):
                 return False
             again.popleft()
-            # Until `number` puts it back.
+            # It is left out of the count until `number` puts it back.
             self.bytes -= len(frame) + 1
             if probe:
                 return False

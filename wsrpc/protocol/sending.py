@@ -186,8 +186,8 @@ class Sending(Ids):
 
     def _terminate(self, lane: Sender, frame: Result | End | Error | Outgoing, size: int) -> None:
         if isinstance(lane, InCall):
-            # Before the terminal enters the ring: a peer that has taken it ignores cancels of the
-            # callbacks that this call still invokes.
+            # This comes before the terminal enters the ring: a peer that has taken the terminal
+            # ignores cancels of the callbacks that this call still invokes.
             if self._arriving or lane.uploads or lane.callbacks:
                 self._finish_call(lane)
             if lane.offer is not None:

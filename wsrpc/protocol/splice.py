@@ -22,10 +22,10 @@ LARGE = 64 * 1024
 # Bytes. The memory that is set aside at first, before as much of a value has come.
 FIRST = 1024 * 1024
 
-# Bytes. glibc hands freed memory back once there is twice as much of it as the largest block that it
-# had mapped by itself, and then large values find none: getting it again, page by page, is a third
-# of the time of a call with a mebibyte of text. Mapping and freeing one larger block makes it keep
-# that much.
+# Bytes. glibc hands freed memory back to the system once it has twice as much as the largest block
+# that it ever mapped by itself. Large values then need new memory, page by page, which takes a
+# third of the time of a call with a mebibyte of text. Mapping and freeing one block of this size
+# makes glibc keep that much.
 KEPT = 4 * 1024 * 1024
 _ = bytes(KEPT)
 del _

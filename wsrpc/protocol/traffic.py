@@ -238,7 +238,7 @@ class Traffic:
 
         Args:
             data: The message.
-            now: Seconds on the hub's clock; left out: those of the last call that gave them.
+            now: Seconds on the hub's clock; if left out, the time of the last call that gave one.
 
         Raises:
             ProtocolError: The message breaks a rule; close the link with the error's code.
@@ -386,7 +386,7 @@ class Traffic:
         outbox, replay = self._outbox, self._replay
         if self._numbering and (replay.again or (outbox.ring and replay.bytes < replay.limit)):
             return True
-        # As `has_link_frames`, which is a function call more for each message.
+        # This is `has_link_frames`, written out to save a function call for each message.
         return bool(outbox.links) or outbox.ack is not None or outbox.pong is not None
 
     def next_batch(self, now: float) -> bytes | None:
@@ -428,12 +428,13 @@ class Traffic:
         """Bytes of the next batch, until the peer has acked something on this link.
 
         The first batch holds one frame of those that go again. Each of the others may be as large
-        as all before it: however soon the link is lost, half of what it carried was of use.
+        as all before it: however soon the link is lost, half of the bytes that it carried were of
+        use.
         """
         carried = self._replay.under_way
         return min(CAREFUL_TARGET, max(SMALLEST_QUANTUM, carried)) if carried else CAREFUL_TARGET
 
-    # ---------------------------------------------------------------- what the layers above know
+    # ----------------------------------------------------------------- known to the layers above
 
     def _act(self, frame: Taken | Extension) -> bool:
         """Let a numbered frame act; returns False for a link frame, which has no effect yet."""
