@@ -1,13 +1,13 @@
 """Keeping `sys.exit()` in tasks that a peer has set off from ending asyncio's event loop.
 
-asyncio raises a `SystemExit` that a task lets out once more, out of the event loop, wherever the
-task's result is awaited. Handlers catch it themselves. The tasks that they start, or that a library
-starts for them (`asyncio.wait_for`, `gather`, a task group), cannot. So while a session or a server
-is at work on a loop, the loop's task factory gives such tasks a coroutine that turns a `SystemExit`
-into a `RuntimeError`, which takes the way of every other failure.
+If a task raises `SystemExit`, asyncio raises it out of the event loop too, wherever the task's
+result is awaited. Handlers catch it themselves. The tasks that they start, or that a library starts
+for them (`asyncio.wait_for`, `gather`, a task group), cannot. So while a session or a server is at
+work on a loop, the loop's task factory gives such tasks a coroutine that turns a `SystemExit` into
+a `RuntimeError`, which takes the way of every other failure.
 
-Only tasks that begin in a context in which a peer has set code off are changed. All others pass the
-factory as they are, and so do the package's own, which do not come by it.
+Only tasks that begin in a context in which a peer has set code off are changed. All other tasks
+pass the factory unchanged, and the package's own tasks do not pass it at all.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ def set_off_by_peer() -> Iterator[None]:
 class _Contained(Coroutine[Any, Any, Any]):
     """A coroutine that raises no `SystemExit`.
 
-    It is no `async def` around the other: of a task that is cancelled before its first step, that one
-    would never be awaited, as Python warns.
+    It is no `async def` around the other coroutine: if the task is cancelled before its first step,
+    the other coroutine would never be awaited, and Python would warn.
     """
 
     def __init__(self, inner: Coroutine[Any, Any, Any]) -> None:
@@ -109,12 +109,12 @@ def _contained(coroutine: Any) -> Any:
 
 
 def _around(factory: Factory | None) -> Factory:
-    """A task factory that contains, and leaves the rest to the one that was there before."""
+    """A task factory that contains coroutines, and leaves the rest to the factory before it."""
     if sys.version_info >= (3, 12):
         code = getattr(factory, "__code__", None)
         if code is getattr(asyncio.eager_task_factory, "__code__", ""):
-            # anyio knows these by their code, and takes the class of tasks out of them: its own
-            # tasks must not be eager.
+            # anyio recognises eager factories by their code, and takes the class of tasks out of
+            # them: its own tasks must not be eager.
             closure: Any = getattr(factory, "__closure__", None)
             make = closure[0].cell_contents
 
@@ -152,7 +152,7 @@ _uses: WeakKeyDictionary[asyncio.AbstractEventLoop, _Use] = WeakKeyDictionary()
 
 
 def enter(loop: asyncio.AbstractEventLoop) -> None:
-    """Contain on this loop until as many calls of `leave`."""
+    """Contain tasks on this loop, until `leave` has been called as often as this."""
     use = _uses.get(loop)
     if use is None:
         use = _uses[loop] = _Use(loop.get_task_factory())
@@ -161,11 +161,11 @@ def enter(loop: asyncio.AbstractEventLoop) -> None:
 
 
 def leave(loop: asyncio.AbstractEventLoop) -> None:
-    """End what `enter` began; the loop gets its own factory back with the last one."""
+    """Undo one `enter`; after the last one the loop gets its own factory back."""
     use = _uses[loop]
     use.count -= 1
     if not use.count:
         del _uses[loop]
-        # Another one that was set meanwhile stays.
+        # A factory that other code has set meanwhile stays.
         if loop.get_task_factory() is use.factory:
             loop.set_task_factory(use.before)

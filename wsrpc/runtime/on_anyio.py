@@ -108,8 +108,8 @@ class GenericRuntime:
         return task
 
     def interrupt(self) -> bool:
-        # Raised out of a task it would end the session that the task belongs to, and no more. Not
-        # from here: in a task of this kind trio would raise it at once.
+        # An interruption raised out of a task would end the session of that task, and no more. It
+        # is not sent from here: in a task of this kind trio would raise it at once.
         return interrupt_by(self.call_threadsafe)
 
     def forget_deadline(self, task: Task) -> None:

@@ -159,7 +159,7 @@ class AsyncioRuntime:
 
     @types.coroutine
     def pause(self) -> Generator[None, None, None]:
-        # As `asyncio.sleep(0)`, which is two functions more.
+        # This is `asyncio.sleep(0)`, written out to save two function calls.
         yield
 
     def cancelled_class(self) -> type[BaseException]:
@@ -199,8 +199,9 @@ class AsyncioRuntime:
         return task
 
     def interrupt(self) -> bool:
-        # Raised out of a task it leaves the loop in the middle of its turn: tasks that have not
-        # taken their first step never would, and code that waits for them would wait for ever.
+        # An interruption raised out of a task leaves the loop in the middle of its turn: tasks that
+        # have not taken their first step never would, and code that waits for them would wait for
+        # ever.
         return interrupt_by(self.call_threadsafe)
 
     def forget_deadline(self, task: Task) -> None:
@@ -217,7 +218,8 @@ class AsyncioRuntime:
 
 
 class _AsyncioNursery:
-    # Each session has a nursery, mostly with one timer and no task: slots, and no empty sets.
+    # Each session has a nursery, mostly with one timer and no task. So it has slots, and no empty
+    # sets.
     __slots__ = ("_contains", "_loop", "_tasks", "_timers")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -247,8 +249,8 @@ class _AsyncioNursery:
         deadline: float | None = None,
         name: str | None = None,
     ) -> Task:
-        # Not in `_tasks`: removing it would cost a callback and a turn of the loop. Without a name
-        # asyncio would make one up, which costs more than the call's slot.
+        # The task is not in `_tasks`: removing it would cost a callback and a turn of the loop.
+        # Without a name asyncio would make one up, which costs more than the call's slot.
         task: asyncio.Task[None] = asyncio.Task(fn(), loop=self._loop, context=context, name=name)
         if deadline is not None and _TABLE is not None:
             _STATES[ref(task, _forget)] = _Due(deadline)
