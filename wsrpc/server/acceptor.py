@@ -75,8 +75,8 @@ class Service:
         ledger: The accounts of the bytes that all sessions hold.
         on_connect: Called with each session that has begun.
         on_disconnect: Called with each session that has ended.
-        extension: The cluster of which this server is a part, if it is.
-        visible: Tells which methods a principal is told of; None: of all.
+        extension: The cluster of which this server is a part, if there is one.
+        visible: Tells which methods a principal is told of; None: of all of them.
         recording: The recording of its links' frames, if there is one.
         drains: The number of drains that are going on.
     """
@@ -356,7 +356,8 @@ class Acceptor:
         if service.drains or self._closing is not None:
             # The link was let in, but its session had not begun when that was decided.
             raise ProtocolError(self._closing or CloseCode.TRY_AGAIN_LATER, STOPPING)
-        # Once more, since a principal may have been revoked while the session was made.
+        # The check is made once more, since a principal may have been revoked while the session was
+        # made.
         _check_revoked(pending, grant)
         session.trust(grant)
         service.sessions.add(session)
@@ -379,7 +380,8 @@ class Acceptor:
     def _resume(
         self, session: ServedSession, opening: Opening, grant: Grant, pending: Pending
     ) -> list[Event]:
-        # The endpoint looks first whether it fits; only then may the other tokens become void.
+        # The endpoint first checks whether the hello fits; only then may the other tokens become
+        # void.
         sessions = self._service.sessions
         token = self._new_token()
         events = session.resume(opening, token=token)

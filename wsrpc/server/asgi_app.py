@@ -202,8 +202,8 @@ class AsgiApp:
         if mount and path == mount:
             return HttpAnswer(308, (("Location", f"{scope['root_path']}/"),))
         if path == "/" and not typed_with_slash(scope):
-            # A host that takes its mount's path away, as Litestar does. Links of the page are
-            # relative, so that it has to be asked for with the slash.
+            # The host removes its mount's path, as Litestar does. Links of the page are relative,
+            # so the page has to be requested with the slash.
             name = scope["raw_path"].partition(b"?")[0].rpartition(b"/")[2]
             return HttpAnswer(308, (("Location", f"{name.decode('latin-1')}/"),))
         return self._routed(scope, headers_of(scope)) or ONLY_WEBSOCKETS

@@ -72,8 +72,8 @@ class RelayedSignals:
 class _Relay:
     """The handler that stands in front of the host's, for all servers in one application.
 
-    A signal that is held back is handed on when nobody drains any more, whether the drains are over
-    or their servers have left.
+    A signal that is held back is handed on when no server drains any more, whether the drains are
+    over or their servers have left.
     """
 
     def __init__(self) -> None:

@@ -117,7 +117,7 @@ class Server:
             among the similar names that the error of an unknown method has. It hides names and
             refuses nothing: `authorize` does. Where it raises, the method is not shown.
         name: The server's name, for readers of its contract.
-        version: The application's version, for the same people.
+        version: The application's version, for the same readers.
         stats_for: A function of a principal that tells whether it may see the server's counts and
             holdings, sessions included (controller `wsrpc.stats`, which `wsrpc top` shows). Without
             it no principal may. `authorize` is not called for it.
@@ -391,7 +391,7 @@ class Server:
         return acceptor
 
     def asgi(self) -> AsgiApp:
-        """This server as an ASGI 3 application: by itself, or mounted in FastAPI and its kin.
+        """This server as an ASGI 3 application: by itself, or mounted in FastAPI and the like.
 
         It serves WebSockets, and the same pages over HTTP as a listener of this server. Run by
         itself (`uvicorn app:asgi`) it follows the lifespan of the host. A mounted application gets
@@ -413,9 +413,9 @@ class Server:
     def running(self) -> Running:
         """Serve WebSockets that a hosting application accepts, while an `async with` block runs.
 
-        For the lifespan of an application in which `asgi()` is mounted. The first SIGTERM or SIGINT
-        drains before the host gets it, if the host handles signals in the main thread, as uvicorn
-        does. Leaving the block closes the sessions that are left with 1001.
+        Use it in the lifespan of an application in which `asgi()` is mounted. The first SIGTERM or
+        SIGINT drains before the host gets it, if the host handles signals in the main thread, as
+        uvicorn does. Leaving the block closes the sessions that are left with 1001.
         """
         return Running(self._service, self._running, self.drain)
 
@@ -547,8 +547,8 @@ class Server:
     ) -> None:
         """Wait for SIGINT or SIGTERM, then drain; a second signal ends the drain.
 
-        For programs that listen by other means than `serve`. In a thread other than the main one no
-        signals arrive, and this waits until it is cancelled.
+        It is for programs that listen by other means than `serve`. In a thread other than the main
+        one no signals arrive, and this waits until it is cancelled.
 
         Args:
             grace: Seconds, as for `drain`.

@@ -113,8 +113,8 @@ class SessionTable(Mapping[str, S]):
             or not who.is_same(session.principal, session.principal_key)
         ):
             return None
-        # The look-up by hash tells an attacker by its duration nothing that helps to find a token;
-        # the comparison that decides takes the same time for all.
+        # The duration of the look-up by hash tells an attacker nothing that helps to find a token.
+        # The comparison that decides takes the same time for all tokens.
         good = [hmac.compare_digest(digest, known) for known in self._tokens[session]]
         return session if any(good) else None
 
@@ -167,7 +167,7 @@ class SessionTable(Mapping[str, S]):
         if session in self._detached:
             self._weigh(session)
             if self._too_many():
-                # Later, since the session is just about to queue a frame.
+                # The end comes later, since the session is just about to queue a frame.
                 session.soon(partial(self._evict, session))
 
     def _weigh(self, session: S) -> None:
@@ -178,7 +178,7 @@ class SessionTable(Mapping[str, S]):
     def _evict(self, session: S) -> None:
         """End sessions of the holder with the most, until there is room (RESUME-8).
 
-        A peer with many sessions never costs a peer with few sessions one of them.
+        A peer with many sessions never costs a peer with few sessions a session.
         """
         while self._detached and self._too_many():
             crowd = len(self._detached) > self._limits.max_detached
@@ -206,7 +206,7 @@ def holder_of(session: Kept) -> Hashable:
     if session.principal is None:
         return "address", bucket_of(session.handshake.address)
     who = Identity.known(session.principal, None)
-    # Others could not be compared in time.
+    # Other principals could not be compared quickly.
     return who if who.hashable else ("object", id(session.principal))
 
 
