@@ -470,7 +470,7 @@ class LiveSession(Session):
             raise _refused(error)
 
     def _is_ready(self, error: Exception | None) -> bool:
-        """Let `ready` go on, which is over with the first call; returns whether this was the first."""
+        """End the wait of `ready`; returns whether this was the first call."""
         if self._ready is None or self._ready.done():
             return False
         self._ready.set_result(error)
@@ -479,7 +479,7 @@ class LiveSession(Session):
     def give_up(self, error: Exception) -> None:
         """Connecting side: end the session, since no link came about or a task of it failed."""
         if self._is_ready(error):
-            # Now, so that its end has this reason.
+            # The session ends at once, so that its end has this reason.
             self._closing = True
             self.wire.lose(CloseCode.NORMAL, "", what=text_of(error), cause=error)
         elif not self.closed:

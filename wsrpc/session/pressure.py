@@ -11,16 +11,16 @@ from ..runtime.timers import TimerEntry
 
 __all__ = ["Pressure"]
 
-# How often a session is looked at in the time that it has. Once would be too late where nothing
-# more is read of the peer, which has no more time than this side.
+# The number of looks at a session in the time that it has. A single look would be too late where
+# nothing more is read from the peer, which has no more time than this side.
 LOOKS = 2
 
 
 class Pressure:
     """Gives a session time while it is above its bound, and acts if it stays there (OUT-4).
 
-    Streams that this side has asked for and does not read are ended first. Where there is none, the
-    session is.
+    Streams that this side has asked for and does not read are ended first. If there are none, the
+    session is ended.
 
     Args:
         hub: The session's.
@@ -59,7 +59,7 @@ class Pressure:
         self._entry = hub.timers.add(when, partial(self._look, looks + 1, enough))
 
     def _returned(self) -> int:
-        """Bytes that were given back so far, those of values of which the rest has yet to go too."""
+        """Bytes that were given back so far, including parts of values whose rest has yet to go."""
         return self._hub.account.returned + self._hub.endpoint.half_gone
 
     def _relieve(self) -> None:
@@ -73,7 +73,7 @@ class Pressure:
         account.judge()
         if hub.lost is not None or not account.crowded:
             return
-        # The peer does not make this side hold what it sends of its own will.
+        # The peer does not make this side hold the values that this side sends of its own will.
         goes_on = hub.exempt or self._returned() >= enough
         if not account.stopped:
             if goes_on:
@@ -82,7 +82,7 @@ class Pressure:
             if looks < LOOKS:
                 self._wait(looks, enough)
                 return
-        # A peer of which nothing is read gives up the link before long. Streams end before that,
+        # A peer from which nothing is read gives up the link before long. Streams end before that,
         # even where others go on.
         seconds = hub.limits.stall_timeout * looks / LOOKS
         held = hub.held

@@ -245,7 +245,7 @@ class Reconnector:
         except AskedError as failed:
             raise failed.error from None
 
-    # ------------------------------------------------------------ what the session tells
+    # ------------------------------------------------------------ reports of the session
 
     def opened(self, wire: WireSession) -> None:
         """Both hellos of a link are through."""
@@ -390,7 +390,8 @@ class Reconnector:
             self._since = now
             self._trouble = wire.hub.trouble = error
         delay = self._backoff(way.address).next()
-        # If it is refused, the next address is tried at once: that should not be late either.
+        # If that attempt is refused, the next address is tried at once, which should not be late
+        # either.
         way.when = now + (delay if self._addresses == 1 else delay / 2)
         self._due[way.address % self._addresses] = way.when
         if not wire.endpoint.resumable and self._floor(way.address) > 0:

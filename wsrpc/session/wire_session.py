@@ -279,7 +279,7 @@ class WireSession:
             self._arm()
             self._owner.wire_detached(self, _lost(code, reason, "the connection was lost"))
         else:
-            # Or what ended the link before, which this one was to resume.
+            # The cause may also be the end of the link before, which this one was to resume.
             self.lose(code, reason, cause=verdict or self.hub.trouble)
 
     def _is_last(self, code: int) -> bool:
@@ -444,7 +444,7 @@ class WireSession:
         error.__cause__ = cause
         self._events.frames_ignored(self.endpoint.ignored)
         self.hub.lose(error)
-        self.hub.driver = None  # It has the link, with all that came over it and nobody has read.
+        self.hub.driver = None  # It has the link, with all unread input.
         self.calls.stop_all()
         self._owner.wire_ended(self, error)
 
@@ -509,7 +509,7 @@ class WireSession:
         else:
             self._arm()
 
-    # ------------------------------------------------------------ what the endpoint reports
+    # -------------------------------------------------------------- reports of the endpoint
 
     def _process(self, events: list[Event]) -> None:
         hub = self.hub
