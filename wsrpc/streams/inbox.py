@@ -29,7 +29,7 @@ from .items import ItemGroup, Tally
 
 __all__ = ["NOT_YET", "Inbox"]
 
-# What `Inbox.take` returns where no item has come yet.
+# The result of `Inbox.take` where no item has come yet.
 NOT_YET: Any = object()
 
 
@@ -149,13 +149,13 @@ class Inbox(LaneOwner):
                 # A third cheaper than bytes(first).
                 nothing: Any = b""
                 self._lone = lone = nothing + first
-                # As `hold`, which would do no more for a small item.
+                # This is all that `hold` would do for a small item.
                 hub.taken += len(lone)
             else:
                 group = ItemGroup(items, hub.codec)
                 self._groups.append(group)
                 self._keep(len(group.data))
-            # As `_notify`, which is a function call more for each message.
+            # This is `_notify`, written out to save a function call for each message.
             arrival = self.arrival
             if arrival is not None and not arrival.done():
                 arrival.set_result(None)
@@ -349,7 +349,7 @@ class Inbox(LaneOwner):
                     self._refuse(from_decoder(error))
                     continue
                 except BaseException as error:
-                    # A function of the type raised it, which means no end.
+                    # A function of the type raised it, and it is no end of the stream.
                     fault = as_fault(error, f"{self._label}: a function of an item's type")
                     if fault is error:
                         raise
@@ -364,7 +364,7 @@ class Inbox(LaneOwner):
                 self._conclude(self._terminal)
             else:
                 window = self._window
-                # A wait changes the credit to grant only then.
+                # Only in these cases does a wait change the credit to grant.
                 if window.depleted or window.balance < 1 or self.taken >= window.threshold:
                     self.report(waiting=True)
                 self.arrival = self._hub.runtime.future()

@@ -62,7 +62,7 @@ class DropOldest(Consumer):
             oldest += 1
         del groups[:oldest]
         if oldest:
-            # Not as `_give_back`, which says that the application took them.
+            # This is not `_give_back`, which would say that the application took them.
             self._held -= before - self._bytes
             self._hub.release(before - self._bytes)
         self._tally.add(gone + oldest)

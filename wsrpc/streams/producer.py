@@ -51,7 +51,7 @@ TURN_TIME = 0.0005
 # Bytes. Items gathered unencoded are on average no larger than this.
 SMALL = 512
 
-# Items for which a source is awaited that had to be waited for.
+# Items for which a source is awaited, once it had to be waited for.
 AWAITED = 15
 
 # The types of items that no code can change.
@@ -75,7 +75,7 @@ def _go_on(step: Generator[Any, Any, Any], waits_for: Any) -> Generator[Any, Any
         except StopIteration as stop:
             return stop.value
         finally:
-            # An exception held here would hold this frame by its traceback.
+            # The traceback of an exception held here would hold this frame.
             del thrown
 
 
@@ -136,7 +136,8 @@ class Producer(Pushing):
         try:
             await waiter
         finally:
-            # Also where the stream is cancelled meanwhile, as those of stalled peers are in the end.
+            # The pause also ends where the stream is cancelled meanwhile, as streams of stalled
+            # peers are.
             hub.events.pause_ends(pause)
             hub.events.paused(observed, hub.runtime.now() - began)
 
@@ -171,8 +172,8 @@ class Producer(Pushing):
             if close is not None:
                 await close()
         finally:
-            # They belong to whoever has this producer: a cycle, which the garbage collector would
-            # have to find.
+            # These are methods of the object that has this producer: a cycle that the garbage
+            # collector would have to find.
             self._halt = self._spare = _nothing
 
     async def _all_gone(self) -> None:
@@ -378,7 +379,7 @@ class Producer(Pushing):
         try:
             raise failure
         finally:
-            # By its traceback it holds this frame.
+            # Its traceback holds this frame.
             del failure
 
 

@@ -114,7 +114,8 @@ class Pushing:
         self._waiter: Future | None = None
         self._stopped = False
         self.closing = False
-        # Gathered, not encoded yet; and how many may be before the next look at everything else.
+        # Items that are gathered and not encoded yet, and the number that may be gathered before
+        # the next look at everything else.
         self._held: list[Any] = []
         self._room = 0
         # Encoded items that turned out larger than expected, and lack credit or room for now.

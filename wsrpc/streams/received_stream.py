@@ -53,8 +53,8 @@ class ReceivedStream(Stream[Any, Any]):
             return consumer.pop()
         if self._busy or self._idle_timeout is not None:
             return await self._next()
-        # As `_next` and `Consumer.next`, which are two coroutines more for each item that is waited
-        # for.
+        # This is `_next` and `Consumer.next`, written out to save two coroutines for each item that
+        # is waited for.
         self._busy = True
         try:
             while (item := consumer.take()) is NOT_YET:
@@ -92,7 +92,7 @@ class ReceivedStream(Stream[Any, Any]):
                         try:
                             raise error
                         finally:
-                            # By its traceback it holds this frame.
+                            # Its traceback holds this frame.
                             del error
                     if self._consumer is None:
                         self._consumer = await self._start(until)
