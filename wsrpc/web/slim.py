@@ -32,8 +32,9 @@ WORDS_BEFORE_PATTERN = frozenset({"return", "typeof", "case", "of", "in", "await
 
 GLUED = frozenset("+-/")
 
-# A line that ends or begins so goes on by itself, so that its end needs no character. After "+", "-",
-# "/" and ")" it may mean something, and so it may before "(", "[", "+", "-" and a template.
+# A statement goes on over the end of a line after these characters, and before those: that end
+# needs no character. After "+", "-", "/" and ")" the end of a line may mean something, and also
+# before "(", "[", "+", "-" and a template.
 GOES_ON_AFTER = frozenset("{([,;:?=&|<>*%^")
 GOES_ON_BEFORE = frozenset("})],;:?.=&|<>%^")
 
@@ -117,7 +118,7 @@ EXPORT = re.compile(r"^export (?=const|let|class|function|async)", re.MULTILINE)
 def slim(source: str) -> str:
     """The same program without comments, and with no more characters than it needs."""
     out: list[str] = []
-    heads: list[str] = []  # What stands before each "(" that is open.
+    heads: list[str] = []  # The piece before each "(" that is open.
     head = ""  # The same of the last that was closed.
     begun = [""]  # The first word of the statement, in each bracket that is open.
     gap = ""
@@ -139,7 +140,7 @@ def slim(source: str) -> str:
             piece = "let"
         if left == "\n" or last in ("", ";", "{") or (last == "}" and kind == "word"):
             if declares and last == ";" and not left and begun[-1] == "let":
-                out[-1] = ","  # It is declared with what was declared before it.
+                out[-1] = ","  # It is declared together with the names before it.
                 continue
             begun[-1] = "let" if declares else ""
         if piece == "(":
@@ -164,9 +165,9 @@ def slim(source: str) -> str:
 def shorten(source: str) -> str:
     """The same program with shorter names for its variables.
 
-    A name changes only if it is declared, and if it is nowhere the name of a property, as far as its
-    neighbours tell; then it changes in all places, to one that is nowhere else. So it matters not
-    which variables share it.
+    A name changes only if it is declared, and if it is nowhere the name of a property, as far as
+    its neighbours tell; then it changes in all places, to a name that stands nowhere else. So it
+    does not matter which variables share it.
     """
     seen: Counter[str] = Counter()
     declared: set[str] = set()
@@ -341,7 +342,7 @@ def _hole(source: str, at: int) -> int:
 def _ends(piece: str, head: str) -> bool:
     """Whether a statement that ends so needs no semicolon before "}": an empty one would need it.
 
-    `head` is what stands before the parentheses that were closed last.
+    `head` is the piece before the parentheses that were closed last.
     """
     if piece == ")":
         return head not in ("if", "for", "await", "while", "with")
