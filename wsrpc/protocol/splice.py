@@ -114,15 +114,15 @@ def spliced(plain: Any) -> Spliced | None:
 def _around(plain: dict[Any, Any], name: Any, member: bytes) -> Spliced:
     """The encoding of an object, with one of its members apart."""
     before: dict[Any, Any] = {}
-    behind: dict[Any, Any] = {}
+    after: dict[Any, Any] = {}
     into = before
     for key, value in plain.items():
         if key is name:
-            into = behind
+            into = after
         else:
             into[key] = value
     head = b"".join((_map(len(plain)), _members(before), _encode(name), _header(member)))
-    return Spliced(head, member, _members(behind))
+    return Spliced(head, member, _members(after))
 
 
 def _header(blob: bytes) -> bytes:
