@@ -195,7 +195,7 @@ class Log:
         if session is None:
             return {}
         known: Fields = {"session": one_line(session.id[:64])}
-        # There is none before the first connection, and none of a client at a Unix socket.
+        # There is no address before the first connection, and none of a client at a Unix socket.
         if session.handshake.remote:
             known["peer"] = one_line(session.handshake.remote)
         return known
@@ -256,7 +256,7 @@ def named(error: BaseException) -> str:
     return one_line(name)
 
 
-# ------------------------------------------------------------------- what may be told of an error
+# --------------------------------------------------------------------- errors as they may be told
 
 
 def _tellable(error: BaseException, *, secret: bool) -> BaseException:

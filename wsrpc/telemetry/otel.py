@@ -47,7 +47,7 @@ from . import rpc_conventions as names
 
 __all__ = ["Instrumentation", "instrument"]
 
-# The context of a trace may take up one part in so many of the metadata that a call may have.
+# The context of a trace may take up one part in this number of the metadata that a call may have.
 SHARE = 2
 
 # Methods whose durations are told apart. A program may call methods by names that others make up.
@@ -110,7 +110,7 @@ class _Spans:
         }
         # The methods of which durations are told apart.
         self._measured: set[str] = set()
-        # By the part of the trace's context that travels with the call.
+        # The spans by the part of the trace's context that travels with the call.
         self.waiting: dict[Key, Span] = {}
 
     def measure(self, call: ObservedCall, end: CallEnd, span: Span) -> None:
@@ -146,11 +146,11 @@ class _Interceptor:
 
     async def __call__(self, request: Request, call_next: Next, /) -> Any:
         if request.direction == "inbound":
-            # The observer has done it.
+            # The observer has begun its span.
             return await call_next(request)
         spans = self._spans
         name = f"{request.controller}.{request.method}"
-        # A sampler decides by what is known here.
+        # A sampler decides by the attributes that are known here.
         known: names.Attributes = {names.SYSTEM: names.WSRPC, names.METHOD: name}
         known.update(names.of_server(request.session.handshake.remote))
         span = spans.tracer.start_span(name, kind=SpanKind.CLIENT, attributes=known)

@@ -100,7 +100,7 @@ class _Calls:
         self.paused = counter("paused_seconds", "Seconds in which streams waited for credit.")
         self.handling = Histogram(
             f"{prefix}_handling_seconds",
-            f"Seconds that calls took which were {done}.",
+            f"Seconds that calls took that were {done}.",
             METHOD,
             buckets=BUCKETS,
             registry=registry,
@@ -159,9 +159,9 @@ class _Held(Collector):
     """The holdings of servers at the moment of a scrape."""
 
     GAUGES = (
-        ("sessions", "Sessions, those without a connection included."),
+        ("sessions", "Sessions, including those without a connection."),
         ("detached_sessions", "Sessions without a connection."),
-        ("connections", "Connections, those included that have not said hello."),
+        ("connections", "Connections, including those that have not said hello."),
         ("unauthenticated_connections", "Connections that have not been let in yet."),
         ("open_streams", "Handlers that stream."),
         ("paused_streams", "Streams that wait for credit or for room."),

@@ -54,7 +54,7 @@ BLOCK = 256 * 1024
 # Seconds to wait for the disk, in the few calls that do wait.
 PATIENCE = 10.0
 
-# Bytes by which a waiting message counts more than its own.
+# Bytes that a waiting message counts beyond its own.
 OVERHEAD = 200
 
 # Bytes of the smallest bound.

@@ -56,7 +56,7 @@ SECONDS: Final = "s"
 # Seconds.
 BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
 
-# The codes for which the handling side is, or may be, to blame; for the others it is the caller.
+# The codes for which the handling side is, or may be, to blame; for the others the caller is.
 FAULTS_OF_A_SERVER: Final = frozenset(
     {"unknown", "deadline_exceeded", "unimplemented", "internal", "unavailable", "data_loss"}
 )
