@@ -299,7 +299,7 @@ class _Serving(Observer):
     """
 
     def __init__(self) -> None:
-        # By the identity of the handshake, which the session holds too.
+        # The keys are identities of handshakes, which the sessions hold too.
         self._served: dict[int, anyio.Event] = {}
         self._begun: dict[int, int] = {}
         self._ended: dict[int, anyio.Event] = {}

@@ -171,7 +171,7 @@ class Recorder(Observer):
             self._changed = anyio.Event()
         await self._changed.wait()
 
-    # ------------------------------------------------------------ what is told
+    # ----------------------------------------------------------------- reports
 
     async def __call__(self, request: Request, call_next: Next) -> Any:
         """As an interceptor: record the arguments, and go on."""

@@ -127,7 +127,7 @@ async def replay(
         try:
             outcome = await player.play(group, paced=speed == "recorded")
         except (AssertionError, WsrpcError) as error:
-            # The error itself, not a group of one.
+            # The error itself is raised, not a group of one.
             outcome = error
         group.cancel_scope.cancel()
     if isinstance(outcome, Exception):
@@ -240,7 +240,7 @@ class _Session:
         self._cancelled: set[int] = set()
         self._finished: set[int] = set()
 
-    # ------------------------------------------------------------ what comes
+    # ------------------------------------------------------------ frames that come
 
     async def listen(self) -> None:
         """Take the server's frames until it closes."""
@@ -300,7 +300,7 @@ class _Session:
             return True
         return False
 
-    # ------------------------------------------------------------ what is played
+    # ------------------------------------------------------------ frames to play
 
     async def act(self, one: RecordedFrame) -> None:
         """Send a frame of the client, or wait for one of the server and compare it.
@@ -381,7 +381,7 @@ class _Session:
             if options.get("parent") in ids:
                 changed[4] = {**options, "parent": ids[options["parent"]]}
         if all(frame[at] == value for at, value in changed.items()):
-            # As it was recorded, and so even where it has a value that cannot be read.
+            # The frame goes as it was recorded, even where it has a value that cannot be read.
             return one.data
         parts: list[Any] = list(self._codec.split_array(one.data))
         for at, value in changed.items():
@@ -396,7 +396,7 @@ class _Session:
                 # The task that waits for the server finds out, and raises it.
                 return
 
-    # ------------------------------------------------------------ what is compared
+    # ------------------------------------------------------------------ comparison
 
     async def _compare(self, one: RecordedFrame) -> None:
         frame = one.frame

@@ -276,7 +276,7 @@ def _is_unreadable(message: list[Any]) -> bool:
 
 
 def _is_left_out(value: Any) -> bool:
-    # Not by recursion: a recorded value may be nested deeper than the bound.
+    # This is no recursion: a recorded value may be nested deeper than the bound.
     todo = [value]
     while todo:
         one = todo.pop()
