@@ -134,7 +134,7 @@ class Adapter:
         self._is_json_only = is_json_only(facts.schema)
         self._is_bytes = facts.schema == {"type": "bytes"}
         self._special = self._is_any or self._is_bytes
-        # What `dump_many` needs, once it is called.
+        # The functions of `dump_many`, once it has been called.
         self._many: tuple[Callable[[Any], Any], Callable[[Any], bytes]] | None = None
         self.flat = is_flat(facts.schema)
         # Its JSON needs no step but validation to become the value.
@@ -163,7 +163,7 @@ class Adapter:
         try:
             if self._special or not (check and codec.text):
                 return self._dump_otherwise(value, codec, check)
-            # By names of their own: CPython 3.11 looks up what a slot holds anew for each call.
+            # They get local names: CPython 3.11 looks up a callable in a slot anew for each call.
             validate, encode = self._validate_python, self._encode
             value = validate(value)
             data = encode(value)
@@ -321,8 +321,8 @@ class Adapter:
     def loader(self, codec: Codec, *, check: bool) -> Callable[[bytes], Any]:
         """The shortest way to do as `load` for values of at most `FAIL_FAST_BYTES`.
 
-        It raises InvalidValue, or where it is the validator itself, one of `UNDECODABLE` or what a
-        function of the type raises.
+        It raises InvalidValue. Where it is the validator itself, it raises one of `UNDECODABLE`, or
+        any exception of a function of the type.
         """
         if self._simple and check and codec.text:
             return self._validate_json
@@ -351,7 +351,7 @@ class Adapter:
         return several
 
     def _raise_as_fault(self, error: BaseException) -> NoReturn:
-        """Raise what a function of the type has raised, which neither ends nor cancels anything."""
+        """Raise an exception of a function of the type, which neither ends nor cancels anything."""
         fault = as_fault(error, f"{self.where}: a function of the type")
         if fault is error:
             raise error

@@ -24,7 +24,7 @@ MOMENTS: Final = (dt.datetime, dt.time)
 
 MINUTE: Final = dt.timedelta(minutes=1)
 
-# Containers of one level, from which on each is looked at once.
+# The number of containers of one level from which on each is looked at only once.
 MANY = 1000
 
 T = TypeVar("T")
@@ -113,7 +113,8 @@ def holds_odd_key(value: Any) -> bool:
 def dicts_with_odd_keys(value: Any) -> list[dict[Any, Any]]:
     """The dicts with keys that are no strings, in lists, tuples and dicts however deep.
 
-    A value that has yet to be encoded may hold itself: nobody looks deeper than values may be.
+    A value that has yet to be encoded may hold itself: the search goes no deeper than values may be
+    nested.
     """
     if type(value) not in _CONTAINERS:
         return []
@@ -173,8 +174,8 @@ def is_json_deeper(text: bytes, limit: int) -> bool:
 def _has_many_brackets(text: bytes, limit: int) -> bool:
     if len(text) < 16_384:
         return text.count(b"[") + text.count(b"{") > limit
-    # Counting takes half a millisecond a megabyte; finding the few that there may be takes a
-    # fiftieth.
+    # Counting takes half a millisecond a megabyte; finding the few brackets that there may be takes
+    # a fiftieth of that.
     for bracket in b"[{":
         at = text.find(bracket)
         while at >= 0:
@@ -234,7 +235,8 @@ class _Aside(threading.local):
 
     Attributes:
         values: Bytes, each in the place that its stand-in names.
-        refused: Why the last moment was refused. No exception, which would hold the value.
+        refused: The reason why the last moment was refused. It is no exception, which would hold
+            the value.
     """
 
     def __init__(self) -> None:
@@ -267,7 +269,7 @@ def whole_minutes(value: Any) -> Any:
 
 
 def with_whole_minutes(serialize: Callable[[], T]) -> T:
-    """What `serialize` returns.
+    """The result of `serialize`.
 
     Raises:
         ValueError: `whole_minutes` refused a moment in a union. pydantic takes that for a choice that

@@ -194,7 +194,7 @@ def _compiled(annotation: Any, where: str, approve: Callable[[Facts, str], None]
         reason = " ".join(lines[:2] if isinstance(error, SchemaError) else lines[:1])
         raise RegistrationError(f"{where}: {reason}") from error
     except Exception as error:
-        # A function of the user's raised it, or pydantic for want of a better one.
+        # A function of the user's raised it, or pydantic did, which had no better error.
         reason = " ".join(traceback.format_exception_only(error)[-1].split())
         raise RegistrationError(f"{where}: pydantic made no schema of it: {reason}") from error
     facts = Facts(schema, where)
@@ -212,7 +212,7 @@ def _holds_unpacked(annotation: Any) -> bool:
 def _instead(what: str) -> str:
     """The advice after a sentence about a type for which pydantic has no schema."""
     if "explicit default factory" in what:
-        # The sentence says how to write it.
+        # The sentence itself says how to write the type.
         return ""
     if "'bytearray'" in what or "'memoryview'" in what:
         return "; declare bytes"
@@ -234,7 +234,7 @@ def builtins(value: Any) -> Any:
 
 
 def exactly(value: Any) -> Any:
-    """The same.
+    """The same as `builtins`, for values that do not change on the way.
 
     Raises:
         ValueError: It holds a moment whose text would be another one, or an object with two keys of

@@ -290,7 +290,7 @@ class _Reach:
                     )
 
     def _explodes(self, union: Schema, home: str) -> bool:
-        """Whether two choices of one JSON type refer back to the union: errors double each level.
+        """Whether two choices of one JSON type refer to the union, so that each level doubles errors.
 
         An object beside an array does no harm: one of the two fails at once.
         """

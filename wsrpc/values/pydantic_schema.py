@@ -79,7 +79,7 @@ def _rewrite_part(key: str, value: Any, edit: Callable[[Schema], Schema]) -> Any
 
 
 def simplified(schema: Schema) -> Schema:
-    """The schema with pydantic's JsonValue, a Python function a node, in one node of its own."""
+    """The schema with one node in place of JsonValue, which calls Python for each value."""
 
     def edit(schema: Schema) -> Schema:
         if schema["type"] == "json-or-python" and str(schema.get("ref", "")).startswith(

@@ -270,11 +270,11 @@ class _Refusals:
                     return _refused_again(schema, sent, got)
                 if not _is_equal(sent, got):
                     return _changed(schema, sent, got)
-        # Where some values leave and others do not, it is up to the values.
+        # Where some values leave and others do not, the values are at fault, not the type.
         return None if left else refused
 
     def _misfit(self, schema: Schema, attempt: Attempt) -> str | None:
-        """Why no value fits a type: a constraint in it is for another type."""
+        """The reason why no value fits a type: a constraint in it is for another type."""
         samples = self._samples.of(schema, 0) if schema["type"] == "function-after" else []
         if not samples:
             return None
@@ -322,7 +322,7 @@ class _Refusals:
                     continue
 
 
-# --- What the schema tells -------------------------------------------------------------------------
+# --- The schema ------------------------------------------------------------------------------------
 
 
 def _spots(node: Any, path: str, config: Mapping[str, Any], key: bool = False) -> Iterator[_Spot]:
@@ -464,7 +464,7 @@ def _is_renamed(record: Schema) -> bool:
     )
 
 
-# --- What its functions do -------------------------------------------------------------------------
+# --- The functions ---------------------------------------------------------------------------------
 
 
 def _is_equal(one: Any, other: Any) -> bool:
