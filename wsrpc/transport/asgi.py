@@ -138,7 +138,7 @@ class AsgiLink:
             try:
                 await self._send(message)
             except Exception:  # noqa: BLE001  (each server has its own for a peer that is gone)
-                # `receive` tells with which code, after all that the peer sent before.
+                # `receive` tells the code, after all messages that the peer sent before.
                 with anyio.move_on_after(self._close_timeout):
                     await self._over.wait()
                 self._end(LinkClosed(CloseCode.CONNECTION_LOST))
@@ -179,7 +179,7 @@ def path_of(scope: Scope) -> str:
     query = scope.get("query_string", b"").decode("latin-1")
     path: str = scope["path"]
     if path != "/" and not typed_with_slash(scope):
-        # Litestar has added it.
+        # Litestar has added the slash.
         path = path.rstrip("/")
     return f"{path}?{query}" if query else path
 

@@ -50,7 +50,7 @@ def hang_up(connection: Socket) -> None:
 
 
 def stop_reading(connection: Socket) -> None:
-    """Shut down one half of a connection: its reader sees the end, and what waits is written."""
+    """Shut down one half of a connection: its reader sees the end; waiting bytes are written."""
     with suppress(OSError):
         connection.shutdown(socket.SHUT_RD)
 

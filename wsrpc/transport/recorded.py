@@ -25,7 +25,7 @@ __all__ = [
 
 
 class Recorder(Protocol):
-    """Told what passes on one link."""
+    """The object that is told of the messages of one link."""
 
     def passed(self, sender: Sender, message: bytes) -> None:
         """A message was sent, or came."""
@@ -34,7 +34,7 @@ class Recorder(Protocol):
         """The link was closed by a side, or broke; it may be told more than once."""
 
     def over(self) -> None:
-        """Nobody uses the link any more."""
+        """The link is not used any more."""
 
 
 class RecordedLink:
@@ -55,7 +55,7 @@ class RecordedLink:
         self._peer: Sender = "S" if side == "C" else "C"
 
     async def send(self, data: bytes) -> None:
-        # Before the write, so that no answer is recorded ahead of the message.
+        # It is told before the write, so that no answer is recorded ahead of the message.
         self._recorder.passed(self._own, data)
         await self._link.send(data)
 
@@ -146,8 +146,8 @@ def told_to(link: Link, recorder: Recorder, side: Literal["C", "S"]) -> Link:
 
     Args:
         link: The link.
-        recorder: Told what passes.
-        side: Which side it is the end of.
+        recorder: The object that is told of them.
+        side: The side to which this end belongs.
     """
     if is_direct(link):
         return RecordedDirectLink(link, recorder, side)

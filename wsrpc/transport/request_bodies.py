@@ -42,11 +42,11 @@ def body_of(headers: Mapping[str, str]) -> Body:
 
 
 class HeadFilter:
-    """Takes the bytes of a connection and leaves out what says that the request has a body.
+    """Takes the bytes of a connection and leaves out headers that say that the request has a body.
 
     Attributes:
         hidden: The headers that were left out, names in lower case.
-        body: What they say of the body.
+        body: Whether the request has a body, by these headers.
         over: Whether the head of the request has ended.
         size: Bytes of the head so far.
     """

@@ -148,9 +148,9 @@ def _response(answer: HttpAnswer) -> WSUpgradeResponse:
 def _addresses(connection: socket.socket | None, listener: socket.socket) -> tuple[str, str]:
     """The address that a connection reached, and the one it came from; "" where they are unknown.
 
-    With TLS on a loop that accepts by itself, such as uvloop, a request does not tell its connection
-    (uvloop keeps it, and aiofastnet's server cannot take its place). One that came by a listener on
-    a loopback address reached just that address, and is from this machine.
+    With TLS on a loop that accepts by itself, such as uvloop, a request does not tell its
+    connection (uvloop keeps it, and aiofastnet's server cannot take its place). A connection that
+    came by a listener on a loopback address reached just that address, and is from this machine.
     """
     local = peer = ""
     with suppress(OSError):
@@ -179,7 +179,8 @@ class _Porter(Generic[P]):
         self._door = door
         self._limits = limits
         self._tls = tls
-        # Whether `Listening.accept` is called; if not, `accepted` is of another server, if of any.
+        # Whether `Listening.accept` is called. If not, `accepted` may hold a connection of another
+        # server.
         self._accepts = accepts
         self._inside: dict[PicowsLink, asyncio.Task[None]] = {}
         self._shut = False

@@ -220,7 +220,7 @@ class PicowsLink(WSListener):
     def unsent(self) -> int:
         return 0 if self._gone else self._transport.get_write_buffer_size()
 
-    # ------------------------------------------------------------ what picows calls
+    # ------------------------------------------------------------------- for picows
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         self._websocket = transport

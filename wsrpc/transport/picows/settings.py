@@ -27,7 +27,8 @@ def options(limits: Limits, tls_timeout: float | None, fast: bool) -> dict[str, 
         "logger_name": muted,
         "enable_auto_pong": False,
         "max_frame_size": limits.max_batch,
-        # The least: it grows with what comes. The default is as much as an idle session takes.
+        # The smallest size: the buffer grows with the input. The default takes as much as an idle
+        # session.
         "read_buffer_init_size": 2048,
         # The transports of the event loop itself: measured, aiofastnet's are no faster here, and
         # its server reports every broken TLS handshake of a stranger.

@@ -56,7 +56,7 @@ class _Stranger:
     """
 
     protocol: Any
-    # Most requests hide none, and then this takes no memory of a connection.
+    # Most requests have no header to hide, and then this takes no memory of a connection.
     hidden_headers: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, *args: Any, **options: Any) -> None:

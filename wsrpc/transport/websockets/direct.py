@@ -90,7 +90,7 @@ READ_SIZE = 256 * 1024
 # pings, before this code can stop a flood: at most 5 ms of work.
 HANDED_OVER = 2 * 1024
 
-# Reads of what had arrived on a connection that has broken.
+# Reads of the bytes that had arrived on a connection that has broken.
 MOST_READS = 64
 
 # Messages of one read of the socket that are acted on before other tasks have a turn.
@@ -299,7 +299,7 @@ class Tap(Connection, asyncio.BufferedProtocol):
         if self._over or self._closing:
             return
         if self._on_message is not None and not (self._paused or self._resting):
-            # As `_count`, which is a function call more for each message.
+            # This is `_count`, written out to save a function call for each message.
             self._burst = burst = self._burst + 1
             if burst == BURST:
                 self._rest_for_a_turn()
@@ -331,10 +331,10 @@ class Tap(Connection, asyncio.BufferedProtocol):
         self._end(translated(self.close_exc))
 
     def _read_out(self) -> None:
-        """Take what had arrived when a write failed.
+        """Take the bytes that had arrived when a write failed.
 
         asyncio reads no further then. If both ends have much to send on a link that is cut soon,
-        neither would ever hear of what the other one had got through.
+        neither would ever take the messages that the other one had got through.
         """
         if self.transport.get_extra_info("sslcontext") is not None:
             return
