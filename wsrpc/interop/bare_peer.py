@@ -398,7 +398,7 @@ async def open_bare(
     """Open a WebSocket; closes on leaving.
 
     Args:
-        url: Where.
+        url: The URL to connect to.
         codec: How batches are encoded.
         subprotocols: The subprotocols to offer instead of the codec's; an empty list offers none.
         headers: More headers for the handshake.

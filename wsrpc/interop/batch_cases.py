@@ -34,7 +34,7 @@ async def wrong_message_type(at: Ground) -> None:
         message = bare.encode([call(1, ECHO, {"value": 1})])
         await bare.send_message(message.encode() if isinstance(message, str) else "[]")
         equal(await bare.closed(), 4500, "the close code")
-        equal(bare.waiting(1), [], "what was answered")
+        equal(bare.waiting(1), [], "the answers to the call")
 
 
 @wire_cases("BATCH-1")
@@ -176,7 +176,7 @@ async def bad_batch_has_no_effect(at: Ground) -> None:
     async with at.bare() as bare:
         await bare.send(call(1, ECHO, {"value": 1}), ["ping", 5], ["credit", 1])
         equal(await bare.closed(), 4500, "the close code")
-        equal(bare.waiting(1), [], "what was answered")
+        equal(bare.waiting(1), [], "the answers to the call")
 
 
 @wire_cases("BATCH-6")

@@ -59,7 +59,7 @@ class Cases(list[Case]):
         return add
 
     def fitting(self, codec: Codec, auth: str | None) -> list[Case]:
-        """Those that make sense for a codec, and for a server that wants credentials or not."""
+        """The cases that make sense for a codec, and for a server that wants credentials or not."""
         return [
             case
             for case in self

@@ -53,7 +53,7 @@ async def try_case(
     """
     why: str | None = f"not through after {PATIENCE:g} s"
 
-    # Not `fail_after`: its deadline would travel with every call.
+    # This is not `fail_after`, whose deadline would travel with every call.
     async def lose_patience(scope: anyio.CancelScope) -> None:
         await anyio.sleep(PATIENCE)
         scope.cancel()

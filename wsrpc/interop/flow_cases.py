@@ -58,7 +58,7 @@ async def large_items_in_chunks(at: Ground) -> None:
             frame = await bare.on(1)
             equal(frame[:3], ["message", 1, [None]], "the frame before the chunks")
             equal(await bare.joined(frame), item, "the large item")
-        equal((await bare.on(1))[0], "end", "what follows")
+        equal((await bare.on(1))[0], "end", "the frame after the items")
 
 
 @wire_cases("CHUNK-1", "ERROR-2")

@@ -140,7 +140,7 @@ async def answers_come_in_any_order(at: Ground) -> None:
     async with at.bare() as bare:
         await bare.send(call(1, "Interop.sleep", {"seconds": 60}), call(3, ECHO, {"value": 3}))
         equal(await bare.terminal(3), ["result", 3, 3])
-        equal(bare.waiting(1), [], "what came of the slow call")
+        equal(bare.waiting(1), [], "the answers to the slow call")
 
 
 @wire_cases("CALL-7")

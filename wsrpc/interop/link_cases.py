@@ -143,12 +143,12 @@ async def early_upload_gets_the_window(at: Ground) -> None:
 
 
 @wire_cases("HELLO-6", "BATCH-3")
-async def what_is_behind_hello_is_a_batch_of_its_own(at: Ground) -> None:
+async def frames_after_hello_are_a_batch_of_their_own(at: Ground) -> None:
     """a bad frame right after the hello closes with 4500, and no frame beside it is answered"""
     async with at.link() as bare:
         await bare.send(hello(auth=at.auth), call(1, ECHO, {"value": 1}), ["nonsense"])
         equal(await bare.closed(), 4500, "the close code")
-        equal(bare.waiting(1), [], "what was answered")
+        equal(bare.waiting(1), [], "the answers to the call")
 
 
 @wire_cases("HELLO-6")

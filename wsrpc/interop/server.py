@@ -84,7 +84,7 @@ def parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="NETWORK",
-        help="whose X-Forwarded-For and Forwarded are believed, repeatable",
+        help="a proxy whose X-Forwarded-For and Forwarded are believed, repeatable",
     )
     made.add_argument(
         "--debug", action="store_true", help="let unexpected errors cross with their traceback"

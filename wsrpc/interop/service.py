@@ -262,7 +262,7 @@ def interop_server(
         deny: Full names of methods that no peer may call.
         origins: More web pages that may connect than those of the host that they ask for; "*"
             among them stands for all.
-        trusted_proxies: Whose word is taken for where others come from.
+        trusted_proxies: The proxies that are believed about the addresses of clients.
         debug: Whether unexpected errors cross with their text and traceback.
     """
     users = dict(auth_users or {})

@@ -257,7 +257,7 @@ async def progress_in_order(at: Ground) -> None:
         seen.append(i)
 
     equal(await at.interop.progress(20, on_progress), 20)
-    equal(seen, list(range(1, 21)), "what the callback saw")
+    equal(seen, list(range(1, 21)), "the numbers that the callback got")
 
 
 @cases("CB-1", "ERROR-2")

@@ -116,7 +116,7 @@ async def error_in_mid_stream(at: Ground) -> None:
         items: list[int] = []
         with raises(RpcError, "fail_after") as caught:
             async for item in at.interop.fail_after(n, {"reason": "tired"}):
-                items.append(item)  # noqa: PERF401  (what came before the error is to be kept)
+                items.append(item)  # noqa: PERF401  (the items before the error are to be kept)
         equal(items, list(range(n)), "the items")
         equal(str(caught[0].code), "aborted", "the code")
         equal(caught[0].message, f"failed after {n} items", "the message")
@@ -219,7 +219,7 @@ async def deadlines_travel(at: Ground) -> None:
     if remaining is None or not 0 < remaining <= 20:
         raise Failed(f"of 20 seconds {remaining} are left")
     without = await at.session.clientize(Interop, timeout=None).whoami()
-    equal(without["remaining"], None, "what is left of no deadline")
+    equal(without["remaining"], None, "the time left without a deadline")
 
 
 @cases("CALL-7")
@@ -284,7 +284,7 @@ async def contract_describes_the_service(at: Ground) -> None:
             f"the parameters of {name}",
         )
     reserved = [name for name in contract["controllers"] if name.startswith("wsrpc")]
-    equal(reserved, [], "what is described of the reserved controllers")
+    equal(reserved, [], "the reserved controllers that are described")
 
 
 VALUE, OPTIONAL, UPLOAD, CALLBACK = (
