@@ -189,7 +189,7 @@ class Answers(Observer):
     def entries(self, own: Mapping[str, MethodEntry]) -> Mapping[str, MethodEntry]:
         """The methods that the server may call.
 
-        `own`, and all other names, which are shown and answered.
+        They are `own`, and those of all other names, which are shown and answered.
         """
         return _Entries(own, self._make_entry, self.given)
 

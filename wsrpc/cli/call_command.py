@@ -105,7 +105,7 @@ async def _items(stream: Stream[Any, Any], output: Output) -> None:
 
 
 async def _whatever(answer: Any, output: Output) -> None:
-    """Take a stream or a value, for a method of which neither is known."""
+    """Take a stream or a value, for a method of unknown kind."""
     try:
         await _items(answer, output)
     except WrongKindError as error:

@@ -19,7 +19,8 @@ __all__ = ["dev"]
 # Milliseconds without a further change after which a burst of changes is over.
 BURST = 50
 
-# Milliseconds after which the thread that watches looks whether it was cancelled; it is not woken.
+# Milliseconds between two looks of the watching thread whether it was cancelled: a cancel does not
+# wake it.
 LOOK = 200
 
 MISSING = "wsrpc dev needs watchfiles, which is not installed: pip install 'wsrpc-anyio[cli]'"
@@ -30,7 +31,7 @@ def dev(
         str,
         typer.Argument(
             metavar="[MODULE:OBJECT]",
-            help="What `wsrpc serve` takes; without it, what [tool.wsrpc] app names.",
+            help="A MODULE:OBJECT as for `wsrpc serve`; without it, the app that [tool.wsrpc] names.",
             show_default=False,
         ),
     ] = "",

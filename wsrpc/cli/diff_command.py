@@ -55,7 +55,7 @@ def diff(
     insecure: Insecure = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
 ) -> None:
-    """Compare two contracts: which changes there are, and for whom each breaks.
+    """Compare two contracts: the changes, and the programs that each change breaks.
 
     Callers are programs that call by the old contract; handlers implement it. Exits with 0 if no
     change breaks those that `--for` names, with 1 if one does, and with 2 if a contract cannot be
@@ -75,7 +75,7 @@ def diff(
         try:
             return await contract_from(what, target(what))
         except WsrpcError as error:
-            # No verdict: any failure that prevents one exits with 2.
+            # There is no verdict: any failure that prevents one exits with 2.
             raise Failure(f"{what}: {error}") from error
 
     async def body() -> int:

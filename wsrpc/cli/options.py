@@ -34,7 +34,7 @@ What = Annotated[
     typer.Argument(
         metavar="[MODULE:OBJECT]",
         help="A Server, a controller (instance, class or factory), or a list of controllers; "
-        "without it, what [tool.wsrpc] app in pyproject.toml names.",
+        "without it, the app that [tool.wsrpc] in pyproject.toml names.",
         show_default=False,
     ),
 ]

@@ -84,7 +84,7 @@ def _ready() -> bool:
 
 
 def _write_all(data: bytes) -> None:
-    # Past the buffer of sys.stdout, whose lock must be free when the interpreter ends.
+    # This writes past the buffer of sys.stdout, whose lock must be free when the interpreter ends.
     try:
         descriptor = sys.stdout.fileno()
     except (OSError, ValueError):

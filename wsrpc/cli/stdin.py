@@ -110,7 +110,7 @@ async def _lines(read: Callable[[], bytes], where: str) -> AsyncIterator[bytes]:
 
 
 def _read() -> bytes:
-    # Past the buffer of sys.stdin, whose lock must be free when the interpreter ends.
+    # This reads past the buffer of sys.stdin, whose lock must be free when the interpreter ends.
     try:
         descriptor = sys.stdin.fileno()
     except (OSError, ValueError, AttributeError):

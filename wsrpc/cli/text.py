@@ -34,7 +34,7 @@ def sayable(value: Any) -> Any:
 
 
 def shortened(text: str, most: int) -> str:
-    """A text, cut where it has more than `most` characters, and how long it was."""
+    """A text, cut if it has more than `most` characters, with its full length."""
     return text if len(text) <= most else f"{text[:most]}… ({len(text)} characters)"
 
 

@@ -46,7 +46,7 @@ class Worker:
             try:
                 future.get_loop().call_soon_threadsafe(_deliver, future, result, raised)
             except RuntimeError:
-                # The loop has closed meanwhile: nobody waits any more.
+                # The loop has closed meanwhile: no task waits any more.
                 return
 
 

@@ -74,7 +74,7 @@ class Histogram:
         return self.total / self.count if self.count else 0.0
 
     def record(self, duration: int) -> None:
-        """Count one."""
+        """Count one duration."""
         if duration > self.max:
             self.max = duration
         if duration < self.min or not self.count:
@@ -85,7 +85,7 @@ class Histogram:
 
     def quantile(self, q: float) -> int:
         """Nanoseconds that a share `q` of the durations did not exceed; 0 while there is none."""
-        # Rounded first: 0.07 * 100 is a little more than 7.
+        # It is rounded first: 0.07 * 100 is a little more than 7.
         rank = max(1, math.ceil(round(q * self.count, 6)))
         for bucket, seen in self._cumulated():
             if seen >= rank:

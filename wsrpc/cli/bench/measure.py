@@ -77,7 +77,7 @@ async def measure(
             elapsed = (clock() - begin) / 1e9
             look(extent.share(meter, elapsed), meter.units / elapsed)
 
-    # Not `move_on_after`: its deadline would travel with every call.
+    # This is not `move_on_after`, whose deadline would travel with every call.
     async def end() -> None:
         assert extent.seconds is not None
         await anyio.sleep(extent.seconds)

@@ -36,7 +36,7 @@ class Meter:
 
     Attributes:
         units: Units done so far, in the work's unit.
-        calls: Calls that are through.
+        calls: Calls that have ended.
         seconds: Seconds that it took.
         latency: The durations of the steps that the work names.
     """
@@ -78,7 +78,7 @@ class Ground:
         return cls(target, session, session.clientize(Interop, **target.options))
 
     def expect(self, got: object, wanted: object) -> None:
-        """Refuse a server that answers wrongly, since its speed does not matter then.
+        """Refuse a server that answers wrongly: its speed does not matter.
 
         Raises:
             Failure: The two are not the same.

@@ -117,7 +117,7 @@ def health(
     insecure: Insecure = False,
     debug: Debug = False,
 ) -> None:
-    """Ask whether a server takes calls; exits with 0 if so, else with 1, also if it is not there."""
+    """Ask whether a server takes calls: exit code 0 if it does, 1 if not or if there is none."""
 
     async def body() -> int:
         target = target_of(url, codec, auth, timeout, header, [], cacert=cacert, insecure=insecure)

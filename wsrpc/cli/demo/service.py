@@ -77,7 +77,7 @@ class Quota(BaseModel):
 
 
 class QuotaExceeded(wsrpc.RpcError[Quota]):
-    """No more of it."""
+    """There is no more of it."""
 
     # The plain name is left to applications.
     type_name = "wsrpc.demo.QuotaExceeded"
@@ -108,7 +108,7 @@ class Guest:
 
     @wsrpc.method
     async def pid(self) -> int:
-        """Which process answers."""
+        """The id of the process that answers."""
         self.asked += 1
         return os.getpid()
 
