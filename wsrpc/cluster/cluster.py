@@ -48,8 +48,8 @@ class ClusterSnapshot:
         watchers: Watchers of presence.
         nodes: Nodes by their state.
         tunnels: Sessions with other nodes that this one has begun.
-        tunnel_bytes: Bytes that sessions with other nodes hold, in both directions. What a client
-            makes a node hold in calls between nodes counts for the client's session.
+        tunnel_bytes: Bytes that sessions with other nodes hold, in both directions. Bytes that a
+            client makes a node hold in calls between nodes count for the client's session.
         tunnel_resumes: Resumptions of these sessions over another link.
         link_gaps: Gaps in the messages that came over the bus.
         relayed: Calls of other nodes that are being passed on to sessions of this one.
@@ -107,8 +107,8 @@ class Cluster:
         limits: The cluster's bounds.
         operators: A function of the `CallContext`, async or not, that tells whether this caller may
             list nodes and sessions (`wsrpc nodes`, `wsrpc presence`). Without it no caller may.
-        on_event: Told of nodes that come, go or fall silent, of the connection to NATS and of holes
-            in what other nodes sent: one `ClusterEvent` each, on the event loop. It must not block.
+        on_event: Told of nodes that come, go or fall silent, of the connection to NATS and of lost
+            messages of other nodes: one `ClusterEvent` each, on the event loop. It must not block.
 
     Attributes:
         id: The id of this node, new for each start of the process.
@@ -169,7 +169,7 @@ class Cluster:
     def __repr__(self) -> str:
         return f"<cluster, node {self.id}>"
 
-    # ------------------------------------------------------------ whom to call
+    # ------------------------------------------------------------ members
 
     def session(self, id: str) -> Target:
         """One session, on any node.

@@ -84,8 +84,8 @@ class Entry:
         self.principal = principal
         self.state: State = state
         self.since = since
-        # Replaced and never changed: most members have none, and share what is empty. A tuple takes
-        # a quarter of the memory of a set.
+        # They are replaced and never changed: most members have none, and share the empty ones. A
+        # tuple takes a quarter of the memory of a set.
         self.groups: tuple[str, ...] = ()
         self.meta: Mapping[str, str] = NOTHING
         self.pools: Mapping[str, int] = NOTHING
@@ -321,7 +321,7 @@ class Directory:
     def _set_state(self, node: str, session: str, reason: Reason | None, state: State) -> None:
         entry = self._own(node, session)
         if entry is not None and entry.state != state:
-            # Not the operation's own string, which every entry would keep.
+            # This is not the operation's own string, which every entry would keep.
             entry.state = "detached" if state == "detached" else "connected"
             self._tell("update", entry, reason or "moved")
 

@@ -195,7 +195,7 @@ class StoredChannel:
         ring.newest = last
         self.wake()
         consumer = f"n{secrets.token_hex(8)}"
-        # `pull_subscribe` would give it another name, and leave it behind.
+        # `pull_subscribe` would give it another name, and would not remove it.
         await self._bus.run(
             self.store.js().add_consumer,
             self.store.items,
@@ -235,7 +235,7 @@ class StoredChannel:
             with anyio.CancelScope(shield=True), anyio.move_on_after(1):
                 with suppress(*AWAY):
                     await self._bus.run(subscription.unsubscribe)
-                    # Else it would stay for as long as `inactive_threshold` says.
+                    # Otherwise it would stay for as long as `inactive_threshold` says.
                     await self._bus.run(self.store.js().delete_consumer, self.store.items, consumer)
 
     def _goes_on(self, generation: int) -> bool:

@@ -24,8 +24,9 @@ __all__ = [
 ]
 
 
-# What one node tells another of itself, and not of the session that was called: no session can say
-# these, and they are raised at the caller as if its own node had raised them.
+# Errors by which one node tells another something about itself, not about the session that was
+# called. No session can send them, and they are raised at the caller as if its own node had raised
+# them.
 REFUSED = "wsrpc.node"
 OWN_ERRORS = frozenset((REFUSED, "SessionGone", "ConnectionLost", "NodeLost"))
 
@@ -124,7 +125,7 @@ class NoResponders(BusError):
 
 
 def gone_error(what: str) -> RpcError[Any]:
-    """`unavailable`, for what a node was asked for that has left its cluster, or is about to."""
+    """`unavailable`: the node that was asked has left its cluster, or is about to leave."""
     error: RpcError[Any] = RpcError(
         Code.UNAVAILABLE, f"this node has left the cluster, or is about to: {what}"
     )

@@ -47,7 +47,7 @@ OnEvent: TypeAlias = Callable[[ClusterEvent], None]
 
 
 class Events:
-    """Tells the application what happens; what its function raises is logged."""
+    """Tells the application of events; an exception of its function is logged."""
 
     def __init__(self, on_event: OnEvent | None) -> None:
         checked_plain("on_event", on_event)

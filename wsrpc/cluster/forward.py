@@ -29,7 +29,8 @@ ANSWER_TIMEOUT = 15.0
 # Seconds for finding out whether a node is there.
 PROBE_TIMEOUT = 1.0
 
-# Seconds between two attempts to reach the node, and in which it is tried once it would be missed.
+# Seconds between two attempts to reach the node, and seconds that they go on after it would be
+# missed.
 PAUSE = 0.05
 PATIENCE = 0.3
 
@@ -108,7 +109,7 @@ class Forwarding:
 
     Args:
         network: The way to other nodes.
-        acceptor: What serves links that are passed on to here.
+        acceptor: Serves the links that other nodes pass on to this one.
         limits: The bounds of this node's server.
         patience: Seconds of silence after which a node at which nobody listens counts as gone.
 

@@ -22,7 +22,7 @@ FLOORS = {
     "tunnel_calls": 8,
     "tunnel_idle": 0.1,
     "worker_grace": 0,
-    # Less than one message with a piece of a value would have to wait for an answer to each.
+    # With a smaller bound, each message with a piece of a value would have to wait for an answer.
     "tunnel_replay": 72 << 10,
     # A larger message than fits would never arrive.
     "link_pending": 258 << 10,
@@ -131,4 +131,6 @@ class ClusterLimits:
         if self.member_window > MAX_CREDIT:
             raise ValueError(f"ClusterLimits.member_window must be at most {MAX_CREDIT}")
         if self.suspect < self.beat:
-            raise ValueError("ClusterLimits.suspect must be at least beat: every node would be one")
+            raise ValueError(
+                "ClusterLimits.suspect must be at least beat, or every node would be suspect"
+            )

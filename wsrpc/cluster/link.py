@@ -101,7 +101,7 @@ class BusLink:
         self.id = id
         self.peer = peer
         self.subprotocol: str | None = subprotocol
-        # Whether it is a client's link, passed on by another node: that one can go elsewhere.
+        # Whether it is a client's link, passed on by another node: that client can go elsewhere.
         self._is_passed_on = handshake is not None
         self.handshake = handshake or Handshake(remote=f"node:{peer}")
         self.peer_generation = 0
@@ -282,7 +282,7 @@ class DirectBusLink(BusLink):
         kind, number = HEAD.unpack_from(data)
         if kind != DATA or number != self._got + 1 or self._closed is not None:
             return super().deliver(data)
-        # As nearly always: the next message, and its session takes it at once.
+        # This is the usual case: it is the next message, and its session takes it at once.
         self._got = number
         on_message(data[HEAD.size :])
         return True

@@ -181,8 +181,8 @@ class Members:
         self._meta = dict(meta)
         self._began = began
         self._counter = 0
-        # Seconds on the loop's clock: since when silence says something about others, and since when
-        # the bus has been there without a pause.
+        # Seconds on the loop's clock. The time since which silence says something about others, and
+        # the time since which the bus has been there without a pause.
         self._clear = wire.now()
         self._bus_since = wire.now() - 1e9
 

@@ -22,10 +22,10 @@ class Micro:
     Args:
         cluster: The cluster's name.
         node: This node's id.
-        subject: Where other nodes reach it.
-        meta: What the operator says of it.
+        subject: The subject on which other nodes reach it.
+        meta: The operator's notes about it.
         began: Seconds since 1970. The time at which it began.
-        counters: What it counts; see `ClusterSnapshot`.
+        counters: Gives its counters; see `ClusterSnapshot`.
     """
 
     def __init__(

@@ -197,7 +197,7 @@ class Network:
             # The bus or a node is away; code that depends on it notices by itself.
             pass
 
-    # ------------------------------------------------------------ what members need
+    # ------------------------------------------------------------- needs of members
 
     def now(self) -> float:
         return self.runtime.now()

@@ -147,7 +147,7 @@ class Node:
 
     async def close(self) -> None:
         """End all tasks of this node."""
-        # Before it is taken to be closed, it must have been open.
+        # It must have been open before it counts as closed.
         _ = self.nursery
         try:
             if self.network is not None:
@@ -164,10 +164,10 @@ class Node:
         return self._runtime
 
     def check(self, what: str) -> None:
-        """Refuse what is asked of a node that has left its cluster, or from another event loop.
+        """Refuse a request to a node that has left its cluster, or from another event loop.
 
         Args:
-            what: The thing that is asked for, and that it does not have any more.
+            what: The thing that is asked for, which the node does not have any more.
 
         Raises:
             RpcError: `unavailable`, not started.
@@ -195,7 +195,7 @@ class Node:
             raise RuntimeError("enter the cluster first: `async with Cluster(server) as cluster`")
         return self._nursery
 
-    # ------------------------------------------------------------ what the server tells
+    # ------------------------------------------------------------ reports of the server
 
     @property
     def node(self) -> str:
@@ -278,7 +278,8 @@ class Node:
             return session.clientize(controller, **given)
         possible = len(id) <= LONGEST_ID and id.isascii()
         if self.network is not None and possible and node_of(id) not in ("", self.id):
-            # Checked before the node's own metadata is added, and its own window where there is none.
+            # They are checked before the node adds its own metadata, and its own window where there
+            # is none.
             checked_metadata(options.get("metadata") or {})
             checked_count("window", options.get("window"), "item")
             return self.network.clientize(id, controller, options)

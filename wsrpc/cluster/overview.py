@@ -78,7 +78,7 @@ class Overview:
         if not allowed:
             raise RpcError(
                 Code.PERMISSION_DENIED,
-                "this cluster tells you nothing about itself: Cluster(…, operators=…) says who may ask",
+                "this cluster tells you nothing about itself: Cluster(…, operators=…) decides about callers",
             )
 
     @method(idempotent=True)

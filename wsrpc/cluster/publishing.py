@@ -121,7 +121,7 @@ class Publisher:
         return not (self.owns or self._wanting)
 
     def shut(self) -> None:
-        """Fail the producer, and those that wait to be one, since this node is going."""
+        """Fail the producer, and the tasks that wait to be it, since this node is going."""
         if self._lost is None:
             self._lose(gone_error(f"the producer of {self._topic.name!r} has ended"))
 
@@ -408,7 +408,7 @@ class Publisher:
         return Note(pos=self._last, epoch=self._epoch, state=state)
 
     def _make_note(self, *, ended: bool) -> Note:
-        """The same; without a state where the application gives none."""
+        """A note with that state, or without one where the application gives none."""
         try:
             note = self._noted_state()
         except Exception as error:  # noqa: BLE001  (items are stored all the same)

@@ -275,7 +275,7 @@ class Inbound(LaneOwner):
         """
         return hub
 
-    # ------------------------------------------------------------ what the target says
+    # ----------------------------------------------------------------- from the target
 
     @property
     def open(self) -> bool:

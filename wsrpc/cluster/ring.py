@@ -68,7 +68,7 @@ class Ring:
         self.epoch = epoch
         self.last = last
         # The newest position that is known of: the items up to it may be yet to come here. None
-        # while nobody looks.
+        # while no code follows it.
         self.newest: int | None = last
         self.bytes = 0
         self.most = most
@@ -81,7 +81,8 @@ class Ring:
         self.awaits_snapshot: Callable[[], bool] = lambda: False
         self._charged = charged
         self._items: deque[tuple[Shared[Any], int]] = deque()
-        # What the last reader got, if the one before it got the same.
+        # The arguments of the last call of `packs`, and its result, if the call before it had the
+        # same arguments.
         self._wanted: tuple[int, int, int, str] | None = None
         self._packs: tuple[Sequence[bytes], int] | None = None
 
@@ -313,7 +314,7 @@ class Reader(Stream[Tracked[T]]):
         except BaseException as error:
             if not self._closed:
                 self.cancel()
-                # Like any stream's: the rest is lost, and must not look complete.
+                # As with any stream, the rest is lost, and must not look complete.
                 self._cut = not isinstance(error, Exception)
             raise
         finally:

@@ -37,7 +37,7 @@ NAME_IN_USE = 10058
 RETRY = 0.1
 STARTING = 3.0
 
-# What nats-py and JetStream raise while one of them is away.
+# The exceptions that nats-py and JetStream raise while one of them is away.
 AWAY = (nats.errors.Error, nats.js.errors.Error, BusError, OSError)
 
 

@@ -405,7 +405,7 @@ class Target:
 
 
 async def _side_by_side(jobs: Sequence[Callable[[], Awaitable[None]]]) -> None:
-    """Run all of them; what one raises, as arguments that no method takes do, ends them and is raised."""
+    """Run all of them; an exception of one, as for wrong arguments, ends them and is raised."""
     failures: list[Exception] = []
 
     async def run(job: Callable[[], Awaitable[None]], scope: anyio.CancelScope) -> None:

@@ -1,4 +1,4 @@
-"""The client of nats-py, with short ways between the socket and those who send and take messages."""
+"""The client of nats-py, with short ways between the socket and senders and takers of messages."""
 
 from __future__ import annotations
 

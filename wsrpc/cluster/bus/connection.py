@@ -21,7 +21,7 @@ __all__ = ["Connection", "not_handled"]
 # Bytes that wait for the library's reader, from which on the socket is not read.
 UNREAD = 128 << 10
 
-# Bytes of one message or line. NATS has no larger ones; a server that sends some is none.
+# Bytes of one message or line. NATS has no larger ones; a server that sends one is no NATS server.
 LONGEST = 65 << 20
 
 END = b"\r\n"
@@ -38,7 +38,7 @@ class Connection(Transport):
         self.handlers: dict[bytes, Handler] = {}
         self._wire = Wire(self.handlers)
 
-    # ------------------------------------------------------------ what the library uses
+    # ------------------------------------------------------------------ for the library
 
     async def connect(self, uri: ParseResult, buffer_size: int, connect_timeout: int) -> None:
         loop = asyncio.get_running_loop()
@@ -125,7 +125,7 @@ class Wire(asyncio.Protocol):
         self._writable = asyncio.Event()
         self._writable.set()
 
-    # ------------------------------------------------------------ what the event loop calls
+    # ------------------------------------------------------------------- for the event loop
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -293,5 +293,5 @@ class Wire(asyncio.Protocol):
 
 
 def not_handled(subject: str, error: Exception) -> None:
-    """Log what a handler of messages raised."""
+    """Log an exception that a handler of messages raised."""
     everyone.error("a message on %s could not be handled", subject[:256], error=error)

@@ -31,7 +31,7 @@ MIN_PAYLOAD = 258 * 1024
 # Bytes that may wait for the socket.
 PENDING = 2 << 20
 
-# Bytes. More than a message's own, for its subject.
+# Bytes that a message counts beyond its own, for its subject.
 HEADROOM = 1024
 
 # Seconds that a connection may take to come about once it is not wanted any more.
@@ -339,7 +339,7 @@ def _is_address(url: object) -> bool:
         return False
     try:
         parts = urlsplit(f"nats://{rest}")
-        # Reading a port that is none raises.
+        # Reading an invalid port raises.
         return bool(parts.hostname) and parts.port != 0 and not any(map(str.isspace, url))
     except ValueError:
         return False
@@ -351,4 +351,4 @@ def _without_secrets(url: str) -> str:
 
 
 def _nothing() -> None:
-    """Nobody is told."""
+    """Do nothing: no code is told."""

@@ -86,7 +86,7 @@ class ThreadBus:
                 partial(runtime.call_threadsafe, on_down),
             )
         except BaseException:
-            # The bus may have opened, and only the news of it have been cancelled.
+            # The bus may have opened, although the wait for it was cancelled.
             with anyio.CancelScope(shield=True):
                 await self.close()
             raise
