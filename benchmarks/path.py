@@ -3,7 +3,7 @@
 Counts that other work on the machine does not change, for both ends in one process: the Python
 functions that an operation enters or goes on in, the event loop's and the libraries' included, and
 with ``--instructions`` the processor's instructions, as valgrind's cachegrind counts them. That takes
-minutes. ``--list`` names the functions. Which build runs is decided as always: `WSRPC_PURE=1`.
+minutes. ``--time`` adds the CPU time of an operation, which other work does change. ``--list`` names the functions. Which build runs is decided as always: `WSRPC_PURE=1`.
 """
 
 import argparse
@@ -11,6 +11,7 @@ import asyncio
 import os
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from types import CodeType, FrameType
@@ -102,6 +103,19 @@ async def functions(name: str) -> Counter[CodeType]:
     return entered
 
 
+async def cpu_time(name: str) -> float:
+    """Microseconds of CPU time an operation, user and system: the least of five times a warm work."""
+    work, count, _, _ = WORKS[name]
+    times = []
+    async for bench in _connected():
+        await work(bench, 8 * count)
+        for _ in range(5):
+            begun = time.process_time()
+            await work(bench, 8 * count)
+            times.append(time.process_time() - begun)
+    return min(times) / (8 * count) * 1e6
+
+
 def instructions(name: str) -> float:
     """Instructions an operation, from the difference of two lengths.
 
@@ -131,6 +145,7 @@ def main() -> None:
     """Print the counts."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.path", description=__doc__)
     parser.add_argument("--instructions", action="store_true", help="count them too")
+    parser.add_argument("--time", action="store_true", help="and the CPU time, in microseconds")
     parser.add_argument("--list", action="store_true", help="name the functions")
     parser.add_argument("--work", choices=list(WORKS), help="this one only")
     parser.add_argument("--run", nargs=2, help=argparse.SUPPRESS)
@@ -141,6 +156,7 @@ def main() -> None:
         return
     print(f"CPython {sys.version.split()[0]}, wsrpc in {BUILD}, both ends in one process\n")
     heads = ["Python functions", *(["instructions"] if options.instructions else [])]
+    heads += ["CPU µs"] if options.time else []
     print(f"| an operation of | {' | '.join(heads)} |\n| :-- |{' --: |' * len(heads)}")
     for name in [options.work] if options.work else WORKS:
         count = WORKS[name][1]
@@ -148,6 +164,8 @@ def main() -> None:
         figures = [f"{entered.total() / count:.1f}"]
         if options.instructions:
             figures.append(f"{instructions(name):,.0f}")
+        if options.time:
+            figures.append(f"{asyncio.run(cpu_time(name)):.1f}")
         print(f"| {name} | {' | '.join(figures)} |", flush=True)
         if options.list:
             for code, times in entered.most_common():
