@@ -20,6 +20,7 @@ from ...protocol.codec import SUBPROTOCOLS
 from ...telemetry.logs import everyone
 from ..base import Binary, LinkClosed, failed_with, short_reason
 from ..floods import TOO_MUCH, Calm
+from ..remains import read_out
 
 __all__ = ["PicowsLink"]
 
@@ -255,6 +256,9 @@ class PicowsLink(WSListener):
                 self._burst = 0
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
+        if self._lost is None and not self._failed_already():
+            # picows does not tell the cause; after the end of all input this reads nothing.
+            read_out(self._transport, self._transport.get_protocol())
         if self._lost is None and not self._failed_already():
             self._lose(LinkClosed(CloseCode.CONNECTION_LOST))
         if self._drop is not None:

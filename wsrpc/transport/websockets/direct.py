@@ -12,11 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import socket
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +32,7 @@ from ...limits import Limits
 from ...protocol.codec import SUBPROTOCOLS
 from ..base import Binary, LinkClosed, failed_with
 from ..floods import TOO_MUCH, Calm
+from ..remains import read_out
 from .framing import BINARY, TEXT, packed, unpacked
 
 if TYPE_CHECKING:
@@ -89,9 +87,6 @@ READ_SIZE = 256 * 1024
 # Bytes that the library takes in one go. It reads all the frames in them, and answers all the
 # pings, before this code can stop a flood: at most 5 ms of work.
 HANDED_OVER = 2 * 1024
-
-# Reads of the bytes that had arrived on a connection that has broken.
-MOST_READS = 64
 
 # Messages of one read of the socket that are acted on before other tasks have a turn.
 BURST = 64
@@ -326,28 +321,9 @@ class Tap(Connection, asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         if isinstance(exc, OSError):
-            self._read_out()
+            read_out(self.transport, self)
         super().connection_lost(exc)
         self._end(translated(self.close_exc))
-
-    def _read_out(self) -> None:
-        """Take the bytes that had arrived when a write failed.
-
-        asyncio reads no further then. If both ends have much to send on a link that is cut soon,
-        neither would ever take the messages that the other one had got through.
-        """
-        if self.transport.get_extra_info("sslcontext") is not None:
-            return
-        # The socket of an event loop in C may be gone by now.
-        with suppress(OSError, AttributeError):
-            own = os.dup(self.transport.get_extra_info("socket").fileno())
-            with socket.socket(fileno=own) as rest:
-                rest.setblocking(False)
-                for _ in range(MOST_READS):
-                    count = rest.recv_into(_shared.buffer)
-                    if not count:
-                        break
-                    self.buffer_updated(count)
 
     def resume_writing(self) -> None:
         super().resume_writing()
