@@ -110,6 +110,17 @@ async def test_items_are_gathered_in_frames_that_a_short_link_lets_through(
             assert proxy.resets > 2
 
 
+@pytest.mark.rule("RESUME-9")
+async def test_a_session_that_ends_since_its_links_carry_nothing_says_so(codec: Codec) -> None:
+    async with served([Work()]) as listener, resetting_proxy(listener.url) as proxy:
+        async with wsrpc.connect(proxy.url, codec=codec) as session:
+            await session.clientize(Work).once(1)
+            proxy.upward = 10_000
+            proxy.reset()
+            with pytest.raises(wsrpc.ConnectionLost, match="each of its last five connections"):
+                await session.clientize(Work).total(wsrpc.stream_of(["x" * 30_000]))
+
+
 @pytest.mark.rule("RESUME-5")
 async def test_a_link_lost_before_the_clients_first_ack_arrives_loses_nothing_either(
     codec: Codec,

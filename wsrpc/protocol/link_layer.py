@@ -26,6 +26,7 @@ __all__ = ["Continuity"]
 
 # Links in a row that carried nothing forward, after which a session ends (RESUME-9).
 MAX_BARREN_LINKS = 5
+BARREN = "the session ended, since each of its last five connections broke too soon"
 
 
 class Continuity(Traffic):
@@ -44,12 +45,17 @@ class Continuity(Traffic):
         """
         if not self.resume_window or self._broken or self.closed:
             return False
-        if self._barren_links >= MAX_BARREN_LINKS:
+        if self.fruitless is not None:
             return False
         if self.side == "accepting":
             # A session in which no frame was taken loses none by going on.
             return self._confirmed or self.received == 0
         return self.token is not None
+
+    @property
+    def fruitless(self) -> str | None:
+        """The error of a session that cannot go on since no link carried anything, or None."""
+        return BARREN if self._barren_links >= MAX_BARREN_LINKS else None
 
     def _step(self, event: str) -> None:
         try:

@@ -53,7 +53,6 @@ __all__ = ["STOPPING", "Owner", "WireSession"]
 
 # Seconds for the goodbye of a link on which nothing has begun.
 GOODBYE = 0.1
-
 STOPPING = "the server is stopping"
 
 # Seconds that handlers have to end once their cleanup was cancelled as well.
@@ -280,7 +279,8 @@ class WireSession:
             self._owner.wire_detached(self, _lost(code, reason, "the connection was lost"))
         else:
             # The cause may also be the end of the link before, which this one was to resume.
-            self.lose(code, reason, cause=verdict or self.hub.trouble)
+            cause, what = verdict or self.hub.trouble, self.endpoint.fruitless
+            self.lose(code, reason, what=what, cause=cause)
 
     def _is_last(self, code: int) -> bool:
         """Whether no other link follows one that ended with this code, since a side drains.

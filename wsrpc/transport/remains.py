@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import socket
 from contextlib import suppress
@@ -14,14 +13,14 @@ __all__ = ["read_out"]
 MOST_READS = 64
 
 
-def read_out(transport: asyncio.BaseTransport, protocol: Any) -> None:
+def read_out(transport: Any, protocol: Any) -> None:
     """Hand those bytes to the protocol, in its `connection_lost`.
 
     When a write fails, asyncio reads no further. If both ends have much to send on a link that is
     cut soon, neither would ever take the messages that the other one had got through.
 
     Args:
-        transport: The transport that is lost.
+        transport: The asyncio transport that is lost.
         protocol: An `asyncio.BufferedProtocol`, which takes the bytes as those of each read.
     """
     if transport.get_extra_info("sslcontext") is not None:
