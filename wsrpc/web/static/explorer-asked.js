@@ -1,4 +1,4 @@
-// What the server asks of the page: each call is a card, answered by hand.
+// The calls of the server to the page: each is a card, answered by hand.
 import { RpcError } from "./wsrpc.js";
 import { $, h, button, passOn, refill, jsonOf, coloured, parse } from "./explorer-dom.js";
 import { remark } from "./explorer-frames.js";
@@ -10,7 +10,7 @@ const cards = h("div");
 const rules = h("div");
 let told = () => {};
 
-/** @param {() => void} tell Called whenever what waits for an answer has changed. */
+/** @param {() => void} tell Called whenever the calls that wait for an answer have changed. */
 export function setUp(tell) {
   told = tell;
   const method = h("input", { type: "text", placeholder: "Page.confirm", "aria-label": "Method to answer", spellcheck: "false" });

@@ -2,7 +2,7 @@
 
 import { jsonOf } from "./explorer-dom.js";
 
-// Control characters, the two separators of lines, and what turns text around.
+// Control characters, the two separators of lines, and characters that reverse text.
 const UNSEEN = /[\u0000-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]/;
 
 /** One word of a POSIX shell. @param {string} text */
@@ -63,7 +63,7 @@ const isName = (text) => /^[A-Za-z_][A-Za-z0-9_]*$/.test(text);
 const KEYWORDS = new Set("False None True and as assert async await break class continue def del elif else except finally for from global if import in is lambda nonlocal not or pass raise return try while with yield".split(" "));
 /** @param {string} text */
 const isPlain = (text) => isName(text) && !KEYWORDS.has(text) && !text.startsWith("__");
-/** A method as a client in JavaScript spells it, if it can: the name that it makes of that is the method's. @param {string} name */
+/** A method as a client in JavaScript spells it, if the client makes the method's own name of that again. @param {string} name */
 const spelt = (name) =>
   [name.replace(/(?!^)_([a-z])/g, (_, c) => c.toUpperCase()), name].find((one) =>
     isName(one) && !/^(__.*|then|catch|finally|toJSON|toString|valueOf|constructor|inspect|nodeType|asymmetricMatch)$/.test(one) &&

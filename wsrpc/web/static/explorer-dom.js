@@ -21,7 +21,7 @@ export function h(what, attributes, ...children) {
 /** A quiet button. @param {any} label @param {(event: any) => void} onclick @param {any} [more] */
 export const button = (label, onclick, more) => h("button", { type: "button", class: "quiet", onclick, ...more }, label);
 
-/** New content for an element. What had the focus in it passes it on: to what has the same `data-name`, or the same place.
+/** New content for an element. An element in it that had the focus passes it on to one with the same `data-name`, or in the same place.
  * @param {any} into @param {any[]} content @param {any} [otherwise] Gets the focus where nothing can have it. */
 export function refill(into, content, otherwise) {
   const held = into.contains(document.activeElement) && document.activeElement;
@@ -31,7 +31,7 @@ export function refill(into, content, otherwise) {
   const all = able();
   if (held) (all.find((one) => one.dataset.name && one.dataset.name === held.dataset.name) ?? all[Math.min(at, all.length - 1)] ?? otherwise).focus();
 }
-/** Take an element away, or hide it. What had the focus in it passes it on. @param {any} one @param {any} next @param {() => void} [away] */
+/** Take an element away, or hide it. If it holds the focus, it passes the focus on. @param {any} one @param {any} next @param {() => void} [away] */
 export function passOn(one, next, away = () => one.remove()) {
   const held = one.contains(document.activeElement);
   away();
@@ -57,7 +57,7 @@ export function coloured(text) {
   return into;
 }
 
-/** @param {any} what Text, or what gives it. @param {string} [label] */
+/** @param {any} what Text, or a function that gives it. @param {string} [label] */
 export function copyButton(what, label = "Copy") {
   return button(label, async ({ currentTarget: pressed }) => {
     const text = typeof what === "function" ? what() : what;
@@ -86,7 +86,7 @@ export function save(name, content, type) {
 
 const LINES = 200;
 
-/** A value as it is shown in a result, with what one may do with it. @param {any} value */
+/** A value as it is shown in a result, with buttons for it. @param {any} value */
 export function shown(value) {
   if (value instanceof Uint8Array) {
     return h("div.value", {}, tools(button("Save", () => save("bytes.bin", value, "application/octet-stream"))), h("pre", {}, hex(value)), h("p.hint", {}, `${value.length.toLocaleString("en")} bytes`));
@@ -135,17 +135,17 @@ function hex(bytes) {
   return lines.join("\n");
 }
 
-/** Whole numbers beyond 2^53 stay what they are. @param {string} _ @param {any} value @param {any} [context] */
+/** Whole numbers beyond 2^53 stay exact. @param {string} _ @param {any} value @param {any} [context] */
 const exactly = (_, value, context) => (Number.isInteger(value) && !Number.isSafeInteger(value) && /^-?\d+$/.test(context?.source) ? BigInt(context.source) : value);
 
-/** As it is written: a number of which a double would not say the same is text. @param {string} _ @param {any} value @param {any} [context] */
+/** The value as it is written: a number that a double cannot hold exactly is text. @param {string} _ @param {any} value @param {any} [context] */
 const verbatim = (_, value, context) => (typeof value === "number" && context?.source && context.source !== String(value) ? JSON.rawJSON(context.source) : value);
 /** A frame, its values as they are written. @param {any} read @param {any} written */
 const merged = (read, written) => (Array.isArray(read) ? [...read.slice(0, 2), ...written.slice(2)] : read);
 /** @param {string} text */
 export const frameOf = (text) => merged(JSON.parse(text), JSON.parse(text, verbatim));
 
-/** What came or went, and how it was written. @type {WeakMap<any, any>} */
+/** Frames that came or went, and their text. @type {WeakMap<any, any>} */
 const writings = new WeakMap();
 /** A frame as it was written. @param {any} frame */
 export const writing = (frame) => writings.get(frame) ?? frame;

@@ -16,7 +16,7 @@ const DEEPEST = 8;
 const DOTS = "••••";
 const own = (object, name) => (object && Object.hasOwn(object, name) ? object[name] : undefined);
 
-/** What a schema refers to, with what stands beside the reference. A server may say anything: what should be a list is one. @param {any} schema @param {any} defs @returns {any} */
+/** The schema that a reference names, with the words beside the reference. A server may say anything, so lists are made lists here. @param {any} schema @param {any} defs @returns {any} */
 export function resolve(schema, defs, steps = 20) {
   let now = schema;
   while (steps-- > 0) {
@@ -170,7 +170,7 @@ function control(about) {
   const ghost = schema.default !== undefined && schema.default !== null ? (typeof schema.default === "string" ? schema.default : jsonOf(schema.default)) : optional ? "left out" : "";
   if (depth >= DEEPEST) return text(about, start, ghost, "JSON");
   if (schema.const !== undefined) {
-    // It says which member of a union this is, so it always goes.
+    // The value tells the member of the union, so it always goes.
     return { node: h("code", { id }, jsonOf(schema.const)), type: "", read: () => schema.const, write: () => {} };
   }
   if (schema.enum) {
@@ -226,7 +226,7 @@ function control(about) {
       read: () => (input.value === "" && optional ? undefined : input.value),
       write: (v) => {
         if (typeof v !== "string") throw new Error(`${jsonOf(v)} is no text.`);
-        // What was hidden has to be typed again.
+        // A hidden value has to be typed again.
         input.value = secret && v === DOTS ? "" : v;
       },
       clear: () => (input.value = ""), empty: () => input.value === "",
@@ -383,7 +383,7 @@ function union({ id, name, schema, defs, path, depth = 0, changed }) {
     composite: true, box: h("div.inside", {}, which, inside), type: "one of", build: () => chosen || choose(0),
     inner: () => (chosen ? [[null, chosen]] : []), read: () => (chosen || choose(0), chosen.read()),
     write: (value) => {
-      // The first that takes it; a discriminator decides at once.
+      // The first schema that takes the value is chosen; a discriminator decides at once.
       const order = schema.choices.map((_, i) => i).sort((a, b) => fits(b) - fits(a));
       function fits(i) {
         const one = resolve(schema.choices[i], defs);
@@ -402,7 +402,7 @@ function union({ id, name, schema, defs, path, depth = 0, changed }) {
 /** All fields and those inside them. @param {any[]} fields @returns {any[]} */
 export const flat = (fields) => fields.flatMap((one) => [one, ...flat(one.inner())]);
 
-/** The paths of what must not be shown again, wherever a schema says so.
+/** The paths of values that must not be shown again, by their schemas.
  * @param {any} raw @param {any} value @param {any} defs @param {any[]} path @returns {any[][]} */
 export function secrets(raw, value, defs, path) {
   const schema = resolve(raw, defs);

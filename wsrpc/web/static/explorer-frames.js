@@ -8,7 +8,7 @@ const QUIET = new Set(["ack", "credit", "ping", "pong"]);
 const OF_LINK = new Set(["hello", "ack", "ping", "pong", "goaway", "auth"]);
 
 const passing = { entries: [], dropped: 0 };
-/** What the pane shows: what passes here, or a recording. @type {{entries: any[], dropped: number}} */ let pane = passing;
+/** The content of the pane: the frames of this session, or a recording. @type {{entries: any[], dropped: number}} */ let pane = passing;
 let fresh = [];
 const rows = $("rows");
 
@@ -167,7 +167,7 @@ const recorded = h("input", { type: "file", accept: ".wsrec", "aria-label": "A r
 const chooser = button("Open", () => recorded.click(), { title: "Show a recording, such as `wsrpc record` makes" });
 $("clear").after(copyButton(transcript, "Copy all"), chooser, leave, recorded);
 
-// The pane is as wide as one likes.
+// The pane has any width that one likes.
 const edge = $("edge");
 let width = 400;
 function resize(to) {

@@ -1,4 +1,4 @@
-// A recording in place of what passes here; docs/recording.md has its format. Loaded when one is opened.
+// A recording in place of the session's frames; docs/recording.md has its format. This is loaded when one is opened.
 import { msgpack } from "./wsrpc-msgpack.js";
 
 const MAGIC = "\x89WSREC\x01\n";

@@ -1,4 +1,4 @@
-// Calls that run, and the cards that show what came of them.
+// Calls that run, and the cards that show their results.
 import { RpcError } from "./wsrpc.js";
 import { $, h, button, passOn, jsonOf, coloured, shown, copyButton, save, counted, writing } from "./explorer-dom.js";
 import { field, masked } from "./explorer-forms.js";
@@ -11,11 +11,11 @@ const CARDS = 50;
 
 /** Calls without an outcome, the oldest first. @type {Set<any>} */
 export const live = new Set();
-/** By the id of the wire session that is there. @type {Map<number, any>} */
+/** The runs by their id in the present wire session. @type {Map<number, any>} */
 const byId = new Map();
 let window_ = 32;
 
-/** Sees every frame: for the pane, for the credit bar, and for when a stopped call has cleaned up.
+/** Sees every frame: for the pane, for the credit bar, and for the end of a stopped call's cleanup.
  * @param {boolean} sent @param {any} frame @param {number} at */
 export function trace(sent, frame, at) {
   const [name, id, body] = frame;
@@ -69,7 +69,7 @@ class ByHand {
   }
 }
 
-/** What an item says in words, if it does. @param {any} item */
+/** The text in an item, if it has any. @param {any} item */
 function pieceOf(item) {
   if (typeof item === "string") return item;
   if (item === null || typeof item !== "object") return undefined;
@@ -78,7 +78,7 @@ function pieceOf(item) {
 }
 
 /**
- * Make a call and show what comes of it.
+ * Make a call and show its results.
  * @param {any} session
  * @param {{controller: string, name: string, method: any, args: any, options: any, secrets: any[][], uploads: Record<string, any>, callbacks: Record<string, any>, ask: (method: string, args: any) => Promise<any>, over: (run: any) => void, changed: () => void}} asked
  */
@@ -154,7 +154,7 @@ export function start(session, { controller, name, method, args, options, secret
     if (rows.length > 2 * ROWS) rows.splice(0, ROWS);
   };
 
-  // --- What travels with the call.
+  // --- Attachments of the call.
   const travelling = { ...args };
   const hands = [];
   for (const [key, upload] of Object.entries(uploads)) {
@@ -231,7 +231,7 @@ export function start(session, { controller, name, method, args, options, secret
 
   async function drive() {
     const facts = { kind: method.kind, wire: name, tracked: method.tracked, idempotent: method.idempotent, timeout: method.timeout || undefined, bytes: (method.item ?? method.result)?.format === "base64url" };
-    // Under a name of our own: the server's may be `then`.
+    // The method gets a name of our own: the server's may be `then`.
     const { make } = session.clientize({ name: controller, methods: { make: facts } });
     try {
       if (streams) {

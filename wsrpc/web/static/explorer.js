@@ -8,7 +8,7 @@ import { live, start, trace } from "./explorer-runs.js";
 import { programs } from "./explorer-copy.js";
 
 const HERE = `wsrpc.${location.host}${location.pathname}`;
-/** What a browser keeps, where it keeps anything: one that keeps nothing refuses to name its storage. @param {any} where "local" or "session" @param {string} key @param {string|null} [value] */
+/** A value in the browser's storage. A browser that stores nothing even refuses access to its storage. @param {any} where "local" or "session" @param {string} key @param {string|null} [value] */
 function stored(where, key, value) {
   try {
     where = window[where + "Storage"];
@@ -54,7 +54,7 @@ const session = (connect(".", {
 }));
 
 let contract;
-/** Why there is none. @type {any} */ let silent;
+/** The error in place of the contract. @type {any} */ let silent;
 let described = "";
 let resumed = 0;
 let was = "";
@@ -87,7 +87,7 @@ function follow() {
   if (state !== "lost" || attempt > 1) notice();
 }
 
-/** What of this is an object, by name, and within each the same of these keys: a server may say anything. @param {any} all @param {string[]} keys */
+/** The members of this that are objects, by name, and within each the objects under these keys: a server may say anything. @param {any} all @param {string[]} keys */
 const parts = (all, key, ...more) =>
   Object.fromEntries(Object.entries(all ?? {}).filter(([, one]) => one instanceof Object && !Array.isArray(one)).map(([name, one]) => [name, key ? { ...one, [key]: parts(one[key], ...more) } : one]));
 
@@ -110,10 +110,10 @@ async function describe() {
 
 async function again() {
   await session.close();
-  // Why it could not be opened is shown by its state.
+  // The session's state shows the reason why it could not be opened.
   session.reopen().catch(() => {});
 }
-/** One sentence and one action for whatever is not as it should be. */
+/** One sentence and one action for each kind of trouble. */
 function notice() {
   const { state, lastClose, draining } = session.snapshot;
   const none = contract && Object.values(contract.controllers).every((one) => !Object.keys(one.methods).length);
@@ -122,11 +122,11 @@ function notice() {
   if (state === "closed" && lastClose?.code === 4501) told = ["The server does not know you: it wants credentials.", "Credentials", () => askCredentials()];
   else if (state === "closed" && lastClose?.code === 4503) told = ["The server knows you and refuses you.", "Other credentials", () => askCredentials()];
   else if (state === "closed") told = [`The session is closed: ${lastClose?.code ?? ""} ${lastClose?.reason ?? ""}`.trim() + ".", "Connect again", again];
-  else if (state === "lost") told = [`The connection is lost (${lastClose?.code ?? 1006}); this page dials until it is back. What runs goes on then.`, "Begin a new session", again];
+  else if (state === "lost") told = [`The connection is lost (${lastClose?.code ?? 1006}); this page dials until it is back. Running calls go on then.`, "Begin a new session", again];
   else if (state === "connecting") told = [`Connecting to ${location.host} …`, "Dial anew", again];
   else if (silent?.code === "unimplemented" || silent?.code === "permission_denied" || silent?.code === "not_found") told = ["This server does not tell what it offers: reflection is off.", "Ask again", describe];
   else if (silent) told = [`The server did not tell what it offers: ${silent.message}`, "Ask again", describe];
-  else if (draining) told = ["The server is about to stop: what runs may end, new calls go to the next session.", "Begin a new session", again];
+  else if (draining) told = ["The server is about to stop: running calls may end, new ones go to the next session.", "Begin a new session", again];
   else if (none) told = ["This server offers no methods.", "Ask again", describe];
   $("notice").hidden = !told;
   refill($("notice"), told ? [h("p", {}, told[0]), button(told[1], told[2])] : [], $("main"));
@@ -204,7 +204,7 @@ function askCredentials(why) {
     $("dialog").close();
     again();
   };
-  dialog("Credentials", h("form", { onsubmit: use }, h("p", {}, why ? `${why} ` : "", "What goes into the hello's ", h("code", {}, "auth"), ": a text such as a token, or JSON. A new session begins with it."),
+  dialog("Credentials", h("form", { onsubmit: use }, h("p", {}, why ? `${why} ` : "", "The hello's ", h("code", {}, "auth"), ": a text such as a token, or JSON. A new session begins with it."),
     h("label", { for: "c" }, "Text or JSON"), text, wrong, h("label.keep", {}, keep, " remember for this tab"),
     h("div.go", {}, h("button.primary", { type: "submit" }, "Use"), button("Cancel", () => $("dialog").close()))));
   text.focus();
@@ -269,7 +269,7 @@ $("tree").onclick = (event) => {
 
 /** The method that is open. @type {any} */ let current;
 
-/** What a link names: a method, and perhaps its arguments. */
+/** The method that a link names, and perhaps its arguments. */
 function fromLink() {
   const [path, given] = location.hash.slice(1).split("?");
   try {
@@ -285,7 +285,7 @@ function find(controller, name) {
   const one = Object.hasOwn(contract.controllers, controller) ? contract.controllers[controller] : undefined;
   return one && Object.hasOwn(one.methods, name) ? one.methods[name] : undefined;
 }
-/** Show what the address says. @param {any} [kept] What the form held. */
+/** Show the method of the address. @param {any} [kept] The values that the form held. */
 function route(kept) {
   if (!contract) return;
   let { controller, name, args } = fromLink();
@@ -407,7 +407,7 @@ function show(controller, name, method, args) {
   function toForm() {
     if (asJsonNow()) guarded(() => (fill(readJson()), mode(false)));
   }
-  /** Arguments into the form; what has no field goes to the JSON. @param {any} given */
+  /** Put arguments into the form; those without a field go to the JSON. @param {any} given */
   function fill(given) {
     try {
       for (const key of Object.keys(given)) if (!fields.some((one) => one.path[0] === key && !one.how && !one.callback)) throw new Error(`There is no field ${key}.`);
@@ -440,7 +440,7 @@ const hidden = (method, args) => Object.entries(args).flatMap(([key, one]) => {
   return secrets(schema, one, schema.$defs ?? {}, [key]);
 });
 
-/** A line on what comes back. @param {any} method */
+/** A line about the result. @param {any} method */
 function returns(method) {
   const parts = [["result", "Returns"], ["item", "Items"], ["final", "Final"]].filter(([key]) => method[key]).map(([key, label]) => [label, method[key]]);
   for (const error of Array.isArray(method.errors) ? method.errors : []) parts.push([`Error ${error.type ?? error.code ?? ""}`, error.data ?? error]);
@@ -448,12 +448,12 @@ function returns(method) {
   return h("details.returns", {}, h("summary", {}, parts.map(([label, schema], i) => [i ? " · " : "", `${label} `, h("code", {}, typeName(schema))])), parts.map(([label, schema]) => [h("h3", {}, label), h("pre", { tabindex: 0 }, coloured(jsonOf(schema, 2)))]));
 }
 
-/** What a call may be given besides its arguments. @param {any} method */
+/** The options of a call besides its arguments. @param {any} method */
 function optionFields(method) {
   const streams = method.kind === "stream";
   const properties = {
     timeout: { type: "integer", minimum: 1, description: "Milliseconds until the call is given up, on both sides." },
-    ...(streams && { window: { type: "integer", minimum: 1, description: "Items that the server may be ahead of this page." }, overflow: { enum: ["block", "latest", "drop_oldest", "fail"], description: "What becomes of items that nobody takes in time." } }),
+    ...(streams && { window: { type: "integer", minimum: 1, description: "Items that the server may be ahead of this page." }, overflow: { enum: ["block", "latest", "drop_oldest", "fail"], description: "The fate of items not taken in time." } }),
     key: { type: "string", description: "Idempotency key, for the handler." },
     ...(!streams && { idempotent: { type: "boolean", default: method.idempotent === true, description: "Calling twice does no harm: repeated after a lost session." } }),
     metadata: { type: "object", additionalProperties: { type: "string" }, description: "Goes with the call, for whoever handles it." },
@@ -463,7 +463,7 @@ function optionFields(method) {
   return { read: one.read, fields: [one], node: h("details.options", {}, h("summary", {}, "Options"), inner.map((each) => each.node)) };
 }
 
-/** Restore, after the contract came anew, what was typed. */
+/** Restore the typed values after the contract came anew. */
 function remembering() {
   const { controller, name, fields } = current;
   const at = jsonOf(flat(fields).filter((one) => one.node.contains(document.activeElement)).at(-1)?.path);
@@ -501,7 +501,7 @@ function call() {
       if (run.error?.code !== "invalid_argument" || current !== mine) return;
       const { text } = mine, blamed = [], lines = [];
       for (const { loc, msg } of Array.isArray(run.error.data?.errors) ? run.error.data.errors : []) {
-        // A union's place names the chosen member as well; the nearest field that holds it will do.
+        // The path of a union names the chosen member as well; the nearest field around it will do.
         let [at] = flat(fields).filter((one) => one.path.every((step, i) => step === loc?.[i])).sort((a, b) => b.path.length - a.path.length);
         if (!at || at.node.closest("[hidden]")) (at = text), lines.push(`${[loc].flat().join(".")}: ${msg}`);
         at.fail(at === text ? lines.join("\n") : String(msg));
@@ -518,7 +518,7 @@ function changed() {
   planned = true;
   requestAnimationFrame(() => ((planned = false), code()));
 }
-/** What depends on which calls run. */
+/** Update the parts of the page that depend on the running calls. */
 function state() {
   if (!current) return;
   const mine = current.mine();
@@ -564,7 +564,7 @@ let calls = [];
 try {
   calls = parse(stored("local", CALLS) ?? stored("session", CALLS) ?? "[]").slice(0, 100);
 } catch {
-  // Somebody else's: begin anew.
+  // It is another person's: begin anew.
 }
 const keep = h("input", { type: "checkbox", checked: stored("local", CALLS) !== null, onchange: () => (stored(keep.checked ? "session" : "local", CALLS, null), saveHistory()) });
 const past = h("ol", { id: "calls" });
@@ -587,7 +587,7 @@ function restore(entry) {
 }
 saveHistory();
 
-/** What the pane of code shows. */
+/** The content of the pane of code. */
 let coded = "";
 function code() {
   if (!current) return;

@@ -2,7 +2,7 @@
 // @ts-check
 const utf8 = new TextEncoder(), text8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
-/** @param {any} value Made of what travels, as wsrpc.js gives it. @returns {Uint8Array<ArrayBuffer>} */
+/** @param {any} value A value in the forms that travel, as wsrpc.js gives it. @returns {Uint8Array<ArrayBuffer>} */
 function encode(value) {
   let bytes = new Uint8Array(128), view = new DataView(bytes.buffer), at = 0;
   /** @param {number} n */
@@ -64,7 +64,7 @@ function encode(value) {
   return bytes.slice(0, at);
 }
 
-/** What is outside of the value space comes as undefined. @param {Uint8Array} bytes @returns {any} */
+/** A value outside of the value space comes as undefined. @param {Uint8Array} bytes @returns {any} */
 function decode(bytes) {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   let at = 0;

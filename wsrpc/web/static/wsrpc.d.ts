@@ -41,7 +41,7 @@ export type CallOptions = {
      */
     window?: number;
     /**
-     * What becomes of items that nobody takes in time; "block": the far side waits.
+     * The fate of items that are not taken in time; "block": the far side waits.
      */
     overflow?: Overflow;
     /**
@@ -62,7 +62,7 @@ export type StreamRequest = {
 export type StreamFetcher = (request: StreamRequest, fetch: (request: StreamRequest) => Stream<any, any>) => AsyncIterable<any>;
 export type ConnectOptions = {
     /**
-     * Credentials, or what gives them within 10 s before each attempt. Only an RpcError `unauthenticated` or `permission_denied` from it ends the session.
+     * Credentials, or a function that gives them within 10 s before each attempt. Only an RpcError `unauthenticated` or `permission_denied` from it ends the session.
      */
     auth?: unknown | ((about: {
         signal: AbortSignal;
@@ -70,7 +70,7 @@ export type ConnectOptions = {
         lastClose?: Close;
     }) => unknown);
     /**
-     * What the server may call here.
+     * The controllers that the server may call here.
      */
     controllers?: object[] | Record<string, object>;
     /**
@@ -78,7 +78,7 @@ export type ConnectOptions = {
      */
     fallback?: (method: string, args: any, ctx: CallContext) => unknown;
     /**
-     * Whether the server may ask what there is.
+     * Whether the server may ask for the names of the controllers and methods.
      */
     reflection?: boolean;
     /**
@@ -186,7 +186,7 @@ export declare function toBase64url(bytes: Uint8Array): string;
 export declare const fromBase64url: (text: string) => Uint8Array<ArrayBuffer>;
 /** Bytes as they come in either codec. @param {string|Uint8Array} bytes */
 export declare const toBytes: (bytes: string | Uint8Array) => Uint8Array<ArrayBufferLike>;
-/** What `connect` speaks unless it is told another. @type {Codec} */
+/** The codec of `connect`, unless another one is given. @type {Codec} */
 export declare const json: Codec;
 /**
  * Items from the far side: `for await (const item of stream)`. Leaving the loop cancels the call.
@@ -197,7 +197,7 @@ export declare const json: Codec;
 export declare class Stream<T, F = undefined> implements AsyncIterableIterator<T> {
     /** Items that were let go. */
     dropped: number;
-    /** What the stream ended with, once it has. @type {F|undefined} */
+    /** The value with which the stream ended, once it has ended. @type {F|undefined} */
     final: F | undefined;
     /** Of a tracked stream: the id of the last item that has come. @type {string|undefined} */
     lastId: string | undefined;
@@ -209,11 +209,11 @@ export declare class Stream<T, F = undefined> implements AsyncIterableIterator<T
     [Symbol.asyncIterator](): this;
     /** @returns {Promise<IteratorResult<T, undefined>>} */
     next(): Promise<IteratorResult<T, undefined>>;
-    /** All items that have come by then, each time: for one rendering of each. @returns {AsyncGenerator<T[], void, undefined>} */
+    /** Each time all items that have come by then, so that they can be rendered together. @returns {AsyncGenerator<T[], void, undefined>} */
     batches(): AsyncGenerator<T[], void, undefined>;
     /** Stop it, on the far side too. @returns {Promise<IteratorResult<T, undefined>>} */
     return(): Promise<IteratorResult<T, undefined>>;
-    /** Stop it; whoever waits for an item gets the reason, or the end. @param {unknown} [reason] */
+    /** Stop it; code that waits for an item gets the reason, or the end. @param {unknown} [reason] */
     cancel(reason?: unknown): void;
     /** All that is left, as an array. @returns {Promise<T[]>} */
     collect(): Promise<T[]>;
@@ -222,29 +222,29 @@ export declare class Stream<T, F = undefined> implements AsyncIterableIterator<T
 }
 /** The conversation with one server. It outlives lost connections; a `state` event tells of each change. */
 export declare class Session extends EventTarget {
-    /** Calls a function with the snapshot, at once and after each change; returns what ends that. */
+    /** Calls a function with the snapshot, at once and after each change; returns a function that ends that. */
     subscribe: (listener: (snapshot: Snapshot) => void) => () => undefined;
     /** @readonly @type {State} */ readonly state: State;
-    /** How things are: frozen, and another object after each change. Times are those of `Date.now()`. @readonly @type {Snapshot} */ readonly snapshot: Snapshot;
+    /** The state of the session: frozen, and another object after each change. Times are those of `Date.now()`. @readonly @type {Snapshot} */ readonly snapshot: Snapshot;
     /** The public name of the session on the wire. @readonly @type {string} */ readonly id: string;
     /** Why the last connection closed. @readonly @type {Close|undefined} */ readonly lastClose: Close | undefined;
     /** Connections so far. @readonly @type {number} */ readonly links: number;
     /** How often the session went on over another connection. @readonly @type {number} */ readonly resumes: number;
-    /** Whether the server finishes what it has and then goes. @readonly @type {boolean} */ readonly draining: boolean;
+    /** Whether the server finishes its calls and then goes. @readonly @type {boolean} */ readonly draining: boolean;
     /** Resolves when the server has let this side in; rejects when it never will. @returns {Promise<void>} */
     ready(): Promise<void>;
     /**
      * A client for a controller of the server's.
      * @template T
      * @overload
-     * @param {Controller<T>} which What `wsrpc gen ts` wrote.
+     * @param {Controller<T>} which The constant that `wsrpc gen ts` wrote.
      * @param {ClientOptions} [options]
      * @returns {T}
      */
     /**
      * @template [T=any]
      * @overload
-     * @param {string} which Its name; what its methods give can be awaited and iterated over.
+     * @param {string} which Its name; the calls of its methods can be awaited and iterated over.
      * @param {ClientOptions} [options]
      * @returns {T}
      */
@@ -254,14 +254,14 @@ export declare class Session extends EventTarget {
      * A client for a controller of the server's.
      * @template T
      * @overload
-     * @param {Controller<T>} which What `wsrpc gen ts` wrote.
+     * @param {Controller<T>} which The constant that `wsrpc gen ts` wrote.
      * @param {ClientOptions} [options]
      * @returns {T}
      */
     /**
      * @template [T=any]
      * @overload
-     * @param {string} which Its name; what its methods give can be awaited and iterated over.
+     * @param {string} which Its name; the calls of its methods can be awaited and iterated over.
      * @param {ClientOptions} [options]
      * @returns {T}
      */

@@ -1,5 +1,5 @@
 // wsrpc: calls and streams both ways over one WebSocket. Browsers, Node, Deno, Bun; no dependencies.
-// What is public has types; inside, frames are arrays of `any`. Ids such as CALL-5 are rules of protocol.md.
+// All public parts have types; inside, frames are arrays of `any`. Ids such as CALL-5 are rules of protocol.md.
 // @ts-check
 /// <reference lib="esnext.disposable" preserve="true" />
 
@@ -16,7 +16,7 @@
  * @property {Record<string, string>} [metadata] Travels with the call.
  * @property {string} [key] Idempotency key, for the handler.
  * @property {number} [window] Items that the far side may be ahead of the consumer, at first.
- * @property {Overflow} [overflow] What becomes of items that nobody takes in time; "block": the far side waits.
+ * @property {Overflow} [overflow] The fate of items that are not taken in time; "block": the far side waits.
  * @property {boolean} [idempotent] Calling twice does no harm, so that it is made again after a lost session.
  */
 /** @typedef {CallOptions & {streamFetcher?: StreamFetcher}} ClientOptions */
@@ -24,10 +24,10 @@
 /** @typedef {(request: StreamRequest, fetch: (request: StreamRequest) => Stream<any, any>) => AsyncIterable<any>} StreamFetcher May fetch never, once or often; nothing is sent before the first item is asked for. */
 /**
  * @typedef {object} ConnectOptions
- * @property {unknown|((about: {signal: AbortSignal, attempt: number, lastClose?: Close}) => unknown)} [auth] Credentials, or what gives them within 10 s before each attempt. Only an RpcError `unauthenticated` or `permission_denied` from it ends the session.
- * @property {object[]|Record<string, object>} [controllers] What the server may call here.
+ * @property {unknown|((about: {signal: AbortSignal, attempt: number, lastClose?: Close}) => unknown)} [auth] Credentials, or a function that gives them within 10 s before each attempt. Only an RpcError `unauthenticated` or `permission_denied` from it ends the session.
+ * @property {object[]|Record<string, object>} [controllers] The controllers that the server may call here.
  * @property {(method: string, args: any, ctx: CallContext) => unknown} [fallback] Answers all other methods.
- * @property {boolean} [reflection] Whether the server may ask what there is.
+ * @property {boolean} [reflection] Whether the server may ask for the names of the controllers and methods.
  * @property {Codec} [codec] JSON, or `msgpack` of wsrpc-msgpack.js.
  * @property {boolean} [reconnect] Whether to come back after a lost connection.
  * @property {number|null} [timeout] Milliseconds of a call for one value.
@@ -42,12 +42,12 @@
 /** @typedef {{session: Session, signal: AbortSignal, metadata: Record<string, string>, key?: string, lastId?: string, deadline?: number, clientize: Session["clientize"]}} CallContext `signal` fires when the call is over for its caller; `deadline` is by `performance.now()`; `clientize` is for calls made on behalf of this one. */
 /** @typedef {{readonly kind: "unary"|"stream"|"notify", readonly wire?: string, readonly idempotent?: boolean, readonly tracked?: boolean, readonly bytes?: boolean, readonly timeout?: number, readonly callbacks?: Readonly<Record<string, number>>}} MethodFacts */
 /**
- * What `wsrpc gen ts` writes for a controller.
+ * The constant that `wsrpc gen ts` writes for a controller.
  * @template T
  * @typedef {{readonly name: string, readonly methods: Readonly<Record<string, MethodFacts>>, readonly _?: T}} Controller
  */
 /**
- * What an upload parameter takes.
+ * A value that an upload parameter takes.
  * @template T
  * @typedef {AsyncIterable<T> | Generator<T, any, any> | ReadableStream<T> | ([Uint8Array] extends [T] ? Blob : never)} Upload
  */
@@ -108,7 +108,7 @@ const failure = (code, message, notStarted, more) => new RpcError(code, message,
 const misuse = (message, cause) => failure("invalid_argument", message, false, cause && { cause });
 /** The other side broke the protocol; the link closes with this code. @param {string} message @param {number} [code] */
 const violation = (message, code = 4505) => Object.assign(new Error(message), { violation: code });
-/** What an application's function throws is reported as any other error of the page. @param {(...args: any[]) => void} run @param {any[]} args */
+/** Run a function of the application; an error of it is reported like any other error of the page. @param {(...args: any[]) => void} run @param {any[]} args */
 function safely(run, ...args) {
   try {
     run(...args);
@@ -116,7 +116,7 @@ function safely(run, ...args) {
     setTimeout(() => { throw error; });
   }
 }
-/** A timer that may be longer than `setTimeout` can; returns what ends it. @param {number} ms @param {() => void} run @param {boolean} [quiet] Keeps no process alive. */
+/** A timer that may be longer than those of `setTimeout`; returns a function that ends it. @param {number} ms @param {() => void} run @param {boolean} [quiet] Keeps no process alive. */
 function after(ms, run, quiet) {
   /** @type {any} */ let timer;
   const arm = () => {
@@ -160,13 +160,13 @@ function isPlain(x) {
 /** @param {any} to @param {string} name @param {unknown} value */
 const put = (to, name, value) => Object.defineProperty(to, name, { value, enumerable: true, configurable: true, writable: true });
 
-/** A number as JSON, digit by digit, or what comes near it where the runtime cannot. @param {any} v @param {any} [near] */
+/** A number as JSON, digit by digit, or a near number where the runtime cannot write it so. @param {any} v @param {any} [near] */
 function exact(v, near) {
   const { rawJSON } = /** @type {any} */ (JSON);
   if (!rawJSON && near === undefined) throw new TypeError(`${v} cannot travel without JSON.rawJSON`);
   return rawJSON ? rawJSON(String(v)) : near;
 }
-/** A copy of a value, made of what travels (VALUE-1 to 3). @param {any} v @param {boolean} binary @param {number} [depth] @returns {any} */
+/** A copy of a value in the forms that travel (VALUE-1 to 3). @param {any} v @param {boolean} binary @param {number} [depth] @returns {any} */
 function clean(v, binary, depth = 0) {
   switch (typeof v) {
     case "string":
@@ -214,7 +214,7 @@ function outside(v, depth = 0) {
   for (const key in v) if (outside(v[key], depth)) return true;
   return false;
 }
-/** What `connect` speaks unless it is told another. @type {Codec} */
+/** The codec of `connect`, unless another one is given. @type {Codec} */
 export const json = {
   protocol: "wsrpc.v1.json",
   binary: false,
@@ -254,7 +254,7 @@ const SHAPES = {
 /** @param {any} spec @param {any} v @returns {boolean} */
 const fits = (spec, v) => str(spec) ? (spec[1] && v == null) || TESTS[spec[0]](v) : obj(v) ? Object.keys(spec).every((key) => fits(spec[key], v[key])) : v == null && spec !== SHAPES.hello[0] && !spec.code && !spec.grace;
 const LINK = words("hello ack ping pong goaway auth");
-/** Where the size stands of a value that comes in chunks. @type {Record<string, number>} */
+/** The place of the size of a value that comes in chunks. @type {Record<string, number>} */
 const SIZE_AT = { call: 5, notify: 5, message: 3, result: 3, end: 3, error: 3 };
 
 /** @param {any} frame @param {Codec} codec Whether it is numbered. */
@@ -321,7 +321,7 @@ export class Stream {
   _;
   /** Items that were let go. */
   dropped = 0;
-  /** What the stream ended with, once it has. @type {F|undefined} */
+  /** The value with which the stream ended, once it has ended. @type {F|undefined} */
   final = undefined;
   /** Of a tracked stream: the id of the last item that has come. @type {string|undefined} */
   lastId = undefined;
@@ -352,7 +352,7 @@ export class Stream {
   next() {
     return this._.next();
   }
-  /** All items that have come by then, each time: for one rendering of each. @returns {AsyncGenerator<T[], void, undefined>} */
+  /** Each time all items that have come by then, so that they can be rendered together. @returns {AsyncGenerator<T[], void, undefined>} */
   async *batches() {
     for await (const item of this) yield [item, ...this._.rest()];
   }
@@ -361,7 +361,7 @@ export class Stream {
     this.cancel();
     return { done: true, value: undefined };
   }
-  /** Stop it; whoever waits for an item gets the reason, or the end. @param {unknown} [reason] */
+  /** Stop it; code that waits for an item gets the reason, or the end. @param {unknown} [reason] */
   cancel(reason) {
     this._.items = [];
     this._.owner.stop(reason);
@@ -386,7 +386,7 @@ export class Stream {
 }
 brand(Stream, "wsrpc.Stream");
 
-/** What a stream holds: items `[value, cost]`, and who waits for one. @type {Methods} */
+/** The inside of a stream: items `[value, cost]`, and the calls that wait for one. @type {Methods} */
 const Inbox = {
   next() {
     this.read = true;
@@ -461,7 +461,7 @@ const Inbox = {
       return ["credit", id, n];
     });
   },
-  /** The call goes out, again perhaps: what has come belongs to an earlier credit. */
+  /** The call goes out, perhaps again: items that have come belong to an earlier credit. */
   opened() {
     this.balance = this.window = this.first;
     this.owed = 0;
@@ -541,7 +541,7 @@ function newCall(core, method, args, options, facts, parent) {
     takes: kind === "notify" ? "end error" : str(method) ? "message result end error" : "result error", uploads: {}, callbacks: {}, pumps: [], offers: [], attempts: 1, size: 0, id: 0, done: false,
   });
   call.promise = new Promise((resolve, reject) => Object.assign(call, { resolve, reject }));
-  // Nobody has to await what is iterated over; a value that nobody awaits is reported if it fails.
+  // No code has to await a call that is iterated over; the failure of a value that no code awaits is reported.
   if (kind !== "unary" && kind !== "notify") call.promise.catch(nothing);
   let wrong;
   try {
@@ -656,7 +656,7 @@ const Call = {
       inbox.opened();
       for (const [name, offer] of Object.entries(more.callbacks ?? {})) {
         this.offers.push(offer);
-        // By name alone it is not known how many arguments come; what is too many, a function ignores.
+        // By name alone the number of arguments is not known; a function ignores arguments that are too many.
         const run = this.callbacks[name], { [name]: least = run.length, [name]: most = Infinity } = this.counts;
         wire.ids.set(offer, { takes: "", run, least, most, live: new Set(), name: `${this.method}(${name}=…)` });
       }
@@ -669,7 +669,7 @@ const Call = {
       if (kind === "notify") this.resolve(), this.settle(); // Nobody awaits its end.
     });
   },
-  /** The far side is through with it, or its session is. */
+  /** The far side has finished it, or its session has ended. */
   closed() {
     const { wire, id } = this;
     if (!wire) return;
@@ -686,7 +686,7 @@ const Call = {
   typed(value) {
     return this.bytes && str(value) ? fromBase64url(value) : value;
   },
-  /** Whoever awaited it gets the stream, now that it is one. */
+  /** The awaiting code gets the stream, now that it is one. */
   isStream() {
     delete this.stream.then;
     this.resolve(this.stream);
@@ -698,7 +698,7 @@ const Call = {
     if (this.stopped) return inbox.take(items, cost, bytes);
     const at = kind === "unary" ? 0 : items.findIndex((/** @type {any} */ one) => outside(one) || (tracked && !(list(one) && one.length === 2 && str(one[0]) && one[0].length <= 1024)));
     if (at >= 0) {
-      // What came before it is delivered, in whatever frames it came (MSG-2).
+      // Items before it are delivered, in whatever frames they came (MSG-2).
       if (at) this.message(items.slice(0, at), cost, bytes);
       items = items.slice(at);
       this.useless(kind === "unary" ? "a stream came where a value was due" : outside(items[0]) ? "an item is outside of the value space" : "an item of a tracked stream is no pair of an id and a value");
@@ -743,7 +743,7 @@ const received = ({ code, message, data = null, type, error_id, not_started, ret
   type: type ?? undefined, errorId: error_id ?? undefined, notStarted: not_started === true, retryAfter: retry_after == null ? undefined : Number(retry_after),
 });
 
-// --- Streams of this side: uploads, and what handlers yield
+// --- Streams of this side: uploads, and the items of handlers
 
 /** Wrong arguments, as ERROR-4 tells them. @param {any[]} loc @param {string} msg */
 const invalid = (loc, msg, type = "value_error") => new RpcError("invalid_argument", msg, { errors: [{ loc, msg, type }], total: 1 });
@@ -920,7 +920,7 @@ const Serving = {
         frame = (/** @type {any} */ over) => core.errorFrame(id, body, over);
       }
     }
-    // What a handler returned or raised after a cancel counts for nothing (CANCEL-3).
+    // A result or an error of a handler after a cancel counts for nothing (CANCEL-3).
     frame ? this.finish(frame) : this.refuse(this.cancelled, "the caller left");
   },
   /** Call a callback of the caller's: at most 8 at a time (CB-2). */
@@ -984,7 +984,7 @@ const Incoming = {
   },
 };
 
-// --- A session of the wire: what both sides count, over one link after another
+// --- A session of the wire: the state that both sides share, over one link after another
 
 /** @param {any} core */
 const newWire = (core) => make(Wire, {
@@ -1013,7 +1013,7 @@ const Wire = {
     this.wake();
     return lane;
   },
-  /** A frame without a value, which need not wait for those with one; made when it is numbered. */
+  /** A frame without a value, which need not wait for frames with one. It is made when it is numbered. */
   control(id, frame) {
     if (this.open) this.lane(id).control.push(frame);
   },
@@ -1034,7 +1034,7 @@ const Wire = {
     if (this.outbox < MIB) for (const one of this.starved) one.wake();
     this.starved.clear();
   },
-  /** No further piece of a value: the last has gone, or what discards it. */
+  /** No further piece of a value goes: the last one has gone, or the frame that discards the value. */
   dropChunks(id) {
     const lane = this.lanes.get(id);
     if (!lane?.bytes) return;
@@ -1049,7 +1049,7 @@ const Wire = {
     const most = Math.max(Math.min(max_held ? KIB64 : Infinity, max_batch) - 100, Math.min(max_value, max_held));
     if (size > most) throw failure("resource_exhausted", `${size} bytes are more than the ${most} that the other side takes`, true, { type: TOO_LARGE });
   },
-  /** What goes out for a frame: all of it, or its head where its value goes in chunks; nothing while there is no room. */
+  /** The bytes that go out for a frame: all of it, or its head where its value goes in chunks; nothing while there is no room. */
   fit({ inline, value, sized }, lane) {
     const { core, peer } = this;
     const size = core.codec.size(inline);
@@ -1161,7 +1161,7 @@ const Wire = {
       if (!ship()) return;
     }
   },
-  /** Nothing tells when a WebSocket has room again; what comes in wakes this up too, also in hidden tabs. */
+  /** No event tells that a WebSocket has room again; messages that come in wake this up too, also in hidden tabs. */
   watchDrain(ws) {
     if (this.drainTimer) return;
     let least = Infinity, since = now();
@@ -1249,7 +1249,7 @@ const Wire = {
     const again = !greeted && (code === 4501 || code === 4503) && typeof core.auth === "function" && core.denied++ < 2;
     if (ends && !again && this === core.wire) return core.shut(code, reason);
     if (greeted) {
-      // A frame that some box on the way does not let pass would break one link after another (RESUME-9).
+      // A frame that a middlebox does not let pass would break one link after another (RESUME-9).
       this.stuck = this.sent > this.acked && counts === progress ? this.stuck + 1 : 0;
       if (counts > progress || now() - this.openedAt > 15000) core.failures = 0;
       this.expiry = after(this.resumeWindow, () => core.move(this, close));
@@ -1273,7 +1273,7 @@ const Wire = {
     if (!heartbeat || !ws) return;
     const [interval, timeout] = heartbeat, silent = now() - arrived;
     if (silent >= interval + timeout) {
-      // This side may have been asleep: what has arrived meanwhile is delivered first (HEART-2).
+      // This side may have been asleep: messages that have arrived meanwhile are delivered first (HEART-2).
       return void setTimeout(() => ws === this.ws && (this.arrived === arrived ? this.lost(ws, 4002, "no sign of life") : this.beat()), 50);
     }
     if (silent >= interval && this.pinged !== arrived) {
@@ -1337,12 +1337,12 @@ const Wire = {
     if (size == null) this.dispatch(frame, name, id, body, 1, bytes);
     else this.beginPart(frame, name, id, Number(size));
   },
-  /** What has come of a value is held no longer; pieces that still come are counted. */
+  /** The pieces of a value are held no longer; pieces that still come are counted. */
   dropPart(part) {
     if (part.pieces) this.heldIn -= part.size;
     part.pieces = undefined;
   },
-  /** A value comes in chunks; one that nobody wants is counted, but not held (CHUNK-6). */
+  /** A value comes in chunks; an unwanted one is counted, but not held (CHUNK-6). */
   beginPart(frame, name, id, size) {
     const { maxValue } = this.core;
     const message = `${size} bytes are more than the ${maxValue} that this side takes (maxValue)`;
@@ -1388,7 +1388,7 @@ const Wire = {
   opened(id) {
     if (id & 1 ? id >= this.nextId : id > this.peerId) throw violation(`a frame on id ${id}, which nobody opened`);
   },
-  /** What this frame is for; undefined where that is finished. */
+  /** The call or stream of this frame; undefined where that is finished. */
   owner(id, name) {
     const owner = this.ids.get(id);
     if (!owner) this.opened(id);
@@ -1423,7 +1423,7 @@ const Wire = {
     this.progress = this.received + this.acked;
     this.links = [];
     this.ackedOut = this.received;
-    // The ack is first (ACK-1); then what was numbered goes again, with the very same bytes (RESUME-4).
+    // The ack is first (ACK-1); then the numbered frames go again, with the very same bytes (RESUME-4).
     const { add, ship } = core.writer(ws);
     add(core.list(core.raw(["ack", this.received])));
     for (const [part] of this.replay) add(part);
@@ -1487,7 +1487,7 @@ const Wire = {
   calls() {
     return [...this.ids.values()].filter((one) => one.inbox);
   },
-  /** It is over for good, and what it carried is told so; returns the calls that were live. */
+  /** It is over for good, and its calls and streams are told so; returns the calls that were live. */
   end({ code, reason }) {
     this.quiet();
     this.open = false;
@@ -1518,7 +1518,7 @@ function closeSocket(ws, code, reason) {
   }
 }
 
-// --- What a session does, kept out of its public face
+// --- The work of a session, kept out of its public face
 
 /** @type {Methods} */
 const Core = {
@@ -1578,7 +1578,7 @@ const Core = {
     }
     return this.frame(["error", id], value, (/** @type {any} */ one) => this.encode(one === this.null || data == null ? rest : { ...rest, data }), [], commit);
   },
-  /** What crosses of an error (ERROR-2, ERROR-3). */
+  /** The parts of an error that cross (ERROR-2, ERROR-3). */
   describe(error, where) {
     const { code, message, data, type, retryAfter } = error ?? G;
     if (error instanceof RpcError) return { code, message: String(message), data, ...(type && type !== TOO_LARGE && { type }), ...(int(retryAfter) && { retry_after: retryAfter }) };
@@ -1683,7 +1683,7 @@ const Core = {
     for (const call of live) this.retry(call, this.error("ended", !call.id, close), true);
     this.idle();
   },
-  /** The server wants to go: what runs goes on there, and new calls begin in another session (DRAIN-4). */
+  /** The server wants to go: running calls go on there, and new calls begin in another session (DRAIN-4). */
   drains(wire, floor) {
     this.draining = true;
     if (this.options.reconnect === false) for (const call of this.waiting.splice(0)) this.start(call); // No other session is for them (GOAWAY-2).
@@ -1730,7 +1730,7 @@ const Core = {
     this.idle();
     await Promise.all(closing);
   },
-  /** Whoever waits for the last call is told. */
+  /** Code that waits for the last call is told. */
   idle() {
     if (this.idlers.length && !this.waiting.length && this.wires().every((/** @type {any} */ wire) => ![...wire.ids.values()].some((one) => one.takes))) for (const one of this.idlers.splice(0)) one();
   },
@@ -1751,7 +1751,7 @@ const Core = {
       return wire.begin(call);
     }
     if (this.wire.draining && this.options.reconnect === false) return call.settle(failure("unavailable", DRAINING, true));
-    // 65,536 calls may wait, and 64 MiB of them.
+    // At most 65,536 calls and 64 MiB of them may wait.
     if (this.waiting.length >= KIB64 || (this.waiting.length && this.waitingBytes + call.size > 64 * MIB)) return call.settle(failure("resource_exhausted", `${call.method}: ${this.waiting.length} calls wait already`, true));
     call.waits = true;
     this.waitingBytes += call.size;
@@ -1909,12 +1909,12 @@ const Core = {
 /** The conversation with one server. It outlives lost connections; a `state` event tells of each change. */
 export class Session extends EventTarget {
   /** @readonly @type {State} */ state = "connecting";
-  /** How things are: frozen, and another object after each change. Times are those of `Date.now()`. @readonly @type {Snapshot} */ snapshot = /** @type {any} */ (0);
+  /** The state of the session: frozen, and another object after each change. Times are those of `Date.now()`. @readonly @type {Snapshot} */ snapshot = /** @type {any} */ (0);
   /** The public name of the session on the wire. @readonly @type {string} */ id = "";
   /** Why the last connection closed. @readonly @type {Close|undefined} */ lastClose;
   /** Connections so far. @readonly @type {number} */ links = 0;
   /** How often the session went on over another connection. @readonly @type {number} */ resumes = 0;
-  /** Whether the server finishes what it has and then goes. @readonly @type {boolean} */ draining = false;
+  /** Whether the server finishes its calls and then goes. @readonly @type {boolean} */ draining = false;
   /** @internal @type {any} */
   _;
   /** @internal @param {string} url @param {ConnectOptions} options @param {any} Socket */
@@ -1937,7 +1937,7 @@ export class Session extends EventTarget {
     core.expose(options.controllers ?? []);
     core.begin();
     core.tell();
-    /** Calls a function with the snapshot, at once and after each change; returns what ends that. */
+    /** Calls a function with the snapshot, at once and after each change; returns a function that ends that. */
     this.subscribe = (/** @type {(snapshot: Snapshot) => void} */ listener) => {
       const one = (/** @type {Snapshot} */ snapshot) => listener(snapshot);
       core.listeners.add(one);
@@ -1955,14 +1955,14 @@ export class Session extends EventTarget {
    * A client for a controller of the server's.
    * @template T
    * @overload
-   * @param {Controller<T>} which What `wsrpc gen ts` wrote.
+   * @param {Controller<T>} which The constant that `wsrpc gen ts` wrote.
    * @param {ClientOptions} [options]
    * @returns {T}
    */
   /**
    * @template [T=any]
    * @overload
-   * @param {string} which Its name; what its methods give can be awaited and iterated over.
+   * @param {string} which Its name; the calls of its methods can be awaited and iterated over.
    * @param {ClientOptions} [options]
    * @returns {T}
    */
