@@ -13,8 +13,8 @@ from typing import Any
 
 ROOT = Path(__file__).parent
 
-# What the shared library of all compiled modules is named after; it lies next to the package, since
-# mypyc derives the modules' `__file__` from that.
+# The name of the shared library of all compiled modules; it lies next to the package, since mypyc
+# derives the modules' `__file__` from that.
 LIBRARY = "wsrpc"
 
 # All compiled modules are in one library, and nothing outside of it calls their functions. Told so, the
@@ -27,7 +27,7 @@ def compile_core(modules: list[str], *, to: Path) -> list[Path]:
 
     Args:
         modules: Their files.
-        to: The folder for what is made, laid out as the repository is.
+        to: The folder for the results, laid out as the repository is.
     """
     from mypyc.build import mypycify
     from setuptools import Distribution

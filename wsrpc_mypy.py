@@ -33,7 +33,7 @@ class WsrpcPlugin(Plugin):
         return self._decorated if fullname == _WITH_OPTIONS else None
 
     def _decorated(self, context: FunctionContext | MethodContext) -> Type:
-        """The decorated method; what mypy has inferred, but for streams with `Final`."""
+        """The decorated method: the type that mypy has inferred, but for streams with `Final`."""
         inferred = context.default_return_type
         public = get_proper_type(inferred)
         if not isinstance(public, CallableType) or not (context.arg_types and context.arg_types[0]):

@@ -28,7 +28,7 @@ USERS = {
 
 
 async def authenticate(handshake: wsrpc.Handshake, auth: Any) -> wsrpc.Grant:
-    """The principal of a token, and its expiry; an unknown token raises, which refuses."""
+    """The principal of a token, and its expiry; raises for an unknown token, to refuse it."""
     return wsrpc.Grant(USERS[auth], expires_in=3600)
 
 

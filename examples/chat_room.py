@@ -1,7 +1,8 @@
 """A chat room: a client that joins gets a stream of all messages.
 
-Joining is a streaming call, so being in the room and the call are one thing: however a client goes,
-by leaving the stream, closing its session or losing its network, the `finally` below sees it out.
+Joining is a streaming call, so a client is in the room for as long as the call lasts. However it
+goes, by leaving the stream, closing its session or losing its network, the `finally` below removes
+it.
 """
 
 from __future__ import annotations

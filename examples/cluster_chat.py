@@ -52,7 +52,7 @@ class Room:
 
     @wsrpc.method
     async def say(self, line: str) -> int:
-        """Tell all; returns how many that was."""
+        """Tell all members; returns their number."""
         sent = await self.cluster.group("room").notify(Ear.hear, line)
         return sent.sessions
 

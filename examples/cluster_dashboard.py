@@ -1,8 +1,9 @@
 """A dashboard: a late viewer begins with the present state, and goes on from there.
 
-One node produces; viewers connect to any node. `snapshot=` gives the state after all that was
-published so far, so that a latecomer needs no history; the history in JetStream is for those who
-lost their connection, and have to go on where they were. Needs the extras `nats` and `nats-server`.
+One node produces; viewers connect to any node. `snapshot=` gives the state after all items
+published so far, so that a late viewer needs no history; the history in JetStream is for viewers
+that lost their connection, and have to go on where they were. Needs the extras `nats` and
+`nats-server`.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class Board:
             for number, (what, amount) in enumerate(sold):
                 if number == len(sold) // 2:
                     self.half.set()
-                    await viewers.wait()  # half of it is sold before anybody looks
+                    await viewers.wait()  # half of it is sold before the first viewer comes
                 self.totals[what] = self.totals.get(what, 0) + amount
                 await producer.durable((what, amount))
 

@@ -1,8 +1,8 @@
 """A fleet of workers on two nodes: one of them is killed in the midst of a job, another does it.
 
 Workers are processes that connect to any node and join a pool. A program with a job asks the pool,
-on any node too. `requeue="always"` says that a job may run twice where its first worker died with
-it. Needs the extras `nats` and `nats-server`.
+on any node too. With `requeue="always"` a job may run twice where its first worker died with it.
+Needs the extras `nats` and `nats-server`.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Fleet:
 
 
 async def work(url: str, doomed: bool) -> None:
-    """All that a worker's process does."""
+    """The whole work of a worker's process."""
     async with wsrpc.connect(url, controllers=[Worker(doomed)], reconnect=False) as session:
         await session.clientize(Fleet).enlist()
         await session.wait_closed()

@@ -1,4 +1,4 @@
-"""Raise on one side, catch the same thing on the other.
+"""Raise an error on one side, catch the same error on the other.
 
 An `RpcError` crosses with its code, message and data, in the middle of a stream too. A subclass
 comes back as that class, its data as the declared type. Of any other exception only an id crosses;

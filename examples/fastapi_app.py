@@ -40,7 +40,7 @@ from starlette.routing import WebSocketRoute
 import wsrpc
 from wsrpc.telemetry import otel
 
-# ---------------------------------------------------------------- what the application has already
+# ------------------------------------------------------------------------ the application itself
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ TOKENS = {"ann's token": User("ann", may_restock=True), "bob's token": User("bob
 
 
 def user_of(token: str) -> User | None:
-    """Whose token it is; an application would check a signature, or ask its database."""
+    """The user of a token; an application would check a signature, or ask its database."""
     return TOKENS.get(token)
 
 
@@ -65,7 +65,7 @@ async def current_user(token: Annotated[str, Depends(OAuth2PasswordBearer("login
     return user
 
 
-# ---------------------------------------------------------------- what wsrpc adds
+# --------------------------------------------------------- additions for wsrpc
 
 
 async def authenticate(handshake: wsrpc.Handshake, auth: Any) -> wsrpc.Grant:
@@ -103,7 +103,7 @@ class Stock:
 
     @wsrpc.method(on_drain="end")
     async def watch(self) -> AsyncIterator[int]:
-        """How many apples there are, now and after each change."""
+        """The number of apples, now and after each change."""
         while True:
             changed = self._changed
             yield self.apples
@@ -130,7 +130,7 @@ def create_server(
 
     Args:
         metrics: True for the registry of the process, or a registry.
-        tracing: Where spans go; to OpenTelemetry's global provider if left out.
+        tracing: Makes the spans; OpenTelemetry's global provider gets them if left out.
     """
     tracing = tracing or otel.instrument()
     return wsrpc.Server(

@@ -33,7 +33,7 @@ from anyio.abc import Process
 
 import wsrpc
 
-# Bytes that are read at a time, and after how many more progress is told.
+# Bytes that are read at a time, and bytes from one report of progress to the next.
 CHUNK = 64 * 1024
 TOLD = 1024 * 1024
 
@@ -49,7 +49,7 @@ class Files:
 
     @wsrpc.method(idempotent=True)
     async def size(self, name: str) -> int:
-        """Bytes of a file that are there: where an upload of it has to go on."""
+        """Bytes of a file that are there: an upload of it has to go on after them."""
         path = self._path(name)
         return path.stat().st_size if path.exists() else 0
 
@@ -131,7 +131,7 @@ async def upload(files: Files, path: Path, draw: Draw, begun: list[int]) -> str:
         files: The server's.
         path: The file.
         draw: Told how many bytes have arrived.
-        begun: Where each attempt began, for those who want to know.
+        begun: Gets the position at which each attempt began.
 
     Returns:
         The SHA-256 of the bytes that are there.
@@ -184,8 +184,8 @@ class Outcome:
     Attributes:
         size: Bytes of the file.
         digests: The SHA-256 of the file here, at the server twice, and come back from there.
-        ups: Where each attempt of the upload began.
-        downs: Where each attempt of the download began.
+        ups: The positions at which attempts of the upload began.
+        downs: The positions at which attempts of the download began.
         calls: Seconds that the small calls took.
     """
 
@@ -211,7 +211,7 @@ class KillableServer:
         self.process = await anyio.open_process(command, stdout=None, stderr=None)
 
     async def kill(self) -> None:
-        """As `kill -9` does: no goodbye and no cleanup."""
+        """Kill it as `kill -9` does: without a goodbye or a cleanup."""
         if self.process is not None:
             self.process.kill()
             await self.process.aclose()

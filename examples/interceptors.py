@@ -21,7 +21,7 @@ ROLES = {"ann's token": {"reader", "admin"}, "bob's token": {"reader"}}
 async def check_role(request: wsrpc.Request, call_next: wsrpc.Next, /) -> Any:
     """Most interceptors are as short as this: look, then go on or raise."""
     if not request.tags & request.session.principal:
-        # So it is where a method has no tags at all, which is what a forgotten one has.
+        # This also refuses a method without tags, such as one whose tags were forgotten.
         roles = " or ".join(f"{tag}s" for tag in sorted(request.tags)) or "nobody"
         raise wsrpc.RpcError("permission_denied", f"{request.method} is for {roles}")
     return await call_next(request)

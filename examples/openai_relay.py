@@ -4,7 +4,7 @@ The controller asks the model and passes on its answer, delta by delta, in `open
 client that leaves the stream stops the model too, and with it the bill.
 
 Set OPENAI_API_KEY to talk to the real one (and OPENAI_MODEL to choose it); without it, a server of
-thirty lines at the end of this file speaks as much of the API as is needed here.
+thirty lines at the end of this file speaks the part of the API that is needed here.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ class Market:
 
 
 async def main() -> tuple[list[int], int]:
-    """Returns the numbers of the prices that were read, and how many were not."""
+    """Returns the numbers of the prices that were read, and the number of prices that were not."""
     market, read = Market(), list[int]()
     async with wsrpc.Server([market]).listen() as listener:
         async with wsrpc.connect(listener.url) as session:

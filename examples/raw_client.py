@@ -1,7 +1,7 @@
 """The wire by hand: a client that is nothing but a WebSocket library and `json`.
 
-Every message is an array of frames, and every frame an array that begins with its name. This is
-what a client in another language sends and gets; protocol.md has the rest.
+Every message is an array of frames, and every frame an array that begins with its name. A client in
+another language sends and gets the same; protocol.md has the rest.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The server calls the client: while it handles a call, and out of the blue.
+"""The server calls the client: while it handles a call, and at any other time.
 
 Both ends expose controllers and both ends make proxies, over the one socket that the client opened.
 """

@@ -1,7 +1,7 @@
 """A stream that goes on across a restart of its server.
 
-Items are `Tracked(id, value)`. The server that comes back knows nothing of the stream, and need not:
-the client's side opens it again and says which item it had last, without the loop noticing.
+Items are `Tracked(id, value)`. The restarted server need not know the stream: the client's side
+opens it again and names its last item, and the loop does not notice.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ async def main() -> tuple[list[str], list[str | None]]:
     halfway, back, done = anyio.Event(), anyio.Event(), anyio.Event()
 
     async def reader(url: str) -> None:
-        # Few items under way at a time, so that there is something left to ask for.
+        # Few items are under way at a time, so that some are left to ask for.
         async with wsrpc.connect(url) as session:
             async for item in session.clientize(Log, window=2).follow():
                 print(item.id, item.value)

@@ -40,7 +40,7 @@ async def read_in_chunks(path: Path) -> AsyncIterator[bytes]:
 
 @contextmanager
 def progress_bar(total: int) -> Iterator[Callable[[int], None]]:
-    """A function that draws how much of `total` is done; prettier where rich is installed."""
+    """A function that draws the done part of `total`; prettier where rich is installed."""
     try:
         from rich.progress import Progress
     except ImportError:

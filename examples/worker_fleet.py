@@ -34,10 +34,10 @@ STEPS = 20
 
 
 class Progress(BaseModel):
-    """How far a job is.
+    """The progress of a job.
 
     Attributes:
-        step: Of `STEPS`.
+        step: The step, of `STEPS` in all.
     """
 
     step: int
@@ -101,7 +101,7 @@ class Fleet:
 
     @wsrpc.method(on_disconnect="cancel")
     async def join(self, name: str, pid: int) -> int:
-        """Work until there are no jobs, or until one has to leave; returns how many were done.
+        """Work until there are no jobs, or the worker has to leave; returns the number of its jobs.
 
         The connection of a worker that is killed is gone at once, and `on_disconnect="cancel"` ends
         this with it. One that hangs is noticed by the heartbeat.
@@ -152,7 +152,7 @@ class Fleet:
 
 
 async def work(url: str, name: str) -> None:
-    """All that a worker's process does."""
+    """The whole work of a worker's process."""
     async with wsrpc.connect(url, controllers=[Worker()]) as session:
         fleet = session.clientize(Fleet, timeout=None)
 

@@ -2,7 +2,7 @@
 
 Workers connect and call `join`, which lasts as long as there is work; meanwhile the server calls
 them back, job by job. When a worker's connection is gone, its job goes back into the queue at once:
-`on_disconnect="cancel"` says not to wait whether the worker comes back for it.
+with `on_disconnect="cancel"` the server does not wait for the worker to come back.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Pool:
 
     @wsrpc.method(on_disconnect="cancel")
     async def join(self) -> int:
-        """Work until all is done; returns how many jobs this worker did."""
+        """Work until all is done; returns the number of jobs of this worker."""
         worker = wsrpc.current().session.clientize(Worker)
         done = 0
         async for number in self.jobs:
@@ -61,7 +61,7 @@ class Pool:
 
 
 async def work(url: str, dies: bool) -> None:
-    """All that a worker's process does."""
+    """The whole work of a worker's process."""
     async with wsrpc.connect(url, controllers=[Worker(dies)]) as session:
         done = await session.clientize(Pool, timeout=None).join()
         print(f"a worker did {done} jobs")

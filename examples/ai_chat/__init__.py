@@ -1,9 +1,9 @@
 """A chat with a language model: `python -m examples.ai_chat` serves it, for pages and terminals.
 
-Tokens stream in, and Stop ends the model's work at once. In the midst of an answer the model may ask
-whether it may do something: a call from the server to the page, or to the terminal. What an answer
-has cost comes as the final value of its stream. Tokens of a minute say who one is, and are renewed
-while the chat goes on; tags say what each role may do::
+Tokens stream in, and Stop ends the model's work at once. In the midst of an answer the model may
+ask whether it may do something: a call from the server to the page, or to the terminal. The cost of
+an answer comes as the final value of its stream. Users have tokens that last a minute, and are
+renewed while the chat goes on; tags name the roles that a method needs::
 
     you> send a mail to Cid
     I will write to Cid that lunch is at noon.

@@ -15,7 +15,7 @@ async def main(port: int = 8000, lifetime: float = LIFETIME) -> None:
     """Serve until Ctrl-C.
 
     Args:
-        port: Where the page is.
+        port: The port of the page.
         lifetime: Seconds for which a token holds.
     """
     tokens = Tokens(lifetime)

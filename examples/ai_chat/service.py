@@ -1,4 +1,4 @@
-"""The server's side: who may come in, what they may do, and the chat itself."""
+"""The server's side: users, their roles, and the chat itself."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ LIFETIME = 60.0
 # Cents that a token of the model costs.
 PRICE = 0.002
 
-# ---------------------------------------------------------------- who may come in
+# ------------------------------------------------------------------------- users
 
 
 @dataclass(frozen=True)
 class User:
-    """Somebody who has an account.
+    """A person with an account.
 
     Attributes:
-        name: Theirs.
-        roles: What they may do.
+        name: The person's name.
+        roles: The tags of methods that the person may call.
     """
 
     name: str
@@ -97,8 +97,8 @@ class Usage(BaseModel):
     """The cost of an answer.
 
     Attributes:
-        tokens: How many the model has made.
-        cents: What they cost.
+        tokens: Tokens that the model has made.
+        cents: Their cost.
     """
 
     tokens: int
@@ -126,7 +126,7 @@ class Assistant:
 
     @wsrpc.method(tags={"chat"})
     async def ask(self, question: str) -> AsyncIterator[Token | wsrpc.Final[Usage]]:
-        """Answer, a token at a time; the final value is what that has cost."""
+        """Answer, a token at a time; the final value is the cost of the answer."""
         user = wsrpc.current(User).principal
         person = wsrpc.current().session.clientize(Person, timeout=None)
         answer = Model(question)
@@ -137,7 +137,7 @@ class Assistant:
                 else:
                     yield Token(text=piece)
         finally:
-            # Also after Stop: what the model made until then is paid for.
+            # This runs after Stop too: the tokens that the model has made are paid for.
             self._bill[user.name] = self._bill.get(user.name, 0) + answer.made
             print(f"{user.name}: {answer.made} tokens", flush=True)
         yield wsrpc.Final(Usage(tokens=answer.made, cents=answer.made * PRICE))
@@ -148,12 +148,12 @@ class Assistant:
         return self._bill
 
 
-# ---------------------------------------------------------------- what stands for a model
+# ------------------------------------------------------------------------------ the model
 
 
 @dataclass(frozen=True)
 class Action:
-    """Something that the model wants to do, and may not without asking."""
+    """An action that the model wants to take, and may not take without asking."""
 
     what: str
 
@@ -169,8 +169,8 @@ class Model:
     """Makes words, slowly.
 
     Attributes:
-        made: How many so far.
-        allowed: Whether it may do what it asked for.
+        made: The number of words so far.
+        allowed: Whether it may take the action that it asked for.
     """
 
     def __init__(self, question: str) -> None:
@@ -201,8 +201,8 @@ def create_server(tokens: Tokens, origins: list[str]) -> wsrpc.Server:
     """The server.
 
     Args:
-        tokens: Who may come in.
-        origins: Where pages that may connect come from.
+        tokens: Knows the tokens of users that may connect.
+        origins: The origins of pages that may connect.
     """
     bill: dict[str, int] = {}
 

@@ -1,7 +1,7 @@
 """The chat in a terminal: `python -m examples.ai_chat.terminal http://127.0.0.1:8000 --as bob`.
 
-Ctrl-C stops an answer, and ends the program where none is on its way. `/bill` shows what everybody
-has used, to those who may see it.
+Ctrl-C stops an answer, and ends the program where none is on its way. `/bill` shows the tokens of
+all users, to administrators.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class Terminal(Person):
     """A person at a terminal.
 
     Args:
-        lines: What they type.
-        say: Writes something for them to read.
+        lines: The lines that the person types.
+        say: Writes a text for the person.
     """
 
     controller_name = "Person"
@@ -59,7 +59,7 @@ class Terminal(Person):
     async def _ask(self, assistant: Assistant, question: str) -> None:
         stream = assistant.ask(question)
         with anyio.CancelScope() as self._answer:
-            # To leave the loop ends the model's work, wherever the loop is left from.
+            # Leaving the loop ends the model's work, from wherever it is left.
             async for token in stream:
                 self._say(token.text)
         if self._answer.cancelled_caught:
@@ -92,8 +92,8 @@ async def main(pages: str, name: str) -> None:
     """Chat until the lines end.
 
     Args:
-        pages: Where the page of the chat is, which also gives tokens.
-        name: Who one is.
+        pages: The URL of the chat's page, which also gives tokens.
+        name: The user's name.
     """
 
     async def ask(path: str) -> Any:

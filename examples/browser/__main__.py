@@ -1,4 +1,4 @@
-"""Serve the pages of this folder: `python -m examples.browser`, then open what it prints.
+"""Serve the pages of this folder: `python -m examples.browser`, then open the URL that it prints.
 
 The pages come from a web server of their own, as those of most applications do. They import the
 client from the wsrpc server, which lets them because its `origins` names them. All calls and

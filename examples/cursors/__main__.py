@@ -1,4 +1,4 @@
-"""Serve the board: `python -m examples.cursors`, then open what it prints in two windows."""
+"""Serve the board: `python -m examples.cursors`, then open the URLs that it prints."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ async def main(port: int = 8000) -> None:
     """Serve until Ctrl-C.
 
     Args:
-        port: Where the page is.
+        port: The port of the page.
     """
     pages = Pages(Path(__file__).parent / "www", port)
     server = wsrpc.Server([Board()], origins=[pages.url])

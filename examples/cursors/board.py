@@ -14,18 +14,18 @@ MOST = 200
 
 
 class Place(BaseModel):
-    """Where a cursor is, in thousandths of the board's width and height."""
+    """The place of a cursor, in thousandths of the board's width and height."""
 
     x: int = Field(ge=0, le=1000)
     y: int = Field(ge=0, le=1000)
 
 
 class Cursor(BaseModel):
-    """Somebody's cursor.
+    """The cursor of one window.
 
     Attributes:
-        name: Whose.
-        place: Where it is; None: nowhere yet.
+        name: The name of its owner.
+        place: Its place; None: nowhere yet.
         gone: Whether it has left for good.
     """
 
@@ -64,9 +64,10 @@ class Board:
 
     @wsrpc.method(on_disconnect="cancel")
     async def watch(self, name: str) -> AsyncIterator[dict[str, Cursor]]:
-        """Be on the board, and see who else is: cursors by id, all of them and then what changes.
+        """Be on the board: all cursors of others by id, and then those that change.
 
-        It lasts as long as one is there: `on_disconnect="cancel"` ends it with the connection.
+        It lasts as long as the window is there: `on_disconnect="cancel"` ends it with the
+        connection.
         """
         if len(self.cursors) >= MOST:
             raise wsrpc.RpcError("resource_exhausted", "there is no room on the board")

@@ -7,8 +7,8 @@
     slow   ▂▂▃▃▄▅▅▆▅▅▄▄▃▃▄▄▅▆▇▇█▇▇▆▅▅▄▃▃▂▂▁▁▁▂▂▃▄▄▅   ACME 104.20   200 prices in 11 items
     late   ▂▂▃▃▄▅▅▆▅▅▄▄▃▃▄▄▅▆▇▇█▇▇▆▅▅▄▃▃▂▂▁▁▁▂▂▃▄▄▅   ACME 104.20   200 prices in 101 items
 
-The market keeps its last prices once, for all. Of each viewer it knows a number only: how far that
-one is. An item has all prices since then, so a slow viewer takes fewer items and has the same chart,
-and a late one begins with all there is. Credit (`window=1`) sees to it that hardly anything waits for a
-viewer that is not ready.
+The market keeps its last prices once, for all. Of each viewer it knows only the number of the last
+price that the viewer has. An item has all prices since then, so a slow viewer takes fewer items and
+has the same chart, and a late one begins with all prices that are kept. With a credit of one item
+(`window=1`) hardly any item waits for a viewer that is not ready.
 """

@@ -16,7 +16,7 @@ async def main(port: int = 8000, period: float = 0.1) -> None:
     """Serve until Ctrl-C.
 
     Args:
-        port: Where the page is.
+        port: The port of the page.
         period: Seconds between two prices.
     """
     market = Market()

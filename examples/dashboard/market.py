@@ -14,7 +14,7 @@ import wsrpc
 
 SYMBOLS = ("ACME", "BOLT", "CORE")
 
-# Prices that are kept: what a viewer that comes late begins with.
+# Prices that are kept: a viewer that comes late begins with them.
 KEPT = 600
 
 
@@ -70,11 +70,11 @@ class Market:
             await self._changed.wait()
 
     async def run(self, period: float, count: float = math.inf) -> None:
-        """Let prices change; whoever watches is never waited for.
+        """Let prices change; this never waits for a viewer.
 
         Args:
             period: Seconds between two changes.
-            count: How many there are, after which the market closes.
+            count: The number of changes after which the market closes.
         """
         while self.number < count:
             await anyio.sleep(period)

@@ -24,14 +24,14 @@ WIDTH = 40
 
 @dataclass
 class Viewer:
-    """Somebody with a chart.
+    """A viewer with a chart.
 
     Attributes:
-        name: Theirs.
+        name: The viewer's name.
         pause: Seconds to draw it.
         chart: The prices of the first symbol, in cents.
         items: Items that were taken.
-        began_with: How many prices the first of them had.
+        began_with: Prices in the first of them.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Viewer:
     async def view(self, url: str) -> None:
         """Watch until the market closes."""
         async with wsrpc.connect(url) as session:
-            # One item under way at a time: all that comes meanwhile is in the next one.
+            # One item is under way at a time: all prices that come meanwhile are in the next one.
             market = session.clientize(Market, window=1)
             async for prices in market.watch():
                 self.items += 1

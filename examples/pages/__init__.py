@@ -1,7 +1,7 @@
 """Serves the pages of examples from a web server of their own, as most applications have one.
 
-The pages import `./server.js`, which has the client that the wsrpc server itself serves, and says
-where that server is. It lets them connect because its `origins` names them.
+The pages import `./server.js`, which has the client that the wsrpc server itself serves, and the
+URL of that server. It lets them connect because its `origins` names them.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ class Pages:
     """The files of a folder, over HTTP, on this machine.
 
     Args:
-        folder: Where they are.
-        port: Where to serve them; 0 takes a free port.
+        folder: Their folder.
+        port: The port to serve them on; 0 takes a free one.
         answers: Paths that are no files.
 
     Attributes:
-        url: Where the pages are.
-        wsrpc_url: Where the wsrpc server is; to be set before a page is asked for.
+        url: The URL of the pages.
+        wsrpc_url: The URL of the wsrpc server; to be set before a page is asked for.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class _Handler(SimpleHTTPRequestHandler):
             super().do_GET()
 
     def translate_path(self, path: str) -> str:
-        # Nothing above the folder: the base class has dropped all that leads there.
+        # No path leads above the folder: the base class has dropped such parts.
         self.directory = str(self.served.folder)
         own = super().translate_path(path)
         if Path(own).exists():
@@ -103,4 +103,4 @@ class _Handler(SimpleHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Requests for files are no news."""
+        """Log nothing: requests for files are no news."""

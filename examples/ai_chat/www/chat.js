@@ -22,7 +22,7 @@ async function renew() {
   $("renewed").textContent = Number($("renewed").textContent) + 1;
 }
 
-/** What the server may call here. */
+/** The methods that the server may call here. */
 class Person {
   /** Resolves when the person has decided; the answer waits for as long. */
   approve({ action }, { signal }) {
@@ -37,7 +37,7 @@ class Person {
         event.preventDefault();
         decide(event.submitter.value === "yes");
       };
-      // The answer was stopped: nobody waits for the decision any more.
+      // The answer was stopped: no call waits for the decision any more.
       signal.addEventListener("abort", () => decide(false));
     });
   }

@@ -3,7 +3,7 @@ import { connect, SERVER } from "./server.js";
 
 const $ = (id) => document.getElementById(id);
 
-/** What the server may call here. */
+/** The methods that the server may call here. */
 class Page {
   /** Resolves when the person has decided; the call on the server waits for as long. */
   approve({ action }, { signal }) {
@@ -18,7 +18,7 @@ class Page {
         event.preventDefault();
         decide(event.submitter.value === "yes");
       };
-      // The call was given up: nobody waits for the answer any more.
+      // The call was given up: no call waits for the answer any more.
       signal.addEventListener("abort", () => decide(false));
     });
   }

@@ -5,7 +5,7 @@ import { connect, SERVER } from "./server.js";
 const $ = (id) => document.getElementById(id);
 const session = connect(SERVER);
 session.subscribe(({ state }) => ($("state").textContent = state));
-// One item under way at a time: all prices that come meanwhile are in the next one.
+// One item is under way at a time: all prices that come meanwhile are in the next one.
 const market = session.clientize("Market", { window: 1 });
 
 const COLOURS = ["#1f6b57", "#b4552d", "#4a5bb0"];
