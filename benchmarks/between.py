@@ -1,4 +1,4 @@
-"""Where a call to another node spends its time: ``python -m benchmarks.between``.
+"""The time of a call to another node, by process: ``python -m benchmarks.between``.
 
 The works of `benchmarks.clusters` over NATS, with the CPU time of each process for one operation: the
 caller, NATS, the node that passes calls on, and the client. A second row has the same for the node's own

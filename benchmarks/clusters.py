@@ -481,7 +481,7 @@ async def memory(table: Table) -> None:
         network = here.network
         assert network is not None
         held = 0
-        # The first one is for what is made once in a process.
+        # The first one is for objects that are made once in a process.
         for _ in range(2):
             before = _held()
             tunnel = network.tunnel(there.id, "msgpack")

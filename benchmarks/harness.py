@@ -78,7 +78,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Outcome:
-    """All that a run found out."""
+    """The results of a run."""
 
     samples: list[Sample]
     failures: list[Failure]
@@ -227,7 +227,7 @@ class Pair:
 
 
 class Run:
-    """A run of several repetitions, and what it has found so far."""
+    """A run of several repetitions, and its results so far."""
 
     def __init__(
         self,
@@ -259,10 +259,10 @@ class Run:
     async def all(self) -> Outcome:
         """Let every peer do every work in every repetition.
 
-        New processes are started for each repetition, so that what differs from process to
-        process is part of the spread. Within a repetition every work goes round the peers,
-        beginning with another one each time, so that a disturbance meets them all alike. A peer
-        that fails sits out the rest of the repetition.
+        New processes are started for each repetition, so that differences between processes are
+        part of the spread. Within a repetition every work goes round the peers, beginning with
+        another one each time, so that a disturbance meets them all alike. A peer that fails sits
+        out the rest of the repetition.
         """
         for repetition in range(self._repetitions):
             self._repetition = repetition
@@ -327,7 +327,7 @@ class Run:
 
     @contextmanager
     def _noting(self, work: Work | None, peer: str) -> Iterator[None]:
-        """Write down what keeps the peer from the work, and go on."""
+        """Write down the reason why the peer does not do the work, and go on."""
         try:
             yield
         except PeerUnavailable as error:

@@ -13,14 +13,14 @@ Repetition = Mapping[tuple[str, str], Sample]
 
 @dataclass(frozen=True)
 class Mark:
-    """One figure, and what is expected of it.
+    """One figure, and the project's expectation.
 
     Attributes:
         title: The work.
-        unit: What the figure is.
+        unit: The kind of figure.
         figure: The figure of one repetition; a KeyError when something it needs was not measured.
         at_least: The least, or where ``low`` the most, that will do.
-        aim: What would be better; None where nothing was set.
+        aim: A better value; None where none was set.
         low: Whether less is better.
     """
 
@@ -185,7 +185,7 @@ MARKS = (
 
 
 def results(samples: Sequence[Sample]) -> list[Result]:
-    """How far each mark was reached; those that nothing was measured for are left out."""
+    """The figure of each mark; marks without a measurement are left out."""
     repetitions: dict[int, dict[Key, Sample]] = {}
     for sample in samples:
         repetitions.setdefault(sample.repetition, {})[sample.peer, sample.work] = sample

@@ -3,8 +3,8 @@
 Sequential calls, and a stream, with both ends in one process: CPU time, so that other programs
 disturb little. The server is watched. Each way is measured in a process of its own, in turns, and
 the least of the rounds counts. "nothing at all" is without the counting that is always there, by
-taking its methods away: what "no observers" costs more than that is what everybody pays. The core
-is pure Python here: a compiled one would not notice that its methods are gone.
+taking its methods away: every program pays the cost of "no observers" beyond that. The core is pure
+Python here: a compiled one would not notice that its methods are gone.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Work:
 
 
 def nothing_at_all() -> Sequence[Observer]:
-    """Take away what counts, too."""
+    """Take away the counting, too."""
     for name, member in list(vars(Events).items()):
         if callable(member) and not name.startswith("_"):
             setattr(Events, name, lambda *args, **named: None)
@@ -143,7 +143,7 @@ def main() -> None:
 
 
 def verdict(without: Sequence[float], unwatched: Sequence[float]) -> str:
-    """Whether having no observers costs more than measurements of one thing differ by."""
+    """Whether having no observers costs more than the noise of the measurement."""
     cost = min(unwatched) / min(without) - 1
     noise = max(median(found) / min(found) - 1 for found in (without, unwatched))
     what = "not measurable" if abs(cost) <= noise else "measurable"

@@ -1,4 +1,4 @@
-"""How long the path of a call is: ``python -m benchmarks.path``.
+"""The length of a call's path: ``python -m benchmarks.path``.
 
 Counts that other work on the machine does not change, for both ends in one process: the Python
 functions that an operation enters or goes on in, the event loop's and the libraries' included, and

@@ -24,7 +24,7 @@ class Figures:
     Rates are operations a second, CPU is microseconds an operation. The ratios compare with the
     baseline of the same repetition and are None without one; above 1 is better than the baseline
     for both: ``rate_ratio`` is this rate / its rate, ``cpu_ratio`` its CPU / this CPU. ``extras``
-    are medians of what the work found besides; see `works` and `Sample.extras`.
+    are medians of the further figures of the work; see `works` and `Sample.extras`.
     """
 
     work: str
@@ -97,7 +97,7 @@ def _version(distribution: str) -> str:
 
 
 def markdown(outcome: Outcome, repetitions: int, seconds: float) -> str:
-    """The whole report: what was to be reached, a table of ratios, one of figures for each work."""
+    """The whole report: the marks, a table of ratios, one of figures for each work."""
     found = figures(outcome.samples)
     peers = [peer for peer in PEERS if any(f.peer == peer for f in found)]
     parts = [_head(outcome, peers, repetitions, seconds)]
@@ -164,7 +164,7 @@ def _marks(reached: Sequence[Result]) -> str:
         for result in reached
     ]
     below = sum(result.verdict == "below" for result in reached)
-    title = f"What is to be reached: median (min–max); {below} of {len(reached)} below the mark"
+    title = f"The marks: median (min–max); {below} of {len(reached)} below the mark"
     header = ["work", "measured", "unit", "at least", "aim", "verdict"]
     return f"{title}\n\n{_table(header, rows)}"
 

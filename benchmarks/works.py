@@ -1,4 +1,4 @@
-"""The works: what each peer is asked to do, written once against `Client`."""
+"""The works that the peers do, written once against `Client`."""
 
 import asyncio
 import time
@@ -25,7 +25,7 @@ LARGE = 64 * data.MEBIBYTE
 
 @dataclass
 class Place:
-    """Where a work is done: the client, and how to come by more of them."""
+    """The place of a work: the client, and a way to more of them."""
 
     client: Any
     """A `Client`, which offers at least what the work needs."""
@@ -52,7 +52,7 @@ class Work:
     of a full run, set so that the raw peer takes about 0.5 to 1 s; it is a multiple of ``step``.
 
     Attributes:
-        needs: What of `Client` is needed, without which a peer cannot do this work.
+        needs: The methods of `Client` that the work needs; a peer without them cannot do it.
         against: The work of the baseline that this one is compared with, where not the same.
         alone: Whether it wants a pair of processes in which nothing else was done before.
         whole: Whether even a slow peer does the full count, since the figure depends on it.

@@ -7,11 +7,11 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Entry:
-    """The description of a peer for the report, and how much it is asked to do.
+    """The description of a peer for the report, and its share of the work.
 
     Attributes:
         about: Its make-up.
-        distributions: Those whose versions count.
+        distributions: The distributions whose versions are reported.
         share: The part of each work's count that it does, below 1 where it would take long.
         compiled: Whether it runs this project's compiled core; all others run pure Python.
     """
@@ -58,5 +58,5 @@ PEERS = {
 
 
 def load(name: str) -> Any:
-    """Import the peer's module, a `base.Peer` or a `base.Program`; ImportError says what is missing."""
+    """Import the peer's module, a `base.Peer` or a `base.Program`; ImportError if it cannot run."""
     return importlib.import_module(f"{__name__}.{name}")

@@ -39,7 +39,7 @@ def reply(**answer: Any) -> None:
 
 
 async def measure(place: Place, name: str, count: int) -> dict[str, Any]:
-    """Do ``count`` operations of the work; return wall seconds, CPU seconds, what else it found."""
+    """Do ``count`` operations of the work; return wall seconds, CPU seconds, further figures."""
     work = WORKS[name]
     gc.collect()
     cpu, wall = time.process_time(), time.perf_counter()

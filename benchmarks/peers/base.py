@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 
 class Client(Protocol):
-    """One connection to the peer's server. A point is whatever the peer's user would hold.
+    """One connection to the peer's server. A point has the form in which the peer's users hold it.
 
     A peer that has no way to do one of these leaves it out, and with it the works that need it;
     `point` and `echo` are compulsory.

@@ -25,7 +25,7 @@ from benchmarks import data
 
 
 class Json:
-    """msgspec with what connectrpc expects of a codec."""
+    """msgspec as a codec for connectrpc."""
 
     _encode = staticmethod(msgspec.json.Encoder().encode)
     _decode = staticmethod(msgspec.json.Decoder().decode)

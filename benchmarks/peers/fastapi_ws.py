@@ -2,7 +2,7 @@
 
 It answers calls one after another, awaiting each before it reads the next message, and has no
 streams. So a stream is written as its users write it: a task that sends the other end a call per
-item, whose answer nobody awaits. An upload is the same from the other side, and a call at its end.
+item, and awaits no answer. An upload is the same from the other side, and a call at its end.
 Arguments are dicts and are validated as such. Compression is off and the message size limit is
 raised; all else is as the library has it by default.
 """
@@ -142,5 +142,5 @@ async def connect(address: str) -> AsyncIterator[FastapiWsClient]:
     streams = Streams()
     client = WebSocketRpcClient(address, streams, compression=None, max_size=_MAX_SIZE)
     async with client:
-        # It works on a copy of what it was given; that has the same queues.
+        # It works on a copy of the given object, which has the same queues.
         yield FastapiWsClient(client, streams)

@@ -1,8 +1,8 @@
 """meshcall: its direct server and its client, without its router, on websockets.
 
-The router would be a third process, whose time nobody counts. The client is `ClientBase`, which what
-it generates inherits from. Models are validated on both ends. The bound on a frame is raised and the
-access log is off; all else is as the library has it by default.
+The router would be a third process, whose time is not counted. The client is `ClientBase`, from
+which generated clients inherit. Models are validated on both ends. The bound on a frame is raised
+and the access log is off; all else is as the library has it by default.
 """
 
 import asyncio

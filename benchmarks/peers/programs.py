@@ -1,4 +1,4 @@
-"""The programs that peers which are no Python need; each says what is missing."""
+"""The programs of the peers that are not in Python; an error names the missing part."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""The baseline: what one would write by hand on websockets, with msgspec JSON and nothing more.
+"""The baseline: code by hand on websockets, with msgspec JSON and nothing more.
 
 A message is an object with the call's id. Replies find their caller through a dict of futures, a
 stream is one message per item and finds its consumer through a dict of queues. No model is

@@ -1,4 +1,4 @@
-"""The baseline on uvloop at both ends: what wsrpc on uvloop is compared with."""
+"""The baseline on uvloop at both ends, with which wsrpc on uvloop is compared."""
 
 from uvloop import new_event_loop
 

@@ -1,8 +1,8 @@
 """wsrpc as its users write it: pydantic models validated on both ends, default limits, JSON.
 
-Bytes go over a second connection, in MessagePack. What needs other limits than the default ones,
-many open streams and very large values, goes over connections of its own, too; each is opened when
-it is first needed.
+Bytes go over a second connection, in MessagePack. Works that need other limits than the default
+ones, with many open streams or very large values, have connections of their own, too; each is
+opened when it is first needed.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ class Point(BaseModel):
 
 
 class Row(TypedDict):
-    """The same for who wants no models: a dict on either end."""
+    """The same for a client that wants no models: a dict on either end."""
 
     x: int
     y: float
@@ -136,7 +136,7 @@ class WsrpcClient:
         self._sessions: dict[tuple[Codec, bool], wsrpc.Session] = {}
 
     async def open(self) -> None:
-        """Connect as far as most works need it."""
+        """Open the connection that most works need."""
         self._bench = await self._proxy("json")
 
     async def _proxy(self, codec: Codec, *, roomy: bool = False) -> Bench:

@@ -1,8 +1,8 @@
 """wsrpc.js in a page of Chromium, against the server of the peer `wsrpc`.
 
-By itself, `python -m benchmarks.peers.wsrpc_page URL` is the client's process: it loads the page that
-the server serves, and hands it what the harness asks for. The CPU time is that of the browser's
-processes together.
+By itself, `python -m benchmarks.peers.wsrpc_page URL` is the client's process: it loads the page
+that the server serves, and hands it the requests of the harness. The CPU time is that of the
+browser's processes together.
 """
 
 import asyncio
