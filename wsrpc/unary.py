@@ -119,7 +119,7 @@ class UntypedCall(Coroutine[Any, Any, Any]):
             self._as_coroutine().close()
 
     def __del__(self) -> None:
-        # As Python does for coroutines: a call without `await` would have no effect at all.
+        # Warn as Python does for coroutines: a call without `await` has no effect at all.
         if self._coroutine is None and self._stream is None:
             warnings.warn(
                 f"{self._label} was neither awaited nor iterated",

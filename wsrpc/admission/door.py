@@ -84,7 +84,8 @@ class Door:
         self._answer = answer
         self._deadlines = deadlines
         self._refused = refused or _untold
-        # By file number, since the libraries do not pass on the objects that they are given.
+        # The keys are file numbers, since the libraries do not pass on the objects that they are
+        # given.
         self._arrived: dict[int, tuple[Pending, TimerEntry | None]] = {}
         # The connections for which there is no room, the oldest first.
         self._crowd: dict[Pending, None] = {}

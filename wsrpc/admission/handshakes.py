@@ -75,7 +75,7 @@ class Pending:
 
     @property
     def unheard(self) -> bool:
-        """Whether bytes have come that this side has yet to read: its peer keeps nobody waiting."""
+        """Whether bytes have come that this side has yet to read: then it is not the peer's turn."""
         if sys.platform == "win32" or self.socket is None:
             return False
         try:
@@ -237,7 +237,7 @@ class PendingLinks:
 
     def _let_sit(self, one: _Waiting) -> None:
         del self._queue[one]
-        # Its time counts from now: nobody listened to it while it waited.
+        # Its time counts from now: no code read from it while it waited.
         one.place = self._entered(Pending(one.address, one.now(), None, one.dismiss))
         one.seated.set()
 

@@ -105,7 +105,7 @@ def _check_metadata(hub: Hub, label: str, carried: Mapping[str, str]) -> None:
         try:
             raise error
         finally:
-            # As in `begin`.
+            # Its traceback holds this frame, as in `begin`.
             del error
 
 

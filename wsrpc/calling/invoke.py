@@ -155,7 +155,7 @@ async def invoke(
             raise
         failed = error
 
-    # Not a closure: each variable in it would cost time in every call.
+    # This is no closure: each variable in it would cost time in every call.
     repeat = partial(
         invoke,
         callee=callee,
@@ -194,7 +194,7 @@ async def _repeated(
     try:
         raise attempts.concluded(error)
     finally:
-        # As in `invoke`.
+        # The error's traceback holds this frame, as in `invoke`.
         del error
 
 

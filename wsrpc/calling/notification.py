@@ -91,8 +91,8 @@ class Notification(LaneOwner):
         try:
             await self._again()
         except RpcError as error:
-            # Not the error itself: a log handler that keeps the record would keep the session
-            # alive.
+            # The record does not get the error itself: a log handler that keeps the record would
+            # keep the session alive.
             self._hub.log.warning(
                 "the notification %s was never sent: %s",
                 self._label,

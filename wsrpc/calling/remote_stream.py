@@ -149,7 +149,7 @@ class RemoteStream(ReceivedStream):
             call,
             method.spec.item,
             method.spec.final,
-            # Not `self`: the session must not keep the stream alive.
+            # It does not refer to `self`: the session must not keep the stream alive.
             lambda invalid: invalid_answer(method.label, invalid),
             label=self._label,
             on_started=None if attachments is None else attachments.start,

@@ -243,7 +243,7 @@ class Answers(Observer):
             final=None,
         )
         spec.item = anything
-        # Under any names, since the method is unknown here.
+        # Arguments of any names are taken, since the method is unknown here.
         spec.load_args = lambda data, codec: {
             "arguments": anything.load(data, codec),
             "spec": spec,

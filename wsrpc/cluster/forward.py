@@ -111,7 +111,7 @@ class Forwarding:
         network: The way to other nodes.
         acceptor: Serves the links that other nodes pass on to this one.
         limits: The bounds of this node's server.
-        patience: Seconds of silence after which a node at which nobody listens counts as gone.
+        patience: Seconds of silence after which a node without a subscriber counts as gone.
 
     Attributes:
         live: The number of links that this node passes on.

@@ -361,7 +361,7 @@ class Members:
             self._set(peer, "dead")
 
     def _is_proof(self, peer: Peer, now: float) -> bool:
-        """Whether "nobody listens there" means that it is gone, and not that it has yet to reconnect."""
+        """Whether a node without a subscriber is gone, and does not only have yet to reconnect."""
         most = self._limits.reconnecting
         if peer.seen <= self._bus_since:
             # It has not been heard since the bus was away.
@@ -370,7 +370,7 @@ class Members:
         return not alone or now - peer.moved >= most
 
     def is_missing(self, peer: Peer) -> bool:
-        """Whether a node at which nobody listens now has also missed a beat.
+        """Whether a node at which no subscriber listens now has also missed a beat.
 
         That is enough for a session of it to begin anew elsewhere: its client has lost it too, and
         need not wait for the verdict that it is dead.

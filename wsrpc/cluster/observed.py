@@ -27,7 +27,7 @@ class CallsAbroad(Observer):
     def __init__(self, events: Events, limits: Limits) -> None:
         self._events = events
         self._limits = limits
-        # By the id of the call as it is known here, which lives until its end.
+        # The keys are identities of the calls as they are known here, which live until their ends.
         self._told: dict[int, ObservedCall] = {}
 
     def call_started(self, call: ObservedCall) -> None:

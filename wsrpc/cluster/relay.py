@@ -232,7 +232,7 @@ class Inbound(LaneOwner):
         if not plain:
             outbound.first_credit = first
             if granted == first:
-                # The target has all of it: whatever the caller grants is passed on at once.
+                # The target has all of the credit: further grants are passed on at once.
                 outbound.pass_credit()
         self.hub.flush_after(hub)
 
@@ -451,7 +451,7 @@ class Outbound(LaneOwner):
         self._call = call
         self._size: int | None = size
         self.first_credit: int | None = None
-        # Made when the first items come: until then no further credit is passed on.
+        # It is made when the first items come: until then no further credit is passed on.
         self._allowance: Allowance | None = None
         call.owner = self
         self._writers: list[Writer] = []

@@ -26,8 +26,8 @@ from .link import BusLink
 
 __all__ = ["RemoteRoute", "RoutedSession", "Tunnel", "codec_of", "node_of", "tunnel_limits"]
 
-# By how much the window of a stream from another node grows in one step, each of which costs the
-# long way there and back.
+# The factor by which the window of a stream from another node grows in one step. Each step costs
+# the long way there and back.
 GROWTH = 8
 
 # Seconds.

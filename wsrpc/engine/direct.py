@@ -77,7 +77,7 @@ class DirectTurns:
         self._hub = hub
         self._process = process
         self._fault = fault
-        # Made when the transport takes no more for the first time.
+        # It is made when the transport takes no more bytes for the first time.
         self._stall: Stall | None = None
         self._soon = hub.runtime.call_soon
         self._ready = hub.runtime.ready

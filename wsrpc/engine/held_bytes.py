@@ -66,7 +66,7 @@ class UnreadStream(Protocol):
         """Drop the items, and end the stream with an error."""
 
 
-# In the place of `UnreadStream.decoded`: items were taken since.
+# This stands in the place of `UnreadStream.decoded` where items were taken since.
 TAKEN = -1
 
 
@@ -173,7 +173,7 @@ class HeldBytes:
             self.unread[stream] = stream.decoded
 
     def shed(self, reason: str) -> int:
-        """End streams that nobody has read since the last look, until the bounds hold again.
+        """End streams of which no item was taken since the last look, until the bounds hold again.
 
         Only streams that this side has asked for are ended: the peer's own uploads end with its
         session. The streams with the most bytes go first.

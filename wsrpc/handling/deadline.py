@@ -91,8 +91,8 @@ class StoppableCall(LaneOwner):
             assert self._task is not None
             self.hub.runtime.cancel(self._task)
         if self.producer is not None:
-            # After the cancellation: trio would deliver it too late, after the wait that this call
-            # ends.
+            # This comes after the cancellation: otherwise trio would deliver the cancellation too
+            # late, after the wait that this call ends.
             self.producer.stop()
         self._arm_killer()
 

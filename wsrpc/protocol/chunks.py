@@ -307,7 +307,7 @@ class IncomingValues:
         held: Bytes. The sizes of the values that were begun, are unfinished and are wanted.
         come: Bytes of these values that have come.
         needed: Grows whenever something comes without which a call of this side cannot end.
-        by_id: All unfinished values, those that nobody wants included.
+        by_id: All unfinished values, including unwanted ones.
     """
 
     __slots__ = ("_gathering", "by_id", "come", "held", "limit", "needed")
@@ -355,7 +355,7 @@ class IncomingValues:
         return value
 
     def skip(self, frame: Sized, size: int) -> None:
-        """Expect a value that nobody wants."""
+        """Expect an unwanted value."""
         self.by_id[frame.id] = Incoming(frame, size, None)
 
     def take(self, chunk: Chunk) -> Incoming | None:
@@ -392,7 +392,7 @@ class IncomingValues:
         return value
 
     def unwanted(self, id: int) -> None:
-        """Nobody wants the value on this id any more, but its pieces may still come."""
+        """Note that the value on this id is unwanted now; its pieces may still come."""
         value = self.by_id.get(id)
         if value is not None and value.whole is not None:
             self.held -= value.size

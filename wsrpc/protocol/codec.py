@@ -354,8 +354,7 @@ class JsonCodec(Codec):
 
 
 # The characters besides quotes and backslashes that may stand in a JSON text, but not inside of a
-# string. A text that nobody has formatted has none of them, and no text has other control
-# characters.
+# string. A text without indentation has none of them, and no text has other control characters.
 _SPACES = (b"\n", b"\r", b"\t")
 
 # Bytes. Only longer messages are checked for being nothing but a chunk.

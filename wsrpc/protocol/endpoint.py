@@ -344,7 +344,7 @@ class Endpoint(Arrivals):
         if lane is None:
             return
         if lane.state == "cancelled":
-            # The rest of arguments that nobody waits for any more (CHUNK-5).
+            # It is the rest of arguments for which no call waits any more (CHUNK-5).
             self.ignored += 1
             return
         value = self._incoming.take(frame)

@@ -296,7 +296,7 @@ def place_of(frame: Sized) -> Raw | None:
 
 def fill(frame: Sized, data: Encoded) -> None:
     """Put the value into its place in the frame."""
-    # As bytes, not as Raw: to decode a Raw means to copy it.
+    # The value stays bytes, and is no Raw: to decode a Raw means to copy it.
     value = cast(Raw, data)
     if isinstance(frame, (SizedCall, SizedNotify)):
         frame.args = value

@@ -484,7 +484,7 @@ class InCall(Sender):
 
     @property
     def takes_answer(self) -> bool:
-        """Whether a value may still be sent: it has no terminal, and nobody has cancelled it."""
+        """Whether a value may still be sent: it has no terminal, and was not cancelled."""
         return self.state != END and self.state != "cancelled"
 
     def detach_arguments(self) -> None:

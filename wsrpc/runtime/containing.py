@@ -56,7 +56,7 @@ class _Contained(Coroutine[Any, Any, Any]):
 
     def __init__(self, inner: Coroutine[Any, Any, Any]) -> None:
         self._inner = inner
-        # For debuggers, and for the text of its task.
+        # Debuggers show these names, and so does the text of its task.
         self.__name__ = getattr(inner, "__name__", repr(inner))
         self.__qualname__ = getattr(inner, "__qualname__", self.__name__)
 

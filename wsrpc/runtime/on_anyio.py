@@ -70,7 +70,7 @@ class GenericRuntime:
         await group.__aenter__()
         with anyio.CancelScope(shield=True):
             return _GenericNursery(group, await group.start(_shielded_group))
-        raise AssertionError("a scope that nobody cancels has swallowed an exception")
+        raise AssertionError("a scope that is never cancelled has swallowed an exception")
 
     async def pause(self) -> None:
         await anyio.lowlevel.cancel_shielded_checkpoint()

@@ -127,7 +127,7 @@ class WireSession:
     ) -> None:
         self.endpoint = endpoint
         self.hub = Hub(session, endpoint, runtime, nursery, events, ledger, origin)
-        # Made when the session comes above its bound on memory for the first time.
+        # It is made when the session first comes above its bound on memory.
         self._pressure: Pressure | None = None
         self.hub.account.on_change = self._on_pressure
         self.calls = LiveCalls(
@@ -503,7 +503,7 @@ class WireSession:
             # The alarm may be early for the next duty, and yet late itself.
             self._process(self.endpoint.alarm(now, lag=lag))
         except ProtocolError as error:
-            # Not armed again: the duty stays due, and leaving the link arms the next alarm.
+            # This arms no alarm: the duty stays due, and leaving the link arms the next one.
             if self._link is not None:
                 self._writing_failed(self._link, error)
         else:

@@ -201,7 +201,7 @@ class Inbox(LaneOwner):
         self._entry = self._hub.timers.add(when, expire)
 
     def stop(self, reason: str) -> None:
-        """Cancel the stream at the other end: nobody wants the rest."""
+        """Cancel the stream at the other end: the rest is not wanted."""
         if self._terminal is None and self._hub.lost is None:
             self._hub.endpoint.cancel(self._cancellable(), reason)
             self._hub.wake()
@@ -334,7 +334,7 @@ class Inbox(LaneOwner):
                 taking, self._taking = self._taking, 0
                 self._give_back(taking)
             if self._end is not None:
-                # Like a generator's, an error is raised once; after it the stream is just over.
+                # An error is raised once, as by a generator; after it the stream is just over.
                 end, self._end = self._end, StopAsyncIteration()
                 raise end
             lone = self._lone

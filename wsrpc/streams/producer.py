@@ -159,7 +159,7 @@ class Producer(Pushing):
         return self._run_source(items)
 
     async def _close(self, items: Any) -> None:
-        """Close the source, whatever has ended its stream."""
+        """Close the source, for any reason for which its stream has ended."""
         hub = self._hub
         hub.producers -= 1
         while self._late:

@@ -159,7 +159,7 @@ class Pushing:
             except Unencodable:
                 # One item does not validate. The items before it go.
                 pass
-        # As one only if all of them may go in one frame.
+        # They go as one only if all of them may go in one frame.
         if pack is not None and len(pack) <= self._hub.endpoint.share:
             self._mean = len(pack) / n
             self._hub.endpoint.push_packs(self.lane, (pack,), n)

@@ -68,5 +68,5 @@ class JsonFormatter(logging.Formatter):
             told["traceback"] = self.formatException(record.exc_info)
         if record.stack_info:
             told["stack"] = record.stack_info
-        # Only ASCII, so that no value breaks a line or controls a terminal.
+        # The line is ASCII only, so that no value breaks it or controls a terminal.
         return json.dumps(told, default=str)

@@ -11,8 +11,9 @@ failure goes to stderr, as Python's own handlers do it.
 
 Beyond 5 records a second of a session, and 50 of the process, records are only counted, and the
 next one tells the count. Records at DEBUG have bounds of their own, twenty times as high: they are
-there only if somebody asked for them, and must not suppress the others. A record with an error id is never left out, since a caller has that id
-and will ask about it; beyond the bound it has no traceback.
+there only if a person asked for them, and must not suppress the others. A record with an error id
+is never left out, since a caller has that id and will ask about it; beyond the bound it has no
+traceback.
 """
 
 from __future__ import annotations

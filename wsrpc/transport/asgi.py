@@ -87,7 +87,7 @@ class AsgiLink:
             finally:
                 self._scopes.discard(scope)
         self._raise_if_closed()
-        raise AssertionError("a receive that nobody dropped was cancelled")
+        raise AssertionError("a receive was cancelled, and the link was not dropped")
 
     async def close(self, code: int, reason: str = "") -> None:
         if self._closed is None:

@@ -126,7 +126,7 @@ def unix_listener(path: str, kind: Callable[..., socket.socket] = socket.socket)
     Raises:
         OSError: It cannot be bound.
     """
-    # As asyncio does: a file that an earlier server left is no server.
+    # Remove the file of an earlier server, as asyncio does.
     with suppress(FileNotFoundError):
         if stat.S_ISSOCK(os.stat(path).st_mode):
             os.unlink(path)
@@ -290,7 +290,7 @@ async def all_served(sockets: Iterable[socket.socket]) -> None:
     """Accept nothing from now on, and wait until each connection has the object that serves it.
 
     A loop of asyncio makes that object one turn after it has accepted. If its server is closed in
-    between, it fails, and nobody closes the connection.
+    between, it fails, and no code closes the connection.
     """
     for one in sockets:
         if isinstance(one, Listening):

@@ -59,7 +59,8 @@ from .trial import refuse_what_changes
 __all__ = ["MAX_DEPTH", "Adapter", "InvalidValue", "Unencodable"]
 
 # Bytes. Above this size the first wrong element of a list ends its validation: a hostile megabyte
-# would otherwise hold the event loop for a fifth of a second, to collect errors that nobody reads.
+# would otherwise hold the event loop for a fifth of a second, to collect errors that are never
+# read.
 FAIL_FAST_BYTES = 16 * 1024
 
 # `warnings="error"` as an argument costs pydantic-core 1.0 µs a call, three times the time for

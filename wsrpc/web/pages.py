@@ -36,7 +36,7 @@ TYPES = {
     ".d.ts": "application/typescript; charset=utf-8",
 }
 
-# With Trusted Types a page that uses `innerHTML` or its kin stops working at once.
+# With Trusted Types a page that uses `innerHTML` or the like stops working at once.
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "

@@ -112,7 +112,7 @@ class PicowsLink(WSListener):
         self._lost: LinkClosed | None = None
         self._refused: ProtocolError | None = None
         self._gone = False
-        # Set when it is gone; made for the first `close`.
+        # It is made for the first `close`, and set when the link is gone.
         self._leaving: asyncio.Event | None = None
         self._drop: asyncio.TimerHandle | None = None
         # Inbound. `_whole` says that the next frame may be a whole message.

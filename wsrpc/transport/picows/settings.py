@@ -64,7 +64,7 @@ class TcpSocket(Accepted):
         self.head = HeadFilter()
         self._first = True
         self.before_close: Callable[[TcpSocket], None] | None = None
-        # For the head only; after it the class's own method is used again.
+        # This holds for the head only; after it the class's own method is used again.
         vars(self)["recv_into"] = self._receive_head
 
     def _receive_head(self, buffer: Any, size: int = 0, flags: int = 0) -> int:
