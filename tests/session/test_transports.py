@@ -209,9 +209,10 @@ async def test_one_connection_object_serves_once() -> None:
 async def test_an_address_that_is_taken_is_an_os_error() -> None:
     async with served([Echo()]) as listener:
         port = int(listener.url.rsplit(":", 1)[1])
-        with pytest.raises(OSError, match=r"in use|bind"):
+        with pytest.raises(OSError, match=r"in use|bind") as caught:
             async with wsrpc.Server([Echo()]).listen(port=port):
                 pass
+        assert caught.value.__notes__ == [f"while binding 127.0.0.1, port {port}"]
 
 
 @pytest.mark.parametrize("port", [-1, 70000])
@@ -537,6 +538,7 @@ def tcp_server(answer: bytes | None) -> Iterator[str]:
     [
         (b"", "no WebSocket server"),
         (b"220 mail.example ESMTP\r\n", "no WebSocket server"),
+        (b"HTTP/1.0 404 File not found\r\n\r\n", "no WebSocket server"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "HTTP 200"),
         (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", "HTTP 404"),
         (b"HTTP/1.1 101 Switching Protocols\r\n\r\n", "handshake"),

@@ -278,6 +278,18 @@ async def test_a_proxy_that_refuses_is_a_connect_error(monkeypatch: pytest.Monke
                 pass
 
 
+async def test_a_proxy_that_is_none_is_a_connect_error_without_its_password(
+    monkeypatch: pytest.MonkeyPatch, transport: Transport
+) -> None:
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.setenv("ws_proxy", "ftp://ann:pa55@proxy.invalid")
+    with soon(), pytest.raises(wsrpc.ConnectError, match=r"proxy.*ftp") as caught:
+        async with wsrpc.connect("ws://nowhere.invalid", transport=transport):
+            pass
+    assert "pa55" not in str(caught.value)
+
+
 # ------------------------------------------------------------------------------------ links
 
 

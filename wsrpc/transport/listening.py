@@ -34,6 +34,7 @@ __all__ = [
     "headers_of",
     "host_of",
     "listening_sockets",
+    "naming",
     "refused",
     "remote_of",
     "removed_again",
@@ -53,6 +54,16 @@ def stop_reading(connection: Socket) -> None:
     """Shut down one half of a connection: its reader sees the end; waiting bytes are written."""
     with suppress(OSError):
         connection.shutdown(socket.SHUT_RD)
+
+
+@contextmanager
+def naming(host: str | None, port: int) -> Iterator[None]:
+    """Add the address to errors of binding it, since the system's words name none."""
+    try:
+        yield
+    except OSError as error:
+        error.add_note(f"while binding {host or 'every interface'}, port {port}")
+        raise
 
 
 async def bound_sockets(
@@ -336,7 +347,8 @@ async def listening_sockets(
     if path is not None:
         bound = [unix_listener(path, make)]
     else:
-        bound = await bound_sockets(host, port, make)
+        with naming(host, port):
+            bound = await bound_sockets(host, port, make)
     asked = asked or isinstance(asyncio.get_running_loop(), asyncio.SelectorEventLoop)
     try:
         for one in bound:

@@ -152,7 +152,8 @@ def unreachable(url: str, error: Exception, proxy: str | None = None) -> Connect
         # In TLS 1.3 a server refuses a client's certificate, or its lack, by hanging up.
         tls = CLIENT_CERTIFICATE if secure else "; if it wants TLS, write wss://"
         return ConnectError(
-            f"{where} is no WebSocket server: it did not answer the handshake in HTTP{tls}"
+            f"{where} did not answer the handshake in HTTP/1.1: it is no WebSocket server, or a "
+            f"proxy without one after it{tls}"
         )
     if isinstance(error, ssl_module.SSLCertVerificationError):
         return ConnectError(f"{where}: TLS failed: {_distrust(error)}")

@@ -23,7 +23,7 @@ from picows import (
 )
 from python_socks import ProxyError
 from websockets.datastructures import Headers
-from websockets.exceptions import InvalidHandshake, InvalidURI
+from websockets.exceptions import InvalidHandshake, InvalidProxy, InvalidURI
 from websockets.headers import build_authorization_basic, build_host
 from websockets.uri import WebSocketURI, parse_uri
 
@@ -31,7 +31,7 @@ from ...close_codes import CloseCode
 from ...errors import ConnectError
 from ...limits import Limits
 from ..urls import by, handshake_with, refused, shown, split_url, unreachable, wrong_subprotocol
-from ..websockets.connecting import proxy_of
+from ..websockets.connecting import invalid_proxy, proxy_of
 from .link import PicowsLink
 from .settings import UnixSocket, options
 
@@ -66,7 +66,7 @@ async def open_link(
             websocket, link = await _connect(
                 parts, subprotocol, limits, ssl, headers or {}, by_proxy
             )
-    except (WSError, ProxyError, InvalidURI, InvalidHandshake) as error:
+    except (WSError, ProxyError, InvalidProxy, InvalidURI, InvalidHandshake) as error:
         raise _connect_error(url, error, by_proxy) from error
     except (OSError, EOFError, ValueError) as error:
         raise unreachable(url, error, by_proxy) from error
@@ -187,6 +187,8 @@ def _connect_error(url: str, error: Exception, proxy: str | None) -> ConnectErro
         return ConnectError(f"{shown(url)!r} is no WebSocket URL: {error.msg}")
     if isinstance(error, WSInvalidMessageError):
         return unreachable(url, EOFError(), proxy)
+    if isinstance(error, InvalidProxy):
+        return invalid_proxy(url, error)
     if isinstance(error, ProxyError):
         return ConnectError(f"cannot connect to {shown(url)}{by(proxy)}: {error}")
     return ConnectError(f"{shown(url)}{by(proxy)} refused the handshake: {error}")

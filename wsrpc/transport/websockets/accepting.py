@@ -26,6 +26,7 @@ from ..listening import (
     headers_of,
     host_of,
     listening_sockets,
+    naming,
     refused,
     removed_again,
     stop_reading,
@@ -247,7 +248,8 @@ async def _listen_trio(
         unix.listen(BACKLOG)
         listeners = [trio.SocketListener(unix)]
     else:
-        listeners = await trio.open_tcp_listeners(port, host=host, backlog=BACKLOG)
+        with naming(host, port):
+            listeners = await trio.open_tcp_listeners(port, host=host, backlog=BACKLOG)
     sockets = [listener.socket for listener in listeners]
     watched: list[Any] = [TrioListener(listener, door) for listener in listeners]
     async with trio.open_nursery() as nursery:

@@ -18,7 +18,7 @@ from websockets.exceptions import (
     InvalidURI,
     ProxyError,
 )
-from websockets.proxy import get_proxy
+from websockets.proxy import get_proxy, parse_proxy
 from websockets.uri import parse_uri
 
 from ...close_codes import CloseCode
@@ -42,7 +42,7 @@ from .link import WRITE_AHEAD, Watch, bounded, link_over, on_asyncio, options_of
 if TYPE_CHECKING:
     from ..base import Link
 
-__all__ = ["open_link", "proxy_of"]
+__all__ = ["invalid_proxy", "open_link", "proxy_of"]
 
 
 class _AsyncioClient(Watch, asyncio_client.ClientConnection):
@@ -77,7 +77,15 @@ async def open_link(
         by_proxy = options["proxy"] = None if path is not None else proxy_of(url, proxy)
         manager = await _connector("ws://localhost/" if path else url, path, limits, options)
         connection = await manager.__aenter__()
-    except (InvalidURI, InvalidHandshake, OSError, TimeoutError, EOFError, ValueError) as error:
+    except (
+        InvalidURI,
+        InvalidProxy,
+        InvalidHandshake,
+        OSError,
+        TimeoutError,
+        EOFError,
+        ValueError,
+    ) as error:
         raise _connect_error(url, error, by_proxy) from error
     except ConnectionClosed as error:
         # websockets on trio raises this where the socket breaks while it writes its request.
@@ -117,11 +125,22 @@ def proxy_of(url: str, choice: str | bool) -> str | None:
 
     Raises:
         ValueError: The URL cannot be read.
+        InvalidProxy: There is a proxy, and its URL cannot be read.
     """
     if isinstance(choice, str):
-        return choice
-    uri = parse_uri(url)
-    return get_proxy(uri) if choice and not is_loopback(uri.host) else None
+        proxy: str | None = choice
+    else:
+        uri = parse_uri(url)
+        proxy = get_proxy(uri) if choice and not is_loopback(uri.host) else None
+    if proxy is not None:
+        parse_proxy(proxy)
+    return proxy
+
+
+def invalid_proxy(url: str, error: InvalidProxy) -> ConnectError:
+    """The error for a proxy, of the environment or not, by which no connection can go."""
+    # The exception's own text has the proxy's credentials.
+    return ConnectError(f"cannot connect to {shown(url)}{by(error.proxy)}: {error.msg}")
 
 
 def _trio_errors() -> tuple[type[Exception], ...]:
@@ -164,7 +183,9 @@ def _connect_error(url: str, error: Exception, proxy: str | None) -> ConnectErro
     if isinstance(error, InvalidStatus):
         headers = headers_of(error.response.headers.raw_items())
         return refused(url, error.response.status_code, headers)
-    if isinstance(error, (InvalidProxy, ProxyError)):
+    if isinstance(error, InvalidProxy):
+        return invalid_proxy(url, error)
+    if isinstance(error, ProxyError):
         return ConnectError(f"cannot connect to {shown(url)}{by(proxy)}: {error}")
     if isinstance(error, InvalidURI):
         return ConnectError(f"{shown(url)!r} is no WebSocket URL: {error.msg}")
