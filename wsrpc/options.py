@@ -11,7 +11,7 @@ import os
 import ssl as ssl_module
 from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
-from inspect import iscoroutinefunction
+from inspect import iscoroutinefunction, signature
 from typing import Any, TypeVar
 
 from .close_codes import may_send
@@ -191,25 +191,42 @@ def checked_address(host: Any, port: Any, path: Any) -> None:
         raise ValueError(f"path must be the path of a Unix socket, or None, not {path!r}")
 
 
-def checked_function(name: str, value: Callable[..., Any] | None) -> None:
-    """Refuse a value that cannot be called.
+def checked_function(name: str, value: Callable[..., Any] | None, *arguments: str) -> None:
+    """Refuse a value that cannot be called with the given arguments.
+
+    Args:
+        name: The name of the option.
+        value: The function.
+        arguments: The names of the arguments that it will get, by position.
 
     Raises:
-        ValueError: It is neither a function nor None; the caller's fault.
+        ValueError: It is neither such a function nor None; the caller's fault.
     """
-    if value is not None and not callable(value):
+    if value is None:
+        return
+    if not callable(value):
         raise ValueError(f"{name} must be a function, or None, not {value!r}")
+    try:
+        takes = signature(value)
+    except (TypeError, ValueError):
+        # Some functions of C have no signature.
+        return
+    try:
+        takes.bind(*arguments)
+    except TypeError as error:
+        call = f"{name}({', '.join(arguments)})"
+        raise ValueError(f"{name} will be called as {call}, which does not fit: {error}") from None
 
 
-def checked_plain(name: str, value: Callable[..., Any] | None) -> None:
+def checked_plain(name: str, value: Callable[..., Any] | None, *arguments: str) -> None:
     """Refuse a value that cannot be called, or whose calls would have to be awaited.
 
     Raises:
         ValueError: It is neither a plain function nor None; the caller's fault.
     """
-    checked_function(name, value)
     if iscoroutinefunction(value) or iscoroutinefunction(getattr(value, "__call__", None)):  # noqa: B004
         raise ValueError(f"{name} must be a plain function: it is async, and nobody would await it")
+    checked_function(name, value, *arguments)
 
 
 DEFAULT_LIMITS = Limits()

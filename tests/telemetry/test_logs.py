@@ -437,6 +437,20 @@ async def test_credentials_are_in_no_log(codec: Codec, caplog: pytest.LogCapture
     assert "hunter" not in caplog.text
 
 
+async def test_an_authenticate_that_is_not_async_is_told_in_the_log(
+    codec: Codec, caplog: pytest.LogCaptureFixture
+) -> None:
+    def authenticate(handshake: Handshake, auth: Any) -> Any:
+        return auth
+
+    server = wsrpc.Server([Careful()], authenticate=authenticate)
+    async with bare_client(server, codec, hello=False) as peer:
+        await peer.send(["hello", {"version": 1, "auth": "hunter2"}])
+        assert await peer.closed() == 4501
+    assert "write `async def`" in caplog.text
+    assert "hunter" not in caplog.text
+
+
 @pytest.mark.rule("ERROR-3")
 async def test_what_callers_send_is_in_no_log(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "wsrpc")

@@ -157,8 +157,16 @@ class Authentication:
         try:
             with anyio.move_on_after(self._limits.auth_timeout):
                 with set_off_by_peer():
+                    answer: object = self._authenticate(handshake, auth)
+                    if not isinstance(answer, Awaitable):
+                        # What it returned and raises is a secret: the log would say TypeError only.
+                        everyone.error(
+                            "authenticate is not async: write `async def`; the peer is refused",
+                            peer=handshake.remote,
+                        )
+                        raise ProtocolError(CloseCode.UNAUTHENTICATED, "unauthenticated")
                     found = await never_cancels(
-                        self._authenticate(handshake, auth),
+                        answer,
                         "authenticate",
                         runtimes.current().is_being_cancelled,
                     )

@@ -37,7 +37,7 @@ class Options:
         if self.timeout is not ...:
             checked_seconds("timeout", self.timeout)
         checked_seconds("idle_timeout", self.idle_timeout)
-        checked_function("stream_fetcher", self.stream_fetcher)
+        checked_function("stream_fetcher", self.stream_fetcher, "request", "fetch")
         checked_metadata(self.metadata)
 
     def unary_timeout(self, declared: float | None) -> float | None:

@@ -50,7 +50,7 @@ class Events:
     """Tells the application of events; an exception of its function is logged."""
 
     def __init__(self, on_event: OnEvent | None) -> None:
-        checked_plain("on_event", on_event)
+        checked_plain("on_event", on_event, "event")
         self._on_event = on_event
 
     def tell(self, kind: EventKind, node: str, message: str) -> None:

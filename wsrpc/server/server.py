@@ -169,16 +169,13 @@ class Server:
     ) -> None:
         one_of("validate", validate, VALIDATES)
         interceptors = checked_interceptors(interceptors)
-        for option, function in (
-            ("authenticate", authenticate),
-            ("authorize", authorize),
-            ("on_connect", on_connect),
-            ("on_disconnect", on_disconnect),
-            ("stats_for", stats_for),
-            ("visible", visible),
-        ):
-            checked_function(option, function)
-        checked_plain("on_state", on_state)
+        checked_function("authenticate", authenticate, "handshake", "auth")
+        checked_function("authorize", authorize, "context")
+        checked_function("on_connect", on_connect, "session")
+        checked_function("on_disconnect", on_disconnect, "session")
+        checked_function("stats_for", stats_for, "principal")
+        checked_function("visible", visible, "principal", "method")
+        checked_plain("on_state", on_state, "session", "change")
         for option, flag in (("health", health), ("debug", debug), ("reflection", reflection)):
             checked_bool(option, flag)
         if explorer is not None:
