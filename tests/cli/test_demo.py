@@ -103,6 +103,17 @@ def test_the_tokens_of_a_text_are_the_text() -> None:
         assert "".join(tokens_of(text)) == text
 
 
+def test_the_demo_of_a_cluster_names_the_extra_that_it_lacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "nats.py").write_text("raise ImportError('there is no nats')\n")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{ROOT}")
+    done = command("demo", "--cluster")
+    assert done.returncode == 2
+    assert "wsrpc-anyio[nats]" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.slow
 @pytest.mark.nats
 @pytest.mark.skipif(nats_server_path() is None, reason="there is no nats-server here")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from importlib import import_module
 from typing import Any
 
 import anyio
@@ -44,6 +46,15 @@ async def test_what_cannot_travel_is_refused_and_other_nodes_go_on_to_hear_of_th
         with soon():
             await here.cluster.group("room").join(session.id, everywhere=True)
         assert there.cluster.presence.count(group="room") == 1
+
+
+def test_without_the_extra_the_error_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "nats", None)
+    monkeypatch.delitem(sys.modules, "wsrpc.cluster.bus.nats", raising=False)
+    with pytest.raises(ImportError, match=r"wsrpc-anyio\[nats\]"):
+        import_module("wsrpc.cluster.bus.nats")
+    with pytest.raises(ImportError, match=r"wsrpc-anyio\[nats\]"):
+        Cluster(wsrpc.Server([]), "nats://127.0.0.1:4222")
 
 
 async def test_a_principal_whose_key_cannot_travel_is_listed_without_it(bus: BusKind) -> None:

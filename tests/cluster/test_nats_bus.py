@@ -14,7 +14,9 @@ import anyio
 import pytest
 import trustme
 
+import wsrpc
 from tests.support import until
+from wsrpc.cluster import Cluster, ClusterEvent
 from wsrpc.cluster.bus.base import Handler
 from wsrpc.cluster.bus.embedded import NatsServer
 from wsrpc.cluster.bus.nats import NatsBus
@@ -174,3 +176,11 @@ async def test_a_server_that_reads_nothing_makes_messages_wait_and_loses_none() 
         assert [int(data) for data in got] == list(range(sent + 1))
         for one in (bus, other):
             await one.close()
+
+
+async def test_a_cluster_that_ends_tells_of_no_connection_that_is_lost() -> None:
+    told: list[ClusterEvent] = []
+    with NatsServer(jetstream=False) as nats, anyio.fail_after(20):
+        async with Cluster(wsrpc.Server([]), nats.url, on_event=told.append):
+            pass
+    assert told == []

@@ -41,6 +41,7 @@ async def test_an_operator_is_told_of_nodes_and_of_the_bus() -> None:
                 assert kinds(here.id) == ["bus_down", "bus_up"]
                 assert all(event.node in event.message for event in told if event.node == there.id)
             await until(lambda: kinds(there.id)[-1] == "node_left")
+            assert told[-1].message == f"node {there.id}: left"
 
 
 async def test_a_message_that_was_lost_is_told() -> None:

@@ -141,7 +141,7 @@ class Cluster:
         self._limits = ClusterLimits() if limits is None else limits
         if not isinstance(self._limits, ClusterLimits):
             raise ValueError(f"limits must be a wsrpc.cluster.ClusterLimits, not {limits!r:.80}")
-        checked_function("operators", operators)
+        checked_function("operators", operators, "context")
         found = _bus(bus, name, self._limits.link_pending)
         self._node = Node(server, self._limits, found, name, meta, operators, on_event)
         self._pools = Pools(self._node)
@@ -370,12 +370,8 @@ def _bus(bus: Bus | str | Sequence[str] | None, name: str, pending: int) -> Bus 
     if bus is None:
         return None
     if isinstance(bus, str | Sequence):
-        try:
-            from .bus.nats import NatsBus
-        except ImportError as error:
-            raise ImportError(
-                "a cluster over NATS needs nats-py: pip install 'wsrpc-anyio[nats]'"
-            ) from error
+        from .bus.nats import NatsBus
+
         return NatsBus(bus, name=name, pending=pending)
     if isinstance(bus, type) or not (hasattr(bus, "publish") and hasattr(bus, "subscribe")):
         raise ClusterConfigError(

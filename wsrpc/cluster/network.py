@@ -390,7 +390,7 @@ class Network:
                 link.lose("the other node has been away from the bus")
 
     def _peer_changed(self, peer: Peer, before: str | None) -> None:
-        self._events.tell(KINDS[peer.state], peer.id, f"node {peer.id} is {peer.state}")
+        self._events.tell(KINDS[peer.state], peer.id, f"node {peer.id}: {peer.state}")
         if before is None:
             self.spawn(self._meet, peer)
         if before is None or before in ("dead", "left"):

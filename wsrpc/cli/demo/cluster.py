@@ -134,8 +134,11 @@ class _Show:
 
 async def _run(stack: AsyncExitStack, show: _Show, log: Any) -> bool:
     try:
+        # The nodes need it, which are processes of their own.
+        from ...cluster.bus.nats import NatsBus  # noqa: F401
+
         nats = stack.enter_context(NatsServer())
-    except ClusterConfigError as error:
+    except (ImportError, ClusterConfigError) as error:
         raise Failure(str(error), ExitCode.USAGE) from error
     show.say(f"NATS with JetStream: {nats.url}")
     nodes: list[tuple[Process, str]] = []

@@ -13,8 +13,15 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import anyio
-import nats
-import nats.errors
+
+try:
+    import nats
+    import nats.errors
+except ImportError as error:
+    raise ImportError(
+        "a cluster over NATS needs the package nats-py, and it cannot be imported "
+        f"({error}). It comes with the extra of the distribution: pip install 'wsrpc-anyio[nats]'"
+    ) from error
 
 from ...telemetry.logs import everyone
 from ..errors import BusDown, BusTimeout, ClusterConfigError, NoResponders
@@ -137,7 +144,7 @@ class NatsBus:
         refusal: Exception | None = None
 
         async def down() -> None:
-            if opened:
+            if opened and not self._closing:
                 self._on_down()
 
         async def back() -> None:
