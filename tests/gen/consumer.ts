@@ -32,7 +32,7 @@ export async function right(session: Session, file: File, odd: OddInput) {
   is<Equal<typeof out.when, string>>(); is<Equal<typeof out.money, string>>(); is<Equal<typeof out.fixed, [number, string]>>();
   is<Equal<typeof out.level, 1 | 2>>(); is<Equal<typeof out.either, number | string | null>>(); is<Equal<typeof out.by_color, Partial<Record<"red" | "dark blue", number>>>>();
   await nasty.upload({ file, on_progress: (n, color) => { is<Equal<typeof n, number>>(); is<Equal<typeof color, "red" | "dark blue">>(); return n > 3; } });
-  await nasty.upload({ file: file.stream(), on_progress: async () => true, more: (async function* () { yield { kind: "cat" as const }; })() });
+  await nasty.upload({ file: file.stream(), on_progress: async () => true, on_end: async () => {}, more: (async function* () { yield { kind: "cat" as const }; })() });
   for await (const piece of nasty.download({ path: "x" })) is<Equal<typeof piece, Uint8Array<ArrayBufferLike>>>();
   for await (const cat of nasty.feed()) is<Equal<typeof cat, Cat>>();
   is<Equal<ReturnType<typeof nasty.feed>, Stream<Cat>>>();

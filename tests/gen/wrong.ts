@@ -29,6 +29,8 @@ export async function wrong(session: Session) {
   await nasty.upload({ file: (async function* () { yield 1; })(), on_progress: () => true });
   // @ts-expect-error the callback answers a boolean
   await nasty.upload({ file: new Blob(), on_progress: () => "yes" });
+  // @ts-expect-error the callback answers nothing
+  await nasty.upload({ file: new Blob(), on_progress: () => true, on_end: () => 3 });
   // @ts-expect-error a stream is no promise
   nasty.streamTokens({ hello: "w" }).then(() => {});
   // @ts-expect-error a value is no stream

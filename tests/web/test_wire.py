@@ -875,6 +875,7 @@ async def test_connect_is_there_at_once_and_refuses_what_can_never_work() -> Non
         out.push(new copy.RpcError("aborted") instanceof client.RpcError, {} instanceof client.RpcError);
         class Own extends client.RpcError {}
         out.push(new client.RpcError("aborted") instanceof Own, new Own("aborted") instanceof Own);
+        try { client.connect({ auth: 7 }); } catch (e) { out.push(e.message); }
         console.log(JSON.stringify(out));
     """
     from .node import STATIC
@@ -894,4 +895,5 @@ async def test_connect_is_there_at_once_and_refuses_what_can_never_work() -> Non
         False,
         False,
         True,
+        'connect(url, options): the URL comes first, such as "."',
     ]

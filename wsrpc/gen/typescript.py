@@ -378,7 +378,7 @@ class _Printer:
             if self._callee:
                 return f"({arguments}) => Promise<{'void' if result == 'null' else result}>"
             if result == "null":
-                return f"({arguments}) => unknown"
+                result = "void"
             return f"({arguments}) => {result} | PromiseLike<{result}>"
         kind = self._type(one.type, not self._callee, "    ")
         if one.kind == "upload":

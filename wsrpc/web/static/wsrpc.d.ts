@@ -291,7 +291,7 @@ export declare class Session extends EventTarget {
 }
 /**
  * Begin a session. It is there at once; calls wait for the connection, within their deadlines.
- * @param {string|URL} [url] `ws://host:port/path`, or the same with http; in a page of the server's own, nothing.
+ * @param {string|URL} [url] `ws://host:port/path`, the same with http, or one relative to the page, such as `/rpc/`; `.` if it is left out.
  * @param {ConnectOptions} [options]
  * @returns {Session}
  * @throws {TypeError} A bad URL or option, or no WebSocket.

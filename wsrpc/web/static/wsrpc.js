@@ -1657,7 +1657,7 @@ const Core = {
     const { code, reason } = this.lastClose;
     if (this.options.reconnect === false) return this.shut(code, reason);
     // A page cannot tell a server that is down from one that refuses it (BROWSER-6).
-    if (!this.everOpen && this.failures >= 2) return this.shut(code, `${reason || "no connection"}: gave up after 3 attempts: ${this.url} is down, or refuses this page's origin (origins=)`);
+    if (!this.everOpen && this.failures >= 2) return this.shut(code, `${reason || "no connection"}: gave up after 3 attempts: ${this.url} is down, is no server of wsrpc, or refuses this page's origin (origins=)`);
     const bound = Math.min(15000, 900 * 2 ** this.failures++);
     const delay = floor ? floor + Math.random() * 1000 : Math.random() * bound;
     this.nextAt = Date.now() + delay;
@@ -2034,7 +2034,7 @@ export class Session extends EventTarget {
 
 /**
  * Begin a session. It is there at once; calls wait for the connection, within their deadlines.
- * @param {string|URL} [url] `ws://host:port/path`, or the same with http; in a page of the server's own, nothing.
+ * @param {string|URL} [url] `ws://host:port/path`, the same with http, or one relative to the page, such as `/rpc/`; `.` if it is left out.
  * @param {ConnectOptions} [options]
  * @returns {Session}
  * @throws {TypeError} A bad URL or option, or no WebSocket.
@@ -2042,6 +2042,7 @@ export class Session extends EventTarget {
 export function connect(url = ".", options = {}) {
   if (str(/** @type {any} */ (options)?.codec)) throw new TypeError('codec: import { msgpack } from "./wsrpc-msgpack.js"');
   checkOptions(options, "connect", CONNECT_OPTIONS, TypeError);
+  if (/^\[object /.test(`${url}`)) throw new TypeError('connect(url, options): the URL comes first, such as "."');
   /** @type {any} */ let at;
   try {
     at = new URL(url, G.document?.baseURI ?? G.location?.href);
