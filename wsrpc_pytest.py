@@ -119,10 +119,20 @@ def wsrpc_url(request: pytest.FixtureRequest) -> str:
 ASYNCIO_PLUGINS = ("asyncio", "pytest_asyncio", "pytest_asyncio.plugin")
 
 
+BOTH = (
+    "wsrpc_{} cannot tell on which event loop this test runs: both anyio's plugin and pytest-asyncio "
+    "take it. Set asyncio_mode and anyio_mode to strict, and mark each test for one of the two"
+)
+
+
 def _running(request: pytest.FixtureRequest, what: str) -> Any:
+    on_asyncio = any(map(request.config.pluginmanager.hasplugin, ASYNCIO_PLUGINS))
     if "anyio_backend" in request.fixturenames:
+        # Then pytest-asyncio runs the test, on another loop than anyio's fixtures.
+        if on_asyncio and request.node.get_closest_marker("asyncio") is not None:
+            pytest.fail(BOTH.format(what), pytrace=False)
         return request.getfixturevalue(f"_wsrpc_{what}_on_anyio")
-    if any(map(request.config.pluginmanager.hasplugin, ASYNCIO_PLUGINS)):
+    if on_asyncio:
         return request.getfixturevalue(f"_wsrpc_{what}_on_asyncio")
     pytest.fail(
         f"wsrpc_{what} needs an event loop: make the test an async function, and mark it with "

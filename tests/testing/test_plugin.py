@@ -230,6 +230,17 @@ def test_anyios_tests_and_those_of_pytest_asyncio_live_side_by_side(
     assert "18 passed" in said, said
 
 
+@pytest.mark.slow
+def test_a_test_that_both_plugins_take_fails_with_the_reason(
+    tmp_path: Path, pytest_asyncio_folder: Path
+) -> None:
+    mark = "pytestmark = pytest.mark.anyio"
+    project(tmp_path, conftest=CONFTEST, test_shop=TESTS.format(mark=mark))
+    said = on_pytest_asyncio(tmp_path, pytest_asyncio_folder, "auto")
+    assert "both anyio's plugin and pytest-asyncio take it" in said, said
+    assert "passed" not in said
+
+
 def test_pyproject_names_the_server(tmp_path: Path) -> None:
     project(
         tmp_path,
