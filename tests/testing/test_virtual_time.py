@@ -85,6 +85,53 @@ async def test_a_stalled_connection_is_given_up_and_another_one_takes_its_place(
             assert anyio.current_time() - begin < 100
 
 
+class Absent:
+    """Credentials that cannot be had, which makes each attempt to connect fail."""
+
+    def __init__(self) -> None:
+        self.present = False
+        self.asked: list[float] = []
+
+    async def __call__(self) -> str:
+        self.asked.append(anyio.current_time())
+        if not self.present:
+            raise OSError("not yet")
+        return "ann"
+
+
+@pytest.mark.parametrize("wait", [0.01, 5, 100])
+async def test_the_last_attempt_to_connect_comes_when_the_wait_is_over_not_before(
+    wait: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    auth = Absent()
+    async with wsrpc.testing.server(wsrpc.Server([Slow()])) as host:
+        began = anyio.current_time()
+        with pytest.raises(OSError, match="not yet"):
+            async with host.connect(auth=auth, wait=wait):
+                pytest.fail("connected")
+    assert auth.asked[-1] - began == pytest.approx(wait)
+    caplog.clear()
+
+
+@pytest.mark.parametrize("seconds", [0.5, 5, 100])
+async def test_the_last_attempt_to_come_back_comes_when_its_time_is_up_not_before(
+    seconds: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    auth, faults = Absent(), wsrpc.testing.Faults()
+    auth.present = True
+    reconnect = wsrpc.Reconnect(give_up_after=seconds)
+    async with wsrpc.testing.server(wsrpc.Server([Slow()])) as host:
+        async with host.connect(
+            auth=auth, faults=faults, reconnect=reconnect, reconnect_delay=0.3
+        ) as session:
+            auth.present = False
+            began = anyio.current_time()
+            faults.cut()
+            await session.wait_closed()
+    assert auth.asked[-1] - began == pytest.approx(seconds)
+    caplog.clear()
+
+
 @pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
 async def test_what_no_timer_waits_for_is_waited_for_in_real_time() -> None:
     go = threading.Event()

@@ -413,6 +413,9 @@ class Reconnector:
         if asked_to_wait:
             self._away[way.address % self._addresses] = now + asked_to_wait
         due = now + self._backoff(way.address).next(asked_to_wait or None)
+        if not asked_to_wait:
+            # The last attempt comes when the time is up, not when the next delay would exceed it.
+            due = min(due, max(now, self._until()))
         self._due[way.address % self._addresses] = due
         self._choose(way, way.address + 1, resumes=wire.endpoint.resumable)
         if _refuses_credentials(error):
@@ -431,7 +434,7 @@ class Reconnector:
             refused = _refuses_credentials(error)
             if not self._waits:
                 return self._failed < self._addresses and not refused
-            return when < self._patient_until and (not refused or self._renews())
+            return self._in_time(when) and (not refused or self._renews())
         policy = self._policy
         if not self._returns:
             return False
@@ -439,8 +442,18 @@ class Reconnector:
             return False
         if policy.attempts is not None and self._failed >= policy.attempts:
             return False
-        since = self._since if self._since is not None else math.inf
-        return policy.give_up_after is None or when <= since + policy.give_up_after
+        return self._in_time(when)
+
+    def _until(self) -> float:
+        """The time of the last attempt, on the runtime's clock."""
+        if not self._met:
+            return self._patient_until if self._waits else math.inf
+        most = self._policy.give_up_after
+        return math.inf if most is None or self._since is None else self._since + most
+
+    def _in_time(self, when: float) -> bool:
+        until = self._until()
+        return self._session.runtime.now() < until and when <= until
 
     def _renews(self) -> bool:
         """Whether the next attempt may bring other credentials."""
