@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import signal
 import ssl as ssl_module
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from os import PathLike
@@ -58,6 +56,7 @@ from .listener import Listener
 from .metrics import serve_metrics
 from .served_session import ServedSession
 from .session_table import SessionTable
+from .signals import arriving_signals
 from .stats import STATS, StatsController, StatsFor
 from .visibility import failing_closed, seen_by
 
@@ -459,8 +458,8 @@ class Server:
 
         A second signal cancels the handlers that are left, which still clean up, and closes the
         sessions with 1001; so does a cancellation. A third signal meets Python's default, which
-        does not wait. In a thread other than the main one no signals arrive. The arguments are the
-        same as those of `listen`.
+        does not wait. Several servers of a process drain at the same time; signals arrive only while
+        one of them serves in the main thread. The arguments are the same as those of `listen`.
 
         Raises:
             OSError: The address cannot be bound.
@@ -557,12 +556,8 @@ class Server:
         """
         if grace is not None:
             checked_wait("grace", grace)
-        if threading.current_thread() is not threading.main_thread():
-            if ready is not None:
-                ready()
-            await anyio.sleep_forever()
         draining = False
-        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        with arriving_signals() as signals:
             if ready is not None:
                 ready()
             async with anyio.create_task_group() as group:
