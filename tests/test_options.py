@@ -113,6 +113,8 @@ TYPOS: list[tuple[Callable[..., object], str, Any, str]] = [
     (listening, "ssl", "cert.pem", "an ssl.SSLContext"),
     (running, "ssl", "cert.pem", "an ssl.SSLContext"),
     (connecting, "proxy", None, "True, False or the URL of a proxy"),
+    (connecting, "proxy", "x", "True, False or the URL of a proxy"),
+    (connecting, "record", "", "a path or a wsrpc.Recording"),
     (listening, "port", "8000", "a number from 0 to 65535"),
     (listening, "port", 8000.0, "a number from 0 to 65535"),
     (listening, "port", None, "a number from 0 to 65535"),

@@ -142,8 +142,11 @@ class connect:
         checked_bool("debug", debug)
         checked_bool("reflection", reflection)
         checked_tls(ssl)
-        if not isinstance(proxy, (str, bool)):
-            raise ValueError(f"proxy must be True, False or the URL of a proxy, not {proxy!r}")
+        if not isinstance(proxy, bool) and not (isinstance(proxy, str) and "://" in proxy):
+            raise ValueError(
+                "proxy must be True, False or the URL of a proxy, such as "
+                f"'http://proxy.example:3128', not {proxy!r}"
+            )
         if not callable(url):
             _checked_urls(url)
         if not isinstance(reconnect, (bool, Reconnect)):

@@ -425,7 +425,7 @@ class ObservedCall:
         session_id: The session's id.
         principal: The peer's identity, as `authenticate` returned it; None at the connecting side.
         peer: The peer's address as text, as in `Handshake.remote`.
-        id: The call's id on the wire; 0 while an outbound call has none.
+        id: The call's id on the wire; 0 for an outbound call, which has none when it begins.
         tags: The tags of the method.
         metadata: The metadata of an inbound call, or the metadata that the caller gave for an
             outbound one.

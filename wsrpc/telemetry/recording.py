@@ -403,7 +403,7 @@ def checked_recording(value: str | os.PathLike[str] | Recording | None) -> Recor
     """
     if value is None or isinstance(value, Recording):
         return value
-    if isinstance(value, (str, os.PathLike)):
+    if isinstance(value, (str, os.PathLike)) and os.fspath(value):
         return Recording(value)
     raise ValueError(f"record must be a path or a wsrpc.Recording, not {value!r}")
 
