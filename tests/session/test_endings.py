@@ -432,6 +432,31 @@ async def test_after_a_stream_was_cancelled_by_a_timeout_around_anext_iterating_
         await until(lambda: slow.stopped)
 
 
+class Hasty:
+    """Its clock is ahead of the caller's."""
+
+    @wsrpc.method
+    async def items(self) -> AsyncIterator[int]:
+        yield 0
+        raise wsrpc.RpcError("deadline_exceeded", "too late")
+
+
+@pytest.mark.parametrize("made", [False, True], ids=["remote", "fetched"])
+async def test_so_it_does_where_the_other_end_has_ended_the_stream_just_before_that_timeout(
+    made: bool,
+) -> None:
+    fetcher = passed_on if made else None
+    async with pair([Hasty()]) as (_, client):
+        stream = client.clientize(Hasty, stream_fetcher=fetcher).items()
+        with anyio.move_on_after(0.1) as scope:
+            async for _ in stream:
+                pass
+        assert scope.cancelled_caught
+        with pytest.raises(wsrpc.RpcError, match=r"next\(timeout=") as caught:
+            await anext(stream)
+        assert caught.value.code == "cancelled"
+
+
 @pytest.mark.parametrize("opened", list(OPENERS.values()), ids=list(OPENERS))
 async def test_the_next_item_can_be_waited_for_for_a_limited_time_without_ending_the_stream(
     opened: Opener,

@@ -114,8 +114,10 @@ class ReceivedStream(Stream[Any, Any]):
             await self._settle()
             raise
         except RpcError as error:
-            self._over = True
+            # Unless it gets as far as the application: if this wait is cancelled, the stream is cut.
+            self._over = self._cut = True
             cause = await self._failed(error)
+            self._cut = False
             if cause is error:
                 raise
             raise cause from error
