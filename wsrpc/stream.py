@@ -324,12 +324,16 @@ class LocalStream(Stream[T_co, U_co]):
                 self._end_as(self._source)
             self._over()
             raise StopAsyncIteration from None
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001  (raised again below)
             fault = self._fault(error)
             self._over()
-            if fault is error:
-                raise
-            raise fault from error
+            try:
+                if fault is error:
+                    raise
+                raise fault from error
+            finally:
+                # Its traceback holds this frame.
+                del fault
         finally:
             self._busy = False
 

@@ -32,6 +32,9 @@ __all__ = ["NOT_YET", "Inbox"]
 # The result of `Inbox.take` where no item has come yet.
 NOT_YET: Any = object()
 
+# In the place of a terminal whose error has been raised.
+GONE = End(0)
+
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Inbox(LaneOwner):
@@ -336,7 +339,11 @@ class Inbox(LaneOwner):
             if self._end is not None:
                 # An error is raised once, as by a generator; after it the stream is just over.
                 end, self._end = self._end, StopAsyncIteration()
-                raise end
+                try:
+                    raise end
+                finally:
+                    # Its traceback holds this frame.
+                    del end
             lone = self._lone
             if lone is not None:
                 self._lone = None
@@ -425,7 +432,8 @@ class Inbox(LaneOwner):
     def _conclude(self, terminal: Terminal | RpcError[Any]) -> None:
         """Turn the terminal into the exception that every further `next` raises."""
         if isinstance(terminal, RpcError):
-            self._end = terminal
+            # Raised, it holds what holds this inbox.
+            self._end, self._terminal = terminal, GONE
         elif isinstance(terminal, End):
             self._end = StopAsyncIteration()
             if terminal.final is not None and self._final_adapter is not None:

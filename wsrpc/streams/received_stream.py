@@ -118,9 +118,12 @@ class ReceivedStream(Stream[Any, Any]):
             self._over = self._cut = True
             cause = await self._failed(error)
             self._cut = False
-            if cause is error:
-                raise
-            raise cause from error
+            try:
+                if cause is error:
+                    raise
+                raise cause from error
+            finally:
+                del cause
         except NoItemYet:
             raise
         except BaseException as error:
