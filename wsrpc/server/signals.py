@@ -22,7 +22,10 @@ from .. import runtime as runtimes
 __all__ = ["arriving_signals"]
 
 # Python's own handlers.
-DEFAULTS = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+DEFAULTS: dict[int, Any] = {
+    signal.SIGINT: signal.default_int_handler,
+    signal.SIGTERM: signal.SIG_DFL,
+}
 
 
 class _Watch:
