@@ -75,11 +75,14 @@ SMALLER = {
     "make bench": "python -m benchmarks --quick --only wsrpc --work sequential --repetitions 1",
     "python -m benchmarks": "python -m benchmarks --only wsrpc --work sequential --repetitions 1",
     "python -m benchmarks --quick": "python -m benchmarks --quick --only wsrpc --work sequential",
-    "python -m benchmarks --repetitions 3 --only raw,wsrpc,wsrpc_compiled,wsrpc_picows,raw_uvloop,"
+    "python -m benchmarks --repetitions 5 --only raw,wsrpc,wsrpc_compiled,wsrpc_picows,raw_uvloop,"
     "wsrpc_uvloop,wsrpc_uvloop_compiled --work sequential,outstanding,stream,streams,yielding,upload,"
     "idle,open_100,open_10000,calm,busy": "python -m benchmarks --quick --only raw,wsrpc --work upload",
-    "python -m benchmarks --repetitions 3 --only raw,wsrpc,wsrpc_compiled --work "
+    "python -m benchmarks --repetitions 7 --only raw,wsrpc,wsrpc_compiled --work "
     "sequential,outstanding,stream,streams,upload,yielding": "python -m benchmarks --quick --only raw,wsrpc --work yielding",
+    "python -m benchmarks --repetitions 3 --only raw,wsrpc,wsrpc_aiohttp,pyrpckit,meshcall --work "
+    "sequential,outstanding,stream": "python -m benchmarks --quick --only raw,wsrpc --work stream",
+    "python -m benchmarks.path --time": "python -m benchmarks.path --time --work sequential",
     "python -m benchmarks.fan_out": "python -m benchmarks.fan_out --sessions 4 --repetitions 1",
     "python -m benchmarks.mounting": "python -m benchmarks.mounting --rounds 1",
     "python -m benchmarks.observing": "python -m benchmarks.observing --rounds 1",
@@ -108,7 +111,7 @@ NOT_RUN = {
     ".venv/bin/pip install -e '.[dev]'": INDEX,
     "pip install -e '.[bench,dev]'": INDEX,
     "pip install 'wsrpc-anyio[nats]'": INDEX,
-    ".venv/bin/pip install 'wsrpc-anyio[cli]' pytest": INDEX,
+    ".venv/bin/pip install 'wsrpc-anyio[cli,trio]' pytest": INDEX,
     "npm install --no-package-lock --prefix benchmarks/peers/node": "it installs from npm's index",
     "dotnet build -c Release benchmarks/peers/dotnet": "it needs .NET, and its index of packages",
 }

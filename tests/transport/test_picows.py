@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 import ssl
+import struct
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -28,6 +31,32 @@ class Echo:
     @wsrpc.method
     async def echo(self, value: object) -> object:
         return value
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_connection_that_is_reset_before_its_handshake_is_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loop = asyncio.get_running_loop()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        connect = loop.sock_connect
+
+        async def connect_and_be_reset(one: socket.socket, address: Any) -> None:
+            await connect(one, address)
+            accepted, _ = listener.accept()
+            accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            accepted.close()
+            # Nobody listens any more, should it be connected again.
+            listener.close()
+            with suppress(ConnectionResetError):
+                while one.recv(1):
+                    pass
+
+        monkeypatch.setattr(loop, "sock_connect", connect_and_be_reset)
+        with soon(), pytest.raises(wsrpc.ConnectError, match="did not answer the handshake"):
+            async with wsrpc.connect(f"ws://127.0.0.1:{port}", transport="picows", reconnect=False):
+                pytest.fail("connected")
 
 
 # ------------------------------------------------------------------------------------ choosing

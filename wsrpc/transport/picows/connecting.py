@@ -139,6 +139,19 @@ async def _connect(
     return websocket, link
 
 
+class _Dialled(socket.socket):
+    """A connection that has the address of its peer even after the peer has reset it.
+
+    By this address picows tells whether a socket is connected. It would connect one that was reset
+    once more, and would leave it open if that fails.
+    """
+
+    peer: Any = None
+
+    def getpeername(self) -> Any:
+        return self.peer if self.peer is not None else super().getpeername()
+
+
 async def _tcp(where: WSParsedURL) -> socket.socket:
     """A connected socket; the addresses of the host are tried one after the other."""
     loop = asyncio.get_running_loop()
@@ -146,8 +159,11 @@ async def _tcp(where: WSParsedURL) -> socket.socket:
     for family, kind, number, _, address in await loop.getaddrinfo(
         where.host, where.port, type=socket.SOCK_STREAM
     ):
+        one = _Dialled(family, kind, number)
         try:
-            return await _dialled(socket.socket(family, kind, number), address)
+            await _dialled(one, address)
+            one.peer = address
+            return one
         except OSError as error:
             failures.append(error)
     if len(failures) == 1:
