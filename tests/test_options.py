@@ -287,6 +287,32 @@ async def test_credentials_that_cannot_travel_are_refused_where_they_are_given(
                 assert await session.clientize(Hello).greet("Ann") == "Hello, Ann!"
 
 
+@pytest.mark.parametrize(
+    ("headers", "words"),
+    [
+        ({"X Who": "ann"}, "'X Who' cannot be the name of a header"),
+        ({"X-Wör": "ann"}, "cannot be the name of a header"),
+        ({"": "ann"}, "'' cannot be the name of a header"),
+        ({"X-Who": "secret\r\nCookie: a=b"}, "the value of 'X-Who' has a line break"),
+        ({"X-Who": "\ud800"}, "the value of 'X-Who' has a line break or another control"),
+    ],
+)
+async def test_headers_that_cannot_be_sent_are_refused_where_they_are_given(
+    headers: dict[str, str], words: str
+) -> None:
+    async def given() -> dict[str, str]:
+        return headers
+
+    with pytest.raises(ValueError, match=words) as refused:
+        wsrpc.connect("ws://127.0.0.1:1", headers=headers)
+    assert "secret" not in str(refused.value)
+    with anyio.fail_after(10):
+        async with wsrpc.Server([Hello()]).listen() as listener:
+            with pytest.raises(ValueError, match=words):
+                async with wsrpc.connect(listener.url, headers=given, reconnect=False):
+                    pass
+
+
 @pytest.mark.parametrize("timeout", [math.nan, math.inf, "5", True, [5]])
 async def test_next_refuses_what_is_no_time_and_the_stream_goes_on(timeout: Any) -> None:
     class Numbers:

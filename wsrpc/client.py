@@ -291,7 +291,7 @@ class _Dial:
             found = await asked("headers", headers, self._limits.connect_timeout)
             try:
                 self._found = checked_headers(found)
-            except TypeError as error:
+            except (TypeError, ValueError) as error:
                 raise AskedError("headers", error) from None
         else:
             self._found = headers

@@ -111,7 +111,7 @@ class Session:
         principal: The peer's identity, as `authenticate` returned it; None on the connecting side.
         principal_key: A string that is the same for the same principal, such as "s:ann" or "n:1";
             None where there is none. See `Grant`.
-        peer: The agent that the peer's hello names.
+        peer: The agent that the peer's hello names, of which at most 200 characters are kept.
         handshake: The facts about the newest connection. The connecting side knows the path, the
             server's address, and whether there is TLS.
         interceptors: The interceptors around every outbound call of this session, outermost first.

@@ -511,6 +511,15 @@ async def test_more_than_64_kib_before_the_peer_is_known_is_closed_with_1009() -
         assert await peer.closed() == 1009
 
 
+async def test_of_a_peers_name_a_session_keeps_200_characters() -> None:
+    server = wsrpc.Server([Work()])
+    async with bare_client(server, hello=False) as peer:
+        await peer.send(["hello", {"version": 1, "agent": "x" * 60_000}])
+        await peer.expect("hello")
+        (session,) = server.sessions.values()
+        assert session.peer == "x" * 200
+
+
 @pytest.mark.rule("ID-5", "CLOSE-4")
 async def test_a_violation_of_the_server_ends_the_clients_session(
     codec: Codec, monkeypatch: pytest.MonkeyPatch

@@ -59,6 +59,9 @@ CHANGES = 100
 # sent apart may arrive together.
 AUTH_INTERVAL = 2.0
 
+# Characters of the peer's name that are kept, for as long as the session lasts.
+AGENT = 200
+
 
 class LinkSource(Protocol):
     """The object that gets links for a connecting session."""
@@ -365,9 +368,9 @@ class LiveSession(Session):
     def wire_opened(self, wire: WireSession, hello: HelloBody) -> None:
         if wire.endpoint.side == "connecting" and wire is self.wire:
             self.id = hello.session or ""
-            self.peer = hello.agent or ""
+            self.peer = (hello.agent or "")[:AGENT]
         elif not self.peer:
-            self.peer = hello.agent or ""
+            self.peer = (hello.agent or "")[:AGENT]
         if self._link_source is not None:
             self._link_source.opened(wire)
         if wire is self.wire:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -539,9 +540,24 @@ def checked_headers(found: Any) -> dict[str, str]:
 
     Raises:
         TypeError: It is no mapping of strings; the application's fault.
+        ValueError: A name or a value cannot be in a header (RFC 9110, 5.5 and 5.6.2); the
+            application's fault.
     """
     if found is None:
         return {}
     if not isinstance(found, Mapping):
         raise TypeError(f"headers= takes a mapping of names to values, not {type(found).__name__}")
-    return {str(name): str(value) for name, value in found.items()}
+    headers = {str(name): str(value) for name, value in found.items()}
+    for name, value in headers.items():
+        if not _HEADER_NAME.fullmatch(name):
+            raise ValueError(f"headers=: {name!r} cannot be the name of a header")
+        if _CONTROL.search(value):
+            # The value may be a secret, so the error does not show it.
+            raise ValueError(
+                f"headers=: the value of {name!r} has a line break or another control character"
+            )
+    return headers
+
+
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
