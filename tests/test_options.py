@@ -86,6 +86,7 @@ TYPOS: list[tuple[Callable[..., object], str, Any, str]] = [
     (serving, "authenticate", "token", "must be a function"),
     (serving, "authenticate", lambda auth: auth, "authenticate(handshake, auth)"),
     (serving, "on_connect", lambda: None, "on_connect(session), which does not fit: too many"),
+    (serving, "interceptors", [lambda request: None], "(request, call_next), which does not fit"),
     (serving, "visible", lambda name, *, who: True, "visible(principal, method)"),
     (connecting, "on_state", lambda change: None, "on_state(session, change)"),
     (clustering, "on_event", lambda: None, "on_event(event)"),

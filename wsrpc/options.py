@@ -214,7 +214,7 @@ def checked_function(name: str, value: Callable[..., Any] | None, *arguments: st
     try:
         takes.bind(*arguments)
     except TypeError as error:
-        call = f"{name}({', '.join(arguments)})"
+        call = f"{name.rpartition(' ')[2]}({', '.join(arguments)})"
         raise ValueError(f"{name} will be called as {call}, which does not fit: {error}") from None
 
 
@@ -255,7 +255,7 @@ def checked_interceptors(value: Iterable[Any]) -> tuple[Any, ...]:
         raise ValueError(f"interceptors must be a list of functions, not {value!r}")
     found = tuple(value)
     for one in found:
-        checked_function("each of interceptors", one)
         if one is None:
             raise ValueError("each of interceptors must be a function, not None")
+        checked_function("each of interceptors", one, "request", "call_next")
     return found

@@ -117,8 +117,10 @@ def _line(change: Change) -> Text:
 def _verdict(changes: list[Change], side: str, compatible: bool) -> Text:
     if not changes:
         return Text("the same contract")
-    many = f"{len(changes)} change{'s' * (len(changes) != 1)}"
     whom = "callers or handlers" if side == "both" else side
+    if len(changes) == 1:
+        breaks = "does not break" if compatible else "breaks"
+        return Text(f"1 change, which {breaks} {whom} of the old contract")
     if compatible:
-        return Text(f"{many}, none of which breaks {whom}")
-    return Text(f"{many}, which break {whom} of the old contract")
+        return Text(f"{len(changes)} changes, none of which breaks {whom} of the old contract")
+    return Text(f"{len(changes)} changes, which break {whom} of the old contract")
