@@ -121,8 +121,10 @@ class Proxy:
                         raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
                 if self._on_reset is not None:
                     self._on_reset(path[0] if path else "", time.monotonic())
-            for end in ends:
-                await anyio.aclose_forcefully(end)
+            # Cancelled after the first end, it would leave the second one open.
+            with anyio.CancelScope(shield=True):
+                for end in ends:
+                    await anyio.aclose_forcefully(end)
 
     def _down(self) -> int | None:
         return self.budget
