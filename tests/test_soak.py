@@ -71,6 +71,7 @@ async def test_clients_that_are_all_dropped_at_once() -> None:
     await all_pass(partial(herd.herd, clients=20, processes=2, timed=False))
 
 
+@pytest.mark.slow
 @pytest.mark.rule("CLOSE-5", "HEART-2", "RESUME-8")
 async def test_streams_whose_callers_are_gone_in_one_way_or_another() -> None:
     await all_pass(*(partial(cleanups.ended_by, end, 20, 1, timed=False) for end in cleanups.ENDS))

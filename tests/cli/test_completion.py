@@ -68,6 +68,7 @@ def test_shell_completion_includes_remote_method_names(url: str, shell: str) -> 
     assert any("Desk.count" in line for line in found)
 
 
+@pytest.mark.slow
 @EACH_SHELL
 def test_the_parameters_of_the_method_are_offered_with_their_signs(url: str, shell: str) -> None:
     found = "\n".join(offered(["wsrpc", "call", url, "Desk.greet", "na"], shell))
@@ -137,6 +138,7 @@ def test_words_that_bash_has_broken_are_put_together(
     assert environ["COMP_CWORD"] == str(mended_at)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_there_is_a_script_for_each_shell(shell: str) -> None:
     found = "\n".join(completed({"_WSRPC_COMPLETE": f"source_{shell}"}))

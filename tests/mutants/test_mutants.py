@@ -24,6 +24,7 @@ def test_faults_have_descriptions_of_their_own() -> None:
     assert len({fault.what for fault in FAULTS}) == len(FAULTS)
 
 
+@pytest.mark.slow
 def test_a_fault_that_a_test_sees_is_told_from_one_that_none_sees() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -138,6 +138,7 @@ async def rate(*, beside_unread: bool) -> int:
     return delivered
 
 
+@pytest.mark.slow
 @pytest.mark.rule("CALL-6", "CREDIT-2")
 async def test_one_unread_stream_of_a_hundred_leaves_the_others_their_rate() -> None:
     # trio picks the order of tasks by chance, and counts differ by a few percent from run to run.
