@@ -261,7 +261,7 @@ class LocalStream(Stream[T_co, U_co]):
         label: str = "stream",
     ) -> None:
         super().__init__(label)
-        self._source: Any = source
+        self._source = _Source(source)
         self._busy = False
         self._closed = False
         self._dropped = 0
@@ -270,22 +270,22 @@ class LocalStream(Stream[T_co, U_co]):
 
     @property
     def lag(self) -> int:
-        return self._source.lag if isinstance(self._source, Stream) else 0
+        return self._source.inner.lag if isinstance(self._source.inner, Stream) else 0
 
     @property
     def dropped(self) -> int:
         # A stream that a method passes on comes from another session, and may drop items there.
-        if isinstance(self._source, Stream):
-            self._dropped = self._source.dropped
+        if isinstance(self._source.inner, Stream):
+            self._dropped = self._source.inner.dropped
         return self._dropped
 
     def detach(self) -> AsyncIterable[Any]:
         """The object to iterate in place of this: the source, if its iteration has not begun."""
-        source = self._source
+        source = self._source.inner
         if self._busy or self._closed or self._pending or not isinstance(source, AsyncGenerator):
             return self
         self._closed = True
-        self._source = None
+        self._source.inner = None
         return source
 
     async def __anext__(self) -> T_co:
@@ -313,7 +313,7 @@ class LocalStream(Stream[T_co, U_co]):
         self._busy = True
         try:
             if timeout is None and self._pending is None:
-                return await self._pull()
+                return await self._source.next()
             return await self._pull_before(timeout)
         except NoItemYet:
             if timeout is None:
@@ -321,7 +321,7 @@ class LocalStream(Stream[T_co, U_co]):
             raise
         except _End:
             if not self._closed:
-                self._end_as(self._source)
+                self._end_as(self._source.inner)
             self._over()
             raise StopAsyncIteration from None
         except BaseException as error:  # noqa: BLE001  (raised again below)
@@ -363,16 +363,16 @@ class LocalStream(Stream[T_co, U_co]):
 
     async def _pull_before(self, timeout: float | None) -> Any:
         """Wait for one step for a limited time; a longer step goes on."""
-        source = self._source
+        source = self._source.inner
         if isinstance(source, Stream) and self._pending is None:
             try:
                 return await source.next(timeout)
             except StopAsyncIteration:
                 raise _End from None
         if isinstance(source, Iterator):
-            return await self._pull()
+            return await self._source.next()
         if self._pending is None:
-            self._pending = _Step(self._pull)
+            self._pending = _Step(self._source.next)
         pending = self._pending
         try:
             if not await pending.wait(timeout):
@@ -385,29 +385,6 @@ class LocalStream(Stream[T_co, U_co]):
         self._pending = None
         return pending.result()
 
-    async def _pull(self) -> Any:
-        """The next item.
-
-        Raises:
-            _End: There is none. No exception that code raises by hand counts as an end.
-        """
-        # A Stream has an `__await__` that refuses, so it only looks awaitable.
-        if not isinstance(self._source, AsyncIterator) and isawaitable(self._source):
-            self._source = await self._source
-        source = self._source
-        if isinstance(source, Iterator):
-            try:
-                return next(source)
-            except StopIteration:
-                raise _End from None
-        if not isinstance(source, AsyncIterator):
-            source = self._source = aiter(source)
-        step = source.__anext__()
-        try:
-            return await step
-        except StopAsyncIteration:
-            raise _End from None
-
     async def _end(self, final: Final[Any]) -> NoReturn:
         # The body after `yield Final(…)` has to run, so the source is asked once more.
         try:
@@ -418,6 +395,12 @@ class LocalStream(Stream[T_co, U_co]):
         self._closed = True
         await self._close_source()
         raise RuntimeError(f"{self._label} yielded {item!r} after its Final value")
+
+    def __del__(self) -> None:
+        # The last reference is gone, and no code takes the item of a step that still runs.
+        pending = getattr(self, "_pending", None)
+        if pending is not None:
+            pending.abandon()
 
     async def aclose(self) -> None:
         self._closed = True
@@ -437,7 +420,7 @@ class LocalStream(Stream[T_co, U_co]):
         self._cut = False
         if self._pending is not None:
             self._pending.cancel()
-        source = self._source
+        source = self._source.inner
         if isinstance(source, Stream):
             source.cancel()
         elif not (self._busy or isinstance(source, AsyncIterator)):
@@ -448,7 +431,7 @@ class LocalStream(Stream[T_co, U_co]):
     def _release(self) -> Any:
         """Drop the reference to the source, and return it; its counts are kept."""
         _ = self.dropped
-        source, self._source = self._source, None
+        source, self._source.inner = self._source.inner, None
         return source
 
     async def _close_source(self) -> None:
@@ -466,6 +449,42 @@ class _End(Exception):
     """Raised where the source of a stream has ended."""
 
 
+class _Source:
+    """The source of a stream, apart from the stream, so that a step of it does not hold the stream.
+
+    Attributes:
+        inner: An async iterator, an awaitable of one, or a plain iterator; None once it is over.
+    """
+
+    __slots__ = ("inner",)
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+
+    async def next(self) -> Any:
+        """The next item.
+
+        Raises:
+            _End: There is none. No exception that code raises by hand counts as an end.
+        """
+        # A Stream has an `__await__` that refuses, so it only looks awaitable.
+        if not isinstance(self.inner, AsyncIterator) and isawaitable(self.inner):
+            self.inner = await self.inner
+        source = self.inner
+        if isinstance(source, Iterator):
+            try:
+                return next(source)
+            except StopIteration:
+                raise _End from None
+        if not isinstance(source, AsyncIterator):
+            source = self.inner = aiter(source)
+        step = source.__anext__()
+        try:
+            return await step
+        except StopAsyncIteration:
+            raise _End from None
+
+
 class _Step:
     """A step of an async source, in a task of its own, which a limited wait can leave running.
 
@@ -478,7 +497,8 @@ class _Step:
         self._done = anyio.Event()
         self._value: Any = None
         self._error: BaseException | None = None
-        self._task = runtimes.current().spawn_detached(self._run)
+        self._runtime = runtimes.current()
+        self._task = self._runtime.spawn_detached(self._run)
 
     async def _run(self) -> None:
         try:
@@ -509,6 +529,11 @@ class _Step:
         """Cancel the step without waiting."""
         if not self._done.is_set():
             self._task.cancel()
+
+    def abandon(self) -> None:
+        """Cancel the step, from any thread: finalizers run in any."""
+        if not self._done.is_set():
+            self._runtime.call_threadsafe(self.cancel)
 
     async def stop(self) -> None:
         """Cancel the step, and wait until it has cleaned up."""

@@ -126,6 +126,21 @@ async def test_dropping_it_cleans_up_on_the_other_side(options: dict[str, Any]) 
 
 @collected
 @wrapped
+async def test_dropping_it_after_a_wait_for_a_limited_time_does_so_too(
+    options: dict[str, Any],
+) -> None:
+    numbers = Numbers()
+    async with pair([numbers]) as (_, client):
+        stream = client.clientize(Numbers, **options).one_and_silence()
+        assert await stream.next(timeout=5) == 0
+        with pytest.raises(TimeoutError):
+            await stream.next(timeout=0.01)
+        del stream
+        await numbers.cleaned.wait()
+
+
+@collected
+@wrapped
 async def test_cancelling_it_wakes_who_waits_for_the_next_item(options: dict[str, Any]) -> None:
     numbers = Numbers()
     async with pair([numbers]) as (_, client):
