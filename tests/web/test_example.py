@@ -34,15 +34,25 @@ async def served_example() -> AsyncIterator[tuple[str, Process]]:
     command = [sys.executable, "-u", "-m", "examples.browser", "--port", "0", "--wsrpc-port", "0"]
     with anyio.fail_after(60):
         async with await anyio.open_process(command, stderr=subprocess.STDOUT) as process:
-            assert process.stdout is not None
             try:
-                said = (await process.stdout.receive()).decode()
-                found = re.search(r"http://[^ /]*", said)
-                assert found is not None, said
-                yield found.group(), process
+                yield await address(process), process
             finally:
                 process.terminate()
                 await process.wait()
+
+
+async def told(process: Process, pattern: str) -> str:
+    """Wait until a program has said what matches the pattern, in one piece or in several."""
+    assert process.stdout is not None
+    said = ""
+    while (found := re.search(pattern, said)) is None:
+        said += (await process.stdout.receive()).decode()
+    return found.group()
+
+
+async def address(process: Process) -> str:
+    """The address of the pages, as the program says it."""
+    return (await told(process, r"http://[^ /\s]+[ /\s]"))[:-1]
 
 
 async def say(page: Page, text: str) -> None:
@@ -61,8 +71,7 @@ async def test_the_seed_in_a_page() -> None:
         await page.until_says(".theirs", "I read your message")
         await page.click("#stop")
         await page.until_says(".theirs", "stopped")
-        assert process.stdout is not None
-        assert b"an answer has ended" in await process.stdout.receive()
+        await told(process, "an answer has ended")
         for answer, outcome in (("no", "Then I keep them."), ("yes", "Forgotten.")):
             await say(page, "forget it")
             await page.until("!document.querySelector('#ask').hidden")
@@ -87,12 +96,8 @@ async def served(*words: str) -> AsyncIterator[str]:
     command = [sys.executable, "-u", "-m", *words, "--port", "0"]
     with anyio.fail_after(60):
         async with await anyio.open_process(command, stderr=subprocess.STDOUT) as process:
-            assert process.stdout is not None
             try:
-                said = (await process.stdout.receive()).decode()
-                found = re.search(r"http://[^ /]*", said)
-                assert found is not None, said
-                yield found.group()
+                yield await address(process)
             finally:
                 process.terminate()
                 await process.wait()
